@@ -1,0 +1,15 @@
+"""Errors of the storage package."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class DatabaseUnavailableError(StorageError):
+    """The database does not answer; the message names it without its password."""
+
+
+class InvalidCursorError(StorageError):
+    """A page cursor was not made by this program, or belongs to another list."""

@@ -1,0 +1,38 @@
+"""Errors of the engine.  Each message says what happened, to what, and what to do about it."""
+
+from __future__ import annotations
+
+
+class WorkersError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class PermanentError(WorkersError):
+    """A handler raises it when another attempt cannot help: the job is dead-lettered at once."""
+
+
+class UnknownQueueError(WorkersError):
+    """A queue was named that is not one of ours."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"unknown queue {name!r}: use one of {', '.join(known)}")
+
+
+class InvalidJobError(PermanentError):
+    """A payload breaks its queue's schema, or cannot be a job at all; the message names the field."""
+
+
+class HandlerImportError(WorkersError):
+    """A name in COUTURECAST_HANDLERS cannot be imported or is not an async function."""
+
+
+class NotFoundError(WorkersError):
+    """An id was given that is not there."""
+
+
+class ConflictError(WorkersError):
+    """The thing is there, but not in a state that allows the verb."""
+
+
+class WorkerLostError(WorkersError):
+    """An attempt ended because its process died; recorded on the attempt, never raised at a caller."""

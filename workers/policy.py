@@ -1,0 +1,70 @@
+"""The four queues and their policy.  Pure: decides, touches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KEEP_COMPLETED = 100
+"""Completed jobs that stay readable in Redis, per queue."""
+KEEP_FAILED = 1_000
+"""Failed jobs that stay readable in Redis, per queue."""
+KEEP_READABLE_MS = 10_000
+"""A finished job stays readable at least this long, so that a waiting producer gets its result."""
+MAX_PROCESSES = 5
+"""Worker processes that may hold jobs of one queue at the same time; a further one is a standby."""
+MAX_PAYLOAD_BYTES = 1_000_000
+"""The largest job, serialised, that is taken for a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``starts`` job starts in any window of ``seconds``."""
+
+    starts: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.starts}/{self.seconds:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How one queue runs, cluster-wide.  It belongs to the queue: what a producer asks for does not change it.
+
+    ``timeout`` and ``retry_delays`` are in seconds; there is one retry for each delay.
+    """
+
+    name: str
+    function: str
+    concurrency: int
+    timeout: float
+    rate_limit: RateLimit | None = None
+    retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
+
+    @property
+    def max_attempts(self) -> int:
+        """The first attempt and the retries."""
+        return 1 + len(self.retry_delays)
+
+    def retry_delay(self, attempts: int) -> float | None:
+        """Seconds until the next attempt after ``attempts`` failed ones, or None where there is none left."""
+        if attempts >= self.max_attempts:
+            return None
+        return self.retry_delays[max(attempts, 1) - 1]
+
+
+WEATHER = "weather-ingestion"
+ALERT = "alert-fanout"
+COLOR = "color-extraction"
+MODERATION = "moderation-review"
+
+DEFAULT_POLICIES: dict[str, QueuePolicy] = {
+    policy.name: policy
+    for policy in (
+        QueuePolicy(WEATHER, "ingest_weather", concurrency=10, timeout=30, rate_limit=RateLimit(60, 60)),
+        QueuePolicy(ALERT, "fan_out_alert", concurrency=20, timeout=10),
+        QueuePolicy(COLOR, "extract_colors", concurrency=5, timeout=60),
+        QueuePolicy(MODERATION, "review_content", concurrency=10, timeout=120),
+    )
+}
+"""By queue name, in the order in which the screens show them."""

@@ -1,0 +1,137 @@
+"""What an operator sees: one moment of the whole cluster, as plain values.
+
+Times are seconds (floats) unless a name says otherwise; instants are Unix seconds on the Redis
+server's clock.  ``None`` means "not known" or "nothing to measure", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workers.policy import RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of a duration in seconds, over the last five minutes; each None where nothing was measured."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who paused a queue, why (may be empty) and since when."""
+
+    by: str
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """One queue.  Figures are cluster-wide."""
+
+    name: str
+    function: str
+    depth: int
+    """Jobs ready to run."""
+    scheduled: int
+    """Jobs that wait for a time: retries and delayed jobs."""
+    oldest_age: float | None
+    """How long the job at the head has been ready."""
+    in_flight: int
+    concurrency: int
+    rate_limit: RateLimit | None
+    rate_used: int
+    """Starts that count against the rate limit now."""
+    next_start_in: float | None
+    """Seconds until the rate limit admits a start; None where it admits one now."""
+    wait: Percentiles
+    run: Percentiles
+    failure_rate: float | None
+    """Share of failed attempts among those that ended in the last five minutes, 0 to 1."""
+    throughput: float
+    """Jobs completed a second, over the last minute."""
+    completed: int
+    failed: int
+    """Failed attempts; ``retried`` and ``dead_lettered`` say what became of them."""
+    retried: int
+    dead_lettered: int
+    depth_history: tuple[int | None, ...]
+    """Depth at the end of each of the last 60 minutes, oldest first."""
+    throughput_history: tuple[int | None, ...]
+    """Jobs completed in each of the last 60 minutes, oldest first."""
+    paused: Pause | None
+    workers: int
+    """Live processes that serve this queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One worker process of the cluster."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    in_flight: int
+    last_beat_age: float
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSnapshot:
+    """``error`` is None while Redis answers.  ``url`` is without its password."""
+
+    url: str
+    error: str | None
+    version: str | None = None
+    memory_used: int | None = None
+    memory_limit: int | None = None
+    """Bytes; None where there is no limit or it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSnapshot:
+    """``error`` is None while the database answers.  ``url`` is without its password."""
+
+    url: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One breached threshold."""
+
+    queue: str | None
+    metric: str
+    """``depth``, ``failure_rate``, ``redis_memory``, ``letters_waiting`` or ``workers``."""
+    message: str
+    """One line, for people: ``132 queued, limit 100``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the cluster."""
+
+    taken_at: float
+    environment: str
+    queues: tuple[QueueSnapshot, ...]
+    workers: tuple[WorkerSnapshot, ...]
+    redis: RedisSnapshot
+    database: DatabaseSnapshot
+    dead_letters: int | None
+    """Letters in state ``dead``; None while the database is away."""
+    letters_waiting: int
+    """Dead letters that wait in Redis for the database."""
+    letters_oldest_age: float | None
+    loop_lag: float | None
+    """Lag of this process's event loop, its worst in the last second."""
+    weather_provider: str
+    """``openweather`` or ``offline``."""
+    alerts: tuple[Alert, ...] = field(default=())
+    drain_deadline_in: float | None = None
+    """Seconds left for the jobs in flight here, while this process drains."""
