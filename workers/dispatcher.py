@@ -1,0 +1,256 @@
+"""One dispatcher a queue and process: the only place from which its jobs move in Redis.
+
+Each turn is one round trip: settle what ended, take what fits.  Between turns it waits for whichever comes
+first: an attempt that ended, a ready job, a nudge, or the time at which something is known to be due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from workers import outcome
+from workers.errors import WorkerLostError
+from workers.queue import ApplianceQueue, Settlement, Take, Taken
+from workers.worker import QueueWorker, SaqFunction
+
+log = structlog.get_logger(__name__)
+
+IDLE_POLL = 5.0
+"""Seconds after which an idle queue is looked at again, for jobs that a foreign producer scheduled."""
+_BLOCKED_POLL = 0.5
+"""Seconds between looks while jobs are ready and other processes hold all slots."""
+_PAUSED_POLL = 5.0
+_STANDBY_POLL = 2.0
+_LOST_POLL = 2.5
+"""Seconds between looks for dead holders, while other workers hold leases."""
+DEAD_AFTER = 8.0
+"""Seconds without a heartbeat after which a worker is dead; it beats every two."""
+_BATCH = 200
+"""Settlements in one round trip at the most."""
+_BACKOFF = (0.1, 5.0)
+"""Seconds between tries while Redis does not answer: the first, and the longest."""
+
+
+class Dispatcher:
+    """Moves the jobs of one queue between Redis and the worker of this process.
+
+    ``on_reply`` is called with None after each successful turn and with the error after each that failed.
+    ``on_buried`` is called when a letter waits for the database.
+    """
+
+    def __init__(
+        self,
+        queue: ApplianceQueue,
+        function: SaqFunction,
+        *,
+        worker_id: str,
+        doorbell: Redis,
+        on_reply: Callable[[Exception | None], None],
+        on_buried: Callable[[], None],
+    ) -> None:
+        self.queue = queue
+        self.worker = QueueWorker(queue, function, worker_id=worker_id, report=self._ended)
+        self.state = "starting"
+        """Of the last take; ``standby`` while other processes fill the queue's five places."""
+        self.put_back = 0
+        """Jobs that this process returned unfinished while it drained."""
+        self._doorbell = doorbell
+        self._on_reply = on_reply
+        self._on_buried = on_buried
+        self._settlements: list[Settlement] = []
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._draining = False
+        self._doubt = False
+        """A reply was lost: what this process holds may differ from its leases."""
+        self._look_at = 0.0
+        """Loop time before which nobody is declared dead."""
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs of this process that run, or have ended and are not settled yet."""
+        return len(self.worker.running) + len(self._settlements)
+
+    def nudge(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    def distrust(self) -> None:
+        """Compare what is held with the leases before the next turn, for instance after a freeze."""
+        self._doubt = True
+        self._wake.set()
+
+    def begin_drain(self) -> None:
+        """From now on nothing starts."""
+        self._draining = True
+        self._wake.set()
+
+    def cancel_running(self) -> None:
+        """Cancel what runs; each job goes back to the head of its queue."""
+        for running in list(self.worker.running.values()):
+            self.worker.cancel(running, "drain")
+
+    async def run(self) -> None:
+        """Until a drain has ended: every job of this process is settled then."""
+        self._trust_beats_later()
+        bell = asyncio.create_task(self._ring(), name=f"doorbell {self.queue.name}")
+        backoff = _BACKOFF[0]
+        try:
+            while not (self._draining and self.in_flight == 0 and not self._doubt):
+                try:
+                    wait = await self._turn()
+                except (RedisError, OSError) as error:
+                    self._on_reply(error)
+                    self._doubt = True
+                    self._trust_beats_later()
+                    await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
+                    backoff = min(backoff * 2, _BACKOFF[1])
+                else:
+                    self._on_reply(None)
+                    backoff = _BACKOFF[0]
+                    await self._sleep(wait)
+        finally:
+            bell.cancel()
+
+    async def _turn(self) -> float | None:
+        """One round trip; returns the seconds that may pass before the next one, None for no limit."""
+        self._wake.clear()
+        if self._doubt:
+            await self._reconcile()
+        batch = self._settlements[:_BATCH]
+        try:
+            if self._draining:
+                stood, take = await self.queue.settle(batch), None
+            else:
+                stood, take = await self.queue.take(self.worker.id, self.worker.free, batch)
+        except (RedisError, OSError):
+            for settlement in batch:
+                settlement.repeated = True
+            raise
+        del self._settlements[: len(batch)]
+        self._settled(batch, stood)
+        if take is None:
+            return 0.0 if self._settlements else None
+        return await self._started(take)
+
+    async def _started(self, take: Take) -> float | None:
+        self.state = take.state
+        for taken in take.jobs:
+            if self._draining:
+                self._return(taken)
+            else:
+                self.worker.begin(taken, take.now)
+        if take.foreign > 0 and not self._draining:
+            await self._look_for_lost()
+        if self._settlements or take.state == "again" or (take.depth and take.jobs and self.worker.free):
+            return 0.0
+        return self._wait(take)
+
+    def _wait(self, take: Take) -> float | None:
+        """Seconds that may pass before the next turn where no attempt ends before."""
+        waits = [wait for wait in (take.wait,) if wait is not None]
+        if take.foreign > 0:
+            waits.append(_LOST_POLL)
+        match take.state:
+            case "empty" | "taken" if self.worker.free:
+                self._empty.set()
+                waits.append(IDLE_POLL)
+            case "full":
+                waits.append(_BLOCKED_POLL)
+            case "standby":
+                waits.append(_STANDBY_POLL)
+            case "paused":
+                waits.append(_PAUSED_POLL)
+        return min(waits, default=None)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Until something ends, arrives or is due."""
+        if seconds is not None and seconds <= 0 or self._settlements:
+            return
+        await self._pause(seconds)
+        self._empty.clear()
+
+    async def _pause(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _ring(self) -> None:
+        """Wake the dispatcher when its empty queue gets a job; waits on a connection of its own."""
+        while True:
+            await self._empty.wait()
+            try:
+                await self.queue.wait_for_job(self._doorbell, IDLE_POLL)
+            except (RedisError, OSError) as error:
+                log.debug("doorbell broke", queue=self.queue.name, error=repr(error))
+                await asyncio.sleep(_BACKOFF[1])
+            else:
+                self._empty.clear()
+                self._wake.set()
+
+    def _ended(self, settlement: Settlement) -> None:
+        self._settlements.append(settlement)
+        self._wake.set()
+
+    def _return(self, taken: Taken) -> None:
+        self._settlements.append(outcome.put_back(taken))
+
+    def _settled(self, batch: list[Settlement], stood: list[bool]) -> None:
+        for settlement, done in zip(batch, stood, strict=True):
+            if done and settlement.verb == "bury":
+                self._on_buried()
+            elif done and settlement.verb == "return" and self._draining:
+                self.put_back += 1
+            elif not done and not settlement.repeated and settlement.verb != "mark":
+                log.warning("fenced off: the job was given to another worker", job=settlement.id)
+
+    async def _reconcile(self) -> None:
+        """Return leases of ours whose job never reached us; stop attempts whose lease is no longer ours."""
+        leases = await self.queue.leases()
+        settling = {settlement.id for settlement in self._settlements}
+        own = f"{self.worker.id}:".encode()
+        for job_id, lease in leases.items():
+            running = self.worker.running.get(job_id)
+            known = running is not None and running.taken.lease == lease
+            if lease.startswith(own) and not known and job_id not in settling:
+                body = await self.queue.redis.get(job_id)
+                self._return(Taken(job_id, lease, body or b""))
+        for job_id, running in list(self.worker.running.items()):
+            if leases.get(job_id) != running.taken.lease:
+                self.worker.cancel(running, "fenced")
+        self._doubt = False
+
+    def _trust_beats_later(self) -> None:
+        """After a start or an outage the living get time to beat before anyone is taken for dead."""
+        self._look_at = asyncio.get_running_loop().time() + DEAD_AFTER
+
+    async def _look_for_lost(self) -> None:
+        """Give jobs of dead workers back to the queue, the attempt charged."""
+        now = asyncio.get_running_loop().time()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOST_POLL
+        _, lost = await self.queue.lost(DEAD_AFTER)
+        for taken in lost:
+            worker = taken.lease.decode().split(":", 1)[0]
+            log.warning("worker died with a job", queue=self.queue.name, job=taken.id, worker=worker)
+            self._settlements.append(self._crashed(taken, worker))
+
+    def _crashed(self, taken: Taken, worker: str) -> Settlement:
+        error = WorkerLostError(f"worker {worker} died during the attempt")
+        try:
+            job = self.queue.deserialize(taken.body)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as unreadable:
+            job, error = None, WorkerLostError(f"{error}; the job is unreadable: {unreadable!r}")
+        if job is None:
+            key = self.queue.job_key_from_id(taken.id)
+            return outcome.unreadable(taken, self.queue.name, key, error, worker=worker)
+        return outcome.crashed(taken, job, error, policy=self.queue.policy, worker=worker)

@@ -1,0 +1,49 @@
+"""Names of our own keys in Redis.  SAQ's keep their names (``saq:…``) and stand beside these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BEATS = "couturecast:beats"
+WORKERS = "couturecast:workers"
+LETTERS = "couturecast:letters"
+LETTER = "couturecast:letter"
+NUDGE = "couturecast:nudge"
+"""Channel: a queue's name wakes the dispatchers of that queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The keys of one queue, SAQ's and ours, as the scripts name them."""
+
+    queued: str
+    active: str
+    incomplete: str
+    leases: str
+    holders: str
+    starts: str
+    pause: str
+    token: str
+    completed: str
+    failed: str
+    totals: str
+    minute: str
+
+    @classmethod
+    def of(cls, queue: str) -> QueueKeys:
+        """The keys of the queue of that name."""
+        saq, own = f"saq:{queue}:", f"couturecast:{queue}:"
+        return cls(
+            queued=f"{saq}queued",
+            active=f"{saq}active",
+            incomplete=f"{saq}incomplete",
+            leases=f"{own}leases",
+            holders=f"{own}holders",
+            starts=f"{own}starts",
+            pause=f"{own}pause",
+            token=f"{own}token",
+            completed=f"{own}completed",
+            failed=f"{own}failed",
+            totals=f"{own}totals",
+            minute=f"{own}minute:",
+        )

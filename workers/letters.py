@@ -1,0 +1,152 @@
+"""Attempts and dead letters: what is kept of a failure, from the job's own record to the table."""
+
+from __future__ import annotations
+
+import traceback
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from saq import Job
+
+from storage.dead_letters import NewLetter
+from workers import wire
+from workers.fingerprint import fingerprint
+
+META = "couturecast"
+"""Our part of a job's ``meta``: ``attempts`` (the failed ones) and ``replay_of`` (a dead letter's id)."""
+
+_MAX_TRACEBACK = 8_000  # characters kept of each attempt's traceback: the end, where the error is
+_MAX_MESSAGE = 2_000
+
+
+def error_type(error: BaseException) -> str:
+    """The error's class as its users name it: with the module, but for builtins."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def failed_attempt(
+    error: BaseException, *, number: int, at: float, worker: str, run_seconds: float
+) -> dict[str, Any]:
+    """The record of one failed attempt; ``at`` in Unix seconds."""
+    trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
+    return {
+        "attempt": number,
+        "at": at,
+        "worker": worker,
+        "error_type": error_type(error),
+        "message": (str(error) or error_type(error))[:_MAX_MESSAGE],
+        "traceback": trace
+        if trace is None or len(trace) <= _MAX_TRACEBACK
+        else "…" + trace[-_MAX_TRACEBACK:],
+        "run_seconds": round(run_seconds, 6),
+    }
+
+
+def attempts_of(job: Job) -> list[dict[str, Any]]:
+    """The failed attempts that the job's record holds; a foreign ``meta`` counts as none."""
+    ours = job.meta.get(META) if isinstance(job.meta, dict) else None
+    found = ours.get("attempts") if isinstance(ours, dict) else None
+    return [dict(attempt) for attempt in found] if isinstance(found, list) else []
+
+
+def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
+    """Put one more failed attempt into the job's record."""
+    meta = job.meta if isinstance(job.meta, dict) else {}
+    ours = meta.get(META)
+    job.meta = {
+        **meta,
+        META: {**(ours if isinstance(ours, dict) else {}), "attempts": [*attempts_of(job), attempt]},
+    }
+
+
+def letter_of(job: Job, attempts: list[dict[str, Any]]) -> NewLetter:
+    """The dead letter of a job that failed for good; the last of ``attempts`` is what it died of."""
+    data = job.to_dict()
+    ours = (data.get("meta") or {}).get(META) or {}
+    if ours:
+        data["meta"] = {key: value for key, value in data["meta"].items() if key != META}
+    data.pop("error", None)
+    return _letter(
+        queue=job.get_queue().name,
+        job_id=job.key,
+        function=job.function,
+        data=data,
+        attempts=attempts,
+        enqueued_at=_instant(job.queued),
+        replay_of=ours.get("replay_of"),
+    )
+
+
+def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> NewLetter:
+    """The dead letter of something on a queue that is no job; its bytes are kept as they came."""
+    data = {"unreadable": body.decode("utf-8", "backslashreplace")}
+    return _letter(
+        queue=queue,
+        job_id=job_id,
+        function="?",
+        data=data,
+        attempts=[attempt],
+        enqueued_at=None,
+        replay_of=None,
+    )
+
+
+def dump_letter(letter: NewLetter) -> bytes:
+    """A letter as it waits in Redis."""
+    return wire.dump(
+        asdict(letter)
+        | {
+            "enqueued_at": letter.enqueued_at and letter.enqueued_at.timestamp(),
+            "failed_at": letter.failed_at.timestamp(),
+        }
+    )
+
+
+def load_letter(body: bytes) -> NewLetter:
+    """The letter that `dump_letter` wrote."""
+    fields = wire.load(body)
+    enqueued_at = fields["enqueued_at"]
+    fields["enqueued_at"] = None if enqueued_at is None else datetime.fromtimestamp(enqueued_at, UTC)
+    fields["failed_at"] = datetime.fromtimestamp(fields["failed_at"], UTC)
+    return NewLetter(**fields)
+
+
+def _instant(milliseconds: Any) -> datetime | None:
+    """A producer's time, which may be anything."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _letter(
+    *,
+    queue: str,
+    job_id: str,
+    function: str,
+    data: dict[str, Any],
+    attempts: list[dict[str, Any]],
+    enqueued_at: datetime | None,
+    replay_of: int | None,
+) -> NewLetter:
+    last = attempts[-1]
+    return NewLetter(
+        uid=uuid.uuid4().hex,
+        queue_name=queue,
+        job_id=job_id,
+        function=function,
+        job_data=data,
+        error_type=last["error_type"],
+        error_message=last["message"],
+        traceback=last["traceback"],
+        fingerprint=fingerprint(function, last["error_type"], last["message"]),
+        attempts=last["attempt"],
+        attempt_errors=attempts,
+        worker=last["worker"],
+        enqueued_at=enqueued_at,
+        failed_at=datetime.fromtimestamp(last["at"], UTC),
+        replay_of=replay_of,
+    )

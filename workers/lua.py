@@ -1,0 +1,88 @@
+"""The Lua scripts: each a file in ``scripts/`` that opens with its keys, arguments and invariant."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+Argument = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and the SHA-1 by which the server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read ``scripts/<name>.lua``."""
+        text = files("workers").joinpath("scripts", f"{name}.lua").read_text()
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    def call(self, keys: Sequence[str], args: Sequence[Argument]) -> Call:
+        """A call of this script, to be run by `run`."""
+        return Call(self, keys, args)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script: its keys and arguments in the order of its header."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+    def command(self, *, text: bool = False) -> tuple[Argument, ...]:
+        """The command that runs it: by SHA-1, or with its text for a server that does not have it."""
+        head = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
+        return (*head, len(self.keys), *self.keys, *self.args)
+
+
+TAKE = Script.load("take")
+SETTLE = Script.load("settle")
+LOST = Script.load("lost")
+BEAT = Script.load("beat")
+ANNOUNCE = Script.load("announce")
+ENQUEUE = Script.load("enqueue")
+OVERVIEW = Script.load("overview")
+
+
+async def run(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run ``calls`` in order and in one round trip; a script that the server does not know is sent to it.
+
+    Returns a reply a call; a call that failed has its exception as its reply, so that the replies of the
+    others are not lost.  Raises redis.exceptions.ConnectionError or TimeoutError where the connection broke,
+    and then any of the calls may have been carried out.
+    """
+    pipeline = redis.pipeline(transaction=False)
+    for call in calls:
+        pipeline.execute_command(*call.command())
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            replies[index] = await _send(redis, calls[index])
+    return replies
+
+
+async def run_one(redis: Redis, call: Call) -> Any:
+    """Run one call and return its reply.  Raises redis.exceptions.RedisError."""
+    (reply,) = await run(redis, [call])
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+async def _send(redis: Redis, call: Call) -> Any:
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.execute_command(*call.command(text=True))
+    (reply,) = await pipeline.execute(raise_on_error=False)
+    return reply

@@ -1,0 +1,249 @@
+"""The one place that carries out every verb, for keys and command line alike."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from saq import Job
+from saq.utils import now
+
+from storage.database import Database
+from storage.dead_letters import DeadLetter, DeadLetters, Page
+from workers import wire
+from workers.connection import connect
+from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
+from workers.handlers.base import validate_payload
+from workers.keys import NUDGE
+from workers.letters import META
+from workers.observer import Observer, read_pause
+from workers.policy import MAX_PAYLOAD_BYTES, QueuePolicy
+from workers.process import WorkerProcess
+from workers.queue import ApplianceQueue
+from workers.snapshot import Pause, Snapshot
+
+__all__ = ["DeadLetter", "NewJob", "Operations", "Page"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be enqueued: its arguments, its key (one is made where it is None), a delay in seconds."""
+
+    data: Mapping[str, Any]
+    key: str | None = None
+    delay: float = 0.0
+
+
+class Operations:
+    """Verbs of the operator.  ``schemas`` has the payload model of each queue that has one.
+
+    Everything raises redis.exceptions.RedisError or storage.errors.StorageError where a server is away.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        policies: Sequence[QueuePolicy],
+        schemas: Mapping[str, type[BaseModel]],
+        database: Database,
+        letters: DeadLetters,
+        process: WorkerProcess | None = None,
+        environment: str = "local",
+        weather_provider: str = "offline",
+        actor: str | None = None,
+    ) -> None:
+        self.actor = actor or f"{getpass.getuser()}@{socket.gethostname()}"
+        self._redis: Redis = connect(redis_url)
+        self._queues = {policy.name: ApplianceQueue(self._redis, policy) for policy in policies}
+        self._schemas = schemas
+        self._letters = letters
+        self._process = process
+        self._observer = Observer(
+            self._redis,
+            redis_url,
+            policies,
+            database,
+            letters,
+            environment=environment,
+            weather_provider=weather_provider,
+        )
+        self._lag = _LoopLag()
+
+    async def close(self) -> None:
+        """Close the connections that it opened."""
+        self._lag.stop()
+        await self._redis.aclose()
+
+    @property
+    def can_drain(self) -> bool:
+        """Whether this process runs workers, and so can be drained."""
+        return self._process is not None
+
+    async def ping(self) -> None:
+        """Raises RedisError where Redis does not answer."""
+        await self._redis.ping()
+
+    async def snapshot(self) -> Snapshot:
+        """This moment of the cluster; never raises for a server that is away, but says so."""
+        process = self._process
+        return await self._observer.snapshot(
+            loop_lag=self._lag.worst(), drain_deadline_in=process.drain_deadline_in if process else None
+        )
+
+    async def enqueue(
+        self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0
+    ) -> str | None:
+        """Enqueue one job; its key, or None where a job of that key is queued already.
+
+        Raises UnknownQueueError, and InvalidJobError with the field's name.
+        """
+        (done,) = await self.enqueue_many(queue, [NewJob(data, key, delay)])
+        return done
+
+    async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
+        """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`."""
+        target = self._queue(queue)
+        made = [self._job(target, job) for job in jobs]
+        done = await target.enqueue_many(made)
+        return [job.key if enqueued else None for job, enqueued in zip(made, done, strict=True)]
+
+    async def dead_letters(
+        self,
+        *,
+        queue: str | None = None,
+        state: str | None = "dead",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[DeadLetter]:
+        """One page of dead letters, newest first.  Raises UnknownQueueError, InvalidCursorError."""
+        if queue is not None:
+            self._queue(queue)
+        return await self._letters.page(queue=queue, state=state, limit=limit, cursor=cursor)
+
+    async def dead_letter(self, letter_id: int) -> DeadLetter:
+        """One dead letter.  Raises NotFoundError."""
+        letter = await self._letters.get(letter_id)
+        if letter is None:
+            raise NotFoundError(f"no dead letter has the id {letter_id}: list them with failed-jobs list")
+        return letter
+
+    async def replay(self, letter_id: int) -> str:
+        """Enqueue a dead letter's job again, under its own key, which is returned.
+
+        Raises NotFoundError; ConflictError where it was replayed or discarded before, or where a job of its key
+        is queued.
+        """
+        letter = await self.dead_letter(letter_id)
+        queue = self._queue(letter.queue_name)
+        if "unreadable" in letter.job_data:
+            raise ConflictError(
+                f"dead letter {letter_id} holds no job that could be read: it cannot be replayed"
+            )
+        if not await self._letters.mark_replayed(letter_id):
+            raise ConflictError(f"dead letter {letter_id} is {letter.state} already")
+        job = Job(
+            function=letter.function,
+            kwargs=letter.job_data.get("kwargs"),
+            key=letter.job_id,
+            queued=now(),
+            meta={META: {"replay_of": letter_id}},
+        )
+        try:
+            (done,) = await queue.enqueue_many([job])
+        except BaseException:
+            await self._letters.unmark_replayed(letter_id)
+            raise
+        if not done:
+            await self._letters.unmark_replayed(letter_id)
+            raise ConflictError(
+                f"a job with the key {letter.job_id} is queued already: wait until it has ended"
+            )
+        return letter.job_id
+
+    async def pause(self, queue: str, reason: str = "") -> Pause:
+        """Nothing of the queue starts, in any process, until it is resumed.  Raises UnknownQueueError."""
+        keys = self._queue(queue).keys
+        seconds, micro = await self._redis.time()
+        since = seconds + micro / 1e6
+        fields: dict[str | bytes, Any] = {"by": self.actor, "reason": reason, "since": since}
+        await self._redis.hset(keys.pause, mapping=fields)
+        return Pause(self.actor, reason, since)
+
+    async def resume(self, queue: str) -> bool:
+        """Let a paused queue start jobs again; False where it was not paused.  Raises UnknownQueueError."""
+        keys = self._queue(queue).keys
+        removed = await self._redis.delete(keys.pause)
+        await self._redis.publish(NUDGE, queue)
+        return bool(removed)
+
+    async def paused(self, queue: str) -> Pause | None:
+        """Who paused the queue, why and since when.  Raises UnknownQueueError."""
+        return read_pause(await self._redis.hgetall(self._queue(queue).keys.pause))
+
+    def drain(self) -> None:
+        """Drain this process gracefully: finishes what runs, deletes nothing.  Raises ConflictError without workers."""
+        if self._process is None:
+            raise ConflictError("this process runs no workers: there is nothing to drain")
+        self._process.begin_drain()
+
+    def _queue(self, name: str) -> ApplianceQueue:
+        try:
+            return self._queues[name]
+        except KeyError:
+            raise UnknownQueueError(name, tuple(self._queues)) from None
+
+    def _job(self, queue: ApplianceQueue, new: NewJob) -> Job:
+        schema = self._schemas.get(queue.name)
+        if schema is not None:
+            validate_payload(schema, dict(new.data))
+        if new.delay < 0:
+            raise InvalidJobError(f"delay: {new.delay:g} s is negative")
+        job = Job(function=queue.policy.function, kwargs=dict(new.data), queued=now(), queue=queue)
+        if new.key is not None:
+            job.key = new.key
+        if new.delay:
+            job.scheduled = time.time() + new.delay  # type: ignore[assignment]  # SAQ's type is int, its scores are not
+        size = len(wire.dump(job.to_dict()))
+        if size > MAX_PAYLOAD_BYTES:
+            raise InvalidJobError(f"the job has {size:,} bytes, {MAX_PAYLOAD_BYTES:,} are allowed")
+        return job
+
+
+class _LoopLag:
+    """How late the event loop runs its timers."""
+
+    _INTERVAL = 0.1
+
+    def __init__(self) -> None:
+        self._worst: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def worst(self) -> float | None:
+        """Seconds, the worst since the last call; None at first."""
+        if self._timer is None:
+            self._schedule()
+        worst, self._worst = self._worst, None
+        return worst
+
+    def stop(self) -> None:
+        """Measure no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._INTERVAL
+        self._timer = loop.call_at(due, self._measure, due)
+
+    def _measure(self, due: float) -> None:
+        late = max(0.0, asyncio.get_running_loop().time() - due)
+        self._worst = max(self._worst or 0.0, late)
+        self._schedule()

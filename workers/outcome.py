@@ -1,0 +1,89 @@
+"""What becomes of a job when an attempt has ended.  Decides; touches no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saq import Job, Status
+from saq.utils import now
+
+from workers import wire
+from workers.errors import PermanentError
+from workers.letters import (
+    add_attempt,
+    attempts_of,
+    dump_letter,
+    failed_attempt,
+    letter_of,
+    unreadable_letter,
+)
+from workers.policy import QueuePolicy
+from workers.queue import Settlement, Taken
+
+
+def succeeded(taken: Taken, job: Job, result: Any) -> Settlement:
+    """The job completed with ``result``.  Raises TypeError where the result cannot be written as JSON."""
+    job.status, job.result, job.error = Status.COMPLETE, result, None
+    job.completed = now()
+    job.progress = 1.0
+    return Settlement(taken.id, taken.lease, "complete", wire.dump(job.to_dict()))
+
+
+def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
+    """The attempt failed: a retry where the policy leaves one and ``error`` allows it, else a dead letter.
+
+    ``job.attempts`` counts this attempt already.
+    """
+    ended = now()
+    run_seconds = (ended - job.started) / 1000 if job.started else 0.0
+    attempt = failed_attempt(
+        error, number=job.attempts, at=ended / 1000, worker=worker, run_seconds=run_seconds
+    )
+    delay = None if isinstance(error, PermanentError) else policy.retry_delay(job.attempts)
+    job.error = attempt["traceback"] or f"{attempt['error_type']}: {attempt['message']}"
+    job.result = None
+    if delay is None:
+        letter = letter_of(job, [*attempts_of(job), attempt])
+        job.status = Status.FAILED
+        job.completed = ended
+        body = wire.dump(job.to_dict())
+        return Settlement(
+            taken.id, taken.lease, "bury", body, letter_uid=letter.uid, letter=dump_letter(letter)
+        )
+    add_attempt(job, attempt)
+    _make_ready(job, ended)
+    return Settlement(taken.id, taken.lease, "retry", wire.dump(job.to_dict()), delay=delay)
+
+
+def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
+    """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
+    job.attempts += 1
+    settlement = failed(taken, job, error, policy=policy, worker=worker)
+    if settlement.verb == "retry":
+        settlement.verb = "return"
+    return settlement
+
+
+def unreadable(taken: Taken, queue: str, key: str, error: BaseException, *, worker: str) -> Settlement:
+    """What was on the queue is no job: a dead letter that keeps its bytes, which stay in Redis as they are."""
+    attempt = failed_attempt(error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0)
+    letter = unreadable_letter(queue, key, taken.body, attempt)
+    return Settlement(taken.id, taken.lease, "bury", b"", letter_uid=letter.uid, letter=dump_letter(letter))
+
+
+def put_back(taken: Taken) -> Settlement:
+    """To the head of its queue, as it was before it was taken: no attempt is charged."""
+    return Settlement(taken.id, taken.lease, "return", taken.body)
+
+
+def running(taken: Taken, job: Job) -> Settlement:
+    """The job's record while it runs, for those who look."""
+    return Settlement(taken.id, taken.lease, "mark", wire.dump(job.to_dict()))
+
+
+def _make_ready(job: Job, touched: int) -> None:
+    job.status = Status.QUEUED
+    job.completed = job.started = 0
+    job.progress = 0.0
+    job.worker_id = None
+    job.touched = touched

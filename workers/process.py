@@ -1,0 +1,251 @@
+"""One worker process: a dispatcher for each of its queues, heartbeat, recorder, its place on the list, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from storage.dead_letters import DeadLetters
+from workers import lua, wire
+from workers.connection import connect, connect_thread
+from workers.dispatcher import DEAD_AFTER, Dispatcher
+from workers.heartbeat import Heartbeat
+from workers.keys import BEATS, LETTERS, NUDGE, WORKERS
+from workers.policy import QueuePolicy
+from workers.queue import ApplianceQueue
+from workers.recorder import Recorder
+from workers.worker import SaqFunction
+
+log = structlog.get_logger(__name__)
+
+ANNOUNCE_INTERVAL = 10.0
+"""Seconds between a process's words about itself."""
+FORGET_AFTER = 35.0
+"""Seconds after which a process that has not been heard of is off the list."""
+_SETTLE_SECONDS = 5.0
+"""Seconds that a drain waits, after its deadline, for Redis to take what was put back."""
+
+
+class WorkerProcess:
+    """Runs ``policies``' queues.  ``functions`` are by queue name; ``letters`` takes what died.
+
+    `start` returns once jobs are taken; `begin_drain` ends it; `drained` waits for that end and returns the
+    number of jobs that were put back; `close` frees the connections.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        policies: Sequence[QueuePolicy],
+        functions: Mapping[str, SaqFunction],
+        letters: DeadLetters,
+        drain_seconds: float = 30.0,
+        version: str = "0",
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.drain_seconds = drain_seconds
+        self.redis_error: str | None = None
+        """Why Redis does not answer; None while it does."""
+        self._version = version
+        self._redis = connect(redis_url)
+        self._subscriber = connect(redis_url, reply_timeout=None)
+        self._doorbells = [connect(redis_url, reply_timeout=None) for _ in policies]
+        self._recorder = Recorder(self._redis, letters)
+        self.dispatchers = {
+            policy.name: Dispatcher(
+                ApplianceQueue(self._redis, policy),
+                functions[policy.name],
+                worker_id=self.id,
+                doorbell=doorbell,
+                on_reply=self._replied,
+                on_buried=self._recorder.wake,
+            )
+            for policy, doorbell in zip(policies, self._doorbells, strict=True)
+        }
+        self._heartbeat = Heartbeat(
+            connect_thread(redis_url),
+            self.id,
+            held=lambda: self.in_flight,
+            gap=DEAD_AFTER - 1,
+            on_gap=self._gap,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._helpers: list[asyncio.Task[None]] = []
+        self._drain_began: float | None = None
+        self._drain = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._started_at = time.time()
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that this process holds."""
+        return sum(dispatcher.in_flight for dispatcher in self.dispatchers.values())
+
+    @property
+    def draining(self) -> bool:
+        """Whether a drain has begun."""
+        return self._drain_began is not None
+
+    @property
+    def drain_deadline_in(self) -> float | None:
+        """Seconds left for the jobs in flight; None while no drain goes on."""
+        if self._drain_began is None:
+            return None
+        return max(0.0, self._drain_began + self.drain_seconds - time.monotonic())
+
+    async def start(self) -> None:
+        """Take jobs from now on.  Raises RedisError where Redis does not answer."""
+        self._loop = asyncio.get_running_loop()
+        await self._announce()
+        self._heartbeat.start()
+        for name, dispatcher in self.dispatchers.items():
+            self._running.append(asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {name}"))
+        for helper in (self._recorder.run(), self._listen(), self._keep_announcing()):
+            self._helpers.append(asyncio.create_task(_guarded(helper)))
+        log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
+
+    def begin_drain(self) -> None:
+        """From this instant no job starts.  More calls change nothing."""
+        if self._drain_began is None:
+            self._drain_began = time.monotonic()
+            self._drain.set()
+            log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
+            for dispatcher in self.dispatchers.values():
+                dispatcher.begin_drain()
+
+    def cut_short(self) -> None:
+        """Do not wait any longer for the jobs in flight: they are put back."""
+        self.begin_drain()
+        self._hurry.set()
+
+    async def drained(self) -> int:
+        """Wait until a drain has ended; the number of jobs that were put back."""
+        everything = asyncio.gather(*self._running)
+        await _first(everything, self._drain.wait())
+        await _first(everything, self._hurry.wait(), timeout=self.drain_deadline_in)
+        for dispatcher in self.dispatchers.values():
+            dispatcher.cancel_running()
+        await asyncio.wait({everything}, timeout=_SETTLE_SECONDS)
+        if not everything.done():
+            held = self.in_flight
+            log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
+            everything.cancel()
+            return held
+        everything.result()
+        put_back = sum(dispatcher.put_back for dispatcher in self.dispatchers.values())
+        log.info("drained", put_back=put_back)
+        return put_back
+
+    async def close(self) -> None:
+        """Leave the list and close all connections; a process that was not drained is cut off as by a crash."""
+        for task in (*self._running, *self._helpers):
+            task.cancel()
+        await asyncio.gather(*self._running, *self._helpers, return_exceptions=True)
+        if self._loop is not None:
+            await asyncio.to_thread(self._heartbeat.stop)
+            try:
+                await self._recorder.record_batch()
+                await lua.run_one(self._redis, self._announcement(leaving=True))
+            except Exception as error:  # noqa: BLE001 - letters stay in Redis, the list forgets by itself
+                log.warning("left without a word", error=repr(error))
+        for client in (self._redis, self._subscriber, *self._doorbells):
+            await client.aclose()
+
+    async def _dispatch(self, dispatcher: Dispatcher) -> None:
+        """A dispatcher that ends by a defect drains the process, so that it does not live on half dead."""
+        try:
+            await dispatcher.run()
+        except Exception:
+            log.exception("a dispatcher ended", queue=dispatcher.queue.name)
+            self.begin_drain()
+            raise
+
+    def _replied(self, error: Exception | None) -> None:
+        text = None if error is None else f"{type(error).__name__}: {error}"
+        if (text is None) != (self.redis_error is None):
+            if text is None:
+                log.info("Redis answers again")
+            else:
+                log.error("Redis does not answer", error=text)
+        self.redis_error = text
+
+    def _gap(self) -> None:
+        """Called by the heartbeat's thread."""
+        if self._loop is not None:
+            for dispatcher in self.dispatchers.values():
+                self._loop.call_soon_threadsafe(dispatcher.distrust)
+
+    async def _listen(self) -> None:
+        """Nudges: a queue was resumed, a delayed job was enqueued, a standby's place is free."""
+        while True:
+            try:
+                async with self._subscriber.pubsub() as channel:
+                    await channel.subscribe(NUDGE)
+                    async for message in channel.listen():
+                        name = message["data"].decode() if message["type"] == "message" else ""
+                        if name in self.dispatchers:
+                            self.dispatchers[name].nudge()
+            except (RedisError, OSError) as error:
+                log.debug("nudges broke", error=repr(error))
+                await asyncio.sleep(2.0)
+
+    async def _keep_announcing(self) -> None:
+        while True:
+            await asyncio.sleep(ANNOUNCE_INTERVAL)
+            try:
+                await self._announce()
+            except (RedisError, OSError) as error:
+                log.debug("not announced", error=repr(error))
+
+    async def _announce(self) -> None:
+        if await lua.run_one(self._redis, self._announcement()):
+            self._recorder.wake()
+
+    def _announcement(self, *, leaving: bool = False) -> lua.Call:
+        about = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": self._version,
+            "queues": list(self.dispatchers),
+            "in_flight": self.in_flight,
+            "draining": self.draining,
+            "standby": [name for name, each in self.dispatchers.items() if each.state == "standby"],
+        }
+        keys = [WORKERS, BEATS, LETTERS]
+        for name in self.dispatchers:
+            keys += [f"saq:{name}:stats", f"saq:{name}:worker_info:{self.id}"]
+        uptime = round((time.time() - self._started_at) * 1000)
+        stats = {"complete": 0, "failed": 0, "retried": 0, "aborted": 0, "uptime": uptime}
+        info = {"stats": stats, "queue_key": ",".join(self.dispatchers), "metadata": about}
+        return lua.ANNOUNCE.call(
+            keys,
+            [self.id, b"" if leaving else wire.dump(about), round(FORGET_AFTER * 1000), wire.dump(info)],
+        )
+
+
+async def _first(
+    everything: asyncio.Future[Any], event: Coroutine[Any, Any, Any], timeout: float | None = None
+) -> None:
+    """Wait until ``everything`` is done, ``event`` has come, or ``timeout`` seconds have passed."""
+    waiter = asyncio.ensure_future(event)
+    await asyncio.wait({everything, waiter}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+
+
+async def _guarded(helper: Coroutine[Any, Any, None]) -> None:
+    """A helper that ends by a defect is reported, and the process goes on."""
+    try:
+        await helper
+    except Exception:
+        log.exception("a helper of the process ended")
+        raise

@@ -1,0 +1,220 @@
+"""SAQ's Redis queue with the moves that keep our promises: take, settle, look for the lost, enqueue many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from saq import Job, Status
+from saq.queue.redis import RedisQueue
+
+from workers import lua, wire
+from workers.keys import BEATS, LETTER, LETTERS, NUDGE, QueueKeys
+from workers.policy import (
+    KEEP_COMPLETED,
+    KEEP_FAILED,
+    KEEP_READABLE_MS,
+    MAX_PROCESSES,
+    QueuePolicy,
+)
+
+_RATE_GUARD_US = 250_000
+"""Added to the rate window: a start is counted when it is granted, and the handler begins a moment later."""
+
+_ENQUEUE_BATCH = 500
+"""Jobs in one call of the enqueue script: a few milliseconds of the server's time at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One job as it was taken: its SAQ id, our lease on it, and its body ('' where its data is gone)."""
+
+    id: str
+    lease: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What a take found.
+
+    ``state`` says why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
+    ``wait`` is the number of seconds until a scheduled job or a start of the rate limit is due, None where
+    nothing is known.  ``foreign`` is the number of leases that other workers hold, ``now`` the server's time.
+    """
+
+    state: str
+    wait: float | None
+    foreign: int
+    now: float
+    depth: int
+    jobs: list[Taken]
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How one job in flight leaves it.
+
+    ``verb``: complete, fail, retry (after ``delay`` seconds), bury (with ``letter``), return (to the head of
+    the queue) or mark (stays in flight, ``body`` is stored).  ``wait`` and ``run`` are histogram buckets.
+    """
+
+    id: str
+    lease: bytes
+    verb: str
+    body: bytes
+    delay: float = 0.0
+    letter_uid: str = ""
+    letter: bytes = b""
+    wait: int | None = None
+    run: int | None = None
+    repeated: bool = False
+    """Sent before over a connection that broke: it may have been carried out already."""
+
+
+class ApplianceQueue(RedisQueue):
+    """A SAQ queue, to SAQ's producers and screens like any other, with a policy of its own.
+
+    Every move of a job is one Lua call: there is no moment at which a job is on no list.
+    """
+
+    def __init__(self, redis: Redis, policy: QueuePolicy) -> None:
+        super().__init__(redis, name=policy.name, dump=wire.dump, load=wire.load)
+        self.policy = policy
+        self.keys = QueueKeys.of(policy.name)
+        self._leases: dict[str, bytes] = {}
+        """By SAQ job id: what this process has in flight, so that a handler's job.update() is fenced."""
+
+    async def take(
+        self, worker_id: str, n: int, settlements: Sequence[Settlement]
+    ) -> tuple[list[bool], Take]:
+        """Carry out ``settlements``, then take up to ``n`` jobs, in one round trip.
+
+        Returns, for each settlement, whether its lease still stood, and the take.  Raises RedisError; what
+        was asked for may then have happened all the same.
+        """
+        calls = [self.settle_call(settlements)] if settlements else []
+        replies = await lua.run(self.redis, [*calls, self._take_call(worker_id, n)])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        stood = [bool(done) for done in replies[0]] if settlements else []
+        return stood, _take_reply(replies[-1])
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Carry out ``settlements``; for each, whether its lease still stood.  Raises RedisError."""
+        if not settlements:
+            return []
+        return [bool(done) for done in await lua.run_one(self.redis, self.settle_call(settlements))]
+
+    async def leases(self) -> dict[str, bytes]:
+        """All leases of the queue, by SAQ job id."""
+        found = await self.redis.hgetall(self.keys.leases)
+        return {key.decode(): lease for key, lease in found.items()}
+
+    async def lost(self, dead_after: float) -> tuple[int, list[Taken]]:
+        """Number of all leases, and those whose worker has not been heard of for ``dead_after`` seconds."""
+        reply = await lua.run_one(
+            self.redis, lua.LOST.call([self.keys.leases, BEATS], [round(dead_after * 1000)])
+        )
+        return reply[0], [
+            Taken(job_id.decode(), lease, body)
+            for job_id, lease, body in zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
+        ]
+
+    async def enqueue_many(self, jobs: Sequence[Job]) -> list[bool]:
+        """Enqueue ``jobs``, in order; for each, False where a job of that key is incomplete already.
+
+        ``job.scheduled`` may have a fraction of a second.  Raises RedisError; the batches (of 500) before the
+        one that failed are enqueued then.
+        """
+        done: list[bool] = []
+        for start in range(0, len(jobs), _ENQUEUE_BATCH):
+            args: list[lua.Argument] = [NUDGE, self.name]
+            for job in jobs[start : start + _ENQUEUE_BATCH]:
+                job.queue = self
+                job.status = Status.QUEUED
+                args += [job.id, job.abort_id, job.scheduled, self.serialize(job)]
+            call = lua.ENQUEUE.call([self.keys.queued, self.keys.incomplete], args)
+            done += [bool(reply) for reply in await lua.run_one(self.redis, call)]
+        return done
+
+    async def _enqueue(self, job: Job) -> Job | None:
+        (done,) = await self.enqueue_many([job])
+        return job if done else None
+
+    async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
+        """A handler's job.update(): stored only while this process holds the job's lease."""
+        lease = self._leases.get(job.id)
+        if lease is None:
+            await super()._update(job, status, **kwargs)
+            return
+        job.status = status or Status.ACTIVE
+        if (await self.settle([Settlement(job.id, lease, "mark", wire.dump(job.to_dict()))]))[0]:
+            await self.notify(job)
+
+    def hold(self, job_id: str, lease: bytes) -> None:
+        """Remember the lease of a job that this process has in flight."""
+        self._leases[job_id] = lease
+
+    def let_go(self, job_id: str) -> None:
+        """Forget the lease of a job that is in flight here no longer."""
+        self._leases.pop(job_id, None)
+
+    async def wait_for_job(self, redis: Redis, timeout: float) -> None:
+        """Return when the queue has a ready job, or after ``timeout`` seconds.  Takes nothing, changes nothing.
+
+        The move from a list's head to the same list's head blocks until there is one, so any producer's push
+        ends the wait, and no job is in hand when the wait is broken off.
+        """
+        await redis.blmove(self.keys.queued, self.keys.queued, timeout, "LEFT", "LEFT")
+
+    def _take_call(self, worker_id: str, n: int) -> lua.Call:
+        keys, policy, rate = self.keys, self.policy, self.policy.rate_limit
+        window = round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0
+        return lua.TAKE.call(
+            [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders, keys.starts, keys.pause]
+            + [BEATS, keys.token],
+            [worker_id, n, policy.concurrency, MAX_PROCESSES, rate.starts if rate else 0, window],
+        )
+
+    def settle_call(self, settlements: Sequence[Settlement]) -> lua.Call:
+        """The call that carries out ``settlements``."""
+        keys = self.keys
+        args: list[lua.Argument] = [
+            KEEP_COMPLETED,
+            KEEP_FAILED,
+            KEEP_READABLE_MS,
+            MAX_PROCESSES,
+            NUDGE,
+            self.name,
+        ]
+        for s in settlements:
+            args += [s.id, s.lease, s.verb, s.body, round(s.delay * 1000), s.letter_uid, s.letter]
+            args += ["" if s.wait is None else s.wait, "" if s.run is None else s.run]
+        return lua.SETTLE.call(
+            [
+                keys.queued,
+                keys.active,
+                keys.incomplete,
+                keys.leases,
+                keys.holders,
+                keys.completed,
+                keys.failed,
+            ]
+            + [LETTERS, LETTER, keys.totals, keys.minute],
+            args,
+        )
+
+
+def _take_reply(reply: list[Any]) -> Take:
+    state, wait, foreign, now_ms, depth, *rest = reply
+    jobs = []
+    if rest:
+        lease, *pairs = rest
+        jobs = [
+            Taken(job_id.decode(), lease, body) for job_id, body in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+    return Take(state.decode(), wait / 1000 if wait >= 0 else None, foreign, now_ms / 1000, depth, jobs)

@@ -1,0 +1,65 @@
+"""Moves dead letters from Redis, where they wait, into the database."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from storage.dead_letters import DeadLetters
+from storage.errors import StorageError
+from workers.keys import LETTER, LETTERS
+from workers.letters import load_letter
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 100
+_BACKOFF = (0.5, 15.0)
+"""Seconds between tries while the database is away: the first, and the longest."""
+
+
+class Recorder:
+    """Every process runs one.  The same letter recorded twice is one row, so they need no lock.
+
+    Invariant: a letter is in Redis until its row is committed.
+    """
+
+    def __init__(self, redis: Redis, letters: DeadLetters) -> None:
+        self._redis = redis
+        self._letters = letters
+        self._waiting = asyncio.Event()
+        self._waiting.set()
+
+    def wake(self) -> None:
+        """There is, or may be, a letter that waits."""
+        self._waiting.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        backoff = _BACKOFF[0]
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            try:
+                while await self.record_batch():
+                    backoff = _BACKOFF[0]
+            except (StorageError, RedisError, OSError) as error:
+                log.warning("dead letters wait for the database", error=str(error), retry_in=backoff)
+                self._waiting.set()
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _BACKOFF[1])
+
+    async def record_batch(self) -> int:
+        """Record up to 100 letters, the oldest first; how many.  Raises StorageError or RedisError."""
+        uids: list[bytes] = await self._redis.zrange(LETTERS, 0, _BATCH - 1)
+        if not uids:
+            return 0
+        bodies = await self._redis.hmget(LETTER, uids)
+        await self._letters.record([load_letter(body) for body in bodies if body])
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zrem(LETTERS, *uids)
+        pipeline.hdel(LETTER, *uids)
+        await pipeline.execute()
+        return len(uids)

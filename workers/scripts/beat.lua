@@ -1,0 +1,10 @@
+-- Say that a worker lives.
+--
+-- KEYS  1 beats  zset  worker -> server time of its last heartbeat, ms
+-- ARGV  1 worker
+-- Reply ms since its last heartbeat, -1 where there was none.
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local last = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], now_ms, ARGV[1])
+return last and now_ms - tonumber(last) or -1

@@ -1,0 +1,113 @@
+-- End, retry, bury, put back or mark jobs in flight, each only where its lease still stands.
+--
+-- Invariant: a job leaves active in the same step that puts it where it belongs next: nowhere (ended),
+-- incomplete (retry), the head of queued (put back), or the letters that wait for the database (buried).
+-- A lease that was given to another makes its old holder's settlement do nothing.
+--
+-- KEYS  1 queued  2 active  3 incomplete  4 leases  5 holders: as in take.lua
+--       6 completed  zset    job id -> end, ms: the newest completed jobs
+--       7 failed     zset    job id -> end, ms: the newest failed jobs
+--       8 letters    zset    letter uid -> time of death, ms: waiting for the database
+--       9 letter     hash    letter uid -> the letter's JSON
+--      10 totals     hash    outcome -> how many since ever
+--      11 minute     prefix  of the hashes of one minute each: outcomes, wait and run histograms, depth
+-- ARGV  1 completed to keep  2 failed to keep  3 ms that a finished job stays readable
+--       4 processes at most  5 channel that wakes standbys  6 queue name
+--       then for each job: id, lease, verb, body, delay in ms, letter uid, letter, wait bucket, run bucket
+--       verb: complete | fail | retry | bury | return | mark ('' where a field has no meaning)
+-- Reply one number a job: 1 done, 0 the lease no longer stands.
+local queued, active, incomplete, leases, holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local FIRST, WIDTH = 7, 9
+
+local ids = {}
+for i = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[i] end
+redis.call('HDEL', leases, '')  -- see take.lua: lets jobs end on a server that is out of memory
+local standing = redis.call('HMGET', leases, unpack(ids))
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local status = {complete = 'complete', fail = 'failed', bury = 'failed', retry = 'queued', ['return'] = 'queued'}
+local counter = {
+  complete = {'completed'}, fail = {'failed'}, retry = {'failed', 'retried'}, bury = {'failed', 'dead_lettered'},
+}
+local ended = {complete = {}, failed = {}}
+local freed, outcomes, buckets, result = {}, {}, {}, {}
+
+local function count(counts, name)
+  counts[name] = (counts[name] or 0) + 1
+end
+
+for k, id in ipairs(ids) do
+  local at = FIRST + (k - 1) * WIDTH
+  local lease, verb, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  if standing[k] ~= lease then
+    result[k] = 0
+  elseif verb == 'mark' then
+    redis.call('SET', id, body)
+    result[k] = 1
+  else
+    standing[k] = false
+    redis.call('HDEL', leases, id)
+    redis.call('LREM', active, 1, id)
+    local worker = string.match(lease, '^[^:]+')
+    freed[worker] = (freed[worker] or 0) + 1
+    if verb == 'retry' then
+      redis.call('ZADD', incomplete, (now_ms + tonumber(ARGV[at + 4])) / 1000, id)
+    elseif verb == 'return' then
+      redis.call('ZADD', incomplete, 0, id)
+      redis.call('LPUSH', queued, id)
+    else
+      redis.call('ZREM', incomplete, id)
+      local kind = ended[status[verb]]
+      kind[#kind + 1] = now_ms
+      kind[#kind + 1] = id
+    end
+    if verb == 'bury' then
+      redis.call('ZADD', KEYS[8], now_ms, ARGV[at + 5])
+      redis.call('HSET', KEYS[9], ARGV[at + 5], ARGV[at + 6])
+    end
+    -- An empty body: the job's own data is gone or unreadable, and stays as it is.
+    if body ~= '' then redis.call('SET', id, body) end
+    redis.call('PUBLISH', id, status[verb])
+    for _, name in ipairs(counter[verb] or {}) do count(outcomes, name) end
+    if ARGV[at + 7] ~= '' then count(buckets, 'w' .. ARGV[at + 7]) end
+    if ARGV[at + 8] ~= '' then count(buckets, 'r' .. ARGV[at + 8]) end
+    result[k] = 1
+  end
+end
+
+for worker, n in pairs(freed) do
+  if redis.call('HINCRBY', holders, worker, -n) <= 0 then
+    redis.call('HDEL', holders, worker)
+    if redis.call('HLEN', holders) == tonumber(ARGV[4]) - 1 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
+  end
+end
+
+-- The newest stay; what falls out stays readable a little longer, unless its key has been enqueued again.
+local function keep(key, other, new, most)
+  if #new == 0 then return end
+  redis.call('ZADD', key, unpack(new))
+  local names = {}
+  for i = 2, #new, 2 do names[#names + 1] = new[i] end
+  redis.call('ZREM', other, unpack(names))
+  local over = redis.call('ZCARD', key) - most
+  if over <= 0 then return end
+  local out = redis.call('ZPOPMIN', key, over)
+  for i = 1, #out, 2 do
+    if not redis.call('ZSCORE', incomplete, out[i]) then redis.call('PEXPIRE', out[i], ARGV[3]) end
+  end
+end
+keep(KEYS[6], KEYS[7], ended.complete, tonumber(ARGV[1]))
+keep(KEYS[7], KEYS[6], ended.failed, tonumber(ARGV[2]))
+
+if next(outcomes) or next(buckets) then
+  local minute = string.format('%s%.0f', KEYS[11], math.floor(time[1] / 60))
+  for name, by in pairs(outcomes) do
+    redis.call('HINCRBY', minute, name, by)
+    redis.call('HINCRBY', KEYS[10], name, by)
+  end
+  for name, by in pairs(buckets) do redis.call('HINCRBY', minute, name, by) end
+  redis.call('HSET', minute, 'depth', redis.call('LLEN', queued))
+  redis.call('EXPIRE', minute, 4500)
+end
+return result

@@ -1,0 +1,34 @@
+"""SAQ's wire format: JSON, written and read with orjson where it says the same as the standard library.
+
+orjson turns integers beyond 64 bits into floats and refuses NaN and lone surrogates, all of which a stock
+producer may send.  Those few payloads go through the standard library, so nothing is changed on its way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+_LONG_INTEGER = re.compile(rb"\d{19}")
+
+
+def dump(value: Any) -> bytes:
+    """``value`` as JSON bytes.  Raises TypeError where it cannot be written as JSON."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
+def load(body: bytes | str) -> Any:
+    """The value of JSON ``body``.  Raises ValueError where it is not JSON, RecursionError where it is too deep."""
+    raw = body.encode() if isinstance(body, str) else body
+    if _LONG_INTEGER.search(raw):
+        return json.loads(raw)
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return json.loads(raw)

@@ -1,0 +1,202 @@
+"""SAQ's worker, fed by a dispatcher: it runs jobs that were taken and reports how each ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from saq import Job, Status, Worker
+from saq.utils import now
+
+from workers import histogram, outcome
+from workers.errors import InvalidJobError
+from workers.policy import MAX_PAYLOAD_BYTES
+from workers.queue import ApplianceQueue, Settlement, Taken
+
+log = structlog.get_logger(__name__)
+
+SaqFunction = Callable[..., Awaitable[Any]]
+"""``async def function(ctx, **kwargs)``, as SAQ calls it."""
+
+_MARK_AFTER = 0.1
+"""Seconds after which a running job's record says ``active``; shorter ones are not worth a write."""
+
+_CANCEL_GRACE = 1.0
+"""Seconds that a cancelled coroutine has to end before it is given up."""
+
+
+class JobTimeoutError(Exception):
+    """An attempt ran past its queue's timeout; recorded on the attempt."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One job in flight in this process."""
+
+    taken: Taken
+    job: Job
+    started: float
+    wait: int | None
+    task: asyncio.Task[None] | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    cause: str | None = None
+    """Why it was cancelled: timeout, drain or fenced."""
+    ended: bool = False
+
+
+class QueueWorker(Worker[Any]):
+    """Runs the jobs of one queue.  ``report`` is called with how each leaves it, as soon as that is known."""
+
+    def __init__(
+        self,
+        queue: ApplianceQueue,
+        function: SaqFunction,
+        *,
+        worker_id: str,
+        report: Callable[[Settlement], None],
+    ) -> None:
+        super().__init__(
+            queue, [(queue.policy.function, function)], id=worker_id, concurrency=queue.policy.concurrency
+        )
+        self.policy = queue.policy
+        self.appliance_queue = queue
+        self.running: dict[str, Running] = {}
+        """By SAQ job id."""
+        self._report = report
+
+    @property
+    def free(self) -> int:
+        """Jobs that could be started now."""
+        return self.concurrency - len(self.running)
+
+    def begin(self, taken: Taken, server_time: float) -> None:
+        """Start an attempt at the job; what is no job is reported as a dead letter at once."""
+        queue = self.appliance_queue
+        try:
+            job = _read(queue, taken.body)
+        except (InvalidJobError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            key = queue.job_key_from_id(taken.id)
+            shown = error if isinstance(error, InvalidJobError) else InvalidJobError(f"not a job: {error!r}")
+            self._report(outcome.unreadable(taken, queue.name, key, shown, worker=self.id))
+            return
+        wait = _wait_seconds(job, server_time)
+        job.started = now()
+        job.attempts += 1
+        job.status = Status.ACTIVE
+        job.worker_id = self.id
+        loop = asyncio.get_running_loop()
+        running = Running(taken, job, loop.time(), None if wait is None else histogram.bucket(wait))
+        running.timers = [
+            loop.call_later(self.policy.timeout, self.cancel, running, "timeout"),
+            loop.call_later(_MARK_AFTER, self._mark, running),
+        ]
+        self.running[taken.id] = running
+        queue.hold(taken.id, taken.lease)
+        running.task = loop.create_task(self._attempt(running), name=job.key)
+
+    def cancel(self, running: Running, cause: str) -> None:
+        """End an attempt: ``timeout``, ``drain`` (its job is put back) or ``fenced`` (its job is another's)."""
+        if running.ended or running.cause is not None or running.task is None:
+            return
+        running.cause = cause
+        running.task.cancel()
+        running.timers.append(asyncio.get_running_loop().call_later(_CANCEL_GRACE, self._give_up, running))
+
+    async def _attempt(self, running: Running) -> None:
+        job = running.job
+        context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
+        try:
+            if self.before_process:
+                await self._before_process(context)
+            result = await self._function(job)(context, **_arguments(job))
+            settlement = outcome.succeeded(running.taken, job, result)
+        except asyncio.CancelledError as error:
+            settlement = self._cancelled(running, error)
+        except (Exception, SystemExit) as error:
+            context["exception"] = error
+            settlement = self._failed(running, error)
+        self._end(running, settlement)
+        if self.after_process:
+            await self._after_process(context)
+
+    def _function(self, job: Job) -> SaqFunction:
+        function: SaqFunction | None = self.functions.get(job.function)
+        if function is None:
+            known = ", ".join(self.functions)
+            raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {known}")
+        return function
+
+    def _failed(self, running: Running, error: BaseException) -> Settlement:
+        if running.cause == "drain":
+            return outcome.put_back(running.taken)
+        log.warning(
+            "attempt failed",
+            queue=self.policy.name,
+            job=running.job.key,
+            attempt=running.job.attempts,
+            error=f"{type(error).__name__}: {error}",
+        )
+        return outcome.failed(running.taken, running.job, error, policy=self.policy, worker=self.id)
+
+    def _cancelled(self, running: Running, error: asyncio.CancelledError) -> Settlement:
+        if running.cause == "timeout":
+            late = JobTimeoutError(
+                f"ran longer than the {self.policy.timeout:g} s that {self.policy.name} allows"
+            )
+            return self._failed(running, late.with_traceback(error.__traceback__))
+        return self._failed(running, error)
+
+    def _give_up(self, running: Running) -> None:
+        """A coroutine that ignores its cancellation does not keep its job."""
+        if not running.ended:
+            log.error("handler ignores its cancellation", queue=self.policy.name, job=running.job.key)
+            self._end(running, self._cancelled(running, asyncio.CancelledError()))
+
+    def _mark(self, running: Running) -> None:
+        if not running.ended:
+            self._report(outcome.running(running.taken, running.job))
+
+    def _end(self, running: Running, settlement: Settlement) -> None:
+        if running.ended:
+            return
+        running.ended = True
+        for timer in running.timers:
+            timer.cancel()
+        if self.running.get(running.taken.id) is running:
+            del self.running[running.taken.id]
+            self.appliance_queue.let_go(running.taken.id)
+        if running.cause == "fenced":
+            return
+        if settlement.verb != "return":
+            settlement.wait = running.wait
+            settlement.run = histogram.bucket(asyncio.get_running_loop().time() - running.started)
+        self._report(settlement)
+
+
+def _read(queue: ApplianceQueue, body: bytes) -> Job:
+    if not body:
+        raise InvalidJobError("the job's data is gone from Redis")
+    if len(body) > MAX_PAYLOAD_BYTES:
+        raise InvalidJobError(f"the job has {len(body):,} bytes, {MAX_PAYLOAD_BYTES:,} are allowed")
+    job = queue.deserialize(body)
+    if job is None or not isinstance(job.function, str) or not isinstance(job.attempts, int):
+        raise InvalidJobError("not a job: no function, or attempts that are no number")
+    return job
+
+
+def _arguments(job: Job) -> dict[str, Any]:
+    if job.kwargs is None:
+        return {}
+    if not isinstance(job.kwargs, dict):
+        raise InvalidJobError(f"kwargs: an object is needed, not {type(job.kwargs).__name__}")
+    return job.kwargs
+
+
+def _wait_seconds(job: Job, server_time: float) -> float | None:
+    """How long a job waited for its first attempt; a retry's waiting is its delay, and says nothing."""
+    if job.attempts or not isinstance(job.queued, (int, float)) or not job.queued:
+        return None
+    return max(0.0, server_time - max(job.queued / 1000, float(job.scheduled or 0)))
