@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
@@ -26,6 +27,11 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         socket_keepalive=True if not url.startswith("unix:") else None,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+async def command(client: Redis, *words: str | bytes | int | float) -> Any:
+    """Run one command; its reply as redis-py reads it.  Raises redis.exceptions.RedisError."""
+    return await client.execute_command(*words)
 
 
 def connect_thread(url: str) -> redis.Redis:

@@ -171,7 +171,7 @@ class Dispatcher:
 
     async def _sleep(self, seconds: float | None) -> None:
         """Until something ends, arrives or is due."""
-        if seconds is not None and seconds <= 0 or self._settlements:
+        if (seconds is not None and seconds <= 0) or self._settlements:
             return
         await self._pause(seconds)
         self._empty.clear()

@@ -1,4 +1,4 @@
-"""Says that this process lives, from a thread of its own: a handler that blocks the loop is not a dead one."""
+"""Says that this process lives, from a thread of its own: a blocked event loop is not a dead process."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from saq.utils import now
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Page
 from workers import wire
-from workers.connection import connect
+from workers.connection import command, connect
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
 from workers.handlers.base import validate_payload
 from workers.keys import NUDGE
@@ -89,7 +89,7 @@ class Operations:
 
     async def ping(self) -> None:
         """Raises RedisError where Redis does not answer."""
-        await self._redis.ping()
+        await command(self._redis, "PING")
 
     async def snapshot(self) -> Snapshot:
         """This moment of the cluster; never raises for a server that is away, but says so."""
@@ -138,8 +138,8 @@ class Operations:
     async def replay(self, letter_id: int) -> str:
         """Enqueue a dead letter's job again, under its own key, which is returned.
 
-        Raises NotFoundError; ConflictError where it was replayed or discarded before, or where a job of its key
-        is queued.
+        Raises NotFoundError; ConflictError where it was replayed or discarded before, or where a job of
+        its key is queued.
         """
         letter = await self.dead_letter(letter_id)
         queue = self._queue(letter.queue_name)
@@ -166,15 +166,16 @@ class Operations:
             raise ConflictError(
                 f"a job with the key {letter.job_id} is queued already: wait until it has ended"
             )
-        return letter.job_id
+        return job.key
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         """Nothing of the queue starts, in any process, until it is resumed.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
         seconds, micro = await self._redis.time()
         since = seconds + micro / 1e6
-        fields: dict[str | bytes, Any] = {"by": self.actor, "reason": reason, "since": since}
-        await self._redis.hset(keys.pause, mapping=fields)
+        await command(
+            self._redis, "HSET", keys.pause, "by", self.actor, "reason", reason, "since", f"{since:.6f}"
+        )
         return Pause(self.actor, reason, since)
 
     async def resume(self, queue: str) -> bool:
@@ -186,10 +187,10 @@ class Operations:
 
     async def paused(self, queue: str) -> Pause | None:
         """Who paused the queue, why and since when.  Raises UnknownQueueError."""
-        return read_pause(await self._redis.hgetall(self._queue(queue).keys.pause))
+        return read_pause(await command(self._redis, "HGETALL", self._queue(queue).keys.pause))
 
     def drain(self) -> None:
-        """Drain this process gracefully: finishes what runs, deletes nothing.  Raises ConflictError without workers."""
+        """Drain this process: finishes what runs, deletes nothing.  Raises ConflictError without workers."""
         if self._process is None:
             raise ConflictError("this process runs no workers: there is nothing to drain")
         self._process.begin_drain()

@@ -65,7 +65,7 @@ def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy
 
 
 def unreadable(taken: Taken, queue: str, key: str, error: BaseException, *, worker: str) -> Settlement:
-    """What was on the queue is no job: a dead letter that keeps its bytes, which stay in Redis as they are."""
+    """What was on the queue is no job: a dead letter keeps its bytes, which stay in Redis as they are."""
     attempt = failed_attempt(error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0)
     letter = unreadable_letter(queue, key, taken.body, attempt)
     return Settlement(taken.id, taken.lease, "bury", b"", letter_uid=letter.uid, letter=dump_letter(letter))

@@ -29,7 +29,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """How one queue runs, cluster-wide.  It belongs to the queue: what a producer asks for does not change it.
+    """How one queue runs, cluster-wide.  It belongs to the queue: a producer's wishes do not change it.
 
     ``timeout`` and ``retry_delays`` are in seconds; there is one retry for each delay.
     """

@@ -1,4 +1,4 @@
-"""One worker process: a dispatcher for each of its queues, heartbeat, recorder, its place on the list, drain."""
+"""One worker process: a dispatcher for each queue, heartbeat, recorder, its place on the list, drain."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class WorkerProcess:
         return put_back
 
     async def close(self) -> None:
-        """Leave the list and close all connections; a process that was not drained is cut off as by a crash."""
+        """Leave the list and close all connections; without a drain before, as by a crash."""
         for task in (*self._running, *self._helpers):
             task.cancel()
         await asyncio.gather(*self._running, *self._helpers, return_exceptions=True)
@@ -156,7 +156,7 @@ class WorkerProcess:
             try:
                 await self._recorder.record_batch()
                 await lua.run_one(self._redis, self._announcement(leaving=True))
-            except Exception as error:  # noqa: BLE001 - letters stay in Redis, the list forgets by itself
+            except Exception as error:
                 log.warning("left without a word", error=repr(error))
         for client in (self._redis, self._subscriber, *self._doorbells):
             await client.aclose()

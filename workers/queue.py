@@ -11,6 +11,7 @@ from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
+from workers.connection import command
 from workers.keys import BEATS, LETTER, LETTERS, NUDGE, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
@@ -111,7 +112,7 @@ class ApplianceQueue(RedisQueue):
 
     async def leases(self) -> dict[str, bytes]:
         """All leases of the queue, by SAQ job id."""
-        found = await self.redis.hgetall(self.keys.leases)
+        found = await command(self.redis, "HGETALL", self.keys.leases)
         return {key.decode(): lease for key, lease in found.items()}
 
     async def lost(self, dead_after: float) -> tuple[int, list[Taken]]:
@@ -164,21 +165,20 @@ class ApplianceQueue(RedisQueue):
         self._leases.pop(job_id, None)
 
     async def wait_for_job(self, redis: Redis, timeout: float) -> None:
-        """Return when the queue has a ready job, or after ``timeout`` seconds.  Takes nothing, changes nothing.
+        """Return when the queue has a ready job, or after ``timeout`` seconds; changes nothing.
 
         The move from a list's head to the same list's head blocks until there is one, so any producer's push
         ends the wait, and no job is in hand when the wait is broken off.
         """
-        await redis.blmove(self.keys.queued, self.keys.queued, timeout, "LEFT", "LEFT")
+        await command(redis, "BLMOVE", self.keys.queued, self.keys.queued, "LEFT", "LEFT", timeout)
 
     def _take_call(self, worker_id: str, n: int) -> lua.Call:
         keys, policy, rate = self.keys, self.policy, self.policy.rate_limit
         window = round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0
-        return lua.TAKE.call(
-            [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders, keys.starts, keys.pause]
-            + [BEATS, keys.token],
-            [worker_id, n, policy.concurrency, MAX_PROCESSES, rate.starts if rate else 0, window],
-        )
+        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders]
+        names += [keys.starts, keys.pause, BEATS, keys.token]
+        starts = rate.starts if rate else 0
+        return lua.TAKE.call(names, [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window])
 
     def settle_call(self, settlements: Sequence[Settlement]) -> lua.Call:
         """The call that carries out ``settlements``."""
@@ -194,19 +194,9 @@ class ApplianceQueue(RedisQueue):
         for s in settlements:
             args += [s.id, s.lease, s.verb, s.body, round(s.delay * 1000), s.letter_uid, s.letter]
             args += ["" if s.wait is None else s.wait, "" if s.run is None else s.run]
-        return lua.SETTLE.call(
-            [
-                keys.queued,
-                keys.active,
-                keys.incomplete,
-                keys.leases,
-                keys.holders,
-                keys.completed,
-                keys.failed,
-            ]
-            + [LETTERS, LETTER, keys.totals, keys.minute],
-            args,
-        )
+        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders, keys.completed]
+        names += [keys.failed, LETTERS, LETTER, keys.totals, keys.minute]
+        return lua.SETTLE.call(names, args)
 
 
 def _take_reply(reply: list[Any]) -> Take:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from storage.dead_letters import DeadLetters
 from storage.errors import StorageError
+from workers.connection import command
 from workers.keys import LETTER, LETTERS
 from workers.letters import load_letter
 
@@ -56,10 +57,10 @@ class Recorder:
         uids: list[bytes] = await self._redis.zrange(LETTERS, 0, _BATCH - 1)
         if not uids:
             return 0
-        bodies = await self._redis.hmget(LETTER, uids)
+        bodies = await command(self._redis, "HMGET", LETTER, *uids)
         await self._letters.record([load_letter(body) for body in bodies if body])
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.zrem(LETTERS, *uids)
-        pipeline.hdel(LETTER, *uids)
+        pipeline.execute_command("HDEL", LETTER, *uids)
         await pipeline.execute()
         return len(uids)

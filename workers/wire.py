@@ -24,7 +24,7 @@ def dump(value: Any) -> bytes:
 
 
 def load(body: bytes | str) -> Any:
-    """The value of JSON ``body``.  Raises ValueError where it is not JSON, RecursionError where it is too deep."""
+    """The value of JSON ``body``.  Raises ValueError where it is none, RecursionError if too deep."""
     raw = body.encode() if isinstance(body, str) else body
     if _LONG_INTEGER.search(raw):
         return json.loads(raw)

@@ -98,7 +98,7 @@ class QueueWorker(Worker[Any]):
         running.task = loop.create_task(self._attempt(running), name=job.key)
 
     def cancel(self, running: Running, cause: str) -> None:
-        """End an attempt: ``timeout``, ``drain`` (its job is put back) or ``fenced`` (its job is another's)."""
+        """End an attempt by ``timeout``, ``drain`` (its job is put back) or ``fenced`` (it is another's)."""
         if running.ended or running.cause is not None or running.task is None:
             return
         running.cause = cause
