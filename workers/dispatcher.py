@@ -96,13 +96,17 @@ class Dispatcher:
         for running in list(self.worker.running.values()):
             self.worker.cancel(running, "drain")
 
+    @property
+    def _finished(self) -> bool:
+        return self._draining and self.in_flight == 0 and not self._doubt
+
     async def run(self) -> None:
         """Until a drain has ended: every job of this process is settled then."""
         self._trust_beats_later()
         bell = asyncio.create_task(self._ring(), name=f"doorbell {self.queue.name}")
         backoff = _BACKOFF[0]
         try:
-            while not (self._draining and self.in_flight == 0 and not self._doubt):
+            while not self._finished:
                 try:
                     wait = await self._turn()
                 except (RedisError, OSError) as error:
@@ -171,7 +175,7 @@ class Dispatcher:
 
     async def _sleep(self, seconds: float | None) -> None:
         """Until something ends, arrives or is due."""
-        if (seconds is not None and seconds <= 0) or self._settlements:
+        if (seconds is not None and seconds <= 0) or self._settlements or self._finished:
             return
         await self._pause(seconds)
         self._empty.clear()

@@ -1,0 +1,133 @@
+"""What the engine's tests share: a process to start, jobs to send, a condition to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from saq.queue.redis import RedisQueue
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from workers.connection import connect
+from workers.policy import QueuePolicy
+from workers.process import WorkerProcess
+from workers.queue import ApplianceQueue
+from workers.worker import SaqFunction
+
+FAST_RETRIES = (0.1, 0.2, 0.3)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def database(sqlite_url: str) -> AsyncIterator[Database]:
+    database = Database(sqlite_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def letters(database: Database) -> DeadLetters:
+    return DeadLetters(database)
+
+
+@dataclass
+class Bench:
+    """One queue under test: its policy, our handle on it, a stock SAQ producer, and processes to start."""
+
+    url: str
+    redis: Redis
+    letters: DeadLetters
+    policy: QueuePolicy
+    queue: ApplianceQueue
+    stock: RedisQueue
+    processes: list[WorkerProcess] = field(default_factory=list)
+
+    async def start(self, function: SaqFunction, **options: Any) -> WorkerProcess:
+        process = WorkerProcess(
+            self.url,
+            policies=[self.policy],
+            functions={self.policy.name: function},
+            letters=self.letters,
+            **options,
+        )
+        self.processes.append(process)
+        await process.start()
+        return process
+
+    async def send(self, count: int = 1, **arguments: Any) -> list[str]:
+        jobs = [await self.stock.enqueue(self.policy.function, number=n, **arguments) for n in range(count)]
+        return [job.key for job in jobs if job is not None]
+
+    async def total(self, outcome: str) -> int:
+        return int(await self.redis.hget(self.queue.keys.totals, outcome) or 0)
+
+    async def lists(self) -> dict[str, int]:
+        """Lengths of everything that may hold a job that has not ended."""
+        keys = self.queue.keys
+        return {
+            "queued": await self.redis.llen(keys.queued),
+            "active": await self.redis.llen(keys.active),
+            "incomplete": await self.redis.zcard(keys.incomplete),
+            "leases": await self.redis.hlen(keys.leases),
+            "holders": await self.redis.hlen(keys.holders),
+        }
+
+    async def empty(self) -> bool:
+        return not any((await self.lists()).values())
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+async def make_bench(redis_url: str, redis: Redis, letters: DeadLetters) -> AsyncIterator[MakeBench]:
+    benches: list[Bench] = []
+
+    def make(**policy: Any) -> Bench:
+        settings = {
+            "name": "color-extraction",
+            "function": "extract_colors",
+            "concurrency": 5,
+            "timeout": 60,
+            "retry_delays": FAST_RETRIES,
+        } | policy
+        made = QueuePolicy(**settings)
+        stock = RedisQueue.from_url(redis_url, name=made.name)
+        benches.append(Bench(redis_url, redis, letters, made, ApplianceQueue(redis, made), stock))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        for process in bench.processes:
+            process.cut_short()
+            await process.drained()
+            await process.close()
+        await bench.stock.disconnect()
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 10.0, what: str = ""
+) -> Any:
+    """Wait until ``condition()`` is true; its value.  Fails after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        value = condition()
+        if isinstance(value, Awaitable):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {within} s: {what or condition}"
+        await asyncio.sleep(0.01)
