@@ -1,0 +1,138 @@
+"""Processes that die, freeze or block, as real processes against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.engine.conftest import Bench, MakeBench, eventually
+
+AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
+
+Spawn = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+class Journal:
+    """What the handlers of all processes wrote down."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+async def spawn(redis_url: str, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawn]:
+    processes: list[asyncio.subprocess.Process] = []
+
+    async def start(**options: Any) -> asyncio.subprocess.Process:
+        given = {"redis": redis_url, "database": sqlite_url, "journal": str(journal.path), **options}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.worker_process", json.dumps(given), stdout=asyncio.subprocess.PIPE
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        line = b""
+        while line != b"ready\n":
+            line = await process.stdout.readline()
+            assert line, "the process ended before it was ready"
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _done(bench: Bench, wanted: int) -> bool:
+    return await bench.total("completed") == wanted
+
+
+async def test_e10_jobs_of_a_killed_process_run_again_within_15_s(
+    make_bench: MakeBench, spawn: Spawn, journal: Journal
+) -> None:
+    bench = make_bench()
+    victim = await spawn()
+    keys = [await _key(bench, seconds=60) for _ in range(5)]
+    await eventually(lambda: len(journal.events("start")) == 5)
+    await spawn()
+    victim.kill()
+    killed = time.time()
+    await eventually(lambda: len(journal.events("start")) == 10, within=AGAIN_WITHIN + 1)
+    again = [event for event in journal.events("start") if event["pid"] != victim.pid]
+    assert {event["key"] for event in again} == set(keys)
+    assert all(event["attempt"] == 2 for event in again)
+    assert max(event["at"] for event in again) - killed <= AGAIN_WITHIN
+
+
+async def test_e10_a_job_that_kills_its_process_ends_as_a_dead_letter(
+    make_bench: MakeBench, spawn: Spawn, journal: Journal
+) -> None:
+    bench = make_bench()
+    key = await _key(bench, exit=True)
+    for attempt in range(1, 5):
+        process = await spawn()
+        await asyncio.wait_for(process.wait(), 30)
+        assert len(journal.events("start")) == attempt
+    await spawn()
+    await eventually(bench.letters.count, within=20)
+    (letter,) = (await bench.letters.page()).items
+    assert (letter.job_id, letter.attempts) == (key, 4)
+    assert "died during the attempt" in letter.error_message
+    assert len(letter.attempt_errors) == 4
+    assert await bench.empty()
+
+
+async def test_e10_a_process_that_is_alive_keeps_its_jobs_while_its_loop_is_blocked(
+    make_bench: MakeBench, spawn: Spawn, journal: Journal
+) -> None:
+    bench = make_bench()
+    await spawn()
+    await _key(bench, block=14)
+    await eventually(lambda: journal.events("start"))
+    await spawn()
+    await eventually(lambda: _done(bench, 1), within=30)
+    assert len(journal.events("start")) == 1
+
+
+async def test_e10_a_frozen_process_cannot_finish_jobs_that_were_given_to_another(
+    make_bench: MakeBench, spawn: Spawn, journal: Journal
+) -> None:
+    bench = make_bench()
+    frozen = await spawn()
+    await _key(bench, seconds=2)
+    await eventually(lambda: journal.events("start"))
+    frozen.send_signal(signal.SIGSTOP)
+    await spawn()
+    await eventually(lambda: _done(bench, 1), within=AGAIN_WITHIN + 5)
+    frozen.send_signal(signal.SIGCONT)
+    await _key(bench, seconds=0)
+    await eventually(lambda: _done(bench, 2))
+    frozen.terminate()
+    assert await asyncio.wait_for(frozen.wait(), 20) == 0
+    assert await bench.total("completed") == 2
+    assert await bench.empty()
+
+
+async def _key(bench: Bench, **arguments: Any) -> str:
+    job = await bench.stock.enqueue(bench.policy.function, **arguments)
+    assert job is not None
+    return str(job.key)

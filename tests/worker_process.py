@@ -1,0 +1,75 @@
+"""A real worker process for tests that kill it: ``python -m tests.worker_process '{"redis": …}'``.
+
+Options (one JSON object): redis, database, journal (a file), and fields of QueuePolicy.  Its handler writes a
+line to the journal when an attempt starts and when it ends, and does what the job's arguments say:
+``seconds`` to sleep, ``fail`` to raise, ``block`` to stop the event loop for that many seconds, ``exit`` to die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from workers.policy import QueuePolicy, RateLimit
+from workers.process import WorkerProcess
+
+
+async def main(options: dict[str, Any]) -> int:
+    journal = os.open(Path(options.pop("journal")), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(event: str, ctx: dict[str, Any]) -> None:
+        line = {"event": event, "key": ctx["job"].key, "attempt": ctx["job"].attempts}
+        os.write(journal, (json.dumps({**line, "at": time.time(), "pid": os.getpid()}) + "\n").encode())
+
+    async def handler(
+        ctx: dict[str, Any], seconds: float = 0.0, fail: bool = False, block: float = 0.0, exit: bool = False
+    ) -> str:
+        note("start", ctx)
+        if exit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if block:
+            time.sleep(block)  # noqa: ASYNC251 - what a careless handler does
+        await asyncio.sleep(seconds)
+        if fail:
+            raise RuntimeError("told to fail")
+        note("end", ctx)
+        return "done"
+
+    redis, database = options.pop("redis"), Database(options.pop("database"))
+    drain_seconds = options.pop("drain_seconds", 30.0)
+    if options.get("rate_limit"):
+        options["rate_limit"] = RateLimit(*options["rate_limit"])
+    if "retry_delays" in options:
+        options["retry_delays"] = tuple(options["retry_delays"])
+    policy = QueuePolicy(
+        **{"name": "color-extraction", "function": "extract_colors", "concurrency": 5, "timeout": 60, **options}
+    )
+    await database.start()
+    process = WorkerProcess(
+        redis,
+        policies=[policy],
+        functions={policy.name: handler},
+        letters=DeadLetters(database),
+        drain_seconds=drain_seconds,
+    )
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, process.begin_drain)
+    await process.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    put_back = await process.drained()
+    await process.close()
+    await database.close()
+    return 3 if put_back else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(json.loads(sys.argv[1]))))
