@@ -50,7 +50,13 @@ async def main(options: dict[str, Any]) -> int:
     if "retry_delays" in options:
         options["retry_delays"] = tuple(options["retry_delays"])
     policy = QueuePolicy(
-        **{"name": "color-extraction", "function": "extract_colors", "concurrency": 5, "timeout": 60, **options}
+        **{
+            "name": "color-extraction",
+            "function": "extract_colors",
+            "concurrency": 5,
+            "timeout": 60,
+            **options,
+        }
     )
     await database.start()
     process = WorkerProcess(

@@ -245,7 +245,9 @@ async def test_e9_what_does_not_end_is_put_back_at_the_head_uncharged(make_bench
     process.begin_drain()
     assert await process.drained() == 2
     assert time.monotonic() - began < 1.5
-    order = [key.decode().rpartition(":")[2] for key in await bench.redis.lrange(bench.queue.keys.queued, 0, -1)]
+    order = [
+        key.decode().rpartition(":")[2] for key in await bench.redis.lrange(bench.queue.keys.queued, 0, -1)
+    ]
     assert (set(order[:2]), order[2:]) == (set(keys[:2]), keys[2:])
     job = await bench.stock.job(keys[0])
     assert job is not None
@@ -335,7 +337,12 @@ async def test_numbers_beyond_64_bits_and_odd_text_arrive_as_they_were_sent(make
         seen.append(arguments)
 
     await bench.start(work)
-    sent: dict[str, Any] = {"big": 2**80 + 1, "list": [], "text": "\ud800 [red]\x1b[31m \x00", "nan": float("inf")}
+    sent: dict[str, Any] = {
+        "big": 2**80 + 1,
+        "list": [],
+        "text": "\ud800 [red]\x1b[31m \x00",
+        "nan": float("inf"),
+    }
     await bench.stock.enqueue("extract_colors", **sent)
     await eventually(lambda: seen)
     assert seen == [sent]

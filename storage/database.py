@@ -1,0 +1,184 @@
+"""One SQLAlchemy engine, on Postgres or SQLite; what differs between the two is here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from storage.errors import DatabaseUnavailableError
+from storage.migrations import upgrade
+
+_DRIVERS = {
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+}
+_AWAY = (OSError, TimeoutError, OperationalError, InterfaceError, PoolTimeoutError)
+_CONNECT_SECONDS = 5
+_STATEMENT_SECONDS = 30
+_BUSY_SECONDS = 10
+_MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
+
+Insert = postgresql.Insert | sqlite.Insert
+
+
+class Database:
+    """Connections to one database.  ``url``: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``.
+
+    Raises ValueError, in one line, where ``url`` is none of these.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self._url = _with_driver(url)
+        self.dialect = self._url.get_backend_name()
+        self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if self.dialect == "postgresql":
+            options |= {
+                "pool_size": pool_size,
+                "max_overflow": 0,
+                "pool_timeout": 10,
+                "connect_args": {"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
+            }
+        else:
+            options["connect_args"] = {"timeout": _BUSY_SECONDS}
+        self.engine = create_async_engine(self._url, **options)
+        self._writer = self.engine.execution_options(begin="IMMEDIATE")
+        if self.dialect == "sqlite":
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+
+    async def start(self, *, patience: float = 30.0, on_wait: Callable[[str], None] | None = None) -> None:
+        """Wait until the database answers, then bring its tables up to date, under a lock.
+
+        ``on_wait`` is told once what is waited for.  Raises DatabaseUnavailableError after ``patience``
+        seconds.
+        """
+        self._make_file()
+        deadline, delay = time.monotonic() + patience, 0.1
+        while True:
+            try:
+                await self.ping()
+                break
+            except DatabaseUnavailableError as error:
+                if time.monotonic() + delay > deadline:
+                    raise
+                if on_wait is not None:
+                    on_wait(str(error))
+                    on_wait = None
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+        await self._migrate()
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailableError where the database does not answer."""
+        async with self.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read with.  Raises DatabaseUnavailableError."""
+        with self._told():
+            async with self.engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
+        with self._told():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    def insert(self, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> Insert:
+        """An INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
+        return make(table).values(list(rows))
+
+    def _told(self) -> _Told:
+        return _Told(self.safe_url)
+
+    def _make_file(self) -> None:
+        """SQLite's file, readable by its owner only."""
+        if self.dialect != "sqlite" or not self._url.database or self._url.database == ":memory:":
+            return
+        path = Path(self._url.database)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise DatabaseUnavailableError(f"{self.safe_url}: cannot be written: {error.strerror}") from None
+
+    async def _migrate(self) -> None:
+        async with self.begin() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            await connection.run_sync(upgrade)
+
+
+class _Told:
+    """Turns whatever a driver raises when the database is away into one line without the password."""
+
+    def __init__(self, safe_url: str) -> None:
+        self._safe_url = safe_url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DatabaseUnavailableError):
+            return
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if lost or (isinstance(error, _AWAY) and not _is_our_fault(error)):
+            cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            line = " ".join(str(cause).split()) or type(cause).__name__
+            raise DatabaseUnavailableError(f"{self._safe_url} does not answer: {line}") from error
+
+
+def _is_our_fault(error: BaseException) -> bool:
+    """SQLite reports a missing table or a syntax error by the class that also means a locked file."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return isinstance(cause, sqlite3.OperationalError) and str(cause).startswith(("no such", "near "))
+
+
+def _with_driver(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError("not a database URL: use postgresql://user@host/name or sqlite:///path") from None
+    driver = _DRIVERS.get(parsed.get_backend_name())
+    if driver is None:
+        raise ValueError(f"unknown database {parsed.drivername!r}: use postgresql:// or sqlite:///")
+    return parsed.set(drivername=driver)
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    """WAL, so that readers do not wait; FULL, so that a recorded dead letter survives a power cut."""
+    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_SECONDS * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A transaction that writes takes the write lock at once: waiting for it is possible only there."""
+    mode = connection.get_execution_options().get("begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")

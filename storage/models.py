@@ -1,0 +1,142 @@
+"""The tables.  Times are timezone-aware UTC on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Float, Index, Integer, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import JSON, TypeDecorator
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+_BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys by itself
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time.  SQLite keeps no zone: it is put back when a value is read."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC; a time without a zone is a mistake of the caller's."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a zone: {value}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """What the migrations are compared with."""
+
+
+class JobFailure(Base):
+    """One dead letter."""
+
+    __tablename__ = "job_failures"
+    __table_args__ = (
+        UniqueConstraint("uid", name="uq_job_failures_uid"),
+        Index("ix_job_failures_newest", "state", "failed_at", "id"),
+        Index("ix_job_failures_queue", "queue_name", "state", "failed_at", "id"),
+        Index("ix_job_failures_fingerprint", "fingerprint", "state", "failed_at", "id"),
+        Index("ix_job_failures_all", "failed_at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    uid: Mapped[str] = mapped_column(Text)
+    queue_name: Mapped[str] = mapped_column(Text)
+    job_id: Mapped[str] = mapped_column(Text)
+    function: Mapped[str] = mapped_column(Text)
+    job_data: Mapped[dict[str, Any]] = mapped_column(Json)
+    error_type: Mapped[str] = mapped_column(Text)
+    error_message: Mapped[str] = mapped_column(Text)
+    traceback: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer)
+    attempt_errors: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    worker: Mapped[str | None] = mapped_column(Text)
+    enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    state: Mapped[str] = mapped_column(Text, server_default="dead")
+    replay_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    replayed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    replay_of: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class LocationRow(Base):
+    """A place whose weather is fetched."""
+
+    __tablename__ = "locations"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    lat: Mapped[float] = mapped_column(Float)
+    lon: Mapped[float] = mapped_column(Float)
+
+
+class WeatherRow(Base):
+    """Weather of one location and three-hour block."""
+
+    __tablename__ = "weather"
+
+    location_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    time_block: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    provider: Mapped[str] = mapped_column(Text)
+    current: Mapped[dict[str, Any]] = mapped_column(Json)
+    forecast: Mapped[dict[str, Any]] = mapped_column(Json)
+    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SubscriberRow(Base):
+    """Who wants the alerts of a location, and how."""
+
+    __tablename__ = "alert_subscribers"
+    __table_args__ = (Index("ix_alert_subscribers_location", "location_id"),)
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    location_id: Mapped[str] = mapped_column(Text)
+    channel: Mapped[str] = mapped_column(Text)
+    url: Mapped[str | None] = mapped_column(Text)
+
+
+class DeliveryRow(Base):
+    """What became of one alert for one subscriber; ``delivered_at`` is null until it arrived."""
+
+    __tablename__ = "alert_deliveries"
+
+    alert_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failures: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class PaletteRow(Base):
+    """The colours of one garment."""
+
+    __tablename__ = "garment_palettes"
+
+    item_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    palette: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    extracted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DecisionRow(Base):
+    """What was decided about one piece of user content."""
+
+    __tablename__ = "moderation_decisions"
+
+    content_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    decision: Mapped[str] = mapped_column(Text)
+    reasons: Mapped[list[str]] = mapped_column(Json)
+    decided_by: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[datetime] = mapped_column(UtcDateTime)

