@@ -2,7 +2,7 @@
 
 Options (one JSON object): redis, database, journal (a file), and fields of QueuePolicy.  Its handler writes a
 line to the journal when an attempt starts and when it ends, and does what the job's arguments say:
-``seconds`` to sleep, ``fail`` to raise, ``block`` to stop the event loop for that many seconds, ``exit`` to die.
+``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many seconds, ``exit`` to die.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
 
 def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
-    job.attempts += 1
+    if job.status != Status.ACTIVE:  # a record that says active counts this attempt already
+        job.attempts += 1
     settlement = failed(taken, job, error, policy=policy, worker=worker)
     if settlement.verb == "retry":
         settlement.verb = "return"

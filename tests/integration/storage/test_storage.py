@@ -193,7 +193,8 @@ async def test_five_processes_that_start_at_once_migrate_once(database_url: str)
     program = (
         "import asyncio, sys; from storage.database import Database\n"
         "async def main():\n"
-        "    database = Database(sys.argv[1]); await database.start(); await database.start(); await database.close()\n"
+        "    database = Database(sys.argv[1])\n"
+        "    await database.start(); await database.start(); await database.close()\n"
         "asyncio.run(main())"
     )
     processes = [
