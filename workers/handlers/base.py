@@ -1,0 +1,73 @@
+"""What the four handlers share: a payload model, a result model, and the shape that SAQ calls."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from workers.errors import InvalidJobError
+from workers.worker import SaqFunction
+
+P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
+
+
+class Payload(BaseModel):
+    """Base of the payload models: a field that is not known is a mistake, and is said."""
+
+    model_config = ConfigDict(extra="forbid", str_max_length=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What a handler may know of its job: SAQ's job key, and which attempt this is, from 1."""
+
+    job_key: str
+    attempt: int
+
+
+class Enqueue(Protocol):
+    """Hands a job on to another queue; False where one of that key is queued already."""
+
+    def __call__(self, queue: str, data: Mapping[str, Any], *, key: str | None = None) -> Awaitable[bool]: ...
+
+
+class Handler(ABC, Generic[P, R]):
+    """Does the work of one queue.  Knows neither Redis nor the environment."""
+
+    queue: ClassVar[str]
+    payload_model: type[P]
+
+    @abstractmethod
+    async def run(self, payload: P, context: JobContext) -> R:
+        """Do one job.  Raises PermanentError where another attempt cannot help."""
+
+    async def close(self) -> None:
+        """Free what the handler holds."""
+
+    def as_function(self) -> SaqFunction:
+        """The handler as SAQ calls it: ``async def f(ctx, **kwargs)``, with a JSON object as its result."""
+
+        async def function(ctx: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+            payload = validate_payload(self.payload_model, kwargs)
+            job = ctx["job"]
+            result = await self.run(payload, JobContext(job.key, job.attempts))
+            return result.model_dump(mode="json")
+
+        return function
+
+
+def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
+    """``data`` as ``model``.  Raises InvalidJobError: one line that names each field that is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, each['loc'])) or 'payload'}: {each['msg']}"
+            for each in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise InvalidJobError("; ".join(problems)) from None
