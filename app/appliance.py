@@ -1,0 +1,246 @@
+"""Puts the parts together: settings, servers, stores, handlers, worker process, operations."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from app.embedded import embedded_valkey, prepare_data_dir
+from app.errors import UnavailableError, UsageError
+from app.settings import Settings
+from storage.alerts import AlertStore
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from storage.errors import DatabaseUnavailableError
+from storage.moderation import ModerationStore
+from storage.palettes import PaletteStore
+from storage.weather import WeatherStore
+from workers.connection import command, connect, safe_url
+from workers.errors import HandlerImportError
+from workers.handlers import PAYLOAD_MODELS
+from workers.handlers.base import Handler
+from workers.operations import Operations
+from workers.policy import ALERT, COLOR, MODERATION, WEATHER, QueuePolicy
+from workers.process import WorkerProcess
+from workers.worker import SaqFunction
+
+VERSION = version("couturecast-tui")
+
+
+@dataclass(frozen=True)
+class Appliance:
+    """What a command works with.  ``process`` is None where the command runs no workers."""
+
+    settings: Settings
+    operations: Operations
+    database: Database
+    data_dir: Path
+    process: WorkerProcess | None
+
+
+@asynccontextmanager
+async def appliance(
+    settings: Settings, policies: Mapping[str, QueuePolicy], *, run: Iterable[str] = ()
+) -> AsyncIterator[Appliance]:
+    """Everything, started in order and closed in reverse; workers for the queues in ``run``.
+
+    The worker process takes no jobs before its ``start``.  Raises AppError.
+    """
+    run = tuple(run)
+    replaced = foreign_handlers(settings.handlers, policies)
+    async with AsyncExitStack() as stack:
+        data_dir = prepare_data_dir(settings.data_dir)
+        redis_url = await _redis(settings, data_dir, stack)
+        database = await _database(settings, data_dir, stack)
+        letters = DeadLetters(database)
+        process = None
+        operations_slot: list[Operations] = []
+        if run:
+            functions = await _functions(settings, policies, database, run, replaced, operations_slot, stack)
+            process = WorkerProcess(
+                redis_url,
+                policies=[policies[name] for name in run],
+                functions=functions,
+                letters=letters,
+                drain_seconds=settings.drain_seconds,
+                version=VERSION,
+            )
+            stack.push_async_callback(process.close)
+        operations = Operations(
+            redis_url,
+            policies=list(policies.values()),
+            schemas={name: model for name, model in PAYLOAD_MODELS.items() if name not in replaced},
+            database=database,
+            letters=letters,
+            process=process,
+            environment=settings.environment,
+            weather_provider="offline" if settings.openweather_api_key is None else "openweather",
+        )
+        operations_slot.append(operations)
+        stack.push_async_callback(operations.close)
+        yield Appliance(settings, operations, database, data_dir, process)
+
+
+def foreign_handlers(text: str, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
+    """The functions that COUTURECAST_HANDLERS names, by queue.  Raises UsageError."""
+    found: dict[str, SaqFunction] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        queue, equals, name = part.partition("=")
+        if not equals or queue not in policies:
+            raise UsageError(
+                f"COUTURECAST_HANDLERS: {part!r}: use queue=package.module:function with one of {', '.join(policies)}"
+            )
+        try:
+            found[queue] = _import(name)
+        except HandlerImportError as error:
+            raise UsageError(f"COUTURECAST_HANDLERS: {error}") from None
+    return found
+
+
+def _import(name: str) -> SaqFunction:
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise HandlerImportError(f"{name!r}: use package.module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        function: Any = importlib.import_module(module_name)
+        for step in attribute.split("."):
+            function = getattr(function, step)
+    except Exception as error:  # whatever a foreign module raises while it is imported
+        raise HandlerImportError(f"{name!r} cannot be imported: {type(error).__name__}: {error}") from None
+    if not inspect.iscoroutinefunction(function):
+        raise HandlerImportError(f"{name!r} is no async function: write async def {attribute}(ctx, **kwargs)")
+    return function  # type: ignore[no-any-return]
+
+
+async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> str:
+    if settings.redis_url is None:
+        return await stack.enter_async_context(embedded_valkey(data_dir))
+    url = settings.redis_url.get_secret_value()
+    await _wait_for_redis(url, settings.start_patience)
+    return url
+
+
+async def _wait_for_redis(url: str, patience: float) -> None:
+    client = connect(url)
+    deadline, delay, told = time.monotonic() + patience, 0.1, False
+    try:
+        while True:
+            try:
+                await command(client, "PING")
+                return
+            except AuthenticationError as error:
+                raise UsageError(f"REDIS_URL: {safe_url(url)} refuses user or password: {error}") from None
+            except (RedisConnectionError, BusyLoadingError, TimeoutError, OSError) as error:
+                cause = " ".join(str(error).split())
+                if time.monotonic() + delay > deadline:
+                    raise UnavailableError(
+                        f"REDIS_URL: {safe_url(url)} does not answer, given up after {patience:g} s: {cause}"
+                    ) from None
+                if not told:
+                    _say(f"waiting for {safe_url(url)}: {cause}")
+                    told = True
+            except RedisError as error:
+                raise UnavailableError(f"REDIS_URL: {safe_url(url)}: {error}") from None
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
+    finally:
+        await client.aclose()
+
+
+async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> Database:
+    given = settings.database_url
+    url = given.get_secret_value() if given is not None else f"sqlite:///{data_dir}/couturecast.db"
+    try:
+        database = Database(url, pool_size=settings.db_pool_size)
+    except ValueError as error:
+        raise UsageError(f"DATABASE_URL: {error}") from None
+    stack.push_async_callback(database.close)
+    try:
+        await database.start(
+            patience=settings.start_patience, on_wait=lambda cause: _say(f"waiting for the database: {cause}")
+        )
+    except DatabaseUnavailableError as error:
+        raise UnavailableError(
+            f"DATABASE_URL: given up after {settings.start_patience:g} s: {error}"
+        ) from None
+    return database
+
+
+async def _functions(
+    settings: Settings,
+    policies: Mapping[str, QueuePolicy],
+    database: Database,
+    run: Iterable[str],
+    replaced: Mapping[str, SaqFunction],
+    operations: list[Operations],
+    stack: AsyncExitStack,
+) -> dict[str, SaqFunction]:
+    """The function of each queue in ``run``: the replaced one, or the built-in handler's."""
+
+    async def enqueue(queue: str, data: Mapping[str, Any], *, key: str | None = None) -> bool:
+        return await operations[0].enqueue(queue, data, key=key) is not None
+
+    functions: dict[str, SaqFunction] = dict(replaced)
+    for name in run:
+        if name not in functions:
+            handler = _handler(name, settings, policies[name], database, enqueue)
+            stack.push_async_callback(handler.close)
+            functions[name] = handler.as_function()
+    return functions
+
+
+def _handler(
+    name: str, settings: Settings, policy: QueuePolicy, database: Database, enqueue: Any
+) -> Handler[Any, Any]:
+    """The built-in handler of a queue; each is imported only where it is needed."""
+    private = settings.allow_private_addresses
+    if name == WEATHER:
+        from workers.handlers.weather import OfflineWeather, OpenWeather, WeatherHandler
+
+        key = settings.openweather_api_key
+        base_url = str(settings.openweather_base_url).rstrip("/")
+        provider = OpenWeather(key.get_secret_value(), base_url) if key is not None else OfflineWeather()
+        return WeatherHandler(WeatherStore(database), provider, enqueue)
+    if name == ALERT:
+        from workers.handlers.alert import AlertHandler
+
+        return AlertHandler(AlertStore(database), allow_private_addresses=private)
+    if name == COLOR:
+        from workers.handlers.color import ColorHandler
+        from workers.pool import CpuPool
+
+        folders = settings.image_dirs
+        return ColorHandler(
+            PaletteStore(database),
+            CpuPool(policy.concurrency),
+            image_dirs=folders,
+            allow_private_addresses=private,
+        )
+    assert name == MODERATION, name
+    from workers.handlers.moderation import ModerationHandler, ModerationService
+
+    if settings.moderation_url is None:
+        return ModerationHandler(ModerationStore(database))
+    secret = settings.moderation_key
+    service = ModerationService(str(settings.moderation_url), secret.get_secret_value() if secret else None)
+    return ModerationHandler(ModerationStore(database), service)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

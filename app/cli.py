@@ -1,0 +1,216 @@
+"""The command line.  Every error is one line on stderr; every command ends with a meaningful exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from app import commands, logs
+from app.errors import AppError, UsageError
+from app.settings import Settings, policies, probable_typos
+
+if TYPE_CHECKING:
+    from app.appliance import Appliance
+
+cli = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="CoutureCast's queue appliance: workers for four queues, their dead letters, and a live dashboard.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+failed_jobs = typer.Typer(
+    rich_markup_mode=None, help="Dead letters: list, show, replay.", no_args_is_help=True
+)
+cli.add_typer(failed_jobs, name="failed-jobs")
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the embedded servers keep their data.", metavar="DIR")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+Queue = Annotated[
+    str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
+]
+
+
+def main() -> NoReturn:
+    """Entry of ``couturecast-tui``."""
+    try:
+        code = cli(standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(" ".join(message.split()), getattr(error, "exit_code", 2))
+    except AppError as error:
+        _fail(str(error), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    for line in message.splitlines() or ["failed"]:
+        sys.stderr.write(f"error: {line}\n")
+    sys.exit(code)
+
+
+@cli.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    no_ui: Annotated[
+        bool, typer.Option("--no-ui", help="Workers only; prints `ready` when it takes jobs.")
+    ] = False,
+    no_workers: Annotated[
+        bool, typer.Option("--no-workers", help="Dashboard only, on the cluster that REDIS_URL names.")
+    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Feed sample jobs, some of which fail.")] = False,
+    queues: Annotated[
+        str | None, typer.Option("--queues", help="A subset of the queues to work on.", metavar="A,B")
+    ] = None,
+    data_dir: DataDir = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Workers and dashboard in one process; the commands below act on the same queues and exit."""
+    if context.invoked_subcommand is not None:
+        return
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"couturecast-tui {installed('couturecast-tui')}")
+        return
+    if no_ui and no_workers:
+        raise UsageError("--no-ui and --no-workers leave nothing to run: drop one of them")
+    if not no_ui:
+        _need_terminal()
+    from app import run as running
+
+    settings = _settings(data_dir)
+    code = running.run(settings, policies(), ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
+    raise typer.Exit(code)
+
+
+@cli.command()
+def enqueue(
+    queue: Queue,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[-]", help="- reads one JSON object a line from standard input.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The job's arguments.", metavar="JSON")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="One JSON object a line; - is standard input.", metavar="F")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="SAQ's job key: while it is queued, no other of it is.")
+    ] = None,
+    delay: Annotated[float, typer.Option("--delay", help="Seconds until it may start.", min=0)] = 0.0,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Enqueue one job, or one for each line of a file."""
+    given = [each for each in (source, data, file) if each is not None]
+    if len(given) != 1 or (source is not None and source != "-"):
+        raise UsageError("give exactly one of --data JSON, --file FILE and - (standard input)")
+    if key is not None and data is None:
+        raise UsageError("--key goes with --data: each line of a file would get the same key")
+    jobs = commands.read_jobs(data, Path("-") if source else file, key=key, delay=delay)
+    _act(data_dir, lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json))
+
+
+@cli.command()
+def status(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """One snapshot of all that the overview shows."""
+    _act(data_dir, lambda each: commands.status(each.operations, as_json=as_json))
+
+
+@cli.command()
+def pause(
+    queue: Queue,
+    reason: Annotated[str, typer.Option("--reason", help="Shown to all who look.", metavar="TEXT")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Start nothing of a queue, in any process, until it is resumed."""
+    _act(data_dir, lambda each: commands.pause(each.operations, queue, reason))
+
+
+@cli.command()
+def resume(queue: Queue, data_dir: DataDir = None) -> None:
+    """Let a paused queue start jobs again."""
+    _act(data_dir, lambda each: commands.resume(each.operations, queue))
+
+
+@failed_jobs.command("list")
+def list_failed(
+    queue: Annotated[str | None, typer.Option("--queue", help="Of one queue only.")] = None,
+    state: Annotated[str, typer.Option("--state", help="dead, replayed, discarded or all.")] = "dead",
+    limit: Annotated[int, typer.Option("--limit", help="Rows.", min=1, max=1000)] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Dead letters, the newest first."""
+    if state not in ("dead", "replayed", "discarded", "all"):
+        raise UsageError(f"--state: {state!r} is none: use dead, replayed, discarded or all")
+    chosen = None if state == "all" else state
+    _act(
+        data_dir,
+        lambda each: commands.list_letters(
+            each.operations, queue=queue, state=chosen, limit=limit, cursor=cursor, as_json=as_json
+        ),
+    )
+
+
+@failed_jobs.command("show")
+def show_failed(
+    letter_id: Annotated[int, typer.Argument(metavar="ID")], data_dir: DataDir = None, as_json: Json = False
+) -> None:
+    """One dead letter with its payload and the traceback of every attempt."""
+    _act(data_dir, lambda each: commands.show_letter(each.operations, letter_id, as_json=as_json))
+
+
+@failed_jobs.command("replay")
+def replay_failed(
+    letter_ids: Annotated[list[int], typer.Argument(metavar="ID…")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Enqueue dead letters again."""
+    _act(data_dir, lambda each: commands.replay(each.operations, letter_ids, as_json=as_json))
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    settings = Settings.read(data_dir=data_dir)
+    logs.configure(settings.log_level)
+    for line in probable_typos():
+        sys.stderr.write(f"warning: {line}\n")
+    return settings
+
+
+def _act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> NoReturn:
+    """Carry out one verb and exit; errors of the layers below become one line."""
+    settings, chosen = _settings(data_dir), policies()
+
+    async def act() -> int:
+        from app.appliance import appliance
+
+        async with appliance(settings, chosen) as each:
+            return await commands.told(verb(each))
+
+    raise typer.Exit(asyncio.run(act()))
+
+
+def _need_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the dashboard needs a terminal: run with --no-ui for workers without it")
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
+        raise UsageError(
+            "this terminal (TERM=dumb) cannot show the dashboard: set TERM, or run with --no-ui for workers"
+        )

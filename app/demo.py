@@ -1,0 +1,101 @@
+"""A feed of sample jobs, so that a newcomer sees a living system; some of them fail, as in life."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from app.appliance import Appliance
+from storage.alerts import AlertStore
+from storage.weather import Location, WeatherStore
+from workers.errors import WorkersError
+from workers.policy import ALERT, COLOR, MODERATION, WEATHER
+
+log = structlog.get_logger(__name__)
+
+SAMPLES = Path(str(files("app").joinpath("samples")))
+
+LOCATIONS = (
+    Location("lisboa", "Lisboa", 38.72, -9.14),
+    Location("porto", "Porto", 41.15, -8.61),
+    Location("tromso", "Tromsø", 69.65, 18.96),
+    Location("singapore", "Singapore", 1.35, 103.82),
+    Location("ushuaia", "Ushuaia", -54.8, -68.3),
+)
+_TEXTS = (
+    "Love how this linen drapes, perfect for August.",
+    "Selling mine, write to me at anna@example.com",
+    "The sleeves run short. Size up!",
+    "Call +351 912 345 678 for a discount",
+    "what the fuck is this colour",
+    "See www.cheap-bags.shop for more",
+)
+
+
+async def feed(appliance: Appliance) -> None:
+    """Enqueue a job every fraction of a second, until cancelled; what is refused is logged."""
+    await _prepare(appliance)
+    for queue, data in _jobs():
+        try:
+            await appliance.operations.enqueue(queue, data)
+        except (WorkersError, RedisError, OSError) as error:
+            log.warning("sample job refused", queue=queue, error=str(error))
+        await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
+
+
+async def _prepare(appliance: Appliance) -> None:
+    weather, alerts = WeatherStore(appliance.database), AlertStore(appliance.database)
+    for location in LOCATIONS:
+        await weather.add_location(location)
+        if not await alerts.subscribers(location.id):
+            for _ in range(3):
+                await alerts.add_subscriber(location.id, "log")
+    if not await alerts.subscribers("nowhere"):
+        await alerts.add_subscriber("nowhere", "webhook", "https://webhook.invalid/alerts")
+
+
+def _jobs() -> Iterator[tuple[str, dict[str, Any]]]:
+    images = sorted(path.name for path in (SAMPLES / "images").iterdir() if path.suffix in (".jpg", ".png"))
+    makers = (_weather, _alert, lambda number: _color(number, images), _moderation)
+    weights = (0.2, 0.3, 0.25, 0.25)
+    for number in itertools.count(int(time.time())):
+        yield random.choices(makers, weights)[0](number)  # noqa: S311
+
+
+def _weather(number: int) -> tuple[str, dict[str, Any]]:
+    location = LOCATIONS[number % len(LOCATIONS)]
+    return WEATHER, {"location_id": location.id, "lat": location.lat, "lon": location.lon}
+
+
+def _alert(number: int) -> tuple[str, dict[str, Any]]:
+    start = datetime.now(UTC)
+    fails = number % 29 == 0
+    return ALERT, {
+        "alert_id": f"demo-{number}",
+        "location_id": "nowhere" if fails else LOCATIONS[number % len(LOCATIONS)].id,
+        "event": "Gale warning",
+        "severity": "severe",
+        "starts_at": start.isoformat(),
+        "ends_at": (start + timedelta(hours=6)).isoformat(),
+        "description": "A sample alert.",
+    }
+
+
+def _color(number: int, images: list[str]) -> tuple[str, dict[str, Any]]:
+    missing = number % 23 == 0
+    image = f"lost-upload-{number}.jpg" if missing else images[number % len(images)]
+    return COLOR, {"item_id": f"garment-{number}", "image": image}
+
+
+def _moderation(number: int) -> tuple[str, dict[str, Any]]:
+    return MODERATION, {"content_id": f"comment-{number}", "text": _TEXTS[number % len(_TEXTS)]}

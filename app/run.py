@@ -1,0 +1,118 @@
+"""The long-running forms: headless, or with the dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+
+import uvloop
+from redis.exceptions import RedisError
+
+from app import logs
+from app.appliance import Appliance, appliance
+from app.errors import UnavailableError, UsageError
+from app.settings import Settings
+from workers.policy import QueuePolicy
+from workers.process import WorkerProcess
+
+DRAINED_WITH_JOBS_PUT_BACK = 3
+
+
+def run(
+    settings: Settings,
+    policies: Mapping[str, QueuePolicy],
+    *,
+    ui: bool,
+    workers: bool,
+    demo: bool,
+    queues: str | None,
+) -> int:
+    """Run until drained or quit; the exit code.  Raises AppError."""
+    chosen = _chosen(queues, policies) if workers else ()
+    if demo:
+        from app.demo import SAMPLES
+
+        folders = [*settings.image_dirs, SAMPLES / "images"]
+        settings = settings.model_copy(update={"image_dirs": folders})
+    return uvloop.run(_run(settings, policies, chosen, ui=ui, demo=demo))
+
+
+def _chosen(queues: str | None, policies: Mapping[str, QueuePolicy]) -> tuple[str, ...]:
+    if queues is None:
+        return tuple(policies)
+    names = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
+    unknown = [name for name in names if name not in policies]
+    if unknown or not names:
+        wrong = f"unknown queue {unknown[0]!r}" if unknown else "no queue is named"
+        raise UsageError(f"--queues: {wrong}: use some of {', '.join(policies)}")
+    return names
+
+
+async def _run(
+    settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...], *, ui: bool, demo: bool
+) -> int:
+    async with AsyncExitStack() as stack:
+        each = await stack.enter_async_context(appliance(settings, policies, run=queues))
+        if each.process is not None:
+            await _start(each.process)
+        if demo:
+            from app.demo import feed
+
+            feeding = asyncio.create_task(feed(each))
+            stack.push_async_callback(_cancelled, feeding)
+        if ui:
+            return await _dashboard(each, stack, demo=demo)
+        if each.process is None:
+            raise UsageError("--no-ui needs workers")
+        return await _headless(each.process)
+
+
+async def _start(process: WorkerProcess) -> None:
+    """Take jobs; from now on SIGTERM and SIGINT drain, and a second SIGINT ends the wait."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        if process.draining:
+            process.cut_short()
+        process.begin_drain()
+
+    loop.add_signal_handler(signal.SIGTERM, process.begin_drain)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        await process.start()
+    except (RedisError, OSError) as error:
+        raise UnavailableError(f"Redis: {' '.join(str(error).split())}") from None
+
+
+async def _headless(process: WorkerProcess) -> int:
+    with suppress(BrokenPipeError):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+    return DRAINED_WITH_JOBS_PUT_BACK if await process.drained() else 0
+
+
+async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> int:
+    from tui.app import Dashboard
+
+    stack.enter_context(logs.to_file(each.settings.log_level, each.data_dir / "couturecast-tui.log"))
+    screen = Dashboard(each.operations, demo=demo)
+    if each.process is None:
+        await screen.run_async()
+        return 0
+    ended = asyncio.create_task(each.process.drained())
+    ended.add_done_callback(lambda _: screen.drained())
+    showing = asyncio.create_task(screen.run_async())
+    await asyncio.wait({showing})
+    each.process.begin_drain()  # also where the screen ended in another way than by a drain
+    put_back = await ended
+    await showing
+    return DRAINED_WITH_JOBS_PUT_BACK if put_back else 0
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
