@@ -18,7 +18,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.embedded import embedded_valkey, prepare_data_dir
+from app.embedded import EmbeddedServer, prepare_data_dir
 from app.errors import UnavailableError, UsageError
 from app.settings import Settings
 from storage.alerts import AlertStore
@@ -33,7 +33,7 @@ from workers.errors import HandlerImportError
 from workers.handlers import PAYLOAD_MODELS
 from workers.handlers.base import Handler
 from workers.operations import Operations
-from workers.policy import ALERT, COLOR, MODERATION, WEATHER, QueuePolicy
+from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
 from workers.worker import SaqFunction
 
@@ -101,7 +101,8 @@ def foreign_handlers(text: str, policies: Mapping[str, QueuePolicy]) -> dict[str
         queue, equals, name = part.partition("=")
         if not equals or queue not in policies:
             raise UsageError(
-                f"COUTURECAST_HANDLERS: {part!r}: use queue=package.module:function with one of {', '.join(policies)}"
+                f"COUTURECAST_HANDLERS: {part!r}: use queue=package.module:function "
+                f"with one of {', '.join(policies)}"
             )
         try:
             found[queue] = _import(name)
@@ -129,7 +130,10 @@ def _import(name: str) -> SaqFunction:
 
 async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> str:
     if settings.redis_url is None:
-        return await stack.enter_async_context(embedded_valkey(data_dir))
+        server = EmbeddedServer(data_dir)
+        await asyncio.to_thread(server.join)
+        stack.push_async_callback(asyncio.to_thread, server.leave)
+        return server.url
     url = settings.redis_url.get_secret_value()
     await _wait_for_redis(url, settings.start_patience)
     return url
@@ -142,7 +146,6 @@ async def _wait_for_redis(url: str, patience: float) -> None:
         while True:
             try:
                 await command(client, "PING")
-                return
             except AuthenticationError as error:
                 raise UsageError(f"REDIS_URL: {safe_url(url)} refuses user or password: {error}") from None
             except (RedisConnectionError, BusyLoadingError, TimeoutError, OSError) as error:
@@ -156,6 +159,8 @@ async def _wait_for_redis(url: str, patience: float) -> None:
                     told = True
             except RedisError as error:
                 raise UnavailableError(f"REDIS_URL: {safe_url(url)}: {error}") from None
+            else:
+                return
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
     finally:
@@ -231,7 +236,6 @@ def _handler(
             image_dirs=folders,
             allow_private_addresses=private,
         )
-    assert name == MODERATION, name
     from workers.handlers.moderation import ModerationHandler, ModerationService
 
     if settings.moderation_url is None:

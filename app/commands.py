@@ -36,7 +36,7 @@ async def told(verb: Awaitable[int]) -> int:
 
 
 def read_jobs(data: str | None, file: Path | None, *, key: str | None, delay: float) -> list[NewJob]:
-    """The jobs that ``--data`` or a file of one object a line describe.  Raises UsageError: file, line, what."""
+    """The jobs that ``--data``, or a file of one object a line, describe.  Raises UsageError."""
     from workers.operations import NewJob
 
     if data is not None:

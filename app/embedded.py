@@ -18,6 +18,7 @@ import importlib.util
 import os
 import stat
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -79,13 +80,6 @@ class EmbeddedServer:
                 raise
             self._users = users
 
-    def revive(self) -> bool:
-        """Start the server again if it has died; whether that was needed."""
-        if self._lives():
-            return False
-        with self._starting():
-            return self._start()
-
     def leave(self) -> None:
         """Stop being a user; the last one stops the server, which keeps what it holds."""
         if self._users is None:
@@ -126,7 +120,7 @@ class EmbeddedServer:
         config = self.directory / "valkey.conf"
         config.write_text(self._config())
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own server and file
                 [str(_binary()), str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -245,6 +239,16 @@ class _Exclusive:
 
     def __exit__(self, *error: object) -> None:
         os.close(self._lock)
+
+
+def prepare_data_dir(directory: Path) -> Path:
+    """Make the data directory where it is missing; its full path.  Raises UsageError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory.resolve()
+    except OSError as error:
+        raise _not_writable(directory, error) from None
 
 
 def make_private(directory: Path) -> None:

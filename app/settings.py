@@ -107,7 +107,7 @@ def environment() -> dict[str, str]:
 
 
 def policies(values: Mapping[str, str] | None = None) -> dict[str, QueuePolicy]:
-    """The policy of each queue, with what the settings override.  Raises UsageError, a line for each problem."""
+    """The policy of each queue, with what the settings override.  Raises UsageError, a line a problem."""
     values = environment() if values is None else values
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "CONCURRENCY": ("concurrency", _concurrency),

@@ -24,8 +24,8 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         url,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=reply_timeout,
-        socket_keepalive=True if not url.startswith("unix:") else None,
         retry=Retry(NoBackoff(), 0),
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
 
 

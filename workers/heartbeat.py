@@ -44,7 +44,8 @@ class Heartbeat:
     def stop(self) -> None:
         """End the thread and close its connection."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._redis.close()
 
     def _run(self) -> None:

@@ -151,8 +151,8 @@ class WorkerProcess:
         for task in (*self._running, *self._helpers):
             task.cancel()
         await asyncio.gather(*self._running, *self._helpers, return_exceptions=True)
-        if self._loop is not None:
-            await asyncio.to_thread(self._heartbeat.stop)
+        await asyncio.to_thread(self._heartbeat.stop)
+        if self._running:
             try:
                 await self._recorder.record_batch()
                 await lua.run_one(self._redis, self._announcement(leaving=True))
