@@ -276,7 +276,7 @@ def _not_writable(directory: Path, error: OSError) -> UsageError:
 
 
 def _socket_path(directory: Path) -> Path:
-    """In ``directory`` where its path is short enough, else in a private folder that all commands agree on."""
+    """In ``directory`` where its path is short enough, else in a private folder all commands agree on."""
     path = directory / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path

@@ -20,8 +20,8 @@ def status_text(snapshot: Snapshot) -> str:
     redis, database = snapshot.redis, snapshot.database
     lines += [
         "",
-        f"workers {len(snapshot.workers)} · redis {redis.error or 'ok'} · database {database.error or 'ok'} · "
-        f"dead letters {'–' if snapshot.dead_letters is None else snapshot.dead_letters}"
+        f"workers {len(snapshot.workers)} · redis {redis.error or 'ok'} · "
+        f"database {database.error or 'ok'} · dead letters {'–' if snapshot.dead_letters is None else snapshot.dead_letters}"
         + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),
     ]
     return "\n".join(lines)
@@ -65,7 +65,8 @@ def letter_text(letter: DeadLetter) -> str:
     """All of one letter."""
     lines = [
         f"{letter.id}  {letter.queue_name}  {letter.function}  job {letter.job_id}",
-        f"state {letter.state} · {letter.attempts} attempts · failed at {letter.failed_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"state {letter.state} · {letter.attempts} attempts · "
+        f"failed at {letter.failed_at:%Y-%m-%d %H:%M:%S} UTC",
         f"{letter.error_type}: {letter.error_message}",
         "",
         "payload",

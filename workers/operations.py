@@ -17,6 +17,7 @@ from saq.utils import now
 
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Page
+from storage.errors import StorageError
 from workers import wire
 from workers.connection import command, connect
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
@@ -29,7 +30,7 @@ from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue
 from workers.snapshot import Pause, Snapshot
 
-__all__ = ["DeadLetter", "NewJob", "Operations", "Page"]
+__all__ = ["DeadLetter", "NewJob", "Operations", "Page", "StorageError"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +190,26 @@ class Operations:
         """Who paused the queue, why and since when.  Raises UnknownQueueError."""
         return read_pause(await command(self._redis, "HGETALL", self._queue(queue).keys.pause))
 
-    def drain(self) -> None:
-        """Drain this process: finishes what runs, deletes nothing.  Raises ConflictError without workers."""
+    @property
+    def in_flight(self) -> int:
+        """Jobs that this process holds."""
+        return self._process.in_flight if self._process is not None else 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process drains."""
+        return self._process is not None and self._process.draining
+
+    def drain(self, *, now: bool = False) -> None:
+        """Drain this process: finishes what runs, deletes nothing.  Raises ConflictError without workers.
+
+        With ``now`` the jobs in flight are put back without waiting for them.
+        """
         if self._process is None:
             raise ConflictError("this process runs no workers: there is nothing to drain")
         self._process.begin_drain()
+        if now:
+            self._process.cut_short()
 
     def _queue(self, name: str) -> ApplianceQueue:
         try:

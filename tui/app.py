@@ -1,0 +1,174 @@
+"""The dashboard: fetches one snapshot a second and hands it to the view that is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+from redis.exceptions import RedisError
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from tui.format import safe
+from tui.screens.dialogs import Confirm, Help
+from tui.screens.letters import Letters
+from tui.screens.overview import Overview
+from tui.screens.view import View
+from workers.errors import WorkersError
+from workers.operations import Operations, StorageError
+from workers.snapshot import Snapshot
+
+T = TypeVar("T")
+
+INTERVAL = 1.0
+"""Seconds between snapshots, and so between paintings."""
+_PATIENCE = 5.0
+"""Seconds that a snapshot may take."""
+
+
+class Dashboard(App[int]):
+    """Speaks to ``operations`` and to nothing below them."""
+
+    TITLE = "CoutureCast"
+    CSS_PATH = "styles.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "overview": Overview,
+        "letters": Letters,
+    }
+    DEFAULT_MODE = "overview"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "view('overview')", "Overview"),
+        Binding("2", "view('letters')", "Dead letters"),
+        Binding("D", "drain", "Drain"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
+        Binding("exclamation_mark", "put_back", "Put back now", show=False),
+    ]
+
+    def __init__(self, operations: Operations, *, demo: bool = False) -> None:
+        super().__init__()
+        self.operations = operations
+        self.snapshot: Snapshot | None = None
+        self.problem: str | None = None
+        """Why the snapshot on the screen is not of this second."""
+        self._demo = demo
+        self._fetching = False
+
+    def on_mount(self) -> None:
+        """Start the clock."""
+        self.set_interval(INTERVAL, self.look_again)
+        self.look_again(letters=False)
+        if self._demo:
+            self.notify(
+                "sample jobs are fed; some fail, so that there are dead letters to look at", timeout=8
+            )
+
+    def look_again(self, *, letters: bool = True) -> None:
+        """Fetch a snapshot now, unless one is being fetched; a slow one never piles up."""
+        if not self._fetching:
+            self._fetching = True
+            self.fetch()
+
+    @work
+    async def fetch(self) -> None:
+        """One snapshot, shown by the view on top."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                self.snapshot = await self.operations.snapshot()
+            self.problem = None
+        except TimeoutError:
+            self.problem = f"no answer for {_PATIENCE:g} s"
+        except (WorkersError, StorageError, RedisError, OSError) as error:
+            self.problem = safe(f"{type(error).__name__}: {error}")[:60]
+        finally:
+            self._fetching = False
+        for screen in self.screen_stack:
+            if isinstance(screen, View) and screen.is_mounted:
+                screen.show(self.snapshot, self.problem)
+
+    async def attempt(self, verb: Awaitable[T]) -> T | None:
+        """Await a verb; where it fails its error is shown on one line, and the answer is None."""
+        try:
+            return await verb
+        except (WorkersError, StorageError, RedisError, OSError) as error:
+            self.notify(safe(str(error)), severity="error", markup=False)
+            return None
+
+    def drained(self) -> None:
+        """The process has drained: nothing is left to show."""
+        if self.is_running:
+            self.exit(0)
+
+    def action_view(self, name: str) -> None:
+        """Show another view; what lay over the present one is closed."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.switch_mode(name)
+
+    @work
+    async def action_drain(self) -> None:
+        """Ask, then drain this process."""
+        if not self.operations.can_drain:
+            self.notify("this process runs no workers: there is nothing to drain", severity="warning")
+            return
+        question = Confirm(
+            "Drain and exit?",
+            "Graceful drain: finishes what runs, deletes nothing. No new job starts here; what has not ended "
+            "in time goes back to the head of its queue.",
+            "Drain",
+        )
+        if await self.push_screen_wait(question):
+            self.operations.drain()
+            self.look_again()
+
+    async def action_quit(self) -> None:
+        """Quit by way of a drain; without workers there is nothing to wait for."""
+        if not self.operations.can_drain:
+            self.exit(0)
+        elif self.operations.in_flight == 0:
+            self.operations.drain()
+        elif self.operations.draining:
+            self.notify("drains already; ! puts the jobs back and exits now")
+        else:
+            self.action_drain()
+
+    @work
+    async def action_put_back(self) -> None:
+        """While draining: do not wait any longer."""
+        if self.operations.draining and await self.push_screen_wait(
+            Confirm(
+                "Put back now and exit?",
+                "Jobs in flight go to the head of their queues, uncharged.",
+                "Put back",
+            )
+        ):
+            self.operations.drain(now=True)
+
+    def action_help(self) -> None:
+        """The keys of what is focused, of this view, and of all views."""
+        if isinstance(self.screen, Help):
+            return
+        about = self.screen.HELP if isinstance(self.screen, View) else ""
+        keys = {
+            active.binding.key_display or self.get_key_display(active.binding): active.binding.description
+            for active in self.screen.active_bindings.values()
+            if active.binding.description and active.enabled
+        }
+        self.push_screen(Help(about, list(keys.items())))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette's verbs."""
+        yield SystemCommand("Overview", "The queues at this moment", lambda: self.action_view("overview"))
+        yield SystemCommand("Dead letters", "All of them, by page", lambda: self.action_view("letters"))
+        yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
+        yield SystemCommand("Help", "Keys and signs", self.action_help)
+        yield SystemCommand("Quit", "By way of a drain", self.run_quit)
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+    async def run_quit(self) -> None:
+        """As the key does."""
+        await self.action_quit()

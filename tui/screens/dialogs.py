@@ -1,0 +1,98 @@
+"""Questions, each typed by its answer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+
+class Confirm(ModalScreen[bool]):
+    """Yes or no, after a sentence that says what will happen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+    ]
+
+    def __init__(self, title: str, consequence: str, verb: str) -> None:
+        super().__init__()
+        self._title = title
+        self._consequence = consequence
+        self._verb = verb
+
+    def compose(self) -> ComposeResult:
+        """The question and two buttons."""
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="title", markup=False)
+            yield Static(self._consequence, markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button(f"{self._verb} (y)", id="yes", variant="primary")
+                yield Button("Cancel (n)", id="no")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """The mouse's answer, or enter's."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, yes: bool) -> None:
+        """The key's answer."""
+        self.dismiss(yes)
+
+
+class AskReason(ModalScreen[str | None]):
+    """A reason, which may be empty; None where the operator changed their mind."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def __init__(self, title: str, consequence: str) -> None:
+        super().__init__()
+        self._title = title
+        self._consequence = consequence
+
+    def compose(self) -> ComposeResult:
+        """The question and a line to write on."""
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="title", markup=False)
+            yield Static(self._consequence, markup=False)
+            yield Input(placeholder="reason, shown to all who look; may be empty", max_length=200)
+            yield Static("enter pause   esc cancel", classes="keys")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """The reason."""
+        self.dismiss(event.value.strip())
+
+    def action_cancel(self) -> None:
+        """No."""
+        self.dismiss(None)
+
+
+class Help(ModalScreen[None]):
+    """The keys that work here, and what the signs mean."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "close", "Close")]
+
+    def __init__(self, about: str, keys: list[tuple[str, str]]) -> None:
+        super().__init__()
+        self._about = about
+        self._keys = keys
+
+    def compose(self) -> ComposeResult:
+        """A text to scroll through."""
+        lines = [f"  {key:<10} {what}" for key, what in self._keys]
+        signs = (
+            "  ●  runs          ▲  beyond its threshold, or no worker",
+            "  ‖  paused        –  nothing measured yet",
+        )
+        with Vertical(classes="dialog help"):
+            yield Static("Help", classes="title")
+            with VerticalScroll():
+                yield Static("\n".join([self._about, "", *lines, "", *signs]), markup=False)
+            yield Static("esc close", classes="keys")
+
+    def action_close(self) -> None:
+        """Back to the screen."""
+        self.dismiss(None)

@@ -1,0 +1,98 @@
+"""What all views share: header, alert line, drain banner, footer, and what a small terminal shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from tui import text
+from tui.format import safe
+from tui.screens.dialogs import Confirm
+from tui.widgets.letters import LetterTable
+from workers.operations import DeadLetter
+from workers.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from tui.app import Dashboard
+
+SMALLEST = (60, 16)
+"""Columns and rows below which a screen cannot be read."""
+
+
+class View(Screen[None]):
+    """Fed with one snapshot a second by the app."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+    HELP: ClassVar[str] = ""
+    """What this view is for, in the help."""
+
+    def compose(self) -> ComposeResult:
+        """The frame around `body`."""
+        yield Static(id="header")
+        yield Static(id="alerts")
+        yield Static(id="banner")
+        yield from self.body()
+        yield Footer(show_command_palette=False)
+        yield Static(id="too-small")
+
+    def body(self) -> ComposeResult:
+        """The view's own widgets."""
+        yield from ()
+
+    @property
+    def dashboard(self) -> Dashboard:
+        """The app, as what it is."""
+        return cast("Dashboard", self.app)
+
+    def on_screen_resume(self) -> None:
+        """What came in while another view was shown."""
+        self.show(self.dashboard.snapshot, self.dashboard.problem)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines depend on the width; below the smallest size only a word is shown."""
+        columns, rows = event.size
+        small = columns < SMALLEST[0] or rows < SMALLEST[1]
+        self.set_class(small, "-too-small")
+        self.query_one("#too-small", Static).update(
+            f"terminal too small: {SMALLEST[0]}x{SMALLEST[1]} needed, this is {columns}x{rows}"
+        )
+        self.show(self.dashboard.snapshot, self.dashboard.problem)
+
+    def show(self, snapshot: Snapshot | None, problem: str | None) -> None:
+        """Show a snapshot, or why there is none."""
+        width = self.size.width
+        self.query_one("#header", Static).update(text.header(snapshot, width, problem))
+        self.query_one("#alerts", Static).update(text.alert_line(snapshot, width))
+        banner = text.banner(snapshot)
+        strip = self.query_one("#banner", Static)
+        strip.display = banner is not None
+        strip.update(banner or "")
+
+    def on_letter_table_opened(self, message: LetterTable.Opened) -> None:
+        """All of one letter."""
+        from tui.screens.letter import LetterView
+
+        self.app.push_screen(LetterView(message.letter))
+
+    def on_letter_table_replay_requested(self, message: LetterTable.ReplayRequested) -> None:
+        """Ask, then replay."""
+        self.replay(message.letter)
+
+    @work
+    async def replay(self, letter: DeadLetter) -> None:
+        """Replay one letter after a question that says what will happen."""
+        question = Confirm(
+            "Replay this dead letter?",
+            f"{safe(letter.job_id)} goes to the end of {letter.queue_name} with all its attempts ahead.",
+            "Replay",
+        )
+        if await self.app.push_screen_wait(question):
+            done = await self.dashboard.attempt(self.dashboard.operations.replay(letter.id))
+            if done is not None:
+                self.notify(f"replayed as job {safe(done)}", markup=False)
+                self.dashboard.look_again()
