@@ -25,6 +25,8 @@ from types import TracebackType
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.errors import AppError, UsageError
 
@@ -160,12 +162,18 @@ class EmbeddedServer:
             )
         time.sleep(_POLL_SECONDS)
 
+    def _client(self, timeout: float) -> redis.Redis:
+        """A client that repeats nothing: after SHUTDOWN it would knock for seconds where nobody is left."""
+        return redis.Redis(
+            unix_socket_path=str(self.socket), socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
+
     def _answers(self) -> bool:
         """Whether the server answers and has loaded what it keeps."""
         if not self.socket.exists():
             return False
         try:
-            with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5.0) as client:
+            with self._client(5.0) as client:
                 return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
             return False
@@ -179,7 +187,7 @@ class EmbeddedServer:
 
     def _stop(self) -> None:
         try:
-            with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=STOP_SECONDS) as client:
+            with self._client(STOP_SECONDS) as client:
                 client.shutdown()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             if self._lives():

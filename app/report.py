@@ -21,7 +21,8 @@ def status_text(snapshot: Snapshot) -> str:
     lines += [
         "",
         f"workers {len(snapshot.workers)} · redis {redis.error or 'ok'} · "
-        f"database {database.error or 'ok'} · dead letters {'–' if snapshot.dead_letters is None else snapshot.dead_letters}"
+        f"database {database.error or 'ok'} · "
+        f"dead letters {'–' if snapshot.dead_letters is None else snapshot.dead_letters}"
         + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),
     ]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
+from multiprocessing import resource_tracker
 
 import uvloop
 from redis.exceptions import RedisError
@@ -98,6 +99,8 @@ async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> i
     from tui.app import Dashboard
 
     stack.enter_context(logs.to_file(each.settings.log_level, each.data_dir / "couturecast-tui.log"))
+    # Started lazily, it would be handed the standard error that the dashboard puts in place of the real one.
+    resource_tracker.ensure_running()
     screen = Dashboard(each.operations, demo=demo)
     if each.process is None:
         await screen.run_async()

@@ -32,29 +32,28 @@ class Column:
     right: bool = True
 
 
-_NAME = Column("  queue", 20, right=False)
 _NARROW = (
-    _NAME,
+    Column("  queue", 19, right=False),
     Column("depth  ", 8),
-    Column("oldest", 8),
+    Column("oldest", 7),
     Column("flight", 7),
-    Column("wait95", 8),
-    Column("run95", 8),
+    Column("wait95", 7),
+    Column("run95", 7),
     Column("fail 5m  ", 10),
     Column("done/s", 7),
 )
 _FULL = (
-    Column("  queue", 28, right=False),
-    Column("depth  ", 9),
-    Column("oldest", 9),
+    Column("  queue", 27, right=False),
+    Column("depth  ", 8),
+    Column("oldest", 8),
     Column("in flight", 17),
-    Column("rate limit", 12),
+    Column("limit", 12),
     Column("wait p50", 9),
-    Column("p95", 8),
-    Column("run p50", 9),
-    Column("p95", 8),
-    Column("fail 5m  ", 11),
-    Column("done/s", 8),
+    Column("p95", 7),
+    Column("run p50", 8),
+    Column("p95", 7),
+    Column("fail 5m  ", 10),
+    Column("done/s", 7),
 )
 
 
@@ -100,12 +99,14 @@ def alert_line(snapshot: Snapshot | None, width: int) -> Text:
     """One line: all is well, or what is worst and how many more there are."""
     if snapshot is None:
         return Text()
-    if not snapshot.alerts:
-        return Text(" ● all well", GOOD)
-    worst, *more = snapshot.alerts
-    where = f"{worst.queue}: " if worst.queue else ""
-    left = Text(f" ▲ {where}{safe(worst.message)}", BAD)
-    right = Text(f"{len(more)} more " if more else "", BAD)
+    left, right = Text(" ● all well", GOOD), Text()
+    if snapshot.alerts:
+        worst, *more = snapshot.alerts
+        where = f"{worst.queue}: " if worst.queue else ""
+        left = Text(f" ▲ {where}{safe(worst.message)}", BAD)
+        right = Text(f" {len(more)} more " if more else "", BAD)
+    if snapshot.weather_provider == "offline" and columns(width) is _NARROW:
+        right.append(" weather: offline ", DIM)
     return _spread(left, right, width)
 
 
@@ -115,7 +116,8 @@ def queue_heading(width: int) -> Text:
         column.title.rjust(column.width) if column.right else column.title.ljust(column.width)
         for column in columns(width)
     ]
-    tail = "  last hour" if columns(width) is _NARROW and width >= sum(map(len, cells)) + 4 else ""
+    room = width - sum(map(len, cells))
+    tail = ("  last hour" if room >= 11 else "  hour")[:room] if columns(width) is _NARROW else ""
     return Text("".join(cells) + tail, DIM, no_wrap=True, overflow="crop")
 
 
@@ -150,8 +152,6 @@ def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, 
                 overflow="ellipsis",
             )
         )
-    elif offline and queue.name == WEATHER and chosen is _NARROW:
-        row.stylize(DIM, 2, 2)
     return rows
 
 
@@ -234,18 +234,27 @@ def banner(snapshot: Snapshot | None) -> Text | None:
     )
 
 
-def letter_cells(letter: DeadLetter, *, age_of: float) -> tuple[Text, ...]:
-    """A row of the letter table: when, queue, job, function, attempts, error."""
+def letter_columns(width: int) -> dict[str, int]:
+    """The columns of the letter table and their widths; the error has what the others leave."""
+    chosen = {"when": 11, "queue": 17, "job": 22, "function": 14, "att": 3} if width >= WIDE else {}
+    chosen = chosen or {"when": 11, "queue": 17, "att": 3}
+    taken = sum(chosen.values()) + 2 * (len(chosen) + 1) + 2  # a space on each side, and the scroll bar
+    return chosen | {"error": max(20, width - taken)}
+
+
+def letter_cells(letter: DeadLetter, columns: dict[str, int], *, now: float) -> list[Text]:
+    """A row of the letter table, with the cells that ``columns`` name."""
     at = letter.failed_at.astimezone(UTC)
-    same_day = datetime.fromtimestamp(age_of, UTC).date() == at.date()
-    return (
-        Text(f"{at:%H:%M:%S}" if same_day else f"{at:%m-%d %H:%M}"),
-        Text(letter.queue_name),
-        Text(_short(safe(letter.job_id), 22)),
-        Text(safe(letter.function)),
-        Text(str(letter.attempts), justify="right"),
-        Text(_short(safe(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}"), 300)),
-    )
+    same_day = datetime.fromtimestamp(now, UTC).date() == at.date()
+    cells = {
+        "when": f"{at:%H:%M:%S}" if same_day else f"{at:%m-%d %H:%M}",
+        "queue": letter.queue_name,
+        "job": safe(letter.job_id),
+        "function": safe(letter.function),
+        "att": str(letter.attempts).rjust(3),
+        "error": safe(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}"),
+    }
+    return [Text(_short(cells[name], width)) for name, width in columns.items()]
 
 
 def letter_detail(letter: DeadLetter) -> Text:

@@ -74,7 +74,7 @@ class Letters(View):
         self._next = page.next
         snapshot = self.dashboard.snapshot
         table = self.query_one(LetterTable)
-        table.show(page.items, snapshot.taken_at if snapshot else 0.0)
+        table.show(page.items, snapshot.taken_at if snapshot else 0.0, self.size.width)
         table.display = bool(page.items)
         self.query_one("#no-letters").display = not page.items
         total = count(snapshot.dead_letters) if snapshot else "–"

@@ -26,7 +26,7 @@ class Overview(View):
     """Queue rows, the last hour, the newest dead letters."""
 
     HELP = "The four queues at this moment, the last hour of each, and what died last."
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "metric", "Next metric")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "metric", "Metric")]
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,11 +51,8 @@ class Overview(View):
         self.query_one(QueueTable).snapshot = snapshot
         self._show_history(snapshot)
         # Letters are read again when a counter says that there are others.
-        seen = (
-            snapshot.dead_letters,
-            snapshot.letters_waiting,
-            sum(q.dead_lettered for q in snapshot.queues),
-        )
+        died = sum(queue.dead_lettered for queue in snapshot.queues)
+        seen = (snapshot.dead_letters, snapshot.letters_waiting, died, self.size.width)
         if seen != self._seen and snapshot.database.error is None:
             self._seen = seen
             self.read_letters(snapshot)
@@ -71,7 +68,7 @@ class Overview(View):
         if page is None:
             self._seen = None
             return
-        self.query_one(LetterTable).show(page.items, snapshot.taken_at)
+        self.query_one(LetterTable).show(page.items, snapshot.taken_at, self.size.width)
         self.query_one(LetterTable).display = bool(page.items)
         self.query_one("#no-letters").display = not page.items
         title = text.newest_first_title(snapshot, page.items)

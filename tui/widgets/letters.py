@@ -13,8 +13,6 @@ from textual.widgets.data_table import RowDoesNotExist
 from tui import text
 from workers.operations import DeadLetter
 
-_COLUMNS = (("when", 11), ("queue", 18), ("job", 22), ("function", 15), ("att", 3), ("error", None))
-
 
 class LetterTable(DataTable[object]):
     """Rows are replaced as a whole, and the cursor stays on its letter."""
@@ -43,21 +41,21 @@ class LetterTable(DataTable[object]):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, show_row_labels=False, cell_padding=1)
         self.letters: tuple[DeadLetter, ...] = ()
+        self._columns: dict[str, int] = {}
 
-    def on_mount(self) -> None:
-        """The columns; the last takes what is left."""
-        for title, width in _COLUMNS:
-            self.add_column(title, key=title, width=width)
-
-    def show(self, letters: Sequence[DeadLetter], now: float) -> None:
-        """Show these letters; nothing is painted where they are the same."""
-        if tuple(letters) == self.letters:
+    def show(self, letters: Sequence[DeadLetter], now: float, width: int) -> None:
+        """Show these letters on ``width`` columns; nothing is painted where all is the same."""
+        columns = text.letter_columns(width)
+        if tuple(letters) == self.letters and columns == self._columns:
             return
         selected = self.selected
         self.letters = tuple(letters)
-        self.clear()
+        self.clear(columns=True)
+        self._columns = columns
+        for name, room in columns.items():
+            self.add_column(name, key=name, width=room)
         for letter in letters:
-            self.add_row(*text.letter_cells(letter, age_of=now), key=str(letter.id))
+            self.add_row(*text.letter_cells(letter, columns, now=now), key=str(letter.id))
         if selected is not None:
             try:
                 self.move_cursor(row=self.get_row_index(str(selected.id)), animate=False)

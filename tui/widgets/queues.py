@@ -21,7 +21,7 @@ class QueueTable(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
-        Binding("p", "pause", "Pause/resume"),
+        Binding("p", "pause", "Pause"),
     ]
     snapshot: reactive[Snapshot | None] = reactive(None, layout=True)
     metric: reactive[str] = reactive("depth")
