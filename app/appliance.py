@@ -15,11 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import structlog
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.embedded import EmbeddedServer, prepare_data_dir
-from app.errors import UnavailableError, UsageError
+from app.errors import AppError, UnavailableError, UsageError
 from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.database import Database
@@ -37,7 +38,11 @@ from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
 from workers.worker import SaqFunction
 
+log = structlog.get_logger(__name__)
+
 VERSION = version("couturecast-tui")
+
+_REVIVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,23 @@ async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> s
         server = EmbeddedServer(data_dir)
         await asyncio.to_thread(server.join)
         stack.push_async_callback(asyncio.to_thread, server.leave)
+        keeper = asyncio.create_task(_keep_alive(server))
+        stack.callback(keeper.cancel)
         return server.url
     url = settings.redis_url.get_secret_value()
     await _wait_for_redis(url, settings.start_patience)
     return url
+
+
+async def _keep_alive(server: EmbeddedServer) -> None:
+    """Start the embedded server again when it dies; its append-only file has all that was acknowledged."""
+    while True:
+        await asyncio.sleep(_REVIVE_SECONDS)
+        try:
+            if await asyncio.to_thread(server.revive):
+                log.warning("the embedded Valkey had died and was started again")
+        except AppError as error:
+            log.warning("the embedded Valkey cannot be started again", error=str(error))
 
 
 async def _wait_for_redis(url: str, patience: float) -> None:

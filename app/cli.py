@@ -14,10 +14,11 @@ from typer.exceptions import TyperException
 
 from app import commands, logs
 from app.errors import AppError, UsageError
-from app.settings import Settings, policies, probable_typos
+from app.settings import Settings, probable_typos, read
 
 if TYPE_CHECKING:
     from app.appliance import Appliance
+    from workers.policy import QueuePolicy
 
 cli = typer.Typer(
     add_completion=False,
@@ -42,6 +43,7 @@ Queue = Annotated[
 
 def main() -> NoReturn:
     """Entry of ``couturecast-tui``."""
+    os.umask(0o077)  # whatever we write is for its owner only
     try:
         code = cli(standalone_mode=False)
     except TyperException as error:
@@ -93,8 +95,8 @@ def run(
         _need_terminal()
     from app import run as running
 
-    settings = _settings(data_dir)
-    code = running.run(settings, policies(), ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
+    settings, policies = _settings(data_dir)
+    code = running.run(settings, policies, ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
     raise typer.Exit(code)
 
 
@@ -186,22 +188,22 @@ def replay_failed(
     _act(data_dir, lambda each: commands.replay(each.operations, letter_ids, as_json=as_json))
 
 
-def _settings(data_dir: Path | None) -> Settings:
-    settings = Settings.read(data_dir=data_dir)
+def _settings(data_dir: Path | None) -> tuple[Settings, dict[str, QueuePolicy]]:
+    settings, policies = read(data_dir=data_dir)
     logs.configure(settings.log_level)
     for line in probable_typos():
         sys.stderr.write(f"warning: {line}\n")
-    return settings
+    return settings, policies
 
 
 def _act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> NoReturn:
     """Carry out one verb and exit; errors of the layers below become one line."""
-    settings, chosen = _settings(data_dir), policies()
+    settings, policies = _settings(data_dir)
 
     async def act() -> int:
         from app.appliance import appliance
 
-        async with appliance(settings, chosen) as each:
+        async with appliance(settings, policies) as each:
             return await commands.told(verb(each))
 
     raise typer.Exit(asyncio.run(act()))

@@ -42,10 +42,11 @@ def read_jobs(data: str | None, file: Path | None, *, key: str | None, delay: fl
     if data is not None:
         return [NewJob(_object(data, "--data"), key, delay)]
     assert file is not None  # noqa: S101 - the caller's choice of exactly one
-    return [NewJob(each, None, delay) for each in _lines(file)]
+    return [NewJob(each, None, delay, where) for where, each in _lines(file)]
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
+def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each object stands, and the object."""
     name = "standard input" if str(file) == "-" else str(file)
     try:
         raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
@@ -55,7 +56,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
         if line.strip():
             where = f"{name}, line {number}"
             try:
-                yield _object(line.decode(), where)
+                yield where, _object(line.decode(), where)
             except UnicodeDecodeError:
                 raise UsageError(f"{where}: not UTF-8") from None
 

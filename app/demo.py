@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.appliance import Appliance
+from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.weather import Location, WeatherStore
 from workers.errors import WorkersError
@@ -42,15 +44,33 @@ _TEXTS = (
 )
 
 
+def demo_settings(settings: Settings) -> Settings:
+    """Embedded servers and offline weather, whatever the environment names: samples are for nobody else's."""
+    ours: dict[str, Any] = {
+        "redis_url": None,
+        "database_url": None,
+        "openweather_api_key": None,
+        "handlers": "",
+    }
+    ignored = [name.upper() for name in ours if getattr(settings, name)]
+    if ignored:
+        sys.stderr.write(f"warning: --demo runs on embedded servers: {', '.join(ignored)} ignored\n")
+    return settings.model_copy(update={**ours, "image_dirs": [*settings.image_dirs, SAMPLES / "images"]})
+
+
 async def feed(appliance: Appliance) -> None:
     """Enqueue a job every fraction of a second, until cancelled; what is refused is logged."""
-    await _prepare(appliance)
-    for queue, data in _jobs():
-        try:
-            await appliance.operations.enqueue(queue, data)
-        except (WorkersError, RedisError, OSError) as error:
-            log.warning("sample job refused", queue=queue, error=str(error))
-        await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
+    try:
+        await _prepare(appliance)
+        for queue, data in _jobs():
+            try:
+                await appliance.operations.enqueue(queue, data)
+            except (WorkersError, RedisError, OSError) as error:
+                log.warning("sample job refused", queue=queue, error=str(error))
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
+    except Exception:
+        log.exception("the sample feed ended")
+        raise
 
 
 async def _prepare(appliance: Appliance) -> None:

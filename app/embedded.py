@@ -82,6 +82,13 @@ class EmbeddedServer:
                 raise
             self._users = users
 
+    def revive(self) -> bool:
+        """Start the server again where it has died; whether that was needed."""
+        if self._lives():
+            return False
+        with self._starting():
+            return self._start()
+
     def leave(self) -> None:
         """Stop being a user; the last one stops the server, which keeps what it holds."""
         if self._users is None:

@@ -34,10 +34,9 @@ def run(
     """Run until drained or quit; the exit code.  Raises AppError."""
     chosen = _chosen(queues, policies) if workers else ()
     if demo:
-        from app.demo import SAMPLES
+        from app.demo import demo_settings
 
-        folders = [*settings.image_dirs, SAMPLES / "images"]
-        settings = settings.model_copy(update={"image_dirs": folders})
+        settings = demo_settings(settings)
     return uvloop.run(_run(settings, policies, chosen, ui=ui, demo=demo))
 
 
@@ -63,7 +62,7 @@ async def _run(
             from app.demo import feed
 
             feeding = asyncio.create_task(feed(each))
-            stack.push_async_callback(_cancelled, feeding)
+            stack.callback(feeding.cancel)
         if ui:
             return await _dashboard(each, stack, demo=demo)
         if each.process is None:
@@ -72,7 +71,7 @@ async def _run(
 
 
 async def _start(process: WorkerProcess) -> None:
-    """Take jobs; from now on SIGTERM and SIGINT drain, and a second SIGINT ends the wait."""
+    """Take jobs; from now on SIGTERM, SIGHUP and SIGINT drain, and a second SIGINT ends the wait."""
     loop = asyncio.get_running_loop()
 
     def interrupted() -> None:
@@ -80,7 +79,8 @@ async def _start(process: WorkerProcess) -> None:
             process.cut_short()
         process.begin_drain()
 
-    loop.add_signal_handler(signal.SIGTERM, process.begin_drain)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(name, process.begin_drain)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
         await process.start()
@@ -103,6 +103,8 @@ async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> i
     resource_tracker.ensure_running()
     screen = Dashboard(each.operations, demo=demo)
     if each.process is None:
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(name, screen.exit, 0)
         await screen.run_async()
         return 0
     ended = asyncio.create_task(each.process.drained())
@@ -113,9 +115,3 @@ async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> i
     put_back = await ended
     await showing
     return DRAINED_WITH_JOBS_PUT_BACK if put_back else 0
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

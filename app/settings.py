@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("openweather_base_url", "OPENWEATHER_BASE_URL"),
     )
     environment: str = Field(default="local", min_length=1, max_length=40)
-    data_dir: Path = Field(default_factory=_default_data_dir)
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(default_factory=_default_data_dir)
     handlers: str = ""
     image_dirs: Annotated[list[Path], NoDecode] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -98,6 +98,19 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             raise UsageError("\n".join(_problem(each) for each in error.errors())) from None
+
+
+def read(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
+    """Settings and policies.  Raises UsageError with all problems at once, a line each."""
+    problems = []
+    for reader in (lambda: Settings.read(**flags), policies):
+        try:
+            reader()
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return Settings.read(**flags), policies()
 
 
 def environment() -> dict[str, str]:

@@ -25,7 +25,8 @@ from workers.handlers.base import validate_payload
 from workers.keys import NUDGE
 from workers.letters import META
 from workers.observer import Observer, read_pause
-from workers.policy import MAX_PAYLOAD_BYTES, QueuePolicy
+from workers.payload import check_body
+from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue
 from workers.snapshot import Pause, Snapshot
@@ -35,11 +36,15 @@ __all__ = ["DeadLetter", "NewJob", "Operations", "Page", "StorageError"]
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be enqueued: its arguments, its key (one is made where it is None), a delay in seconds."""
+    """A job to be enqueued: its arguments, its key (one is made where it is None), a delay in seconds.
+
+    ``source`` says where it came from, for instance a file and a line; an error about it begins with that.
+    """
 
     data: Mapping[str, Any]
     key: str | None = None
     delay: float = 0.0
+    source: str = ""
 
 
 class Operations:
@@ -112,7 +117,7 @@ class Operations:
     async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`."""
         target = self._queue(queue)
-        made = [self._job(target, job) for job in jobs]
+        made = [self._checked(target, job) for job in jobs]
         done = await target.enqueue_many(made)
         return [job.key if enqueued else None for job, enqueued in zip(made, done, strict=True)]
 
@@ -217,6 +222,14 @@ class Operations:
         except KeyError:
             raise UnknownQueueError(name, tuple(self._queues)) from None
 
+    def _checked(self, queue: ApplianceQueue, new: NewJob) -> Job:
+        try:
+            return self._job(queue, new)
+        except InvalidJobError as error:
+            if not new.source:
+                raise
+            raise InvalidJobError(f"{new.source}: {error}") from None
+
     def _job(self, queue: ApplianceQueue, new: NewJob) -> Job:
         schema = self._schemas.get(queue.name)
         if schema is not None:
@@ -228,9 +241,8 @@ class Operations:
             job.key = new.key
         if new.delay:
             job.scheduled = time.time() + new.delay  # type: ignore[assignment]  # SAQ's type is int, its scores are not
-        size = len(wire.dump(job.to_dict()))
-        if size > MAX_PAYLOAD_BYTES:
-            raise InvalidJobError(f"the job has {size:,} bytes, {MAX_PAYLOAD_BYTES:,} are allowed")
+        value = job.to_dict()
+        check_body(wire.dump(value), value)
         return job
 
 

@@ -11,9 +11,9 @@ import structlog
 from saq import Job, Status, Worker
 from saq.utils import now
 
-from workers import histogram, outcome
+from workers import histogram, outcome, wire
 from workers.errors import InvalidJobError
-from workers.policy import MAX_PAYLOAD_BYTES
+from workers.payload import check_body
 from workers.queue import ApplianceQueue, Settlement, Taken
 
 log = structlog.get_logger(__name__)
@@ -179,9 +179,9 @@ class QueueWorker(Worker[Any]):
 def _read(queue: ApplianceQueue, body: bytes) -> Job:
     if not body:
         raise InvalidJobError("the job's data is gone from Redis")
-    if len(body) > MAX_PAYLOAD_BYTES:
-        raise InvalidJobError(f"the job has {len(body):,} bytes, {MAX_PAYLOAD_BYTES:,} are allowed")
-    job = queue.deserialize(body)
+    value = wire.load(body)
+    check_body(body, value)
+    job = queue.deserialize(value)
     if job is None or not isinstance(job.function, str) or not isinstance(job.attempts, int):
         raise InvalidJobError("not a job: no function, or attempts that are no number")
     return job

@@ -331,6 +331,26 @@ async def test_a_key_that_is_enqueued_again_outlives_its_old_record(make_bench: 
     assert job.kwargs == {"number": 2}
 
 
+async def test_what_no_job_may_hold_is_dead_lettered(make_bench: MakeBench) -> None:
+    bench = make_bench()
+
+    async def work(ctx: dict[str, Any], **arguments: Any) -> None: ...
+
+    await bench.start(work)
+    deep: list[Any] = []
+    for _ in range(150):
+        deep = [deep]
+    for arguments in ({"a": "nul \x00"}, {"a": "half \ud800"}, {"a": deep}, {"a": "x" * 1_000_001}):
+        await bench.stock.enqueue("extract_colors", **arguments)
+    await bench.stock.enqueue("extract_colors", a="\\u0000 is text, and so is \\ud800")
+    await eventually(lambda: _count(bench.letters, 4))
+    await eventually(lambda: _total(bench, "completed", 1))
+    messages = " | ".join(letter.error_message for letter in (await bench.letters.page()).items)
+    for expected in ("NUL", "UTF-8", "deeper than 100", "1,000,000 are allowed"):
+        assert expected in messages
+    assert await bench.empty()
+
+
 async def test_numbers_beyond_64_bits_and_odd_text_arrive_as_they_were_sent(make_bench: MakeBench) -> None:
     bench = make_bench()
     seen: list[dict[str, Any]] = []
@@ -342,7 +362,7 @@ async def test_numbers_beyond_64_bits_and_odd_text_arrive_as_they_were_sent(make
     sent: dict[str, Any] = {
         "big": 2**80 + 1,
         "list": [],
-        "text": "\ud800 [red]\x1b[31m \x00",
+        "text": "[red]\x1b[31m ☂",
         "nan": float("inf"),
     }
     await bench.stock.enqueue("extract_colors", **sent)

@@ -1,0 +1,42 @@
+"""What no job may hold: it is refused at enqueue, and dead-lettered where a foreign producer sent it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.errors import InvalidJobError
+from workers.policy import MAX_PAYLOAD_BYTES
+
+MAX_DEPTH = 100
+"""Levels of lists and objects in a job."""
+
+_SUSPICIOUS = (b"\\u0000", b"\\ud", b"\\uD")
+
+
+def check_body(body: bytes, value: Any) -> None:
+    """Raises InvalidJobError for a job that is too large, too deep, or holds NUL or half a character.
+
+    ``body`` is the job as JSON, ``value`` the same, parsed.  The value is gone through only where the bytes
+    give a reason to.
+    """
+    if len(body) > MAX_PAYLOAD_BYTES:
+        raise InvalidJobError(f"the job has {len(body):,} bytes, {MAX_PAYLOAD_BYTES:,} are allowed")
+    deep = body.count(b"[") + body.count(b"{") > MAX_DEPTH
+    if deep or any(mark in body for mark in _SUSPICIOUS):
+        _check_value(value, 0)
+
+
+def _check_value(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidJobError("the job holds a NUL character")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidJobError("the job holds text that is no valid UTF-8") from None
+    elif isinstance(value, dict | list):
+        if depth >= MAX_DEPTH:
+            raise InvalidJobError(f"the job is nested deeper than {MAX_DEPTH} levels")
+        items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        for item in items:
+            _check_value(item, depth + 1)
