@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, ParamSpec, TypeVar
 
 import pebble
 from pebble import ProcessExpired
@@ -18,6 +23,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
+_TRIES = 3  # of a call that had not begun when the pool broke
 
 
 class PoolProcessDiedError(Exception):
@@ -33,39 +40,86 @@ class CpuPool:
     def __init__(self, processes: int) -> None:
         self._processes = processes
         self._pool: pebble.ProcessPool | None = None
+        self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function(*args, **kwargs)`` in a process of the pool; all of it must be picklable.
 
-        Raises what the function raises, and PoolProcessDiedError.
+        Raises what the function raises, PoolProcessDiedError, and RuntimeError after `close`.
         """
-        if self._pool is None:
-            self._pool = pebble.ProcessPool(
-                max_workers=self._processes,
-                initializer=_prepare,
-                initargs=(os.getpid(),),
-                context=multiprocessing.get_context("spawn"),
-            )
-        future = self._pool.schedule(function, args=args, kwargs=kwargs)
-        try:
-            result: T = await asyncio.wrap_future(future)
-        except ProcessExpired as error:
-            raise PoolProcessDiedError(f"the process that worked on it died: {error}") from error
-        return result
+        for _ in range(_TRIES):
+            try:
+                result: T = await asyncio.wrap_future(self._schedule(function, args, kwargs))
+            except ProcessExpired as error:
+                raise PoolProcessDiedError(
+                    f"the process that worked on it died (exit code {error.exitcode})"
+                ) from None
+            except BrokenProcessPool:  # pebble gives up when an idle process dies; this call had not begun
+                continue
+            return result
+        raise PoolProcessDiedError("the processes of the pool die before they begin: look at memory and limits")
 
     async def close(self) -> None:
         """Kill what runs and wait until all processes are gone."""
+        self._closed = True
         if self._pool is not None:
             self._pool.stop()
             await asyncio.to_thread(self._pool.join)
             self._pool = None
 
+    def _schedule(self, function: Callable[..., T], args: Any, kwargs: Any) -> Future[T]:
+        if self._closed:
+            raise RuntimeError("the process pool is closed")
+        if self._pool is not None and not self._pool.active:
+            self._pool.stop()
+            threading.Thread(target=self._pool.join, daemon=True).start()
+            self._pool = None
+        if self._pool is None:
+            self._pool = pebble.ProcessPool(
+                max_workers=self._processes, initializer=_prepare, initargs=(os.getpid(),), context=_Context()
+            )
+            with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
+                return self._pool.schedule(function, args=args, kwargs=kwargs)
+        return self._pool.schedule(function, args=args, kwargs=kwargs)
+
+
+class _Process(SpawnProcess):
+    def terminate(self) -> None:
+        """At once: a process in the midst of C code would sit out a polite signal."""
+        self.kill()
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+@contextmanager
+def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
+    """Processes and threads started in the block never see ``signals``.
+
+    Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group; the parent decides
+    then how long its children may go on.
+    """
+    resource_tracker.ensure_running()  # otherwise the first process starts it, and that unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 def _prepare(parent: int) -> None:
-    """In the child: ctrl-C in the terminal is the parent's affair, and nobody outlives the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """In the child: nobody outlives the parent, not even in the midst of C code."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_follow_parent, daemon=True).start()
     if os.getppid() != parent:  # it died before we could ask to be told
         os._exit(1)
+
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

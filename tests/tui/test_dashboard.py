@@ -1,0 +1,264 @@
+"""Every key of the dashboard, and what it makes happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations
+from tui.app import Dashboard
+from tui.screens.dialogs import AskReason, Confirm, Help
+from tui.screens.letter import LetterView
+from tui.screens.letters import Letters
+from tui.screens.overview import Overview
+from tui.widgets.letters import LetterTable
+from tui.widgets.queues import QueueTable
+from workers.errors import ConflictError
+from workers.operations import Operations
+
+SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
+MOMENTS = {"healthy": HEALTHY, "idle": IDLE, "breached": BREACHED, "away": AWAY, "draining": DRAINING}
+SCREENS = {
+    "letters": ("2",),
+    "letter": ("tab", "enter"),
+    "help": ("question_mark",),
+    "pause": ("p",),
+    "drain": ("D",),
+}
+
+
+def dashboard(operations: CannedOperations) -> Dashboard:
+    return Dashboard(cast(Operations, operations))
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await pilot.pause(0.01)
+
+
+def words(app: Dashboard) -> str:
+    """What stands on the header, the alert line and the banner."""
+    return " ".join(
+        str(app.screen.query_one(name, Static).render()) for name in ("#header", "#alerts", "#banner")
+    )
+
+
+async def test_p_pauses_the_queue_under_the_cursor_with_a_reason() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        await pilot.press("down", "down", "p")
+        await until(pilot, lambda: isinstance(app.screen, AskReason))
+        app.screen.query_one(Input).value = "model rollout"
+        await pilot.press("enter")
+        await until(pilot, lambda: operations.done)
+    assert operations.done == [("pause", "color-extraction", "model rollout")]
+
+
+async def test_escape_leaves_the_queue_alone_and_p_resumes_a_paused_one() -> None:
+    operations = CannedOperations(BREACHED)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, AskReason))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await pilot.press("down", "down", "down", "p")
+        await until(pilot, lambda: operations.done)
+    assert operations.done == [("resume", "moderation-review")]
+
+
+async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await pilot.press("tab", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        assert operations.done == []
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: operations.done)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+    assert operations.done == [("replay", 2)]
+
+
+async def test_an_operation_that_fails_is_told_and_nothing_crashes() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        operations.error = ConflictError("a job with the key [b]x[/b] is queued already")
+        await pilot.press("tab", "R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: app._notifications)
+        assert [note.message for note in app._notifications] == [str(operations.error)]
+        app.look_again()
+        await until(pilot, lambda: app.problem)
+        assert "ConflictError" in words(app)
+        operations.error = None
+        app.look_again()
+        await until(pilot, lambda: app.problem is None)
+
+
+async def test_2_lists_all_letters_by_page_and_1_goes_back() -> None:
+    app = dashboard(CannedOperations(HEALTHY, letters=230))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, Letters))
+        table = app.screen.query_one(LetterTable)
+        await until(pilot, lambda: table.letters)
+        await pilot.press("n")
+        await until(pilot, lambda: table.letters[0].id == 101)
+        await pilot.press("n")
+        await until(pilot, lambda: table.letters[0].id == 201)
+        assert len(table.letters) == 30
+        await pilot.press("b")
+        await until(pilot, lambda: table.letters[0].id == 101)
+        await pilot.press("1")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+
+
+async def test_m_switches_the_metric() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        title = app.screen.query_one("#history-title", Static)
+        assert "depth" in str(title.render())
+        await pilot.press("m")
+        assert "completed a minute" in str(title.render())
+
+
+async def test_D_drains_after_a_question_that_says_what_happens() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        shown = " ".join(str(each.render()) for each in app.screen.query(Static))
+        assert "deletes nothing" in shown
+        await pilot.press("y")
+        await until(pilot, lambda: operations.done == [("drain", False)])
+        operations.now = DRAINING
+        app.look_again()
+        await until(pilot, lambda: "22 s left" in words(app))
+        await pilot.press("exclamation_mark")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: operations.done[-1] == ("drain", True))
+        app.drained()
+        await until(pilot, lambda: not app.is_running)
+
+
+async def test_q_drains_an_idle_process_at_once() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.in_flight = 0
+    app = dashboard(operations)
+    async with app.run_test() as pilot:
+        await pilot.press("q")
+        await until(pilot, lambda: operations.done == [("drain", False)])
+
+
+async def test_q_leaves_at_once_where_no_workers_run() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.can_drain = False
+    app = dashboard(operations)
+    async with app.run_test() as pilot:
+        await pilot.press("q")
+    assert app.return_value == 0
+    assert operations.done == []
+
+
+async def test_help_lists_the_keys_that_work_here() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+        shown = " ".join(str(each.render()) for each in app.screen.query(Static))
+        for word in ("Pause", "Drain", "Dead letters", "Quit"):
+            assert word in shown
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+
+
+async def test_a_click_selects_a_queue() -> None:
+    app = dashboard(CannedOperations(BREACHED))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        await pilot.click(QueueTable, offset=(10, 3))
+        assert app.screen.query_one(QueueTable).cursor == 2
+
+
+async def test_a_slow_snapshot_does_not_pile_up() -> None:
+    operations = CannedOperations(HEALTHY)
+    calls, release = 0, asyncio.Event()
+    real = operations.snapshot
+
+    async def slow() -> Any:
+        nonlocal calls
+        calls += 1
+        await release.wait()
+        return await real()
+
+    operations.snapshot = slow  # type: ignore[method-assign]
+    app = dashboard(operations)
+    async with app.run_test() as pilot:
+        for _ in range(5):
+            app.look_again()
+            await pilot.pause()
+        assert calls == 1
+        release.set()
+        await until(pilot, lambda: app.snapshot)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", MOMENTS)
+def test_overview(snap_compare: Any, name: str, size: str) -> None:
+    moment = MOMENTS[name]
+    app = dashboard(CannedOperations(moment, moment.dead_letters or 0))
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=settled)
+
+
+@pytest.mark.parametrize("size", ["80x24", "120x36"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_screens(snap_compare: Any, name: str, size: str) -> None:
+    async def open_it(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press(*SCREENS[name])
+        await pilot.pause(0.1)
+        await settled(pilot)
+
+    app = dashboard(CannedOperations(HEALTHY))
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=open_it)
+
+
+def test_a_terminal_that_is_too_small_says_so(snap_compare: Any) -> None:
+    assert snap_compare(dashboard(CannedOperations(HEALTHY)), terminal_size=(50, 12), run_before=settled)
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    """The first snapshot and the letters are on the screen, and no cursor blinks."""
+    app = cast(Dashboard, pilot.app)
+    await until(pilot, lambda: app.snapshot is not None)
+    await pilot.pause()
+    await until(pilot, lambda: not any(each.group == "letters" and each.is_running for each in app.workers))
+    for field in app.screen.query(Input):
+        field.cursor_blink = False
+    await pilot.pause()
