@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+TIMES  ?= 10
 
-.PHONY: run test check format lock bench clean
+.PHONY: help run test burn-in check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -12,17 +14,24 @@ help: ## this list
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+		{ echo "Python 3.11 or newer is needed; name one, for instance: make PYTHON=python3.12 run"; exit 1; }
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(STAMP) ## the dashboard, with embedded servers and sample jobs
 	@$(BIN)/couturecast-tui --demo
 
-test: $(STAMP) ## unit, integration on real servers, life cycle ten times over, screens
+test: $(STAMP) ## all tests, then the life cycle of a job again and again (TIMES=10)
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory burn-in
+
+burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect
+	for n in $$(seq 2 $(TIMES)); do \
+		echo "life cycle, $$n of $(TIMES)"; $(BIN)/python -m pytest -q -m lifecycle -p no:cacheprovider || exit 1; \
+	done
 
 check: $(STAMP) ## lint, format, strict types, import layering
 	$(BIN)/ruff check .
@@ -36,7 +45,7 @@ format: $(STAMP) ## put the source in its format
 
 lock: ## resolve the newest versions that fit into requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet uv
+	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --python-version 3.11 \
 		--group dev --group build --custom-compile-command "make lock" -o requirements.lock pyproject.toml
 

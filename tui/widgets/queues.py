@@ -18,6 +18,7 @@ from workers.snapshot import QueueSnapshot, Snapshot
 class QueueTable(Widget, can_focus=True):
     """Shows ``snapshot``'s queues; ``metric`` is what the sparklines beside them show."""
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"queue-table--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
@@ -47,7 +48,7 @@ class QueueTable(Widget, can_focus=True):
         for number, rows in enumerate(self._rows(width)):
             if self.has_focus and number == self.cursor:
                 rows[0].pad_right(max(0, width - rows[0].cell_len))
-                rows[0].stylize("reverse")
+                rows[0].stylize(self.get_component_rich_style("queue-table--cursor", partial=True))
             lines += rows
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 

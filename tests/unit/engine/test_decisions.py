@@ -1,0 +1,251 @@
+"""What the engine decides by itself, without any server."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from saq import Job, Status
+
+from tui import format as shown
+from workers import histogram, outcome, thresholds, wire
+from workers.errors import InvalidJobError, PermanentError
+from workers.fingerprint import fingerprint, normalise
+from workers.letters import attempts_of, dump_letter, failed_attempt, letter_of, load_letter
+from workers.payload import check_body
+from workers.policy import DEFAULT_POLICIES, QueuePolicy
+from workers.queue import Taken
+from workers.snapshot import RedisSnapshot
+
+POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
+TAKEN = Taken("saq:job:color-extraction:k", b"w:1:2", b"{}")
+
+
+class NamedQueue:
+    name = "color-extraction"
+
+    def job_id(self, key: str) -> str:
+        return f"saq:job:{self.name}:{key}"
+
+
+def job(**fields: Any) -> Job:
+    made = Job("extract_colors", kwargs={"a": 1}, key="k", **fields)
+    made.queue = NamedQueue()
+    return made
+
+
+def error(kind: type[Exception] = RuntimeError, text: str = "no") -> Exception:
+    try:
+        raise kind(text)
+    except kind as raised:
+        return raised
+
+
+def test_the_policy_table() -> None:
+    rows = {
+        name: (p.function, p.concurrency, p.timeout, str(p.rate_limit), p.retry_delays, p.max_attempts)
+        for name, p in DEFAULT_POLICIES.items()
+    }
+    assert rows == {
+        "weather-ingestion": ("ingest_weather", 10, 30, "60/60", (1, 5, 25), 4),
+        "alert-fanout": ("fan_out_alert", 20, 10, "None", (1, 5, 25), 4),
+        "color-extraction": ("extract_colors", 5, 60, "None", (1, 5, 25), 4),
+        "moderation-review": ("review_content", 10, 120, "None", (1, 5, 25), 4),
+    }
+
+
+def test_retries_after_1_5_and_25_s_then_none() -> None:
+    assert [POLICY.retry_delay(attempts) for attempts in (1, 2, 3, 4, 9)] == [1, 5, 25, None, None]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_a_failed_attempt_is_retried_and_remembered(attempts: int) -> None:
+    each = job(attempts=attempts)
+    settlement = outcome.failed(TAKEN, each, error(text="boom"), policy=POLICY, worker="w")
+    assert (settlement.verb, settlement.delay) == ("retry", POLICY.retry_delays[attempts - 1])
+    stored = json.loads(settlement.body)
+    assert (stored["status"], stored["attempts"]) == ("queued", attempts)
+    (attempt,) = stored["meta"]["couturecast"]["attempts"]
+    assert (attempt["attempt"], attempt["message"], attempt["worker"]) == (attempts, "boom", "w")
+
+
+def test_the_fourth_failure_buries_with_all_attempts() -> None:
+    each = job()
+    for attempts in (1, 2, 3):
+        each.attempts = attempts
+        outcome.failed(TAKEN, each, error(text=f"e{attempts}"), policy=POLICY, worker="w")
+    each.attempts = 4
+    settlement = outcome.failed(TAKEN, each, error(text="e4"), policy=POLICY, worker="w")
+    letter = load_letter(settlement.letter)
+    assert settlement.verb == "bury"
+    assert [one["message"] for one in letter.attempt_errors] == ["e1", "e2", "e3", "e4"]
+    assert (letter.attempts, letter.error_message, letter.uid) == (4, "e4", settlement.letter_uid)
+    assert "meta" not in letter.job_data
+
+
+def test_e7_a_permanent_error_buries_at_once() -> None:
+    settlement = outcome.failed(TAKEN, job(attempts=1), error(PermanentError), policy=POLICY, worker="w")
+    assert settlement.verb == "bury"
+
+
+@pytest.mark.parametrize(("status", "charged"), [(Status.QUEUED, 2), (Status.ACTIVE, 1)])
+def test_e10_a_crash_is_charged_once(status: Status, charged: int) -> None:
+    each = job(attempts=1, status=status)
+    settlement = outcome.crashed(TAKEN, each, error(), policy=POLICY, worker="w")
+    assert (settlement.verb, json.loads(settlement.body)["attempts"]) == ("return", charged)
+
+
+def test_e9_what_is_put_back_is_what_was_taken() -> None:
+    assert (outcome.put_back(TAKEN).verb, outcome.put_back(TAKEN).body) == ("return", b"{}")
+
+
+def test_a_foreign_meta_is_kept() -> None:
+    each = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
+    assert attempts_of(each) == []
+    attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
+    letter = letter_of(each, [attempt])
+    assert load_letter(dump_letter(letter)) == letter
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_e1_the_wire_says_what_json_says(value: Any) -> None:
+    assert wire.load(json.dumps(value)) == value
+    back = json.loads(wire.dump(value))
+    assert back == value or not math.isfinite(_first_float(value))
+
+
+def _first_float(value: Any) -> float:
+    if isinstance(value, float):
+        return value
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return next((f for f in map(_first_float, value) if not math.isfinite(f)), 0.0)
+    return 0.0
+
+
+@given(st.floats(min_value=0, max_value=40_000))
+def test_a_duration_lies_within_its_bucket(seconds: float) -> None:
+    lower, upper = histogram.bounds(histogram.bucket(seconds))
+    assert lower <= seconds <= upper * 1.000001
+
+
+@given(st.lists(st.floats(min_value=0.002, max_value=1_000), min_size=20, max_size=200))
+def test_a_percentile_is_right_to_a_quarter(values: list[float]) -> None:
+    counts: dict[int, int] = {}
+    for value in values:
+        number = histogram.bucket(value)
+        counts[number] = counts.get(number, 0) + 1
+    exact = sorted(values)[math.ceil(0.95 * len(values)) - 1]
+    found = histogram.percentile(counts, 0.95)
+    assert found is not None
+    assert exact / 1.26 <= found <= exact * 1.26
+
+
+def test_no_duration_has_no_percentile() -> None:
+    assert histogram.percentile({}, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("order 17 not found", "order 90210 not found"),
+        ("no user anna@example.com", "no user bo.b@mail.example.org"),
+        ("GET https://a.example/x?y=1 failed", "GET http://b.example/z failed"),
+        ("file '/srv/a/b.jpg' is gone", 'file "C:x" is gone'),
+        ("cannot read /var/tmp/a.png", "cannot read /home/x/y/z.jpg"),
+        ("id 0f8fad5b-d9cd-469f-a165-70867728950e", "id 7c9e6679-7425-40de-944b-e07fc1f90ae7"),
+        ("took 1.5 s", "took -20 s"),
+    ],
+)
+def test_noise_does_not_make_another_error(one: str, other: str) -> None:
+    assert normalise(one) == normalise(other)
+    assert fingerprint("f", "E", one) == fingerprint("f", "E", other)
+
+
+def test_different_errors_differ() -> None:
+    found = {
+        fingerprint("f", "E", "connection refused"),
+        fingerprint("f", "E", "connection reset"),
+        fingerprint("g", "E", "connection refused"),
+        fingerprint("f", "F", "connection refused"),
+    }
+    assert len(found) == 4
+
+
+@given(st.text())
+def test_any_message_has_a_fingerprint(message: str) -> None:
+    assert len(fingerprint("f", "E", message)) == 16
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [{"a": "x\0"}, {"\0": 1}, {"a": ["\ud800"]}, nested(101), "x" * 1_000_001])
+def test_what_no_job_may_hold(value: Any) -> None:
+    with pytest.raises(InvalidJobError):
+        check_body(json.dumps(value).encode(), value)
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": "\\u0000 and \\ud800 as text"}, nested(100), "x" * 900_000, [[]] * 200]
+)
+def test_what_a_job_may_hold(value: Any) -> None:
+    check_body(json.dumps(value).encode(), value)
+
+
+def test_redis_away_is_the_worst_alert() -> None:
+    found = thresholds.alerts((), RedisSnapshot("redis://x", "refused", memory_used=9, memory_limit=10), 61.0)
+    assert [alert.metric for alert in found] == ["redis", "letters_waiting", "redis_memory"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0.0, "0 ms"),
+        (0.0042, "4 ms"),
+        (0.9999, "1.0 s"),
+        (3.14, "3.1 s"),
+        (41.2, "41 s"),
+        (59.7, "1m 00s"),
+        (118, "1m 58s"),
+        (11_100, "3h 05m"),
+        (190_000, "2d 04h"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert shown.duration(seconds) == text
+
+
+def test_numbers_and_bars() -> None:
+    assert (shown.percent(0.071), shown.percent(None)) == ("7.1 %", "–")
+    assert (shown.rate(4.44), shown.rate(15_000.2), shown.rate(None)) == ("4.4", "15,000", "–")
+    assert (shown.size(212 * 2**20), shown.size(2**30), shown.size(12), shown.size(None)) == (
+        "212 MB",
+        "1.0 GB",
+        "12 B",
+        "–",
+    )
+    assert (shown.bar(3, 20, 10), shown.bar(0, 5, 5), shown.bar(5, 5, 5)) == ("██░░░░░░░░", "░░░░░", "█████")
+    assert shown.sparkline([None, 0, 4, 8], 6) == "   ▁▄█"
+
+
+def test_text_of_jobs_is_shown_never_interpreted() -> None:
+    assert shown.safe("a\x1b[31m\x00\n\ud800\x9b") == "a␛[31m␀␊\\ud800\\x9b"
+    assert shown.safe_lines("a\tb\nc\r") == "a   b\nc␍"
