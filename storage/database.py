@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -27,7 +27,9 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "sqlite": "sqlite+aiosqlite",
 }
-_AWAY = (OSError, TimeoutError, OperationalError, InterfaceError, PoolTimeoutError)
+_AWAY = (OSError, TimeoutError, DBAPIError, PoolTimeoutError)
+_REFUSALS = ("21", "22", "23", "42", "54")
+"""SQLSTATE classes of a statement that would be refused again: its values, its constraints, its text."""
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 30
 _BUSY_SECONDS = 10
@@ -145,17 +147,28 @@ class _Told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DatabaseUnavailableError):
             return
-        lost = isinstance(error, DBAPIError) and error.connection_invalidated
-        if lost or (isinstance(error, _AWAY) and not _is_our_fault(error)):
+        if isinstance(error, _AWAY) and not _is_refusal(error):
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             line = " ".join(str(cause).split()) or type(cause).__name__
             raise DatabaseUnavailableError(f"{self._safe_url} does not answer: {line}") from error
 
 
-def _is_our_fault(error: BaseException) -> bool:
-    """SQLite reports a missing table or a syntax error by the class that also means a locked file."""
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    return isinstance(cause, sqlite3.OperationalError) and str(cause).startswith(("no such", "near "))
+def _is_refusal(error: BaseException) -> bool:
+    """The database answered, and would answer the same statement in the same way again.
+
+    Whatever else a driver raises (too many clients, starting up, read-only, disk full, a wrong password)
+    passes, or is the operator's to mend: then nothing is wrong with what was to be written.
+    """
+    if not isinstance(error, DBAPIError) or error.connection_invalidated:
+        return False
+    cause = error.orig
+    if isinstance(cause, sqlite3.OperationalError):  # the class of a locked file too
+        return str(cause).startswith(("no such", "near "))
+    if isinstance(cause, sqlite3.Error):  # of that very class is a file that is no database, or damaged
+        return type(cause) is not sqlite3.DatabaseError
+    if isinstance(getattr(cause, "__cause__", None), ValueError):
+        return True  # asyncpg refuses some values itself, without a SQLSTATE
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_REFUSALS)
 
 
 def _with_driver(url: str) -> URL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,9 @@ from storage.text import storable
 
 T = TypeVar("T")
 
-_MAX_INTEGER = 2**31 - 1  # of the column
+_MAX_INTEGER = 2**31 - 1  # of the column ``attempts``
+_MAX_ID = 2**63 - 1
+_ROWS = 500  # of one INSERT: Postgres takes 32,767 values
 
 MAX_PAGE = 1_000
 """Rows on one page at the most."""
@@ -77,19 +79,8 @@ class DeadLetters:
 
     async def record(self, letters: Sequence[NewLetter]) -> int:
         """Record letters; one that is recorded already changes nothing.  Returns how many were new."""
-        if not letters:
-            return 0
-        rows = [storable(asdict(letter)) for letter in letters]
-        try:
-            return await self._insert(rows)
-        except (DBAPIError, StatementError, ValueError, OverflowError):
-            if len(letters) > 1:  # one that the database refuses must not keep the others from being recorded
-                return sum([await self.record([letter]) for letter in letters])
-            refused = rows[0]
-            refused["job_data"] = {"unreadable": repr(refused["job_data"])[:100_000]}
-            refused |= {"attempt_errors": [], "enqueued_at": None, "replay_of": None}
-            refused["attempts"] = min(refused["attempts"], _MAX_INTEGER)
-            return await self._insert([refused])
+        rows = [_row(letter) for letter in letters]
+        return sum([await self._record(rows[at : at + _ROWS]) for at in range(0, len(rows), _ROWS)])
 
     async def page(
         self,
@@ -105,9 +96,9 @@ class DeadLetters:
         table = JobFailure.__table__
         query: Select[Any] = select(table).order_by(table.c.failed_at.desc(), table.c.id.desc())
         if queue is not None:
-            query = query.where(table.c.queue_name == queue)
+            query = query.where(table.c.queue_name == storable(queue))
         if state is not None:
-            query = query.where(table.c.state == state)
+            query = query.where(table.c.state == storable(state))
         if cursor is not None:
             query = query.where(tuple_(table.c.failed_at, table.c.id) < tuple_(*_read_cursor(cursor)))
         async with self._database.connect() as connection:
@@ -118,6 +109,8 @@ class DeadLetters:
 
     async def get(self, letter_id: int) -> DeadLetter | None:
         """One letter, whatever its state; None where there is none."""
+        if abs(letter_id) > _MAX_ID:
+            return None
         table = JobFailure.__table__
         async with self._database.connect() as connection:
             row = (await connection.execute(select(table).where(table.c.id == letter_id))).one_or_none()
@@ -149,10 +142,33 @@ class DeadLetters:
         async with self._database.begin() as connection:
             await connection.execute(change)
 
+    async def _record(self, rows: list[dict[str, Any]]) -> int:
+        try:
+            return await self._insert(rows)
+        except (DBAPIError, StatementError, ValueError, OverflowError):  # refused; away is another error
+            if len(rows) > 1:  # one that the database refuses must not keep the others from being recorded
+                return sum([await self._record([row]) for row in rows])
+            return await self._insert([_last_resort(rows[0])])
+
     async def _insert(self, rows: list[dict[str, Any]]) -> int:
         statement = self._database.insert(JobFailure, rows).on_conflict_do_nothing(index_elements=["uid"])
         async with self._database.begin() as connection:
             return max(0, (await connection.execute(statement)).rowcount)
+
+
+def _row(letter: NewLetter) -> dict[str, Any]:
+    row = storable({field.name: getattr(letter, field.name) for field in fields(NewLetter)})
+    replay_of = row["replay_of"]
+    if type(replay_of) is not int or abs(replay_of) > _MAX_ID:  # from a job's meta, which may be anyone's
+        row["replay_of"] = None
+    row["attempts"] = max(-_MAX_INTEGER, min(letter.attempts, _MAX_INTEGER))
+    return row
+
+
+def _last_resort(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that the database takes, for one that it refused."""
+    readable = {"unreadable": repr(row["job_data"])[:100_000]}
+    return row | {"job_data": readable, "attempt_errors": [], "enqueued_at": None}
 
 
 def _letter(row: Any) -> DeadLetter:
@@ -168,9 +184,10 @@ def _read_cursor(cursor: str) -> tuple[datetime, int]:
     try:
         order, failed_at, letter_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         at = datetime.fromisoformat(failed_at)
-    except (ValueError, TypeError):
+        at = at.astimezone(UTC) if at.tzinfo is not None else at
+    except (ValueError, TypeError, OverflowError, RecursionError):
         order, at, letter_id = None, datetime.min, None
-    if order != "failed_at" or not isinstance(letter_id, int) or at.tzinfo is None:
+    if order != "failed_at" or type(letter_id) is not int or abs(letter_id) > _MAX_ID or at.tzinfo is None:
         raise InvalidCursorError(
             "the cursor was not made by this list: leave it out to start at the first page"
         )

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _MAX_DEPTH = 100
+_MAX_BITS = 14_000  # of an integer: Python writes no more than 4,300 digits
 
 
 def storable(value: T) -> T:
-    """``value`` with NUL and lone surrogates escaped, and NaN and infinities as text.
+    """``value`` with NUL and lone surrogates escaped, and NaN, infinities and huge integers as text.
 
     Dictionaries, lists and tuples are gone through; what lies deeper than 100 levels becomes its ``repr``.
     """
@@ -24,13 +25,22 @@ def _storable(value: Any, depth: int) -> Any:
         return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return hex(value)
     if isinstance(value, dict | list | tuple):
         if depth >= _MAX_DEPTH:
-            return _text(repr(value))
+            return _text(_shown(value))
         if isinstance(value, dict):
             return {_text(str(key)): _storable(item, depth + 1) for key, item in value.items()}
         return [_storable(item, depth + 1) for item in value]
     return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):
+        return f"<{type(value).__name__}, nested too deeply to be shown>"
 
 
 def _text(value: str) -> str:

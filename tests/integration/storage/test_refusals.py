@@ -1,0 +1,142 @@
+"""A database that is away for a while, and values that it never takes: the two are told apart."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from storage.errors import DatabaseUnavailableError, InvalidCursorError
+from tests.integration.storage.test_storage import NOON, letter
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(postgres_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+async def _connection(database: Database) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(database.safe_url)
+
+
+async def _all_places(database: Database) -> list[asyncpg.Connection[Any]]:
+    held = []
+    while True:
+        try:
+            held.append(await _connection(database))
+        except asyncpg.TooManyConnectionsError:
+            return held
+
+
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> None:
+    letters = DeadLetters(postgres)
+    await postgres.engine.dispose()
+    held = await _all_places(postgres)
+    with pytest.raises(DatabaseUnavailableError):
+        await letters.record([letter()])
+    with pytest.raises(DatabaseUnavailableError):
+        await postgres.start(patience=0.2)
+    for connection in held:
+        connection.terminate()
+    await postgres.start()
+    assert await letters.record([letter()]) == 1
+
+
+async def test_e8_a_read_only_spell_does_not_cost_the_payload(postgres: Database) -> None:
+    letters = DeadLetters(postgres)
+    admin = await _connection(postgres)
+    name = await admin.fetchval("SELECT current_database()")
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await postgres.engine.dispose()
+    with pytest.raises(DatabaseUnavailableError, match="read-only"):
+        await letters.record([letter()])
+    await admin.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+    await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await postgres.engine.dispose()
+    assert await letters.record([letter()]) == 1
+    assert (await letters.page()).items[0].job_data == letter().job_data
+    await admin.close()
+
+
+async def test_a_database_that_does_not_exist_is_one_line(postgres: Database) -> None:
+    missing = Database(postgres.safe_url.replace("/test_", "/missing_"))
+    with pytest.raises(DatabaseUnavailableError, match=r"does not exist$") as away:
+        await missing.start(patience=0.2)
+    assert "\n" not in str(away.value)
+    await missing.close()
+
+
+@pytest.mark.parametrize("replay_of", ["abc", {"x": 1}, 2**70, 1.5, True])
+async def test_a_foreign_replay_of_does_not_cost_the_payload(database: Database, replay_of: Any) -> None:
+    letters = DeadLetters(database)
+    assert await letters.record([letter(replay_of=replay_of)]) == 1
+    (found,) = (await letters.page()).items
+    assert (found.job_data, found.replay_of) == (letter().job_data, None)
+
+
+@pytest.mark.parametrize("levels", [99, 500, 5_000])
+async def test_e8_nesting_never_loses_a_letter(database: Database, levels: int) -> None:
+    deep = letter("deep", job_data={"kwargs": {"a": _nested(levels)}})
+    assert await DeadLetters(database).record([letter("a"), deep, letter("b")]) == 3
+
+
+@pytest.mark.parametrize("number", [10**5_000, -(2**70)], ids=["long", "negative"])
+async def test_e8_numbers_never_lose_a_letter(database: Database, number: int) -> None:
+    assert await DeadLetters(database).record([letter(job_data={"a": number}, attempts=number)]) == 1
+
+
+async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
+    assert await DeadLetters(database).record([letter(f"u{n}") for n in range(2_500)]) == 2_500
+
+
+async def test_what_cannot_be_there_is_not_found(database: Database) -> None:
+    letters = DeadLetters(database)
+    assert await letters.get(2**70) is None
+    assert (await letters.page(queue="a\0b\ud800")).items == []
+
+
+@pytest.mark.parametrize(
+    "place", [["failed_at", "0001-01-01T00:00:00+14:00", 1], ["failed_at", NOON.isoformat(), 2**70]]
+)
+async def test_a_cursor_beyond_all_bounds_is_refused(database: Database, place: list[Any]) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    with pytest.raises(InvalidCursorError):
+        await DeadLetters(database).page(cursor=cursor)
+
+
+@pytest.fixture
+def junk_url(sqlite_url: str) -> str:
+    Path(sqlite_url.removeprefix("sqlite:///")).write_bytes(b"something else " * 100)
+    return sqlite_url
+
+
+async def test_a_file_that_is_no_database_is_told(junk_url: str) -> None:
+    database = Database(junk_url)
+    with pytest.raises(DatabaseUnavailableError, match="not a database"):
+        await database.start(patience=0.2)
+    await database.close()
