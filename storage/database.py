@@ -6,11 +6,12 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -33,6 +34,9 @@ _REFUSALS = ("21", "22", "23", "42", "54")
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 30
 _BUSY_SECONDS = 10
+_SECRET = ("password", "sslpassword")
+_LIBPQ_ONLY = ("channel_binding", "connect_timeout")
+"""Parameters of a Postgres URL that asyncpg would take for settings of the server."""
 _MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
 
 Insert = postgresql.Insert | sqlite.Insert
@@ -47,14 +51,15 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self._url = _with_driver(url)
         self.dialect = self._url.get_backend_name()
-        self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
+        plain = self._url.set(drivername=self.dialect)
+        self.safe_url = plain.difference_update_query(_SECRET).render_as_string(hide_password=True)
         options: dict[str, Any] = {"pool_pre_ping": True}
         if self.dialect == "postgresql":
             options |= {
                 "pool_size": pool_size,
                 "max_overflow": 0,
                 "pool_timeout": 10,
-                "connect_args": {"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
+                "async_creator": _postgres_connector(plain),
             }
         else:
             options["connect_args"] = {"timeout": _BUSY_SECONDS}
@@ -169,6 +174,16 @@ def _is_refusal(error: BaseException) -> bool:
     if isinstance(getattr(cause, "__cause__", None), ValueError):
         return True  # asyncpg refuses some values itself, without a SQLSTATE
     return str(getattr(cause, "sqlstate", None) or "").startswith(_REFUSALS)
+
+
+def _postgres_connector(url: URL) -> Callable[[], Awaitable[Any]]:
+    """asyncpg reads the URL itself, so that ``sslmode`` and its kin mean what they mean elsewhere."""
+    dsn = url.difference_update_query(_LIBPQ_ONLY).render_as_string(hide_password=False)
+
+    async def connect() -> Any:
+        return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=_STATEMENT_SECONDS)
+
+    return connect
 
 
 def _with_driver(url: str) -> URL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -57,12 +58,13 @@ async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> N
     letters = DeadLetters(postgres)
     await postgres.engine.dispose()
     held = await _all_places(postgres)
-    with pytest.raises(DatabaseUnavailableError):
-        await letters.record([letter()])
-    with pytest.raises(DatabaseUnavailableError):
-        await postgres.start(patience=0.2)
-    for connection in held:
-        connection.terminate()
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            await letters.record([letter()])
+        with pytest.raises(DatabaseUnavailableError):
+            await postgres.start(patience=0.2)
+    finally:
+        await asyncio.gather(*(connection.close() for connection in held))
     await postgres.start()
     assert await letters.record([letter()]) == 1
 
@@ -140,3 +142,16 @@ async def test_a_file_that_is_no_database_is_told(junk_url: str) -> None:
     with pytest.raises(DatabaseUnavailableError, match="not a database"):
         await database.start(patience=0.2)
     await database.close()
+
+
+@pytest.mark.parametrize(
+    "parameters", ["sslmode=prefer&connect_timeout=5", "application_name=ops", "channel_binding=prefer"]
+)
+async def test_the_parameters_of_hosted_postgres_are_understood(postgres_url: str, parameters: str) -> None:
+    database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}")
+    await database.start()
+    await database.close()
+
+
+async def test_a_password_among_the_parameters_is_not_shown() -> None:
+    assert "hidden" not in Database("postgresql://me@localhost/db?password=hidden").safe_url
