@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
 
 from app.appliance import Appliance
 from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.weather import Location, WeatherStore
-from workers.errors import WorkersError
+from workers.operations import FAILURES
 from workers.policy import ALERT, COLOR, MODERATION, WEATHER
 
 log = structlog.get_logger(__name__)
@@ -65,7 +64,7 @@ async def feed(appliance: Appliance) -> None:
         for queue, data in _jobs():
             try:
                 await appliance.operations.enqueue(queue, data)
-            except (WorkersError, RedisError, OSError) as error:
+            except FAILURES as error:
                 log.warning("sample job refused", queue=queue, error=str(error))
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
     except Exception:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
-from redis.exceptions import RedisError
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -17,8 +16,7 @@ from tui.screens.dialogs import Confirm, Help
 from tui.screens.letters import Letters
 from tui.screens.overview import Overview
 from tui.screens.view import View
-from workers.errors import WorkersError
-from workers.operations import Operations, StorageError
+from workers.operations import FAILURES, Operations
 from workers.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -82,7 +80,7 @@ class Dashboard(App[int]):
             self.problem = None
         except TimeoutError:
             self.problem = f"no answer for {_PATIENCE:g} s"
-        except (WorkersError, StorageError, RedisError, OSError) as error:
+        except FAILURES as error:
             self.problem = safe(f"{type(error).__name__}: {error}")[:60]
         finally:
             self._fetching = False
@@ -94,7 +92,7 @@ class Dashboard(App[int]):
         """Await a verb; where it fails its error is shown on one line, and the answer is None."""
         try:
             return await verb
-        except (WorkersError, StorageError, RedisError, OSError) as error:
+        except FAILURES as error:
             self.notify(safe(str(error)), severity="error", markup=False)
             return None
 

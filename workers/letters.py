@@ -65,9 +65,13 @@ def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
 def letter_of(job: Job, attempts: list[dict[str, Any]]) -> NewLetter:
     """The dead letter of a job that failed for good; the last of ``attempts`` is what it died of."""
     data = job.to_dict()
-    ours = (data.get("meta") or {}).get(META) or {}
-    if ours:
-        data["meta"] = {key: value for key, value in data["meta"].items() if key != META}
+    meta = job.meta if isinstance(job.meta, dict) else {}
+    ours = meta.get(META)
+    replay_of = ours.get("replay_of") if isinstance(ours, dict) else None
+    rest = {key: value for key, value in meta.items() if key != META}
+    data.pop("meta", None)
+    if rest:
+        data["meta"] = rest
     data.pop("error", None)
     return _letter(
         queue=job.get_queue().name,
@@ -76,7 +80,7 @@ def letter_of(job: Job, attempts: list[dict[str, Any]]) -> NewLetter:
         data=data,
         attempts=attempts,
         enqueued_at=_instant(job.queued),
-        replay_of=ours.get("replay_of"),
+        replay_of=replay_of if isinstance(replay_of, int) else None,
     )
 
 

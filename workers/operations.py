@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from saq import Job
 from saq.utils import now
 
@@ -20,7 +21,13 @@ from storage.dead_letters import DeadLetter, DeadLetters, Page
 from storage.errors import StorageError
 from workers import wire
 from workers.connection import command, connect
-from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
+from workers.errors import (
+    ConflictError,
+    InvalidJobError,
+    NotFoundError,
+    UnknownQueueError,
+    WorkersError,
+)
 from workers.handlers.base import validate_payload
 from workers.keys import NUDGE
 from workers.letters import META
@@ -31,7 +38,10 @@ from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue
 from workers.snapshot import Pause, Snapshot
 
-__all__ = ["DeadLetter", "NewJob", "Operations", "Page", "StorageError"]
+__all__ = ["FAILURES", "DeadLetter", "NewJob", "Operations", "Page"]
+
+FAILURES = (WorkersError, StorageError, RedisError, OSError)
+"""What a verb may raise: each has a message for people."""
 
 
 @dataclass(frozen=True, slots=True)

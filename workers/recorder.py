@@ -48,9 +48,13 @@ class Recorder:
                     backoff = _BACKOFF[0]
             except (StorageError, RedisError, OSError) as error:
                 log.warning("dead letters wait for the database", error=str(error), retry_in=backoff)
-                self._waiting.set()
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, _BACKOFF[1])
+            except Exception:
+                log.exception("dead letters wait: a defect of the recorder", retry_in=backoff)
+            else:
+                continue
+            self._waiting.set()
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _BACKOFF[1])
 
     async def record_batch(self) -> int:
         """Record up to 100 letters, the oldest first; how many.  Raises StorageError or RedisError."""
