@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore
@@ -15,6 +17,12 @@ import httpx
 from workers.errors import PermanentError
 
 _MAX_REDIRECTS = 3
+_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=5.0)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+_MAY_PASS = (408, 425, 429)  # of the 4xx answers, those that say "later"
+
+for _chatty in ("httpx", "httpcore"):  # they log whole URLs, and these may hold keys
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 
 class ForbiddenAddressError(PermanentError):
@@ -25,13 +33,25 @@ class TooLargeError(PermanentError):
     """A download is larger than allowed."""
 
 
+class DownloadError(Exception):
+    """A download failed in a way that may pass; the message names the host, not the URL."""
+
+
 def is_public(address: str) -> bool:
-    """Whether an IP address is a public one: not private, loopback, link-local, reserved or multicast."""
+    """Whether an IP address is a public one, also where an IPv6 address only carries an IPv4 one.
+
+    Not public: private, loopback, link-local, shared, reserved, multicast, unspecified.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    if mapped is not None:
-        return is_public(str(mapped))
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address):
+        carried = ip.ipv4_mapped or ip.sixtofour
+        if carried is None and ip in _NAT64:
+            carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if carried is not None:
+            return is_public(str(carried))
+        if ip.is_site_local:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
@@ -52,21 +72,13 @@ class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to a public address of ``host``.  Raises ForbiddenAddressError."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise httpcore.ConnectError(f"{host}: {error.strerror}") from error
-        addresses = [str(entry[4][0]) for entry in found]
-        refused = [address for address in addresses if not is_public(address)]
-        if refused:
-            raise ForbiddenAddressError(
-                f"{host} is at {refused[0]}, which is not a public address; "
-                "COUTURECAST_ALLOW_PRIVATE_ADDRESSES=1 allows it"
-            )
-        return await self._real.connect_tcp(
-            addresses[0], port, timeout=timeout, local_address=local_address, socket_options=socket_options
-        )
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in await _public_addresses(host, port):
+            try:
+                return await self._real.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -79,40 +91,96 @@ class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def client(*, allow_private_addresses: bool, timeout: float) -> httpx.AsyncClient:
-    """A client that follows no redirect by itself, uses no proxy, and reaches public addresses only.
+async def _public_addresses(host: str, port: int) -> list[str]:
+    """All addresses of ``host``; one that is not public is one too many."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise httpcore.ConnectError(f"{host}: {error.strerror}") from error
+    except UnicodeError:
+        raise PermanentError(f"{host[:100]!r} is no host name") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        if not is_public(address):
+            raise ForbiddenAddressError(
+                f"{host} is at {address}, which is not a public address; "
+                "COUTURECAST_ALLOW_PRIVATE_ADDRESSES=1 allows it"
+            )
+    return addresses
 
-    ``timeout`` is in seconds, for each of connecting, writing and reading.
+
+def client(
+    *, allow_private_addresses: bool, timeout: float, headers: dict[str, str] | None = None
+) -> httpx.AsyncClient:
+    """A client that follows no redirect by itself, keeps no cookies, and uses no proxy.
+
+    ``timeout`` is in seconds, for each of connecting, writing and reading.  Without
+    ``allow_private_addresses`` it reaches public addresses only.
     """
-    if allow_private_addresses:
-        return httpx.AsyncClient(timeout=timeout, trust_env=False)
-    transport = httpx.AsyncHTTPTransport(trust_env=False)
-    transport._pool = httpcore.AsyncConnectionPool(
-        ssl_context=ssl.create_default_context(), network_backend=_PublicOnlyBackend()
+    transport = httpx.AsyncHTTPTransport(limits=_CONNECTIONS, trust_env=False)
+    if not allow_private_addresses:
+        transport._pool = httpcore.AsyncConnectionPool(  # httpx has no argument for the network backend
+            ssl_context=ssl.create_default_context(),
+            max_connections=_CONNECTIONS.max_connections,
+            max_keepalive_connections=_CONNECTIONS.max_keepalive_connections,
+            keepalive_expiry=_CONNECTIONS.keepalive_expiry,
+            network_backend=_PublicOnlyBackend(),
+        )
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(
+        transport=transport, timeout=timeout, headers=headers, cookies=no_cookies, trust_env=False
     )
-    return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
 
 
-async def download(
-    http: httpx.AsyncClient, url: str, *, max_bytes: int, headers: Mapping[str, str] | None = None
-) -> bytes:
+async def download(http: httpx.AsyncClient, url: str, *, max_bytes: int, seconds: float) -> bytes:
     """The body at ``url``, after at most three redirects, each checked like the first address.
 
-    Raises PermanentError for what will not change (a refused address, 4xx, too large), httpx.HTTPError or
-    httpx.HTTPStatusError for what may.
+    Raises PermanentError for what will not change (a refused address, most of 4xx, too large, no URL), and
+    DownloadError for what may pass, ``seconds`` being over among it.
     """
+    host = _host(url)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _follow(http, url, max_bytes)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise PermanentError(f"the download from {host} leads to no http(s) URL: {error}") from None
+    except httpx.HTTPError as error:
+        raise DownloadError(f"the download from {host} failed: {error or type(error).__name__}") from None
+    except TimeoutError:
+        raise DownloadError(f"the download from {host} took longer than {seconds:g} s") from None
+
+
+async def _follow(http: httpx.AsyncClient, url: str, max_bytes: int) -> bytes:
     for _ in range(_MAX_REDIRECTS + 1):
-        async with http.stream("GET", url, headers=headers) as response:
-            if response.is_redirect:
+        # a compressed answer could unfold to any size, and pictures are compressed already
+        async with http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+            if response.has_redirect_location:
                 url = str(response.url.join(response.headers["location"]))
                 continue
-            if 400 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
-                raise PermanentError(f"{response.url.host} answers {response.status_code} for the download")
-            response.raise_for_status()
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise TooLargeError(f"the download is larger than {max_bytes:,} bytes")
+            host, status = response.url.host, response.status_code
+            if status >= 500 or status in _MAY_PASS:
+                raise DownloadError(f"{host} answers {status} for the download")
+            if status != 200:
+                raise PermanentError(f"{host} answers {status} for the download")
+            return await _body(response, max_bytes)
+    raise PermanentError(f"the download has more than {_MAX_REDIRECTS} redirects")
+
+
+async def _body(response: httpx.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    if int(response.headers.get("content-length", 0)) <= max_bytes:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                break
+        else:
             return bytes(body)
-    raise PermanentError(f"more than {_MAX_REDIRECTS} redirects")
+    raise TooLargeError(f"the download from {response.url.host} is larger than {max_bytes:,} bytes")
+
+
+def _host(url: str) -> str:
+    """For messages: a URL may hold a password or a signature, its host does not."""
+    try:
+        return httpx.URL(url).host or "no host"
+    except httpx.InvalidURL:
+        return "no host"

@@ -54,10 +54,10 @@ class CpuPool:
                 raise PoolProcessDiedError(
                     f"the process that worked on it died (exit code {error.exitcode})"
                 ) from None
-            except BrokenProcessPool:  # pebble gives up when an idle process dies; this call had not begun
+            except BrokenProcessPool:  # pebble gives up its pool when an idle process dies
                 continue
             return result
-        raise PoolProcessDiedError("the processes of the pool die before they begin: look at memory and limits")
+        raise PoolProcessDiedError("processes of the pool die before they begin: look at the memory limit")
 
     async def close(self) -> None:
         """Kill what runs and wait until all processes are gone."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workers.errors import InvalidJobError
-from workers.worker import SaqFunction
 
+if TYPE_CHECKING:
+    from workers.worker import SaqFunction
+
+_MOST_PROBLEMS = 5  # that one message lists
+_LONGEST_NAME = 80  # characters of a field's name that a message shows; a payload may name a field anything
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
@@ -19,7 +23,7 @@ R = TypeVar("R", bound=BaseModel)
 class Payload(BaseModel):
     """Base of the payload models: a field that is not known is a mistake, and is said."""
 
-    model_config = ConfigDict(extra="forbid", str_max_length=100_000)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,16 @@ class Handler(ABC, Generic[P, R]):
     async def close(self) -> None:
         """Free what the handler holds."""
 
+    def validate(self, data: Mapping[str, Any]) -> P:
+        """``data`` as the handler's payload.  Raises InvalidJobError."""
+        return validate_payload(self.payload_model, data)
+
     def as_function(self) -> SaqFunction:
         """The handler as SAQ calls it: ``async def f(ctx, **kwargs)``, with a JSON object as its result."""
 
-        async def function(ctx: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-            payload = validate_payload(self.payload_model, kwargs)
+        async def function(ctx: dict[str, Any], /, **kwargs: Any) -> dict[str, Any]:
             job = ctx["job"]
-            result = await self.run(payload, JobContext(job.key, job.attempts))
+            result = await self.run(self.validate(kwargs), JobContext(job.key, job.attempts))
             return result.model_dump(mode="json")
 
         return function
@@ -66,8 +73,17 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, each['loc'])) or 'payload'}: {each['msg']}"
-            for each in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise InvalidJobError("; ".join(problems)) from None
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        said = [f"{_field(each['loc'])}: {_say(each['msg'])}" for each in problems[:_MOST_PROBLEMS]]
+        if len(problems) > _MOST_PROBLEMS:
+            said.append(f"and {len(problems) - _MOST_PROBLEMS} more")
+        raise InvalidJobError("; ".join(said)) from None
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    name = ".".join(map(str, location)) or "payload"
+    return name[:_LONGEST_NAME].encode("unicode_escape").decode()
+
+
+def _say(message: str) -> str:
+    return message.removeprefix("Value error, ")

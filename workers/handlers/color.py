@@ -18,7 +18,8 @@ from workers.policy import COLOR
 from workers.pool import CpuPool
 
 _MAX_BYTES = 20_000_000
-_TIMEOUT = 15.0  # s, for each of connecting and reading
+_TIMEOUT = 10.0  # s, for each of connecting and reading
+_DOWNLOAD = 25.0  # s for all of it, so that the job's 60 s leave time to decode
 
 
 class ColorPayload(Payload):
@@ -80,7 +81,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
         if scheme == "data":
             return pixels.data_url_bytes(image)
         if scheme in ("http", "https"):
-            return await net.download(self._http, image, max_bytes=_MAX_BYTES)
+            return await net.download(self._http, image, max_bytes=_MAX_BYTES, seconds=_DOWNLOAD)
         return await asyncio.to_thread(self._read, image)
 
     def _read(self, name: str) -> bytes:

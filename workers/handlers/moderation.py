@@ -11,6 +11,7 @@ import httpx
 from pydantic import BaseModel, Field, model_validator
 
 from storage.moderation import Decision, ModerationStore
+from workers import net
 from workers.errors import PermanentError
 from workers.handlers.base import Handler, JobContext, Payload
 from workers.policy import MODERATION
@@ -66,7 +67,7 @@ class ModerationService:
     def __init__(self, url: str, key: str | None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._url = url
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, headers=headers, trust_env=False)
+        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT, headers=headers)
 
     async def flagged(self, payload: ModerationPayload) -> list[str]:
         """The categories that the content falls into; none where it is harmless."""

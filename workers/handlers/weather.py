@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 import httpx
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from storage.weather import Weather, WeatherStore
+from workers import net
 from workers.errors import PermanentError
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
 from workers.policy import ALERT, WEATHER
 
 _BLOCK_HOURS = 3
 _TIMEOUT = 10.0  # s, for each of connecting, writing and reading
+_GALE = 17.2  # m/s, from Beaufort 8 on
+_LAST_SECOND = 253_402_300_799  # Unix time of the end of the year 9999
 _EXTREME = ("extreme", "red warning", "tornado", "hurricane")
 _SEVERE = ("severe", "orange warning", "storm", "flood", "blizzard", "warning")
 
@@ -40,9 +43,37 @@ class WeatherResult(BaseModel):
     location_id: str
     time_block: datetime
     provider: str
-    temperature: float | None
+    temperature: float
     """Celsius."""
     alerts: int
+
+
+class Current(BaseModel):
+    """The present weather; all else that the service says is kept as it is."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    temp: float
+
+
+class WeatherAlert(BaseModel):
+    """One alert as One Call 3.0 has it; times are Unix seconds."""
+
+    sender_name: str = ""
+    event: str = ""
+    start: int = Field(ge=0, le=_LAST_SECOND)
+    end: int = Field(ge=0, le=_LAST_SECOND)
+    description: str = ""
+    tags: list[str] = []
+
+
+class OneCall(BaseModel):
+    """What is used of an answer of One Call 3.0."""
+
+    current: Current
+    hourly: list[dict[str, Any]] = []
+    daily: list[dict[str, Any]] = []
+    alerts: list[WeatherAlert] = []
 
 
 class WeatherProvider(Protocol):
@@ -50,8 +81,8 @@ class WeatherProvider(Protocol):
 
     name: str
 
-    async def fetch(self, lat: float, lon: float) -> dict[str, Any]:
-        """An answer in the shape of One Call 3.0.  Raises WeatherUnavailableError, PermanentError."""
+    async def fetch(self, lat: float, lon: float) -> OneCall:
+        """The weather of a place, in degrees.  Raises WeatherUnavailableError, PermanentError."""
 
     async def close(self) -> None:
         """Free the connections."""
@@ -64,13 +95,14 @@ class OpenWeather:
 
     def __init__(self, api_key: str, base_url: str = "https://api.openweathermap.org") -> None:
         self._key = api_key
-        self._http = httpx.AsyncClient(base_url=base_url, timeout=_TIMEOUT, trust_env=False)
+        self._url = f"{base_url.rstrip('/')}/data/3.0/onecall"
+        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT)  # the operator named it
 
-    async def fetch(self, lat: float, lon: float) -> dict[str, Any]:
+    async def fetch(self, lat: float, lon: float) -> OneCall:
         """The answer, parsed.  No error of this method holds the key."""
-        query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "appid": self._key, "units": "metric"}
+        query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "units": "metric", "exclude": "minutely"}
         try:
-            response = await self._http.get("/data/3.0/onecall", params={**query, "exclude": "minutely"})
+            response = await self._http.get(self._url, params={**query, "appid": self._key})
         except httpx.HTTPError as error:
             raise WeatherUnavailableError(
                 f"the weather service does not answer: {type(error).__name__}"
@@ -81,7 +113,7 @@ class OpenWeather:
         """Close the connections."""
         await self._http.aclose()
 
-    def _read(self, response: httpx.Response) -> dict[str, Any]:
+    def _read(self, response: httpx.Response) -> OneCall:
         status = response.status_code
         if status == 401:
             raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
@@ -92,21 +124,20 @@ class OpenWeather:
         if status != 200:
             raise PermanentError(f"{status} from the weather service")
         try:
-            answer = response.json()
-            float(answer["current"]["temp"])
-        except (ValueError, TypeError, KeyError):
-            raise WeatherUnavailableError("the weather service's answer cannot be read") from None
-        if not isinstance(answer, dict):
-            raise WeatherUnavailableError("the weather service's answer cannot be read")
-        return answer
+            return OneCall.model_validate_json(response.content)
+        except ValidationError as error:
+            field = ".".join(map(str, error.errors()[0]["loc"])) or "it is no JSON"
+            raise WeatherUnavailableError(
+                f"the weather service's answer cannot be read: {field[:80]}"
+            ) from None
 
 
 class OfflineWeather:
-    """Plausible weather without a key: by season, latitude and hour, the same for the same place and hour."""
+    """Plausible weather without a key; the same for the same place and hour."""
 
     name = "offline"
 
-    async def fetch(self, lat: float, lon: float) -> dict[str, Any]:
+    async def fetch(self, lat: float, lon: float) -> OneCall:
         """The answer that One Call 3.0 might give."""
         return offline_weather(lat, lon, datetime.now(UTC))
 
@@ -133,20 +164,20 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
             location_id=payload.location_id,
             time_block=time_block(now),
             provider=self._provider.name,
-            current=answer["current"],
-            forecast={name: answer.get(name, []) for name in ("hourly", "daily")},
+            current=answer.current.model_dump(),
+            forecast={"hourly": answer.hourly, "daily": answer.daily},
             fetched_at=now,
         )
         await self._store.upsert(weather)
-        alerts = [alert_job(payload.location_id, alert) for alert in answer.get("alerts") or ()]
-        for alert in alerts:
-            await self._enqueue(ALERT, alert, key=f"alert-{alert['alert_id']}")
+        for alert in answer.alerts:
+            data = alert_job(payload.location_id, alert)
+            await self._enqueue(ALERT, data, key=f"alert-{data['alert_id']}")
         return WeatherResult(
             location_id=payload.location_id,
             time_block=weather.time_block,
             provider=self._provider.name,
-            temperature=answer["current"]["temp"],
-            alerts=len(alerts),
+            temperature=answer.current.temp,
+            alerts=len(answer.alerts),
         )
 
     async def close(self) -> None:
@@ -160,75 +191,100 @@ def time_block(at: datetime) -> datetime:
     return at.replace(hour=at.hour - at.hour % _BLOCK_HOURS, minute=0, second=0, microsecond=0)
 
 
-def alert_job(location_id: str, alert: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``fan_out_alert`` for one alert of the answer; ``alert_id`` is its identity."""
-    event, start = str(alert.get("event") or "Weather alert"), int(alert.get("start") or 0)
-    end = max(start, int(alert.get("end") or start))
-    identity = "\0".join((location_id, event, str(start), str(alert.get("sender_name") or "")))
+def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
+    """The arguments of ``fan_out_alert``; ``alert_id`` is the alert's identity, whenever it is fetched."""
+    event = alert.event or "Weather alert"
+    identity = "\0".join((location_id, event, str(alert.start), alert.sender_name))
     return {
         "alert_id": hashlib.sha256(identity.encode()).hexdigest()[:24],
         "location_id": location_id,
         "event": event[:200],
-        "severity": severity(event, alert.get("tags") or ()),
-        "starts_at": datetime.fromtimestamp(start, UTC).isoformat(),
-        "ends_at": datetime.fromtimestamp(end, UTC).isoformat(),
-        "description": str(alert.get("description") or "")[:5000],
+        "severity": severity(event, alert.tags),
+        "starts_at": datetime.fromtimestamp(alert.start, UTC).isoformat(),
+        "ends_at": datetime.fromtimestamp(max(alert.start, alert.end), UTC).isoformat(),
+        "description": alert.description[:5000],
     }
 
 
-def severity(event: str, tags: Any) -> str:
-    """``extreme``, ``severe`` or ``moderate``, by the words that the services use."""
-    text = " ".join((event, *map(str, tags))).lower()
+def severity(event: str, tags: Sequence[str]) -> str:
+    """``extreme``, ``severe`` or ``moderate``, by the words that the weather services use."""
+    text = " ".join((event, *tags)).lower()
     if any(word in text for word in _EXTREME):
         return "extreme"
     return "severe" if any(word in text for word in _SEVERE) else "moderate"
 
 
-def offline_weather(lat: float, lon: float, at: datetime) -> dict[str, Any]:
-    """Weather in the shape of One Call 3.0, computed from place and time."""
-    start = at.replace(minute=0, second=0, microsecond=0)
+def offline_weather(lat: float, lon: float, at: datetime) -> OneCall:
+    """Weather computed from place and time: season, latitude, hour, and what passes over in hours."""
+    start = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hourly = [_hour(lat, lon, start + timedelta(hours=hours)) for hours in range(48)]
-    current = hourly[0]
-    answer: dict[str, Any] = {"lat": lat, "lon": lon, "current": current, "hourly": hourly, "daily": []}
-    for day in range(0, 48, 24):
-        temperatures = [hour["temp"] for hour in hourly[day : day + 24]]
-        answer["daily"].append(
-            {"dt": hourly[day]["dt"], "temp": {"min": min(temperatures), "max": max(temperatures)}}
-        )
-    if current["wind_speed"] > 17:
-        answer["alerts"] = [_gale(start, current["wind_speed"])]
-    return answer
+    return OneCall(
+        current=Current(**hourly[0]),
+        hourly=hourly,
+        daily=[_day(hourly[day : day + 24]) for day in (0, 24)],
+        alerts=_gale(lat, lon, start),
+    )
 
 
 def _hour(lat: float, lon: float, at: datetime) -> dict[str, Any]:
     season = math.cos(2 * math.pi * (at.timetuple().tm_yday - 200) / 365) * (1 if lat >= 0 else -1)
     local_hour = (at.hour + lon / 15) % 24
     day = math.cos(2 * math.pi * (local_hour - 15) / 24)
-    chance = _chance(lat, lon, at)
-    temperature = 27 - abs(lat) * 0.45 + season * abs(lat) * 0.25 + day * 4 + (chance - 0.5) * 4
-    sky = "Clear" if chance < 0.5 else "Clouds" if chance < 0.8 else "Snow" if temperature < 0 else "Rain"
+    roughness = _roughness(lat, lon, at)
+    temperature = 27 - abs(lat) * 0.45 + season * abs(lat) * 0.25 + day * 4 + (0.5 - roughness) * 6
+    if roughness < 0.5:
+        sky = "Clear"
+    elif roughness < 0.75:
+        sky = "Clouds"
+    else:
+        sky = "Snow" if temperature < 0 else "Rain"
     return {
         "dt": int(at.timestamp()),
         "temp": round(temperature, 1),
-        "feels_like": round(temperature - chance * 3, 1),
-        "humidity": round(40 + chance * 50),
-        "wind_speed": round(1 + chance * chance * 18, 1),
+        "feels_like": round(temperature - roughness * 3, 1),
+        "humidity": round(40 + roughness * 50),
+        "wind_speed": round(_wind(roughness), 1),
         "weather": [{"main": sky, "description": sky.lower()}],
     }
 
 
-def _chance(lat: float, lon: float, at: datetime) -> float:
-    """0 to 1, the same for the same place and hour."""
-    seed = f"{lat:.2f} {lon:.2f} {at:%Y-%m-%d %H}".encode()
+def _day(hours: list[dict[str, Any]]) -> dict[str, Any]:
+    temperatures = [hour["temp"] for hour in hours]
+    return {"dt": hours[0]["dt"], "temp": {"min": min(temperatures), "max": max(temperatures)}}
+
+
+def _wind(roughness: float) -> float:
+    """Metres a second."""
+    return 1 + roughness * roughness * 18
+
+
+def _roughness(lat: float, lon: float, at: datetime) -> float:
+    """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
+    start = time_block(at)
+    passed = (at - start) / timedelta(hours=_BLOCK_HOURS)
+    here, there = _chance(lat, lon, start), _chance(lat, lon, start + timedelta(hours=_BLOCK_HOURS))
+    return here + (there - here) * (1 - math.cos(math.pi * passed)) / 2
+
+
+def _chance(lat: float, lon: float, block: datetime) -> float:
+    """0 to 1, the same for the same place and block."""
+    seed = f"{lat:.2f} {lon:.2f} {block:%Y-%m-%d %H}".encode()
     return int.from_bytes(hashlib.sha256(seed).digest()[:4]) / 2**32
 
 
-def _gale(start: datetime, wind: float) -> dict[str, Any]:
-    return {
-        "sender_name": "offline",
-        "event": "Gale warning",
-        "start": int(start.timestamp()),
-        "end": int((start + timedelta(hours=6)).timestamp()),
-        "description": f"Winds of {wind:.0f} m/s (computed offline).",
-        "tags": ["Wind"],
-    }
+def _gale(lat: float, lon: float, at: datetime) -> list[WeatherAlert]:
+    """An alert while a block is that rough; the same one for the whole block."""
+    start = time_block(at)
+    wind = _wind(_chance(lat, lon, start))
+    if wind < _GALE:
+        return []
+    return [
+        WeatherAlert(
+            sender_name="offline",
+            event="Gale warning",
+            start=int(start.timestamp()),
+            end=int((start + timedelta(hours=_BLOCK_HOURS)).timestamp()),
+            description=f"Winds of {wind:.0f} m/s (computed offline).",
+            tags=["Wind"],
+        )
+    ]
