@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from app import commands, logs
 from app.errors import AppError, UsageError
 from app.settings import Settings, probable_typos, read
+from tui.format import SMALLEST_TERMINAL
 
 if TYPE_CHECKING:
     from app.appliance import Appliance
@@ -215,4 +216,10 @@ def _need_terminal() -> None:
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
         raise UsageError(
             "this terminal (TERM=dumb) cannot show the dashboard: set TERM, or run with --no-ui for workers"
+        )
+    size = os.get_terminal_size(sys.stdout.fileno())
+    if 0 < size.columns < SMALLEST_TERMINAL[0] or 0 < size.lines < SMALLEST_TERMINAL[1]:
+        raise UsageError(
+            f"this terminal is {size.columns}x{size.lines}, the dashboard needs "
+            f"{SMALLEST_TERMINAL[0]}x{SMALLEST_TERMINAL[1]}: make it larger, or run with --no-ui for workers"
         )

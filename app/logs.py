@@ -24,7 +24,10 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         structlog.processors.format_exc_info,
     ]
     render: Any = (
-        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+        structlog.dev.ConsoleRenderer(
+            colors="NO_COLOR" not in os.environ,
+            exception_formatter=structlog.dev.plain_traceback,  # no local variables: they may hold secrets
+        )
         if people
         else structlog.processors.JSONRenderer(
             serializer=lambda value, **_: orjson.dumps(value, default=str).decode()

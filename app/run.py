@@ -56,6 +56,8 @@ async def _run(
 ) -> int:
     async with AsyncExitStack() as stack:
         each = await stack.enter_async_context(appliance(settings, policies, run=queues))
+        if ui:  # the screen belongs to the dashboard
+            stack.enter_context(logs.to_file(settings.log_level, each.data_dir / "couturecast-tui.log"))
         if each.process is not None:
             await _start(each.process)
         if demo:
@@ -64,7 +66,7 @@ async def _run(
             feeding = asyncio.create_task(feed(each))
             stack.callback(feeding.cancel)
         if ui:
-            return await _dashboard(each, stack, demo=demo)
+            return await _dashboard(each, demo=demo)
         if each.process is None:
             raise UsageError("--no-ui needs workers")
         return await _headless(each.process)
@@ -95,10 +97,9 @@ async def _headless(process: WorkerProcess) -> int:
     return DRAINED_WITH_JOBS_PUT_BACK if await process.drained() else 0
 
 
-async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> int:
+async def _dashboard(each: Appliance, *, demo: bool) -> int:
     from tui.app import Dashboard
 
-    stack.enter_context(logs.to_file(each.settings.log_level, each.data_dir / "couturecast-tui.log"))
     # Started lazily, it would be handed the standard error that the dashboard puts in place of the real one.
     resource_tracker.ensure_running()
     screen = Dashboard(each.operations, demo=demo)
@@ -106,7 +107,7 @@ async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> i
         for name in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(name, screen.exit, 0)
         await screen.run_async()
-        return 0
+        return screen.return_code or 0
     ended = asyncio.create_task(each.process.drained())
     ended.add_done_callback(lambda _: screen.drained())
     showing = asyncio.create_task(screen.run_async())
@@ -114,4 +115,7 @@ async def _dashboard(each: Appliance, stack: AsyncExitStack, *, demo: bool) -> i
     each.process.begin_drain()  # also where the screen ended in another way than by a drain
     put_back = await ended
     await showing
-    return DRAINED_WITH_JOBS_PUT_BACK if put_back else 0
+    if put_back:
+        sys.stderr.write(f"drained: {put_back} jobs went back to the head of their queues\n")
+        return DRAINED_WITH_JOBS_PUT_BACK
+    return screen.return_code or 0

@@ -136,7 +136,7 @@ class PostgresServer:
         self._run_plain(program, "-D", str(self._data), *arguments)
 
     def _run_plain(self, program: str, *arguments: str) -> None:
-        with (Path(tempfile.gettempdir()) / "cc-pg-output").open("wb") as output:
+        with tempfile.NamedTemporaryFile() as output:  # no pipe: the server would keep it open
             done = subprocess.run(
                 [str(self._BIN / program), *arguments],
                 stdout=output,
@@ -146,7 +146,7 @@ class PostgresServer:
                 check=False,
                 timeout=60,
             )
-        assert done.returncode == 0, f"{program} failed: {Path(output.name).read_text()}"
+            assert done.returncode == 0, f"{program} failed: {Path(output.name).read_text()}"
 
 
 def _open_to_all(program_directory: Path) -> None:

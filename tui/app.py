@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
+import textual
+from rich.traceback import Traceback
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -95,6 +97,11 @@ class Dashboard(App[int]):
         except FAILURES as error:
             self.notify(safe(str(error)), severity="error", markup=False)
             return None
+
+    def _fatal_error(self) -> None:
+        """A defect ends the dashboard: its traceback without local variables: these hold secrets."""
+        self._exit_renderables.append(Traceback(width=None, show_locals=False, suppress=[textual]))
+        self._close_messages_no_wait()
 
     def drained(self) -> None:
         """The process has drained: nothing is left to show."""

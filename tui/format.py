@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MISSING = "–"
+SMALLEST_TERMINAL = (60, 16)
+"""Columns and rows below which a screen cannot be read."""
 _CONTROL = {code: chr(0x2400 + code) for code in range(32)} | {127: "␡"}
 _CONTROL |= {code: f"\\x{code:02x}" for code in range(128, 160)}
 _BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -17,6 +17,7 @@ from workers.snapshot import QueueSnapshot, Snapshot
 
 WIDE = 112
 """Columns from which on the tables show everything."""
+_SLOW_LOOP = 0.1  # s
 BAD = "bold red"
 WARN = "yellow"
 GOOD = "green"
@@ -47,7 +48,7 @@ _FULL = (
     Column("depth  ", 8),
     Column("oldest", 8),
     Column("in flight", 17),
-    Column("limit", 12),
+    Column("limit", 11),
     Column("wait p50", 9),
     Column("p95", 7),
     Column("run p50", 8),
@@ -75,8 +76,9 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
     right.append_text(_redis(snapshot, gauge=width >= 100))
     right.append("  db ")
     right.append(*(("ok", GOOD) if snapshot.database.error is None else ("▲ away", BAD)))
-    if snapshot.loop_lag is not None and width >= 76:
-        right.append(f"  loop {duration(snapshot.loop_lag)}", WARN if snapshot.loop_lag > 0.1 else "")
+    lag = snapshot.loop_lag
+    if lag is not None and (lag > _SLOW_LOOP or width >= 100):
+        right.append(f"  loop {duration(lag)}", WARN if lag > _SLOW_LOOP else "")
     right.append(f"  {datetime.fromtimestamp(snapshot.taken_at, UTC):%H:%M:%S} ")
     return _spread(left, right, width)
 

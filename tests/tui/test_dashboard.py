@@ -20,6 +20,7 @@ from tui.widgets.letters import LetterTable
 from tui.widgets.queues import QueueTable
 from workers.errors import ConflictError
 from workers.operations import Operations
+from workers.snapshot import Snapshot
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 MOMENTS = {"healthy": HEALTHY, "idle": IDLE, "breached": BREACHED, "away": AWAY, "draining": DRAINING}
@@ -60,6 +61,22 @@ async def test_p_pauses_the_queue_under_the_cursor_with_a_reason() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: operations.done)
     assert operations.done == [("pause", "color-extraction", "model rollout")]
+
+
+async def test_a_defect_ends_the_dashboard_with_a_traceback_that_shows_no_local_variables(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken(CannedOperations):
+        async def snapshot(self) -> Snapshot:
+            password = "".join(("hid", "den"))
+            raise AssertionError(f"a defect of {len(password)}")
+
+    app = dashboard(Broken(HEALTHY))
+    assert await app.run_async(headless=True) is None
+    assert app.return_code == 1
+    told = capsys.readouterr().err
+    assert "a defect of 6" in told
+    assert "hidden" not in told
 
 
 async def test_escape_leaves_the_queue_alone_and_p_resumes_a_paused_one() -> None:

@@ -11,7 +11,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui import text
-from tui.format import safe
+from tui.format import SMALLEST_TERMINAL, safe
 from tui.screens.dialogs import Confirm
 from tui.widgets.letters import LetterTable
 from workers.operations import DeadLetter
@@ -19,9 +19,6 @@ from workers.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
-
-SMALLEST = (60, 16)
-"""Columns and rows below which a screen cannot be read."""
 
 
 class View(Screen[None]):
@@ -56,10 +53,11 @@ class View(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Lines depend on the width; below the smallest size only a word is shown."""
         columns, rows = event.size
-        small = columns < SMALLEST[0] or rows < SMALLEST[1]
+        least_columns, least_rows = SMALLEST_TERMINAL
+        small = columns < least_columns or rows < least_rows
         self.set_class(small, "-too-small")
         self.query_one("#too-small", Static).update(
-            f"terminal too small: {SMALLEST[0]}x{SMALLEST[1]} needed, this is {columns}x{rows}"
+            f"terminal too small: {least_columns}x{least_rows} needed, this is {columns}x{rows}"
         )
         self.show(self.dashboard.snapshot, self.dashboard.problem)
 

@@ -24,7 +24,7 @@ from storage.models import Base
 from storage.moderation import Decision, ModerationStore
 from storage.palettes import PaletteStore
 from storage.weather import Location, Weather, WeatherStore
-from tests.servers import PostgresServer, docker_answers
+from tests.servers import PostgresServer
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -204,9 +204,7 @@ async def test_five_processes_that_start_at_once_migrate_once(database_url: str)
 
 
 async def test_a_database_that_is_away_says_so_and_comes_back(tmp_path: Path) -> None:
-    if docker_answers():
-        pytest.skip("needs a Postgres of its own")
-    server = PostgresServer()
+    server = PostgresServer()  # also where Docker answers: this one is stopped and started
     try:
         database = Database(server.url().replace("postgres@", "postgres:hidden@"))
         with pytest.raises(DatabaseUnavailableError) as away:
