@@ -81,6 +81,7 @@ async def appliance(
                 functions=functions,
                 letters=letters,
                 drain_seconds=settings.drain_seconds,
+                pace=settings.pace,
                 version=VERSION,
             )
             stack.push_async_callback(process.close)

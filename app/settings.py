@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
@@ -24,7 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import UsageError
-from workers.policy import DEFAULT_POLICIES, QueuePolicy, RateLimit
+from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
 
 PREFIX = "COUTURECAST_"
 _QUEUE_SETTINGS = ("CONCURRENCY", "RATE_LIMIT", "TIMEOUT", "RETRY_DELAYS")
@@ -76,6 +77,8 @@ class Settings(BaseSettings):
     """Seconds to wait at start for servers that do not answer."""
     db_pool_size: int = Field(default=5, ge=1, le=90)
     allow_private_addresses: bool = False
+    economical: bool | None = None
+    """None: economical where Redis is Upstash's."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
 
@@ -83,6 +86,13 @@ class Settings(BaseSettings):
         if isinstance(flags.get("image_dirs"), str):
             flags["image_dirs"] = _folders(flags["image_dirs"])
         super().__init__(**flags)
+
+    @property
+    def pace(self) -> Pace:
+        """What an idle process spends; Upstash bills every command."""
+        url = self.redis_url.get_secret_value() if self.redis_url else ""
+        billed = (urlsplit(url).hostname or "").endswith(".upstash.io")
+        return ECONOMICAL if (billed if self.economical is None else self.economical) else NORMAL
 
     @classmethod
     def read(cls, **flags: Any) -> Settings:

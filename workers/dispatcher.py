@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -15,17 +16,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from workers import outcome
+from workers.connection import command
 from workers.errors import WorkerLostError
+from workers.policy import Pace
 from workers.queue import ApplianceQueue, Settlement, Take, Taken
 from workers.worker import QueueWorker, SaqFunction
 
 log = structlog.get_logger(__name__)
 
-IDLE_POLL = 5.0
-"""Seconds after which an idle queue is looked at again, for jobs that a foreign producer scheduled."""
 _BLOCKED_POLL = 0.5
 """Seconds between looks while jobs are ready and other processes hold all slots."""
-_PAUSED_POLL = 5.0
+_PAUSED_POLL = 30.0
 _STANDBY_POLL = 2.0
 _LOST_POLL = 2.5
 """Seconds between looks for dead holders, while other workers hold leases."""
@@ -51,6 +52,7 @@ class Dispatcher:
         *,
         worker_id: str,
         doorbell: Redis,
+        pace: Pace,
         on_reply: Callable[[Exception | None], None],
         on_buried: Callable[[], None],
     ) -> None:
@@ -58,9 +60,12 @@ class Dispatcher:
         self.worker = QueueWorker(queue, function, worker_id=worker_id, report=self._ended)
         self.state = "starting"
         """Of the last take; ``standby`` while other processes fill the queue's five places."""
+        self.ended: Counter[str] = Counter()
+        """Settlements that stood, by verb."""
         self.put_back = 0
         """Jobs that this process returned unfinished while it drained."""
         self._doorbell = doorbell
+        self._pace = pace
         self._on_reply = on_reply
         self._on_buried = on_buried
         self._settlements: list[Settlement] = []
@@ -99,6 +104,16 @@ class Dispatcher:
     @property
     def _finished(self) -> bool:
         return self._draining and self.in_flight == 0 and not self._doubt
+
+    async def look_for_aborts(self) -> None:
+        """Cancel what SAQ's ``queue.abort`` was called for.  Raises RedisError."""
+        running = list(self.worker.running.values())
+        if running:
+            wishes = await command(self.queue.redis, "MGET", *(each.job.abort_id for each in running))
+            for each, wish in zip(running, wishes, strict=True):
+                if wish is not None:
+                    each.job.error = wish.decode("utf-8", "replace")
+                    self.worker.cancel(each, "abort")
 
     async def run(self) -> None:
         """Until a drain has ended: every job of this process is settled then."""
@@ -164,7 +179,6 @@ class Dispatcher:
         match take.state:
             case "empty" | "taken" if self.worker.free:
                 self._empty.set()
-                waits.append(IDLE_POLL)
             case "full":
                 waits.append(_BLOCKED_POLL)
             case "standby":
@@ -192,13 +206,15 @@ class Dispatcher:
         while True:
             await self._empty.wait()
             try:
-                await self.queue.wait_for_job(self._doorbell, IDLE_POLL)
+                rung = await self.queue.wait_for_job(self._doorbell, self._pace.doorbell)
             except (RedisError, OSError) as error:
                 log.debug("doorbell broke", queue=self.queue.name, error=repr(error))
+                self._wake.set()  # the next turn finds out whether Redis is away
                 await asyncio.sleep(_BACKOFF[1])
             else:
-                self._empty.clear()
-                self._wake.set()
+                if rung:
+                    self._empty.clear()
+                    self._wake.set()
 
     def _ended(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
@@ -209,10 +225,11 @@ class Dispatcher:
 
     def _settled(self, batch: list[Settlement], stood: list[bool]) -> None:
         for settlement, done in zip(batch, stood, strict=True):
-            if done and settlement.verb == "bury":
+            if done or settlement.repeated:
+                self.ended[settlement.verb] += 1
+                self.put_back += settlement.verb == "return" and self._draining
+            if settlement.verb == "bury" and (done or settlement.repeated):
                 self._on_buried()
-            elif done and settlement.verb == "return" and self._draining:
-                self.put_back += 1
             elif not done and not settlement.repeated and settlement.verb != "mark":
                 log.warning("fenced off: the job was given to another worker", job=settlement.id)
 

@@ -17,7 +17,6 @@ from workers import histogram, lua, thresholds, wire
 from workers.connection import safe_url
 from workers.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.policy import QueuePolicy
-from workers.process import FORGET_AFTER
 from workers.snapshot import (
     DatabaseSnapshot,
     Pause,
@@ -271,9 +270,9 @@ def _workers(found: dict[bytes, bytes], beats: dict[bytes, float], now: float) -
         if key.startswith(b"at:"):
             continue
         age = now - max(float(found.get(b"at:" + key, 0)), beats.get(key, 0.0)) / 1000
-        if age > FORGET_AFTER:
-            continue
         about = wire.load(body)
+        if age > about["forget"]:
+            continue
         workers.append(
             WorkerSnapshot(
                 id=key.decode(),

@@ -57,6 +57,8 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
 
 def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
+    if job.status == Status.ABORTING:
+        return aborted(taken, job)
     if job.status != Status.ACTIVE:  # a record that says active counts this attempt already
         job.attempts += 1
     settlement = failed(taken, job, error, policy=policy, worker=worker)
@@ -70,6 +72,13 @@ def unreadable(taken: Taken, queue: str, key: str, error: BaseException, *, work
     attempt = failed_attempt(error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0)
     letter = unreadable_letter(queue, key, taken.body, attempt)
     return Settlement(taken.id, taken.lease, "bury", b"", letter_uid=letter.uid, letter=dump_letter(letter))
+
+
+def aborted(taken: Taken, job: Job) -> Settlement:
+    """Somebody wished the job to end, by SAQ's ``queue.abort``: neither a failure nor a dead letter."""
+    job.status, job.result = Status.ABORTED, None
+    job.completed = now()
+    return Settlement(taken.id, taken.lease, "abort", wire.dump(job.to_dict()))
 
 
 def put_back(taken: Taken) -> Settlement:

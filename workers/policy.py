@@ -17,6 +17,29 @@ MAX_PAYLOAD_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """What an idle process spends on being told early, in seconds.  On Upstash every command is billed."""
+
+    look: float
+    """Between looks for jobs that a foreign producer scheduled for later."""
+    doorbell: float
+    """That one blocking wait for a job lasts."""
+    announce: float
+    """Between a process's words about itself."""
+    abort: float
+    """Between looks, while jobs run, whether one of them is to be aborted; SAQ's wish lasts for 5."""
+
+    @property
+    def forget(self) -> float:
+        """Seconds after which a process that has not been heard of is off the list."""
+        return 2 * self.announce + 5
+
+
+NORMAL = Pace(look=5, doorbell=30, announce=30, abort=1)
+ECONOMICAL = Pace(look=60, doorbell=300, announce=180, abort=4)
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimit:
     """At most ``starts`` job starts in any window of ``seconds``."""
 

@@ -7,7 +7,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -19,17 +20,15 @@ from workers.connection import connect, connect_thread
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
 from workers.keys import BEATS, LETTERS, NUDGE, WORKERS
-from workers.policy import QueuePolicy
+from workers.policy import NORMAL, Pace, QueuePolicy
 from workers.queue import ApplianceQueue
 from workers.recorder import Recorder
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)
 
-ANNOUNCE_INTERVAL = 10.0
-"""Seconds between a process's words about itself."""
-FORGET_AFTER = 35.0
-"""Seconds after which a process that has not been heard of is off the list."""
+_FORGET_AFTER = 86_400.0
+"""Seconds after which the traces of a process that died are removed."""
 _SETTLE_SECONDS = 5.0
 """Seconds that a drain waits, after its deadline, for Redis to take what was put back."""
 
@@ -49,6 +48,7 @@ class WorkerProcess:
         functions: Mapping[str, SaqFunction],
         letters: DeadLetters,
         drain_seconds: float = 30.0,
+        pace: Pace = NORMAL,
         version: str = "0",
     ) -> None:
         self.id = uuid.uuid4().hex
@@ -56,9 +56,10 @@ class WorkerProcess:
         self.redis_error: str | None = None
         """Why Redis does not answer; None while it does."""
         self._version = version
+        self._pace = pace
         self._redis = connect(redis_url)
         self._subscriber = connect(redis_url, reply_timeout=None)
-        self._doorbells = [connect(redis_url, reply_timeout=None) for _ in policies]
+        self._doorbells = [connect(redis_url, reply_timeout=pace.doorbell + 10) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self.dispatchers = {
             policy.name: Dispatcher(
@@ -66,6 +67,7 @@ class WorkerProcess:
                 functions[policy.name],
                 worker_id=self.id,
                 doorbell=doorbell,
+                pace=pace,
                 on_reply=self._replied,
                 on_buried=self._recorder.wake,
             )
@@ -81,6 +83,8 @@ class WorkerProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
+        self._upcoming: dict[str, list[tuple[bytes, float]]] = {}
+        """By queue name: the next scheduled job and its time, as of the last look."""
         self._drain_began: float | None = None
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -106,12 +110,18 @@ class WorkerProcess:
     async def start(self) -> None:
         """Take jobs from now on.  Raises RedisError where Redis does not answer."""
         self._loop = asyncio.get_running_loop()
-        await self._announce()
+        await self._announce(forget=True)
         self._heartbeat.start()
         for name, dispatcher in self.dispatchers.items():
             self._running.append(asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {name}"))
-        for helper in (self._recorder.run(), self._listen(), self._keep_announcing()):
-            self._helpers.append(asyncio.create_task(_guarded(helper)))
+        helpers = [
+            self._recorder.run(),
+            self._listen(),
+            _repeat(self._announce, self._pace.announce),
+            _repeat(self._look_for_scheduled, self._pace.look),
+            _repeat(self._look_for_aborts, self._pace.abort),
+        ]
+        self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
 
     def begin_drain(self) -> None:
@@ -191,6 +201,8 @@ class WorkerProcess:
             try:
                 async with self._subscriber.pubsub() as channel:
                     await channel.subscribe(NUDGE)
+                    for dispatcher in self.dispatchers.values():
+                        dispatcher.nudge()  # whatever was said while nobody listened
                     async for message in channel.listen():
                         name = message["data"].decode() if message["type"] == "message" else ""
                         if name in self.dispatchers:
@@ -199,19 +211,34 @@ class WorkerProcess:
                 log.debug("nudges broke", error=repr(error))
                 await asyncio.sleep(2.0)
 
-    async def _keep_announcing(self) -> None:
-        while True:
-            await asyncio.sleep(ANNOUNCE_INTERVAL)
-            try:
-                await self._announce()
-            except (RedisError, OSError) as error:
-                log.debug("not announced", error=repr(error))
+    async def _look_for_scheduled(self) -> None:
+        """Nudge a dispatcher whose queue has another next scheduled job than at the last look.
 
-    async def _announce(self) -> None:
-        if await lua.run_one(self._redis, self._announcement()):
+        Our own producers and retries say so themselves; foreign producers write it down in silence.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for dispatcher in self.dispatchers.values():
+            key = dispatcher.queue.keys.incomplete
+            pipeline.zrangebyscore(key, "(0", "+inf", start=0, num=1, withscores=True)
+        try:
+            found = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self._replied(error)
+            raise
+        for (name, dispatcher), first in zip(self.dispatchers.items(), found, strict=True):
+            if first and first != self._upcoming.get(name):
+                dispatcher.nudge()
+            self._upcoming[name] = first
+
+    async def _look_for_aborts(self) -> None:
+        for dispatcher in self.dispatchers.values():
+            await dispatcher.look_for_aborts()
+
+    async def _announce(self, *, forget: bool = False) -> None:
+        if await lua.run_one(self._redis, self._announcement(forget=forget)):
             self._recorder.wake()
 
-    def _announcement(self, *, leaving: bool = False) -> lua.Call:
+    def _announcement(self, *, leaving: bool = False, forget: bool = False) -> lua.Call:
         about = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -220,17 +247,25 @@ class WorkerProcess:
             "in_flight": self.in_flight,
             "draining": self.draining,
             "standby": [name for name, each in self.dispatchers.items() if each.state == "standby"],
+            "forget": self._pace.forget,
         }
         keys = [WORKERS, BEATS, LETTERS]
         for name in self.dispatchers:
             keys += [f"saq:{name}:stats", f"saq:{name}:worker_info:{self.id}"]
         uptime = round((time.time() - self._started_at) * 1000)
-        stats = {"complete": 0, "failed": 0, "retried": 0, "aborted": 0, "uptime": uptime}
+        ended = sum((each.ended for each in self.dispatchers.values()), Counter[str]())
+        stats = {
+            "complete": ended["complete"],
+            "failed": ended["bury"],
+            "retried": ended["retry"],
+            "aborted": ended["abort"],
+            "uptime": uptime,
+        }
         info = {"stats": stats, "queue_key": ",".join(self.dispatchers), "metadata": about}
-        return lua.ANNOUNCE.call(
-            keys,
-            [self.id, b"" if leaving else wire.dump(about), round(FORGET_AFTER * 1000), wire.dump(info)],
-        )
+        present = round(self._pace.forget * 1000)
+        forgotten = round(_FORGET_AFTER * 1000) if forget else 0
+        said = b"" if leaving else wire.dump(about)
+        return lua.ANNOUNCE.call(keys, [self.id, said, present, wire.dump(info), forgotten])
 
 
 async def _first(
@@ -240,6 +275,16 @@ async def _first(
     waiter = asyncio.ensure_future(event)
     await asyncio.wait({everything, waiter}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
+
+
+async def _repeat(look: Callable[[], Coroutine[Any, Any, None]], interval: float) -> None:
+    """Call ``look`` every ``interval`` seconds; while Redis is away the next time will do."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await look()
+        except (RedisError, OSError) as error:
+            log.debug("not looked", at=look.__name__, error=repr(error))
 
 
 async def _guarded(helper: Coroutine[Any, Any, None]) -> None:

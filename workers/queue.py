@@ -58,8 +58,8 @@ class Take:
 class Settlement:
     """How one job in flight leaves it.
 
-    ``verb``: complete, fail, retry (after ``delay`` seconds), bury (with ``letter``), return (to the head of
-    the queue) or mark (stays in flight, ``body`` is stored).  ``wait`` and ``run`` are histogram buckets.
+    ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort, return (to the head
+    of the queue) or mark (stays in flight, ``body`` is stored).  ``wait`` and ``run`` are histogram buckets.
     """
 
     id: str
@@ -164,13 +164,15 @@ class ApplianceQueue(RedisQueue):
         """Forget the lease of a job that is in flight here no longer."""
         self._leases.pop(job_id, None)
 
-    async def wait_for_job(self, redis: Redis, timeout: float) -> None:
-        """Return when the queue has a ready job, or after ``timeout`` seconds; changes nothing.
+    async def wait_for_job(self, redis: Redis, timeout: float) -> bool:
+        """True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
 
         The move from a list's head to the same list's head blocks until there is one, so any producer's push
         ends the wait, and no job is in hand when the wait is broken off.
         """
-        await command(redis, "BLMOVE", self.keys.queued, self.keys.queued, "LEFT", "LEFT", timeout)
+        keys = self.keys
+        moved = await command(redis, "BLMOVE", keys.queued, keys.queued, "LEFT", "LEFT", timeout)
+        return moved is not None
 
     def _take_call(self, worker_id: str, n: int) -> lua.Call:
         keys, policy, rate = self.keys, self.policy, self.policy.rate_limit

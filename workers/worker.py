@@ -43,7 +43,7 @@ class Running:
     task: asyncio.Task[None] | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     cause: str | None = None
-    """Why it was cancelled: timeout, drain or fenced."""
+    """Why it was cancelled: timeout, drain, abort or fenced."""
     ended: bool = False
 
 
@@ -98,7 +98,7 @@ class QueueWorker(Worker[Any]):
         running.task = loop.create_task(self._attempt(running), name=job.key)
 
     def cancel(self, running: Running, cause: str) -> None:
-        """End an attempt by ``timeout``, ``drain`` (its job is put back) or ``fenced`` (it is another's)."""
+        """End an attempt by ``timeout``, ``drain`` (its job is put back), ``abort`` or ``fenced``."""
         if running.ended or running.cause is not None or running.task is None:
             return
         running.cause = cause
@@ -132,6 +132,8 @@ class QueueWorker(Worker[Any]):
     def _failed(self, running: Running, error: BaseException) -> Settlement:
         if running.cause == "drain":
             return outcome.put_back(running.taken)
+        if running.cause == "abort":
+            return outcome.aborted(running.taken, running.job)
         log.warning(
             "attempt failed",
             queue=self.policy.name,

@@ -1,35 +1,36 @@
 -- List a worker process among those of the cluster, for our screens and for SAQ's.
 --
 -- KEYS  1 workers  hash  worker -> JSON of what it is; "at:" .. worker -> server time of its last word, ms
---       2 beats    zset  as in take.lua; entries of workers long gone are removed here
+--       2 beats    zset  as in take.lua
 --       3 letters  zset  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
--- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms after which an unheard worker is forgotten
---       4 SAQ's worker info, JSON
+-- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
+--       4 SAQ's worker info, JSON  5 ms after which a worker that was never heard of again is forgotten; 0: not now
 -- Reply number of letters that wait for the database.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local ttl = tonumber(ARGV[3])
+local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1])
   for i = 4, #KEYS, 2 do
     redis.call('ZREM', KEYS[i], KEYS[i + 1])
     redis.call('DEL', KEYS[i + 1])
   end
-  return redis.call('ZCARD', KEYS[3])
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms)
-for i = 4, #KEYS, 2 do
-  redis.call('SET', KEYS[i + 1], ARGV[4], 'PX', ttl)
-  redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms)
-  redis.call('ZADD', KEYS[i], now_ms + ttl, KEYS[i + 1])
-  redis.call('PEXPIRE', KEYS[i], ttl)
-end
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  if string.sub(all[i], 1, 3) == 'at:' and now_ms - tonumber(all[i + 1]) > ttl then
-    redis.call('HDEL', KEYS[1], all[i], string.sub(all[i], 4))
+else
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms)
+  for i = 4, #KEYS, 2 do
+    redis.call('SET', KEYS[i + 1], ARGV[4], 'PX', present)
+    redis.call('ZADD', KEYS[i], now_ms + present, KEYS[i + 1])
   end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - 86400000)
+if forget > 0 then
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 3) == 'at:' and now_ms - tonumber(all[i + 1]) > forget then
+      redis.call('HDEL', KEYS[1], all[i], string.sub(all[i], 4))
+    end
+  end
+  for i = 4, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - forget)
+end
 return redis.call('ZCARD', KEYS[3])

@@ -1,4 +1,4 @@
--- End, retry, bury, put back or mark jobs in flight, each only where its lease still stands.
+-- End, retry, bury, abort, put back or mark jobs in flight, each only where its lease still stands.
 --
 -- Invariant: a job leaves active in the same step that puts it where it belongs next: nowhere (ended),
 -- incomplete (retry), the head of queued (put back), or the letters that wait for the database (buried).
@@ -12,9 +12,9 @@
 --      10 totals     hash    outcome -> how many since ever
 --      11 minute     prefix  of the hashes of one minute each: outcomes, wait and run histograms, depth
 -- ARGV  1 completed to keep  2 failed to keep  3 ms that a finished job stays readable
---       4 processes at most  5 channel that wakes standbys  6 queue name
+--       4 processes at most  5 channel that wakes the queue's workers  6 queue name
 --       then for each job: id, lease, verb, body, delay in ms, letter uid, letter, wait bucket, run bucket
---       verb: complete | fail | retry | bury | return | mark ('' where a field has no meaning)
+--       verb: complete | retry | bury | abort | return | mark ('' where a field has no meaning)
 -- Reply one number a job: 1 done, 0 the lease no longer stands.
 local queued, active, incomplete, leases, holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST, WIDTH = 7, 9
@@ -26,12 +26,15 @@ local standing = redis.call('HMGET', leases, unpack(ids))
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local status = {complete = 'complete', fail = 'failed', bury = 'failed', retry = 'queued', ['return'] = 'queued'}
-local counter = {
-  complete = {'completed'}, fail = {'failed'}, retry = {'failed', 'retried'}, bury = {'failed', 'dead_lettered'},
+local status = {
+  complete = 'complete', bury = 'failed', abort = 'aborted', retry = 'queued', ['return'] = 'queued',
 }
-local ended = {complete = {}, failed = {}}
-local freed, outcomes, buckets, result = {}, {}, {}, {}
+local counter = {
+  complete = {'completed'}, retry = {'failed', 'retried'}, bury = {'failed', 'dead_lettered'}, abort = {'aborted'},
+}
+local completed, failed = {}, {}
+local kept = {complete = completed, bury = failed, abort = failed}
+local freed, outcomes, buckets, result, wake = {}, {}, {}, {}, false
 
 local function count(counts, name)
   counts[name] = (counts[name] or 0) + 1
@@ -53,14 +56,15 @@ for k, id in ipairs(ids) do
     freed[worker] = (freed[worker] or 0) + 1
     if verb == 'retry' then
       redis.call('ZADD', incomplete, (now_ms + tonumber(ARGV[at + 4])) / 1000, id)
+      wake = true  -- every process notes when it is due, also if this one is gone by then
     elseif verb == 'return' then
       redis.call('ZADD', incomplete, 0, id)
       redis.call('LPUSH', queued, id)
     else
       redis.call('ZREM', incomplete, id)
-      local kind = ended[status[verb]]
-      kind[#kind + 1] = now_ms
-      kind[#kind + 1] = id
+      local newest = kept[verb]
+      newest[#newest + 1] = now_ms
+      newest[#newest + 1] = id
     end
     if verb == 'bury' then
       redis.call('ZADD', KEYS[8], now_ms, ARGV[at + 5])
@@ -79,9 +83,10 @@ end
 for worker, n in pairs(freed) do
   if redis.call('HINCRBY', holders, worker, -n) <= 0 then
     redis.call('HDEL', holders, worker)
-    if redis.call('HLEN', holders) == tonumber(ARGV[4]) - 1 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
+    if redis.call('HLEN', holders) == tonumber(ARGV[4]) - 1 then wake = true end  -- a standby's turn
   end
 end
+if wake then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
 
 -- The newest stay; what falls out stays readable a little longer, unless its key has been enqueued again.
 local function keep(key, other, new, most)
@@ -97,8 +102,8 @@ local function keep(key, other, new, most)
     if not redis.call('ZSCORE', incomplete, out[i]) then redis.call('PEXPIRE', out[i], ARGV[3]) end
   end
 end
-keep(KEYS[6], KEYS[7], ended.complete, tonumber(ARGV[1]))
-keep(KEYS[7], KEYS[6], ended.failed, tonumber(ARGV[2]))
+keep(KEYS[6], KEYS[7], completed, tonumber(ARGV[1]))
+keep(KEYS[7], KEYS[6], failed, tonumber(ARGV[2]))
 
 if next(outcomes) or next(buckets) then
   local minute = string.format('%s%.0f', KEYS[11], math.floor(time[1] / 60))
