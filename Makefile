@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TIMES  ?= 10
+RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command "make lock"
 
 .PHONY: help run test burn-in check format lock clean
 .DEFAULT_GOAL := help
@@ -12,12 +14,12 @@ TIMES  ?= 10
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one, for instance: make PYTHON=python3.12 run"; exit 1; }
 	@echo "setting up $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -43,11 +45,11 @@ format: $(STAMP) ## put the source in its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## resolve the newest versions that fit into requirements.lock
+lock: ## resolve the newest versions that fit: requirements.lock for the program, requirements-dev.lock for all
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --python-version 3.11 \
-		--group dev --group build --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+	$(RESOLVE) --upgrade -o requirements.lock pyproject.toml
+	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build -o requirements-dev.lock pyproject.toml
 
 clean: ## remove what make built
 	rm -rf $(VENV) build dist
