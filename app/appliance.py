@@ -9,15 +9,18 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import structlog
+from alembic.util import CommandError
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.embedded import EmbeddedServer, prepare_data_dir
 from app.errors import AppError, UnavailableError, UsageError
@@ -124,11 +127,13 @@ def _import(name: str) -> SaqFunction:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        function: Any = importlib.import_module(module_name)
+        with redirect_stdout(sys.stderr):  # what a module prints while it is imported is no output of ours
+            function: Any = importlib.import_module(module_name)
         for step in attribute.split("."):
             function = getattr(function, step)
-    except Exception as error:  # whatever a foreign module raises while it is imported
-        raise HandlerImportError(f"{name!r} cannot be imported: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises while it is imported
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from None
     if not inspect.iscoroutinefunction(function):
         raise HandlerImportError(f"{name!r} is no async function: write async def {attribute}(ctx, **kwargs)")
     return function  # type: ignore[no-any-return]
@@ -137,14 +142,21 @@ def _import(name: str) -> SaqFunction:
 async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> str:
     if settings.redis_url is None:
         server = EmbeddedServer(data_dir)
-        await asyncio.to_thread(server.join)
-        stack.push_async_callback(asyncio.to_thread, server.leave)
+        joining = asyncio.create_task(asyncio.to_thread(server.join))
+        stack.push_async_callback(_leave, server, joining)
+        await asyncio.shield(joining)
         keeper = asyncio.create_task(_keep_alive(server))
         stack.callback(keeper.cancel)
         return server.url
     url = settings.redis_url.get_secret_value()
     await _wait_for_redis(url, settings.start_patience)
     return url
+
+
+async def _leave(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
+    """An interrupted start goes on in its thread: what it starts is to be stopped too."""
+    await asyncio.wait({joining})
+    await asyncio.to_thread(server.leave)
 
 
 async def _keep_alive(server: EmbeddedServer) -> None:
@@ -174,7 +186,7 @@ async def _wait_for_redis(url: str, patience: float) -> None:
                         f"REDIS_URL: {safe_url(url)} does not answer, given up after {patience:g} s: {cause}"
                     ) from None
                 if not told:
-                    _say(f"waiting for {safe_url(url)}: {cause}")
+                    log.warning("waiting for Redis", url=safe_url(url), cause=cause)
                     told = True
             except RedisError as error:
                 raise UnavailableError(f"REDIS_URL: {safe_url(url)}: {error}") from None
@@ -188,19 +200,29 @@ async def _wait_for_redis(url: str, patience: float) -> None:
 
 async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> Database:
     given = settings.database_url
-    url = given.get_secret_value() if given is not None else f"sqlite:///{data_dir}/couturecast.db"
+    url = (
+        given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/couturecast.db"
+    )
     try:
         database = Database(url, pool_size=settings.db_pool_size)
     except ValueError as error:
         raise UsageError(f"DATABASE_URL: {error}") from None
     stack.push_async_callback(database.close)
+    waited = ""
+
+    def wait(cause: str) -> None:
+        nonlocal waited
+        waited = f"given up after {settings.start_patience:g} s: "
+        log.warning("waiting for the database", cause=cause)
+
     try:
-        await database.start(
-            patience=settings.start_patience, on_wait=lambda cause: _say(f"waiting for the database: {cause}")
-        )
+        await database.start(patience=settings.start_patience, on_wait=wait)
     except DatabaseUnavailableError as error:
+        raise UnavailableError(f"DATABASE_URL: {waited}{error}") from None
+    except (SQLAlchemyError, CommandError) as error:  # no right to make tables, or those of a newer version
+        cause = " ".join(str(getattr(error, "orig", None) or error).split())
         raise UnavailableError(
-            f"DATABASE_URL: given up after {settings.start_patience:g} s: {error}"
+            f"DATABASE_URL: {database.safe_url}: the tables cannot be brought up to date: {cause}"
         ) from None
     return database
 
@@ -262,8 +284,3 @@ def _handler(
     secret = settings.moderation_key
     service = ModerationService(str(settings.moderation_url), secret.get_secret_value() if secret else None)
     return ModerationHandler(ModerationStore(database), service)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

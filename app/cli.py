@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import structlog
 import typer
 from typer.exceptions import TyperException
 
 from app import commands, logs
 from app.errors import AppError, UsageError
 from app.settings import Settings, probable_typos, read
+from app.text import one_line
 from tui.format import SMALLEST_TERMINAL
 
 if TYPE_CHECKING:
     from app.appliance import Appliance
     from workers.policy import QueuePolicy
+
+log = structlog.get_logger(__name__)
 
 cli = typer.Typer(
     add_completion=False,
@@ -28,14 +34,26 @@ cli = typer.Typer(
     help="CoutureCast's queue appliance: workers for four queues, their dead letters, and a live dashboard.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-failed_jobs = typer.Typer(
-    rich_markup_mode=None, help="Dead letters: list, show, replay.", no_args_is_help=True
-)
+failed_jobs = typer.Typer(rich_markup_mode=None, help="Dead letters: list, show, replay.")
 cli.add_typer(failed_jobs, name="failed-jobs")
 
+
+def _data_dir(context: typer.Context, value: Path | None) -> Path | None:
+    """The option may stand before the command as well as after it."""
+    return value or context.find_root().params.get("data_dir")
+
+
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the embedded servers keep their data.", metavar="DIR")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Where the embedded servers keep their data.",
+        metavar="DIR",
+        callback=_data_dir,
+    ),
 ]
+LONGEST_DELAY = 366 * 86_400
+"""Seconds: a job that waits longer is more likely a mistake."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 Queue = Annotated[
     str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
@@ -45,25 +63,47 @@ Queue = Annotated[
 def main() -> NoReturn:
     """Entry of ``couturecast-tui``."""
     os.umask(0o077)  # whatever we write is for its owner only
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that knows no dash is no reason to fail
     try:
         code = cli(standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        _fail(" ".join(message.split()), getattr(error, "exit_code", 2))
+        _fail(_wrong_usage(error), getattr(error, "exit_code", 2))
     except AppError as error:
         _fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read the output has read enough
+        _give_up_stdout()
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _wrong_usage(error: TyperException) -> str:
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    line = " ".join(message.split())
+    context = getattr(error, "ctx", None)
+    return line if context is None else f"{line.rstrip('.')}: see {context.command_path} --help"
+
+
 def _fail(message: str, code: int) -> NoReturn:
-    for line in message.splitlines() or ["failed"]:
-        sys.stderr.write(f"error: {line}\n")
+    """A line for each problem; control characters are shown."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    for line in message.split("\n"):
+        sys.stderr.write(f"error: {one_line(line) or 'failed'}\n")
+    _give_up_stdout()
     sys.exit(code)
+
+
+def _give_up_stdout() -> None:
+    """What could not be written to standard output would be tried once more at exit, with a traceback."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @cli.callback(invoke_without_command=True)
@@ -84,6 +124,10 @@ def run(
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if context.invoked_subcommand is not None:
+        if no_ui or no_workers or demo or version or queues is not None:
+            raise UsageError(
+                f"{context.invoked_subcommand}: of the options before a command, only --data-dir is its"
+            )
         return
     if version:
         from importlib.metadata import version as installed
@@ -92,6 +136,8 @@ def run(
         return
     if no_ui and no_workers:
         raise UsageError("--no-ui and --no-workers leave nothing to run: drop one of them")
+    if no_workers and queues is not None:
+        raise UsageError("--queues says what workers work on: drop it, or --no-workers")
     if not no_ui:
         _need_terminal()
     from app import run as running
@@ -114,7 +160,9 @@ def enqueue(
     key: Annotated[
         str | None, typer.Option("--key", help="SAQ's job key: while it is queued, no other of it is.")
     ] = None,
-    delay: Annotated[float, typer.Option("--delay", help="Seconds until it may start.", min=0)] = 0.0,
+    delay: Annotated[
+        float, typer.Option("--delay", help="Seconds until it may start.", min=0, max=LONGEST_DELAY)
+    ] = 0.0,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -124,6 +172,8 @@ def enqueue(
         raise UsageError("give exactly one of --data JSON, --file FILE and - (standard input)")
     if key is not None and data is None:
         raise UsageError("--key goes with --data: each line of a file would get the same key")
+    if key == "":
+        raise UsageError("--key: is empty: leave it out, and one is made")
     jobs = commands.read_jobs(data, Path("-") if source else file, key=key, delay=delay)
     _act(data_dir, lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json))
 
@@ -193,7 +243,7 @@ def _settings(data_dir: Path | None) -> tuple[Settings, dict[str, QueuePolicy]]:
     settings, policies = read(data_dir=data_dir)
     logs.configure(settings.log_level)
     for line in probable_typos():
-        sys.stderr.write(f"warning: {line}\n")
+        log.warning(line)
     return settings, policies
 
 
@@ -211,13 +261,16 @@ def _act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> 
 
 
 def _need_terminal() -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("the dashboard needs a terminal: run with --no-ui for workers without it")
-    if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):  # it is drawn on stderr
         raise UsageError(
-            "this terminal (TERM=dumb) cannot show the dashboard: set TERM, or run with --no-ui for workers"
+            "the dashboard needs a terminal for input, output and errors: run with --no-ui for workers without it"
         )
-    size = os.get_terminal_size(sys.stdout.fileno())
+    term = os.environ.get("TERM", "")
+    if term in ("dumb", "unknown", ""):
+        raise UsageError(
+            f"this terminal (TERM={term}) cannot show the dashboard: set TERM, or run with --no-ui for workers"
+        )
+    size = os.get_terminal_size(sys.stderr.fileno())
     if 0 < size.columns < SMALLEST_TERMINAL[0] or 0 < size.lines < SMALLEST_TERMINAL[1]:
         raise UsageError(
             f"this terminal is {size.columns}x{size.lines}, the dashboard needs "

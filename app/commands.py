@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import AppError, UsageError
+from app.text import lines, one_line
 
 if TYPE_CHECKING:
     from workers.operations import DeadLetter, NewJob, Operations
-
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 10}
 
 
 async def told(verb: Awaitable[int]) -> int:
@@ -28,9 +27,11 @@ async def told(verb: Awaitable[int]) -> int:
     try:
         return await verb
     except (UnknownQueueError, InvalidJobError, InvalidCursorError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(one_line(str(error))) from None
     except (NotFoundError, WorkersError, StorageError) as error:
-        raise AppError(str(error)) from None
+        raise AppError(one_line(str(error))) from None
+    except BrokenPipeError:  # of standard output
+        raise
     except (RedisError, OSError) as error:
         raise AppError(f"Redis: {' '.join(str(error).split())}") from None
 
@@ -63,14 +64,20 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _object(text: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    except ValueError as error:
+        raise UsageError(f"{where}: {str(error).partition(';')[0]}") from None
     except RecursionError:
         raise UsageError(f"{where}: nested too deeply") from None
     if not isinstance(value, dict):
         raise UsageError(f'{where}: a JSON object is needed, for instance {{"item_id": "dress-17"}}')
     return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"not JSON: {name} is no number")
 
 
 async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *, as_json: bool) -> int:
@@ -80,11 +87,11 @@ async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *,
     if as_json:
         _print_json({"queue": queue, "keys": keys})
     elif len(keys) == 1 and keys[0] is not None:
-        _print(keys[0])
+        _print(one_line(keys[0]))
     else:
         _print(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
     for key in refused:
-        sys.stderr.write(f"error: a job with the key {_shown(str(key))} is queued already\n")
+        sys.stderr.write(f"error: a job with the key {one_line(str(key))} is queued already\n")
     return 1 if refused else 0
 
 
@@ -151,23 +158,23 @@ async def show_letter(operations: Operations, letter_id: int, *, as_json: bool) 
 
 async def replay(operations: Operations, letter_ids: Sequence[int], *, as_json: bool) -> int:
     """Replay letters, each for itself; 1 where one could not be."""
-    from workers.errors import ConflictError, NotFoundError
+    from workers.operations import FAILURES
 
     done: list[dict[str, Any]] = []
     failed = 0
     for letter_id in letter_ids:
         try:
-            done.append({"id": letter_id, "job_id": await operations.replay(letter_id), "error": None})
-        except (ConflictError, NotFoundError) as error:
+            job_id = await operations.replay(letter_id)
+        except FAILURES as error:  # said at once: what came before it is done
             failed += 1
             done.append({"id": letter_id, "job_id": None, "error": str(error)})
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {one_line(str(error))}\n")
+            continue
+        done.append({"id": letter_id, "job_id": job_id, "error": None})
+        if not as_json:
+            _print(f"{letter_id} replayed as job {one_line(job_id)}")
     if as_json:
         _print_json({"items": done, "next": None})
-    else:
-        for each in done:
-            if each["error"] is None:
-                _print(f"{each['id']} replayed as job {each['job_id']}")
     return 1 if failed else 0
 
 
@@ -179,13 +186,19 @@ def _fields(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def _shown(text: str) -> str:
-    return text.translate(_ESCAPES)
+    _write(json.dumps(value, indent=2, default=str))
 
 
 def _print(text: str) -> None:
     """Text may come from jobs: control characters are shown, not sent to the terminal."""
-    sys.stdout.write(_shown(text).encode("utf-8", "backslashreplace").decode() + "\n")
+    _write(lines(text))
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AppError(f"standard output: {error.strerror}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -49,11 +48,12 @@ def demo_settings(settings: Settings) -> Settings:
         "redis_url": None,
         "database_url": None,
         "openweather_api_key": None,
+        "moderation_url": None,
         "handlers": "",
     }
     ignored = [name.upper() for name in ours if getattr(settings, name)]
     if ignored:
-        sys.stderr.write(f"warning: --demo runs on embedded servers: {', '.join(ignored)} ignored\n")
+        log.warning("--demo runs on embedded servers and asks no service: settings ignored", settings=ignored)
     return settings.model_copy(update={**ours, "image_dirs": [*settings.image_dirs, SAMPLES / "images"]})
 
 

@@ -87,7 +87,7 @@ class EmbeddedServer:
         if self._lives():
             return False
         with self._starting():
-            return self._start()
+            return self._users is not None and self._start()  # not after the last user has stopped it
 
     def leave(self) -> None:
         """Stop being a user; the last one stops the server, which keeps what it holds."""

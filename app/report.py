@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from app.text import one_line
 from tui.format import duration, percent, rate
 from workers.operations import DeadLetter
 from workers.snapshot import QueueSnapshot, Snapshot
@@ -39,7 +40,7 @@ def _row(queue: QueueSnapshot) -> tuple[str, ...]:
         duration(queue.run.p95),
         percent(queue.failure_rate),
         rate(queue.throughput),
-        f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}" if paused else "",
+        one_line(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}") if paused else "",
     )
 
 
@@ -53,9 +54,9 @@ def letters_text(letters: Sequence[DeadLetter]) -> str:
             str(each.id),
             f"{each.failed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
             each.queue_name,
-            each.job_id[:36],
+            one_line(each.job_id[:36]),
             str(each.attempts),
-            f"{each.error_type}: {each.error_message}"[:100].replace("\n", " "),
+            one_line(f"{each.error_type}: {each.error_message}"[:100]),
         )
         for each in letters
     ]
@@ -65,7 +66,7 @@ def letters_text(letters: Sequence[DeadLetter]) -> str:
 def letter_text(letter: DeadLetter) -> str:
     """All of one letter."""
     lines = [
-        f"{letter.id}  {letter.queue_name}  {letter.function}  job {letter.job_id}",
+        f"{letter.id}  {letter.queue_name}  {one_line(letter.function)}  job {one_line(letter.job_id)}",
         f"state {letter.state} · {letter.attempts} attempts · "
         f"failed at {letter.failed_at:%Y-%m-%d %H:%M:%S} UTC",
         f"{letter.error_type}: {letter.error_message}",

@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    BeforeValidator,
     Field,
     HttpUrl,
     SecretStr,
@@ -29,18 +30,51 @@ from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePoli
 
 PREFIX = "COUTURECAST_"
 _QUEUE_SETTINGS = ("CONCURRENCY", "RATE_LIMIT", "TIMEOUT", "RETRY_DELAYS")
+_MENDS = {
+    "bool_parsing": "is neither yes nor no: use 1 or 0",
+    "int_parsing": "is no whole number: use for instance 5",
+    "float_parsing": "is no number: use for instance 30",
+}
+"""What to do about a value, by pydantic's name of its error, where pydantic's own words do not say it."""
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if not re.match(r"(rediss?|unix)://.", value.get_secret_value()):
+    url = value.get_secret_value()
+    if not re.match(r"(rediss?|unix)://.", url):
         raise ValueError("use redis://host:port/0, rediss://… or unix:///path")
-    return value
+    return _parsable(value)
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    if not re.match(r"(postgres(ql)?://.|sqlite:///.)", value.get_secret_value()):
+    url = value.get_secret_value()
+    if not re.match(r"(postgres(ql)?://.|sqlite:///.)", url):
         raise ValueError("use postgresql://user:password@host/name or sqlite:///path")
+    return value if url.startswith("sqlite:") else _parsable(value)
+
+
+def _parsable(value: SecretStr) -> SecretStr:
+    """A URL whose parts can be told apart; what is wrong is not quoted, it may be part of the password."""
+    try:
+        urlsplit(value.get_secret_value()).port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise ValueError(
+            "the host or the port cannot be read: write special characters of the password as %40 for @, "
+            "%2F for /, %3A for :"
+        ) from None
     return value
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(path)!r}: there is no such user: write the whole path") from None
+
+
+def _folders(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return [_expanded(Path(part)) for part in value.split(":") if part]
 
 
 def _default_data_dir() -> Path:
@@ -51,7 +85,7 @@ class Settings(BaseSettings):
     """All settings but those of the queues, which `policies` reads.  Secrets do not show in ``repr``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
     )
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
@@ -68,9 +102,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("openweather_base_url", "OPENWEATHER_BASE_URL"),
     )
     environment: str = Field(default="local", min_length=1, max_length=40)
-    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(default_factory=_default_data_dir)
+    data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_data_dir)
     handlers: str = ""
-    image_dirs: Annotated[list[Path], NoDecode] = Field(default_factory=list)
+    image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
     start_patience: float = Field(default=30.0, ge=0, le=3_600)
@@ -81,11 +115,6 @@ class Settings(BaseSettings):
     """None: economical where Redis is Upstash's."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
-
-    def __init__(self, **flags: Any) -> None:
-        if isinstance(flags.get("image_dirs"), str):
-            flags["image_dirs"] = _folders(flags["image_dirs"])
-        super().__init__(**flags)
 
     @property
     def pace(self) -> Pace:
@@ -100,33 +129,43 @@ class Settings(BaseSettings):
 
         Raises UsageError with one line for each problem: the variable, what is wrong, how to mend it.
         """
-        given = {name: value for name, value in flags.items() if value is not None}
-        folders = environment().get(PREFIX + "IMAGE_DIRS")
-        if folders and "image_dirs" not in given:
-            given["image_dirs"] = _folders(folders)
         try:
-            return cls(**given)
+            return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             raise UsageError("\n".join(_problem(each) for each in error.errors())) from None
 
 
 def read(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
     """Settings and policies.  Raises UsageError with all problems at once, a line each."""
+    values = environment()
     problems = []
-    for reader in (lambda: Settings.read(**flags), policies):
-        try:
-            reader()
-        except UsageError as error:
-            problems.append(str(error))
-    if problems:
+    settings = made = None
+    try:
+        settings = Settings.read(**flags)
+    except UsageError as error:
+        problems.append(str(error))
+    try:
+        made = policies(values)
+    except UsageError as error:
+        problems.append(str(error))
+    if settings is None or made is None:
         raise UsageError("\n".join(problems))
-    return Settings.read(**flags), policies()
+    return settings, made
 
 
 def environment() -> dict[str, str]:
-    """The ``.env`` file of the working directory with the environment over it."""
-    values = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    return values | dict(os.environ)
+    """The ``.env`` file of the working directory with the environment over it.
+
+    A variable without a value counts as not given.  Raises UsageError where the file cannot be read.
+    """
+    try:
+        values = dotenv_values(".env")
+    except OSError as error:
+        raise UsageError(f".env cannot be read: {error.strerror}: mend it or remove it") from None
+    except UnicodeDecodeError:
+        raise UsageError(".env is no UTF-8 text: save it as UTF-8") from None
+    given = {name: value for name, value in values.items() if value}
+    return given | {name: value for name, value in os.environ.items() if value}
 
 
 def policies(values: Mapping[str, str] | None = None) -> dict[str, QueuePolicy]:
@@ -160,26 +199,29 @@ def probable_typos(values: Mapping[str, str] | None = None) -> list[str]:
     """One line for each COUTURECAST_ variable that nothing reads."""
     values = environment() if values is None else values
     queues = [name.upper().replace("-", "_") for name in DEFAULT_POLICIES]
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = [_variable(field) for field in Settings.model_fields]
     known += [f"{PREFIX}{queue}_{setting}" for queue in queues for setting in _QUEUE_SETTINGS]
     lines = []
     for name in values:
         if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):
-            near = difflib.get_close_matches(name, known, 1)
+            bare = name.removeprefix(PREFIX)
+            near = [bare] if bare in known else difflib.get_close_matches(name, known, 1)
             lines.append(f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""))
     return lines
 
 
-def _folders(text: str) -> list[Path]:
-    return [Path(part).expanduser() for part in text.split(":") if part]
+def _variable(field: str) -> str:
+    """The environment variable that a field is read from."""
+    aliased = Settings.model_fields[field].validation_alias is not None
+    return field.upper() if aliased else PREFIX + field.upper()
 
 
 def _problem(error: Any) -> str:
-    field = str(error["loc"][0]) if error["loc"] else "settings"
-    plain = field.upper()
-    bare = plain if plain.startswith(("REDIS", "DATABASE", "OPENWEATHER")) else PREFIX + plain
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{bare}: {message[0].lower()}{message[1:]}"
+    """One line; never the value, which may be a secret."""
+    message = _MENDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    if message[1:2].islower():  # not an acronym
+        message = message[0].lower() + message[1:]
+    return f"{_variable(str(error['loc'][0]).lower())}: {message}"
 
 
 def _concurrency(text: str) -> int:
@@ -220,5 +262,5 @@ def _retry_delays(text: str) -> tuple[float, ...]:
 def _number(text: str, kind: type[int] | type[float], mend: str) -> float:
     try:
         return float(TypeAdapter(kind).validate_python(text.strip()))
-    except ValidationError:
+    except (ValidationError, OverflowError):
         raise ValueError(mend) from None
