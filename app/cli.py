@@ -126,7 +126,7 @@ def run(
     if context.invoked_subcommand is not None:
         if no_ui or no_workers or demo or version or queues is not None:
             raise UsageError(
-                f"{context.invoked_subcommand}: of the options before a command, only --data-dir is its"
+                f"of the options before {context.invoked_subcommand} only --data-dir is its: drop the others"
             )
         return
     if version:
@@ -263,12 +263,12 @@ def _act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> 
 def _need_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):  # it is drawn on stderr
         raise UsageError(
-            "the dashboard needs a terminal for input, output and errors: run with --no-ui for workers without it"
+            "the dashboard needs a terminal, for errors too: run with --no-ui for workers without it"
         )
     term = os.environ.get("TERM", "")
     if term in ("dumb", "unknown", ""):
         raise UsageError(
-            f"this terminal (TERM={term}) cannot show the dashboard: set TERM, or run with --no-ui for workers"
+            f"this terminal (TERM={term}) cannot show the dashboard: set TERM, or run with --no-ui"
         )
     size = os.get_terminal_size(sys.stderr.fileno())
     if 0 < size.columns < SMALLEST_TERMINAL[0] or 0 < size.lines < SMALLEST_TERMINAL[1]:

@@ -42,25 +42,18 @@ def _redis_url(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if not re.match(r"(rediss?|unix)://.", url):
         raise ValueError("use redis://host:port/0, rediss://… or unix:///path")
-    return _parsable(value)
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it checks it
+    except ValueError:  # which quotes what may be part of the password
+        raise ValueError(
+            "the host or the port cannot be read: in a password write %40 for @, %2F for / and %3A for :"
+        ) from None
+    return value
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    if not re.match(r"(postgres(ql)?://.|sqlite:///.)", url):
+    if not re.match(r"(postgres(ql)?://.|sqlite:///.)", value.get_secret_value()):
         raise ValueError("use postgresql://user:password@host/name or sqlite:///path")
-    return value if url.startswith("sqlite:") else _parsable(value)
-
-
-def _parsable(value: SecretStr) -> SecretStr:
-    """A URL whose parts can be told apart; what is wrong is not quoted, it may be part of the password."""
-    try:
-        urlsplit(value.get_secret_value()).port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise ValueError(
-            "the host or the port cannot be read: write special characters of the password as %40 for @, "
-            "%2F for /, %3A for :"
-        ) from None
     return value
 
 

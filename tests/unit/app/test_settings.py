@@ -1,0 +1,237 @@
+"""What the settings make of a .env file, the environment and flags."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.errors import UsageError
+from app.settings import Settings, environment, policies, probable_typos, read
+from workers.policy import ALERT, COLOR, DEFAULT_POLICIES, ECONOMICAL, NORMAL, WEATHER, RateLimit
+
+SECRET = "pa55word"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working directory, and no variable of ours."""
+    monkeypatch.chdir(tmp_path)
+    for name in environment():
+        if name.startswith(("COUTURECAST_", "OPENWEATHER_")) or name in ("REDIS_URL", "DATABASE_URL"):
+            monkeypatch.delenv(name)
+
+
+def problems(**flags: object) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        read(**flags)
+    return str(caught.value).split("\n")
+
+
+def test_without_settings_everything_has_its_default() -> None:
+    settings, queues = read()
+    assert settings.redis_url is None
+    assert settings.database_url is None
+    assert (settings.environment, settings.log_level, settings.drain_seconds) == ("local", "info", 30.0)
+    assert settings.data_dir.is_absolute()
+    assert queues == DEFAULT_POLICIES
+
+
+def test_the_environment_beats_the_env_file_and_a_flag_beats_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(
+        "COUTURECAST_DATA_DIR=/from/file\nCOUTURECAST_LOG_LEVEL=debug\n"
+        "COUTURECAST_COLOR_EXTRACTION_TIMEOUT=11\nCOUTURECAST_ALERT_FANOUT_TIMEOUT=12\n"
+        "COUTURECAST_IMAGE_DIRS=/file/a:/file/b\n"
+    )
+    settings, queues = read()
+    assert (settings.data_dir, settings.log_level) == (Path("/from/file"), "debug")
+    assert settings.image_dirs == [Path("/file/a"), Path("/file/b")]
+    assert (queues[COLOR].timeout, queues[ALERT].timeout) == (11, 12)
+
+    monkeypatch.setenv("COUTURECAST_DATA_DIR", "/from/environment")
+    monkeypatch.setenv("COUTURECAST_COLOR_EXTRACTION_TIMEOUT", "21")
+    monkeypatch.setenv("COUTURECAST_IMAGE_DIRS", "/environment")
+    settings, queues = read()
+    assert (settings.data_dir, settings.log_level) == (Path("/from/environment"), "debug")
+    assert settings.image_dirs == [Path("/environment")]
+    assert (queues[COLOR].timeout, queues[ALERT].timeout) == (21, 12)
+
+    assert read(data_dir=Path("/from/flag"))[0].data_dir == Path("/from/flag")
+    assert read(data_dir=None)[0].data_dir == Path("/from/environment")
+
+
+def test_a_variable_without_a_value_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("COUTURECAST_LOG_LEVEL=debug\nCOUTURECAST_COLOR_EXTRACTION_CONCURRENCY=3\n")
+    for name in ("LOG_LEVEL", "COLOR_EXTRACTION_CONCURRENCY", "DRAIN_SECONDS"):
+        monkeypatch.setenv(f"COUTURECAST_{name}", "")
+    settings, queues = read()
+    assert (settings.log_level, settings.drain_seconds, queues[COLOR].concurrency) == ("debug", 30.0, 3)
+
+
+def test_paths_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/ours")
+    monkeypatch.setenv("COUTURECAST_DATA_DIR", "~/data")
+    monkeypatch.setenv("COUTURECAST_IMAGE_DIRS", "~/images:/srv/images")
+    settings = Settings.read()
+    assert settings.data_dir == Path("/home/of/ours/data")
+    assert settings.image_dirs == [Path("/home/of/ours/images"), Path("/srv/images")]
+
+
+BAD = [
+    ("REDIS_URL", f"http://:{SECRET}@host", "use redis://host:port/0, rediss://… or unix:///path"),
+    ("REDIS_URL", f"redis://:{SECRET}/x@host:1/0", "%2F"),
+    ("REDIS_URL", f"redis://:{SECRET}@host:port/0", "the port cannot be read"),
+    ("REDIS_URL", f"redis://:{SECRET}@[::1", "cannot be read"),
+    ("DATABASE_URL", f"mysql://root:{SECRET}@host/x", "use postgresql://"),
+    ("DATABASE_URL", "sqlite:///", "sqlite:///path"),
+    ("OPENWEATHER_BASE_URL", "ftp://host", "URL scheme should be 'http' or 'https'"),
+    ("COUTURECAST_MODERATION_URL", "nowhere", "valid URL"),
+    ("COUTURECAST_ENVIRONMENT", "x" * 41, "at most 40 characters"),
+    ("COUTURECAST_DATA_DIR", "~nobody-of-that-name/x", "write the whole path"),
+    ("COUTURECAST_IMAGE_DIRS", "/ok:~nobody-of-that-name", "write the whole path"),
+    ("COUTURECAST_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ("COUTURECAST_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
+    ("COUTURECAST_DRAIN_SECONDS", "nan", ""),
+    ("COUTURECAST_DRAIN_SECONDS", "soon", "use for instance 30"),
+    ("COUTURECAST_START_PATIENCE", "3601", "less than or equal to 3600"),
+    ("COUTURECAST_DB_POOL_SIZE", "0", "greater than or equal to 1"),
+    ("COUTURECAST_DB_POOL_SIZE", "many", "use for instance 5"),
+    ("COUTURECAST_ECONOMICAL", "perhaps", "use 1 or 0"),
+    ("COUTURECAST_ALLOW_PRIVATE_ADDRESSES", "2", "use 1 or 0"),
+    ("COUTURECAST_COLOR_EXTRACTION_CONCURRENCY", "0", "between 1 and 1000"),
+    ("COUTURECAST_COLOR_EXTRACTION_CONCURRENCY", "1.5", "use for instance 5"),
+    ("COUTURECAST_COLOR_EXTRACTION_CONCURRENCY", "9" * 400, "use for instance 5"),
+    ("COUTURECAST_ALERT_FANOUT_RATE_LIMIT", "60", "use starts/seconds, for instance 60/60, or none"),
+    ("COUTURECAST_ALERT_FANOUT_RATE_LIMIT", "0/60", "60/60"),
+    ("COUTURECAST_ALERT_FANOUT_RATE_LIMIT", "60/0", "60/60"),
+    ("COUTURECAST_ALERT_FANOUT_RATE_LIMIT", "60/inf", "60/60"),
+    ("COUTURECAST_ALERT_FANOUT_RATE_LIMIT", "1/2/3", "60/60"),
+    ("COUTURECAST_MODERATION_REVIEW_TIMEOUT", "0", "between 0 and 86400"),
+    ("COUTURECAST_MODERATION_REVIEW_TIMEOUT", "nan", "between 0 and 86400"),
+    ("COUTURECAST_MODERATION_REVIEW_TIMEOUT", "a minute", "use for instance 60"),
+    ("COUTURECAST_WEATHER_INGESTION_RETRY_DELAYS", "1,,5", "use for instance 1,5,25, or none"),
+    ("COUTURECAST_WEATHER_INGESTION_RETRY_DELAYS", "1,-5", "1,5,25"),
+    ("COUTURECAST_WEATHER_INGESTION_RETRY_DELAYS", "1;5", "1,5,25"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mend"), BAD, ids=[f"{name}={value:.30}" for name, value, _ in BAD]
+)
+def test_a_bad_value_gives_one_line_with_the_name_and_how_to_mend_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, mend: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    (line,) = problems()
+    assert line.startswith(f"{name}: ")
+    assert mend in line
+    assert SECRET not in line
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "REDIS_URL": "x",
+        "DATABASE_URL": "x",
+        "COUTURECAST_LOG_LEVEL": "x",
+        "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "x",
+        "COUTURECAST_ALERT_FANOUT_RATE_LIMIT": "x",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    assert {line.partition(":")[0] for line in problems()} == set(wrong)
+
+
+def test_an_env_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    Path(".env").write_bytes(b"COUTURECAST_ENVIRONMENT=\xff\xfe\n")
+    assert problems() == [".env is no UTF-8 text: save it as UTF-8"]
+
+
+def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://user:{SECRET}@host/0")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:{SECRET}@host/x")
+    monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
+    monkeypatch.setenv("COUTURECAST_MODERATION_KEY", SECRET)
+    settings = Settings.read()
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert SECRET not in shown
+    assert settings.redis_url is not None
+    assert SECRET in settings.redis_url.get_secret_value()
+
+
+def test_a_secret_of_the_wrong_kind_is_not_quoted() -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings.read(openweather_api_key=[SECRET])
+    assert SECRET not in str(caught.value)
+
+
+def test_each_value_of_a_queue_can_be_set_and_touches_no_other_queue() -> None:
+    made = policies(
+        {
+            "COUTURECAST_WEATHER_INGESTION_RATE_LIMIT": "none",
+            "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "3",
+            "COUTURECAST_COLOR_EXTRACTION_RATE_LIMIT": "60/0.5",
+            "COUTURECAST_COLOR_EXTRACTION_TIMEOUT": "7.5",
+            "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0.1, 2",
+            "COUTURECAST_ALERT_FANOUT_RETRY_DELAYS": "none",
+        }
+    )
+    color = made[COLOR]
+    assert (color.concurrency, color.timeout, color.retry_delays) == (3, 7.5, (0.1, 2.0))
+    assert color.rate_limit == RateLimit(60, 0.5)
+    assert color.max_attempts == 3
+    assert made[WEATHER].rate_limit is None
+    assert made[WEATHER].concurrency == DEFAULT_POLICIES[WEATHER].concurrency
+    assert made[ALERT].retry_delays == ()
+    assert list(made) == list(DEFAULT_POLICIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("COUTURECAST_DRAIN_SECOND", "did you mean COUTURECAST_DRAIN_SECONDS?"),
+        ("COUTURECAST_COLOR_EXTRACTION_CONCURENCY", "did you mean COUTURECAST_COLOR_EXTRACTION_CONCURRENCY?"),
+        ("COUTURECAST_COLORS_TIMEOUT_X", "is not a setting"),
+        ("COUTURECAST_REDIS_URL", "did you mean REDIS_URL?"),
+        ("COUTURECAST_DATABASE_URL", "did you mean DATABASE_URL?"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_told_with_a_guess(name: str, said: str) -> None:
+    (line,) = probable_typos({name: "redis://host", "COUTURECAST_LOG_LEVEL": "info", "PATH": "/bin"})
+    assert line.startswith(f"{name} is not a setting")
+    assert said in line
+
+
+def test_every_setting_that_the_readme_lists_is_known() -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    named = set(re.findall(r"`(COUTURECAST_[A-Z_]+[A-Z])(?:=[^`]*)?`", text))
+    assert "COUTURECAST_DRAIN_SECONDS" in named
+    assert probable_typos(dict.fromkeys(named, "")) == []
+
+
+def test_a_name_that_only_looks_like_a_setting_of_redis_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUTURECAST_REDIS_URL", "redis://elsewhere/0")
+    assert Settings.read().redis_url is None
+
+
+@pytest.mark.parametrize(
+    ("url", "economical", "pace"),
+    [
+        ("rediss://default:x@eu1-fair-cat-1.upstash.io:6379", None, ECONOMICAL),
+        ("rediss://default:x@EU1.UPSTASH.IO:6379", None, ECONOMICAL),
+        ("rediss://default:x@eu1.upstash.io:6379", "0", NORMAL),
+        ("redis://upstash.io.example.com/0", None, NORMAL),
+        ("redis://localhost/0", None, NORMAL),
+        ("redis://localhost/0", "1", ECONOMICAL),
+        ("unix:///run/redis.sock", None, NORMAL),
+        (None, None, NORMAL),
+    ],
+)
+def test_upstash_is_paid_for_by_the_command_so_the_pace_is_economical_there(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, economical: str | None, pace: object
+) -> None:
+    if url is not None:
+        monkeypatch.setenv("REDIS_URL", url)
+    if economical is not None:
+        monkeypatch.setenv("COUTURECAST_ECONOMICAL", economical)
+    assert Settings.read().pace == pace
