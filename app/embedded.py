@@ -127,8 +127,9 @@ class EmbeddedServer:
         """Run the server; it inherits ``lock``, and with it the word that it lives."""
         self.socket.unlink(missing_ok=True)
         config = self.directory / "valkey.conf"
-        config.write_text(self._config())
-        with self._log.open("ab") as log:
+        with open(config, "w", opener=_private) as file:
+            file.write(self._config())
+        with open(self._log, "ab", opener=_private) as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own server and file
                 [str(_binary()), str(config)],
                 stdin=subprocess.DEVNULL,
@@ -297,6 +298,11 @@ def _socket_path(directory: Path) -> Path:
         return path
     name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
     return Path("/tmp", f"couturecast-{os.geteuid()}", f"{name}.sock")  # noqa: S108 - checked by make_private
+
+
+def _private(path: str, flags: int) -> int:
+    """An opener: a new file is readable by its owner only."""
+    return os.open(path, flags, 0o600)
 
 
 def _try_lock(lock: int) -> bool:

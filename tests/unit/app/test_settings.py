@@ -116,9 +116,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "mend"), BAD, ids=[f"{name}={value:.30}" for name, value, _ in BAD]
-)
+@pytest.mark.parametrize(("name", "value", "mend"), BAD, ids=[f"{each[0]}={each[1]:.30}" for each in BAD])
 def test_a_bad_value_gives_one_line_with_the_name_and_how_to_mend_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, mend: str
 ) -> None:

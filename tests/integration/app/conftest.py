@@ -1,0 +1,265 @@
+"""Runs the installed program, as its users do: as a process, with an environment that is spelled out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import redis
+
+from app.embedded import EmbeddedServer
+from tests.integration.engine.conftest import eventually
+from workers.keys import QueueKeys
+
+PROGRAM = Path(sys.executable).parent / "couturecast-tui"
+_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")
+PATIENCE = 60.0  # s: no run of the program takes that long
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run of the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines on standard error that say why it failed."""
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+class Program:
+    """The program with a data directory and a working directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data_dir = directory / "data"
+        self.directory = directory / "work"
+        self.directory.mkdir()
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "LANG": "C.UTF-8",
+            "COUTURECAST_START_PATIENCE": "20",
+        }
+        self.headless: list[Headless] = []
+
+    def run(self, *arguments: str, stdin: bytes | None = None, **environment: str) -> Done:
+        """Run it to its end, on this data directory unless the arguments name another."""
+        done = subprocess.run(
+            self.command(arguments),
+            env=self.environment | environment,
+            cwd=self.directory,
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def command(self, arguments: tuple[str, ...]) -> list[str]:
+        own = () if "--data-dir" in arguments else ("--data-dir", str(self.data_dir))
+        return [str(PROGRAM), *arguments, *own]
+
+    async def start(self, *arguments: str, **environment: str) -> Headless:
+        """Start it without a screen; it is ready when this returns."""
+        logs = (self.directory / f"log-{len(self.headless)}").open("w+b")
+        process = await asyncio.create_subprocess_exec(
+            *self.command(("--no-ui", *arguments)),
+            env=self.environment | environment,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=logs,
+        )
+        started = Headless(process, logs)
+        self.headless.append(started)
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        assert line == b"ready\n", started.err
+        return started
+
+    async def status(self) -> dict[str, Any]:
+        """What ``status --json`` says."""
+        done = await asyncio.to_thread(self.run, "status", "--json")
+        assert done.code == 0, done.err
+        found: dict[str, Any] = done.json
+        return found
+
+
+class Headless:
+    """A running program without a screen."""
+
+    def __init__(self, process: asyncio.subprocess.Process, logs: IO[bytes]) -> None:
+        self.process = process
+        self._logs = logs
+
+    @property
+    def err(self) -> str:
+        """What it has written to standard error."""
+        return Path(self._logs.name).read_text()
+
+    @property
+    def logged(self) -> list[dict[str, Any]]:
+        """Its log.  Fails where a line is no JSON."""
+        return [json.loads(line) for line in self.err.splitlines()]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self, *, within: float = 20.0) -> int:
+        """Its exit code.  Fails where it wrote anything after ``ready``."""
+        code = await asyncio.wait_for(self.process.wait(), within)
+        assert self.process.stdout is not None
+        assert await self.process.stdout.read() == b""
+        return code
+
+    async def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+
+@pytest.fixture
+async def program(tmp_path: Path) -> AsyncIterator[Program]:
+    made = Program(tmp_path)
+    yield made
+    for each in made.headless:
+        if each.process.returncode is None:
+            each.process.kill()
+            await each.process.wait()
+    stop_server(made.data_dir)
+
+
+def server_pid(data_dir: Path) -> int | None:
+    """The embedded server of a data directory, where one lives."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        pid = int((data_dir / "valkey" / "pid").read_text())
+        if alive(pid):
+            return pid
+    return None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended, and only waits for its parent to notice, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def stop_server(data_dir: Path) -> None:
+    """End what a test left behind on purpose."""
+    pid = server_pid(data_dir)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def client(data_dir: Path) -> Iterator[redis.Redis]:
+    """A client of the embedded server."""
+    with redis.Redis.from_url(EmbeddedServer(data_dir).url) as found:
+        yield found
+
+
+def total(data_dir: Path, queue: str, outcome: str) -> int:
+    """Jobs of a queue that came to an outcome, by the embedded server's books."""
+    with client(data_dir) as valkey:
+        return int(valkey.hget(QueueKeys.of(queue).totals, outcome) or 0)  # type: ignore[arg-type]
+
+
+class Terminal:
+    """The program in a terminal of its own, as large as is said."""
+
+    def __init__(self, program: Program, *arguments: str, size: tuple[int, int], **environment: str) -> None:
+        self.output = b""
+        columns, rows = size
+        self._screen, inside = pty.openpty()
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.modes = termios.tcgetattr(inside)
+        self._inside = inside
+        os.set_blocking(self._screen, False)
+        self.process = subprocess.Popen(
+            program.command(arguments),
+            env=program.environment | {"TERM": "xterm-256color"} | environment,
+            cwd=program.directory,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+        )
+
+    def read(self) -> bytes:
+        """All that it has written so far."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._screen, 65_536):
+                self.output += chunk
+        return self.output
+
+    @property
+    def text(self) -> str:
+        """What it has written, without colours and cursor moves."""
+        return re.sub(
+            r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])", "", self.read().decode(errors="replace")
+        )
+
+    def press(self, keys: str) -> None:
+        os.write(self._screen, keys.encode())
+
+    def modes_restored(self) -> bool:
+        """Whether lines are read and echoed as they were before."""
+        return termios.tcgetattr(self._inside) == self.modes
+
+    def ended(self) -> bool:
+        self.read()  # else a full terminal would keep it waiting
+        return self.process.poll() is not None
+
+    async def code(self, *, within: float = 20.0) -> int:
+        """Its exit code."""
+        await eventually(self.ended, within=within, what="the program ends")
+        self.read()
+        return int(self.process.returncode)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._screen)
+        os.close(self._inside)
+
+
+OpenTerminal = Callable[..., Terminal]
+
+
+@pytest.fixture
+def terminal(program: Program) -> Iterator[OpenTerminal]:
+    opened: list[Terminal] = []
+
+    def open_(*arguments: str, size: tuple[int, int] = (80, 24), **environment: str) -> Terminal:
+        opened.append(Terminal(program, *arguments, size=size, **environment))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
