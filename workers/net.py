@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import logging
 import socket
-import ssl
 from collections.abc import Iterable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -23,6 +22,10 @@ _MAY_PASS = (408, 425, 429)  # of the 4xx answers, those that say "later"
 
 for _chatty in ("httpx", "httpcore"):  # they log whole URLs, and these may hold keys
     logging.getLogger(_chatty).setLevel(logging.WARNING)
+
+
+NO_URL = (httpx.InvalidURL, UnicodeError, OverflowError)
+"""What is raised for text that is no URL, a name that IDNA refuses, a port of 99999."""
 
 
 class ForbiddenAddressError(PermanentError):
@@ -117,10 +120,11 @@ def client(
     ``timeout`` is in seconds, for each of connecting, writing and reading.  Without
     ``allow_private_addresses`` it reaches public addresses only.
     """
-    transport = httpx.AsyncHTTPTransport(limits=_CONNECTIONS, trust_env=False)
+    trusted = httpx.create_ssl_context()
+    transport = httpx.AsyncHTTPTransport(verify=trusted, limits=_CONNECTIONS, trust_env=False)
     if not allow_private_addresses:
         transport._pool = httpcore.AsyncConnectionPool(  # httpx has no argument for the network backend
-            ssl_context=ssl.create_default_context(),
+            ssl_context=trusted,
             max_connections=_CONNECTIONS.max_connections,
             max_keepalive_connections=_CONNECTIONS.max_keepalive_connections,
             keepalive_expiry=_CONNECTIONS.keepalive_expiry,
@@ -130,6 +134,26 @@ def client(
     return httpx.AsyncClient(
         transport=transport, timeout=timeout, headers=headers, cookies=no_cookies, trust_env=False
     )
+
+
+def may_pass(status: int) -> bool:
+    """Whether an answer of this status, no success, says that another attempt may be one."""
+    return status >= 500 or status in _MAY_PASS
+
+
+async def exchange(
+    http: httpx.AsyncClient, method: str, url: str, *, max_bytes: int, seconds: float, **options: Any
+) -> tuple[int, bytes]:
+    """Status and body of one request's answer; the body only of a success.  ``options`` are httpx's.
+
+    Raises httpx.HTTPError, TimeoutError after ``seconds``, and TooLargeError.
+    """
+    async with (
+        asyncio.timeout(seconds),
+        http.stream(method, url, headers={"Accept-Encoding": "identity"}, **options) as response,
+    ):
+        body = await _body(response, max_bytes) if response.is_success else b""
+        return response.status_code, body
 
 
 async def download(http: httpx.AsyncClient, url: str, *, max_bytes: int, seconds: float) -> bytes:
@@ -142,10 +166,10 @@ async def download(http: httpx.AsyncClient, url: str, *, max_bytes: int, seconds
     try:
         async with asyncio.timeout(seconds):
             return await _follow(http, url, max_bytes)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise PermanentError(f"the download from {host} leads to no http(s) URL: {error}") from None
+    except (*NO_URL, httpx.UnsupportedProtocol):
+        raise PermanentError(f"the download from {host} leads to no http(s) URL") from None
     except httpx.HTTPError as error:
-        raise DownloadError(f"the download from {host} failed: {error or type(error).__name__}") from None
+        raise DownloadError(f"the download from {host} failed: {reason(error)}") from None
     except TimeoutError:
         raise DownloadError(f"the download from {host} took longer than {seconds:g} s") from None
 
@@ -158,7 +182,7 @@ async def _follow(http: httpx.AsyncClient, url: str, max_bytes: int) -> bytes:
                 url = str(response.url.join(response.headers["location"]))
                 continue
             host, status = response.url.host, response.status_code
-            if status >= 500 or status in _MAY_PASS:
+            if may_pass(status):
                 raise DownloadError(f"{host} answers {status} for the download")
             if status != 200:
                 raise PermanentError(f"{host} answers {status} for the download")
@@ -178,9 +202,14 @@ async def _body(response: httpx.Response, max_bytes: int) -> bytes:
     raise TooLargeError(f"the download from {response.url.host} is larger than {max_bytes:,} bytes")
 
 
+def reason(error: httpx.HTTPError) -> str:
+    """In words, why there is no answer; httpx leaves some of its errors without any."""
+    return str(error) or type(error).__name__
+
+
 def _host(url: str) -> str:
     """For messages: a URL may hold a password or a signature, its host does not."""
     try:
         return httpx.URL(url).host or "no host"
-    except httpx.InvalidURL:
+    except NO_URL:
         return "no host"

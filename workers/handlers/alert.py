@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 import structlog
@@ -23,6 +25,7 @@ _AT_ONCE = 30  # deliveries of one alert; 20 alerts run at once, and a process m
 _TIMEOUT = 4.0  # s for one webhook, so that dead subscribers leave time for others within the job's 10 s
 _GONE = (404, 410)
 _SHOWN = 3  # subscribers that an error names
+T = TypeVar("T")
 
 
 class DeliveryError(Exception):
@@ -77,7 +80,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         todo = [each for each in subscribers if each.id not in delivered]
         random.shuffle(todo)  # a time limit must not cut off the same ones in each attempt
         places = asyncio.Semaphore(_AT_ONCE)
-        served = await asyncio.gather(*(self._serve(payload, each, places) for each in todo))
+        served = await _all(*(self._serve(payload, each, places) for each in todo))
         outcomes = [outcome for outcome, _ in served]
         failures = [why for outcome, why in served if outcome is Outcome.FAILED]
         if failures:
@@ -119,10 +122,14 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         try:
             async with asyncio.timeout(_TIMEOUT):
                 status = await self._post(url, alert, subscriber.id)
-        except (PermanentError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        except PermanentError as error:
             return Outcome.GONE, str(error)
-        except (httpx.HTTPError, TimeoutError) as error:
-            return Outcome.FAILED, str(error) or f"no answer within {_TIMEOUT:g} s"
+        except net.NO_URL:
+            return Outcome.GONE, "its webhook is no URL"
+        except (httpx.TimeoutException, TimeoutError):
+            return Outcome.FAILED, f"no answer within {_TIMEOUT:g} s"
+        except httpx.HTTPError as error:
+            return Outcome.FAILED, net.reason(error)
         if status in _GONE:
             return Outcome.GONE, f"its webhook is gone ({status})"
         if not 200 <= status < 300:
@@ -131,7 +138,19 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
 
     async def _post(self, url: str, alert: AlertPayload, subscriber_id: int) -> int:
         """The status of the answer, whose body nobody reads: it might never end."""
-        headers = {"Idempotency-Key": f"{alert.alert_id}:{subscriber_id}"}
+        headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
         body = alert.model_dump(mode="json")
         async with self._http.stream("POST", url, json=body, headers=headers) as response:
             return response.status_code
+
+
+async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:
+    """Their results.  One that raises (the database is away) does so after all have ended.
+
+    Otherwise those still under way would meet the next attempt, and subscribers get the alert twice.
+    """
+    ended = await asyncio.gather(*deliveries, return_exceptions=True)
+    for result in ended:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in ended if not isinstance(result, BaseException)]

@@ -19,6 +19,8 @@ from workers.policy import ALERT, WEATHER
 
 _BLOCK_HOURS = 3
 _TIMEOUT = 10.0  # s, for each of connecting, writing and reading
+_ANSWER = 25.0  # s for all of it, within the job's 30 s
+_MAX_BYTES = 5_000_000  # of an answer; a usual one has 30,000
 _GALE = 17.2  # m/s, from Beaufort 8 on
 _LAST_SECOND = 253_402_300_799  # Unix time of the end of the year 9999
 _EXTREME = ("extreme", "red warning", "tornado", "hurricane")
@@ -102,34 +104,39 @@ class OpenWeather:
         """The answer, parsed.  No error of this method holds the key."""
         query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "units": "metric", "exclude": "minutely"}
         try:
-            response = await self._http.get(self._url, params={**query, "appid": self._key})
-        except httpx.HTTPError as error:
+            status, body = await net.exchange(
+                self._http,
+                "GET",
+                self._url,
+                params={**query, "appid": self._key},
+                max_bytes=_MAX_BYTES,
+                seconds=_ANSWER,
+            )
+        except (httpx.HTTPError, TimeoutError) as error:
             raise WeatherUnavailableError(
                 f"the weather service does not answer: {type(error).__name__}"
             ) from None
-        return self._read(response)
+        return _read(status, body)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    def _read(self, response: httpx.Response) -> OneCall:
-        status = response.status_code
-        if status == 401:
-            raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
-        if status == 404:
-            raise PermanentError("the weather service knows no such place (404)")
-        if status == 429 or status >= 500:
-            raise WeatherUnavailableError(f"{status} from the weather service")
-        if status != 200:
-            raise PermanentError(f"{status} from the weather service")
-        try:
-            return OneCall.model_validate_json(response.content)
-        except ValidationError as error:
-            field = ".".join(map(str, error.errors()[0]["loc"])) or "it is no JSON"
-            raise WeatherUnavailableError(
-                f"the weather service's answer cannot be read: {field[:80]}"
-            ) from None
+
+def _read(status: int, body: bytes) -> OneCall:
+    if status == 401:
+        raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
+    if status == 404:
+        raise PermanentError("the weather service knows no such place (404)")
+    if net.may_pass(status):
+        raise WeatherUnavailableError(f"{status} from the weather service")
+    if status != 200:
+        raise PermanentError(f"{status} from the weather service")
+    try:
+        return OneCall.model_validate_json(body)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"])) or "it is no JSON"
+        raise WeatherUnavailableError(f"the weather service's answer cannot be read: {field[:80]}") from None
 
 
 class OfflineWeather:
@@ -193,9 +200,9 @@ def time_block(at: datetime) -> datetime:
 
 def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
     """The arguments of ``fan_out_alert``; ``alert_id`` is the alert's identity, whenever it is fetched."""
-    event = alert.event or "Weather alert"
+    event = alert.event.strip() or "Weather alert"
     identity = "\0".join((location_id, event, str(alert.start), alert.sender_name))
-    return {
+    data = {
         "alert_id": hashlib.sha256(identity.encode()).hexdigest()[:24],
         "location_id": location_id,
         "event": event[:200],
@@ -204,6 +211,7 @@ def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
         "ends_at": datetime.fromtimestamp(max(alert.start, alert.end), UTC).isoformat(),
         "description": alert.description[:5000],
     }
+    return {name: value.replace("\0", "") for name, value in data.items()}  # a job may not hold NUL
 
 
 def severity(event: str, tags: Sequence[str]) -> str:
