@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from workers.pool import CpuPool
 
 _MAX_BYTES = 20_000_000
 _TIMEOUT = 10.0  # s, for each of connecting and reading
+_SHOWN = 200  # characters of a path that a message shows
 _DOWNLOAD = 25.0  # s for all of it, so that the job's 60 s leave time to decode
 
 
@@ -87,9 +89,22 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
     def _read(self, name: str) -> bytes:
         """A file below an allowed folder, after all links have been followed."""
         for folder in self._image_dirs:
-            path = (folder / name).resolve()
-            if path.is_relative_to(folder) and path.is_file():
+            path = _file(folder, name)
+            if path is not None:
                 if path.stat().st_size > _MAX_BYTES:
-                    raise PermanentError(f"image: {name} is larger than {_MAX_BYTES:,} bytes")
+                    raise PermanentError(f"image: {name[:_SHOWN]} is larger than {_MAX_BYTES:,} bytes")
                 return path.read_bytes()
-        raise PermanentError(f"image: no file {name!r} in the folders of COUTURECAST_IMAGE_DIRS")
+        raise PermanentError(f"image: no file {name[:_SHOWN]!r} in the folders of COUTURECAST_IMAGE_DIRS")
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """The file ``name`` below ``folder``, None where there is none or its links lead out of the folder."""
+    try:
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+    except (ValueError, RuntimeError):  # NUL; links in a circle
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):  # a picture in base64 without its data:
+            return None
+        raise

@@ -13,13 +13,15 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import webcolors
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from workers.errors import PermanentError
 
 Floats = NDArray[np.float64]
 
 MAX_PIXELS = 50_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
+"""What photographs come in.  Pillow knows many more; for one of them it runs Ghostscript."""
 _SIDE = 160  # pixels of the longer side at which colours are counted
 _COLORS = 6
 _ROUNDS = 20
@@ -34,7 +36,7 @@ def data_url_bytes(url: str) -> bytes:
     if not comma:
         raise PermanentError("image: the data URL has no comma")
     try:
-        if head.endswith(";base64"):
+        if head.lower().endswith(";base64"):
             return base64.b64decode(unquote_to_bytes(body), validate=True)
     except binascii.Error:
         raise PermanentError("image: the data URL is not valid base64") from None
@@ -53,7 +55,7 @@ def palette(data: bytes) -> list[dict[str, Any]]:
             "hex": _hex(lab_to_rgb(center)),
             "name": nearest_name(center),
             "share": round(float(share), 4),
-            "lab": [round(float(value), 2) for value in center],
+            "lab": [round(float(value), 2) + 0.0 for value in center],  # + 0.0 makes 0 of -0.0
         }
         for center, share in zip(centers, shares, strict=True)
     ]
@@ -61,37 +63,77 @@ def palette(data: bytes) -> list[dict[str, Any]]:
 
 def _decode(data: bytes) -> Image.Image:
     """A small RGBA picture, turned as its EXIF says."""
+    image = _open(data)
+    if image.width * image.height > MAX_PIXELS:
+        raise PermanentError(f"image: {image.width} x {image.height} pixels, {MAX_PIXELS:,} are allowed")
+    try:
+        image.draft("RGB", (_SIDE * 4, _SIDE * 4))
+        image.load()
+        return ImageOps.exif_transpose(_small_rgba(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever their damaged input leads them to
+        raise PermanentError(f"image: the picture is damaged: {error}") from None
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture, of which only the head has been read."""
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise PermanentError(f"image: {image.width} x {image.height} pixels, {MAX_PIXELS:,} are allowed")
-        image.draft("RGB", (_SIDE * 4, _SIDE * 4))
-        image.load()
-        return _small_rgba(ImageOps.exif_transpose(image))
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise PermanentError(f"image: more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise PermanentError("image: not a picture of a known format") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise PermanentError(
+            "image: not a picture of a known format: use JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+        ) from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise PermanentError(f"image: the picture is damaged: {error}") from None
 
 
 def _small_rgba(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more a channel
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
-        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+    """Made small before all else: the whole of it may have 50 million pixels."""
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, grey
+        image = _eight_bits(image)
+    elif image.mode in ("1", "P", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    if image.mode == "LA":
         image = image.convert("RGBA")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    image = image.convert("RGB")
+    image = _to_srgb(image.convert("RGB") if alpha else image)
     if alpha is not None:
         image.putalpha(alpha)
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     return image.convert("RGBA")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of few pixels; what the brightest value is depends on the mode."""
+    step = max(1, max(image.size) // (4 * _SIDE))
+    values = np.nan_to_num(np.asarray(image)[::step, ::step].astype(np.float64), posinf=0.0, neginf=0.0)
+    highest = float(values.max())
+    if image.mode.startswith("I;16"):
+        top = 65535.0
+    else:
+        top = next((each for each in (1.0, 255.0, 65535.0) if highest <= each), highest)
+    return Image.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """By the colour profile that the picture brings, where it brings a good one: phones use Display P3."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK"):
+        try:
+            given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, given, srgb, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            converted = None  # a damaged profile does not make the picture one
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
 
 
 def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
