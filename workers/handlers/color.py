@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from storage.palettes import PaletteStore
-from workers import net
+from workers import net, pixels
 from workers.errors import PermanentError
-from workers.handlers import pixels
 from workers.handlers.base import Handler, JobContext, Payload
 from workers.policy import COLOR
 from workers.pool import CpuPool

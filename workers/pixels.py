@@ -1,4 +1,8 @@
-"""From the bytes of a picture to its palette.  Runs in a process of the pool; imports little."""
+"""From the bytes of a picture to its palette.
+
+Runs in the processes of the pool.  It lies outside of `workers.handlers`, and imports little, since each of
+these processes pays for all that is imported.
+"""
 
 from __future__ import annotations
 
@@ -63,33 +67,24 @@ def palette(data: bytes) -> list[dict[str, Any]]:
 
 def _decode(data: bytes) -> Image.Image:
     """A small RGBA picture, turned as its EXIF says."""
-    image = _open(data)
-    if image.width * image.height > MAX_PIXELS:
-        raise PermanentError(f"image: {image.width} x {image.height} pixels, {MAX_PIXELS:,} are allowed")
-    try:
-        image.draft("RGB", (_SIDE * 4, _SIDE * 4))
-        image.load()
-        return ImageOps.exif_transpose(_small_rgba(image))
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise whatever their damaged input leads them to
-        raise PermanentError(f"image: the picture is damaged: {error}") from None
-
-
-def _open(data: bytes) -> Image.Image:
-    """The picture, of which only the head has been read."""
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they would be written across the dashboard's screen
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            image.draft("RGB", (_SIDE * 4, _SIDE * 4))
+            image.load()
+            return ImageOps.exif_transpose(_small_rgba(image))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise PermanentError(f"image: more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         raise PermanentError(
             "image: not a picture of a known format: use JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever their damaged input leads them to
         raise PermanentError(f"image: the picture is damaged: {error}") from None
 
 
