@@ -85,6 +85,7 @@ async def appliance(
                 letters=letters,
                 drain_seconds=settings.drain_seconds,
                 pace=settings.pace,
+                schedules=[_weather_schedule(WeatherStore(database))],
                 version=VERSION,
             )
             stack.push_async_callback(process.close)
@@ -284,3 +285,15 @@ def _handler(
     secret = settings.moderation_key
     service = ModerationService(str(settings.moderation_url), secret.get_secret_value() if secret else None)
     return ModerationHandler(ModerationStore(database), service)
+
+
+def _weather_schedule(store: WeatherStore) -> Schedule:
+    """The weather of each known location, every 15 minutes."""
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        return {
+            f"scheduled-{each.id}": {"location_id": each.id, "lat": each.lat, "lon": each.lon}
+            for each in await store.locations()
+        }
+
+    return Schedule("weather", "*/15 * * * *", WEATHER, jobs)

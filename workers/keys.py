@@ -8,6 +8,7 @@ BEATS = "couturecast:beats"
 WORKERS = "couturecast:workers"
 LETTERS = "couturecast:letters"
 LETTER = "couturecast:letter"
+CRON = "couturecast:cron"
 NUDGE = "couturecast:nudge"
 """Channel: a queue's name wakes the dispatchers of that queue."""
 

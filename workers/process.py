@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from storage.dead_letters import DeadLetters
 from workers import lua, wire
 from workers.connection import connect, connect_thread
+from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
 from workers.keys import BEATS, LETTERS, NUDGE, WORKERS
@@ -36,6 +37,8 @@ _SETTLE_SECONDS = 5.0
 class WorkerProcess:
     """Runs ``policies``' queues.  ``functions`` are by queue name; ``letters`` takes what died.
 
+    Of ``schedules`` those count whose queue is among them.
+
     `start` returns once jobs are taken; `begin_drain` ends it; `drained` waits for that end and returns the
     number of jobs that were put back; `close` frees the connections.
     """
@@ -49,6 +52,7 @@ class WorkerProcess:
         letters: DeadLetters,
         drain_seconds: float = 30.0,
         pace: Pace = NORMAL,
+        schedules: Sequence[Schedule] = (),
         version: str = "0",
     ) -> None:
         self.id = uuid.uuid4().hex
@@ -73,6 +77,11 @@ class WorkerProcess:
             )
             for policy, doorbell in zip(policies, self._doorbells, strict=True)
         }
+        self._schedulers = [
+            Scheduler(schedule, self.dispatchers[schedule.queue].queue)
+            for schedule in schedules
+            if schedule.queue in self.dispatchers
+        ]
         self._heartbeat = Heartbeat(
             connect_thread(redis_url),
             self.id,
@@ -120,6 +129,7 @@ class WorkerProcess:
             _repeat(self._announce, self._pace.announce),
             _repeat(self._look_for_scheduled, self._pace.look),
             _repeat(self._look_for_aborts, self._pace.abort),
+            *(scheduler.run() for scheduler in self._schedulers),
         ]
         self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))

@@ -12,7 +12,7 @@ from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
 from workers.connection import command
-from workers.keys import BEATS, LETTER, LETTERS, NUDGE, QueueKeys
+from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
     KEEP_FAILED,
@@ -133,14 +133,24 @@ class ApplianceQueue(RedisQueue):
         """
         done: list[bool] = []
         for start in range(0, len(jobs), _ENQUEUE_BATCH):
-            args: list[lua.Argument] = [NUDGE, self.name]
-            for job in jobs[start : start + _ENQUEUE_BATCH]:
-                job.queue = self
-                job.status = Status.QUEUED
-                args += [job.id, job.abort_id, job.scheduled, self.serialize(job)]
-            call = lua.ENQUEUE.call([self.keys.queued, self.keys.incomplete], args)
+            call = self._enqueue_call(jobs[start : start + _ENQUEUE_BATCH])
             done += [bool(reply) for reply in await lua.run_one(self.redis, call)]
         return done
+
+    async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:
+        """Enqueue the jobs of one occurrence (a Unix second), all or nothing; how many were enqueued.
+
+        Nothing happens where that occurrence, or a later one, was enqueued before.  Raises RedisError.
+        """
+        return sum(await lua.run_one(self.redis, self._enqueue_call(jobs, schedule, occurrence)))
+
+    def _enqueue_call(self, jobs: Sequence[Job], schedule: str = "", occurrence: int = 0) -> lua.Call:
+        args: list[lua.Argument] = [NUDGE, self.name, schedule, occurrence]
+        for job in jobs:
+            job.queue = self
+            job.status = Status.QUEUED
+            args += [job.id, job.abort_id, job.scheduled, self.serialize(job)]
+        return lua.ENQUEUE.call([self.keys.queued, self.keys.incomplete, CRON], args)
 
     async def _enqueue(self, job: Job) -> Job | None:
         (done,) = await self.enqueue_many([job])

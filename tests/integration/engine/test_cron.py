@@ -1,0 +1,91 @@
+"""Jobs by the clock: each occurrence once, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.integration.engine.conftest import MakeBench, eventually
+from workers.cron import Schedule, Scheduler
+from workers.keys import CRON
+
+EVERY_QUARTER = "*/15 * * * *"
+EVERY_SECOND = "* * * * * *"
+
+
+async def test_an_occurrence_is_enqueued_once_by_many_processes(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    asked = 0
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)  # so that all of them find it undone
+        return {f"{place}-{asked}": {"number": asked} for place in ("lisboa", "porto")}
+
+    schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
+    waits = await asyncio.gather(*(Scheduler(schedule, bench.queue).look() for _ in range(5)))
+    assert asked == 5
+    assert await bench.redis.llen(bench.queue.keys.queued) == 2
+    assert all(0 < wait <= 900 for wait in waits)
+    await Scheduler(schedule, bench.queue).look()
+    assert asked == 5, "an occurrence that is done costs no look into the database"
+
+
+async def test_what_was_missed_is_made_up_for_once(make_bench: MakeBench) -> None:
+    bench = make_bench()
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        return {"lisboa": {"number": 1}}
+
+    schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
+    seconds, _ = await bench.redis.time()
+    newest = int(schedule.last(datetime.fromtimestamp(seconds, UTC)).timestamp())
+    await bench.redis.hset(CRON, "weather", newest - 10 * 900)
+    for _ in range(3):
+        await Scheduler(schedule, bench.queue).look()
+    assert await bench.redis.llen(bench.queue.keys.queued) == 1
+    assert int(await bench.redis.hget(CRON, "weather")) == newest
+
+
+async def test_a_job_that_still_waits_is_not_enqueued_again(make_bench: MakeBench) -> None:
+    bench = make_bench()
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        return {"lisboa": {"number": 1}, "porto": {"number": 2}}
+
+    schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
+    await bench.stock.enqueue(bench.policy.function, key="porto", number=0)
+    await Scheduler(schedule, bench.queue).look()
+    assert await bench.redis.llen(bench.queue.keys.queued) == 2
+
+
+async def test_three_processes_run_each_occurrence_once(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    ran: list[int] = []
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        ran.append(number)
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        seconds, _ = await bench.redis.time()
+        return {f"tick-{seconds}": {"number": seconds}}
+
+    schedule = Schedule("tick", EVERY_SECOND, bench.policy.name, jobs)
+    for _ in range(3):
+        await bench.start(work, schedules=[schedule])
+    await eventually(lambda: len(ran) >= 4, within=20)
+    assert len(ran) == len(set(ran))
+
+
+def test_occurrences_are_of_the_clock() -> None:
+    async def jobs() -> dict[str, dict[str, Any]]:
+        return {}
+
+    schedule = Schedule("weather", EVERY_QUARTER, "weather-ingestion", jobs)
+    quarter = datetime(2026, 3, 1, 12, 15, tzinfo=UTC)
+    assert schedule.last(quarter) == quarter
+    assert schedule.last(quarter.replace(second=59)) == quarter
+    assert schedule.last(quarter.replace(minute=14, second=59)) == quarter.replace(minute=0)
+    assert schedule.next(quarter) == quarter.replace(minute=30)
