@@ -56,7 +56,7 @@ class Program:
     def __init__(self, directory: Path) -> None:
         self.data_dir = directory / "data"
         self.directory = directory / "work"
-        self.directory.mkdir()
+        self.directory.mkdir(exist_ok=True)
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
