@@ -33,6 +33,7 @@ from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
 from storage.weather import WeatherStore
 from workers.connection import command, connect, safe_url
+from workers.cron import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers import PAYLOAD_MODELS
 from workers.handlers.base import Handler
