@@ -6,7 +6,9 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import ssl
 from collections.abc import Iterable
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -112,6 +114,12 @@ async def _public_addresses(host: str, port: int) -> list[str]:
     return addresses
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are good: certifi's list, or SSL_CERT_FILE's.  Read once, since it takes a while."""
+    return httpx.create_ssl_context()
+
+
 def client(
     *, allow_private_addresses: bool, timeout: float, headers: dict[str, str] | None = None
 ) -> httpx.AsyncClient:
@@ -120,11 +128,10 @@ def client(
     ``timeout`` is in seconds, for each of connecting, writing and reading.  Without
     ``allow_private_addresses`` it reaches public addresses only.
     """
-    trusted = httpx.create_ssl_context()
-    transport = httpx.AsyncHTTPTransport(verify=trusted, limits=_CONNECTIONS, trust_env=False)
+    transport = httpx.AsyncHTTPTransport(verify=_trusted(), limits=_CONNECTIONS, trust_env=False)
     if not allow_private_addresses:
         transport._pool = httpcore.AsyncConnectionPool(  # httpx has no argument for the network backend
-            ssl_context=trusted,
+            ssl_context=_trusted(),
             max_connections=_CONNECTIONS.max_connections,
             max_keepalive_connections=_CONNECTIONS.max_keepalive_connections,
             keepalive_expiry=_CONNECTIONS.keepalive_expiry,

@@ -121,7 +121,7 @@ class ModerationService:
             result = json.loads(body)["results"][0]
             categories = [name for name, found in result["categories"].items() if found]
             return categories or (["flagged"] if result["flagged"] else [])
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise ServiceUnavailableError("the moderation service's answer cannot be read") from None
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -155,29 +156,49 @@ async def server(serve: Serve) -> Server:
 
 
 @pytest.fixture
+def trusted_certificate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The server's certificate is one that clients trust."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    net._trusted.cache_clear()
+    yield
+    net._trusted.cache_clear()
+
+
+@pytest.fixture
 def only_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """127.0.0.1 and ::1 count as public ones, so that a test can go from a public address to another."""
     monkeypatch.setattr(net, "is_public", lambda address: address in ("127.0.0.1", "::1"))
 
 
-async def _started(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
-    await database.start()
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables and no rows; copying it is quicker than migrating anew."""
+    path = tmp_path_factory.mktemp("database") / "new.db"
+
+    async def make() -> None:
+        database = Database(f"sqlite:///{path}")
+        await database.start()
+        await database.close()
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture
+async def database(new_database: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    shutil.copy(new_database, tmp_path / "couturecast.db")
+    database = Database(f"sqlite:///{tmp_path}/couturecast.db")
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def database(sqlite_url: str) -> AsyncIterator[Database]:
-    async for database in _started(sqlite_url):
-        yield database
-
-
-@pytest.fixture
 async def either_database(database_url: str) -> AsyncIterator[Database]:
     """Each of the two databases in turn."""
-    async for database in _started(database_url):
-        yield database
+    database = Database(database_url)
+    await database.start()
+    yield database
+    await database.close()
 
 
 @pytest.fixture(scope="module")

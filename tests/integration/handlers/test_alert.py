@@ -16,7 +16,7 @@ from storage.alerts import AlertStore
 from storage.database import Database
 from storage.errors import DatabaseUnavailableError
 from tests.integration.engine.conftest import MakeBench, eventually
-from tests.integration.handlers.conftest import CERTIFICATE, FIRST, Answer, Request, Serve, Server, hang
+from tests.integration.handlers.conftest import FIRST, Answer, Request, Serve, Server, hang
 from tests.servers import free_port
 from workers.handlers import alert as alert_module
 from workers.handlers.alert import AlertHandler, AlertPayload, AlertResult, DeliveryError
@@ -226,7 +226,7 @@ async def test_a_redirect_of_a_webhook_is_not_followed(
 
 
 async def test_https_delivers_where_the_certificate_is_good(
-    store: AlertStore, serve: Serve, only_public: None, monkeypatch: pytest.MonkeyPatch
+    store: AlertStore, serve: Serve, only_public: None, request: pytest.FixtureRequest
 ) -> None:
     server = await serve(tls=True)
     server.answers["/a"] = Answer(200)
@@ -235,7 +235,7 @@ async def test_https_delivers_where_the_certificate_is_good(
     with pytest.raises(DeliveryError, match="CERTIFICATE_VERIFY_FAILED"):
         await stranger.run(ALERT, FIRST)
     await stranger.close()
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    request.getfixturevalue("trusted_certificate")
     trusting = AlertHandler(store)
     assert (await trusting.run(ALERT, FIRST)).delivered == 1
     await trusting.close()

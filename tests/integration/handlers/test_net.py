@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.integration.handlers.conftest import CERTIFICATE, Answer, Request, Serve, Server, hang
+from tests.integration.handlers.conftest import Answer, Request, Serve, Server, hang
 from workers import net
 from workers.errors import PermanentError
 from workers.net import DownloadError, ForbiddenAddressError, TooLargeError
@@ -208,9 +208,8 @@ async def test_messages_name_the_host_and_not_the_url(http: httpx.AsyncClient, s
 
 
 async def test_the_name_in_the_url_is_what_the_certificate_is_checked_against(
-    serve: Serve, only_public: None, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, only_public: None, trusted_certificate: None
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     server = await serve(tls=True)
     server.answers["/a"] = Answer(200, b"picture")
     async with net.client(allow_private_addresses=False, timeout=5) as http:
