@@ -224,6 +224,16 @@ class Terminal:
             r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])", "", self.read().decode(errors="replace")
         )
 
+    async def shows(self, text: str, *, within: float = 30.0) -> None:
+        """Wait until it has shown ``text``.  Fails where it ends before."""
+
+        def shown() -> bool:
+            ended = self.ended()
+            assert not ended or text in self.text, self.text
+            return text in self.text
+
+        await eventually(shown, within=within, what=text)
+
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
 

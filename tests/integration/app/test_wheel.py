@@ -1,0 +1,94 @@
+"""The wheel: holds the four packages and all that they read, and runs from wherever it is unpacked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.app.conftest import PATIENCE, Done, Program
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("app", "storage", "tui", "workers")
+JOB = '{"content_id": "c", "text": "A fine linen coat."}'
+RUN = "import app; print(app.__file__, flush=True); from app.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built without a network."""
+    directory = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = directory.iterdir()
+    return built
+
+
+def sources() -> set[str]:
+    """Every file of the four packages, as it lies in the checkout."""
+    return {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
+
+
+def test_it_holds_the_four_packages_with_every_file_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+        assert archive.testzip() is None
+    packages = {name.partition("/")[0] for name in names}
+    (metadata,) = packages - set(PACKAGES)
+    assert metadata.startswith("couturecast_tui-")
+    assert metadata.endswith(".dist-info")
+    assert {name for name in names if not name.startswith(metadata)} == sources()
+    assert {"take.lua", "settle.lua", "enqueue.lua"} <= {Path(name).name for name in names}
+    for needed in (
+        "tui/styles.tcss",
+        "storage/migrations/env.py",
+        "storage/migrations/versions/0001_first_tables.py",
+        "app/samples/images/red-dress.jpg",
+        *(f"{package}/py.typed" for package in PACKAGES),
+        *(f"{metadata}/{name}" for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")),
+    ):
+        assert needed in names, needed
+
+
+def test_it_runs_from_where_it_was_unpacked(wheel: Path, program: Program, tmp_path: Path) -> None:
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+
+    def run(*arguments: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, *arguments, "--data-dir", str(program.data_dir)],
+            env=program.environment | {"PYTHONPATH": str(unpacked)},
+            cwd=program.directory,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        origin, _, out = done.stdout.partition("\n")
+        assert Path(origin).is_relative_to(unpacked), "another copy was imported"
+        return Done(done.returncode, out, done.stderr)
+
+    enqueued = run("enqueue", "moderation-review", "--data", JOB, "--key", "k")
+    assert (enqueued.code, enqueued.out, enqueued.err) == (0, "k\n", "")
+    status = run("status", "--json")
+    assert (status.code, status.err) == (0, "")
+    assert [queue["depth"] for queue in status.json["queues"]] == [0, 0, 0, 1]
+    assert (program.data_dir / "couturecast.db").stat().st_size > 0
+    assert not os.listdir(program.directory), "nothing is written to the working directory"
