@@ -296,6 +296,7 @@ async def test_without_a_database_the_job_is_retried(provider: OpenWeather, tmp_
     away = Database(f"sqlite:///{tmp_path}/missing/x.db")
     with pytest.raises(DatabaseUnavailableError):
         await WeatherHandler(WeatherStore(away), provider, nowhere).run(LISBON, FIRST)
+    await away.close()
 
 
 async def test_offline_weather_is_stored_and_marked_as_such(either_database: Database) -> None:
