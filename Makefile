@@ -8,7 +8,12 @@ TIMES  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
 
-.PHONY: help run test burn-in check format lock clean
+BENCH      := tests/benchmarks
+BENCH_VENV := .venv-bench
+INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
+	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
+
+.PHONY: help run test burn-in check format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,11 +50,28 @@ format: $(STAMP) ## put the source in its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## resolve the newest versions that fit: requirements.lock for the program, requirements-dev.lock for all
+bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup PEERS=ours,saq RUNS=3 JOBS=10000 IDLE=60)
+	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(PEERS),--peers=$(PEERS)) \
+		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE))
+
+$(BENCH_VENV)/%/.installed: $(BENCH)/requirements/%.lock
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
+
+$(BENCH)/bullmq/node_modules/.installed: $(BENCH)/bullmq/package-lock.json
+	@cd $(BENCH)/bullmq && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+lock: ## resolve the newest versions that fit: of the program, of what its development needs, of the peers
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet uv
 	$(RESOLVE) --upgrade -o requirements.lock pyproject.toml
 	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build -o requirements-dev.lock pyproject.toml
+	for peer in arq taskiq; do \
+		$(RESOLVE) --upgrade -o $(BENCH)/requirements/$$peer.lock $(BENCH)/requirements/$$peer.in || exit 1; \
+	done
+	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund
 
 clean: ## remove what make built
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist

@@ -1,0 +1,132 @@
+"""The measurements that every tool goes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import quantiles
+
+from tests.benchmarks.measurement import Bench, Figure, Measurement
+from tests.benchmarks.peer import BULLMQ, OURS, SAQ, Peer, Running
+
+_PICKUPS = 200
+_PICKUP_PAUSE = 0.043
+"""Seconds between two pickups; no divisor of a polling interval, so that polls are met at any phase."""
+_SETTLE = 3.0
+"""Seconds after the start of an idle worker that are not counted."""
+_ECONOMICAL_FACTOR = 6
+"""The economical mode does something every few minutes: it is watched for as many times longer."""
+_HELD_MS = 30_000
+"""How long the job of the worker that is killed would have run."""
+
+
+def _no_op(concurrency: int) -> Callable[[Bench, Peer], tuple[float, ...]]:
+    def take(bench: Bench, peer: Peer) -> tuple[float, ...]:
+        return (_rate(bench, peer, concurrency=concurrency),)
+
+    return take
+
+
+def _sleeping(bench: Bench, peer: Peer) -> tuple[float, ...]:
+    ms, concurrency = 5, 20
+    ideal = concurrency * 1000 / ms
+    return (100 * _rate(bench, peer, concurrency=concurrency, ms=ms) / ideal,)
+
+
+def _rate(bench: Bench, peer: Peer, *, concurrency: int, ms: int = 0) -> float:
+    """Jobs a second of one worker, all jobs queued before."""
+    peer.run("enqueue", bench.url, jobs=bench.jobs, ms=ms)
+    done = peer.run("work", bench.url, jobs=bench.jobs, concurrency=concurrency)
+    return bench.jobs / float(done["seconds"])
+
+
+def _enqueue(bench: Bench, peer: Peer) -> tuple[float, ...]:
+    return (bench.jobs / float(peer.run("enqueue", bench.url, jobs=bench.jobs)["seconds"]),)
+
+
+def _pickup(bench: Bench, peer: Peer) -> tuple[float, ...]:
+    with peer.start("serve", bench.url) as worker, ExitStack() as stack:
+        worker.next("ready")
+        stack.enter_context(peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE))
+        waits = [_pickup_ms(worker) for _ in range(_PICKUPS)]
+    percentiles = quantiles(waits, n=100, method="inclusive")
+    return percentiles[49], percentiles[98]
+
+
+def _pickup_ms(worker: Running) -> float:
+    started = worker.line() or {}
+    return float(started["at"] - started["sent"]) / 1e6
+
+
+def _idle(economical: bool) -> Callable[[Bench, Peer], tuple[float, ...]]:
+    def take(bench: Bench, peer: Peer) -> tuple[float, ...]:
+        seconds = bench.idle_seconds * (_ECONOMICAL_FACTOR if economical else 1)
+        with peer.start(
+            "serve", bench.url, queues=4, **({"economical": True} if economical else {})
+        ) as worker:
+            worker.next("ready")
+            time.sleep(_SETTLE)
+            before = _commands(bench)
+            time.sleep(seconds)
+            sent = _commands(bench) - before - 1  # the INFO of the first count
+        return (sent * 60 / seconds,)
+
+    return take
+
+
+def _commands(bench: Bench) -> int:
+    return int(bench.client.info("stats")["total_commands_processed"])
+
+
+def _killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
+    """Two workers; the one that has the job is killed with -9.  Seconds until the other starts the job."""
+    with ExitStack() as stack:
+        workers = []
+        for _ in range(2):
+            workers.append(stack.enter_context(peer.start("serve", bench.url)))
+            workers[-1].next("ready")
+            if len(workers) == 1:
+                peer.run("send", bench.url, jobs=1, ms=_HELD_MS)
+                workers[0].next("at")
+        first, second = workers
+        first.kill()
+        killed = time.monotonic_ns()
+        return ((second.next("at") - killed) / 1e9,)
+
+
+MEASUREMENTS = (
+    Measurement("no-op-10", (Figure("no-op jobs/s, concurrency 10", "7 × SAQ, 1.1 × BullMQ"),), _no_op(10)),
+    Measurement(
+        "no-op-100", (Figure("no-op jobs/s, concurrency 100", "11 × SAQ, 1.3 × BullMQ"),), _no_op(100)
+    ),
+    Measurement("5-ms", (Figure("5 ms jobs, concurrency 20, % of the ideal 4,000/s", "90"),), _sleeping),
+    Measurement("enqueue", (Figure("bulk enqueue, jobs/s", "1.3 × BullMQ"),), _enqueue),
+    Measurement(
+        "pickup",
+        (
+            Figure("pickup on an idle worker, p50, ms", "0.8 × SAQ", 2),
+            Figure("pickup on an idle worker, p99, ms", "0.8 × SAQ", 2),
+        ),
+        _pickup,
+    ),
+    Measurement(
+        "idle", (Figure("commands a minute when idle, four queues", "100"),), _idle(False), once=True
+    ),
+    Measurement(
+        "idle-economical",
+        (Figure("… in the economical mode", "11"),),
+        _idle(True),
+        peers=(OURS,),
+        once=True,
+    ),
+    Measurement(
+        "killed",
+        (Figure("a job of a killed worker runs again after, s", "15", 1),),
+        _killed,
+        peers=(OURS, SAQ, BULLMQ),
+        once=True,
+        long=True,
+    ),
+)
+"""In the order of the report."""

@@ -1,0 +1,45 @@
+"""What a measurement is: a name, the figures that it gives, and the function that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from tests.benchmarks.peer import PEERS, Peer
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a measurement works with: the server (empty when it begins), and how much it is to do."""
+
+    url: str
+    client: redis.Redis
+    directory: Path
+    jobs: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the report; ``goal`` is what specification asks of ours."""
+
+    title: str
+    goal: str = ""
+    digits: int = 0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``take`` gives one value a figure, in their order.  Raises BenchmarkError."""
+
+    name: str
+    figures: tuple[Figure, ...]
+    take: Callable[[Bench, Peer], tuple[float, ...]]
+    peers: tuple[Peer, ...] = field(default=tuple(PEERS.values()))
+    once: bool = False
+    """One run is enough: a count, or minutes long."""
+    long: bool = False
+    """Only on request: it takes minutes."""

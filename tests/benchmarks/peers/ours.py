@@ -1,0 +1,61 @@
+"""This program: its worker process with database, recorder, leases and metrics, on uvloop, as it runs."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+import uvloop
+from saq import Job
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from tests.benchmarks.peers.protocol import QUEUE, Tool, main
+from workers.connection import connect
+from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
+from workers.process import WorkerProcess
+from workers.queue import ApplianceQueue
+
+_POLICY = DEFAULT_POLICIES[QUEUE]
+
+
+class CoutureCast(Tool):
+    """Queues keep their policy but for the concurrency."""
+
+    async def open(self) -> None:
+        self._redis = connect(self.redis_url)
+        self._queue = ApplianceQueue(self._redis, _POLICY)
+        self._database = Database(f"sqlite:///{tempfile.mkdtemp()}/couturecast.db")
+        await self._database.start()
+
+    async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
+        done = await self._queue.enqueue_many(
+            [Job(function=_POLICY.function, kwargs=arguments) for arguments in jobs]
+        )
+        assert all(done)
+
+    async def work(self, queues: Sequence[str], concurrency: int) -> None:
+        async def handler(_ctx: dict[str, Any], **arguments: Any) -> None:
+            await self.jobs.run(**arguments)
+
+        process = WorkerProcess(
+            self.redis_url,
+            policies=[replace(DEFAULT_POLICIES[name], concurrency=concurrency) for name in queues],
+            functions=dict.fromkeys(queues, handler),
+            letters=DeadLetters(self._database),
+            pace=ECONOMICAL if self.economical else NORMAL,
+        )
+        await process.start()
+        await process.drained()
+
+    async def unfinished(self) -> int:
+        return int(await self._redis.zcard(self._queue.keys.incomplete))
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    main(CoutureCast, uvloop.run)

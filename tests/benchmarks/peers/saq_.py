@@ -1,0 +1,41 @@
+"""Stock SAQ: its own worker and queue with their defaults, but for the concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from saq import Queue, Worker
+
+from tests.benchmarks.peers.protocol import QUEUE, Tool, main, together
+
+_TIMEOUT = 40
+"""Seconds: the default of 10 is shorter than the job whose worker is killed."""
+
+
+class Saq(Tool):
+    """A worker serves one queue, so there is one for each."""
+
+    async def open(self) -> None:
+        self._queue = Queue.from_url(self.redis_url, name=QUEUE)
+
+    async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
+        await together(self._queue.enqueue("handler", timeout=_TIMEOUT, **arguments) for arguments in jobs)
+
+    async def work(self, queues: Sequence[str], concurrency: int) -> None:
+        async def handler(_ctx: dict[str, Any], **arguments: Any) -> None:
+            await self.jobs.run(**arguments)
+
+        workers = [
+            Worker(Queue.from_url(self.redis_url, name=name), [("handler", handler)], concurrency=concurrency)
+            for name in queues
+        ]
+        await asyncio.gather(*(worker.start() for worker in workers))
+
+    async def unfinished(self) -> int:
+        return await self._queue.count("incomplete")
+
+
+if __name__ == "__main__":
+    main(Saq)
