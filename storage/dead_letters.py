@@ -132,16 +132,6 @@ class DeadLetters:
         async with self._database.begin() as connection:
             return (await connection.execute(change)).rowcount == 1
 
-    async def unmark_replayed(self, letter_id: int) -> None:
-        """Take `mark_replayed` back: the job was not enqueued."""
-        change = (
-            update(JobFailure)
-            .where(JobFailure.id == letter_id, JobFailure.state == "replayed")
-            .values(state="dead", replay_count=JobFailure.replay_count - 1, replayed_at=None)
-        )
-        async with self._database.begin() as connection:
-            await connection.execute(change)
-
     async def _record(self, rows: list[dict[str, Any]]) -> int:
         try:
             return await self._insert(rows)

@@ -9,6 +9,7 @@ WORKERS = "couturecast:workers"
 LETTERS = "couturecast:letters"
 LETTER = "couturecast:letter"
 CRON = "couturecast:cron"
+TOKENS = "couturecast:tokens"
 NUDGE = "couturecast:nudge"
 """Channel: a queue's name wakes the dispatchers of that queue."""
 

@@ -35,7 +35,7 @@ from workers.observer import Observer, read_pause
 from workers.payload import check_body
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
-from workers.queue import ApplianceQueue
+from workers.queue import ApplianceQueue, Enqueued
 from workers.snapshot import Pause, Snapshot
 
 __all__ = ["FAILURES", "DeadLetter", "NewJob", "Operations", "Page"]
@@ -129,7 +129,7 @@ class Operations:
         target = self._queue(queue)
         made = [self._checked(target, job) for job in jobs]
         done = await target.enqueue_many(made)
-        return [job.key if enqueued else None for job, enqueued in zip(made, done, strict=True)]
+        return [job.key if each is Enqueued.DONE else None for job, each in zip(made, done, strict=True)]
 
     async def dead_letters(
         self,
@@ -163,7 +163,7 @@ class Operations:
             raise ConflictError(
                 f"dead letter {letter_id} holds no job that could be read: it cannot be replayed"
             )
-        if not await self._letters.mark_replayed(letter_id):
+        if letter.state != "dead":
             raise ConflictError(f"dead letter {letter_id} is {letter.state} already")
         job = Job(
             function=letter.function,
@@ -172,16 +172,15 @@ class Operations:
             queued=now(),
             meta={META: {"replay_of": letter_id}},
         )
-        try:
-            (done,) = await queue.enqueue_many([job])
-        except BaseException:
-            await self._letters.unmark_replayed(letter_id)
-            raise
-        if not done:
-            await self._letters.unmark_replayed(letter_id)
+        # Enqueued once whatever happens between the two steps: then the letter is dead still, and is replayed
+        # again, but the token is used.
+        (done,) = await queue.enqueue_many([job], [f"{letter.uid}:{letter.replay_count}"])
+        if done is Enqueued.REFUSED:
             raise ConflictError(
                 f"a job with the key {letter.job_id} is queued already: wait until it has ended"
             )
+        if not await self._letters.mark_replayed(letter_id):
+            raise ConflictError(f"dead letter {letter_id} was replayed by somebody else at this moment")
         return job.key
 
     async def pause(self, queue: str, reason: str = "") -> Pause:

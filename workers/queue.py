@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from redis.asyncio import Redis
@@ -12,7 +13,7 @@ from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
 from workers.connection import command
-from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, QueueKeys
+from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, TOKENS, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
     KEEP_FAILED,
@@ -26,6 +27,18 @@ _RATE_GUARD_US = 250_000
 
 _ENQUEUE_BATCH = 500
 """Jobs in one call of the enqueue script: a few milliseconds of the server's time at the most."""
+
+_TOKEN_SECONDS = 7 * 86_400
+
+
+class Enqueued(IntEnum):
+    """What became of one job that was to be enqueued."""
+
+    REFUSED = 0
+    """A job of its key is incomplete, or being aborted."""
+    DONE = 1
+    BEFORE = 2
+    """Its token was used before: the job was enqueued then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +138,18 @@ class ApplianceQueue(RedisQueue):
             for job_id, lease, body in zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
         ]
 
-    async def enqueue_many(self, jobs: Sequence[Job]) -> list[bool]:
-        """Enqueue ``jobs``, in order; for each, False where a job of that key is incomplete already.
+    async def enqueue_many(self, jobs: Sequence[Job], tokens: Sequence[str] | None = None) -> list[Enqueued]:
+        """Enqueue ``jobs``, in order; what became of each.
 
+        A token, one a job, makes the act one that happens once: it is remembered in the same step for a week.
         ``job.scheduled`` may have a fraction of a second.  Raises RedisError; the batches (of 500) before the
         one that failed are enqueued then.
         """
-        done: list[bool] = []
+        done: list[Enqueued] = []
         for start in range(0, len(jobs), _ENQUEUE_BATCH):
-            call = self._enqueue_call(jobs[start : start + _ENQUEUE_BATCH])
-            done += [bool(reply) for reply in await lua.run_one(self.redis, call)]
+            batch = slice(start, start + _ENQUEUE_BATCH)
+            call = self._enqueue_call(jobs[batch], tokens=tokens[batch] if tokens else None)
+            done += [Enqueued(reply) for reply in await lua.run_one(self.redis, call)]
         return done
 
     async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:
@@ -142,19 +157,27 @@ class ApplianceQueue(RedisQueue):
 
         Nothing happens where that occurrence, or a later one, was enqueued before.  Raises RedisError.
         """
-        return sum(await lua.run_one(self.redis, self._enqueue_call(jobs, schedule, occurrence)))
+        call = self._enqueue_call(jobs, schedule=schedule, occurrence=occurrence)
+        return sum(await lua.run_one(self.redis, call))
 
-    def _enqueue_call(self, jobs: Sequence[Job], schedule: str = "", occurrence: int = 0) -> lua.Call:
-        args: list[lua.Argument] = [NUDGE, self.name, schedule, occurrence]
-        for job in jobs:
+    def _enqueue_call(
+        self,
+        jobs: Sequence[Job],
+        *,
+        schedule: str = "",
+        occurrence: int = 0,
+        tokens: Sequence[str] | None = None,
+    ) -> lua.Call:
+        args: list[lua.Argument] = [NUDGE, self.name, schedule, occurrence, _TOKEN_SECONDS]
+        for job, token in zip(jobs, tokens or [""] * len(jobs), strict=True):
             job.queue = self
             job.status = Status.QUEUED
-            args += [job.id, job.abort_id, job.scheduled, self.serialize(job)]
-        return lua.ENQUEUE.call([self.keys.queued, self.keys.incomplete, CRON], args)
+            args += [job.id, job.abort_id, job.scheduled, self.serialize(job), token]
+        return lua.ENQUEUE.call([self.keys.queued, self.keys.incomplete, CRON, TOKENS], args)
 
     async def _enqueue(self, job: Job) -> Job | None:
         (done,) = await self.enqueue_many([job])
-        return job if done else None
+        return job if done is Enqueued.DONE else None
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
         """A handler's job.update(): stored only while this process holds the job's lease."""

@@ -2,11 +2,14 @@
 --
 -- KEYS  1 queued  2 incomplete: as in take.lua
 --       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second
+--       4 tokens  zset  token -> Unix second of its use
 -- ARGV  1 channel that wakes workers  2 queue name
 --       3 schedule ('': none)  4 its occurrence: nothing is enqueued where that or a later one was before
---       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body
--- Reply one number a job: 1 enqueued, 0 refused; none where the occurrence is not new.
-local result, ready, delayed = {}, {}, false
+--       5 seconds for which a token is remembered
+--       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body,
+--       token ('': none): nothing is enqueued where it was used before
+-- Reply one number a job: 1 enqueued, 0 refused, 2 its token was used before; none where the occurrence is not new.
+local result, ready, used, delayed = {}, {}, {}, false
 if ARGV[3] ~= '' then
   local newest = redis.call('HGET', KEYS[3], ARGV[3])
   if newest and tonumber(newest) >= tonumber(ARGV[4]) then return result end
@@ -14,20 +17,26 @@ if ARGV[3] ~= '' then
 end
 local function push()
   if #ready > 0 then redis.call('RPUSH', KEYS[1], unpack(ready)) end
-  ready = {}
+  if #used > 0 then redis.call('ZADD', KEYS[4], unpack(used)) end
+  ready, used = {}, {}
 end
-for i = 5, #ARGV, 4 do
-  local id, score = ARGV[i], tonumber(ARGV[i + 2])
-  if redis.call('ZSCORE', KEYS[2], id) or redis.call('EXISTS', ARGV[i + 1]) == 1 then
+local now = redis.call('TIME')[1]
+for i = 6, #ARGV, 5 do
+  local id, score, token = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 4]
+  if token ~= '' and redis.call('ZSCORE', KEYS[4], token) then
+    result[#result + 1] = 2
+  elseif redis.call('ZSCORE', KEYS[2], id) or redis.call('EXISTS', ARGV[i + 1]) == 1 then
     result[#result + 1] = 0
   else
     redis.call('SET', id, ARGV[i + 3])
     redis.call('ZADD', KEYS[2], score, id)
+    if token ~= '' then used[#used + 1] = now; used[#used + 1] = token end
     if score == 0 then ready[#ready + 1] = id else delayed = true end
-    if #ready == 1000 then push() end  -- Lua unpacks some thousands at the most
+    if #ready + #used >= 1000 then push() end  -- Lua unpacks some thousands at the most
     result[#result + 1] = 1
   end
 end
 push()
+if #ARGV >= 10 and ARGV[10] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[4], 0, now - tonumber(ARGV[5])) end
 if delayed then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
 return result

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.processes import Journal, Spawner
 
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
-
-Spawn = Callable[..., Awaitable[asyncio.subprocess.Process]]
-
-
-class Journal:
-    """What the handlers of all processes wrote down."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def events(self, event: str) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [line for line in lines if line["event"] == event]
 
 
 @pytest.fixture
@@ -39,27 +23,10 @@ def journal(tmp_path: Path) -> Journal:
 
 
 @pytest.fixture
-async def spawn(redis_url: str, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawn]:
-    processes: list[asyncio.subprocess.Process] = []
-
-    async def start(**options: Any) -> asyncio.subprocess.Process:
-        given = {"redis": redis_url, "database": sqlite_url, "journal": str(journal.path), **options}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.worker_process", json.dumps(given), stdout=asyncio.subprocess.PIPE
-        )
-        processes.append(process)
-        assert process.stdout is not None
-        line = b""
-        while line != b"ready\n":
-            line = await process.stdout.readline()
-            assert line, "the process ended before it was ready"
-        return process
-
-    yield start
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+async def spawn(redis_url: str, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawner]:
+    spawner = Spawner(redis=redis_url, database=sqlite_url, journal=str(journal.path))
+    yield spawner
+    await spawner.end()
 
 
 async def _done(bench: Bench, wanted: int) -> bool:
@@ -67,7 +34,7 @@ async def _done(bench: Bench, wanted: int) -> bool:
 
 
 async def test_e10_jobs_of_a_killed_process_run_again_within_15_s(
-    make_bench: MakeBench, spawn: Spawn, journal: Journal
+    make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:
     bench = make_bench()
     victim = await spawn()
@@ -75,7 +42,7 @@ async def test_e10_jobs_of_a_killed_process_run_again_within_15_s(
     await eventually(lambda: len(journal.events("start")) == 5)
     await spawn()
     victim.kill()
-    killed = time.time()
+    killed = time.monotonic()
     await eventually(lambda: len(journal.events("start")) == 10, within=AGAIN_WITHIN + 1)
     again = [event for event in journal.events("start") if event["pid"] != victim.pid]
     assert {event["key"] for event in again} == set(keys)
@@ -84,7 +51,7 @@ async def test_e10_jobs_of_a_killed_process_run_again_within_15_s(
 
 
 async def test_e10_a_job_that_kills_its_process_ends_as_a_dead_letter(
-    make_bench: MakeBench, spawn: Spawn, journal: Journal
+    make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:
     bench = make_bench()
     key = await _key(bench, exit=True)
@@ -102,7 +69,7 @@ async def test_e10_a_job_that_kills_its_process_ends_as_a_dead_letter(
 
 
 async def test_e10_a_process_that_is_alive_keeps_its_jobs_while_its_loop_is_blocked(
-    make_bench: MakeBench, spawn: Spawn, journal: Journal
+    make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:
     bench = make_bench()
     await spawn()
@@ -114,7 +81,7 @@ async def test_e10_a_process_that_is_alive_keeps_its_jobs_while_its_loop_is_bloc
 
 
 async def test_e10_a_frozen_process_cannot_finish_jobs_that_were_given_to_another(
-    make_bench: MakeBench, spawn: Spawn, journal: Journal
+    make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:
     bench = make_bench()
     frozen = await spawn()
