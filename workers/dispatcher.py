@@ -32,6 +32,9 @@ _LOST_POLL = 2.5
 """Seconds between looks for dead holders, while other workers hold leases."""
 DEAD_AFTER = 8.0
 """Seconds without a heartbeat after which a worker is dead; it beats every two."""
+_LOOK_GAP = 4.0
+"""Seconds between two looks for dead holders, by any process, after which silence proves nothing: a living
+one may have missed two beats, and this time."""
 _BATCH = 200
 """Settlements in one round trip at the most."""
 _BACKOFF = (0.1, 5.0)
@@ -75,7 +78,7 @@ class Dispatcher:
         self._doubt = False
         """A reply was lost: what this process holds may differ from its leases."""
         self._look_at = 0.0
-        """Loop time before which nobody is declared dead."""
+        """Loop time of the next look for dead holders."""
 
     @property
     def in_flight(self) -> int:
@@ -117,7 +120,6 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Until a drain has ended: every job of this process is settled then."""
-        self._trust_beats_later()
         bell = asyncio.create_task(self._ring(), name=f"doorbell {self.queue.name}")
         backoff = _BACKOFF[0]
         try:
@@ -127,7 +129,6 @@ class Dispatcher:
                 except (RedisError, OSError) as error:
                     self._on_reply(error)
                     self._doubt = True
-                    self._trust_beats_later()
                     await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
                     backoff = min(backoff * 2, _BACKOFF[1])
                 else:
@@ -249,17 +250,13 @@ class Dispatcher:
                 self.worker.cancel(running, "fenced")
         self._doubt = False
 
-    def _trust_beats_later(self) -> None:
-        """After a start or an outage the living get time to beat before anyone is taken for dead."""
-        self._look_at = asyncio.get_running_loop().time() + DEAD_AFTER
-
     async def _look_for_lost(self) -> None:
         """Give jobs of dead workers back to the queue, the attempt charged."""
         now = asyncio.get_running_loop().time()
         if now < self._look_at:
             return
         self._look_at = now + _LOST_POLL
-        _, lost = await self.queue.lost(DEAD_AFTER)
+        _, lost = await self.queue.lost(DEAD_AFTER, _LOOK_GAP)
         for taken in lost:
             worker = taken.lease.decode().split(":", 1)[0]
             log.warning("worker died with a job", queue=self.queue.name, job=taken.id, worker=worker)

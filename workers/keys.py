@@ -25,6 +25,7 @@ class QueueKeys:
     holders: str
     starts: str
     pause: str
+    looks: str
     token: str
     completed: str
     failed: str
@@ -43,6 +44,7 @@ class QueueKeys:
             holders=f"{own}holders",
             starts=f"{own}starts",
             pause=f"{own}pause",
+            looks=f"{own}looks",
             token=f"{own}token",
             completed=f"{own}completed",
             failed=f"{own}failed",

@@ -128,10 +128,15 @@ class ApplianceQueue(RedisQueue):
         found = await command(self.redis, "HGETALL", self.keys.leases)
         return {key.decode(): lease for key, lease in found.items()}
 
-    async def lost(self, dead_after: float) -> tuple[int, list[Taken]]:
-        """Number of all leases, and those whose worker has not been heard of for ``dead_after`` seconds."""
+    async def lost(self, dead_after: float, gap: float) -> tuple[int, list[Taken]]:
+        """Number of all leases, and those whose worker has not been heard of for ``dead_after`` seconds.
+
+        There are none of these until somebody has called this for ``dead_after`` seconds with no more than
+        ``gap`` seconds in between.  Raises RedisError.
+        """
+        times = [round(dead_after * 1000), round(gap * 1000)]
         reply = await lua.run_one(
-            self.redis, lua.LOST.call([self.keys.leases, BEATS], [round(dead_after * 1000)])
+            self.redis, lua.LOST.call([self.keys.leases, BEATS, self.keys.looks], times)
         )
         return reply[0], [
             Taken(job_id.decode(), lease, body)

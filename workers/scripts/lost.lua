@@ -1,18 +1,32 @@
--- The leases of one queue whose holders are dead: their heartbeat is missing or too old.  Changes nothing.
+-- The leases of one queue whose holders are dead: their heartbeat is missing or too old.
+--
+-- Invariant: nobody is declared dead unless somebody has looked, without a gap, for as long as a heartbeat
+-- may be old.  A server that was away or stood still, a machine that slept, and a queue at which nobody
+-- looked leave a gap: the living get the time to beat first, whoever looks next.
 --
 -- KEYS  1 leases  2 beats: as in take.lua
--- ARGV  1 ms without a heartbeat after which a worker is dead
+--       3 looks   hash  since, last: server time of the first and the last look without a gap, ms
+-- ARGV  1 ms without a heartbeat after which a worker is dead  2 ms between two looks that are a gap
 -- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' where the job's data is gone.
+redis.call('HDEL', KEYS[3], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local dead = {}
+local dead_after = tonumber(ARGV[1])
+
+local look = redis.call('HMGET', KEYS[3], 'since', 'last')
+local since = tonumber(look[1] or now_ms)
+if now_ms - tonumber(look[2] or 0) > tonumber(ARGV[2]) then since = now_ms end
+redis.call('HSET', KEYS[3], 'since', since, 'last', now_ms)
+
 local all = redis.call('HGETALL', KEYS[1])
 local out = {#all / 2}
+if now_ms - since < dead_after then return out end
+local dead = {}
 for i = 1, #all, 2 do
   local worker = string.match(all[i + 1], '^[^:]+')
   if dead[worker] == nil then
     local beat = redis.call('ZSCORE', KEYS[2], worker)
-    dead[worker] = not beat or now_ms - tonumber(beat) > tonumber(ARGV[1])
+    dead[worker] = not beat or now_ms - tonumber(beat) > dead_after
   end
   if dead[worker] then
     out[#out + 1] = all[i]
