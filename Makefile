@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TIMES  ?= 10
+CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
 
@@ -13,7 +14,7 @@ BENCH_VENV := .venv-bench
 INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
-.PHONY: help run test burn-in check format bench lock clean
+.PHONY: help run test burn-in chaos check format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +40,9 @@ burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once
 	for n in $$(seq 2 $(TIMES)); do \
 		echo "life cycle, $$n of $(TIMES)"; $(BIN)/python -m pytest -q -m lifecycle -p no:cacheprovider || exit 1; \
 	done
+
+chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)
+	COUTURECAST_TEST_CHAOS=$(CHAOS) $(BIN)/python -m pytest -q tests/chaos
 
 check: $(STAMP) ## lint, format, strict types, import layering
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """A real worker process for tests that kill it: ``python -m tests.worker_process '{"redis": …}'``.
 
-Options (one JSON object): redis, database, journal (a file), and fields of QueuePolicy.  Its handler writes a
-line to the journal when an attempt starts and when it ends, and does what the job's arguments say:
-``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many seconds, ``exit`` to die.
+Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
+and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends,
+and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for
+that many seconds, ``exit`` to die.  Times in the journal are of the monotonic clock, which processes share.
 """
 
 from __future__ import annotations
@@ -13,38 +14,65 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.dead_letters import DeadLetters, NewLetter
 from workers.policy import QueuePolicy, RateLimit
 from workers.process import WorkerProcess
 
 
-async def main(options: dict[str, Any]) -> int:
-    journal = os.open(Path(options.pop("journal")), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+class _Doomed(DeadLetters):
+    """The process is killed between the commit of its first letters and their removal from Redis."""
 
-    def note(event: str, ctx: dict[str, Any]) -> None:
+    async def record(self, letters: Sequence[NewLetter]) -> int:
+        new = await super().record(letters)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return new
+
+
+class _Journal:
+    """Lines are short and appended in one write each, so processes may share the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(self, event: str, ctx: dict[str, Any]) -> None:
         line = {"event": event, "key": ctx["job"].key, "attempt": ctx["job"].attempts}
-        os.write(journal, (json.dumps({**line, "at": time.time(), "pid": os.getpid()}) + "\n").encode())
+        os.write(
+            self._file, (json.dumps({**line, "at": time.monotonic(), "pid": os.getpid()}) + "\n").encode()
+        )
+
+
+async def main(options: dict[str, Any]) -> int:
+    journal = _Journal(Path(options.pop("journal")))
 
     async def handler(
         ctx: dict[str, Any], seconds: float = 0.0, fail: bool = False, block: float = 0.0, exit: bool = False
     ) -> str:
-        note("start", ctx)
+        journal.note("start", ctx)
         if exit:
             os.kill(os.getpid(), signal.SIGKILL)
-        if block:
-            time.sleep(block)  # noqa: ASYNC251 - what a careless handler does
-        await asyncio.sleep(seconds)
-        if fail:
-            raise RuntimeError("told to fail")
-        note("end", ctx)
+        try:
+            if block:
+                time.sleep(block)  # noqa: ASYNC251 - what a careless handler does
+            await asyncio.sleep(seconds)
+            if fail:
+                raise RuntimeError("told to fail")
+        except asyncio.CancelledError:
+            journal.note("cancelled", ctx)
+            raise
+        except RuntimeError:
+            journal.note("failed", ctx)
+            raise
+        journal.note("end", ctx)
         return "done"
 
     redis, database = options.pop("redis"), Database(options.pop("database"))
     drain_seconds = options.pop("drain_seconds", 30.0)
+    letters = (_Doomed if options.pop("die_recorded", False) else DeadLetters)(database)
     if options.get("rate_limit"):
         options["rate_limit"] = RateLimit(*options["rate_limit"])
     if "retry_delays" in options:
@@ -63,7 +91,7 @@ async def main(options: dict[str, Any]) -> int:
         redis,
         policies=[policy],
         functions={policy.name: handler},
-        letters=DeadLetters(database),
+        letters=letters,
         drain_seconds=drain_seconds,
     )
     loop = asyncio.get_running_loop()

@@ -1,0 +1,89 @@
+"""Servers that may be killed, and how long the tests go on: ``COUTURECAST_TEST_CHAOS`` multiplies it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from saq.queue.redis import RedisQueue
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from tests.chaos.ledger import Ledger
+from tests.processes import Journal, Spawner
+from tests.servers import ValkeyServer
+from workers.connection import connect
+from workers.policy import QueuePolicy
+
+FAST_RETRIES = (0.1, 0.2, 0.3)
+
+MakeLedger = Callable[..., Awaitable[Ledger]]
+
+
+@pytest.fixture(scope="session")
+def factor() -> float:
+    """1 in CI, 10 for ``make chaos``."""
+    return float(os.environ.get("COUTURECAST_TEST_CHAOS", "1"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Redis of the test's own, which loses nothing that it has acknowledged."""
+    server = ValkeyServer(tmp_path / "valkey", "--appendonly", "yes", "--appendfsync", "always")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def redis(server: ValkeyServer) -> AsyncIterator[Redis]:
+    client = connect(server.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def letters(sqlite_url: str) -> AsyncIterator[DeadLetters]:
+    database = Database(sqlite_url)
+    await database.start()
+    yield DeadLetters(database)
+    await database.close()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+async def spawn(server: ValkeyServer, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawner]:
+    spawner = Spawner(
+        redis=server.url, database=sqlite_url, journal=str(journal.path), retry_delays=FAST_RETRIES
+    )
+    yield spawner
+    await spawner.end()
+
+
+@pytest.fixture
+async def make_ledger(server: ValkeyServer, redis: Redis, letters: DeadLetters) -> AsyncIterator[MakeLedger]:
+    stocks: list[RedisQueue] = []
+
+    async def make(journal: Journal | None = None, **policy: Any) -> Ledger:
+        settings = {
+            "name": "color-extraction",
+            "function": "extract_colors",
+            "concurrency": 5,
+            "timeout": 60,
+            "retry_delays": FAST_RETRIES,
+        } | policy
+        made = QueuePolicy(**settings)
+        stocks.append(RedisQueue.from_url(server.url, name=made.name))
+        return Ledger(redis, stocks[-1], made, letters, journal)
+
+    yield make
+    for stock in stocks:
+        await stock.disconnect()

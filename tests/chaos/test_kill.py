@@ -1,0 +1,72 @@
+"""Worker processes that are killed or frozen under load."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+
+import pytest
+
+from tests.chaos.conftest import MakeLedger
+from tests.integration.engine.conftest import eventually
+from tests.processes import Journal, Spawner
+
+_JOBS = 1_000  # times the factor
+_KILL_EVERY = 2.0  # s
+
+
+@pytest.mark.timeout(600)
+async def test_e2_e3_e8_a_process_killed_every_two_seconds_loses_nothing(
+    make_ledger: MakeLedger, spawn: Spawner, journal: Journal, factor: float
+) -> None:
+    ledger = await make_ledger(journal, concurrency=20)
+    jobs = round(_JOBS * factor)
+    processes = list(await asyncio.gather(*(spawn(concurrency=20) for _ in range(3))))
+
+    async def kill(victim: int) -> None:
+        processes[victim].kill()
+        await processes[victim].wait()
+        ledger.died(processes[victim].pid)
+        processes[victim] = await spawn(concurrency=20)
+
+    async def send() -> None:
+        for number in range(jobs):
+            await ledger.send(seconds=0.1, fail=number % 50 == 0)
+
+    async with ledger.watched():
+        sender = asyncio.create_task(send())
+        for number in itertools.count():
+            await asyncio.sleep(_KILL_EVERY)
+            if sender.done() and len(journal.events("start")) >= jobs:
+                break
+            await kill(number % 3)
+        await sender
+        rows = await ledger.balance(within=60)
+    assert len(ledger.gone) >= 2
+    assert len(ledger.acknowledged) == jobs
+    assert len(rows) >= jobs // 50
+
+
+async def test_e10_a_process_that_was_frozen_past_its_leases_is_fenced_off(
+    make_ledger: MakeLedger, spawn: Spawner, journal: Journal
+) -> None:
+    ledger = await make_ledger(journal)
+    frozen = await spawn()
+    await ledger.send(3, seconds=1)
+    await ledger.send(2, seconds=1, fail=True)
+    await eventually(lambda: len(journal.events("start")) == 5)
+    async with ledger.watched():
+        frozen.send_signal(signal.SIGSTOP)
+        ledger.died(frozen.pid)
+        await spawn()
+        await eventually(lambda: len(journal.events("end")) == 3, within=30)
+        frozen.send_signal(signal.SIGCONT)
+        rows = await ledger.balance()
+        # It takes jobs again, and what it had in hand neither ends twice nor dies twice.
+        await ledger.send(20, seconds=0.2)
+        await eventually(lambda: {line["pid"] for line in journal.events("start")[10:]} >= {frozen.pid})
+        rows = await ledger.balance()
+    assert len(rows) == 2
+    frozen.terminate()
+    assert await asyncio.wait_for(frozen.wait(), 20) == 0
