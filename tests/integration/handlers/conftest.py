@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -75,12 +76,12 @@ class Server:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
         context = None
         if self._tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(CERTIFICATE)
-        self._server = await asyncio.start_server(self._accept, self._host, 0, ssl=context)
+        self._server = await asyncio.start_server(self._accept, self._host, port, ssl=context)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -135,14 +136,41 @@ class Server:
 Serve = Callable[..., Awaitable[Server]]
 
 
+class Ticker:
+    """How long the event loop stood still, at the worst, and how long the whole block took; seconds."""
+
+    worst = 0.0
+    took = 0.0
+
+    async def __aenter__(self) -> Ticker:
+        self._start = self._last = time.monotonic()
+        self._task = asyncio.create_task(self._run())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._task.cancel()
+        self._note()
+        self.took = time.monotonic() - self._start
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            self._note()
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        self.worst, self._last = max(self.worst, now - self._last), now
+
+
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Starts servers: ``await serve(host, tls=…)``."""
+    """Starts servers: ``await serve(host, port=…, tls=…)``."""
     started: list[Server] = []
 
-    async def start(host: str = "127.0.0.1", *, tls: bool = False) -> Server:
+    async def start(host: str = "127.0.0.1", *, port: int = 0, tls: bool = False) -> Server:
         started.append(Server(host, tls=tls))
-        await started[-1].start()
+        await started[-1].start(port)
         return started[-1]
 
     yield start

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -82,6 +84,28 @@ async def test_a_redirect_to_a_private_address_is_refused(
     with pytest.raises(ForbiddenAddressError, match=r"127\.0\.0\.2"):
         await get(guarded, outside.url("/a"))
     assert (len(outside.requests), inside.requests) == (1, [])
+
+
+async def test_a_name_that_changes_its_address_after_the_check_is_not_asked_again(
+    guarded: httpx.AsyncClient, serve: Serve, only_public: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = await serve("127.0.0.1")
+    inside = await serve("127.0.0.2", port=outside.port)
+    outside.answers["/a"] = Answer(200, b"picture")
+    looked_up: list[str] = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: str, *arguments: Any, **options: Any) -> Any:
+        """What an attacker's name server does."""
+        if host == "rebind.test":
+            looked_up.append(host)
+            host = "127.0.0.1" if len(looked_up) == 1 else "127.0.0.2"
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    assert await get(guarded, outside.url("/a", host="rebind.test")) == b"picture"
+    assert (len(looked_up), inside.requests) == (1, [])
+    assert outside.requests[0].headers["host"] == f"rebind.test:{outside.port}"
 
 
 async def test_redirects_between_public_addresses_are_followed(
