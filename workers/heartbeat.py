@@ -22,8 +22,9 @@ INTERVAL = 2.0
 class Heartbeat:
     """Beats every two seconds while ``held()`` is not 0; an idle process has nothing to lose and is silent.
 
-    ``on_gap`` is called, from the thread, when longer than ``gap`` seconds passed between two beats: the
-    process was frozen, or cut off, and its jobs may have been given to others.
+    ``on_gap`` is called, from the thread, when longer than ``gap`` seconds have passed since the last beat
+    that was heard, again and again until one is: the process was frozen, or is cut off, and its jobs may have
+    been given to others.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class Heartbeat:
     def _run(self) -> None:
         last = time.monotonic()
         while not self._stop.wait(INTERVAL):
-            held = self._held()
-            if held:
-                self._beat()
+            said = self._beat() if self._held() else True
             now = time.monotonic()
             if now - last > self._gap:
                 self._on_gap()
-            last = now
+            if said:
+                last = now
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """False where it was not heard."""
         try:
             try:
                 self._redis.evalsha(BEAT.sha, 1, BEATS, self._worker_id)
@@ -67,3 +68,5 @@ class Heartbeat:
                 self._redis.eval(BEAT.text, 1, BEATS, self._worker_id)
         except (RedisError, OSError) as error:
             log.warning("no heartbeat", error=repr(error))
+            return False
+        return True

@@ -7,6 +7,7 @@
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
 --       4 SAQ's worker info, JSON  5 ms after which a worker that was never heard of again is forgotten; 0: not now
 -- Reply number of letters that wait for the database.
+redis.call('HDEL', KEYS[1], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
