@@ -110,7 +110,7 @@ class Ledger:
 
     async def balance(self, *, within: float = 30.0) -> Counter[str]:
         """Wait until everything has ended, then check each job; the dead letters by job key."""
-        await eventually(self._all_ended, within=within, what="every job ends")
+        await eventually(self.all_ended, within=within, what="every job ends")
         assert await self.problems() == []
         rows = Counter(letter.job_id for letter in await self._rows())
         assert not [key for key, count in rows.items() if count > 1], "buried twice"
@@ -161,7 +161,8 @@ class Ledger:
             rows += page.items
         return rows
 
-    async def _all_ended(self) -> bool:
+    async def all_ended(self) -> bool:
+        """Whether nothing is queued, in flight, or waits for a time or for the database."""
         keys = self.queue.keys
         pipeline = self.redis.pipeline(transaction=True)
         pipeline.zcard(keys.incomplete)
