@@ -77,6 +77,8 @@ class Dispatcher:
         self._draining = False
         self._doubt = False
         """A reply was lost: what this process holds may differ from its leases."""
+        self._foreign = 0
+        """Leases of others, as of the last take."""
         self._look_at = 0.0
         """Loop time of the next look for dead holders."""
 
@@ -88,6 +90,11 @@ class Dispatcher:
     def nudge(self) -> None:
         """Look again now."""
         self._wake.set()
+
+    def others_hold(self) -> None:
+        """Another process began to hold jobs: somebody has to see whether it lives."""
+        if not self._foreign:
+            self._wake.set()
 
     def distrust(self) -> None:
         """Compare what is held with the leases before the next turn, for instance after a freeze."""
@@ -160,7 +167,7 @@ class Dispatcher:
         return await self._started(take)
 
     async def _started(self, take: Take) -> float | None:
-        self.state = take.state
+        self.state, self._foreign = take.state, take.foreign
         for taken in take.jobs:
             if self._draining:
                 self._return(taken)
@@ -237,12 +244,12 @@ class Dispatcher:
     async def _reconcile(self) -> None:
         """Return leases of ours whose job never reached us; stop attempts whose lease is no longer ours."""
         leases = await self.queue.leases()
-        settling = {settlement.id for settlement in self._settlements}
+        settling = {(settlement.id, settlement.lease) for settlement in self._settlements}
         own = f"{self.worker.id}:".encode()
         for job_id, lease in leases.items():
             running = self.worker.running.get(job_id)
             known = running is not None and running.taken.lease == lease
-            if lease.startswith(own) and not known and job_id not in settling:
+            if lease.startswith(own) and not known and (job_id, lease) not in settling:
                 body = await self.queue.redis.get(job_id)
                 self._return(Taken(job_id, lease, body or b""))
         for job_id, running in list(self.worker.running.items()):

@@ -22,6 +22,10 @@ class InvalidJobError(PermanentError):
     """A payload breaks its queue's schema, or cannot be a job at all; the message names the field."""
 
 
+class UnwritableJobError(WorkersError):
+    """A handler left in its job, or in its error, what cannot be written; recorded on the attempt."""
+
+
 class HandlerImportError(WorkersError):
     """A name in COUTURECAST_HANDLERS cannot be imported or is not an async function."""
 

@@ -78,7 +78,7 @@ def aborted(taken: Taken, job: Job) -> Settlement:
     """Somebody wished the job to end, by SAQ's ``queue.abort``: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
-    return Settlement(taken.id, taken.lease, "abort", wire.dump(job.to_dict()))
+    return Settlement(taken.id, taken.lease, "abort", wire.dump(job.to_dict()), abort_key=job.abort_id)
 
 
 def put_back(taken: Taken) -> Settlement:

@@ -211,15 +211,25 @@ class WorkerProcess:
             try:
                 async with self._subscriber.pubsub() as channel:
                     await channel.subscribe(NUDGE)
-                    for dispatcher in self.dispatchers.values():
-                        dispatcher.nudge()  # whatever was said while nobody listened
                     async for message in channel.listen():
-                        name = message["data"].decode() if message["type"] == "message" else ""
-                        if name in self.dispatchers:
-                            self.dispatchers[name].nudge()
+                        self._heard(message)
             except (RedisError, OSError) as error:
                 log.debug("nudges broke", error=repr(error))
                 await asyncio.sleep(2.0)
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            for dispatcher in self.dispatchers.values():
+                dispatcher.nudge()  # whatever was said while nobody listened
+        if message["type"] != "message":
+            return
+        name, _, holder = message["data"].decode().partition(" ")
+        if name not in self.dispatchers or holder == self.id:
+            return
+        if holder:
+            self.dispatchers[name].others_hold()
+        else:
+            self.dispatchers[name].nudge()
 
     async def _look_for_scheduled(self) -> None:
         """Nudge a dispatcher whose queue has another next scheduled job than at the last look.
@@ -232,8 +242,9 @@ class WorkerProcess:
             pipeline.zrangebyscore(key, "(0", "+inf", start=0, num=1, withscores=True)
         try:
             found = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            self._replied(error)
+        except (RedisError, OSError):
+            for dispatcher in self.dispatchers.values():
+                dispatcher.nudge()  # its turn finds out whether Redis is away, and when it is back
             raise
         for (name, dispatcher), first in zip(self.dispatchers.items(), found, strict=True):
             if first and first != self._upcoming.get(name):

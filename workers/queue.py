@@ -25,6 +25,9 @@ from workers.policy import (
 _RATE_GUARD_US = 250_000
 """Added to the rate window: a start is counted when it is granted, and the handler begins a moment later."""
 
+_LEASE = "couturecast_lease"
+"""Attribute of the Job that a handler was given, and of no other: SAQ does not write it down."""
+
 _ENQUEUE_BATCH = 500
 """Jobs in one call of the enqueue script: a few milliseconds of the server's time at the most."""
 
@@ -71,8 +74,9 @@ class Take:
 class Settlement:
     """How one job in flight leaves it.
 
-    ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort, return (to the head
-    of the queue) or mark (stays in flight, ``body`` is stored).  ``wait`` and ``run`` are histogram buckets.
+    ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (SAQ's wish under
+    ``abort_key``), return (to the head of the queue) or mark (stays in flight, ``body`` is stored).
+    ``wait`` and ``run`` are histogram buckets.
     """
 
     id: str
@@ -82,6 +86,7 @@ class Settlement:
     delay: float = 0.0
     letter_uid: str = ""
     letter: bytes = b""
+    abort_key: str = ""
     wait: int | None = None
     run: int | None = None
     repeated: bool = False
@@ -98,8 +103,6 @@ class ApplianceQueue(RedisQueue):
         super().__init__(redis, name=policy.name, dump=wire.dump, load=wire.load)
         self.policy = policy
         self.keys = QueueKeys.of(policy.name)
-        self._leases: dict[str, bytes] = {}
-        """By SAQ job id: what this process has in flight, so that a handler's job.update() is fenced."""
 
     async def take(
         self, worker_id: str, n: int, settlements: Sequence[Settlement]
@@ -185,8 +188,8 @@ class ApplianceQueue(RedisQueue):
         return job if done is Enqueued.DONE else None
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
-        """A handler's job.update(): stored only while this process holds the job's lease."""
-        lease = self._leases.get(job.id)
+        """A handler's job.update(): stored only while the lease of its attempt stands."""
+        lease = getattr(job, _LEASE, None)
         if lease is None:
             await super()._update(job, status, **kwargs)
             return
@@ -194,13 +197,18 @@ class ApplianceQueue(RedisQueue):
         if (await self.settle([Settlement(job.id, lease, "mark", wire.dump(job.to_dict()))]))[0]:
             await self.notify(job)
 
-    def hold(self, job_id: str, lease: bytes) -> None:
-        """Remember the lease of a job that this process has in flight."""
-        self._leases[job_id] = lease
+    @staticmethod
+    def hold(job: Job, lease: bytes) -> None:
+        """``job`` is handed to a handler: what this object says counts as long as ``lease`` stands."""
+        setattr(job, _LEASE, lease)
 
-    def let_go(self, job_id: str) -> None:
-        """Forget the lease of a job that is in flight here no longer."""
-        self._leases.pop(job_id, None)
+    def copy(self, job: Job) -> Job:
+        """SAQ's job.update() works on a copy, which stands for the same attempt."""
+        copy: Job = super().copy(job)
+        lease = getattr(job, _LEASE, None)
+        if lease is not None:
+            self.hold(copy, lease)
+        return copy
 
     async def wait_for_job(self, redis: Redis, timeout: float) -> bool:
         """True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
@@ -218,7 +226,8 @@ class ApplianceQueue(RedisQueue):
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders]
         names += [keys.starts, keys.pause, BEATS, keys.token]
         starts = rate.starts if rate else 0
-        return lua.TAKE.call(names, [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window])
+        limits: list[lua.Argument] = [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window]
+        return lua.TAKE.call(names, [*limits, NUDGE, self.name])
 
     def settle_call(self, settlements: Sequence[Settlement]) -> lua.Call:
         """The call that carries out ``settlements``."""
@@ -232,7 +241,15 @@ class ApplianceQueue(RedisQueue):
             self.name,
         ]
         for s in settlements:
-            args += [s.id, s.lease, s.verb, s.body, round(s.delay * 1000), s.letter_uid, s.letter]
+            args += [
+                s.id,
+                s.lease,
+                s.verb,
+                s.body,
+                round(s.delay * 1000),
+                s.letter_uid or s.abort_key,
+                s.letter,
+            ]
             args += ["" if s.wait is None else s.wait, "" if s.run is None else s.run]
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders, keys.completed]
         names += [keys.failed, LETTERS, LETTER, keys.totals, keys.minute]

@@ -12,7 +12,7 @@ from saq import Job, Status, Worker
 from saq.utils import now
 
 from workers import histogram, outcome, wire
-from workers.errors import InvalidJobError
+from workers.errors import InvalidJobError, UnwritableJobError
 from workers.payload import check_body
 from workers.queue import ApplianceQueue, Settlement, Taken
 
@@ -94,7 +94,7 @@ class QueueWorker(Worker[Any]):
             loop.call_later(_MARK_AFTER, self._mark, running),
         ]
         self.running[taken.id] = running
-        queue.hold(taken.id, taken.lease)
+        queue.hold(job, taken.lease)
         running.task = loop.create_task(self._attempt(running), name=job.key)
 
     def cancel(self, running: Running, cause: str) -> None:
@@ -132,16 +132,27 @@ class QueueWorker(Worker[Any]):
     def _failed(self, running: Running, error: BaseException) -> Settlement:
         if running.cause == "drain":
             return outcome.put_back(running.taken)
+        try:
+            return self._failure(running, running.job, error)
+        except Exception as unwritable:  # then the job counts as it was taken, since it has to end
+            job = _read(self.appliance_queue, running.taken.body)
+            job.attempts += 1
+            cause = UnwritableJobError(
+                f"{type(error).__name__}, and the job cannot be written: {unwritable!r}"
+            )
+            return self._failure(running, job, cause)
+
+    def _failure(self, running: Running, job: Job, error: BaseException) -> Settlement:
         if running.cause == "abort":
-            return outcome.aborted(running.taken, running.job)
+            return outcome.aborted(running.taken, job)
         log.warning(
             "attempt failed",
             queue=self.policy.name,
-            job=running.job.key,
-            attempt=running.job.attempts,
+            job=job.key,
+            attempt=job.attempts,
             error=f"{type(error).__name__}: {error}",
         )
-        return outcome.failed(running.taken, running.job, error, policy=self.policy, worker=self.id)
+        return outcome.failed(running.taken, job, error, policy=self.policy, worker=self.id)
 
     def _cancelled(self, running: Running, error: asyncio.CancelledError) -> Settlement:
         if running.cause == "timeout":
@@ -169,7 +180,6 @@ class QueueWorker(Worker[Any]):
             timer.cancel()
         if self.running.get(running.taken.id) is running:
             del self.running[running.taken.id]
-            self.appliance_queue.let_go(running.taken.id)
         if running.cause == "fenced":
             return
         if settlement.verb != "return":

@@ -14,7 +14,8 @@
 -- ARGV  1 completed to keep  2 failed to keep  3 ms that a finished job stays readable
 --       4 processes at most  5 channel that wakes the queue's workers  6 queue name
 --       then for each job: id, lease, verb, body, delay in ms, letter uid, letter, wait bucket, run bucket
---       verb: complete | retry | bury | abort | return | mark ('' where a field has no meaning)
+--       verb: complete | retry | bury | abort (with SAQ's abort key in the place of the letter uid) | return | mark
+--       ('' where a field has no meaning)
 -- Reply one number a job: 1 done, 0 the lease no longer stands.
 local queued, active, incomplete, leases, holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST, WIDTH = 7, 9
@@ -22,7 +23,8 @@ local FIRST, WIDTH = 7, 9
 local ids = {}
 for i = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[i] end
 redis.call('HDEL', leases, '')  -- see take.lua: lets jobs end on a server that is out of memory
-local standing = redis.call('HMGET', leases, unpack(ids))
+local standing = {}  -- by id: a job that is listed twice is settled once
+for k, lease in ipairs(redis.call('HMGET', leases, unpack(ids))) do standing[ids[k]] = lease end
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -43,13 +45,13 @@ end
 for k, id in ipairs(ids) do
   local at = FIRST + (k - 1) * WIDTH
   local lease, verb, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  if standing[k] ~= lease then
+  if standing[id] ~= lease then
     result[k] = 0
   elseif verb == 'mark' then
     redis.call('SET', id, body)
     result[k] = 1
   else
-    standing[k] = false
+    standing[id] = false
     redis.call('HDEL', leases, id)
     redis.call('LREM', active, 1, id)
     local worker = string.match(lease, '^[^:]+')
@@ -66,6 +68,7 @@ for k, id in ipairs(ids) do
       newest[#newest + 1] = now_ms
       newest[#newest + 1] = id
     end
+    if verb == 'abort' then redis.call('DEL', ARGV[at + 5]) end
     if verb == 'bury' then
       redis.call('ZADD', KEYS[8], now_ms, ARGV[at + 5])
       redis.call('HSET', KEYS[9], ARGV[at + 5], ARGV[at + 6])

@@ -13,11 +13,13 @@
 --       8 beats       zset    worker -> server time of its last heartbeat, ms
 --       9 token       string  counter that makes each lease unique
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
+--       7 channel that wakes the queue's workers  8 queue name
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, now_ms, depth,
 --        lease, id, body, id, body, ...}; body is '' where the job's data is gone.
 local queued, active, incomplete, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local worker, n, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local rate, window = tonumber(ARGV[5]), tonumber(ARGV[6])
+local MOST = 1000  -- unpack takes some thousand values, and fails with the jobs off their list
 
 -- A write that adds nothing comes first: a server that is out of memory then lets the rest of the script
 -- pass, and jobs can end and free memory.
@@ -53,7 +55,7 @@ if redis.call('EXISTS', KEYS[7]) == 1 then return reply('paused') end
 if n <= 0 then return reply('busy') end
 if depth == 0 then return reply('empty') end
 if own == 0 and redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[4]) then return reply('standby') end
-n = math.min(n, concurrency - held)
+n = math.min(n, concurrency - held, MOST)
 if n <= 0 then return reply('full') end
 if rate > 0 then
   redis.call('ZREMRANGEBYSCORE', KEYS[6], 0, '(' .. string.format('%.0f', now_us - window))
@@ -90,6 +92,8 @@ redis.call('RPUSH', active, unpack(taken))
 redis.call('HSET', leases, unpack(pairs_))
 redis.call('HINCRBY', KEYS[5], worker, #taken)
 redis.call('ZADD', KEYS[8], now_ms, worker)
+-- Whoever does not see this worker's first lease would not look whether it lives.
+if own == 0 then redis.call('PUBLISH', ARGV[7], ARGV[8] .. ' ' .. worker) end
 if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
 
 depth = depth - #ids
