@@ -63,7 +63,7 @@ class ValkeyServer:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
-        self._options = options
+        self.options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -72,7 +72,7 @@ class ValkeyServer:
         base = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", ""]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), *base, *self._options], stdout=log, stderr=log
+                [str(get_binary_path()), *base, *self.options], stdout=log, stderr=log
             )
         client = redis.Redis(port=self.port)
         _until(client.ping, redis.ConnectionError)

@@ -15,7 +15,7 @@ from storage.database import Database
 from storage.dead_letters import DeadLetters
 from tests.chaos.ledger import Ledger
 from tests.processes import Journal, Spawner
-from tests.servers import ValkeyServer
+from tests.servers import PostgresServer, ValkeyServer
 from workers.connection import connect
 from workers.policy import QueuePolicy
 
@@ -69,6 +69,15 @@ async def spawn(server: ValkeyServer, sqlite_url: str, journal: Journal) -> Asyn
 
 
 @pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres of the test's own."""
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
 async def make_ledger(server: ValkeyServer, redis: Redis, letters: DeadLetters) -> AsyncIterator[MakeLedger]:
     stocks: list[RedisQueue] = []
 
@@ -86,4 +95,4 @@ async def make_ledger(server: ValkeyServer, redis: Redis, letters: DeadLetters) 
 
     yield make
     for stock in stocks:
-        await stock.disconnect()
+        await stock.redis.aclose()
