@@ -7,8 +7,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import redis
 
 from tests.benchmarks import against_peers, alone
 from tests.benchmarks.errors import BenchmarkError
-from tests.benchmarks.measurement import Bench, Figure, Measurement
+from tests.benchmarks.measurement import Bench, Measurement
 from tests.benchmarks.peer import PEERS, Peer
-from tests.benchmarks.report import Row, report
+from tests.benchmarks.report import Results, report
 from tests.benchmarks.server import about, server
 
 MEASUREMENTS = {each.name: each for each in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS)}
@@ -28,42 +27,47 @@ MEASUREMENTS = {each.name: each for each in (*against_peers.MEASUREMENTS, *alone
 def main() -> int:
     """The exit code: 0, or 1 where something broke."""
     options = _arguments()
-    for peer in options.peers:
-        if peer.missing:
-            _tell(f"{peer.title} is left out: {peer.missing}")
-    peers = [peer for peer in options.peers if not peer.missing]
+    results = Results()
     with (
         tempfile.TemporaryDirectory() as folder,
         server(Path(folder)) as url,
         redis.Redis.from_url(url) as client,
     ):
-        _print(_about(client, options))
-        bench = Bench(url, client, Path(folder), options.jobs, options.idle_seconds)
+        bench = Bench(url, client, options.jobs, options.idle_seconds)
+        about_run = _about(client, options)
         try:
-            rows = _take_all(bench, options.rows, peers, options.runs)
-        except BenchmarkError as error:
-            _tell(f"broken: {error}")
-            return 1
-    _print(report(rows, peers))
-    return 0
+            _take_all(bench, options, results)
+        except KeyboardInterrupt:
+            results.broken.append("interrupted")
+    _print(about_run + report(results, options.peers))
+    for peer in options.peers:
+        if peer.missing:
+            _print(f"\n{peer.title} is left out: {peer.missing}")
+    for text in results.broken:
+        _tell(f"broken: {text}")
+    return 1 if results.broken else 0
 
 
-def _take_all(
-    bench: Bench, measurements: Sequence[Measurement], peers: Sequence[Peer], runs: int
-) -> list[Row]:
+def _take_all(bench: Bench, options: argparse.Namespace, results: Results) -> None:
     """Each measurement by all peers in turn, as many times over as there are runs."""
-    rows = []
-    for measurement in measurements:
-        values: dict[Figure, dict[Peer, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for number in range(1 if measurement.once else runs):
-            for peer in (each for each in peers if each in measurement.peers):
-                bench.client.flushall()
-                taken = measurement.take(bench, peer)
-                for figure, value in zip(measurement.figures, taken, strict=True):
-                    values[figure][peer].append(value)
-                    _tell(f"{measurement.name} run {number + 1} {peer.title}: {figure.title}: {value:,.2f}")
-        rows += [Row(figure, values[figure]) for figure in measurement.figures if values[figure]]
-    return rows
+    for measurement in options.rows:
+        for number in range(1 if measurement.once else options.runs):
+            for peer in options.peers:
+                if peer in measurement.peers and not peer.missing:
+                    _tell(f"{measurement.name}, run {number + 1}: {peer.title}")
+                    _take(bench, measurement, peer, results)
+
+
+def _take(bench: Bench, measurement: Measurement, peer: Peer, results: Results) -> None:
+    bench.client.flushall()
+    try:
+        taken = measurement.take(bench, peer)
+    except BenchmarkError as error:
+        results.broken.append(f"{measurement.name}: {error}")
+        return
+    for figure, value in zip(measurement.figures, taken, strict=True):
+        results.add(figure, peer, value)
+        _tell(f"    {figure.title}: {value:,.2f}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -98,7 +102,7 @@ def _some(text: str, known: Collection[str]) -> list[str]:
 def _about(client: Any, options: argparse.Namespace) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {about(client)} on loopback, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores; {options.jobs:,} jobs; median of {options.runs} runs (lowest–highest).\n"
+        f"{os.cpu_count()} cores; {options.jobs:,} jobs; median of {options.runs} runs (lowest–highest).\n\n"
     )
 
 

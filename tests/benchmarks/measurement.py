@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.peer import PEERS, Peer
@@ -17,7 +16,6 @@ class Bench:
     url: str
     client: Any
     """A redis.Redis, whose types say of every reply that it may have to be awaited."""
-    directory: Path
     jobs: int
     idle_seconds: float
 

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from tests.benchmarks.measurement import Figure
 from tests.benchmarks.peer import BULLMQ, OURS, SAQ, Peer
 
+Row = Mapping[Peer, Sequence[float]]
+"""The values of one figure, by peer: one a run."""
+
 _RATIOS = (SAQ, BULLMQ)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A figure with the values of all runs, by peer."""
+@dataclass
+class Results:
+    """What was measured so far, and what went wrong."""
 
-    figure: Figure
-    values: Mapping[Peer, Sequence[float]]
+    values: dict[Figure, dict[Peer, list[float]]] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
 
-    def ratio(self, peer: Peer) -> float | None:
-        """Our median as a multiple of the peer's; None where one of the two is not known."""
-        ours, theirs = self.values.get(OURS), self.values.get(peer)
-        if not ours or not theirs or not median(theirs):
-            return None
-        return median(ours) / median(theirs)
+    def add(self, figure: Figure, peer: Peer, value: float) -> None:
+        """Note the value of one run."""
+        self.values.setdefault(figure, {}).setdefault(peer, []).append(value)
 
 
-def report(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
+def report(results: Results, peers: Sequence[Peer]) -> str:
     """A table of what we have in common with the peers, and one of what is ours alone."""
-    common = [row for row in rows if set(row.values) - {OURS}]
-    alone = [row for row in rows if not set(row.values) - {OURS}]
+    common = {figure: row for figure, row in results.values.items() if set(row) - {OURS}}
+    alone = {figure: row for figure, row in results.values.items() if not set(row) - {OURS}}
     return "\n\n".join(_table(part, among) for part, among in ((common, peers), (alone, [OURS])) if part)
 
 
-def _table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
-    """One line a row: each peer's median with the range of its runs, our multiple of it, the goal."""
+def _table(rows: Mapping[Figure, Row], peers: Sequence[Peer]) -> str:
+    """One line a figure: each peer's median with the range of its runs, our multiple of it, the goal."""
     compared = [peer for peer in _RATIOS if peer in peers and OURS in peers]
     head = ["", *(peer.title for peer in peers), *(f"ours / {peer.title}" for peer in compared), "to reach"]
     lines = [
         [
-            row.figure.title,
-            *(_cell(row.values.get(peer, ()), row.figure.digits) for peer in peers),
-            *(_times(row.ratio(peer)) for peer in compared),
-            row.figure.goal,
+            figure.title,
+            *(_cell(row.get(peer, ()), figure.digits) for peer in peers),
+            *(_ratio(row, peer) for peer in compared),
+            figure.goal,
         ]
-        for row in rows
+        for figure, row in rows.items()
     ]
     return "\n".join(_line(cells) for cells in (head, ["---"] * len(head), *lines))
 
@@ -61,5 +61,7 @@ def _cell(values: Sequence[float], digits: int) -> str:
     return middle if len(values) == 1 else f"{middle} ({low}–{high})"
 
 
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}"
+def _ratio(row: Row, peer: Peer) -> str:
+    """Our median as a multiple of the peer's; nothing where one of the two is not known."""
+    ours, theirs = row.get(OURS), row.get(peer)
+    return f"{median(ours) / median(theirs):.2f}" if ours and theirs and median(theirs) else ""
