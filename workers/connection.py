@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -9,6 +10,7 @@ import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry as SyncRetry
 
 _CONNECT_TIMEOUT = 5.0
@@ -20,13 +22,36 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
 
     ``reply_timeout`` is None for commands that block.  Raises ValueError where ``url`` is no Redis URL.
     """
-    return Redis.from_url(
+    client = Redis.from_url(
         url,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=reply_timeout,
         retry=Retry(NoBackoff(), 0),
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
+    pool: Any = client.connection_pool
+    pool.connection_class = _packing(pool.connection_class)
+    return client
+
+
+class _Packing:
+    """Packs commands with hiredis, as redis-py's blocking connections do; its others do it in Python."""
+
+    _serializer = HiredisRespSerializer()
+
+    def pack_command(self, *words: Any) -> list[bytes]:
+        """One command as it goes over the wire."""
+        packed: list[bytes] = self._serializer.pack(*words)
+        return packed
+
+    def pack_commands(self, commands: Any) -> list[bytes]:
+        """Many commands, in one piece."""
+        return [b"".join(self._serializer.pack(*words)[0] for words in commands)]
+
+
+@cache
+def _packing(kind: Any) -> Any:
+    return type(f"Packing{kind.__name__}", (_Packing, kind), {})
 
 
 async def command(client: Redis, *words: str | bytes | int | float) -> Any:

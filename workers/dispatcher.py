@@ -77,8 +77,7 @@ class Dispatcher:
         self._draining = False
         self._doubt = False
         """A reply was lost: what this process holds may differ from its leases."""
-        self._foreign = 0
-        """Leases of others, as of the last take."""
+        self._later: asyncio.TimerHandle | None = None
         self._look_at = 0.0
         """Loop time of the next look for dead holders."""
 
@@ -91,10 +90,14 @@ class Dispatcher:
         """Look again now."""
         self._wake.set()
 
-    def others_hold(self) -> None:
-        """Another process began to hold jobs: somebody has to see whether it lives."""
-        if not self._foreign:
-            self._wake.set()
+    def look_later(self) -> None:
+        """Somebody began to hold jobs: look, once it may have died with them, whether it lives."""
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_LOST_POLL, self._look_now)
+
+    def _look_now(self) -> None:
+        self._later = None
+        self._wake.set()
 
     def distrust(self) -> None:
         """Compare what is held with the leases before the next turn, for instance after a freeze."""
@@ -144,6 +147,8 @@ class Dispatcher:
                     await self._sleep(wait)
         finally:
             bell.cancel()
+            if self._later is not None:
+                self._later.cancel()
 
     async def _turn(self) -> float | None:
         """One round trip; returns the seconds that may pass before the next one, None for no limit."""
@@ -167,7 +172,7 @@ class Dispatcher:
         return await self._started(take)
 
     async def _started(self, take: Take) -> float | None:
-        self.state, self._foreign = take.state, take.foreign
+        self.state = take.state
         for taken in take.jobs:
             if self._draining:
                 self._return(taken)
@@ -183,7 +188,7 @@ class Dispatcher:
         """Seconds that may pass before the next turn where no attempt ends before."""
         waits = [wait for wait in (take.wait,) if wait is not None]
         if take.foreign > 0:
-            waits.append(_LOST_POLL)
+            waits.append(max(0.01, self._look_at - asyncio.get_running_loop().time()))
         match take.state:
             case "empty" | "taken" if self.worker.free:
                 self._empty.set()
@@ -203,11 +208,14 @@ class Dispatcher:
         self._empty.clear()
 
     async def _pause(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
+        if seconds is None:
+            await self._wake.wait()
             return
+        alarm = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
 
     async def _ring(self) -> None:
         """Wake the dispatcher when its empty queue gets a job; waits on a connection of its own."""

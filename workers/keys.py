@@ -11,7 +11,7 @@ LETTER = "couturecast:letter"
 CRON = "couturecast:cron"
 TOKENS = "couturecast:tokens"
 NUDGE = "couturecast:nudge"
-"""Channel: a queue's name wakes its dispatchers; ``name worker`` says who began to hold jobs of it."""
+"""Channel: a queue's name wakes its dispatchers; ``name held``: somebody began to hold jobs of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
 
 def letter_of(job: Job, attempts: list[dict[str, Any]]) -> NewLetter:
     """The dead letter of a job that failed for good; the last of ``attempts`` is what it died of."""
-    data = job.to_dict()
+    data = wire.job_dict(job)
     meta = job.meta if isinstance(job.meta, dict) else {}
     ours = meta.get(META)
     replay_of = ours.get("replay_of") if isinstance(ours, dict) else None

@@ -250,7 +250,7 @@ class Operations:
             job.key = new.key
         if new.delay:
             job.scheduled = time.time() + new.delay  # type: ignore[assignment]  # SAQ's type is int, its scores are not
-        value = job.to_dict()
+        value = wire.job_dict(job)
         check_body(wire.dump(value), value)
         return job
 

@@ -26,7 +26,7 @@ def succeeded(taken: Taken, job: Job, result: Any) -> Settlement:
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
     job.progress = 1.0
-    return Settlement(taken.id, taken.lease, "complete", wire.dump(job.to_dict()))
+    return Settlement(taken.id, taken.lease, "complete", wire.dump(wire.job_dict(job)))
 
 
 def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
@@ -46,13 +46,13 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
         letter = letter_of(job, [*attempts_of(job), attempt])
         job.status = Status.FAILED
         job.completed = ended
-        body = wire.dump(job.to_dict())
+        body = wire.dump(wire.job_dict(job))
         return Settlement(
             taken.id, taken.lease, "bury", body, letter_uid=letter.uid, letter=dump_letter(letter)
         )
     add_attempt(job, attempt)
     _make_ready(job, ended)
-    return Settlement(taken.id, taken.lease, "retry", wire.dump(job.to_dict()), delay=delay)
+    return Settlement(taken.id, taken.lease, "retry", wire.dump(wire.job_dict(job)), delay=delay)
 
 
 def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
@@ -78,7 +78,7 @@ def aborted(taken: Taken, job: Job) -> Settlement:
     """Somebody wished the job to end, by SAQ's ``queue.abort``: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
-    return Settlement(taken.id, taken.lease, "abort", wire.dump(job.to_dict()), abort_key=job.abort_id)
+    return Settlement(taken.id, taken.lease, "abort", wire.dump(wire.job_dict(job)), abort_key=job.abort_id)
 
 
 def put_back(taken: Taken) -> Settlement:
@@ -88,7 +88,7 @@ def put_back(taken: Taken) -> Settlement:
 
 def running(taken: Taken, job: Job) -> Settlement:
     """The job's record while it runs, for those who look."""
-    return Settlement(taken.id, taken.lease, "mark", wire.dump(job.to_dict()))
+    return Settlement(taken.id, taken.lease, "mark", wire.dump(wire.job_dict(job)))
 
 
 def _make_ready(job: Job, touched: int) -> None:

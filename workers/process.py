@@ -223,13 +223,9 @@ class WorkerProcess:
                 dispatcher.nudge()  # whatever was said while nobody listened
         if message["type"] != "message":
             return
-        name, _, holder = message["data"].decode().partition(" ")
-        if name not in self.dispatchers or holder == self.id:
-            return
-        if holder:
-            self.dispatchers[name].others_hold()
-        else:
-            self.dispatchers[name].nudge()
+        name, _, held = message["data"].decode().partition(" ")
+        if name in self.dispatchers:
+            self.dispatchers[name].look_later() if held else self.dispatchers[name].nudge()
 
     async def _look_for_scheduled(self) -> None:
         """Nudge a dispatcher whose queue has another next scheduled job than at the last look.

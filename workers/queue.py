@@ -104,6 +104,10 @@ class ApplianceQueue(RedisQueue):
         self.policy = policy
         self.keys = QueueKeys.of(policy.name)
 
+    def serialize(self, job: Job) -> bytes:
+        """The job as it goes over the wire."""
+        return wire.dump(wire.job_dict(job))
+
     async def take(
         self, worker_id: str, n: int, settlements: Sequence[Settlement]
     ) -> tuple[list[bool], Take]:
@@ -194,7 +198,7 @@ class ApplianceQueue(RedisQueue):
             await super()._update(job, status, **kwargs)
             return
         job.status = status or Status.ACTIVE
-        if (await self.settle([Settlement(job.id, lease, "mark", wire.dump(job.to_dict()))]))[0]:
+        if (await self.settle([Settlement(job.id, lease, "mark", wire.dump(wire.job_dict(job)))]))[0]:
             await self.notify(job)
 
     @staticmethod
@@ -224,7 +228,7 @@ class ApplianceQueue(RedisQueue):
         keys, policy, rate = self.keys, self.policy, self.policy.rate_limit
         window = round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders]
-        names += [keys.starts, keys.pause, BEATS, keys.token]
+        names += [keys.starts, keys.pause, BEATS, keys.token, keys.looks]
         starts = rate.starts if rate else 0
         limits: list[lua.Argument] = [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window]
         return lua.TAKE.call(names, [*limits, NUDGE, self.name])

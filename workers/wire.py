@@ -8,11 +8,36 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from typing import Any
 
 import orjson
+from saq import Job
 
 _LONG_INTEGER = re.compile(rb"\d{19}")
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Job)}
+
+
+def job_dict(job: Job) -> dict[str, Any]:
+    """What ``job.to_dict()`` says, in a third of the time: SAQ looks the fields up each time."""
+    values = job.__dict__
+    found = {name: values[name] for name, default in _DEFAULTS.items() if not _same(values[name], default)}
+    if not values["meta"]:
+        found.pop("meta", None)
+    if values["queue"]:
+        found["queue"] = values["queue"].name
+    return found
+
+
+def _same(value: object, default: object) -> bool:
+    if value is default:
+        return True
+    try:
+        return bool(value == default)
+    except ValueError:  # of an array
+        return False
 
 
 def dump(value: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 SaqFunction = Callable[..., Awaitable[Any]]
 """``async def function(ctx, **kwargs)``, as SAQ calls it."""
+
+_TICK = 0.1
+"""Seconds between looks at what runs, and so how late a timeout may come."""
 
 _MARK_AFTER = 0.1
 """Seconds after which a running job's record says ``active``; shorter ones are not worth a write."""
@@ -41,9 +44,12 @@ class Running:
     started: float
     wait: int | None
     task: asyncio.Task[None] | None = None
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    marked: bool = False
+    """Its record says that it runs."""
     cause: str | None = None
     """Why it was cancelled: timeout, drain, abort or fenced."""
+    give_up_at: float | None = None
+    """Loop time at which it loses its job, cancelled as it is."""
     ended: bool = False
 
 
@@ -66,6 +72,7 @@ class QueueWorker(Worker[Any]):
         self.running: dict[str, Running] = {}
         """By SAQ job id."""
         self._report = report
+        self._clock: asyncio.TimerHandle | None = None
 
     @property
     def free(self) -> int:
@@ -89,21 +96,40 @@ class QueueWorker(Worker[Any]):
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
         running = Running(taken, job, loop.time(), None if wait is None else histogram.bucket(wait))
-        running.timers = [
-            loop.call_later(self.policy.timeout, self.cancel, running, "timeout"),
-            loop.call_later(_MARK_AFTER, self._mark, running),
-        ]
         self.running[taken.id] = running
+        if self._clock is None:
+            self._clock = loop.call_later(_TICK, self._tick)
         queue.hold(job, taken.lease)
         running.task = loop.create_task(self._attempt(running), name=job.key)
+
+    def _tick(self) -> None:
+        """One timer for all that runs: two for each job would cost more than many a job does."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for running in list(self.running.values()):
+            if not running.marked and now - running.started >= _MARK_AFTER:
+                self._mark(running)
+            if running.give_up_at is not None:
+                if now >= running.give_up_at:
+                    self._give_up(running)
+            elif now - running.started >= self.policy.timeout:
+                self.cancel(running, "timeout")
+        self._clock = loop.call_later(_TICK, self._tick) if self.running else None
+
+    def _mark(self, running: Running) -> None:
+        running.marked = True
+        try:
+            self._report(outcome.running(running.taken, running.job))
+        except (TypeError, ValueError, RecursionError) as error:  # said again when the attempt ends
+            log.debug("a running job cannot be written", job=running.job.key, error=repr(error))
 
     def cancel(self, running: Running, cause: str) -> None:
         """End an attempt by ``timeout``, ``drain`` (its job is put back), ``abort`` or ``fenced``."""
         if running.ended or running.cause is not None or running.task is None:
             return
         running.cause = cause
+        running.give_up_at = asyncio.get_running_loop().time() + _CANCEL_GRACE
         running.task.cancel()
-        running.timers.append(asyncio.get_running_loop().call_later(_CANCEL_GRACE, self._give_up, running))
 
     async def _attempt(self, running: Running) -> None:
         job = running.job
@@ -168,16 +194,10 @@ class QueueWorker(Worker[Any]):
             log.error("handler ignores its cancellation", queue=self.policy.name, job=running.job.key)
             self._end(running, self._cancelled(running, asyncio.CancelledError()))
 
-    def _mark(self, running: Running) -> None:
-        if not running.ended:
-            self._report(outcome.running(running.taken, running.job))
-
     def _end(self, running: Running, settlement: Settlement) -> None:
         if running.ended:
             return
         running.ended = True
-        for timer in running.timers:
-            timer.cancel()
         if self.running.get(running.taken.id) is running:
             del self.running[running.taken.id]
         if running.cause == "fenced":

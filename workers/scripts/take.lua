@@ -12,6 +12,7 @@
 --       7 pause       hash    by, reason, since; absent while the queue runs
 --       8 beats       zset    worker -> server time of its last heartbeat, ms
 --       9 token       string  counter that makes each lease unique
+--       10 looks      hash    told: server time at which all were told that somebody began to hold jobs, ms
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
 --       7 channel that wakes the queue's workers  8 queue name
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, now_ms, depth,
@@ -92,8 +93,12 @@ redis.call('RPUSH', active, unpack(taken))
 redis.call('HSET', leases, unpack(pairs_))
 redis.call('HINCRBY', KEYS[5], worker, #taken)
 redis.call('ZADD', KEYS[8], now_ms, worker)
--- Whoever does not see this worker's first lease would not look whether it lives.
-if own == 0 then redis.call('PUBLISH', ARGV[7], ARGV[8] .. ' ' .. worker) end
+-- Whoever does not see a worker's first lease would not look whether it lives.  Once a second is enough: all
+-- who were told look a while later.
+if own == 0 and now_ms - tonumber(redis.call('HGET', KEYS[10], 'told') or 0) > 1000 then
+  redis.call('HSET', KEYS[10], 'told', now_ms)
+  redis.call('PUBLISH', ARGV[7], ARGV[8] .. ' held')
+end
 if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
 
 depth = depth - #ids

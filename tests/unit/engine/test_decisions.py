@@ -125,6 +125,34 @@ def test_e1_the_wire_says_what_json_says(value: Any) -> None:
     assert back == value or not math.isfinite(_first_float(value))
 
 
+class _Queue:
+    name = "color-extraction"
+
+
+@given(
+    st.fixed_dictionaries(
+        {"function": st.text(), "key": st.text(min_size=1)},
+        optional={
+            "kwargs": st.none() | st.dictionaries(st.text(), json_values, max_size=3),
+            "queue": st.just(_Queue()),
+            "timeout": st.none() | st.integers(),
+            "retries": st.integers(),
+            "attempts": st.integers(),
+            "progress": st.floats(allow_nan=False),
+            "scheduled": st.integers() | st.floats(allow_nan=False),
+            "completed": st.integers(),
+            "error": st.none() | st.text(),
+            "result": json_values,
+            "status": st.sampled_from(list(Status)),
+            "meta": st.dictionaries(st.text(), json_values, max_size=2),
+        },
+    )
+)
+def test_e1_a_job_is_written_as_saq_writes_it(values: dict[str, Any]) -> None:
+    each = Job(**values)
+    assert wire.job_dict(each) == each.to_dict()
+
+
 def _first_float(value: Any) -> float:
     if isinstance(value, float):
         return value
