@@ -52,6 +52,8 @@ class Ledger:
         """By pid, the time at which a process was killed or frozen."""
         self._stock = stock
         self._sent = 0
+        self._known: set[str] = set()
+        """Those of the acknowledged that the watch knows of."""
 
     async def send(self, count: int = 1, **arguments: Any) -> None:
         """Enqueue ``count`` jobs by a stock SAQ producer."""
@@ -73,14 +75,13 @@ class Ledger:
     async def problems(self) -> list[str]:
         """What is wrong with the queue at this moment."""
         keys = self.queue.keys
-        acknowledged = [self.queue.job_id(key) for key in self.acknowledged]
-        if acknowledged:
-            await command(self.redis, "SADD", _ACKNOWLEDGED, *acknowledged)
+        new = list(self.acknowledged - self._known)
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders]
         names += [keys.completed, keys.failed, _ACKNOWLEDGED]
-        found = await command(
-            self.redis, "EVAL", _WATCH, len(names), *names, self.queue.policy.concurrency, MAX_PROCESSES
-        )
+        limits = (self.queue.policy.concurrency, MAX_PROCESSES)
+        ids = [self.queue.job_id(key) for key in new]
+        found = await command(self.redis, "EVAL", _WATCH, len(names), *names, *limits, *ids)
+        self._known.update(new)
         return [line.decode() for line in found]
 
     @asynccontextmanager

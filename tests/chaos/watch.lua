@@ -2,8 +2,10 @@
 --
 -- KEYS  1 queued  2 active  3 incomplete  4 leases  5 holders  6 completed  7 failed: as in settle.lua
 --       8 acknowledged  set  ids of jobs whose enqueue was acknowledged
--- ARGV  1 concurrency  2 processes at most
+-- ARGV  1 concurrency  2 processes at most  then ids that were acknowledged since the last look
 -- Reply one line a problem, 20 at the most.
+redis.call('SREM', KEYS[8], '')  -- see take.lua: works on a server that is out of memory
+for i = 3, #ARGV do redis.call('SADD', KEYS[8], ARGV[i]) end
 local problems = {}
 local function problem(text)
   if #problems < 20 then problems[#problems + 1] = text end

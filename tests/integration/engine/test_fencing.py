@@ -1,0 +1,178 @@
+"""Who holds a job, and who no longer does: lost replies, attempts that were given up, records that break."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from saq import Job, Status
+
+from tests.integration.engine.conftest import MakeBench, eventually
+from workers import outcome
+from workers.errors import WorkerLostError
+from workers.queue import Settlement
+
+
+async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_put_back(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=2)
+    done: list[str] = []
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        done.append(ctx["job"].key)
+
+    await bench.send(1)
+    _, first = await bench.queue.take("dead", 1, [])
+    job = first.jobs[0]
+    process = await bench.start(work)
+    dispatcher = process.dispatchers[bench.policy.name]
+    back = Settlement(job.id, job.lease, "return", job.body)
+    # In one round trip, whose reply never arrives: put back for its dead holder, and taken by this process.
+    await bench.queue.take(process.id, 1, [back])
+    back.repeated = True
+    dispatcher._settlements.append(back)
+    dispatcher.distrust()
+    await eventually(lambda: done)
+    await eventually(bench.empty)
+    assert len(done) == 1
+
+
+async def test_e8_a_job_that_is_settled_twice_in_one_call_is_settled_once(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    await bench.send(2)
+    _, take = await bench.queue.take("dead", 2, [])
+    error = WorkerLostError("worker dead died during the attempt")
+    settlements = []
+    for job, attempts in ((take.jobs[0], 0), (take.jobs[1], 3)) * 2:
+        read = bench.queue.deserialize(job.body)
+        assert read is not None
+        read.attempts = attempts
+        settlements.append(outcome.crashed(job, read, error, policy=bench.policy, worker="dead"))
+    assert [each.verb for each in settlements] == ["return", "bury"] * 2
+    assert await bench.queue.settle(settlements) == [True, True, False, False]
+    assert await bench.redis.zcard("couturecast:letters") == 1
+    assert await bench.lists() == {"queued": 1, "active": 0, "incomplete": 1, "leases": 0, "holders": 0}
+
+
+async def test_e10_an_attempt_that_lost_its_job_does_not_overwrite_its_record(make_bench: MakeBench) -> None:
+    bench = make_bench(timeout=0.1, retry_delays=(0.05,))
+    given_up, go_on, overtaken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        job: Job = ctx["job"]
+        if job.attempts == 2:
+            given_up.set()
+            await asyncio.shield(overtaken.wait())
+            return
+        while not go_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go_on.wait()
+        await job.update(progress=0.9)
+        overtaken.set()
+
+    await bench.start(work)
+    (key,) = await bench.send()
+    await asyncio.wait_for(given_up.wait(), 10)
+    go_on.set()
+    await eventually(overtaken.is_set)
+    await eventually(bench.empty)
+    job = await bench.stock.job(key)
+    assert job is not None
+    assert job.attempts == 2
+    assert [each["attempt"] for each in job.meta["couturecast"]["attempts"]] == [1]
+
+
+async def test_e2_what_a_handler_leaves_in_its_job_or_error_cannot_keep_it_in_flight(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(concurrency=1, retry_delays=())
+
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        if number == 0:
+            ctx["job"].meta["left"] = object()
+            raise RuntimeError("and failed")
+        raise MuteError
+
+    await bench.start(work)
+    await bench.send(2)
+    await eventually(bench.empty)
+    await eventually(lambda: _two(bench))
+    messages = " | ".join(letter.error_message for letter in (await bench.letters.page()).items)
+    assert "RuntimeError, and the job cannot be written: TypeError" in messages
+    assert "MuteError, and the job cannot be written: ValueError('no words')" in messages
+
+
+async def _two(bench: Any) -> bool:
+    return bool(await bench.letters.count() == 2)
+
+
+async def test_e2_a_take_of_thousands_takes_them_in_portions(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=20_000)
+    jobs = [Job("extract_colors", kwargs={"number": n}) for n in range(9_000)]
+    assert all(await bench.queue.enqueue_many(jobs))
+    taken = 0
+    while taken < len(jobs):
+        _, take = await bench.queue.take("one", 20_000, [])
+        assert take.jobs
+        taken += len(take.jobs)
+    assert await bench.lists() == {
+        "queued": 0,
+        "active": 9_000,
+        "incomplete": 9_000,
+        "leases": 9_000,
+        "holders": 1,
+    }
+
+
+async def test_e1_an_aborted_running_job_ends_as_aborted_and_its_key_is_free(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    cancelled = asyncio.Event()
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    process = await bench.start(work)
+    (key,) = await bench.send()
+    await eventually(lambda: process.in_flight)
+    job = await bench.stock.job(key)
+    assert job is not None
+    await bench.stock.abort(job, "not wanted")
+    await eventually(cancelled.is_set)
+    await eventually(bench.empty)
+    await job.refresh()
+    assert (job.status, job.error) == (Status.ABORTED, "not wanted")
+    assert await bench.letters.count() == 0
+    assert await bench.stock.enqueue("extract_colors", key=key, number=1) is not None
+
+
+async def test_e10_a_lease_that_was_given_to_another_ends_the_attempt(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=2)
+    cancelled = asyncio.Event()
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    process = await bench.start(work)
+    await bench.send()
+    await eventually(lambda: process.in_flight)
+    ((job_id, lease),) = (await bench.queue.leases()).items()
+    body = await bench.redis.get(job_id)
+    await bench.queue.take("other", 1, [Settlement(job_id, lease, "return", body)])
+    process.dispatchers[bench.policy.name].distrust()
+    await asyncio.wait_for(cancelled.wait(), 10)
+    ((job_id, new),) = (await bench.queue.leases()).items()
+    assert new.startswith(b"other:")
+    assert await bench.queue.settle([Settlement(job_id, lease, "complete", body)]) == [False]
+    assert await bench.queue.settle([Settlement(job_id, new, "complete", body)]) == [True]
+    assert await bench.empty()
+    assert await bench.total("completed") == 1
