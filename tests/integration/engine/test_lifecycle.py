@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import statistics
 import time
 from typing import Any
 
@@ -60,19 +61,26 @@ async def test_e1_stock_info_reads_the_queue_truthfully(make_bench: MakeBench) -
 
 async def test_e5_retries_start_on_time_and_keep_every_error(make_bench: MakeBench) -> None:
     bench = make_bench(retry_delays=(0.3, 0.6, 0.9))
-    starts: list[float] = []
+    attempts: dict[str, list[float]] = {}
 
     async def fail(ctx: dict[str, Any], number: int, tag: str) -> None:
+        starts = attempts.setdefault(ctx["job"].key, [])
         starts.append(time.monotonic())
         raise RuntimeError(f"attempt {len(starts)}")
 
     process = await bench.start(fail)
     (key,) = await bench.send(tag="blue")
-    await eventually(lambda: bench.letters.count(), what="the dead letter")
-    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    for gap, delay in zip(gaps, bench.policy.retry_delays, strict=True):
-        assert delay <= gap <= delay + 0.25
-    (letter,) = (await bench.letters.page()).items
+    late: list[float] = []
+    for number in range(4):  # from different moments of any clock that the dispatcher may go by
+        await asyncio.sleep(0.13 * (number > 0))
+        await bench.stock.enqueue("extract_colors", number=number, tag="red")
+    await eventually(lambda: _count(bench.letters, 5), what="the dead letters")
+    for starts in attempts.values():
+        gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+        late += [gap - delay for gap, delay in zip(gaps, bench.policy.retry_delays, strict=True)]
+    assert min(late) >= 0
+    assert statistics.median(late) <= 0.25  # a single one may be late by the machine's fault
+    (letter,) = [each for each in (await bench.letters.page()).items if each.job_id == key]
     assert (letter.job_id, letter.queue_name, letter.function) == (key, "color-extraction", "extract_colors")
     assert letter.job_data["kwargs"] == {"number": 0, "tag": "blue"}
     assert (letter.attempts, letter.error_type, letter.error_message) == (4, "RuntimeError", "attempt 4")
