@@ -52,8 +52,6 @@ DataDir = Annotated[
         callback=_data_dir,
     ),
 ]
-LONGEST_DELAY = 366 * 86_400
-"""Seconds: a job that waits longer is more likely a mistake."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 Queue = Annotated[
     str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
@@ -160,9 +158,7 @@ def enqueue(
     key: Annotated[
         str | None, typer.Option("--key", help="SAQ's job key: while it is queued, no other of it is.")
     ] = None,
-    delay: Annotated[
-        float, typer.Option("--delay", help="Seconds until it may start.", min=0, max=LONGEST_DELAY)
-    ] = 0.0,
+    delay: Annotated[float, typer.Option("--delay", help="Seconds until it may start.")] = 0.0,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -172,8 +168,6 @@ def enqueue(
         raise UsageError("give exactly one of --data JSON, --file FILE and - (standard input)")
     if key is not None and data is None:
         raise UsageError("--key goes with --data: each line of a file would get the same key")
-    if key == "":
-        raise UsageError("--key: is empty: leave it out, and one is made")
     jobs = commands.read_jobs(data, Path("-") if source else file, key=key, delay=delay)
     _act(data_dir, lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json))
 

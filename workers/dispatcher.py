@@ -24,6 +24,7 @@ from workers.worker import QueueWorker, SaqFunction
 
 log = structlog.get_logger(__name__)
 
+_AT_ONCE = 0.01
 _BLOCKED_POLL = 0.5
 """Seconds between looks while jobs are ready and other processes hold all slots."""
 _PAUSED_POLL = 30.0
@@ -192,8 +193,10 @@ class Dispatcher:
         match take.state:
             case "empty" | "taken" if self.worker.free:
                 self._empty.set()
-            case "full":
+            case "full" if take.foreign:
                 waits.append(_BLOCKED_POLL)
+            case "full":  # a settlement was carried out after the take: the server did not know its script
+                waits.append(_AT_ONCE)
             case "standby":
                 waits.append(_STANDBY_POLL)
             case "paused":

@@ -19,6 +19,16 @@ META = "couturecast"
 
 _MAX_TRACEBACK = 8_000  # characters kept of each attempt's traceback: the end, where the error is
 _MAX_MESSAGE = 2_000
+_ATTEMPT: dict[str, Any] = {
+    "attempt": int,
+    "at": (int, float),
+    "worker": str,
+    "error_type": str,
+    "message": str,
+    "traceback": (str, type(None)),
+    "run_seconds": (int, float),
+}
+"""The fields of an attempt's record and their types."""
 
 
 def error_type(error: BaseException) -> str:
@@ -46,10 +56,18 @@ def failed_attempt(
 
 
 def attempts_of(job: Job) -> list[dict[str, Any]]:
-    """The failed attempts that the job's record holds; a foreign ``meta`` counts as none."""
+    """The failed attempts that the job's record holds; what others wrote in their place counts as none."""
     ours = job.meta.get(META) if isinstance(job.meta, dict) else None
     found = ours.get("attempts") if isinstance(ours, dict) else None
-    return [dict(attempt) for attempt in found] if isinstance(found, list) else []
+    if not isinstance(found, list) or not all(map(_is_attempt, found)):
+        return []
+    return [dict(attempt) for attempt in found]
+
+
+def _is_attempt(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), kinds) for name, kinds in _ATTEMPT.items()
+    )
 
 
 def add_attempt(job: Job, attempt: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from workers.connection import Line
+
 Argument = str | bytes | int | float
 
 
@@ -56,33 +58,34 @@ ENQUEUE = Script.load("enqueue")
 OVERVIEW = Script.load("overview")
 
 
-async def run(redis: Redis, calls: Sequence[Call]) -> list[Any]:
-    """Run ``calls`` in order and in one round trip; a script that the server does not know is sent to it.
+async def run(via: Redis | Line, calls: Sequence[Call]) -> list[Any]:
+    """Run ``calls`` in order and in one round trip.
 
     Returns a reply a call; a call that failed has its exception as its reply, so that the replies of the
-    others are not lost.  Raises redis.exceptions.ConnectionError or TimeoutError where the connection broke,
-    and then any of the calls may have been carried out.
+    others are not lost.  A script that the server does not know is sent to it, and runs after the others.
+    Raises redis.exceptions.ConnectionError or TimeoutError where the connection broke, and then any of the
+    calls may have been carried out.
     """
-    pipeline = redis.pipeline(transaction=False)
-    for call in calls:
-        pipeline.execute_command(*call.command())
-    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    replies = await _round_trip(via, [call.command() for call in calls])
     for index, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):
-            replies[index] = await _send(redis, calls[index])
+            (replies[index],) = await _round_trip(via, [calls[index].command(text=True)])
     return replies
 
 
-async def run_one(redis: Redis, call: Call) -> Any:
+async def run_one(via: Redis | Line, call: Call) -> Any:
     """Run one call and return its reply.  Raises redis.exceptions.RedisError."""
-    (reply,) = await run(redis, [call])
+    (reply,) = await run(via, [call])
     if isinstance(reply, Exception):
         raise reply
     return reply
 
 
-async def _send(redis: Redis, call: Call) -> Any:
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.execute_command(*call.command(text=True))
-    (reply,) = await pipeline.execute(raise_on_error=False)
-    return reply
+async def _round_trip(via: Redis | Line, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    if isinstance(via, Line):
+        return await via.round_trip(commands)
+    pipeline = via.pipeline(transaction=False)
+    for words in commands:
+        pipeline.execute_command(*words)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    return replies

@@ -40,6 +40,9 @@ from workers.snapshot import Pause, Snapshot
 
 __all__ = ["FAILURES", "DeadLetter", "NewJob", "Operations", "Page"]
 
+LONGEST_DELAY = 366 * 86_400
+"""Seconds: a job that waits longer is more likely a mistake."""
+
 FAILURES = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
 
@@ -243,8 +246,10 @@ class Operations:
         schema = self._schemas.get(queue.name)
         if schema is not None:
             validate_payload(schema, dict(new.data))
-        if new.delay < 0:
-            raise InvalidJobError(f"delay: {new.delay:g} s is negative")
+        if not 0 <= new.delay <= LONGEST_DELAY:
+            raise InvalidJobError(f"delay: {new.delay:g} s is not between 0 and {LONGEST_DELAY} (a year)")
+        if new.key == "":
+            raise InvalidJobError("key: is empty: leave it out, and one is made")
         job = Job(function=queue.policy.function, kwargs=dict(new.data), queued=now(), queue=queue)
         if new.key is not None:
             job.key = new.key

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from storage.dead_letters import DeadLetters
 from workers import lua, wire
-from workers.connection import connect, connect_thread
+from workers.connection import Line, connect, connect_thread
 from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
@@ -63,11 +63,12 @@ class WorkerProcess:
         self._pace = pace
         self._redis = connect(redis_url)
         self._subscriber = connect(redis_url, reply_timeout=None)
+        self._lines = [Line(redis_url) for _ in policies]
         self._doorbells = [connect(redis_url, reply_timeout=pace.doorbell + 10) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self.dispatchers = {
             policy.name: Dispatcher(
-                ApplianceQueue(self._redis, policy),
+                ApplianceQueue(self._redis, policy, line),
                 functions[policy.name],
                 worker_id=self.id,
                 doorbell=doorbell,
@@ -75,7 +76,7 @@ class WorkerProcess:
                 on_reply=self._replied,
                 on_buried=self._recorder.wake,
             )
-            for policy, doorbell in zip(policies, self._doorbells, strict=True)
+            for policy, line, doorbell in zip(policies, self._lines, self._doorbells, strict=True)
         }
         self._schedulers = [
             Scheduler(schedule, self.dispatchers[schedule.queue].queue)
@@ -168,9 +169,7 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """Leave the list and close all connections; without a drain before, as by a crash."""
-        for task in (*self._running, *self._helpers):
-            task.cancel()
-        await asyncio.gather(*self._running, *self._helpers, return_exceptions=True)
+        await _cancelled([*self._running, *self._helpers])
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
             try:
@@ -178,6 +177,8 @@ class WorkerProcess:
                 await lua.run_one(self._redis, self._announcement(leaving=True))
             except Exception as error:
                 log.warning("left without a word", error=repr(error))
+        for line in self._lines:
+            await line.close()
         for client in (self._redis, self._subscriber, *self._doorbells):
             await client.aclose()
 
@@ -292,6 +293,18 @@ async def _first(
     waiter = asyncio.ensure_future(event)
     await asyncio.wait({everything, waiter}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` and wait until they have ended.
+
+    Again and again: Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
+    that comes as the write ends (https://github.com/python/cpython/issues/86296).
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
 
 
 async def _repeat(look: Callable[[], Coroutine[Any, Any, None]], interval: float) -> None:

@@ -12,7 +12,7 @@ from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
-from workers.connection import command
+from workers.connection import Line, command
 from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, TOKENS, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
@@ -96,12 +96,14 @@ class Settlement:
 class ApplianceQueue(RedisQueue):
     """A SAQ queue, to SAQ's producers and screens like any other, with a policy of its own.
 
-    Every move of a job is one Lua call: there is no moment at which a job is on no list.
+    Every move of a job is one Lua call: there is no moment at which a job is on no list.  ``line``, where
+    there is one, carries what a dispatcher says at every turn.
     """
 
-    def __init__(self, redis: Redis, policy: QueuePolicy) -> None:
+    def __init__(self, redis: Redis, policy: QueuePolicy, line: Line | None = None) -> None:
         super().__init__(redis, name=policy.name, dump=wire.dump, load=wire.load)
         self.policy = policy
+        self._via = line or redis
         self.keys = QueueKeys.of(policy.name)
 
     def serialize(self, job: Job) -> bytes:
@@ -117,7 +119,7 @@ class ApplianceQueue(RedisQueue):
         was asked for may then have happened all the same.
         """
         calls = [self.settle_call(settlements)] if settlements else []
-        replies = await lua.run(self.redis, [*calls, self._take_call(worker_id, n)])
+        replies = await lua.run(self._via, [*calls, self._take_call(worker_id, n)])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
@@ -128,7 +130,7 @@ class ApplianceQueue(RedisQueue):
         """Carry out ``settlements``; for each, whether its lease still stood.  Raises RedisError."""
         if not settlements:
             return []
-        return [bool(done) for done in await lua.run_one(self.redis, self.settle_call(settlements))]
+        return [bool(done) for done in await lua.run_one(self._via, self.settle_call(settlements))]
 
     async def leases(self) -> dict[str, bytes]:
         """All leases of the queue, by SAQ job id."""

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
+
+HEAD = "0001"
+"""The newest revision in ``versions/``."""
 
 
 def upgrade(connection: Connection) -> None:
     """Bring the tables up to date on ``connection``, in its transaction; the caller holds the lock."""
+    if _revision(connection) == HEAD:
+        return
+    from alembic import command  # a quarter of a second, and seldom needed
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    """What the database says it has; None where it says nothing."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found

@@ -36,6 +36,7 @@ local counter = {
 }
 local completed, failed = {}, {}
 local kept = {complete = completed, bury = failed, abort = failed}
+local left, ended = {}, {}
 local freed, outcomes, buckets, result, wake = {}, {}, {}, {}, false
 
 local function count(counts, name)
@@ -52,7 +53,7 @@ for k, id in ipairs(ids) do
     result[k] = 1
   else
     standing[id] = false
-    redis.call('HDEL', leases, id)
+    left[#left + 1] = id
     redis.call('LREM', active, 1, id)
     local worker = string.match(lease, '^[^:]+')
     freed[worker] = (freed[worker] or 0) + 1
@@ -63,7 +64,7 @@ for k, id in ipairs(ids) do
       redis.call('ZADD', incomplete, 0, id)
       redis.call('LPUSH', queued, id)
     else
-      redis.call('ZREM', incomplete, id)
+      ended[#ended + 1] = id
       local newest = kept[verb]
       newest[#newest + 1] = now_ms
       newest[#newest + 1] = id
@@ -83,6 +84,8 @@ for k, id in ipairs(ids) do
   end
 end
 
+if #left > 0 then redis.call('HDEL', leases, unpack(left)) end
+if #ended > 0 then redis.call('ZREM', incomplete, unpack(ended)) end
 for worker, n in pairs(freed) do
   if redis.call('HINCRBY', holders, worker, -n) <= 0 then
     redis.call('HDEL', holders, worker)

@@ -244,3 +244,12 @@ async def _start_and_close(database: Database) -> None:
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"postgresql://"):
         Database(url)
+
+
+def test_the_head_is_the_newest_revision() -> None:
+    from alembic.script import ScriptDirectory
+
+    from storage import migrations
+
+    folder = str(Path(migrations.__file__).parent)
+    assert ScriptDirectory(folder).get_current_head() == migrations.HEAD

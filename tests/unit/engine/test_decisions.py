@@ -13,6 +13,7 @@ from saq import Job, Status
 
 from tui import format as shown
 from workers import histogram, outcome, thresholds, wire
+from workers.connection import safe_url
 from workers.errors import InvalidJobError, PermanentError
 from workers.fingerprint import fingerprint, normalise
 from workers.letters import attempts_of, dump_letter, failed_attempt, letter_of, load_letter
@@ -277,3 +278,23 @@ def test_numbers_and_bars() -> None:
 def test_text_of_jobs_is_shown_never_interpreted() -> None:
     assert shown.safe("a\x1b[31m\x00\n\ud800\x9b") == "a␛[31m␀␊\\ud800\\x9b"
     assert shown.safe_lines("a\tb\nc\r") == "a   b\nc␍"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@box:6379/0", "redis://:***@box:6379/0"),
+        ("rediss://ops:se:cr@et@box/1", "rediss://ops:***@box/1"),
+        ("redis://box/0?password=secret&db=2", "redis://box/0?password=***&db=2"),
+        ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock?password=***"),
+        ("redis://ops@box/0", "redis://ops@box/0"),
+        ("redis://box:6379/0", "redis://box:6379/0"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert safe_url(url) == shown
+
+
+@pytest.mark.parametrize("attempts", [[1], [{}], [{"attempt": "1"}], "x", [{"attempt": 1, "at": 2.0}]])
+def test_what_is_no_record_of_an_attempt_counts_as_none(attempts: Any) -> None:
+    assert attempts_of(job(attempts=1, meta={"couturecast": {"attempts": attempts}})) == []
