@@ -17,10 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 import structlog
-from alembic.util import CommandError
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.embedded import EmbeddedServer, prepare_data_dir
 from app.errors import AppError, UnavailableError, UsageError
@@ -28,7 +26,7 @@ from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.database import Database
 from storage.dead_letters import DeadLetters
-from storage.errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
 from storage.weather import WeatherStore
@@ -221,11 +219,8 @@ async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -
         await database.start(patience=settings.start_patience, on_wait=wait)
     except DatabaseUnavailableError as error:
         raise UnavailableError(f"DATABASE_URL: {waited}{error}") from None
-    except (SQLAlchemyError, CommandError) as error:  # no right to make tables, or those of a newer version
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise UnavailableError(
-            f"DATABASE_URL: {database.safe_url}: the tables cannot be brought up to date: {cause}"
-        ) from None
+    except MigrationError as error:
+        raise UnavailableError(f"DATABASE_URL: {error}") from None
     return database
 
 

@@ -15,12 +15,12 @@ import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from storage.errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.migrations import upgrade
 
 _DRIVERS = {
@@ -73,7 +73,7 @@ class Database:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
         ``on_wait`` is told once what is waited for.  Raises DatabaseUnavailableError after ``patience``
-        seconds.
+        seconds, MigrationError.
         """
         self._make_file()
         deadline, delay = time.monotonic() + patience, 0.1
@@ -134,10 +134,16 @@ class Database:
             raise DatabaseUnavailableError(f"{self.safe_url}: cannot be written: {error.strerror}") from None
 
     async def _migrate(self) -> None:
-        async with self.begin() as connection:
-            if self.dialect == "postgresql":
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            await connection.run_sync(upgrade)
+        try:
+            async with self.begin() as connection:
+                if self.dialect == "postgresql":
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                await connection.run_sync(upgrade)
+        except (SQLAlchemyError, MigrationError) as error:
+            cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            raise MigrationError(
+                f"{self.safe_url}: the tables cannot be brought up to date: {cause}"
+            ) from error
 
 
 class _Told:

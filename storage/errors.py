@@ -13,3 +13,7 @@ class DatabaseUnavailableError(StorageError):
 
 class InvalidCursorError(StorageError):
     """A page cursor was not made by this program, or belongs to another list."""
+
+
+class MigrationError(StorageError):
+    """The tables cannot be brought up to date: no right to, or a newer version made them."""

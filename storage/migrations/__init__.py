@@ -6,21 +6,30 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from storage.errors import MigrationError
+
 HEAD = "0001"
 """The newest revision in ``versions/``."""
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the tables up to date on ``connection``, in its transaction; the caller holds the lock."""
+    """Bring the tables up to date on ``connection``, in its transaction; the caller holds the lock.
+
+    Raises MigrationError, and SQLAlchemyError of the statements.
+    """
     if _revision(connection) == HEAD:
         return
     from alembic import command  # a quarter of a second, and seldom needed
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise MigrationError(str(error)) from error
 
 
 def _revision(connection: Connection) -> str | None:
