@@ -1,9 +1,10 @@
 """A real worker process for tests that kill it: ``python -m tests.worker_process '{"redis": …}'``.
 
 Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
-and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends,
-and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for
-that many seconds, ``exit`` to die.  Times in the journal are of the monotonic clock, which processes share.
+``look`` (see Pace), and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt
+starts and when it ends, and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise,
+``block`` the event loop for that many seconds, ``exit`` to die.  Times in the journal are of the monotonic
+clock, which processes share.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from storage.database import Database
 from storage.dead_letters import DeadLetters, NewLetter
-from workers.policy import QueuePolicy, RateLimit
+from workers.policy import NORMAL, QueuePolicy, RateLimit
 from workers.process import WorkerProcess
 
 
@@ -73,6 +75,7 @@ async def main(options: dict[str, Any]) -> int:
     redis, database = options.pop("redis"), Database(options.pop("database"))
     drain_seconds = options.pop("drain_seconds", 30.0)
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetters)(database)
+    pace = replace(NORMAL, look=options.pop("look", NORMAL.look))
     if options.get("rate_limit"):
         options["rate_limit"] = RateLimit(*options["rate_limit"])
     if "retry_delays" in options:
@@ -93,6 +96,7 @@ async def main(options: dict[str, Any]) -> int:
         functions={policy.name: handler},
         letters=letters,
         drain_seconds=drain_seconds,
+        pace=pace,
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, process.begin_drain)

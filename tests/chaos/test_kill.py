@@ -1,15 +1,13 @@
-"""Worker processes that are killed or frozen under load."""
+"""Worker processes that are killed under load."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
 
 import pytest
 
 from tests.chaos.conftest import MakeLedger
-from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 
 _JOBS = 1_000  # times the factor
@@ -46,27 +44,3 @@ async def test_e2_e3_e8_a_process_killed_every_two_seconds_loses_nothing(
     assert len(ledger.gone) >= 2
     assert len(ledger.acknowledged) == jobs
     assert len(rows) >= jobs // 50
-
-
-async def test_e10_a_process_that_was_frozen_past_its_leases_is_fenced_off(
-    make_ledger: MakeLedger, spawn: Spawner, journal: Journal
-) -> None:
-    ledger = await make_ledger(journal)
-    frozen = await spawn()
-    await ledger.send(3, seconds=1)
-    await ledger.send(2, seconds=1, fail=True)
-    await eventually(lambda: len(journal.events("start")) == 5)
-    async with ledger.watched():
-        frozen.send_signal(signal.SIGSTOP)
-        ledger.died(frozen.pid)
-        await spawn()
-        await eventually(lambda: len(journal.events("end")) == 3, within=30)
-        frozen.send_signal(signal.SIGCONT)
-        rows = await ledger.balance()
-        # It takes jobs again, and what it had in hand neither ends twice nor dies twice.
-        await ledger.send(20, seconds=0.2)
-        await eventually(lambda: {line["pid"] for line in journal.events("start")[10:]} >= {frozen.pid})
-        rows = await ledger.balance()
-    assert len(rows) == 2
-    frozen.terminate()
-    assert await asyncio.wait_for(frozen.wait(), 20) == 0

@@ -21,6 +21,7 @@ from tests.processes import Journal, Spawner
 from tests.servers import PostgresServer, ValkeyServer
 from workers.connection import command
 from workers.keys import BEATS, LETTERS
+from workers.policy import NORMAL, Pace
 from workers.process import WorkerProcess
 
 _FILLER = "test:filler"
@@ -33,10 +34,14 @@ async def start(server: ValkeyServer, letters: DeadLetters) -> AsyncIterator[Sta
     """Start a worker process within this one, on the queue of a ledger."""
     processes: list[WorkerProcess] = []
 
-    async def start_process(ledger: Ledger, function: Any) -> WorkerProcess:
+    async def start_process(ledger: Ledger, function: Any, pace: Pace = NORMAL) -> WorkerProcess:
         policy = ledger.queue.policy
         process = WorkerProcess(
-            server.url, policies=[policy], functions={policy.name: function}, letters=ledger.letters
+            server.url,
+            policies=[policy],
+            functions={policy.name: function},
+            letters=ledger.letters,
+            pace=pace,
         )
         processes.append(process)
         await process.start()
@@ -134,7 +139,7 @@ async def test_e12_a_look_that_fails_by_itself_is_not_an_outage_that_lasts(
 
     async def work(ctx: dict[str, Any]) -> None: ...
 
-    process = await start(ledger, work)
+    process = await start(ledger, work, Pace(look=0.5, doorbell=30, announce=30, abort=1))
     await eventually(lambda: process.dispatchers[ledger.queue.name].state == "empty")
 
     async def looked() -> list[int]:
@@ -153,7 +158,7 @@ async def test_e12_a_redis_without_memory_lets_jobs_end_and_refuses_new_ones(
 ) -> None:
     ledger = await make_ledger(journal, concurrency=4)
     await spawn(concurrency=4)
-    await ledger.send(2, seconds=14)
+    await ledger.send(2, seconds=12)
     await ledger.send(1, seconds=3)
     await ledger.send(1, seconds=3, fail=True)
     await eventually(lambda: len(journal.events("start")) == 4)

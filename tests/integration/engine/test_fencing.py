@@ -26,9 +26,12 @@ async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_put_back(make_
     job = first.jobs[0]
     process = await bench.start(work)
     dispatcher = process.dispatchers[bench.policy.name]
+    await eventually(lambda: dispatcher.state == "empty")
     back = Settlement(job.id, job.lease, "return", job.body)
+    await bench.queue.settle([Settlement("none", b"", "mark", b"")])  # so that the server knows the script
     # In one round trip, whose reply never arrives: put back for its dead holder, and taken by this process.
-    await bench.queue.take(process.id, 1, [back])
+    _, take = await bench.queue.take(process.id, 1, [back])
+    assert [again.id for again in take.jobs] == [job.id]
     back.repeated = True
     dispatcher._settlements.append(back)
     dispatcher.distrust()

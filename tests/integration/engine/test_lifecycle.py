@@ -217,6 +217,24 @@ async def test_e4_two_processes_keep_the_rate(make_bench: MakeBench) -> None:
     assert {job.attempts for job in records if job is not None} == {1}, "waiting uses no attempt"
 
 
+async def test_e4_no_window_holds_more_starts_wherever_it_begins(make_bench: MakeBench) -> None:
+    bench = make_bench(rate_limit=RateLimit(6, 1.0), concurrency=20)
+    starts: list[float] = []
+
+    async def note(ctx: dict[str, Any], number: int) -> None:
+        starts.append(time.monotonic())
+
+    await bench.start(note)
+    await bench.start(note)
+    for _ in range(12):  # each arrival makes somebody ask for a start, at any moment of the window
+        await bench.send(2)
+        await asyncio.sleep(0.17)
+    await eventually(lambda: len(starts) == 24, within=20)
+    starts.sort()
+    for first, seventh in zip(starts, starts[6:], strict=False):
+        assert seventh - first > 1.0
+
+
 async def test_e9_a_drain_finishes_what_runs_and_starts_nothing(make_bench: MakeBench) -> None:
     bench = make_bench(concurrency=3)
     release = asyncio.Event()
