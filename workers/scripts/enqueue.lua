@@ -1,5 +1,7 @@
 -- Enqueue many jobs of one queue, as SAQ enqueues one: a key that is incomplete, or being aborted, is refused.
 --
+-- Invariant: all of the jobs that are not refused are enqueued, or the call fails and none is.
+--
 -- KEYS  1 queued  2 incomplete: as in take.lua
 --       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second
 --       4 tokens  zset  token -> Unix second of its use
@@ -9,6 +11,13 @@
 --       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body,
 --       token ('': none): nothing is enqueued where it was used before
 -- Reply one number a job: 1 enqueued, 0 refused, 2 its token was used before; none where the occurrence is not new.
+for i = 6, #ARGV, 5 do
+  local score = tonumber(ARGV[i + 2])
+  if not score or score ~= score or score == math.huge then
+    return redis.error_reply('ERR ' .. ARGV[i] .. ' is scheduled for "' .. ARGV[i + 2] .. '", which is no time')
+  end
+end
+
 local result, ready, used, delayed = {}, {}, {}, false
 if ARGV[3] ~= '' then
   local newest = redis.call('HGET', KEYS[3], ARGV[3])

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
+from redis.exceptions import ResponseError
 from saq import Job, Status
 
 from tests.integration.engine.conftest import MakeBench, eventually
@@ -129,6 +131,18 @@ async def test_e2_a_take_of_thousands_takes_them_in_portions(make_bench: MakeBen
         "leases": 9_000,
         "holders": 1,
     }
+
+
+@pytest.mark.parametrize("scheduled", [float("nan"), float("inf"), ""])
+async def test_e2_a_call_with_a_job_for_no_time_enqueues_none_of_its_jobs(
+    make_bench: MakeBench, scheduled: Any
+) -> None:
+    bench = make_bench()
+    jobs = [Job("extract_colors", kwargs={"number": n}) for n in range(3)]
+    jobs[1].scheduled = scheduled
+    with pytest.raises(ResponseError, match="which is no time"):
+        await bench.queue.enqueue_many(jobs)
+    assert await bench.empty()
 
 
 async def test_e1_an_aborted_running_job_ends_as_aborted_and_its_key_is_free(make_bench: MakeBench) -> None:
