@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TIMES  ?= 10
+WORKERS ?= 4
 CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
@@ -32,8 +33,8 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: $(STAMP) ## the dashboard, with embedded servers and sample jobs
 	@$(BIN)/couturecast-tui --demo
 
-test: $(STAMP) ## all tests, then the life cycle of a job again and again (TIMES=10)
-	$(BIN)/python -m pytest
+test: $(STAMP) ## all tests, then the life cycle of a job again and again (TIMES=10 WORKERS=4)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 	@$(MAKE) --no-print-directory burn-in
 
 burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect
