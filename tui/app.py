@@ -10,8 +10,10 @@ import textual
 from rich.traceback import Traceback
 from textual import work
 from textual.app import App, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.binding import Binding, BindingsMap, BindingType
+from textual.containers import ScrollableContainer
 from textual.screen import Screen
+from textual.widgets import DataTable
 
 from tui.format import safe
 from tui.screens.dialogs import Confirm, Help
@@ -27,6 +29,20 @@ INTERVAL = 1.0
 """Seconds between snapshots, and so between paintings."""
 _PATIENCE = 5.0
 """Seconds that a snapshot may take."""
+
+
+def _named(binding: Binding) -> tuple[str, str, str]:
+    return binding.key, binding.action, binding.description
+
+
+_OF_COURSE = {
+    _named(binding)
+    for of in (DataTable, ScrollableContainer, Screen)
+    for bindings in BindingsMap(of.BINDINGS).key_to_bindings.values()
+    for binding in bindings
+    if binding.action != "app.focus_next"
+}
+"""Keys that every table has: the help does not list them."""
 
 
 class Dashboard(App[int]):
@@ -161,7 +177,7 @@ class Dashboard(App[int]):
         keys = {
             active.binding.key_display or self.get_key_display(active.binding): active.binding.description
             for active in self.screen.active_bindings.values()
-            if active.binding.description and active.enabled
+            if active.binding.description and active.enabled and _named(active.binding) not in _OF_COURSE
         }
         self.push_screen(Help(about, list(keys.items())))
 

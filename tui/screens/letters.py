@@ -21,8 +21,8 @@ class Letters(View):
 
     HELP = "Every dead letter, the newest first, a page at a time."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "page(1)", "Next page"),
-        Binding("b", "page(-1)", "Page before"),
+        Binding("n", "page(1)", "Next"),
+        Binding("b", "page(-1)", "Page before", show=False),
         Binding("r", "reload", "Reload", show=False),
     ]
 
