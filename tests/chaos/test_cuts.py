@@ -84,6 +84,29 @@ async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
     await process.close()
 
 
+async def test_e12_a_look_that_fails_by_itself_is_not_an_outage_that_lasts(
+    proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetters
+) -> None:
+    ledger = await make_ledger()
+
+    async def work(ctx: dict[str, Any]) -> None: ...
+
+    policy = ledger.queue.policy
+    process = WorkerProcess(
+        proxy.url, policies=[policy], functions={policy.name: work}, letters=letters, pace=BRISK
+    )
+    await process.start()
+    await eventually(lambda: process.dispatchers[policy.name].state == "empty")
+    for _ in range(2):
+        proxy.arm("ZRANGEBYSCORE", Cut.AFTER)
+        await eventually(lambda: not proxy.armed)
+        # No job comes that would show that Redis is there.
+        await eventually(lambda: process.redis_error is None)
+    process.begin_drain()
+    assert await process.drained() == 0
+    await process.close()
+
+
 async def _cut(proxy: Proxy, ledger: Any) -> None:
     """A job that completes, one that is retried and one that dies, until the cut has come; then all end."""
     while proxy.armed:

@@ -21,7 +21,6 @@ from tests.processes import Journal, Spawner
 from tests.servers import PostgresServer, ValkeyServer
 from workers.connection import command
 from workers.keys import BEATS, LETTERS
-from workers.policy import NORMAL, Pace
 from workers.process import WorkerProcess
 
 _FILLER = "test:filler"
@@ -34,14 +33,13 @@ async def start(server: ValkeyServer, letters: DeadLetters) -> AsyncIterator[Sta
     """Start a worker process within this one, on the queue of a ledger."""
     processes: list[WorkerProcess] = []
 
-    async def start_process(ledger: Ledger, function: Any, pace: Pace = NORMAL) -> WorkerProcess:
+    async def start_process(ledger: Ledger, function: Any) -> WorkerProcess:
         policy = ledger.queue.policy
         process = WorkerProcess(
             server.url,
             policies=[policy],
             functions={policy.name: function},
             letters=ledger.letters,
-            pace=pace,
         )
         processes.append(process)
         await process.start()
@@ -130,27 +128,6 @@ async def test_e12_an_idle_process_says_that_redis_is_away_and_when_it_is_back(
     await eventually(lambda: process.redis_error is None, within=15)
     await ledger.send()
     assert not await ledger.balance()
-
-
-async def test_e12_a_look_that_fails_by_itself_is_not_an_outage_that_lasts(
-    make_ledger: MakeLedger, redis: Redis, start: StartProcess
-) -> None:
-    ledger = await make_ledger()
-
-    async def work(ctx: dict[str, Any]) -> None: ...
-
-    process = await start(ledger, work, Pace(look=0.5, doorbell=30, announce=30, abort=1))
-    await eventually(lambda: process.dispatchers[ledger.queue.name].state == "empty")
-
-    async def looked() -> list[int]:
-        clients = await redis.client_list()
-        return [client["id"] for client in clients if client["cmd"] == "zrangebyscore"]
-
-    for client in await eventually(looked):
-        await command(redis, "CLIENT", "KILL", "ID", client)
-    # The next look fails on that connection, and after the one that follows everything is as before.
-    await eventually(looked, within=20)
-    await eventually(lambda: process.redis_error is None)
 
 
 async def test_e12_a_redis_without_memory_lets_jobs_end_and_refuses_new_ones(

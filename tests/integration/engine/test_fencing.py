@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -11,8 +12,12 @@ from redis.exceptions import ResponseError
 from saq import Job, Status
 
 from tests.integration.engine.conftest import MakeBench, eventually
+from tests.servers import free_port
 from workers import outcome
+from workers.connection import connect_thread
 from workers.errors import WorkerLostError
+from workers.heartbeat import Heartbeat
+from workers.keys import BEATS
 from workers.queue import Settlement
 
 
@@ -59,32 +64,66 @@ async def test_e8_a_job_that_is_settled_twice_in_one_call_is_settled_once(make_b
     assert await bench.lists() == {"queued": 1, "active": 0, "incomplete": 1, "leases": 0, "holders": 0}
 
 
+async def test_e10_nobody_is_dead_unless_somebody_looked_all_the_while(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    await bench.send()
+    await bench.queue.take("silent", 1, [])
+    await bench.redis.zadd(BEATS, {"silent": 1})
+    looks = bench.queue.keys.looks
+    assert (await bench.queue.lost(8, 4))[1] == [], "nobody had looked before"
+    seconds, _ = await bench.redis.time()
+    await bench.redis.hset(looks, mapping={"since": (seconds - 9) * 1000, "last": (seconds - 1) * 1000})
+    assert len((await bench.queue.lost(8, 4))[1]) == 1
+    await bench.redis.hset(looks, mapping={"since": (seconds - 60) * 1000, "last": (seconds - 9) * 1000})
+    assert (await bench.queue.lost(8, 4))[1] == [], "nobody looked for a while"
+    await bench.redis.zadd(BEATS, {"silent": seconds * 1000})
+    await bench.redis.hset(looks, mapping={"since": (seconds - 60) * 1000, "last": seconds * 1000})
+    assert (await bench.queue.lost(8, 4))[1] == [], "it beats"
+
+
+async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
+    doubts = threading.Event()
+    nowhere = connect_thread(f"redis://127.0.0.1:{free_port()}/0")
+    heartbeat = Heartbeat(nowhere, "worker", held=lambda: 1, gap=3.0, on_gap=doubts.set)
+    heartbeat.start()
+    await eventually(doubts.is_set, within=20)
+    await asyncio.to_thread(heartbeat.stop)
+
+
 async def test_e10_an_attempt_that_lost_its_job_does_not_overwrite_its_record(make_bench: MakeBench) -> None:
-    bench = make_bench(timeout=0.1, retry_delays=(0.05,))
-    given_up, go_on, overtaken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    bench = make_bench(timeout=2.0, retry_delays=(0.05, 0.05))
+    go_on, updated, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work(ctx: dict[str, Any], number: int) -> None:
         job: Job = ctx["job"]
-        if job.attempts == 2:
-            given_up.set()
-            await asyncio.shield(overtaken.wait())
+        if job.attempts > 1:
+            await release.wait()
             return
         while not go_on.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await go_on.wait()
         await job.update(progress=0.9)
-        overtaken.set()
+        updated.set()
 
     await bench.start(work)
     (key,) = await bench.send()
-    await asyncio.wait_for(given_up.wait(), 10)
+
+    async def record() -> tuple[int, float]:
+        job = await bench.stock.job(key)
+        assert job is not None
+        return job.attempts, job.progress
+
+    async def second_runs() -> bool:
+        return (await record())[0] > 1
+
+    await eventually(second_runs)
     go_on.set()
-    await eventually(overtaken.is_set)
+    await asyncio.wait_for(updated.wait(), 10)
+    attempts, progress = await record()
+    assert attempts > 1
+    assert progress == 0
+    release.set()
     await eventually(bench.empty)
-    job = await bench.stock.job(key)
-    assert job is not None
-    assert job.attempts == 2
-    assert [each["attempt"] for each in job.meta["couturecast"]["attempts"]] == [1]
 
 
 async def test_e2_what_a_handler_leaves_in_its_job_or_error_cannot_keep_it_in_flight(
