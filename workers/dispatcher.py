@@ -174,6 +174,8 @@ class Dispatcher:
 
     async def _started(self, take: Take) -> float | None:
         self.state = take.state
+        if take.own > self.in_flight:
+            self._doubt = True  # a take whose reply was given up was carried out after all, and late
         for taken in take.jobs:
             if self._draining:
                 self._return(taken)
@@ -188,6 +190,8 @@ class Dispatcher:
     def _wait(self, take: Take) -> float | None:
         """Seconds that may pass before the next turn where no attempt ends before."""
         waits = [wait for wait in (take.wait,) if wait is not None]
+        if self._doubt:
+            waits.append(_BLOCKED_POLL)
         if take.foreign > 0:
             waits.append(max(0.01, self._look_at - asyncio.get_running_loop().time()))
         match take.state:

@@ -59,12 +59,14 @@ class Take:
 
     ``state`` says why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
     ``wait`` is the number of seconds until a scheduled job or a start of the rate limit is due, None where
-    nothing is known.  ``foreign`` is the number of leases that other workers hold, ``now`` the server's time.
+    nothing is known.  ``foreign`` is the number of leases that other workers hold, ``own`` of those that this
+    one held before, ``now`` the server's time.
     """
 
     state: str
     wait: float | None
     foreign: int
+    own: int
     now: float
     depth: int
     jobs: list[Taken]
@@ -263,11 +265,11 @@ class ApplianceQueue(RedisQueue):
 
 
 def _take_reply(reply: list[Any]) -> Take:
-    state, wait, foreign, now_ms, depth, *rest = reply
+    state, wait, foreign, own, now_ms, depth, *rest = reply
     jobs = []
     if rest:
         lease, *pairs = rest
         jobs = [
             Taken(job_id.decode(), lease, body) for job_id, body in zip(pairs[::2], pairs[1::2], strict=True)
         ]
-    return Take(state.decode(), wait / 1000 if wait >= 0 else None, foreign, now_ms / 1000, depth, jobs)
+    return Take(state.decode(), wait / 1000 if wait >= 0 else None, foreign, own, now_ms / 1000, depth, jobs)

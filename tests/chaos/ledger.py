@@ -104,8 +104,9 @@ class Ledger:
         try:
             yield
         finally:
-            watcher.cancel()
-            await asyncio.wait({watcher})
+            while not watcher.done():  # one that comes while a command is sent may be lost
+                watcher.cancel()
+                await asyncio.wait({watcher}, timeout=1)
         assert looks
         assert not seen, "\n".join(seen)
 

@@ -15,8 +15,8 @@
 --       10 looks      hash    told: server time at which all were told that somebody began to hold jobs, ms
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
 --       7 channel that wakes the queue's workers  8 queue name
--- Reply {state, ms until something is known to change (-1: nothing known), leases of others, now_ms, depth,
---        lease, id, body, id, body, ...}; body is '' where the job's data is gone.
+-- Reply {state, ms until something is known to change (-1: nothing known), leases of others, leases of its own
+--        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone.
 local queued, active, incomplete, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local worker, n, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local rate, window = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -49,7 +49,7 @@ local own = tonumber(redis.call('HGET', KEYS[5], worker) or 0)
 local depth = redis.call('LLEN', queued)
 
 local function reply(state)
-  return {state, wait, held - own, now_ms, depth}
+  return {state, wait, held - own, own, now_ms, depth}
 end
 
 if redis.call('EXISTS', KEYS[7]) == 1 then return reply('paused') end
@@ -103,7 +103,7 @@ if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
 
 depth = depth - #ids
 local out = reply('taken')
-out[6] = lease
+out[7] = lease
 for i, body in ipairs(redis.call('MGET', unpack(taken))) do
   out[#out + 1] = taken[i]
   out[#out + 1] = body or ''

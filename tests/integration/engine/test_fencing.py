@@ -47,6 +47,28 @@ async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_put_back(make_
     assert len(done) == 1
 
 
+async def test_e2_a_take_that_is_carried_out_long_after_its_reply_was_given_up_loses_nothing(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(concurrency=2)
+    done: list[str] = []
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        done.append(ctx["job"].key)
+
+    process = await bench.start(work)
+    await eventually(lambda: process.dispatchers[bench.policy.name].state == "empty")
+    job = Job("extract_colors", kwargs={"number": 1}, queue=bench.queue, queued=1)
+    # Due, and seen by no doorbell: nobody takes it before that late take in the process's name does.
+    await bench.redis.set(job.id, bench.queue.serialize(job))
+    await bench.redis.zadd(bench.queue.keys.incomplete, {job.id: 1})
+    _, take = await bench.queue.take(process.id, 1, [])
+    assert len(take.jobs) == 1
+    await eventually(lambda: done, within=15)
+    await eventually(bench.empty)
+    assert len(done) == 1
+
+
 async def test_e8_a_job_that_is_settled_twice_in_one_call_is_settled_once(make_bench: MakeBench) -> None:
     bench = make_bench()
     await bench.send(2)
