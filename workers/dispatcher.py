@@ -85,7 +85,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Jobs of this process that run, or have ended and are not settled yet."""
-        return len(self.worker.running) + len(self._settlements)
+        return len(self.worker.running) + sum(each.verb != "mark" for each in self._settlements)
 
     def nudge(self) -> None:
         """Look again now."""
