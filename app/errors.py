@@ -17,3 +17,11 @@ class UsageError(AppError):
 
 class UnavailableError(AppError):
     """A server did not answer for as long as we were told to wait."""
+
+
+class InterruptedStartError(AppError):
+    """A signal came while the program started."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("interrupted while it started")
+        self.exit_code = exit_code

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from multiprocessing import resource_tracker
+from typing import Any
 
 import uvloop
 from redis.exceptions import RedisError
 
 from app import logs
 from app.appliance import Appliance, appliance
-from app.errors import UnavailableError, UsageError
+from app.errors import InterruptedStartError, UnavailableError, UsageError
 from app.settings import Settings
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
 
 DRAINED_WITH_JOBS_PUT_BACK = 3
+_BROKEN_OFF = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0}
+"""Exit codes of a start that a signal broke off: no job was taken, so a drain has nothing to do."""
 
 
 def run(
@@ -55,7 +58,7 @@ async def _run(
     settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...], *, ui: bool, demo: bool
 ) -> int:
     async with AsyncExitStack() as stack:
-        each = await stack.enter_async_context(appliance(settings, policies, run=queues))
+        each = await _started(stack.enter_async_context(appliance(settings, policies, run=queues)))
         if ui:  # the screen belongs to the dashboard
             stack.enter_context(logs.to_file(settings.log_level, each.data_dir / "couturecast-tui.log"))
         if each.process is not None:
@@ -70,6 +73,28 @@ async def _run(
         if each.process is None:
             raise UsageError("--no-ui needs workers")
         return await _headless(each.process)
+
+
+async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
+    """Await the start; a signal breaks it off, and what was started is stopped.
+
+    The start is told once and then waited for: its clean-up must not be broken off, too, and where the word
+    was lost on its way (as ``asyncio.wait_for`` of Python 3.11 may do) it ends all the same.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(starting)
+    codes: list[int] = []
+
+    def interrupt(code: int) -> None:
+        if not codes:
+            codes.append(code)
+            task.cancel()
+
+    for name, code in _BROKEN_OFF.items():
+        loop.add_signal_handler(name, interrupt, code)
+    await asyncio.wait({task})
+    if codes and (task.cancelled() or task.exception() is None):
+        raise InterruptedStartError(codes[0])
+    return task.result()
 
 
 async def _start(process: WorkerProcess) -> None:

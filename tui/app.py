@@ -102,17 +102,23 @@ class Dashboard(App[int]):
             self.problem = safe(f"{type(error).__name__}: {error}")[:60]
         finally:
             self._fetching = False
+        if not self.is_running:  # its screens are being taken away
+            return
         for screen in self.screen_stack:
             if isinstance(screen, View) and screen.is_mounted:
                 screen.show(self.snapshot, self.problem)
 
     async def attempt(self, verb: Awaitable[T]) -> T | None:
-        """Await a verb; where it fails its error is shown on one line, and the answer is None."""
+        """Await a verb; where it fails its error is shown on one line, and the answer is None.
+
+        It is None, too, where the dashboard ended meanwhile: there is nothing to show it on.
+        """
         try:
-            return await verb
+            answer = await verb
         except FAILURES as error:
             self.notify(safe(str(error)), severity="error", markup=False)
             return None
+        return answer if self.is_running else None
 
     def _fatal_error(self) -> None:
         """A defect ends the dashboard: its traceback without local variables: these hold secrets."""

@@ -200,13 +200,18 @@ async def test_servers_that_are_named_are_used_and_none_is_embedded(
     assert not (program.data_dir / "couturecast.db").exists()
 
 
-async def test_a_start_that_is_interrupted_leaves_no_server(program: Program) -> None:
+@pytest.mark.parametrize(
+    ("sent", "codes"), [(signal.SIGINT, (0, 130)), (signal.SIGTERM, (0,))], ids=["SIGINT", "SIGTERM"]
+)
+async def test_a_start_that_is_interrupted_leaves_no_server(
+    program: Program, sent: signal.Signals, codes: tuple[int, ...]
+) -> None:
     process = await asyncio.create_subprocess_exec(
         *program.command(("--no-ui",)), env=program.environment, cwd=program.directory
     )
     await eventually(
         lambda: (program.data_dir / "valkey" / "start.lock").exists(), what="the start of the server"
     )
-    process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 20) in (0, 130)
+    process.send_signal(sent)
+    assert await asyncio.wait_for(process.wait(), 20) in codes
     assert server_pid(program.data_dir) is None
