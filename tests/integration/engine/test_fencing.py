@@ -103,6 +103,25 @@ async def test_e10_nobody_is_dead_unless_somebody_looked_all_the_while(make_benc
     assert (await bench.queue.lost(8, 4))[1] == [], "it beats"
 
 
+async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_others(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+    again = asyncio.Event()
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        again.set()
+
+    await bench.send()
+    await bench.queue.take("silent", 1, [])
+    await bench.redis.zadd(BEATS, {"silent": 1})
+    seconds, _ = await bench.redis.time()
+    looks = {"since": (seconds - 60) * 1000, "last": (seconds + 60) * 1000}
+    await bench.redis.hset(bench.queue.keys.looks, mapping=looks)
+    await bench.start(work)
+    await asyncio.wait_for(again.wait(), 6)  # by itself it would have to watch for eight seconds
+
+
 async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
     doubts = threading.Event()
     nowhere = connect_thread(f"redis://127.0.0.1:{free_port()}/0")
