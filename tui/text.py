@@ -145,10 +145,11 @@ def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, 
     rows = [row]
     if queue.paused:
         why = f": {safe(queue.paused.reason)}" if queue.paused.reason else ""
-        since = duration(max(0.0, now - queue.paused.since))
+        since = queue.paused.since
+        how_long = f" for {duration(max(0.0, now - since))}" if since is not None else ""
         rows.append(
             Text(
-                f"    paused for {since} by {safe(queue.paused.by)}{why}",
+                f"    paused{how_long} by {safe(queue.paused.by)}{why}",
                 WARN,
                 no_wrap=True,
                 overflow="ellipsis",

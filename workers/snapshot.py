@@ -22,11 +22,11 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Who paused a queue, why (may be empty) and since when."""
+    """Who paused a queue, why (may be empty) and since when (None where that cannot be read)."""
 
     by: str
     reason: str
-    since: float
+    since: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ class Alert:
 
     queue: str | None
     metric: str
-    """``depth``, ``failure_rate``, ``redis_memory``, ``letters_waiting`` or ``workers``."""
+    """``redis``, ``redis_memory``, ``database`` or ``letters_waiting``; of a queue ``workers``,
+    ``failure_rate`` or ``depth``."""
     message: str
     """One line, for people: ``132 queued, limit 100``."""
 

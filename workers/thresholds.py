@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from workers.snapshot import Alert, QueueSnapshot, RedisSnapshot
+from workers.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot
 
 DEPTH = 100
 """Ready jobs above which a queue is too deep."""
@@ -17,19 +17,26 @@ LETTERS_WAITING = 60.0
 
 
 def alerts(
-    queues: Iterable[QueueSnapshot], redis: RedisSnapshot, letters_oldest_age: float | None
+    queues: Iterable[QueueSnapshot],
+    redis: RedisSnapshot,
+    database: DatabaseSnapshot,
+    letters_oldest_age: float | None,
 ) -> tuple[Alert, ...]:
     """What is breached at this moment, the worst first."""
-    found = [*_servers(redis, letters_oldest_age)]
+    found = [*_servers(redis, database, letters_oldest_age)]
     for queue in queues:
         found += _queue(queue)
-    order = ("redis", "workers", "letters_waiting", "redis_memory", "failure_rate", "depth")
+    order = ("redis", "database", "workers", "letters_waiting", "redis_memory", "failure_rate", "depth")
     return tuple(sorted(found, key=lambda alert: order.index(alert.metric)))
 
 
-def _servers(redis: RedisSnapshot, letters_oldest_age: float | None) -> Iterable[Alert]:
+def _servers(
+    redis: RedisSnapshot, database: DatabaseSnapshot, letters_oldest_age: float | None
+) -> Iterable[Alert]:
     if redis.error is not None:
         yield Alert(None, "redis", f"Redis does not answer: {redis.error}")
+    if database.error is not None:
+        yield Alert(None, "database", f"the database does not answer: {database.error}")
     if redis.memory_limit and redis.memory_used is not None:
         share = redis.memory_used / redis.memory_limit
         if share > REDIS_MEMORY:

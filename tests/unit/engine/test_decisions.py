@@ -20,7 +20,7 @@ from workers.letters import attempts_of, dump_letter, failed_attempt, letter_of,
 from workers.payload import check_body
 from workers.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.queue import Taken
-from workers.snapshot import RedisSnapshot
+from workers.snapshot import DatabaseSnapshot, RedisSnapshot
 
 POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
 TAKEN = Taken("saq:job:color-extraction:k", b"w:1:2", b"{}")
@@ -239,8 +239,14 @@ def test_what_a_job_may_hold(value: Any) -> None:
 
 
 def test_redis_away_is_the_worst_alert() -> None:
-    found = thresholds.alerts((), RedisSnapshot("redis://x", "refused", memory_used=9, memory_limit=10), 61.0)
+    redis = RedisSnapshot("redis://x", "refused", memory_used=9, memory_limit=10)
+    found = thresholds.alerts((), redis, DatabaseSnapshot("sqlite:///x", None), 61.0)
     assert [alert.metric for alert in found] == ["redis", "letters_waiting", "redis_memory"]
+
+
+def test_a_database_that_is_away_is_an_alert() -> None:
+    (found,) = thresholds.alerts((), RedisSnapshot("redis://x", None), DatabaseSnapshot("x", "refused"), None)
+    assert (found.metric, found.message) == ("database", "the database does not answer: refused")
 
 
 @pytest.mark.parametrize(
