@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
@@ -21,6 +23,7 @@ from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
 
 DRAINED_WITH_JOBS_PUT_BACK = 3
+_LEFT_BEHIND_SECONDS = 1.0
 _BROKEN_OFF = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0}
 """Exit codes of a start that a signal broke off: no job was taken, so a drain has nothing to do."""
 
@@ -40,7 +43,26 @@ def run(
         from app.demo import demo_settings
 
         settings = demo_settings(settings)
-    return uvloop.run(_run(settings, policies, chosen, ui=ui, demo=demo))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_run(settings, policies, chosen, ui=ui, demo=demo))
+        if runner.run(_left_behind()):
+            # A handler's thread, or a handler that ignores its cancellation, would be waited for without end.
+            # Its job has been settled; everything is closed.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(code)
+    return code
+
+
+async def _left_behind() -> bool:
+    """Whether coroutines or threads go on after a second."""
+    loop = asyncio.get_running_loop()
+    threads = asyncio.ensure_future(loop.shutdown_default_executor())
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others - {threads}:
+        task.cancel()
+    _, pending = await asyncio.wait({threads, *others}, timeout=_LEFT_BEHIND_SECONDS)
+    return bool(pending)
 
 
 def _chosen(queues: str | None, policies: Mapping[str, QueuePolicy]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis import Redis
 
 from app.errors import UsageError
 from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
@@ -48,6 +49,10 @@ def _redis_url(value: SecretStr) -> SecretStr:
         raise ValueError(
             "the host or the port cannot be read: in a password write %40 for @, %2F for / and %3A for :"
         ) from None
+    try:
+        Redis.from_url(url).connection_pool.make_connection()
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"one of its parameters, or the database number, cannot be used: {error}") from None
     return value
 
 

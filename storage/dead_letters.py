@@ -21,6 +21,16 @@ T = TypeVar("T")
 
 _MAX_INTEGER = 2**31 - 1  # of the column ``attempts``
 _MAX_ID = 2**63 - 1
+_TEXTS = (
+    "queue_name",
+    "job_id",
+    "function",
+    "error_type",
+    "error_message",
+    "traceback",
+    "fingerprint",
+    "worker",
+)
 _ROWS = 500  # of one INSERT: Postgres takes 32,767 values
 
 MAX_PAGE = 1_000
@@ -158,7 +168,8 @@ def _row(letter: NewLetter) -> dict[str, Any]:
 def _last_resort(row: dict[str, Any]) -> dict[str, Any]:
     """A row that the database takes, for one that it refused."""
     readable = {"unreadable": repr(row["job_data"])[:100_000]}
-    return row | {"job_data": readable, "attempt_errors": [], "enqueued_at": None}
+    texts = {name: storable(str(row[name])) for name in _TEXTS if row[name] is not None}
+    return row | texts | {"job_data": readable, "attempt_errors": [], "enqueued_at": None}
 
 
 def _letter(row: Any) -> DeadLetter:

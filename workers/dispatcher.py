@@ -16,11 +16,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from workers import outcome
-from workers.connection import command
-from workers.errors import WorkerLostError
+from workers.errors import InvalidJobError, WorkerLostError
 from workers.policy import Pace
 from workers.queue import ApplianceQueue, Settlement, Take, Taken
-from workers.worker import QueueWorker, SaqFunction
+from workers.worker import QueueWorker, SaqFunction, read_job
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +35,7 @@ DEAD_AFTER = 8.0
 _LOOK_GAP = 4.0
 """Seconds between two looks for dead holders, by any process, after which silence proves nothing: a living
 one may have missed two beats, and this time."""
+_DOUBT_SECONDS = 0.5
 _BATCH = 200
 """Settlements in one round trip at the most."""
 _BACKOFF = (0.1, 5.0)
@@ -76,6 +76,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._draining = False
+        self._certain_by = 0.0
+        """Loop time until which a drain waits for Redis to say that nothing is held here."""
         self._doubt = False
         """A reply was lost: what this process holds may differ from its leases."""
         self._later: asyncio.TimerHandle | None = None
@@ -108,6 +110,7 @@ class Dispatcher:
     def begin_drain(self) -> None:
         """From now on nothing starts."""
         self._draining = True
+        self._certain_by = asyncio.get_running_loop().time() + _DOUBT_SECONDS
         self._wake.set()
 
     def cancel_running(self) -> None:
@@ -117,16 +120,18 @@ class Dispatcher:
 
     @property
     def _finished(self) -> bool:
-        return self._draining and self.in_flight == 0 and not self._doubt
+        if not self._draining or self.in_flight:
+            return False
+        return not self._doubt or asyncio.get_running_loop().time() >= self._certain_by
 
     async def look_for_aborts(self) -> None:
         """Cancel what SAQ's ``queue.abort`` was called for.  Raises RedisError."""
         running = list(self.worker.running.values())
         if running:
-            wishes = await command(self.queue.redis, "MGET", *(each.job.abort_id for each in running))
+            wishes = await self.queue.wishes_to_abort([(each.taken.id, each.job) for each in running])
             for each, wish in zip(running, wishes, strict=True):
                 if wish is not None:
-                    each.job.error = wish.decode("utf-8", "replace")
+                    each.job.error = wish
                     self.worker.cancel(each, "abort")
 
     async def run(self) -> None:
@@ -141,7 +146,7 @@ class Dispatcher:
                     self._on_reply(error)
                     self._doubt = True
                     await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
-                    backoff = min(backoff * 2, _BACKOFF[1])
+                    backoff = min(backoff * 2, _BACKOFF[0] if self._draining else _BACKOFF[1])
                 else:
                     self._on_reply(None)
                     backoff = _BACKOFF[0]
@@ -250,7 +255,7 @@ class Dispatcher:
         for settlement, done in zip(batch, stood, strict=True):
             if done or settlement.repeated:
                 self.ended[settlement.verb] += 1
-                self.put_back += settlement.verb == "return" and self._draining
+                self.put_back += settlement.cut
             if settlement.verb == "bury" and (done or settlement.repeated):
                 self._on_buried()
             elif not done and not settlement.repeated and settlement.verb != "mark":
@@ -265,8 +270,7 @@ class Dispatcher:
             running = self.worker.running.get(job_id)
             known = running is not None and running.taken.lease == lease
             if lease.startswith(own) and not known and (job_id, lease) not in settling:
-                body = await self.queue.redis.get(job_id)
-                self._return(Taken(job_id, lease, body or b""))
+                self._return(Taken(job_id, lease, await self.queue.body(job_id)))
         for job_id, running in list(self.worker.running.items()):
             if leases.get(job_id) != running.taken.lease:
                 self.worker.cancel(running, "fenced")
@@ -287,10 +291,8 @@ class Dispatcher:
     def _crashed(self, taken: Taken, worker: str) -> Settlement:
         error = WorkerLostError(f"worker {worker} died during the attempt")
         try:
-            job = self.queue.deserialize(taken.body)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as unreadable:
-            job, error = None, WorkerLostError(f"{error}; the job is unreadable: {unreadable!r}")
-        if job is None:
+            job = read_job(self.queue, taken)
+        except InvalidJobError as unreadable:
             key = self.queue.job_key_from_id(taken.id)
-            return outcome.unreadable(taken, self.queue.name, key, error, worker=worker)
+            return outcome.unreadable(taken, self.queue.name, key, unreadable, worker=worker)
         return outcome.crashed(taken, job, error, policy=self.queue.policy, worker=worker)

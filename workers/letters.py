@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,8 +128,16 @@ def dump_letter(letter: NewLetter) -> bytes:
     )
 
 
-def load_letter(body: bytes) -> NewLetter:
-    """The letter that `dump_letter` wrote."""
+def load_letter(body: bytes, uid: str) -> NewLetter:
+    """The letter that `dump_letter` wrote; what cannot be read (another version wrote it) is kept as text."""
+    try:
+        return _load_letter(body)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError) as error:
+        attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=0.0)
+        return replace(unreadable_letter("?", "?", body, attempt), uid=uid)
+
+
+def _load_letter(body: bytes) -> NewLetter:
     fields = wire.load(body)
     enqueued_at = fields["enqueued_at"]
     fields["enqueued_at"] = None if enqueued_at is None else datetime.fromtimestamp(enqueued_at, UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ class Operations:
         weather_provider: str = "offline",
         actor: str | None = None,
     ) -> None:
-        self.actor = actor or f"{getpass.getuser()}@{socket.gethostname()}"
+        self.actor = actor or f"{_user()}@{socket.gethostname()}"
         self._redis: Redis = connect(redis_url)
         self._queues = {policy.name: ApplianceQueue(self._redis, policy) for policy in policies}
         self._schemas = schemas
@@ -173,7 +174,7 @@ class Operations:
             kwargs=letter.job_data.get("kwargs"),
             key=letter.job_id,
             queued=now(),
-            meta={META: {"replay_of": letter_id}},
+            meta={**(letter.job_data.get("meta") or {}), META: {"replay_of": letter_id}},
         )
         # Enqueued once whatever happens between the two steps: then the letter is dead still, and is replayed
         # again, but the token is used.
@@ -258,6 +259,14 @@ class Operations:
         value = wire.job_dict(job)
         check_body(wire.dump(value), value)
         return job
+
+
+def _user() -> str:
+    """Who runs this; a container may run it as a user that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 class _LoopLag:

@@ -51,7 +51,7 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
             taken.id, taken.lease, "bury", body, letter_uid=letter.uid, letter=dump_letter(letter)
         )
     add_attempt(job, attempt)
-    _make_ready(job, ended)
+    _make_ready(job, ended + round(delay * 1000))
     return Settlement(taken.id, taken.lease, "retry", wire.dump(wire.job_dict(job)), delay=delay)
 
 
@@ -81,9 +81,12 @@ def aborted(taken: Taken, job: Job) -> Settlement:
     return Settlement(taken.id, taken.lease, "abort", wire.dump(wire.job_dict(job)), abort_key=job.abort_id)
 
 
-def put_back(taken: Taken) -> Settlement:
-    """To the head of its queue, as it was before it was taken: no attempt is charged."""
-    return Settlement(taken.id, taken.lease, "return", taken.body)
+def put_back(taken: Taken, *, cut: bool = False) -> Settlement:
+    """To the head of its queue, as it was before it was taken: no attempt is charged.
+
+    ``cut`` says that it ran and was broken off, and not only that it was not started any more.
+    """
+    return Settlement(taken.id, taken.lease, "return", taken.body, cut=cut)
 
 
 def running(taken: Taken, job: Job) -> Settlement:

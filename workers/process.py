@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 _FORGET_AFTER = 86_400.0
 """Seconds after which the traces of a process that died are removed."""
+_LAST_WORDS = 2.0
+"""Seconds that a process which leaves gives the database; letters that wait are recorded by the others."""
 _SETTLE_SECONDS = 5.0
 """Seconds that a drain waits, after its deadline, for Redis to take what was put back."""
 
@@ -143,6 +146,7 @@ class WorkerProcess:
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
+            self._helpers.append(asyncio.ensure_future(_once(self._announce)))  # that it drains
 
     def cut_short(self) -> None:
         """Do not wait any longer for the jobs in flight: they are put back."""
@@ -151,7 +155,7 @@ class WorkerProcess:
 
     async def drained(self) -> int:
         """Wait until a drain has ended; the number of jobs that were put back."""
-        everything = asyncio.gather(*self._running)
+        everything = asyncio.gather(*self._running, return_exceptions=True)
         await _first(everything, self._drain.wait())
         await _first(everything, self._hurry.wait(), timeout=self.drain_deadline_in)
         for dispatcher in self.dispatchers.values():
@@ -160,9 +164,10 @@ class WorkerProcess:
         if not everything.done():
             held = self.in_flight
             log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
-            everything.cancel()
+            await _cancelled(self._running)
             return held
-        everything.result()
+        for ended in self._running:
+            ended.result()
         put_back = sum(dispatcher.put_back for dispatcher in self.dispatchers.values())
         log.info("drained", put_back=put_back)
         return put_back
@@ -173,7 +178,8 @@ class WorkerProcess:
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
             try:
-                await self._recorder.record_batch()
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._recorder.record_batch()
                 await lua.run_one(self._redis, self._announcement(leaving=True))
             except Exception as error:
                 log.warning("left without a word", error=repr(error))
@@ -315,6 +321,11 @@ async def _repeat(look: Callable[[], Coroutine[Any, Any, None]], interval: float
             await look()
         except (RedisError, OSError) as error:
             log.debug("not looked", at=look.__name__, error=repr(error))
+
+
+async def _once(look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with suppress(RedisError, OSError):
+        await look()
 
 
 async def _guarded(helper: Coroutine[Any, Any, None]) -> None:

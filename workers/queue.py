@@ -91,6 +91,8 @@ class Settlement:
     abort_key: str = ""
     wait: int | None = None
     run: int | None = None
+    cut: bool = False
+    """A drain broke it off: it is one of those that had to be put back."""
     repeated: bool = False
     """Sent before over a connection that broke: it may have been carried out already."""
 
@@ -137,7 +139,25 @@ class ApplianceQueue(RedisQueue):
     async def leases(self) -> dict[str, bytes]:
         """All leases of the queue, by SAQ job id."""
         found = await command(self.redis, "HGETALL", self.keys.leases)
-        return {key.decode(): lease for key, lease in found.items()}
+        return {_text(key): lease for key, lease in found.items()}
+
+    async def wishes_to_abort(self, jobs: Sequence[tuple[str, Job]]) -> list[str | None]:
+        """For each job that runs (SAQ id, job), why it is to be aborted; None where nobody wishes that.
+
+        Raises RedisError.  SAQ's wish lasts for 5 seconds; that it took the job off incomplete stays.
+        """
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.mget([job.abort_id for _, job in jobs])
+        pipeline.execute_command("ZMSCORE", self.keys.incomplete, *(job_id for job_id, _ in jobs))
+        wishes, scores = await pipeline.execute()
+        return [
+            wish.decode("utf-8", "replace") if wish is not None else "aborted" if score is None else None
+            for wish, score in zip(wishes, scores, strict=True)
+        ]
+
+    async def body(self, job_id: str) -> bytes:
+        """The job's data, '' where it is gone.  Raises RedisError."""
+        return await command(self.redis, "GET", _raw(job_id)) or b""
 
     async def lost(self, dead_after: float, gap: float) -> tuple[int, list[Taken]]:
         """Number of all leases, and those whose worker has not been heard of for ``dead_after`` seconds.
@@ -150,7 +170,7 @@ class ApplianceQueue(RedisQueue):
             self.redis, lua.LOST.call([self.keys.leases, BEATS, self.keys.looks], times)
         )
         return reply[0], [
-            Taken(job_id.decode(), lease, body)
+            Taken(_text(job_id), lease, body)
             for job_id, lease, body in zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
         ]
 
@@ -250,7 +270,7 @@ class ApplianceQueue(RedisQueue):
         ]
         for s in settlements:
             args += [
-                s.id,
+                _raw(s.id),
                 s.lease,
                 s.verb,
                 s.body,
@@ -264,12 +284,21 @@ class ApplianceQueue(RedisQueue):
         return lua.SETTLE.call(names, args)
 
 
+def _text(raw: bytes) -> str:
+    """A job id, which a foreign producer may make of any bytes."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _raw(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
 def _take_reply(reply: list[Any]) -> Take:
     state, wait, foreign, own, now_ms, depth, *rest = reply
     jobs = []
     if rest:
         lease, *pairs = rest
         jobs = [
-            Taken(job_id.decode(), lease, body) for job_id, body in zip(pairs[::2], pairs[1::2], strict=True)
+            Taken(_text(job_id), lease, body) for job_id, body in zip(pairs[::2], pairs[1::2], strict=True)
         ]
     return Take(state.decode(), wait / 1000 if wait >= 0 else None, foreign, own, now_ms / 1000, depth, jobs)

@@ -62,7 +62,9 @@ class Recorder:
         if not uids:
             return 0
         bodies = await command(self._redis, "HMGET", LETTER, *uids)
-        await self._letters.record([load_letter(body) for body in bodies if body])
+        await self._letters.record(
+            [load_letter(body, uid.decode()) for uid, body in zip(uids, bodies, strict=True) if body]
+        )
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.zrem(LETTERS, *uids)
         pipeline.execute_command("HDEL", LETTER, *uids)

@@ -1,12 +1,14 @@
 """SAQ's wire format: JSON, written and read with orjson where it says the same as the standard library.
 
-orjson turns integers beyond 64 bits into floats and refuses NaN and lone surrogates, all of which a stock
-producer may send.  Those few payloads go through the standard library, so nothing is changed on its way.
+orjson turns integers beyond 64 bits into floats, writes NaN and infinities as null and refuses lone
+surrogates, all of which a stock producer may send.  Those few payloads go through the standard library, so
+nothing is changed on its way.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import fields
 from typing import Any
@@ -43,9 +45,23 @@ def _same(value: object, default: object) -> bool:
 def dump(value: Any) -> bytes:
     """``value`` as JSON bytes.  Raises TypeError where it cannot be written as JSON."""
     try:
-        return orjson.dumps(value)
+        body = orjson.dumps(value)
     except TypeError:
         return json.dumps(value).encode()
+    if b"null" in body and not _finite(value):
+        return json.dumps(value).encode()
+    return body
+
+
+def _finite(value: Any) -> bool:
+    """Whether ``value``, which orjson could write, holds neither NaN nor an infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return True
 
 
 def load(body: bytes | str) -> Any:

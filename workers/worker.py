@@ -27,6 +27,10 @@ _TICK = 0.1
 _MARK_AFTER = 0.1
 """Seconds after which a running job's record says ``active``; shorter ones are not worth a write."""
 
+_NUMBERS = ("attempts", "queued", "started", "completed", "touched", "scheduled", "progress")
+_LARGEST = 1e15
+"""Beyond any time in milliseconds."""
+
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled coroutine has to end before it is given up."""
 
@@ -83,11 +87,10 @@ class QueueWorker(Worker[Any]):
         """Start an attempt at the job; what is no job is reported as a dead letter at once."""
         queue = self.appliance_queue
         try:
-            job = _read(queue, taken.body)
-        except (InvalidJobError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            job = read_job(queue, taken)
+        except InvalidJobError as error:
             key = queue.job_key_from_id(taken.id)
-            shown = error if isinstance(error, InvalidJobError) else InvalidJobError(f"not a job: {error!r}")
-            self._report(outcome.unreadable(taken, queue.name, key, shown, worker=self.id))
+            self._report(outcome.unreadable(taken, queue.name, key, error, worker=self.id))
             return
         wait = _wait_seconds(job, server_time)
         job.started = now()
@@ -96,6 +99,8 @@ class QueueWorker(Worker[Any]):
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
         running = Running(taken, job, loop.time(), None if wait is None else histogram.bucket(wait))
+        if taken.id in self.running:  # it was given to another, and back, before this process noticed
+            self.cancel(self.running[taken.id], "fenced")
         self.running[taken.id] = running
         if self._clock is None:
             self._clock = loop.call_later(_TICK, self._tick)
@@ -141,7 +146,9 @@ class QueueWorker(Worker[Any]):
             settlement = outcome.succeeded(running.taken, job, result)
         except asyncio.CancelledError as error:
             settlement = self._cancelled(running, error)
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit, and what foreign extensions raise
             context["exception"] = error
             settlement = self._failed(running, error)
         self._end(running, settlement)
@@ -157,11 +164,11 @@ class QueueWorker(Worker[Any]):
 
     def _failed(self, running: Running, error: BaseException) -> Settlement:
         if running.cause == "drain":
-            return outcome.put_back(running.taken)
+            return outcome.put_back(running.taken, cut=True)
         try:
             return self._failure(running, running.job, error)
         except Exception as unwritable:  # then the job counts as it was taken, since it has to end
-            job = _read(self.appliance_queue, running.taken.body)
+            job = read_job(self.appliance_queue, running.taken)
             job.attempts += 1
             cause = UnwritableJobError(
                 f"{type(error).__name__}, and the job cannot be written: {unwritable!r}"
@@ -208,14 +215,30 @@ class QueueWorker(Worker[Any]):
         self._report(settlement)
 
 
-def _read(queue: ApplianceQueue, body: bytes) -> Job:
+def read_job(queue: ApplianceQueue, taken: Taken) -> Job:
+    """The job that was taken.  Raises InvalidJobError where it is none, whoever wrote it."""
+    try:
+        return _read(queue, taken)
+    except InvalidJobError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidJobError(f"not a job: {error!r}") from None
+
+
+def _read(queue: ApplianceQueue, taken: Taken) -> Job:
+    body = taken.body
     if not body:
         raise InvalidJobError("the job's data is gone from Redis")
+    taken.id.encode()  # an id that is no text is none of ours
     value = wire.load(body)
     check_body(body, value)
     job = queue.deserialize(value)
-    if job is None or not isinstance(job.function, str) or not isinstance(job.attempts, int):
-        raise InvalidJobError("not a job: no function, or attempts that are no number")
+    if job is None or not isinstance(job.function, str) or not isinstance(job.key, str):
+        raise InvalidJobError("not a job: no function, or no key")
+    for name in _NUMBERS:
+        number = getattr(job, name)
+        if type(number) not in (int, float) or not abs(number) < _LARGEST:
+            raise InvalidJobError(f"not a job: {name} is no number that can be one")
     return job
 
 
@@ -229,6 +252,6 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 def _wait_seconds(job: Job, server_time: float) -> float | None:
     """How long a job waited for its first attempt; a retry's waiting is its delay, and says nothing."""
-    if job.attempts or not isinstance(job.queued, (int, float)) or not job.queued:
+    if job.attempts or not job.queued:
         return None
-    return max(0.0, server_time - max(job.queued / 1000, float(job.scheduled or 0)))
+    return max(0.0, server_time - max(job.queued / 1000, job.scheduled))

@@ -82,14 +82,17 @@ if #taken == 0 then return reply('again') end
 
 local token = redis.call('INCR', KEYS[9])
 local lease = string.format('%s:%.0f:%.0f', worker, token, now_ms)
-local pairs_, started = {}, {}
+local pairs_, started, waiting = {}, {}, {}
 for i, id in ipairs(taken) do
   pairs_[2 * i - 1] = id
   pairs_[2 * i] = lease
+  waiting[2 * i - 1] = 0
+  waiting[2 * i] = id
   started[2 * i - 1] = string.format('%.0f', now_us)
   started[2 * i] = string.format('%.0f:%d', token, i)
 end
 redis.call('RPUSH', active, unpack(taken))
+redis.call('ZADD', incomplete, 'NX', unpack(waiting))  -- off it, a running job is one that was aborted
 redis.call('HSET', leases, unpack(pairs_))
 redis.call('HINCRBY', KEYS[5], worker, #taken)
 redis.call('ZADD', KEYS[8], now_ms, worker)

@@ -22,6 +22,7 @@ HANDLERS = '''
 import asyncio
 import json
 import os
+import time
 
 if "LOUD" in os.environ:
     print("imported")
@@ -32,6 +33,21 @@ async def note(ctx, **kwargs):
     with open(os.environ["JOURNAL"], "a") as journal:
         journal.write(json.dumps([ctx["job"].attempts, kwargs]) + "\\n")
     return {"seen": kwargs}
+
+
+async def in_a_thread(ctx, seconds):
+    await note(ctx, seconds=seconds)
+    await asyncio.to_thread(time.sleep, seconds)
+
+
+async def stubborn(ctx, seconds):
+    await note(ctx, seconds=seconds)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            pass
 
 
 async def slow(ctx, seconds=60):
@@ -105,6 +121,18 @@ async def test_jobs_that_do_not_end_in_time_go_back_uncharged_and_the_code_is_3(
     assert noted(journal) == [[1, {"seconds": 60}], [1, {"seconds": 60}]]
     again.signal(signal.SIGTERM)
     assert await again.ended() == 3
+
+
+@pytest.mark.parametrize("function", ["in_a_thread", "stubborn"])
+async def test_e9_a_handler_that_cannot_be_ended_does_not_keep_the_process(
+    program: Program, handlers: MakeHandlers, journal: Path, function: str
+) -> None:
+    environment = handlers(function, COUTURECAST_DRAIN_SECONDS="0.2")
+    started = await program.start(**environment)
+    enqueue(program, {"seconds": 90}, **environment)
+    await eventually(lambda: noted(journal), what="the job starts")
+    assert await started.stop() == 3
+    assert server_pid(program.data_dir) is None
 
 
 async def test_a_job_in_flight_may_end_and_a_second_sigint_ends_the_wait(

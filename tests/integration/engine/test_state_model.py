@@ -273,12 +273,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert set(scores) == model.waiting | model.delayed | set(model.held)
         assert {key for key, score in scores.items() if score} == model.delayed
         assert len(uids) == len(letters)
-        buried = Counter(load_letter(body).job_id for body in letters.values())
+        buried = Counter(load_letter(body, uid.decode()).job_id for uid, body in letters.items())
         assert buried == model.buried
         assert not [key for key, n in (model.ended + buried).items() if n > 2]
         assert all(n <= POLICY.max_attempts for n in model.attempts.values())
-        for body in letters.values():
-            letter = load_letter(body)
+        for uid, body in letters.items():
+            letter = load_letter(body, uid.decode())
             assert letter.attempts == model.attempts[letter.job_id] == len(letter.attempt_errors)
 
     def _key(self, job_id: bytes) -> str:

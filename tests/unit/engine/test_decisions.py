@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_the_fourth_failure_buries_with_all_attempts() -> None:
         outcome.failed(TAKEN, each, error(text=f"e{attempts}"), policy=POLICY, worker="w")
     each.attempts = 4
     settlement = outcome.failed(TAKEN, each, error(text="e4"), policy=POLICY, worker="w")
-    letter = load_letter(settlement.letter)
+    letter = load_letter(settlement.letter, settlement.letter_uid)
     assert settlement.verb == "bury"
     assert [one["message"] for one in letter.attempt_errors] == ["e1", "e2", "e3", "e4"]
     assert (letter.attempts, letter.error_message, letter.uid) == (4, "e4", settlement.letter_uid)
@@ -100,6 +101,24 @@ def test_e10_a_crash_is_charged_once(status: Status, charged: int) -> None:
     assert (settlement.verb, json.loads(settlement.body)["attempts"]) == ("return", charged)
 
 
+def test_the_delay_of_a_retry_is_no_age() -> None:
+    each = job(attempts=1)
+    settlement = outcome.failed(TAKEN, each, error(), policy=POLICY, worker="w")
+    ready_at = json.loads(settlement.body)["touched"] / 1000
+    assert ready_at >= time.time() + settlement.delay - 1
+
+
+def test_e1_what_is_not_finite_is_written_as_saq_writes_it() -> None:
+    value = {"a": [None, {"b": math.nan}], "c": -math.inf}
+    assert wire.dump(value) == json.dumps(value).encode()
+    assert wire.dump({"a": None}) == b'{"a":null}'
+
+
+def test_a_letter_of_another_version_is_kept_as_text() -> None:
+    kept = load_letter(b'{"uid": "x", "colour": 1}', "x")
+    assert (kept.uid, kept.job_data) == ("x", {"unreadable": '{"uid": "x", "colour": 1}'})
+
+
 def test_e9_what_is_put_back_is_what_was_taken() -> None:
     assert (outcome.put_back(TAKEN).verb, outcome.put_back(TAKEN).body) == ("return", b"{}")
 
@@ -109,7 +128,7 @@ def test_a_foreign_meta_is_kept() -> None:
     assert attempts_of(each) == []
     attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
     letter = letter_of(each, [attempt])
-    assert load_letter(dump_letter(letter)) == letter
+    assert load_letter(dump_letter(letter), "other") == letter
 
 
 json_values = st.recursive(
