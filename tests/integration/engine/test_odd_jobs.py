@@ -1,0 +1,219 @@
+"""What foreign producers and careless handlers do, and what becomes of it: a dead letter, never a dead process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from saq import Job, Status
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.servers import ValkeyServer
+from workers.connection import connect
+from workers.operations import Operations
+from workers.policy import QueuePolicy
+from workers.process import WorkerProcess
+
+RECORD: dict[str, Any] = {"function": "extract_colors", "queue": "color-extraction", "kwargs": {"number": 1}}
+
+
+async def _push(bench: Bench, job_id: bytes, record: dict[str, Any]) -> None:
+    await bench.redis.set(job_id, json.dumps(record))
+    await bench.redis.zadd(bench.queue.keys.incomplete, {job_id: 0})
+    await bench.redis.rpush(bench.queue.keys.queued, job_id)
+
+
+@pytest.mark.parametrize("name", ["sqlite_url", "postgres_url"])
+async def test_e7_e8_records_that_are_none_are_buried_and_the_next_job_runs(
+    make_bench: MakeBench, request: pytest.FixtureRequest, name: str
+) -> None:
+    bench = make_bench()
+    database = Database(request.getfixturevalue(name))
+    await database.start()
+    bench.letters = DeadLetters(database)
+    odd: list[dict[str, Any]] = [
+        {"scheduled": "abc"},
+        {"queued": 10**400},
+        {"started": math.nan},
+        {"attempts": None},
+        {"key": {"a": 1}},
+        {"key": 5},
+        {"touched": [1]},
+    ]
+    for n, change in enumerate(odd):
+        await _push(bench, b"saq:job:color-extraction:odd%d" % n, {"key": f"odd{n}", **RECORD, **change})
+    await _push(bench, b"saq:job:color-extraction:\xff", {"key": "ff", **RECORD})
+
+    async def work(ctx: dict[str, Any], number: int) -> str:
+        return "done"
+
+    process = await bench.start(work)
+    await bench.stock.enqueue("extract_colors", key="good", number=2)
+    await eventually(lambda: bench.total("completed"))
+    await eventually(lambda: _count(bench, len(odd) + 1), what="a letter for each")
+    assert all(letter.attempts == 1 for letter in (await bench.letters.page()).items)
+    assert not process.draining
+    assert await bench.empty()
+    process.begin_drain()
+    await process.drained()
+    await process.close()
+    bench.processes.remove(process)
+    await database.close()
+
+
+async def _count(bench: Bench, wanted: int) -> bool:
+    return await bench.letters.count() == wanted
+
+
+async def test_e10_an_odd_record_that_a_dead_process_held_is_buried_by_the_next(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+    await _push(bench, b"saq:job:color-extraction:\xfe", {"key": "fe", **RECORD, "queued": "x"})
+    _, take = await bench.queue.take("dead-worker", 1, [])
+    assert len(take.jobs) == 1
+    await bench.redis.delete("couturecast:beats")
+
+    async def work(ctx: dict[str, Any], number: int) -> None: ...
+
+    await bench.start(work)
+    await eventually(bench.letters.count, within=25)
+    assert await bench.empty()
+
+
+async def test_a_payload_that_is_not_finite_is_the_same_in_each_attempt(make_bench: MakeBench) -> None:
+    bench = make_bench(retry_delays=(0.05,))
+    seen: list[float] = []
+
+    async def fail(ctx: dict[str, Any], number: float) -> None:
+        seen.append(number)
+        raise RuntimeError("once more")
+
+    await bench.start(fail)
+    await bench.stock.enqueue("extract_colors", number=math.inf)
+    await eventually(bench.letters.count)
+    assert seen == [math.inf, math.inf]
+
+
+async def test_a_replay_keeps_the_meta_of_its_producer(make_bench: MakeBench, database: Database) -> None:
+    bench = make_bench(retry_delays=())
+    seen: list[dict[str, Any]] = []
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        seen.append(ctx["job"].meta)
+        if len(seen) == 1:
+            raise RuntimeError("told to fail")
+
+    await bench.start(work)
+    await bench.stock.enqueue(Job("extract_colors", kwargs={"number": 1}, meta={"tenant": "t1"}))
+    await eventually(bench.letters.count)
+    (letter,) = (await bench.letters.page()).items
+    operations = Operations(
+        bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
+    )
+    await operations.replay(letter.id)
+    await eventually(lambda: len(seen) == 2)
+    await operations.close()
+    assert seen[1]["tenant"] == "t1"
+
+
+async def test_what_a_foreign_extension_raises_is_the_error_of_the_attempt(make_bench: MakeBench) -> None:
+    bench = make_bench(retry_delays=())
+
+    class Panic(BaseException):
+        pass
+
+    async def panic(ctx: dict[str, Any], number: int) -> None:
+        raise Panic("index out of bounds")
+
+    await bench.start(panic)
+    await bench.send()
+    await eventually(bench.letters.count)
+    (letter,) = (await bench.letters.page()).items
+    assert letter.error_message == "index out of bounds"
+    assert await bench.empty()
+
+
+async def test_e10_an_attempt_whose_job_came_back_to_its_own_process_is_ended(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=2)
+    ended: list[str] = []
+    started = 0
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        nonlocal started
+        started += 1
+        try:
+            await asyncio.sleep(60 if started == 1 else 0)
+        except asyncio.CancelledError:
+            ended.append("first")
+            raise
+
+    process = await bench.start(work)
+    (key,) = await bench.send()
+    await eventually(lambda: started == 1)
+    job_id = bench.queue.job_id(key)
+    leases = await bench.queue.leases()
+    body = await bench.queue.body(job_id)
+    from workers import outcome
+    from workers.queue import Taken
+
+    assert await bench.queue.settle([outcome.put_back(Taken(job_id, leases[job_id], body))]) == [True]
+    process.dispatchers[bench.policy.name].nudge()
+    await eventually(lambda: ended == ["first"])
+    await eventually(lambda: bench.total("completed"))
+    assert await bench.empty()
+
+
+async def test_e1_an_abort_whose_word_was_missed_is_carried_out(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    running = asyncio.Event()
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    await bench.start(work)
+    (key,) = await bench.send()
+    await running.wait()
+    job = await bench.stock.job(key)
+    assert job is not None
+    await bench.redis.zrem(bench.queue.keys.incomplete, job.id)  # what SAQ's abort does besides its word
+
+    async def aborted() -> bool:
+        again = await bench.stock.job(key)
+        return again is not None and again.status == Status.ABORTED
+
+    await eventually(aborted)
+    assert await bench.empty()
+
+
+async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_away(
+    tmp_path: Path, database: Database
+) -> None:
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+
+    async def work(ctx: dict[str, Any]) -> None: ...
+
+    policy = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
+    process = WorkerProcess(
+        server.url, policies=[policy], functions={policy.name: work}, letters=DeadLetters(database)
+    )
+    await process.start()
+    redis = connect(server.url)
+    await eventually(lambda: redis.exists("couturecast:workers"))
+    await redis.aclose()
+    server.kill()
+    await eventually(lambda: process.redis_error is not None, within=20)
+    began = time.monotonic()
+    process.begin_drain()
+    assert await process.drained() == 0
+    await process.close()
+    assert time.monotonic() - began < 5
