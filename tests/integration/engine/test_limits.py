@@ -49,8 +49,12 @@ async def test_e6_work_that_is_stuck_on_the_cpu_does_not_stop_its_queue(
     keys = await bench.send(2, stuck=False)
     await eventually(lambda: bench.total("completed"), within=40)
     await eventually(bench.empty, within=40)
+
+    async def recorded() -> bool:
+        return await bench.letters.count() == 5
+
+    await eventually(recorded)
     letters = (await bench.letters.page()).items
-    assert len(letters) == 5
     assert all("longer than the 2 s" in letter.error_message for letter in letters)
     job = await bench.stock.job(keys[0])
     assert job is not None
