@@ -18,8 +18,7 @@ from typer.exceptions import TyperException
 from app import commands, logs
 from app.errors import AppError, UsageError
 from app.settings import Settings, probable_typos, read
-from app.text import one_line
-from tui.format import SMALLEST_TERMINAL
+from tui.format import SMALLEST_TERMINAL, safe
 
 if TYPE_CHECKING:
     from app.appliance import Appliance
@@ -93,7 +92,7 @@ def _fail(message: str, code: int) -> NoReturn:
     with suppress(OSError):
         sys.stdout.flush()
     for line in message.split("\n"):
-        sys.stderr.write(f"error: {one_line(line) or 'failed'}\n")
+        sys.stderr.write(f"error: {safe(line) or 'failed'}\n")
     _give_up_stdout()
     sys.exit(code)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import AppError, UsageError
-from app.text import lines, one_line
+from tui.format import safe, safe_lines
 
 if TYPE_CHECKING:
     from workers.operations import DeadLetter, NewJob, Operations
@@ -27,9 +27,9 @@ async def told(verb: Awaitable[int]) -> int:
     try:
         return await verb
     except (UnknownQueueError, InvalidJobError, InvalidCursorError) as error:
-        raise UsageError(one_line(str(error))) from None
+        raise UsageError(safe(str(error))) from None
     except (NotFoundError, WorkersError, StorageError) as error:
-        raise AppError(one_line(str(error))) from None
+        raise AppError(safe(str(error))) from None
     except BrokenPipeError:  # of standard output
         raise
     except (RedisError, OSError) as error:
@@ -87,11 +87,11 @@ async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *,
     if as_json:
         _print_json({"queue": queue, "keys": keys})
     elif len(keys) == 1 and keys[0] is not None:
-        _print(one_line(keys[0]))
+        _print(safe(keys[0]))
     else:
         _print(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
     for key in refused:
-        sys.stderr.write(f"error: a job with the key {one_line(str(key))} is queued already\n")
+        sys.stderr.write(f"error: a job with the key {safe(str(key))} is queued already\n")
     return 1 if refused else 0
 
 
@@ -168,11 +168,11 @@ async def replay(operations: Operations, letter_ids: Sequence[int], *, as_json: 
         except FAILURES as error:  # said at once: what came before it is done
             failed += 1
             done.append({"id": letter_id, "job_id": None, "error": str(error)})
-            sys.stderr.write(f"error: {one_line(str(error))}\n")
+            sys.stderr.write(f"error: {safe(str(error))}\n")
             continue
         done.append({"id": letter_id, "job_id": job_id, "error": None})
         if not as_json:
-            _print(f"{letter_id} replayed as job {one_line(job_id)}")
+            _print(f"{letter_id} replayed as job {safe(job_id)}")
     if as_json:
         _print_json({"items": done, "next": None})
     return 1 if failed else 0
@@ -191,7 +191,7 @@ def _print_json(value: Any) -> None:
 
 def _print(text: str) -> None:
     """Text may come from jobs: control characters are shown, not sent to the terminal."""
-    _write(lines(text))
+    _write(safe_lines(text))
 
 
 def _write(text: str) -> None:

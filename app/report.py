@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from app.text import one_line
-from tui.format import duration, percent, rate
+from tui.format import MISSING, duration, instant, number, percent, rate, safe
 from workers.operations import DeadLetter
 from workers.snapshot import QueueSnapshot, Snapshot
 
@@ -23,7 +21,7 @@ def status_text(snapshot: Snapshot) -> str:
         "",
         f"workers {len(snapshot.workers)} · redis {redis.error or 'ok'} · "
         f"database {database.error or 'ok'} · "
-        f"dead letters {'–' if snapshot.dead_letters is None else snapshot.dead_letters}"
+        f"dead letters {MISSING if snapshot.dead_letters is None else snapshot.dead_letters}"
         + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),
     ]
     return "\n".join(lines)
@@ -40,7 +38,7 @@ def _row(queue: QueueSnapshot) -> tuple[str, ...]:
         duration(queue.run.p95),
         percent(queue.failure_rate),
         rate(queue.throughput),
-        one_line(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}") if paused else "",
+        safe(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}") if paused else "",
     )
 
 
@@ -52,11 +50,11 @@ def letters_text(letters: Sequence[DeadLetter]) -> str:
     rows += [
         (
             str(each.id),
-            f"{each.failed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            instant(each.failed_at, "%Y-%m-%d %H:%M:%S"),
             each.queue_name,
-            one_line(each.job_id[:36]),
+            safe(each.job_id[:36]),
             str(each.attempts),
-            one_line(f"{each.error_type}: {each.error_message}"[:100]),
+            safe(f"{each.error_type}: {each.error_message}"[:100]),
         )
         for each in letters
     ]
@@ -66,19 +64,19 @@ def letters_text(letters: Sequence[DeadLetter]) -> str:
 def letter_text(letter: DeadLetter) -> str:
     """All of one letter."""
     lines = [
-        f"{letter.id}  {letter.queue_name}  {one_line(letter.function)}  job {one_line(letter.job_id)}",
+        f"{letter.id}  {letter.queue_name}  {safe(letter.function)}  job {safe(letter.job_id)}",
         f"state {letter.state} · {letter.attempts} attempts · "
-        f"failed at {letter.failed_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"failed at {instant(letter.failed_at, '%Y-%m-%d %H:%M:%S UTC')}",
         f"{letter.error_type}: {letter.error_message}",
         "",
         "payload",
         json.dumps(letter.job_data.get("kwargs", letter.job_data), indent=2, ensure_ascii=False),
     ]
     for attempt in letter.attempt_errors:
-        at = datetime.fromtimestamp(attempt["at"], UTC)
-        took = duration(attempt["run_seconds"])
-        lines += ["", f"attempt {attempt['attempt']} at {at:%H:%M:%S} on {attempt['worker']}, ran {took}"]
-        lines.append((attempt["traceback"] or attempt["message"]).rstrip())
+        at, took = instant(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+        which, worker = (attempt.get(name, MISSING) for name in ("attempt", "worker"))
+        lines += ["", f"attempt {which} at {at} on {worker}, ran {took}"]
+        lines.append(str(attempt.get("traceback") or attempt.get("message") or MISSING).rstrip())
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from textual.containers import ScrollableContainer
 from textual.screen import Screen
 from textual.widgets import DataTable
 
-from tui.format import safe
+from tui.format import clip, safe
 from tui.screens.dialogs import Confirm, Help
 from tui.screens.letters import Letters
 from tui.screens.overview import Overview
@@ -29,6 +29,8 @@ INTERVAL = 1.0
 """Seconds between snapshots, and so between paintings."""
 _PATIENCE = 5.0
 """Seconds that a snapshot may take."""
+_MESSAGE = 300
+"""Characters of an error that are shown: its text may hold a job's key."""
 
 
 def _named(binding: Binding) -> tuple[str, str, str]:
@@ -116,7 +118,7 @@ class Dashboard(App[int]):
         try:
             answer = await verb
         except FAILURES as error:
-            self.notify(safe(str(error)), severity="error", markup=False)
+            self.notify(clip(safe(str(error)), _MESSAGE), severity="error", markup=False)
             return None
         return answer if self.is_running else None
 

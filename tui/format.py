@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+
 MISSING = "–"
 SMALLEST_TERMINAL = (60, 16)
 """Columns and rows below which a screen cannot be read."""
-_CONTROL = {code: chr(0x2400 + code) for code in range(32)} | {127: "␡"}
-_CONTROL |= {code: f"\\x{code:02x}" for code in range(128, 160)}
+_CONTROL = (*range(32), *range(127, 160))
+_DIRECTION = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what stands after them
+_ESCAPES = {code: f"\\x{code:02x}" for code in _CONTROL} | {code: f"\\u{code:04x}" for code in _DIRECTION}
+_AGES = 1e10  # s: three centuries, which nobody has measured
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float | None) -> str:
     """``4 ms``, ``1.2 s``, ``41 s``, ``1m 58s``, ``3h 05m``, ``2d 04h``."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds) or abs(seconds) > _AGES:
         return MISSING
     if seconds < 0.9995:
         return f"{round(seconds * 1000)} ms"
@@ -27,6 +32,30 @@ def duration(seconds: float | None) -> str:
     if hours < 24:
         return f"{hours}h {minutes:02d}m"
     return f"{hours // 24}d {hours % 24:02d}h"
+
+
+def brief(seconds: float | None, most: int) -> str:
+    """`duration` on ``most`` characters: ``59m 59s``, else ``59m59s``, else ``59m``."""
+    text = duration(seconds)
+    return fit(most, text, text.replace(" ", ""), text.partition(" ")[0])
+
+
+def instant(at: object, form: str = "%H:%M:%S") -> str:
+    """A datetime, or Unix seconds from any record, in UTC; ``–`` where it is no date."""
+    try:
+        when = at if isinstance(at, datetime) else datetime.fromtimestamp(float(at), UTC)  # type: ignore[arg-type]
+        return f"{when.astimezone(UTC):{form}}"
+    except (ValueError, TypeError, OverflowError, OSError):
+        return MISSING
+
+
+def number(value: object) -> float | None:
+    """``value`` from any record where it is a finite number, else None."""
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def percent(share: float | None) -> str:
@@ -44,6 +73,16 @@ def rate(per_second: float | None) -> str:
 def count(number: int | None) -> str:
     """``1,234``."""
     return MISSING if number is None else f"{number:,}"
+
+
+def short(number: int | None, most: int) -> str:
+    """`count` where it has ``most`` characters at the most, else ``12.3k``, ``1.23M``."""
+    text = count(number)
+    if number is None or len(text) <= most:
+        return text
+    scaled = ((number / 1000**power, unit) for power, unit in enumerate("kMGT", 1))
+    value, unit = next((each for each in scaled if each[0] < 999.5), (number / 1e12, "T"))
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
 
 
 def size(number: int | None) -> str:
@@ -75,9 +114,19 @@ def bar(used: int, of: int, width: int) -> str:
     return "█" * full + "░" * (width - full)
 
 
+def fit(most: int, *texts: str) -> str:
+    """The first of ``texts`` that has ``most`` characters at the most; where none has, the last one, cut."""
+    return next((text for text in texts if len(text) <= most), clip(texts[-1], most))
+
+
+def clip(text: str, most: int) -> str:
+    """At most ``most`` characters of ``text``, with ``…`` where something is missing."""
+    return text if len(text) <= most else text[: max(0, most - 1)] + "…"
+
+
 def safe(text: str) -> str:
-    """Text from a job on one line: control characters are shown, never sent to the terminal."""
-    return text.translate(_CONTROL).encode("utf-8", "backslashreplace").decode()
+    """Text from anywhere on one line: control characters are shown, never sent to the terminal."""
+    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
 
 
 def safe_lines(text: str) -> str:

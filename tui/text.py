@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.text import Text
 
-from tui.format import MISSING, bar, count, duration, percent, rate, safe, safe_lines, size, sparkline
+from tui.format import (
+    MISSING,
+    bar,
+    brief,
+    clip,
+    count,
+    duration,
+    fit,
+    instant,
+    number,
+    percent,
+    rate,
+    safe,
+    safe_lines,
+    short,
+    size,
+    sparkline,
+)
 from workers import thresholds
 from workers.operations import DeadLetter
 from workers.policy import WEATHER
@@ -22,40 +39,7 @@ BAD = "bold red"
 WARN = "yellow"
 GOOD = "green"
 DIM = "dim"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the queue table: its heading and its width, which it keeps."""
-
-    title: str
-    width: int
-    right: bool = True
-
-
-_NARROW = (
-    Column("  queue", 19, right=False),
-    Column("depth  ", 8),
-    Column("oldest", 7),
-    Column("flight", 7),
-    Column("wait95", 7),
-    Column("run95", 7),
-    Column("fail 5m  ", 10),
-    Column("done/s", 7),
-)
-_FULL = (
-    Column("  queue", 27, right=False),
-    Column("depth  ", 8),
-    Column("oldest", 8),
-    Column("in flight", 17),
-    Column("limit", 11),
-    Column("wait p50", 9),
-    Column("p95", 7),
-    Column("run p50", 8),
-    Column("p95", 7),
-    Column("fail 5m  ", 10),
-    Column("done/s", 7),
-)
+_DATE = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def columns(width: int) -> tuple[Column, ...]:
@@ -70,16 +54,16 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
         return left + Text(problem or "reading the queues …", BAD if problem else DIM)
     workers = len(snapshot.workers)
     left.append(f"{safe(snapshot.environment)} · {workers} worker{'' if workers == 1 else 's'}")
-    right = Text()
     if problem is not None:
-        right.append(f"▲ {problem}  ", BAD)
+        left.append(f"  ▲ {problem}", BAD)
+    right = Text()
     right.append_text(_redis(snapshot, gauge=width >= 100))
     right.append("  db ")
     right.append(*(("ok", GOOD) if snapshot.database.error is None else ("▲ away", BAD)))
     lag = snapshot.loop_lag
     if lag is not None and (lag > _SLOW_LOOP or width >= 100):
         right.append(f"  loop {duration(lag)}", WARN if lag > _SLOW_LOOP else "")
-    right.append(f"  {datetime.fromtimestamp(snapshot.taken_at, UTC):%H:%M:%S} ")
+    right.append(f"  {instant(snapshot.taken_at)} ")
     return _spread(left, right, width)
 
 
@@ -97,27 +81,30 @@ def _redis(snapshot: Snapshot, *, gauge: bool) -> Text:
     return text
 
 
-def alert_line(snapshot: Snapshot | None, width: int) -> Text:
-    """One line: all is well, or what is worst and how many more there are."""
-    if snapshot is None:
+def alert_line(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
+    """One line: all is well, or what is worst and how many more there are.
+
+    Nothing is known to be well while there is a ``problem``: then the snapshot is an old one.
+    """
+    alerts = snapshot.alerts if snapshot is not None else ()
+    wrong = [f"{f'{alert.queue}: ' if alert.queue else ''}{safe(alert.message)}" for alert in alerts]
+    if problem is not None:
+        wrong.insert(0, f"these figures are old: {problem}" if snapshot is not None else problem)
+    if snapshot is None and not wrong:
         return Text()
     left, right = Text(" ● all well", GOOD), Text()
-    if snapshot.alerts:
-        worst, *more = snapshot.alerts
-        where = f"{worst.queue}: " if worst.queue else ""
-        left = Text(f" ▲ {where}{safe(worst.message)}", BAD)
-        right = Text(f" {len(more)} more " if more else "", BAD)
-    if snapshot.weather_provider == "offline" and columns(width) is _NARROW:
+    if wrong:
+        left = Text(f" ▲ {wrong[0]}", BAD)
+        right = Text(f" {len(wrong) - 1} more " if len(wrong) > 1 else "", BAD)
+    if snapshot is not None and snapshot.weather_provider == "offline" and columns(width) is _NARROW:
         right.append(" weather: offline ", DIM)
     return _spread(left, right, width)
 
 
 def queue_heading(width: int) -> Text:
     """The headings of the queue table."""
-    cells = [
-        column.title.rjust(column.width) if column.right else column.title.ljust(column.width)
-        for column in columns(width)
-    ]
+    name, *others = columns(width)
+    cells = [name.title.ljust(name.width), *(column.title.rjust(column.width) for column in others)]
     room = width - sum(map(len, cells))
     tail = ("  last hour" if room >= 11 else "  hour")[:room] if columns(width) is _NARROW else ""
     return Text("".join(cells) + tail, DIM, no_wrap=True, overflow="crop")
@@ -126,18 +113,15 @@ def queue_heading(width: int) -> Text:
 def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, now: float) -> list[Text]:
     """One line, and a second one for a paused queue that says by whom, since when and why."""
     chosen = columns(width)
-    cells = _full_cells(queue) if chosen is _FULL else _narrow_cells(queue)
     row = Text(no_wrap=True, overflow="crop")
-    mark, style = ("‖", WARN) if queue.paused else ("▲", BAD) if _breached(queue) else ("●", GOOD)
-    if not queue.workers and not queue.paused:
-        mark, style = "▲", BAD
-    name = Text.assemble((f"{mark} ", style), queue.name)
+    name = chosen[0].cell(queue, chosen[0].width)
     if offline and queue.name == WEATHER and chosen is _FULL:
         name.append(" offline", DIM)
     name.truncate(chosen[0].width, pad=True)
     row.append_text(name)
-    for column, cell in zip(chosen[1:], cells, strict=True):
-        row.append(" " * max(0, column.width - cell.cell_len))
+    for column in chosen[1:]:
+        cell = column.cell(queue, column.width - 1)
+        row.append(" " * (column.width - cell.cell_len))
         row.append_text(cell)
     room = width - row.cell_len - 2
     if chosen is _NARROW and room >= 4:
@@ -159,52 +143,105 @@ def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, 
 
 
 def _breached(queue: QueueSnapshot) -> bool:
-    return queue.depth > thresholds.DEPTH or (queue.failure_rate or 0) > thresholds.FAILURE_RATE
+    """As `thresholds.alerts` sees it."""
+    return not queue.workers or queue.depth > thresholds.DEPTH or _fails(queue)
+
+
+def _fails(queue: QueueSnapshot) -> bool:
+    return (queue.failure_rate or 0) > thresholds.FAILURE_RATE
 
 
 def _flagged(text: str, bad: bool) -> Text:
     return Text(f"{text} ▲", BAD) if bad else Text(f"{text}  ")
 
 
-def _narrow_cells(queue: QueueSnapshot) -> list[Text]:
-    return [
-        _flagged(count(queue.depth), queue.depth > thresholds.DEPTH),
-        Text(duration(queue.oldest_age)),
-        Text(f"{queue.in_flight}/{queue.concurrency}"),
-        Text(duration(queue.wait.p95)),
-        Text(duration(queue.run.p95)),
-        _flagged(percent(queue.failure_rate), (queue.failure_rate or 0) > thresholds.FAILURE_RATE),
-        Text(rate(queue.throughput)),
-    ]
+def _name(queue: QueueSnapshot, room: int) -> Text:
+    mark, style = ("‖", WARN) if queue.paused else ("▲", BAD) if _breached(queue) else ("●", GOOD)
+    return Text.assemble((f"{mark} ", style), clip(queue.name, room - 2))
 
 
-def _full_cells(queue: QueueSnapshot) -> list[Text]:
-    depth, oldest, _, wait95, run95, failures, done = _narrow_cells(queue)
-    flight = Text.assemble(
-        (bar(queue.in_flight, queue.concurrency, 10), "blue"),
-        f"{queue.in_flight}/{queue.concurrency}".rjust(6),
-    )
-    return [
-        depth,
-        oldest,
-        flight,
-        _rate_limit(queue),
-        Text(duration(queue.wait.p50)),
-        wait95,
-        Text(duration(queue.run.p50)),
-        run95,
-        failures,
-        done,
-    ]
+def _depth(queue: QueueSnapshot, room: int) -> Text:
+    return _flagged(fit(room - 2, short(queue.depth, room - 2)), queue.depth > thresholds.DEPTH)
 
 
-def _rate_limit(queue: QueueSnapshot) -> Text:
+def _failures(queue: QueueSnapshot, room: int) -> Text:
+    return _flagged(fit(room - 2, percent(queue.failure_rate)), _fails(queue))
+
+
+def _flight(queue: QueueSnapshot, room: int) -> Text:
+    return Text(fit(room, *_of(queue.in_flight, queue.concurrency)))
+
+
+def _flight_bar(queue: QueueSnapshot, room: int) -> Text:
+    exact, brief = _of(queue.in_flight, queue.concurrency)
+    if len(exact) > 6:  # no room for both
+        return Text(fit(room, exact, brief))
+    return Text.assemble((bar(queue.in_flight, queue.concurrency, room - 6), "blue"), exact.rjust(6))
+
+
+def _rate_limit(queue: QueueSnapshot, room: int) -> Text:
     if queue.rate_limit is None:
         return Text(MISSING)
-    used = f"{queue.rate_used}/{queue.rate_limit.starts}"
+    exact, rough = _of(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
-        return Text(used)
-    return Text(f"{used} {duration(queue.next_start_in)}", WARN)
+        return Text(fit(room, exact, rough))
+    wait = duration(queue.next_start_in)
+    waits = (wait, wait.replace(" ", ""), wait.partition(" ")[0])
+    texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
+    return Text(fit(room, *texts, wait), WARN)
+
+
+def _of(used: int, most: int) -> tuple[str, str]:
+    return f"{used}/{most}", f"{short(used, 4)}/{short(most, 4)}"
+
+
+def _done(queue: QueueSnapshot, room: int) -> Text:
+    exact = rate(queue.throughput)
+    return Text(fit(room, exact, short(round(queue.throughput), room)))
+
+
+def _duration(of: Callable[[QueueSnapshot], float | None]) -> Callable[[QueueSnapshot, int], Text]:
+    return lambda queue, room: Text(brief(of(queue), room))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the queue table: its heading, its width, and what stands in it.
+
+    A cell has at most one character less than the column is wide, so that no two cells touch.
+    """
+
+    title: str
+    width: int
+    cell: Callable[[QueueSnapshot, int], Text]
+
+
+_OLDEST = _duration(lambda queue: queue.oldest_age)
+_WAIT_P50, _WAIT_P95 = _duration(lambda queue: queue.wait.p50), _duration(lambda queue: queue.wait.p95)
+_RUN_P50, _RUN_P95 = _duration(lambda queue: queue.run.p50), _duration(lambda queue: queue.run.p95)
+_NARROW = (
+    Column("  queue", 19, _name),
+    Column("depth  ", 8, _depth),
+    Column("oldest", 7, _OLDEST),
+    Column("flight", 7, _flight),
+    Column("wait95", 7, _WAIT_P95),
+    Column("run95", 7, _RUN_P95),
+    Column("fail 5m  ", 10, _failures),
+    Column("done/s", 7, _done),
+)
+_FULL = (
+    Column("  queue", 27, _name),
+    Column("depth  ", 8, _depth),
+    Column("oldest", 8, _OLDEST),
+    Column("in flight", 17, _flight_bar),
+    Column("limit", 11, _rate_limit),
+    Column("wait p50", 9, _WAIT_P50),
+    Column("p95", 7, _WAIT_P95),
+    Column("run p50", 8, _RUN_P50),
+    Column("p95", 7, _RUN_P95),
+    Column("fail 5m  ", 10, _failures),
+    Column("done/s", 7, _done),
+)
 
 
 def history(queue: QueueSnapshot, metric: str) -> tuple[int | None, ...]:
@@ -217,7 +254,7 @@ def history_row(queue: QueueSnapshot, metric: str, width: int) -> Text:
     values = history(queue, metric)
     known = [value for value in values if value is not None]
     now = queue.depth if metric == "depth" else (values[-1] or 0)
-    tail = f"   max {count(max(known, default=None)):>6}   now {count(now):>6} "
+    tail = f"   max {short(max(known, default=None), 6):>6}   now {short(now, 6):>6} "
     room = min(60, width - 22 - len(tail))
     row = Text(f"  {queue.name:<20}", no_wrap=True, overflow="crop")
     row.append(sparkline(values, max(4, room)), "cyan")
@@ -257,7 +294,7 @@ def letter_cells(letter: DeadLetter, columns: dict[str, int], *, now: float) -> 
         "att": str(letter.attempts).rjust(3),
         "error": safe(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}"),
     }
-    return [Text(_short(cells[name], width)) for name, width in columns.items()]
+    return [Text(clip(cells[name], width)) for name, width in columns.items()]
 
 
 def letter_detail(letter: DeadLetter) -> Text:
@@ -269,8 +306,8 @@ def letter_detail(letter: DeadLetter) -> Text:
         ("function", letter.function),
         ("state", letter.state + (f", replayed {letter.replay_count} times" if letter.replay_count else "")),
         ("attempts", str(letter.attempts)),
-        ("enqueued", f"{letter.enqueued_at:%Y-%m-%d %H:%M:%S} UTC" if letter.enqueued_at else MISSING),
-        ("failed", f"{letter.failed_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("enqueued", instant(letter.enqueued_at, _DATE)),
+        ("failed", instant(letter.failed_at, _DATE)),
         ("worker", letter.worker or MISSING),
     )
     for name, value in rows:
@@ -282,19 +319,15 @@ def letter_detail(letter: DeadLetter) -> Text:
     payload = json.dumps(letter.job_data.get("kwargs", letter.job_data), indent=2, ensure_ascii=False)
     text.append(_indented(payload))
     for attempt in letter.attempt_errors:
-        at = datetime.fromtimestamp(attempt["at"], UTC)
-        text.append(f"\n  Attempt {attempt['attempt']}", "bold underline")
-        text.append(f"  at {at:%H:%M:%S}, ran {duration(attempt['run_seconds'])}\n", DIM)
-        text.append(_indented(attempt["traceback"] or attempt["message"]))
+        at, took = instant(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+        text.append(f"\n  Attempt {safe(str(attempt.get('attempt', MISSING)))}", "bold underline")
+        text.append(f"  at {at}, ran {took}\n", DIM)
+        text.append(_indented(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
     return text
 
 
 def _indented(block: str) -> str:
     return "".join(f"    {line}\n" for line in safe_lines(block.rstrip()).split("\n"))
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _spread(left: Text, right: Text, width: int) -> Text:

@@ -117,10 +117,12 @@ BREACHED = replace(
 AWAY = replace(
     HEALTHY,
     redis=RedisSnapshot("redis://box-1:6379/0", "ConnectionError: connection refused"),
-    database=DatabaseSnapshot("postgresql://box-1/couturecast", "does not answer"),
-    workers=(),
+    database=DatabaseSnapshot("postgresql://box-1/couturecast", "connection refused"),
     dead_letters=None,
-    alerts=(Alert(None, "redis", "Redis does not answer: ConnectionError: connection refused"),),
+    alerts=(
+        Alert(None, "redis", "Redis does not answer: ConnectionError: connection refused"),
+        Alert(None, "database", "the database does not answer: connection refused"),
+    ),
 )
 DRAINING = replace(HEALTHY, drain_deadline_in=22.0)
 

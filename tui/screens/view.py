@@ -11,7 +11,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui import text
-from tui.format import SMALLEST_TERMINAL, safe
+from tui.format import SMALLEST_TERMINAL, clip, safe
 from tui.screens.dialogs import Confirm
 from tui.widgets.letters import LetterTable
 from workers.operations import DeadLetter
@@ -19,6 +19,9 @@ from workers.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
+
+_KEY = 60
+"""Characters of a job's key in a question: foreign producers may choose thousands."""
 
 
 class View(Screen[None]):
@@ -65,7 +68,7 @@ class View(Screen[None]):
         """Show a snapshot, or why there is none."""
         width = self.size.width
         self.query_one("#header", Static).update(text.header(snapshot, width, problem))
-        self.query_one("#alerts", Static).update(text.alert_line(snapshot, width))
+        self.query_one("#alerts", Static).update(text.alert_line(snapshot, width, problem))
         banner = text.banner(snapshot)
         strip = self.query_one("#banner", Static)
         strip.display = banner is not None
@@ -86,11 +89,12 @@ class View(Screen[None]):
         """Replay one letter after a question that says what will happen."""
         question = Confirm(
             "Replay this dead letter?",
-            f"{safe(letter.job_id)} goes to the end of {letter.queue_name} with all its attempts ahead.",
+            f"{clip(safe(letter.job_id), _KEY)} goes to the end of {letter.queue_name} "
+            "with all its attempts ahead.",
             "Replay",
         )
         if await self.app.push_screen_wait(question):
             done = await self.dashboard.attempt(self.dashboard.operations.replay(letter.id))
             if done is not None:
-                self.notify(f"replayed as job {safe(done)}", markup=False)
+                self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
                 self.dashboard.look_again()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from app import commands
 from app.report import letter_text, letters_text, status_text
-from app.text import lines, one_line
 from storage.dead_letters import DeadLetter
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, IDLE
 from workers.snapshot import Pause
@@ -84,7 +85,7 @@ def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
 def test_status_names_the_servers_that_are_away() -> None:
     last = status_text(AWAY).split("\n")[-1]
     assert "redis ConnectionError: connection refused" in last
-    assert "database does not answer" in last
+    assert "database connection refused" in last
     assert "wait for the database" not in status_text(HEALTHY)
     waiting = status_text(replace(HEALTHY, letters_waiting=3)).split("\n")[-1]
     assert waiting.endswith("3 wait for the database")
@@ -141,6 +142,9 @@ def test_what_a_payload_holds_is_printed_and_not_interpreted(capsys: pytest.Capt
     assert '"item_id"' in shown
 
 
-def test_text_is_shown_on_one_line_or_keeps_its_lines() -> None:
-    assert one_line("a\nb\tc\x7f é 袍") == "a\\x0ab\\x09c\\x7f é 袍"
-    assert lines("a\nb\r") == "a\nb\\x0d"
+@pytest.mark.parametrize("odd", [1e300, -1e300, 10**400, math.nan, math.inf, None, "nan", "soon", []])
+def test_an_attempt_whose_times_cannot_be_read_is_shown_with_dashes(odd: Any) -> None:
+    attempt = {**LETTER.attempt_errors[0], "at": odd, "run_seconds": odd}
+    shown = letter_text(replace(LETTER, attempt_errors=[attempt, {}]))
+    assert "attempt 1 at – on w1, ran –\nmessage 1" in shown
+    assert shown.endswith("attempt – at – on –, ran –\n–")

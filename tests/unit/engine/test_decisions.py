@@ -301,8 +301,9 @@ def test_numbers_and_bars() -> None:
 
 
 def test_text_of_jobs_is_shown_never_interpreted() -> None:
-    assert shown.safe("a\x1b[31m\x00\n\ud800\x9b") == "a␛[31m␀␊\\ud800\\x9b"
-    assert shown.safe_lines("a\tb\nc\r") == "a   b\nc␍"
+    assert shown.safe("a\x1b[31m\x00\n\ud800\x9b\x7f é 袍") == "a\\x1b[31m\\x00\\x0a\\ud800\\x9b\\x7f é 袍"
+    assert shown.safe("".join(map(chr, (0x202A, 0x202E, 0x2066, 0x2069)))) == "\\u202a\\u202e\\u2066\\u2069"
+    assert shown.safe_lines("a\tb\nc\r") == "a   b\nc\\x0d"
 
 
 @pytest.mark.parametrize(
