@@ -100,6 +100,7 @@ class Operations:
     async def close(self) -> None:
         """Close the connections that it opened."""
         self._lag.stop()
+        await self._observer.close()
         await self._redis.aclose()
 
     @property
