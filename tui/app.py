@@ -79,14 +79,20 @@ class Dashboard(App[int]):
     def on_mount(self) -> None:
         """Start the clock."""
         self.set_interval(INTERVAL, self.look_again)
-        self.look_again(letters=False)
+        self.look_again()
         if self._demo:
             self.notify(
                 "sample jobs are fed; some fail, so that there are dead letters to look at", timeout=8
             )
 
-    def look_again(self, *, letters: bool = True) -> None:
-        """Fetch a snapshot now, unless one is being fetched; a slow one never piles up."""
+    def look_again(self, *, letters: bool = False) -> None:
+        """Fetch a snapshot now, unless one is being fetched; a slow one never piles up.
+
+        With ``letters`` the views that are open read theirs anew, too.
+        """
+        for screen in self.screen_stack if letters else ():
+            if isinstance(screen, View):
+                screen.look_again()
         if not self._fetching:
             self._fetching = True
             self.fetch()
@@ -101,7 +107,7 @@ class Dashboard(App[int]):
         except TimeoutError:
             self.problem = f"no answer for {_PATIENCE:g} s"
         except FAILURES as error:
-            self.problem = safe(f"{type(error).__name__}: {error}")[:60]
+            self.problem = clip(safe(f"{type(error).__name__}: {error}"), _MESSAGE)
         finally:
             self._fetching = False
         if not self.is_running:  # its screens are being taken away

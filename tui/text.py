@@ -169,7 +169,7 @@ def _failures(queue: QueueSnapshot, room: int) -> Text:
 
 
 def _flight(queue: QueueSnapshot, room: int) -> Text:
-    return Text(fit(room, *_of(queue.in_flight, queue.concurrency)))
+    return Text(fit(room, *_of(queue.in_flight, queue.concurrency), short(queue.in_flight, room)))
 
 
 def _flight_bar(queue: QueueSnapshot, room: int) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -173,6 +174,11 @@ class CannedOperations:
         self.now = snapshot
         self.letters = [letter(number) for number in range(1, letters + 1)]
         self.done: list[tuple[Any, ...]] = []
+        self.read: list[str | None] = []
+        """The cursors of the pages that were asked for."""
+        self.door = asyncio.Event()
+        """While it is not set, no page arrives."""
+        self.door.set()
         self.can_drain = True
         self.draining = False
         self.in_flight = 2
@@ -191,6 +197,10 @@ class CannedOperations:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[DeadLetter]:
+        self.read.append(cursor)
+        await self.door.wait()
+        if self.error is not None:
+            raise self.error
         start = int(cursor or 0)
         items = self.letters[start : start + limit]
         more = start + limit < len(self.letters)
@@ -200,6 +210,8 @@ class CannedOperations:
         self.done.append(("replay", letter_id))
         if self.error is not None:
             raise self.error
+        self.letters = [letter for letter in self.letters if letter.id != letter_id]
+        self.now = replace(self.now, dead_letters=len(self.letters))
         return f"job-{letter_id}"
 
     async def pause(self, queue: str, reason: str = "") -> Pause:

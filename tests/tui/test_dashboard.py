@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations
+from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations, letter
 from tui.app import Dashboard
 from tui.screens.dialogs import AskReason, Confirm, Help
 from tui.screens.letter import LetterView
@@ -48,6 +48,20 @@ def words(app: Dashboard) -> str:
     return " ".join(
         str(app.screen.query_one(name, Static).render()) for name in ("#header", "#alerts", "#banner")
     )
+
+
+def title(app: Dashboard) -> str:
+    """What stands above the letters."""
+    return str(app.screen.query_one("#letters-title", Static).render())
+
+
+async def letters_view(app: Dashboard, pilot: Pilot[Any]) -> LetterTable:
+    """The second view, with its first page."""
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen, Letters))
+    table = app.screen.query_one(LetterTable)
+    await until(pilot, lambda: table.letters)
+    return table
 
 
 async def test_p_pauses_the_queue_under_the_cursor_with_a_reason() -> None:
@@ -149,6 +163,108 @@ async def test_2_lists_all_letters_by_page_and_1_goes_back() -> None:
         await until(pilot, lambda: table.letters[0].id == 101)
         await pilot.press("1")
         await until(pilot, lambda: isinstance(app.screen, Overview))
+
+
+async def test_two_quick_presses_of_n_are_one_page() -> None:
+    operations = CannedOperations(HEALTHY, letters=430)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        operations.door.clear()
+        await pilot.press("n", "n", "n")
+        assert "page 1" in title(app)
+        operations.door.set()
+        await until(pilot, lambda: table.letters[0].id == 101)
+        assert "page 2" in title(app)
+        assert operations.read[-2:] == [None, "100"]
+        await pilot.press("b")
+        await until(pilot, lambda: table.letters[0].id == 1)
+        assert "page 1" in title(app)
+
+
+async def test_a_page_that_cannot_be_read_leaves_the_one_that_is_shown() -> None:
+    operations = CannedOperations(HEALTHY, letters=230)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: table.letters[0].id == 101)
+        operations.error = ConflictError("away")
+        for key in ("n", "b", "r"):
+            app.clear_notifications()
+            await pilot.press(key)
+            await until(pilot, lambda: app._notifications)
+            assert (table.letters[0].id, "page 2" in title(app)) == (101, True)
+        operations.error = None
+        await pilot.press("n")
+        await until(pilot, lambda: table.letters[0].id == 201)
+        assert "page 3" in title(app)
+        await pilot.press("n")
+        assert "page 3" in title(app)
+
+
+async def test_a_replayed_letter_goes_from_the_list_and_the_total_with_it() -> None:
+    app = dashboard(CannedOperations(HEALTHY, letters=3))
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        await pilot.press("down", "R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: [each.id for each in table.letters] == [1, 3])
+        await until(pilot, lambda: "Dead letters · 2 ·" in title(app))
+        assert table.selected is not None
+        assert table.selected.id == 3
+
+
+async def test_a_letter_replayed_from_its_detail_is_gone_when_the_list_is_shown_again() -> None:
+    app = dashboard(CannedOperations(HEALTHY, letters=3))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: [each.id for each in app.screen.query_one(LetterTable).letters] == [2, 3])
+        await until(pilot, lambda: "Dead letters · 2" in title(app))
+
+
+async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() -> None:
+    operations = CannedOperations(HEALTHY, letters=101)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: table.letters[0].id == 101)
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: len(table.letters) == 100)
+        assert "page 1" in title(app)
+
+
+async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.letters = [letter(1, job_id="k" * 3_000)]
+    app = dashboard(operations)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await pilot.press("tab", "R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.pause()
+        assert app.screen.region.contains_region(app.screen.query_one("#yes").region)
+        assert await pilot.click("#yes")
+        await until(pilot, lambda: operations.done)
+
+
+async def test_nothing_is_said_to_have_died_or_not_while_the_database_is_away() -> None:
+    app = dashboard(CannedOperations(AWAY))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert "not read yet" in str(app.screen.query_one("#no-letters", Static).render())
 
 
 async def test_m_switches_the_metric() -> None:

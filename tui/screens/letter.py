@@ -36,6 +36,3 @@ class LetterView(View):
     def action_replay_it(self) -> None:
         """Ask, then replay."""
         self.replay(self._letter)
-
-    def look_again(self) -> None:
-        """A letter does not change while it is shown."""

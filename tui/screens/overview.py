@@ -41,7 +41,7 @@ class Overview(View):
             yield Static("", id="history-rows")
         yield Static("Dead letters", id="letters-title", classes="rule", markup=False)
         yield LetterTable(id="letters")
-        yield Static("  nothing has died", id="no-letters")
+        yield Static("  not read yet", id="no-letters")
 
     def show(self, snapshot: Snapshot | None, problem: str | None) -> None:
         """One snapshot for all."""
@@ -70,6 +70,7 @@ class Overview(View):
             return
         self.query_one(LetterTable).show(page.items, snapshot.taken_at, self.size.width)
         self.query_one(LetterTable).display = bool(page.items)
+        self.query_one("#no-letters", Static).update("  nothing has died")
         self.query_one("#no-letters").display = not page.items
         title = text.newest_first_title(snapshot, page.items)
         self.query_one("#letters-title", Static).update(f"─ {title} ── 2 all ")

@@ -37,7 +37,7 @@ class View(Screen[None]):
         yield Static(id="alerts")
         yield Static(id="banner")
         yield from self.body()
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
         yield Static(id="too-small")
 
     def body(self) -> ComposeResult:
@@ -74,6 +74,9 @@ class View(Screen[None]):
         strip.display = banner is not None
         strip.update(banner or "")
 
+    def look_again(self) -> None:
+        """Read anew what is not in the snapshot."""
+
     def on_letter_table_opened(self, message: LetterTable.Opened) -> None:
         """All of one letter."""
         from tui.screens.letter import LetterView
@@ -97,4 +100,4 @@ class View(Screen[None]):
             done = await self.dashboard.attempt(self.dashboard.operations.replay(letter.id))
             if done is not None:
                 self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
-                self.dashboard.look_again()
+                self.dashboard.look_again(letters=True)

@@ -48,7 +48,7 @@ class LetterTable(DataTable[object]):
         columns = text.letter_columns(width)
         if tuple(letters) == self.letters and columns == self._columns:
             return
-        selected = self.selected
+        selected, place = self.selected, self.cursor_row
         self.letters = tuple(letters)
         self.clear(columns=True)
         self._columns = columns
@@ -59,8 +59,8 @@ class LetterTable(DataTable[object]):
         if selected is not None:
             try:
                 self.move_cursor(row=self.get_row_index(str(selected.id)), animate=False)
-            except RowDoesNotExist:
-                self.move_cursor(row=0)
+            except RowDoesNotExist:  # replayed, for instance: the cursor stays where it was
+                self.move_cursor(row=place, animate=False)
 
     @property
     def selected(self) -> DeadLetter | None:

@@ -1,0 +1,136 @@
+"""Lines of the screens, without a screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.tui.canned import AWAY, BREACHED, HEALTHY, NOW, letter, queue
+from tui import format as shown
+from tui import text
+from workers.policy import RateLimit
+from workers.snapshot import Pause, Percentiles, QueueSnapshot
+
+COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
+SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)
+WIDTHS = (60, 80, 100, 112, 118, 119, 120, 160, 200)
+
+
+def crowded(number: int, seconds: float | None) -> QueueSnapshot:
+    return queue(
+        "weather-ingestion",
+        depth=number,
+        oldest_age=seconds,
+        in_flight=number,
+        concurrency=number,
+        rate_limit=RateLimit(max(1, number), 3600.0),
+        rate_used=number,
+        next_start_in=seconds,
+        wait=Percentiles(seconds, seconds, seconds),
+        run=Percentiles(seconds, seconds, seconds),
+        failure_rate=1.0,
+        throughput=float(number),
+        depth_history=(number,) * 60,
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
+    starts, edge = [], 0
+    for column in text.columns(width):
+        edge += column.width
+        starts.append(edge)
+    for number in COUNTS:
+        for seconds in SECONDS:
+            (row,) = text.queue_rows(
+                crowded(number, seconds), offline=True, width=width, metric="depth", now=NOW
+            )
+            line = row.plain
+            for column, (begin, end) in zip(text.columns(width)[1:], pairwise(starts), strict=True):
+                cell = line[begin:end]
+                assert cell[0] == " ", (number, seconds, column.title, line)
+                assert cell[-1] != " " or column.title.endswith("  "), (number, seconds, column.title, line)
+            if len(line) > edge:  # the sparkline
+                assert line[edge : edge + 2] == "  "
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "says"),
+    [
+        (None, 5, "–"),
+        (1_234, 5, "1,234"),
+        (12_345, 6, "12,345"),
+        (12_345, 5, "12.3k"),
+        (123_456, 5, "123k"),
+        (999_500, 5, "1.00M"),
+        (1_234_567, 5, "1.23M"),
+        (2 * 10**12, 5, "2.00T"),
+        (2**53, 5, "9007T"),
+    ],
+)
+def test_a_count_that_is_too_long_is_written_short(number: int | None, most: int, says: str) -> None:
+    assert shown.short(number, most) == says
+
+
+def test_a_long_wait_for_the_rate_limit_keeps_its_column() -> None:
+    waiting = queue(
+        "weather-ingestion", in_flight=10, rate_limit=RateLimit(60, 3600), rate_used=60, next_start_in=3599.0
+    )
+    (row,) = text.queue_rows(waiting, offline=False, width=120, metric="depth", now=NOW)
+    assert "10/10  60/60 59m" in row.plain
+
+
+@pytest.mark.parametrize("width", [112, 120, 160])
+def test_the_last_hour_of_all_queues_ends_in_the_same_columns(width: int) -> None:
+    lines = {text.history_row(crowded(number, 1.0), "depth", width).cell_len for number in COUNTS[:-1]}
+    assert len(lines) == 1
+
+
+def test_a_problem_is_on_the_alert_line_and_nothing_is_well() -> None:
+    line = text.alert_line(HEALTHY, 120, "no answer for 5 s").plain
+    assert "well" not in line
+    assert "▲ these figures are old: no answer for 5 s" in line
+    line = text.alert_line(BREACHED, 120, "no answer for 5 s").plain
+    assert line.rstrip().endswith("2 more")
+    assert "no answer" in text.alert_line(None, 120, "no answer for 5 s").plain
+    assert text.alert_line(None, 120, None).plain == ""
+    assert "all well" in text.alert_line(HEALTHY, 120, None).plain
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_problem_leaves_the_state_of_the_servers_in_the_header(width: int) -> None:
+    line = text.header(AWAY, width, "ConflictError: " + "x" * 45).plain
+    assert len(line) == width
+    assert line.endswith("14:32:07 ")
+    assert "db ▲ away" in line
+
+
+@pytest.mark.parametrize("odd", [1e300, -1e300, 10**400, math.nan, math.inf, None, "nan", "soon", []])
+def test_an_attempt_whose_times_cannot_be_read_is_shown_with_dashes(odd: Any) -> None:
+    attempt = {**letter(1).attempt_errors[0], "at": odd, "run_seconds": odd}
+    detail = text.letter_detail(letter(1, attempt_errors=[attempt, {}], enqueued_at=None)).plain
+    assert "Attempt 1  at –, ran –\n    Traceback" in detail
+    assert "Attempt –  at –, ran –\n    –" in detail
+
+
+def test_a_pause_whose_beginning_cannot_be_read_is_shown_without_it() -> None:
+    paused = queue("weather-ingestion", paused=Pause("ops", "rollout", None))
+    rows = text.queue_rows(paused, offline=False, width=80, metric="depth", now=NOW)
+    assert rows[1].plain.strip() == "paused by ops: rollout"
+
+
+def test_no_character_of_a_letter_reaches_the_terminal_that_it_would_obey() -> None:
+    nasty = "".join(map(chr, (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+    hostile = letter(1, job_id=nasty, error_message=nasty, job_data={"kwargs": {"note": nasty}}, worker=nasty)
+    cells = text.letter_cells(hostile, text.letter_columns(160), now=NOW)
+    for line in (text.letter_detail(hostile).plain, *(cell.plain for cell in cells)):
+        assert not set(nasty) & set(line.replace("\n", ""))
+
+
+def test_a_queue_without_workers_is_marked() -> None:
+    alone = replace(HEALTHY.queues[0], workers=0)
+    assert text.queue_rows(alone, offline=False, width=80, metric="depth", now=NOW)[0].plain[0] == "▲"
