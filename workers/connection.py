@@ -69,8 +69,10 @@ class Line:
         self._lock = asyncio.Lock()
         self._connection: Any = None
 
-    async def round_trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The reply of each command, an error reply as its exception.
+    async def round_trip(
+        self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_TIMEOUT
+    ) -> list[Any]:
+        """The reply of each command, an error reply as its exception; in ``limit`` seconds.
 
         Raises redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
         """
@@ -78,7 +80,7 @@ class Line:
             if self._connection is None:
                 self._connection = self._client.connection_pool.make_connection()
             try:
-                async with asyncio.timeout(_REPLY_TIMEOUT):
+                async with asyncio.timeout(limit):
                     await self._connection.send_packed_command(self._connection.pack_commands(commands))
                     return [await self._reply() for _ in commands]
             except BaseException:  # replies that nobody reads would be taken for those of the next commands

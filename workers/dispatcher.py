@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from workers import outcome
+from workers.connection import Line
 from workers.errors import InvalidJobError, WorkerLostError
 from workers.policy import Pace
 from workers.queue import ApplianceQueue, Settlement, Take, Taken
@@ -55,7 +55,7 @@ class Dispatcher:
         function: SaqFunction,
         *,
         worker_id: str,
-        doorbell: Redis,
+        doorbell: Line,
         pace: Pace,
         on_reply: Callable[[Exception | None], None],
         on_buried: Callable[[], None],

@@ -21,7 +21,7 @@ from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Page
 from storage.errors import StorageError
 from workers import wire
-from workers.connection import command, connect
+from workers.connection import Line, command, connect
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -82,7 +82,8 @@ class Operations:
     ) -> None:
         self.actor = actor or f"{_user()}@{socket.gethostname()}"
         self._redis: Redis = connect(redis_url)
-        self._queues = {policy.name: ApplianceQueue(self._redis, policy) for policy in policies}
+        self._line = Line(redis_url)
+        self._queues = {policy.name: ApplianceQueue(self._redis, policy, self._line) for policy in policies}
         self._schemas = schemas
         self._letters = letters
         self._process = process
@@ -101,6 +102,7 @@ class Operations:
         """Close the connections that it opened."""
         self._lag.stop()
         await self._observer.close()
+        await self._line.close()
         await self._redis.aclose()
 
     @property
@@ -186,6 +188,7 @@ class Operations:
             )
         if not await self._letters.mark_replayed(letter_id):
             raise ConflictError(f"dead letter {letter_id} was replayed by somebody else at this moment")
+        self._observer.look_again()
         return job.key
 
     async def pause(self, queue: str, reason: str = "") -> Pause:

@@ -67,7 +67,7 @@ class WorkerProcess:
         self._redis = connect(redis_url)
         self._subscriber = connect(redis_url, reply_timeout=None)
         self._lines = [Line(redis_url) for _ in policies]
-        self._doorbells = [connect(redis_url, reply_timeout=pace.doorbell + 10) for _ in policies]
+        self._doorbells = [Line(redis_url) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self.dispatchers = {
             policy.name: Dispatcher(
@@ -183,9 +183,9 @@ class WorkerProcess:
                 await lua.run_one(self._redis, self._announcement(leaving=True))
             except Exception as error:
                 log.warning("left without a word", error=repr(error))
-        for line in self._lines:
+        for line in (*self._lines, *self._doorbells):
             await line.close()
-        for client in (self._redis, self._subscriber, *self._doorbells):
+        for client in (self._redis, self._subscriber):
             await client.aclose()
 
     async def _dispatch(self, dispatcher: Dispatcher) -> None:

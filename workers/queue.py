@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from saq import Job, Status
@@ -31,6 +31,9 @@ _LEASE = "couturecast_lease"
 _ENQUEUE_BATCH = 500
 """Jobs in one call of the enqueue script: a few milliseconds of the server's time at the most."""
 
+_BELL_MARGIN = 10.0
+"""Seconds that the answer to a blocking wait may be late."""
+
 _TOKEN_SECONDS = 7 * 86_400
 
 
@@ -44,8 +47,7 @@ class Enqueued(IntEnum):
     """Its token was used before: the job was enqueued then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """One job as it was taken: its SAQ id, our lease on it, and its body ('' where its data is gone)."""
 
     id: str
@@ -185,7 +187,7 @@ class ApplianceQueue(RedisQueue):
         for start in range(0, len(jobs), _ENQUEUE_BATCH):
             batch = slice(start, start + _ENQUEUE_BATCH)
             call = self._enqueue_call(jobs[batch], tokens=tokens[batch] if tokens else None)
-            done += [Enqueued(reply) for reply in await lua.run_one(self.redis, call)]
+            done += [Enqueued(reply) for reply in await lua.run_one(self._via, call)]
         return done
 
     async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:
@@ -194,7 +196,7 @@ class ApplianceQueue(RedisQueue):
         Nothing happens where that occurrence, or a later one, was enqueued before.  Raises RedisError.
         """
         call = self._enqueue_call(jobs, schedule=schedule, occurrence=occurrence)
-        return sum(await lua.run_one(self.redis, call))
+        return sum(await lua.run_one(self._via, call))
 
     def _enqueue_call(
         self,
@@ -238,14 +240,17 @@ class ApplianceQueue(RedisQueue):
             self.hold(copy, lease)
         return copy
 
-    async def wait_for_job(self, redis: Redis, timeout: float) -> bool:
+    async def wait_for_job(self, line: Line, timeout: float) -> bool:
         """True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
 
         The move from a list's head to the same list's head blocks until there is one, so any producer's push
         ends the wait, and no job is in hand when the wait is broken off.
         """
         keys = self.keys
-        moved = await command(redis, "BLMOVE", keys.queued, keys.queued, "LEFT", "LEFT", timeout)
+        words = ("BLMOVE", keys.queued, keys.queued, "LEFT", "LEFT", timeout)
+        (moved,) = await line.round_trip([words], limit=timeout + _BELL_MARGIN)
+        if isinstance(moved, Exception):
+            raise moved
         return moved is not None
 
     def _take_call(self, worker_id: str, n: int) -> lua.Call:

@@ -31,7 +31,8 @@ for i = 1, #all, 2 do
   if dead[worker] then
     out[#out + 1] = all[i]
     out[#out + 1] = all[i + 1]
-    out[#out + 1] = redis.call('GET', all[i]) or ''
+    local body = redis.pcall('GET', all[i])  -- of any type, where a foreign producer made it
+    out[#out + 1] = type(body) == 'string' and body or ''
   end
 end
 return out

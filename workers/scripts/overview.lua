@@ -14,9 +14,10 @@ if ARGV[1] ~= '0' then
   oldest = redis.call('ZRANGEBYSCORE', KEYS[4], from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
 end
 local head = redis.call('LINDEX', KEYS[1], 0)
+local body = head and redis.pcall('GET', head)  -- of any type, where a foreign producer made it
 local out = {
   string.format('%.0f', now_us), redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3]),
-  starts, oldest, head and redis.call('GET', head) or '', redis.call('HGETALL', KEYS[5]), redis.call('HGETALL', KEYS[6]),
+  starts, oldest, type(body) == 'string' and body or '', redis.call('HGETALL', KEYS[5]), redis.call('HGETALL', KEYS[6]),
   redis.call('HGETALL', string.format('%s%.0f', KEYS[7], math.floor(time[1] / 60))),
 }
 for i = 2, #ARGV do out[#out + 1] = redis.call('HGETALL', KEYS[7] .. ARGV[i]) end

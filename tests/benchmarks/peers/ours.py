@@ -16,7 +16,7 @@ from saq import Job
 from storage.database import Database
 from storage.dead_letters import DeadLetters
 from tests.benchmarks.peers.protocol import QUEUE, Tool, main
-from workers.connection import connect
+from workers.connection import Line, connect
 from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
 from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue
@@ -29,7 +29,7 @@ class CoutureCast(Tool):
 
     async def open(self) -> None:
         self._redis = connect(self.redis_url)
-        self._queue = ApplianceQueue(self._redis, _POLICY)
+        self._queue = ApplianceQueue(self._redis, _POLICY, Line(self.redis_url))
         self._database = Database(f"sqlite:///{tempfile.mkdtemp()}/couturecast.db")
         await self._database.start()
 

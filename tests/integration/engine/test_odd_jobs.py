@@ -88,6 +88,29 @@ async def test_e10_an_odd_record_that_a_dead_process_held_is_buried_by_the_next(
     assert await bench.empty()
 
 
+async def test_e10_a_job_whose_data_is_of_another_type_breaks_neither_recovery_nor_the_snapshot(
+    make_bench: MakeBench, database: Database
+) -> None:
+    bench = make_bench()
+    job_id = b"saq:job:color-extraction:list"
+    await bench.redis.rpush(job_id, "no", "job")
+    await bench.redis.rpush(bench.queue.keys.queued, job_id)
+    operations = Operations(
+        bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
+    )
+    snapshot = await operations.snapshot()
+    assert (snapshot.redis.error, snapshot.queues[0].depth) == (None, 1)
+    await operations.close()
+    await bench.queue.take("dead-worker", 1, [])
+    await bench.redis.delete("couturecast:beats")
+
+    async def work(ctx: dict[str, Any], number: int) -> None: ...
+
+    await bench.start(work)
+    await eventually(bench.letters.count, within=25)
+    assert await bench.empty()
+
+
 async def test_a_payload_that_is_not_finite_is_the_same_in_each_attempt(make_bench: MakeBench) -> None:
     bench = make_bench(retry_delays=(0.05,))
     seen: list[float] = []
