@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import time
@@ -136,6 +137,7 @@ class WorkerProcess:
             *(scheduler.run() for scheduler in self._schedulers),
         ]
         self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
+        gc.freeze()  # what was loaded lives as long as the process: the collector need not look at it again
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
 
     def begin_drain(self) -> None:
