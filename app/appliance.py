@@ -35,7 +35,7 @@ from workers.cron import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers import PAYLOAD_MODELS
 from workers.handlers.base import Handler
-from workers.operations import Operations
+from workers.operations import NewJob, Operations
 from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
 from workers.worker import SaqFunction
@@ -96,6 +96,7 @@ async def appliance(
             letters=letters,
             process=process,
             environment=settings.environment,
+            read_only=settings.read_only,
             weather_provider="offline" if settings.openweather_api_key is None else "openweather",
         )
         operations_slot.append(operations)
@@ -236,7 +237,8 @@ async def _functions(
     """The function of each queue in ``run``: the replaced one, or the built-in handler's."""
 
     async def enqueue(queue: str, data: Mapping[str, Any], *, key: str | None = None) -> bool:
-        return await operations[0].enqueue(queue, data, key=key) is not None
+        (done,) = await operations[0].hand_on(queue, [NewJob(data, key)])
+        return done is not None
 
     functions: dict[str, SaqFunction] = dict(replaced)
     for name in run:

@@ -18,7 +18,7 @@ from app.appliance import Appliance
 from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.weather import Location, WeatherStore
-from workers.operations import FAILURES
+from workers.operations import FAILURES, NewJob
 from workers.policy import ALERT, COLOR, MODERATION, WEATHER
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ async def feed(appliance: Appliance) -> None:
         await _prepare(appliance)
         for queue, data in _jobs():
             try:
-                await appliance.operations.enqueue(queue, data)
+                await appliance.operations.hand_on(queue, [NewJob(data)])
             except FAILURES as error:
                 log.warning("sample job refused", queue=queue, error=str(error))
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret

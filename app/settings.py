@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     """Seconds to wait at start for servers that do not answer."""
     db_pool_size: int = Field(default=5, ge=1, le=90)
     allow_private_addresses: bool = False
+    read_only: bool = False
+    """Whether the operator's verbs that change something are refused."""
     economical: bool | None = None
     """None: economical where Redis is Upstash's."""
     moderation_url: HttpUrl | None = None

@@ -72,6 +72,22 @@ class JobFailure(Base):
     replay_of: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class OperatorActionRow(Base):
+    """One act of an operator."""
+
+    __tablename__ = "operator_actions"
+    __table_args__ = (Index("ix_operator_actions_newest", "at", "id"),)
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(Text)
+    verb: Mapped[str] = mapped_column(Text)
+    arguments: Mapped[dict[str, Any]] = mapped_column(Json)
+    affected: Mapped[int] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+
+
 class LocationRow(Base):
     """A place whose weather is fetched."""
 

@@ -80,6 +80,8 @@ class Dashboard(App[int]):
         """Start the clock."""
         self.set_interval(INTERVAL, self.look_again)
         self.look_again()
+        if self.operations.read_only:
+            self.notify("read-only: nothing can be changed from here", severity="warning", timeout=8)
         if self._demo:
             self.notify(
                 "sample jobs are fed; some fail, so that there are dead letters to look at", timeout=8
@@ -157,15 +159,18 @@ class Dashboard(App[int]):
             "Drain",
         )
         if await self.push_screen_wait(question):
-            self.operations.drain()
+            await self.attempt(self.operations.drain())
             self.look_again()
 
     async def action_quit(self) -> None:
-        """Quit by way of a drain; without workers there is nothing to wait for."""
-        if not self.operations.can_drain:
+        """Quit by way of a drain; without workers there is nothing to wait for.
+
+        In read-only mode the dashboard goes, and the process drains without it.
+        """
+        if not self.operations.can_drain or self.operations.read_only:
             self.exit(0)
         elif self.operations.in_flight == 0:
-            self.operations.drain()
+            await self.attempt(self.operations.drain())
         elif self.operations.draining:
             self.notify("drains already; ! puts the jobs back and exits now")
         else:
@@ -181,7 +186,7 @@ class Dashboard(App[int]):
                 "Put back",
             )
         ):
-            self.operations.drain(now=True)
+            await self.attempt(self.operations.drain(now=True))
 
     def action_help(self) -> None:
         """The keys of what is focused, of this view, and of all views."""

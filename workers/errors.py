@@ -30,6 +30,13 @@ class HandlerImportError(WorkersError):
     """A name in COUTURECAST_HANDLERS cannot be imported or is not an async function."""
 
 
+class ReadOnlyError(WorkersError):
+    """A verb that changes something was asked for in read-only mode."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(f"read-only: {verb} would change something; COUTURECAST_READ_ONLY=0 allows it")
+
+
 class NotFoundError(WorkersError):
     """An id was given that is not there."""
 

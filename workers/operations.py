@@ -7,16 +7,20 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from saq import Job
 from saq.utils import now
 
+from storage.actions import Action, ActionLog
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Page
 from storage.errors import StorageError
@@ -26,6 +30,7 @@ from workers.errors import (
     ConflictError,
     InvalidJobError,
     NotFoundError,
+    ReadOnlyError,
     UnknownQueueError,
     WorkersError,
 )
@@ -39,10 +44,16 @@ from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue, Enqueued
 from workers.snapshot import Pause, Snapshot
 
-__all__ = ["FAILURES", "DeadLetter", "NewJob", "Operations", "Page"]
+log = structlog.get_logger(__name__)
+
+__all__ = ["FAILURES", "Action", "DeadLetter", "NewJob", "Operations", "Page"]
 
 LONGEST_DELAY = 366 * 86_400
 """Seconds: a job that waits longer is more likely a mistake."""
+
+_RECORDING = 2.0
+"""Seconds that the record of an act may take."""
+_OUTCOME = 500  # characters
 
 FAILURES = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
@@ -79,8 +90,12 @@ class Operations:
         environment: str = "local",
         weather_provider: str = "offline",
         actor: str | None = None,
+        read_only: bool = False,
     ) -> None:
         self.actor = actor or f"{_user()}@{socket.gethostname()}"
+        self.read_only = read_only
+        """Whether every verb that changes something is refused."""
+        self._actions = ActionLog(database)
         self._redis: Redis = connect(redis_url)
         self._line = Line(redis_url)
         self._queues = {policy.name: ApplianceQueue(self._redis, policy, self._line) for policy in policies}
@@ -133,10 +148,22 @@ class Operations:
 
     async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`."""
+        async with self._act("enqueue", {"queue": queue, "jobs": len(jobs)}) as act:
+            keys = await self.hand_on(queue, jobs)
+            act.affected = sum(key is not None for key in keys)
+            act.outcome = f"{act.affected} of {len(jobs)} enqueued"
+            return keys
+
+    async def hand_on(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
+        """As `enqueue_many`, for a program: a handler that hands jobs on is no operator who acts."""
         target = self._queue(queue)
         made = [self._checked(target, job) for job in jobs]
         done = await target.enqueue_many(made)
         return [job.key if each is Enqueued.DONE else None for job, each in zip(made, done, strict=True)]
+
+    async def actions(self, limit: int = 50) -> list[Action]:
+        """What operators did, the newest first."""
+        return await self._actions.newest(limit)
 
     async def dead_letters(
         self,
@@ -164,6 +191,12 @@ class Operations:
         Raises NotFoundError; ConflictError where it was replayed or discarded before, or where a job of
         its key is queued.
         """
+        async with self._act("replay", {"id": letter_id}) as act:
+            key = await self._replay(letter_id)
+            act.outcome = f"enqueued as {key}"
+            return key
+
+    async def _replay(self, letter_id: int) -> str:
         letter = await self.dead_letter(letter_id)
         queue = self._queue(letter.queue_name)
         if "unreadable" in letter.job_data:
@@ -194,19 +227,21 @@ class Operations:
     async def pause(self, queue: str, reason: str = "") -> Pause:
         """Nothing of the queue starts, in any process, until it is resumed.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
-        seconds, micro = await self._redis.time()
-        since = seconds + micro / 1e6
-        await command(
-            self._redis, "HSET", keys.pause, "by", self.actor, "reason", reason, "since", f"{since:.6f}"
-        )
-        return Pause(self.actor, reason, since)
+        async with self._act("pause", {"queue": queue}, reason):
+            seconds, micro = await self._redis.time()
+            since = seconds + micro / 1e6
+            await command(
+                self._redis, "HSET", keys.pause, "by", self.actor, "reason", reason, "since", f"{since:.6f}"
+            )
+            return Pause(self.actor, reason, since)
 
     async def resume(self, queue: str) -> bool:
         """Let a paused queue start jobs again; False where it was not paused.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
-        removed = await self._redis.delete(keys.pause)
-        await self._redis.publish(NUDGE, queue)
-        return bool(removed)
+        async with self._act("resume", {"queue": queue}) as act:
+            act.affected = await self._redis.delete(keys.pause)
+            await self._redis.publish(NUDGE, queue)
+            return bool(act.affected)
 
     async def paused(self, queue: str) -> Pause | None:
         """Who paused the queue, why and since when.  Raises UnknownQueueError."""
@@ -222,16 +257,42 @@ class Operations:
         """Whether this process drains."""
         return self._process is not None and self._process.draining
 
-    def drain(self, *, now: bool = False) -> None:
+    async def drain(self, *, now: bool = False) -> None:
         """Drain this process: finishes what runs, deletes nothing.  Raises ConflictError without workers.
 
         With ``now`` the jobs in flight are put back without waiting for them.
         """
         if self._process is None:
             raise ConflictError("this process runs no workers: there is nothing to drain")
-        self._process.begin_drain()
-        if now:
-            self._process.cut_short()
+        async with self._act("drain", {"worker": self._process.id, "now": now}) as act:
+            act.affected = self._process.in_flight
+            self._process.begin_drain()
+            if now:
+                self._process.cut_short()
+
+    @asynccontextmanager
+    async def _act(self, verb: str, arguments: dict[str, Any], reason: str = "") -> AsyncIterator[_Act]:
+        """Around every verb that changes something: refused in read-only mode, else one row says what was.
+
+        A database that is away delays nothing and refuses nothing: then the log has the act.
+        """
+        if self.read_only:
+            raise ReadOnlyError(verb)
+        act = _Act()
+        try:
+            yield act
+        except Exception as error:
+            act.affected, act.outcome = 0, f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            done = Action(
+                datetime.now(UTC), self.actor, verb, arguments, act.affected, reason, act.outcome[:_OUTCOME]
+            )
+            try:
+                async with asyncio.timeout(_RECORDING):
+                    await self._actions.record(done)
+            except (StorageError, TimeoutError) as error:
+                log.warning("an act is in this log only", act=asdict(done), error=str(error))
 
     def _queue(self, name: str) -> ApplianceQueue:
         try:
@@ -271,6 +332,14 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid-{os.getuid()}"
+
+
+@dataclass(slots=True)
+class _Act:
+    """What a verb says of itself while it is carried out."""
+
+    affected: int = 1
+    outcome: str = "done"
 
 
 class _LoopLag:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import MigrationError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``versions/``."""
 
 

@@ -180,6 +180,7 @@ class CannedOperations:
         """While it is not set, no page arrives."""
         self.door.set()
         self.can_drain = True
+        self.read_only = False
         self.draining = False
         self.in_flight = 2
         self.error: Exception | None = None
@@ -222,6 +223,6 @@ class CannedOperations:
         self.done.append(("resume", queue))
         return True
 
-    def drain(self, *, now: bool = False) -> None:
+    async def drain(self, *, now: bool = False) -> None:
         self.done.append(("drain", now))
         self.draining = True
