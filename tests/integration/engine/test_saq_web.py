@@ -1,4 +1,4 @@
-"""What SAQ's web page does with a queue, by the methods that it calls, against our workers."""
+"""SAQ's web page, and what it does with a queue, against our workers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import time
 from typing import Any
 
+import httpx
 import pytest
 from saq import Job, Status
 from saq.queue.base import JobError
 from saq.web.common import job_dict
+from saq.web.starlette import saq_web
 
 from tests.integration.engine.conftest import MakeBench, eventually
 
@@ -155,3 +157,31 @@ async def _completed(bench: Any, wanted: int) -> bool:
 
 async def _dropped(bench: Any) -> bool:
     return not await bench.redis.llen(bench.queue.keys.queued)
+
+
+async def test_e1_the_page_itself_is_served_from_our_queues(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=1)
+    started = asyncio.Event()
+
+    async def work(ctx: dict[str, Any], number: int) -> str:
+        started.set()
+        await asyncio.sleep(0 if number else 60)
+        return "done"
+
+    process = await bench.start(work)
+    running, waiting = await bench.send(2)
+    await started.wait()
+    page = saq_web("/monitor", [bench.stock])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://saq") as browser:
+        assert "<html" in (await browser.get("/")).text
+        (queue,) = (await browser.get("/api/queues")).json()["queues"]
+        name = queue["name"]
+        assert (name, queue["active"], list(queue["workers"])) == (bench.policy.name, 1, [process.id])
+        shown = (await browser.get(f"/api/queues/{name}")).json()["queue"]
+        assert {job["key"] for job in shown["jobs"]} == {running, waiting}
+        aborted = await browser.post(f"/api/queues/{name}/jobs/{running}/abort")
+        assert aborted.status_code == 200
+        await eventually(lambda: _completed(bench, 1), what="the other one runs when the first is aborted")
+        job = (await browser.get(f"/api/queues/{name}/jobs/{waiting}")).json()["job"]
+        assert (job["status"], job["result"]) == ("complete", "'done'")
+    assert await bench.empty()
