@@ -336,12 +336,16 @@ def _spread(left: Text, right: Text, width: int) -> Text:
     return Text(no_wrap=True, overflow="crop").append_text(left).append_text(right)
 
 
-def newest_first_title(snapshot: Snapshot | None, letters: Sequence[DeadLetter]) -> str:
-    """The title above the newest dead letters."""
+def newest_first_title(snapshot: Snapshot | None, letters: Sequence[DeadLetter], *, all_: bool) -> str:
+    """The title above the newest dead letters; ``all_`` says that there are no others.
+
+    Then they are counted: the snapshot's number is some seconds old.
+    """
     if snapshot is None:
         return "Dead letters"
     waiting = (
         f" · {count(snapshot.letters_waiting)} wait for the database" if snapshot.letters_waiting else ""
     )
-    total = count(snapshot.dead_letters) if letters or snapshot.dead_letters else "none"
+    number = len(letters) if all_ else snapshot.dead_letters
+    total = "none" if number == 0 else count(number)
     return f"Dead letters · {total}{waiting}"

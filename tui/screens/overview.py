@@ -72,7 +72,7 @@ class Overview(View):
         self.query_one(LetterTable).display = bool(page.items)
         self.query_one("#no-letters", Static).update("  nothing has died")
         self.query_one("#no-letters").display = not page.items
-        title = text.newest_first_title(snapshot, page.items)
+        title = text.newest_first_title(snapshot, page.items, all_=page.next is None)
         self.query_one("#letters-title", Static).update(f"─ {title} ── 2 all ")
 
     def action_metric(self) -> None:
