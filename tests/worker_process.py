@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from storage.database import Database
 from storage.dead_letters import DeadLetters, NewLetter
 from workers.policy import NORMAL, QueuePolicy, RateLimit
@@ -72,6 +74,8 @@ async def main(options: dict[str, Any]) -> int:
         journal.note("end", ctx)
         return "done"
 
+    # Not on standard output: nobody reads it after ``ready``, and a pipe that is full stops its writer.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     redis, database = options.pop("redis"), Database(options.pop("database"))
     drain_seconds = options.pop("drain_seconds", 30.0)
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetters)(database)
