@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
@@ -11,17 +12,20 @@ from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
 
+_FROZEN = 30.0  # s, in the long form
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
 
 
 async def test_e10_a_process_that_was_frozen_or_cut_off_is_fenced_off(
-    make_ledger: MakeLedger, server: ValkeyServer, spawn: Spawner, journal: Journal
+    make_ledger: MakeLedger, server: ValkeyServer, spawn: Spawner, journal: Journal, factor: float
 ) -> None:
     ledger = await make_ledger(journal, retry_delays=(0.1,))
     proxy = Proxy(server.port)
     await proxy.start()
     cut_off = await spawn(redis=proxy.url, retry_delays=[0.1])
-    await ledger.send(seconds=40)  # more than the test has time for: its end would come from a cancellation
+    await ledger.send(
+        seconds=40 if factor <= 1 else 90
+    )  # more than the test has time for: its end would come from a cancellation
     await eventually(lambda: len(journal.events("start")) == 1)
     proxy.hold()
     frozen = await spawn(retry_delays=[0.1])
@@ -29,11 +33,13 @@ async def test_e10_a_process_that_was_frozen_or_cut_off_is_fenced_off(
     await ledger.send(2, seconds=1, fail=True)
     await eventually(lambda: len(journal.events("start")) == 5)
     frozen.send_signal(signal.SIGSTOP)
+    thaw_at = time.monotonic() + (0 if factor <= 1 else _FROZEN)
     ledger.died(frozen.pid)
     async with ledger.watched():
         held = set(ledger.acknowledged)
         other = await spawn(retry_delays=[0.1])
         await eventually(lambda: _ran_by(journal, other.pid) == held, within=AGAIN_WITHIN + 15)
+        await eventually(lambda: time.monotonic() >= thaw_at, within=_FROZEN + 1)
         frozen.send_signal(signal.SIGCONT)
         proxy.release()
         await eventually(lambda: _ran_by(journal, cut_off.pid, "cancelled") == {"job-1"}, within=20)

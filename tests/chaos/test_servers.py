@@ -222,6 +222,7 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
     await eventually(lambda: process.redis_error is None)
 
 
+@pytest.mark.timeout(180)
 async def test_e8_jobs_that_die_while_the_database_is_away_leave_one_row_each(
     make_ledger: MakeLedger, redis: Redis, start: StartProcess, postgres: PostgresServer, factor: float
 ) -> None:
@@ -238,14 +239,15 @@ async def test_e8_jobs_that_die_while_the_database_is_away_leave_one_row_each(
     await ledger.send(10)
     await eventually(lambda: _count(ledger, 10))
     async with ledger.watched():
-        for _ in range(max(1, round(factor / 2))):
-            await asyncio.to_thread(postgres.stop)
-            recorded = len(ledger.acknowledged)
-            await ledger.send(150)
-            await eventually(lambda: _waiting(redis, 150))
-            assert await redis.hlen("couturecast:letter") == 150
-            await asyncio.to_thread(postgres.start)
-            await eventually(lambda recorded=recorded: _count(ledger, recorded + 150), within=40)
+        jobs, away = (150, 0.0) if factor <= 1 else (500, 60.0)
+        back_at = time.monotonic() + away
+        await asyncio.to_thread(postgres.stop)
+        await ledger.send(jobs)
+        await eventually(lambda: _waiting(redis, jobs))
+        assert await redis.hlen("couturecast:letter") == jobs
+        await eventually(lambda: time.monotonic() >= back_at, within=away + 1)
+        await asyncio.to_thread(postgres.start)
+        await eventually(lambda: _count(ledger, 10 + jobs), within=40)
         rows = await ledger.balance()
     assert set(rows) == ledger.acknowledged
     await database.close()
