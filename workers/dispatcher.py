@@ -24,6 +24,7 @@ from workers.worker import QueueWorker, SaqFunction, read_job
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 0.01
+"""Seconds between looks where the next one will do."""
 _BLOCKED_POLL = 0.5
 """Seconds between looks while jobs are ready and other processes hold all slots."""
 _PAUSED_POLL = 30.0
@@ -36,6 +37,7 @@ _LOOK_GAP = 4.0
 """Seconds between two looks for dead holders, by any process, after which silence proves nothing: a living
 one may have missed two beats, and this time."""
 _DOUBT_SECONDS = 0.5
+"""Seconds that a drain with nothing in flight waits for a Redis that is away."""
 _BATCH = 200
 """Settlements in one round trip at the most."""
 _BACKOFF = (0.1, 5.0)

@@ -1,4 +1,4 @@
-"""Reads the cluster into a snapshot, in one round trip."""
+"""Reads the cluster into a snapshot, in two round trips."""
 
 from __future__ import annotations
 

@@ -140,8 +140,6 @@ class QueueWorker(Worker[Any]):
         job = running.job
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
-            if self.before_process:
-                await self._before_process(context)
             result = await self._function(job)(context, **_arguments(job))
             settlement = outcome.succeeded(running.taken, job, result)
         except asyncio.CancelledError as error:
@@ -149,11 +147,8 @@ class QueueWorker(Worker[Any]):
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # SystemExit, and what foreign extensions raise
-            context["exception"] = error
             settlement = self._failed(running, error)
         self._end(running, settlement)
-        if self.after_process:
-            await self._after_process(context)
 
     def _function(self, job: Job) -> SaqFunction:
         function: SaqFunction | None = self.functions.get(job.function)
