@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from app import commands, logs
 from app.errors import AppError, UsageError
+from app.http.address import Address
 from app.settings import Settings, probable_typos, read
 from tui.format import SMALLEST_TERMINAL, safe
 
@@ -116,12 +117,17 @@ def run(
     queues: Annotated[
         str | None, typer.Option("--queues", help="A subset of the queues to work on.", metavar="A,B")
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option("--http", help="Where HTTP is served; 127.0.0.1:8020 without it.", metavar="HOST:PORT"),
+    ] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
     data_dir: DataDir = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if context.invoked_subcommand is not None:
-        if no_ui or no_workers or demo or version or queues is not None:
+        if no_ui or no_workers or demo or version or no_http or queues is not None or http is not None:
             raise UsageError(
                 f"of the options before {context.invoked_subcommand} only --data-dir is its: drop the others"
             )
@@ -131,17 +137,34 @@ def run(
 
         typer.echo(f"couturecast-tui {installed('couturecast-tui')}")
         return
-    if no_ui and no_workers:
-        raise UsageError("--no-ui and --no-workers leave nothing to run: drop one of them")
-    if no_workers and queues is not None:
-        raise UsageError("--queues says what workers work on: drop it, or --no-workers")
+    _check_form(no_ui=no_ui, no_workers=no_workers, queues=queues)
+    flag = _http_flag(http, no_http=no_http)
     if not no_ui:
         _need_terminal()
     from app import run as running
 
-    settings, policies = _settings(data_dir)
+    settings, policies = _settings(data_dir, http=flag)
     code = running.run(settings, policies, ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
     raise typer.Exit(code)
+
+
+def _check_form(*, no_ui: bool, no_workers: bool, queues: str | None) -> None:
+    if no_ui and no_workers:
+        raise UsageError("--no-ui and --no-workers leave nothing to run: drop one of them")
+    if no_workers and queues is not None:
+        raise UsageError("--queues says what workers work on: drop it, or --no-workers")
+
+
+def _http_flag(text: str | None, *, no_http: bool) -> Address | str | None:
+    """What the flags say of HTTP, for the settings; None where they say nothing."""
+    if text is None:
+        return "none" if no_http else None
+    if no_http:
+        raise UsageError("--http and --no-http exclude each other: drop one of them")
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--http: {error}") from None
 
 
 @cli.command()
@@ -232,8 +255,8 @@ def replay_failed(
     _act(data_dir, lambda each: commands.replay(each.operations, letter_ids, as_json=as_json))
 
 
-def _settings(data_dir: Path | None) -> tuple[Settings, dict[str, QueuePolicy]]:
-    settings, policies = read(data_dir=data_dir)
+def _settings(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
+    settings, policies = read(data_dir=data_dir, **flags)
     logs.configure(settings.log_level)
     for line in probable_typos():
         log.warning(line)

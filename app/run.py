@@ -12,15 +12,19 @@ from contextlib import AsyncExitStack, suppress
 from multiprocessing import resource_tracker
 from typing import Any
 
+import structlog
 import uvloop
 from redis.exceptions import RedisError
 
 from app import logs
 from app.appliance import Appliance, appliance
 from app.errors import InterruptedStartError, UnavailableError, UsageError
+from app.http.service import admin_token, listener, serving
 from app.settings import Settings
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
+
+log = structlog.get_logger(__name__)
 
 DRAINED_WITH_JOBS_PUT_BACK = 3
 _LEFT_BEHIND_SECONDS = 1.0
@@ -80,21 +84,32 @@ async def _run(
     settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...], *, ui: bool, demo: bool
 ) -> int:
     async with AsyncExitStack() as stack:
+        door, no_door = listener(settings)
+        if door is not None:
+            stack.callback(door.close)
         each = await _started(stack.enter_async_context(appliance(settings, policies, run=queues)))
         if ui:  # the screen belongs to the dashboard
             stack.enter_context(logs.to_file(settings.log_level, each.data_dir / "couturecast-tui.log"))
+        if no_door:
+            log.warning("no HTTP: name an address with --http HOST:PORT, or use --no-http", cause=no_door)
+        token = admin_token(settings, each.data_dir) if door is not None else ""
+        drained = None
         if each.process is not None:
             await _start(each.process)
+            drained = asyncio.create_task(each.process.drained())
+        if not ui:
+            _say_ready()
+        await stack.enter_async_context(serving(door, each, token, drained))
         if demo:
             from app.demo import feed
 
             feeding = asyncio.create_task(feed(each))
             stack.callback(feeding.cancel)
         if ui:
-            return await _dashboard(each, demo=demo)
-        if each.process is None:
+            return await _dashboard(each, drained, demo=demo)
+        if drained is None:
             raise UsageError("--no-ui needs workers")
-        return await _headless(each.process)
+        return DRAINED_WITH_JOBS_PUT_BACK if await drained else 0
 
 
 async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
@@ -137,30 +152,28 @@ async def _start(process: WorkerProcess) -> None:
         raise UnavailableError(f"Redis: {' '.join(str(error).split())}") from None
 
 
-async def _headless(process: WorkerProcess) -> int:
+def _say_ready() -> None:
     with suppress(BrokenPipeError):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-    return DRAINED_WITH_JOBS_PUT_BACK if await process.drained() else 0
 
 
-async def _dashboard(each: Appliance, *, demo: bool) -> int:
+async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo: bool) -> int:
     from tui.app import Dashboard
 
     # Started lazily, it would be handed the standard error that the dashboard puts in place of the real one.
     resource_tracker.ensure_running()
     screen = Dashboard(each.operations, demo=demo)
-    if each.process is None:
+    if each.process is None or drained is None:
         for name in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(name, screen.exit, 0)
         await screen.run_async()
         return screen.return_code or 0
-    ended = asyncio.create_task(each.process.drained())
-    ended.add_done_callback(lambda _: screen.drained())
+    drained.add_done_callback(lambda _: screen.drained())
     showing = asyncio.create_task(screen.run_async())
     await asyncio.wait({showing})
     each.process.begin_drain()  # also where the screen ended in another way than by a drain
-    put_back = await ended
+    put_back = await drained
     await showing
     if put_back:
         sys.stderr.write(f"drained: {put_back} jobs went back to the head of their queues\n")

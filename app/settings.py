@@ -27,6 +27,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import Redis
 
 from app.errors import UsageError
+from app.http.address import DEFAULT_ADDRESS, Address
+from app.http.token import LEAST, usable
 from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
 
 PREFIX = "COUTURECAST_"
@@ -75,6 +77,18 @@ def _folders(value: Any) -> Any:
     return [_expanded(Path(part)) for part in value.split(":") if part]
 
 
+def _http(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return None if value.strip().lower() == "none" else Address.parse(value)
+
+
+def _token(value: SecretStr) -> SecretStr:
+    if not usable(value.get_secret_value()):
+        raise ValueError(f"use {LEAST} characters or more, letters, digits and signs without spaces")
+    return value
+
+
 def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("couturecast-tui"))
 
@@ -111,6 +125,10 @@ class Settings(BaseSettings):
     allow_private_addresses: bool = False
     read_only: bool = False
     """Whether the operator's verbs that change something are refused."""
+    http: Annotated[Address | None, NoDecode, BeforeValidator(_http)] = DEFAULT_ADDRESS
+    """Where the long-running forms serve HTTP; None: nowhere."""
+    admin_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
+    """None: one is kept in the data directory."""
     economical: bool | None = None
     """None: economical where Redis is Upstash's."""
     moderation_url: HttpUrl | None = None
@@ -122,6 +140,11 @@ class Settings(BaseSettings):
         url = self.redis_url.get_secret_value() if self.redis_url else ""
         billed = (urlsplit(url).hostname or "").endswith(".upstash.io")
         return ECONOMICAL if (billed if self.economical is None else self.economical) else NORMAL
+
+    @property
+    def http_named(self) -> bool:
+        """Whether somebody named the address, so that another one will not do."""
+        return "http" in self.model_fields_set
 
     @classmethod
     def read(cls, **flags: Any) -> Settings:

@@ -62,6 +62,7 @@ class Program:
             "HOME": str(directory),
             "LANG": "C.UTF-8",
             "COUTURECAST_START_PATIENCE": "20",
+            "COUTURECAST_HTTP": "none",
         }
         self.headless: list[Headless] = []
 

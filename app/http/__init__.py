@@ -1,0 +1,1 @@
+"""HTTP: probes, metrics, enqueueing and the operator's verbs, on the operations object."""

@@ -1,0 +1,87 @@
+"""What the handlers of requests work with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from redis.exceptions import RedisError
+
+from workers.operations import Operations
+from workers.process import WorkerProcess
+from workers.snapshot import Snapshot
+
+T = TypeVar("T")
+
+_SHARED_SECONDS = 1.0
+_PATIENCE = 3.0
+"""Seconds that a request waits for Redis, which is less than what probes wait for us."""
+
+
+class Context:
+    """The operations and, where this process runs workers, the process and the end of its drain.
+
+    ``drained`` has the number of jobs that were put back.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        process: WorkerProcess | None,
+        drained: asyncio.Future[int] | None,
+        version: str,
+    ) -> None:
+        self.operations = operations
+        self.process = process
+        self.drained = drained
+        self.version = version
+        self._snapshot = _Shared(operations.snapshot)
+        self._ping = _Shared(operations.ping)
+
+    async def snapshot(self) -> Snapshot:
+        """This moment, or one less than a second ago.  Raises TimeoutError where Redis is silent."""
+        return await self._snapshot.get()
+
+    async def redis_error(self) -> str | None:
+        """Why Redis does not answer; None where it does, or did less than a second ago."""
+        try:
+            await self._ping.get()
+        except (RedisError, OSError) as error:
+            return " ".join(str(error).split()) or f"no answer for {_PATIENCE:g} s"
+        return None
+
+    def close(self) -> None:
+        """Break off what is being asked."""
+        self._snapshot.close()
+        self._ping.close()
+
+
+class _Shared(Generic[T]):
+    """Asks at most once a second, for all who want to know."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._asked = 0.0
+        self._answer: asyncio.Future[T] | None = None
+
+    async def get(self) -> T:
+        """The newest answer.  Raises what asking raises, and TimeoutError."""
+        answer = self._answer
+        if answer is None or (answer.done() and time.monotonic() - self._asked >= _SHARED_SECONDS):
+            self._asked = time.monotonic()
+            answer = self._answer = asyncio.ensure_future(self._ask())
+            answer.add_done_callback(_seen)
+        async with asyncio.timeout(_PATIENCE):
+            return await asyncio.shield(answer)
+
+    def close(self) -> None:
+        if self._answer is not None:
+            self._answer.cancel()
+
+
+def _seen(answer: asyncio.Future[T]) -> None:
+    """Whoever asked may have gone: an error is nobody's then."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,115 @@
+"""Probes, and the health of the queues."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from app.http.route import Call, Reply
+from workers import thresholds
+from workers.snapshot import Alert, Pause, Percentiles, QueueSnapshot, Snapshot
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    alive: bool = True
+
+
+class Ready(BaseModel):
+    """Whether the process takes jobs; without workers: whether Redis answers."""
+
+    ready: bool
+    reasons: list[str] = Field(description="Why it is not ready.")
+
+
+class Thresholds(BaseModel):
+    """The limits that alerts speak of."""
+
+    depth: int = Field(thresholds.DEPTH, description="Ready jobs.")
+    failure_rate: float = Field(thresholds.FAILURE_RATE, description="Share of attempts, 0 to 1.")
+    redis_memory: float = Field(thresholds.REDIS_MEMORY, description="Share of the memory limit, 0 to 1.")
+    letters_waiting: float = Field(
+        thresholds.LETTERS_WAITING, description="Seconds that a dead letter may wait for the database."
+    )
+
+
+class QueueHealth(BaseModel):
+    """One queue, across the cluster.  Times are seconds; null is not known, or nothing to measure."""
+
+    name: str
+    healthy: bool
+    depth: int = Field(description="Jobs ready to run.")
+    oldest_age: float | None = Field(description="How long the job at the head has been ready.")
+    in_flight: int
+    concurrency: int
+    failure_rate: float | None = Field(
+        description="Share of failed attempts among those that ended in the last five minutes, 0 to 1."
+    )
+    latency: Percentiles = Field(description="Of the time that jobs waited, over the last five minutes.")
+    paused: Pause | None
+    workers: int = Field(description="Live processes that serve it.")
+    alerts: list[Alert]
+
+
+class Health(BaseModel):
+    """The queues, the limits, and what is wrong."""
+
+    healthy: bool = Field(description="Whether Redis answers and no queue has an alert.")
+    queues: list[QueueHealth]
+    thresholds: Thresholds
+    alerts: list[Alert] = Field(description="Of the servers; those of a queue stand at the queue.")
+
+
+async def livez(call: Call) -> Reply:
+    """The event loop runs; no server is asked."""
+    return Reply(Alive())
+
+
+async def readyz(call: Call) -> Reply:
+    """Whether a load balancer or a deployment may count on this process."""
+    reasons = []
+    process = call.context.process
+    error = await call.context.redis_error()
+    if error is not None:
+        reasons.append(f"Redis does not answer: {error}")
+    if process is not None and process.draining:
+        reasons.append("draining")
+    return Reply(Ready(ready=not reasons, reasons=reasons), 503 if reasons else 200)
+
+
+async def queues(call: Call) -> Reply:
+    """503 where a queue is unhealthy, or nothing is known of any."""
+    try:
+        health = health_of(await call.context.snapshot())
+    except TimeoutError:
+        silent = Alert(None, "redis", "Redis does not answer: it is silent")
+        health = Health(healthy=False, queues=[], thresholds=Thresholds(), alerts=[silent])
+    return Reply(health, 200 if health.healthy else 503)
+
+
+def health_of(snapshot: Snapshot) -> Health:
+    """What a snapshot says of the queues.  Pure."""
+    found = [_queue(queue, snapshot) for queue in snapshot.queues]
+    return Health(
+        healthy=snapshot.redis.error is None and all(queue.healthy for queue in found),
+        queues=found,
+        thresholds=Thresholds(),
+        alerts=[alert for alert in snapshot.alerts if alert.queue is None],
+    )
+
+
+def _queue(queue: QueueSnapshot, snapshot: Snapshot) -> QueueHealth:
+    alerts = [alert for alert in snapshot.alerts if alert.queue == queue.name]
+    return QueueHealth(
+        name=queue.name,
+        healthy=not alerts and snapshot.redis.error is None,
+        depth=queue.depth,
+        oldest_age=queue.oldest_age,
+        in_flight=queue.in_flight,
+        concurrency=queue.concurrency,
+        failure_rate=queue.failure_rate,
+        latency=queue.wait,
+        paused=queue.paused,
+        workers=queue.workers,
+        alerts=alerts,
+    )

@@ -1,0 +1,95 @@
+"""Errors as the client sees them: application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+from starlette.responses import Response
+
+from storage.errors import InvalidCursorError, StorageError
+from workers.errors import (
+    ConflictError,
+    InvalidJobError,
+    NotFoundError,
+    ReadOnlyError,
+    UnknownQueueError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_AGAIN_IN = "5"  # s: Retry-After while a server is away
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field, parameter or header."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """Why a request was not carried out (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = Field(None, description="With 422: what is wrong with which field.")
+    keys: list[str | None] | None = Field(
+        None, description="With 409 of an enqueue: the key of each job, null where it was not enqueued."
+    )
+
+
+class ProblemError(Exception):
+    """Raised to answer a request with a problem; ``more`` are further members of `Problem`."""
+
+    def __init__(
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+
+
+def invalid(errors: Iterable[tuple[str, str]]) -> ProblemError:
+    """The problem with fields, parameters or headers: a name and a message for each."""
+    found = [FieldProblem(field=name, message=message) for name, message in errors]
+    return ProblemError(422, "; ".join(f"{each.field}: {each.message}" for each in found), errors=found)
+
+
+def problem_of(error: Exception) -> ProblemError | None:
+    """The problem that an error of the layers below is; None where it is a defect."""
+    text = str(error)
+    match error:
+        case ProblemError():
+            return error
+        case InvalidJobError():
+            return ProblemError(422, text, errors=[FieldProblem(field="data", message=text)])
+        case InvalidCursorError():
+            return invalid([("cursor", text)])
+        case UnknownQueueError() | NotFoundError():
+            return ProblemError(404, text)
+        case ConflictError():
+            return ProblemError(409, text)
+        case ReadOnlyError():
+            return ProblemError(403, text)
+        case StorageError():
+            return ProblemError(503, text, headers={"Retry-After": _AGAIN_IN})
+        case RedisError() | OSError():  # TimeoutError is an OSError
+            cause = " ".join(text.split()) or "no answer in time"
+            return ProblemError(503, f"Redis: {cause}", headers={"Retry-After": _AGAIN_IN})
+    return None
+
+
+def response(error: ProblemError) -> Response:
+    """The answer that tells it."""
+    return Response(
+        error.problem.model_dump_json(exclude_none=True),
+        error.status,
+        headers=error.headers,
+        media_type=MEDIA_TYPE,
+    )

@@ -1,0 +1,142 @@
+"""Reads what a request brings into the models of its route."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from app.http.problems import ProblemError, invalid
+from app.http.route import Route
+from workers.policy import MAX_PAYLOAD_BYTES
+
+LARGEST = MAX_PAYLOAD_BYTES + 65_536
+"""Bytes of a body that is no list: one payload and what is around it."""
+LARGEST_LIST = 8_000_000
+_DISCARDED = 4 * LARGEST_LIST
+"""Bytes that are read of what is too large, so that its sender hears of it, not of a broken pipe."""
+_PATIENCE = 30.0
+"""Seconds that a body may take."""
+_MOST_ERRORS = 20
+_LONGEST_NAME = 80  # characters of a field that a message shows
+_LIST = re.compile(rb"[ \t\r\n]*\[")
+
+
+def path_of(route: Route, request: Request) -> Any:
+    """The parameters in the path.  Raises ProblemError: what they name is not there."""
+    if route.path_model is None:
+        return None
+    try:
+        return route.path_model.model_validate(request.path_params)
+    except ValidationError as error:
+        raise ProblemError(404, "; ".join(f"{name}: {text}" for name, text in _errors(error))) from None
+
+
+def query_of(route: Route, request: Request) -> Any:
+    """The parameters of the query.  Raises ProblemError."""
+    given = request.query_params
+    twice = [name for name in given if len(given.getlist(name)) > 1]
+    if twice:
+        raise invalid((name, "is given more than once") for name in twice)
+    if route.query is None:
+        if given and not route.open:
+            raise invalid((name, "is no parameter of this") for name in given)
+        return None
+    return _validated(TypeAdapter(route.query), dict(given))
+
+
+async def body_of(route: Route, request: Request) -> Any:
+    """The body: the route's model, or a list of it.  Raises ProblemError."""
+    if route.body is None:
+        return None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ProblemError(415, "send JSON, and say so: Content-Type: application/json")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > _DISCARDED:
+        raise _too_large()
+    body = _Body(many=bool(route.many))
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for chunk in request.stream():
+                body.take(chunk)
+    except TimeoutError:
+        raise ProblemError(408, f"the body took longer than {_PATIENCE:g} s") from None
+    except ClientDisconnect:
+        raise ProblemError(400, "the body ended early") from None
+    if body.too_large:
+        raise _too_large()
+    value = _parsed(bytes(body.kept))
+    if not isinstance(value, list) or not route.many:
+        return _validated(TypeAdapter(route.body), value)
+    if not 0 < len(value) <= route.many:
+        raise invalid([("body", f"a list has 1 to {route.many} items, not {len(value)}")])
+    return _validated(TypeAdapter(list[route.body]), value)  # type: ignore[name-defined]
+
+
+class _Body:
+    """What has come of a body; nothing more is kept once it is too large."""
+
+    def __init__(self, *, many: bool) -> None:
+        self.kept = bytearray()
+        self.too_large = False
+        self._many = many
+        self._total = 0
+
+    def take(self, chunk: bytes) -> None:
+        """The next piece.  Raises ProblemError where there is no end to it."""
+        self._total += len(chunk)
+        if self._total > _DISCARDED:
+            raise _too_large()
+        if not self.too_large:
+            self.kept += chunk
+            listed = self._many and _LIST.match(self.kept) is not None
+            self.too_large = self._total > (LARGEST_LIST if listed else LARGEST)
+
+
+def _too_large() -> ProblemError:
+    return ProblemError(413, f"a body has at most {LARGEST:,} bytes, one that is a list {LARGEST_LIST:,}")
+
+
+def _parsed(raw: bytes) -> Any:
+    """The value of a JSON body.  Raises ProblemError."""
+    try:
+        return json.loads(raw.decode(), parse_constant=_no_number)
+    except UnicodeDecodeError:
+        said = "is not UTF-8"
+    except json.JSONDecodeError as error:
+        said = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+    except ValueError as error:
+        said = f"is not JSON: {str(error).partition(';')[0]}"
+    except RecursionError:
+        said = "is nested too deeply"
+    raise ProblemError(400, f"the body {said}")
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _validated(adapter: TypeAdapter[Any], value: Any) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise invalid(_errors(error)) from None
+
+
+def _errors(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """A name and a message for each; never the value."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    for each in found[:_MOST_ERRORS]:
+        yield _name(each["loc"]) or "body", each["msg"].removeprefix("Value error, ")
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    """For instance ``[2].data``; the client's own names are cut and escaped."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return "".join(steps).removeprefix(".")[:_LONGEST_NAME].encode("unicode_escape").decode()

@@ -1,0 +1,84 @@
+"""HTTP as a part of the running program; what it needs is imported only where it is served."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.errors import UsageError
+from app.http.address import listen
+from app.http.token import kept_token
+
+if TYPE_CHECKING:
+    from app.appliance import Appliance
+    from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def listener(settings: Settings) -> tuple[socket.socket | None, str]:
+    """The socket that HTTP is to be served on, or why there is none although nobody said so.
+
+    Raises UsageError where the address was named and cannot be used.
+    """
+    if settings.http is None:
+        return None, ""
+    try:
+        return listen(settings.http), ""
+    except OSError as error:
+        cause = f"{settings.http} cannot be used ({error.strerror})"
+        if settings.http_named:
+            raise UsageError(
+                f"COUTURECAST_HTTP: {cause}: name another address with --http HOST:PORT, or use --no-http"
+            ) from None
+        return None, cause
+
+
+@asynccontextmanager
+async def serving(
+    door: socket.socket | None, each: Appliance, token: str, drained: asyncio.Future[int] | None
+) -> AsyncIterator[None]:
+    """HTTP on ``door`` for the length of a block, which does not wait for its start."""
+    if door is None:
+        yield
+        return
+    ending = asyncio.Event()
+    running = asyncio.create_task(_serve(door, each, token, drained, ending))
+    try:
+        yield
+    finally:
+        ending.set()
+        await asyncio.wait({running})
+
+
+def admin_token(settings: Settings, data_dir: Path) -> str:
+    """The token that the settings name, or the one that is kept in the data directory.  Raises UsageError."""
+    given = settings.admin_token
+    return given.get_secret_value() if given is not None else kept_token(data_dir)
+
+
+async def _serve(
+    door: socket.socket,
+    each: Appliance,
+    token: str,
+    drained: asyncio.Future[int] | None,
+    ending: asyncio.Event,
+) -> None:
+    """A defect of HTTP is reported, and the workers go on."""
+    try:
+        # In a thread, for the jobs' sake: it takes a tenth of a second, and nobody waits for it.
+        await asyncio.to_thread(importlib.import_module, "app.http.server")
+        from app.appliance import VERSION
+        from app.http.context import Context
+        from app.http.server import serve
+
+        await serve(door, Context(each.operations, each.process, drained, VERSION), token, ending)
+    except Exception:
+        log.exception("http ended")
