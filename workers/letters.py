@@ -13,7 +13,7 @@ from saq import Job
 
 from storage.dead_letters import NewLetter
 from workers import wire
-from workers.fingerprint import fingerprint
+from workers.fingerprint import fingerprint, own_frame
 
 META = "couturecast"
 """Our part of a job's ``meta``: ``attempts`` (the failed ones) and ``replay_of`` (a dead letter's id)."""
@@ -27,6 +27,7 @@ _ATTEMPT: dict[str, Any] = {
     "error_type": str,
     "message": str,
     "traceback": (str, type(None)),
+    "frame": (str, type(None)),  # records of earlier versions have none
     "run_seconds": (int, float),
 }
 """The fields of an attempt's record and their types."""
@@ -52,6 +53,7 @@ def failed_attempt(
         "traceback": trace
         if trace is None or len(trace) <= _MAX_TRACEBACK
         else "…" + trace[-_MAX_TRACEBACK:],
+        "frame": own_frame(error),
         "run_seconds": round(run_seconds, 6),
     }
 
@@ -173,7 +175,7 @@ def _letter(
         error_type=last["error_type"],
         error_message=last["message"],
         traceback=last["traceback"],
-        fingerprint=fingerprint(function, last["error_type"], last["message"]),
+        fingerprint=fingerprint(queue, function, last["error_type"], last["message"], last.get("frame")),
         attempts=last["attempt"],
         attempt_errors=attempts,
         worker=last["worker"],

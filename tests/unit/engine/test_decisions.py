@@ -16,7 +16,6 @@ from tui import format as shown
 from workers import histogram, outcome, thresholds, wire
 from workers.connection import safe_url
 from workers.errors import InvalidJobError, PermanentError
-from workers.fingerprint import fingerprint, normalise
 from workers.letters import attempts_of, dump_letter, failed_attempt, letter_of, load_letter
 from workers.payload import check_body
 from workers.policy import DEFAULT_POLICIES, QueuePolicy
@@ -203,38 +202,6 @@ def test_a_percentile_is_right_to_a_quarter(values: list[float]) -> None:
 
 def test_no_duration_has_no_percentile() -> None:
     assert histogram.percentile({}, 0.5) is None
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("order 17 not found", "order 90210 not found"),
-        ("no user anna@example.com", "no user bo.b@mail.example.org"),
-        ("GET https://a.example/x?y=1 failed", "GET http://b.example/z failed"),
-        ("file '/srv/a/b.jpg' is gone", 'file "C:x" is gone'),
-        ("cannot read /var/tmp/a.png", "cannot read /home/x/y/z.jpg"),
-        ("id 0f8fad5b-d9cd-469f-a165-70867728950e", "id 7c9e6679-7425-40de-944b-e07fc1f90ae7"),
-        ("took 1.5 s", "took -20 s"),
-    ],
-)
-def test_noise_does_not_make_another_error(one: str, other: str) -> None:
-    assert normalise(one) == normalise(other)
-    assert fingerprint("f", "E", one) == fingerprint("f", "E", other)
-
-
-def test_different_errors_differ() -> None:
-    found = {
-        fingerprint("f", "E", "connection refused"),
-        fingerprint("f", "E", "connection reset"),
-        fingerprint("g", "E", "connection refused"),
-        fingerprint("f", "F", "connection refused"),
-    }
-    assert len(found) == 4
-
-
-@given(st.text())
-def test_any_message_has_a_fingerprint(message: str) -> None:
-    assert len(fingerprint("f", "E", message)) == 16
 
 
 def nested(levels: int) -> Any:

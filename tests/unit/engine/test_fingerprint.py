@@ -1,0 +1,510 @@
+"""What makes two failures the same error, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import json
+import string
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from saq import Job
+
+from workers import outcome
+from workers.errors import InvalidJobError
+from workers.fingerprint import fingerprint, normalise, own_frame
+from workers.handlers.base import validate_payload
+from workers.handlers.color import ColorPayload
+from workers.handlers.moderation import ModerationService
+from workers.handlers.weather import OpenWeather
+from workers.letters import attempts_of, failed_attempt, letter_of, unreadable_letter
+from workers.policy import QueuePolicy
+from workers.queue import Taken
+from workers.worker import JobTimeoutError, read_job
+
+HERE = __name__
+POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
+
+
+def named(message: str, *, frame: str | None = "shop:handle") -> str:
+    return fingerprint("color-extraction", "f", "E", message, frame)
+
+
+# What differs from one failure to the next. ----------------------------------------------------------------
+
+numbers = (
+    st.integers(-(10**20), 10**20).map(str)
+    | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(1000, 10**9).map("{:,}".format)
+)
+ids = st.one_of(
+    st.uuids().map(str),
+    st.uuids().map(lambda each: str(each).upper()),
+    st.integers(0, 2**64).map(hex),
+    st.binary(min_size=12, max_size=32).map(bytes.hex).filter(lambda text: any(map(str.isdigit, text))),
+    st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=24, max_size=24).map("01{}".format),  # ULID
+    st.binary(min_size=24, max_size=48)
+    .map(lambda data: base64.urlsafe_b64encode(data).decode())
+    .filter(lambda text: sum(map(str.isdigit, text)) > 1 and text.upper() != text != text.lower()),
+)
+labels = st.from_regex(r"[a-z]([a-z0-9]{1,8}-)?[a-z0-9]{1,8}", fullmatch=True)
+hosts = st.lists(labels, min_size=2, max_size=4).map(".".join)
+ports = st.integers(1, 65_535)
+v6 = (
+    st.ip_addresses(v=6)
+    .flatmap(lambda each: st.sampled_from([str(each), each.exploded]))
+    .filter(lambda text: any(map(str.isdigit, text)))
+)
+addresses = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    v6,
+    st.builds("{}:{}".format, st.ip_addresses(v=4), ports),
+    st.builds("[{}]:{}".format, v6, ports),
+    st.builds("{}:{}".format, hosts, ports),
+    st.builds("{}@{}".format, labels, hosts),
+    st.builds("{}://{}:{}/{}?a={}".format, st.sampled_from(["http", "rediss"]), hosts, ports, labels, labels),
+)
+plain = st.text(string.ascii_letters + string.digits + " ,;:.-_()[]{}/äöß", max_size=30).map(
+    lambda text: f"x{text}x"  # a quotation mark before a space is none
+)
+quotations = st.one_of(
+    (plain | st.text(string.printable, max_size=20)).map(lambda text: repr(f"x{text}x")),
+    plain.map(lambda text: repr(text.encode())),
+    plain.map(json.dumps),
+    *(plain.map(marks.format) for marks in ("`{}`", "“{}”", "„{}“", "‘{}’", "«{}»", "‹{}›", "「{}」")),  # noqa: RUF001
+)
+names = st.from_regex(r"[a-z][a-z0-9_-]{0,8}(\.[a-z]{2,4})?", fullmatch=True)
+paths = st.lists(names, min_size=2, max_size=5).flatmap(
+    lambda parts: st.sampled_from(
+        [
+            "/" + "/".join(parts),
+            "~/" + "/".join(parts),
+            "../" + "/".join(parts),
+            "C:\\" + "\\".join(parts),
+            "d:/" + "/".join(parts),
+            "\\\\" + "\\".join(["server", *parts]),
+        ]
+    )
+)
+instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)).map(lambda each: each.replace(tzinfo=UTC))
+times = instants.flatmap(
+    lambda at: st.sampled_from(
+        [
+            at.isoformat(),
+            at.isoformat(" ", "seconds"),
+            at.isoformat().replace("+00:00", "Z"),
+            f"{at:%Y-%m-%d}",
+            f"{at:%H:%M:%S,%f}",
+            f"{at:%Y/%m/%d %H:%M}",
+            f"{at:%a, %d %b %Y %H:%M:%S GMT}",
+            f"{at:%d/%b/%Y:%H:%M:%S +0000}",
+            f"{at:%c}",
+            f"{at:%B %d, %Y %H:%M}",
+        ]
+    )
+)
+noise = st.one_of(numbers, ids, addresses, quotations, paths, times)
+templates = st.sampled_from(
+    [
+        "no such order: {}",
+        "{} is gone",
+        "cannot read {} of the shop ({})",
+        "key={}, and can't say more of the users' {}",
+        "<Job object at {}> refused [{}]",
+        "value {}\n\tis not\u00a0{}",
+        "Größe {} paßt nicht",
+        "the service answers 503; {}",
+    ]
+)
+
+
+def _not_a_status(text: str) -> bool:
+    return not (text.isdigit() and 100 <= int(text) <= 599)
+
+
+@given(templates, *[noise.filter(_not_a_status)] * 4)
+def test_noise_does_not_make_another_error(template: str, a: str, b: str, c: str, d: str) -> None:
+    one, other = template.format(a, b), template.format(c, d)
+    assert normalise(one) == normalise(other)
+    assert named(one) == named(other)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("order 17 not found", "order ● not found"),
+        ("took -1.5e-05s of +3", "took ●s of ●"),
+        ("<Foo object at 0x7f3a5c>", "<Foo object at ●>"),
+        ("cus_01ARZ3NDEKTSV4RRFFQ69G5FAV is gone", "● is gone"),
+        ("ORDER_01ARZ3NDEKTSV4RRFFQ69G5FAV is gone", "ORDER_● is gone"),
+        ("see https://a.example/x, (http://b.example/y).", "see ●, (●)."),
+        ("GET http://[::1]:80/a", "GET ●"),
+        ("no route to fe80::1%eth0, ::1, or 10.0.0.1/8", "no route to ●, ●, or ●/●"),
+        ("Connect call failed ('127.0.0.1', 6379)", "Connect call failed (●, ●)"),
+        (r"open C:\Users\x.txt or \\srv\a\b.txt", "open ● or ●"),
+        ("""near 'it''s "x"': b'\\'y' u"z" """, "near ●: ● ●"),
+        ("can't read the user's file 'a b'", "can't read the user's file ●"),
+        ("can’t read the users’ file ‘it’s’", "can’t read the users’ file ●"),  # noqa: RUF001
+        ('expected " " or "" at the end', 'expected " " or ● at the end'),
+        ("bad value 'cut within its quo", "bad value ●"),
+        ("  one\n two\u2003three\t", "one two three"),
+        # Words survive.
+        ("utf8 and sha256 in connection_pool_v2_exhausted", "utf● and sha● in connection_pool_v●_exhausted"),
+        ("OAuth2AuthorizationServerError", "OAuth●AuthorizationServerError"),
+        ("storage.weather.WeatherStore and/or read/write", "storage.weather.WeatherStore and/or read/write"),
+        ("std::vector Foo :: bar deadbeef Market 5", "std::vector Foo :: bar deadbeef Market ●"),
+        ("localhost:6379 refused", "localhost:● refused"),
+    ],
+)
+def test_what_is_left_of_a_message(message: str, said: str) -> None:
+    assert normalise(message) == said
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("503 from the weather service", "503 from the weather service"),
+        ("404 Client Error: Not Found for url: http://a.example", "404 Client Error: Not Found for url: ●"),
+        ("404, message='Not Found'", "404, message=●"),
+        ("429", "429"),
+        ("Client error '404 Not Found' for url 'http://a'", "Client error '404 Not Found' for url ●"),
+        ("HTTP Error 404: gone", "HTTP Error 404: gone"),
+        ("HTTP/1.1 502 (HTTP 502)", "HTTP/1.1 502 (HTTP 502)"),
+        ("HTTPStatusError: 503", "HTTPStatusError: 503"),
+        ("status_code=500, Status: 404", "status_code=500, Status: 404"),
+        ("exit code 137", "exit code 137"),
+        ("subscriber 404: its webhook answers 503", "subscriber ●: its webhook answers 503"),
+        # These are numbers as any other.
+        ("120 of 300 subscribers not reached", "● of ● subscribers not reached"),
+        ("code 4040, code 99, code 600, code 404.5", "code ●, code ●, code ●, code ●"),
+        ("status 2024-05-01, error -200", "status ●, error ●"),
+        ("order 503 not found", "order ● not found"),
+        ("item '503'", "item ●"),
+    ],
+)  # fmt: skip
+def test_a_status_code_stays(message: str, said: str) -> None:
+    assert normalise(message) == said
+
+
+words = st.lists(
+    st.text(string.ascii_lowercase, min_size=1, max_size=12), min_size=1, max_size=8
+).map(" ".join)  # fmt: skip
+
+
+@given(words, words, noise)
+def test_other_words_are_another_error(one: str, other: str, anything: str) -> None:
+    assert normalise(one) == one
+    same = one == other
+    assert (named(f"{one}: {anything}") == named(f"{other}: {anything}")) == same
+
+
+parts = st.tuples(st.text(), st.text(), st.text(), words, st.none() | st.text())
+
+
+@given(parts, parts)
+@example(("q", "f", "E", "m", None), ("q", "f", "E", "m", ""))
+@example(("q", "f", "E", "m", None), ("q", "f", "E", "m", "None"))
+@example(("a\0", "b", "E", "m", None), ("a", "\0b", "E", "m", None))
+def test_each_part_tells_errors_apart(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    assert (fingerprint(*one) == fingerprint(*other)) == (one == other)
+    for number in range(5):
+        mixed = (*one[:number], other[number], *one[number + 1 :])
+        assert (fingerprint(*mixed) == fingerprint(*one)) == (one[number] == other[number])
+
+
+def test_where_a_long_message_was_cut_makes_no_other_error() -> None:
+    long = "cannot insert: " + "a word, " * 400
+    assert named(f"{long} {17}"[:2000]) == named(f"1{long} {2}"[1:1990])
+    assert named("bad: 'x" + "y z " * 600) == named("bad: 'xx" + "z y " * 500)
+
+
+pieces = st.sampled_from(
+    [
+        *"'\"`“”„‘’«»\\/:.,-+@%●⟩<>[](){}=~_ \n\t\0aZz09éb",  # noqa: RUF001
+        *("0x", "://", "503", "status ", "HTTP ", "404 Not", " from ", "aaaaaaaa1", "A1a2" * 6, "e-5"),
+        *("2024-05-01", "T10:20", "Mon, ", "1 May 2024", "May 1 10:20:30"),
+        *("::1", "C:\\", "a@b.c", "x.y:1", "/a/b", "\ud800"),
+    ]
+)
+texts = (
+    st.text() | st.lists(pieces, max_size=30).map("".join) | st.lists(noise | pieces, max_size=8).map("".join)
+)
+
+
+@given(texts)
+def test_to_normalise_again_changes_nothing(message: str) -> None:
+    once = normalise(message)
+    assert normalise(once) == once
+    assert named(once) == named(message)
+
+
+@given(texts, st.none() | st.text())
+def test_any_message_has_a_fingerprint(message: str, frame: str | None) -> None:
+    found = named(message, frame=frame)
+    assert len(found) == 16
+    assert set(found) <= set("0123456789abcdef")
+
+
+@pytest.mark.timeout(20)  # it takes less than a second; by the square of the length it would take minutes
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("'a ", '"', "\\", "`a'", "“", "‘a", "a://", "a.a+", "a://,", "a@", "a.", "a@a."),  # noqa: RUF001
+        *("aaaaaaaa-", "1-", "2024-01-01 ", "Mon, ", "Jan 1 ", "[1", "1:", "::1", "a.a:", "/a", "//", "C:\\"),
+        *("\\\\a\\", "0x", "a", "1", "A1a-", "_", "http", "HTTP/1.", "status", "404 ", "1.", "-1", "●", "+/"),
+        *(" ", "a b ", "\0", "\ud800"),
+    ],
+)
+def test_no_message_makes_it_slow(piece: str) -> None:
+    long = piece * (100_000 // len(piece))
+    normalise(long)
+    normalise(f"a{long}!")
+
+
+# Where it happened. ----------------------------------------------------------------------------------------
+
+
+def raised(call: Callable[[], Any]) -> BaseException:
+    try:
+        call()
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+async def raised_by(awaitable: Awaitable[Any]) -> BaseException:
+    try:
+        await awaitable
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def fail(*_: Any) -> Any:
+    raise ValueError("no")
+
+
+def twice(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> Any:
+        function(*args)
+        return function(*args)
+
+    return wrapped
+
+
+class Shop:
+    def sell(self) -> None:
+        fail()
+
+    @staticmethod
+    def read() -> None:
+        json.loads("{")
+
+    @twice
+    def sell_twice(self) -> None:
+        raise KeyError("no")
+
+    async def deliver(self) -> None:
+        await asyncio.sleep(0)
+        raise ConnectionError("no")
+
+    async def hang(self) -> None:
+        await asyncio.wait_for(asyncio.Event().wait(), 0)
+
+    async def deliver_in_group(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.deliver())
+
+
+def chained() -> None:
+    try:
+        fail()
+    except ValueError as error:
+        raise RuntimeError("again") from error
+
+
+def nested() -> Callable[[], Any]:
+    def inner() -> None:
+        raise ValueError("no")
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("call", "frame"),
+    [
+        (Shop().sell, "fail"),
+        (Shop.read, "Shop.read"),
+        (Shop().sell_twice, "Shop.sell_twice"),
+        (nested(), "nested.<locals>.inner"),
+        (chained, "chained"),
+        (functools.partial(functools.reduce, fail, [1, 2]), "fail"),
+        (functools.partial(json.loads, "[{}]", object_hook=fail), "fail"),
+    ],
+)
+def test_the_innermost_own_frame(call: Callable[[], Any], frame: str) -> None:
+    assert own_frame(raised(call)) == f"{HERE}:{frame}"
+
+
+@pytest.mark.parametrize(
+    ("call", "frame"),
+    [
+        (lambda: Shop().deliver(), "Shop.deliver"),
+        (lambda: asyncio.wait_for(Shop().deliver(), 5), "Shop.deliver"),
+        (lambda: asyncio.gather(Shop().deliver()), "Shop.deliver"),
+        (lambda: asyncio.to_thread(Shop().sell), "fail"),
+        (lambda: Shop().hang(), "Shop.hang"),
+        (lambda: Shop().deliver_in_group(), "Shop.deliver_in_group"),
+    ],
+)
+async def test_the_innermost_own_frame_of_what_is_awaited(
+    call: Callable[[], Awaitable[Any]], frame: str
+) -> None:
+    assert own_frame(await raised_by(call())) == f"{HERE}:{frame}"
+
+
+def run(source: str, module: Any, file: Any, compiled: str | None = None) -> str | None:
+    """The frame of an error raised by a function of another module."""
+    space: dict[str, Any] = {"__name__": module, "__file__": file}
+    exec(compile(source, compiled or str(file), "exec"), space)
+    error = raised(space["go"])
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next  # without this file's own
+    return own_frame(error)
+
+
+GO = "def go():\n    raise ValueError\n"
+SITE = "/opt/venv/lib/python3.11/site-packages"
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "found"),
+    [
+        ("shop.jobs", "/srv/shop/jobs.py", True),
+        ("__main__", "/srv/shop/__main__.py", True),
+        ("workers.handlers.color", f"{SITE}/workers/handlers/color.py", True),
+        ("workers.handlers.color", "/srv/main/workers/handlers/color.py", True),
+        ("workers.handlers.base", "/srv/main/workers/handlers/base.py", False),
+        ("workers.worker", "/srv/main/workers/worker.py", False),
+        ("workers.pool", f"{SITE}/workers/pool.py", False),
+        ("storage.palettes", "/srv/main/storage/palettes.py", False),
+        ("httpx._client", f"{SITE}/httpx/_client.py", False),
+        ("yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py", False),
+        ("yaml", r"C:\venv\Lib\site-packages\yaml\__init__.py", False),
+        ("asyncio.tasks", "/usr/lib/python3.11/asyncio/tasks.py", False),
+        (None, "/srv/shop/jobs.py", False),
+    ],
+)
+def test_whose_a_frame_is(module: str | None, file: str, found: bool) -> None:
+    assert run(GO, module, file) == (f"{module}:go" if found else None)
+
+
+def test_code_without_a_file_of_its_own_is_nobodys() -> None:
+    assert run(GO, "shop", "/srv/shop.py", "<string>") is None  # a dataclass's __init__, say
+    assert run(GO, "asyncpg.protocol", f"{SITE}/asyncpg/protocol.so", "asyncpg/protocol.pyx") is None
+    assert run(GO, "shop", None, "/srv/shop.py") == "shop:go"
+
+
+def test_neither_lines_nor_folders_tell_errors_apart() -> None:
+    assert run(GO, "shop", "/a/shop.py") == run("\n\nimport os\n" + GO, "shop", "/b/shop.py") == "shop:go"
+
+
+def test_a_built_in_handler_has_its_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def exchange(*_: Any, **__: Any) -> tuple[int, bytes]:
+        return 503, b""
+
+    monkeypatch.setattr("workers.net.exchange", exchange)
+    error = raised(lambda: asyncio.run(OpenWeather("key").fetch(1.0, 2.0)))
+    assert own_frame(error) == "workers.handlers.weather:_read"
+    service: Any = ModerationService("http://a", None)
+    error = raised(lambda: asyncio.run(service.flagged(ColorPayload(item_id="a", image="b"))))
+    assert own_frame(error) == "workers.handlers.moderation:ModerationService.flagged"
+
+
+def test_what_happened_nowhere_in_a_handler_has_no_frame() -> None:
+    assert own_frame(ValueError("never raised")) is None
+    taken = Taken("saq:job:color-extraction:k", b"w:1:2", b"{")
+    for call in (lambda: validate_payload(ColorPayload, {}), lambda: read_job(None, taken)):  # type: ignore[arg-type]
+        error = raised(call)
+        assert error.__traceback__ is not None
+        error.__traceback__ = error.__traceback__.tb_next.tb_next  # type: ignore[union-attr]
+        assert isinstance(error, InvalidJobError)
+        assert own_frame(error) is None
+
+
+def test_a_timeout_has_no_frame() -> None:
+    cut = raised(fail)
+    assert own_frame(cut) is not None
+    assert own_frame(JobTimeoutError("late").with_traceback(cut.__traceback__)) is None
+
+
+def test_an_error_that_recurses_has_its_frame() -> None:
+    def deeper() -> None:
+        deeper()
+
+    assert own_frame(raised(deeper)) == f"{HERE}:{deeper.__qualname__}"
+
+
+# From the attempt's record to the letter. ------------------------------------------------------------------
+
+
+class NamedQueue:
+    name = "color-extraction"
+
+    def job_id(self, key: str) -> str:
+        return f"saq:job:{self.name}:{key}"
+
+
+def job(**fields: Any) -> Job:
+    made = Job("extract_colors", kwargs={"a": 1}, key="k", **fields)
+    made.queue = NamedQueue()
+    return made
+
+
+def attempt(error: BaseException, number: int = 1) -> dict[str, Any]:
+    return failed_attempt(error, number=number, at=1.0, worker="w", run_seconds=0.1)
+
+
+def test_a_letter_is_named_by_its_last_attempt() -> None:
+    first, last = attempt(raised(Shop().sell)), attempt(raised(nested()), 2)
+    assert (first["frame"], last["frame"]) == (f"{HERE}:fail", f"{HERE}:nested.<locals>.inner")
+    assert first["message"] == last["message"]
+    letter = letter_of(job(), [first, last])
+    expected = fingerprint("color-extraction", "extract_colors", "ValueError", "no", last["frame"])
+    assert letter.fingerprint == expected
+    assert letter.fingerprint != letter_of(job(), [last, first]).fingerprint
+
+
+def test_one_error_in_two_queues_is_two() -> None:
+    record = attempt(raised(fail))
+    assert len({unreadable_letter(queue, "k", b"", record).fingerprint for queue in ("a", "b")}) == 2
+
+
+def test_the_record_of_an_earlier_version_is_one() -> None:
+    record = attempt(raised(fail))
+    earlier = {name: value for name, value in record.items() if name != "frame"}
+    assert attempts_of(job(meta={"couturecast": {"attempts": [earlier, record]}})) == [earlier, record]
+    expected = fingerprint("color-extraction", "extract_colors", "ValueError", "no", None)
+    assert letter_of(job(), [earlier]).fingerprint == expected
+
+
+@pytest.mark.parametrize("frame", [1, ["a"], {}, True])
+def test_a_frame_of_another_kind_makes_it_no_record(frame: Any) -> None:
+    record = attempt(raised(fail)) | {"frame": frame}
+    assert attempts_of(job(meta={"couturecast": {"attempts": [record]}})) == []
+
+
+def test_a_crash_has_a_fingerprint_without_a_frame() -> None:
+    each = job(attempts=1)
+    taken = Taken("saq:job:color-extraction:k", b"w:1:2", b"{}")
+    settlement = outcome.crashed(taken, each, RuntimeError("died"), policy=POLICY, worker="w")
+    assert settlement.verb == "return"
+    (record,) = attempts_of(each)
+    assert (record["frame"], record["traceback"]) == (None, None)
