@@ -6,9 +6,10 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from app.http.problems import ProblemError, invalid
@@ -18,8 +19,6 @@ from workers.policy import MAX_PAYLOAD_BYTES
 LARGEST = MAX_PAYLOAD_BYTES + 65_536
 """Bytes of a body that is no list: one payload and what is around it."""
 LARGEST_LIST = 8_000_000
-_DISCARDED = 4 * LARGEST_LIST
-"""Bytes that are read of what is too large, so that its sender hears of it, not of a broken pipe."""
 _PATIENCE = 30.0
 """Seconds that a body may take."""
 _MOST_ERRORS = 20
@@ -47,7 +46,7 @@ def query_of(route: Route, request: Request) -> Any:
         if given and not route.open:
             raise invalid((name, "is no parameter of this") for name in given)
         return None
-    return _validated(TypeAdapter(route.query), dict(given))
+    return _validated(_one_of(route.query), dict(given))
 
 
 async def body_of(route: Route, request: Request) -> Any:
@@ -58,7 +57,7 @@ async def body_of(route: Route, request: Request) -> Any:
     if kind != "application/json":
         raise ProblemError(415, "send JSON, and say so: Content-Type: application/json")
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > _DISCARDED:
+    if announced.isdecimal() and int(announced) > LARGEST_LIST:
         raise _too_large()
     body = _Body(many=bool(route.many))
     try:
@@ -66,41 +65,47 @@ async def body_of(route: Route, request: Request) -> Any:
             async for chunk in request.stream():
                 body.take(chunk)
     except TimeoutError:
-        raise ProblemError(408, f"the body took longer than {_PATIENCE:g} s") from None
+        raise ProblemError(
+            408, f"the body took longer than {_PATIENCE:g} s", headers={"Connection": "close"}
+        ) from None
     except ClientDisconnect:
         raise ProblemError(400, "the body ended early") from None
-    if body.too_large:
-        raise _too_large()
     value = _parsed(bytes(body.kept))
     if not isinstance(value, list) or not route.many:
-        return _validated(TypeAdapter(route.body), value)
+        return _validated(_one_of(route.body), value)
     if not 0 < len(value) <= route.many:
         raise invalid([("body", f"a list has 1 to {route.many} items, not {len(value)}")])
-    return _validated(TypeAdapter(list[route.body]), value)  # type: ignore[name-defined]
+    return _validated(_list_of(route.body), value)
 
 
 class _Body:
-    """What has come of a body; nothing more is kept once it is too large."""
+    """What has come of a body."""
 
     def __init__(self, *, many: bool) -> None:
         self.kept = bytearray()
-        self.too_large = False
         self._many = many
-        self._total = 0
 
     def take(self, chunk: bytes) -> None:
-        """The next piece.  Raises ProblemError where there is no end to it."""
-        self._total += len(chunk)
-        if self._total > _DISCARDED:
-            raise _too_large()
-        if not self.too_large:
-            self.kept += chunk
+        """The next piece.  Raises ProblemError where it is too large; the server drops what follows."""
+        self.kept += chunk
+        if len(self.kept) > LARGEST:
             listed = self._many and _LIST.match(self.kept) is not None
-            self.too_large = self._total > (LARGEST_LIST if listed else LARGEST)
+            if not listed or len(self.kept) > LARGEST_LIST:
+                raise _too_large()
 
 
 def _too_large() -> ProblemError:
     return ProblemError(413, f"a body has at most {LARGEST:,} bytes, one that is a list {LARGEST_LIST:,}")
+
+
+@cache
+def _one_of(model: type[BaseModel]) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+@cache
+def _list_of(model: type[BaseModel]) -> TypeAdapter[Any]:
+    return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
 def _parsed(raw: bytes) -> Any:

@@ -1,0 +1,340 @@
+"""HTTP in the life of the program: address, token, drain, read-only mode, servers that go away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.app.conftest import OpenTerminal, Program
+from tests.integration.app.served import QUEUE, Served, assert_problem, served
+from tests.servers import ValkeyServer, free_port
+
+JOBS = f"/api/v1/queues/{QUEUE}/jobs"
+DRAIN = "/api/v1/admin/drain"
+DEFAULT_PORT = 8020
+
+
+@contextlib.contextmanager
+def taken(port: int) -> Iterator[None]:
+    """The port of the loopback is somebody's."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else's, which is as good
+            holder.bind(("127.0.0.1", port))
+            holder.listen()
+        yield
+
+
+def until(condition: Callable[[], bool], *, within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def in_flight(client: httpx.Client) -> int:
+    health = client.get("/api/v1/health/queues").json()
+    return sum(queue["in_flight"] for queue in health["queues"])
+
+
+# address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--http", "here"), "--http: 'here' is no HOST:PORT: use for instance 127.0.0.1:8020"),
+        (("--http", ":8020"), "--http: ':8020' is no HOST:PORT"),
+        (("--http", "::1:8020"), "--http: '::1:8020' is no HOST:PORT"),
+        (("--http", "127.0.0.1:65536"), "--http: '127.0.0.1:65536': ports end at 65535"),
+        (("--http", "127.0.0.1:8021", "--no-http"), "--http and --no-http exclude each other: drop one"),
+        (("--http", "192.0.2.1:8021"), "192.0.2.1:8021 cannot be used (Cannot assign requested address)"),
+        (("--http", "nowhere.invalid:8021"), "nowhere.invalid:8021 cannot be used"),
+    ],
+)
+def test_a_bad_address_is_one_line(program: Program, arguments: tuple[str, ...], says: str) -> None:
+    done = program.run("--no-ui", *arguments)
+    assert done.code == 2
+    (line,) = done.errors
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("COUTURECAST_HTTP", "8020", "COUTURECAST_HTTP: '8020' is no HOST:PORT: use for instance"),
+        ("COUTURECAST_ADMIN_TOKEN", "short", "COUTURECAST_ADMIN_TOKEN: use 16 characters or more"),
+        ("COUTURECAST_ADMIN_TOKEN", "with spaces in between", "COUTURECAST_ADMIN_TOKEN: use 16"),
+    ],
+)
+def test_a_bad_setting_is_one_line(program: Program, variable: str, value: str, says: str) -> None:
+    done = program.run("--no-ui", **{variable: value})
+    assert done.code == 2
+    (line,) = done.errors
+    assert says in line
+    assert variable == "COUTURECAST_HTTP" or value not in done.err
+
+
+def test_the_flags_of_http_are_not_those_of_a_command(program: Program) -> None:
+    for flags in (("--no-http",), ("--http", "127.0.0.1:0")):
+        assert program.run(*flags, "status").code == 2
+
+
+def test_a_named_address_that_is_taken_is_an_error(program: Program) -> None:
+    port = free_port()
+    with taken(port):
+        done = program.run("--no-ui", "--http", f"127.0.0.1:{port}")
+    assert done.code == 2
+    (line,) = done.errors
+    assert f"127.0.0.1:{port} cannot be used (Address already in use): name another address" in line
+    assert done.out == ""
+
+
+def test_without_its_default_address_it_works_and_says_so(tmp_path: Path) -> None:
+    with taken(DEFAULT_PORT), served(tmp_path, COUTURECAST_HTTP="") as each:
+        told = each.event("no HTTP")
+        assert told["level"] == "warning"
+        assert "--http HOST:PORT" in told["event"]
+        assert "127.0.0.1:8020 cannot be used" in told["cause"]
+        each.process.send_signal(signal.SIGTERM)
+        assert each.ended() == 0
+        assert "http answers" not in each.log
+
+
+def test_no_http_serves_none(tmp_path: Path) -> None:
+    with served(tmp_path, "--no-http", COUTURECAST_HTTP="127.0.0.1:0") as each:
+        each.process.send_signal(signal.SIGTERM)
+        assert each.ended() == 0
+        assert "http" not in each.log
+        assert not (each.program.data_dir / "admin-token").exists()
+
+
+@pytest.mark.parametrize("address", ["[::1]:0", "localhost:0"])
+def test_it_answers_where_it_says(tmp_path: Path, address: str) -> None:
+    with served(tmp_path, "--http", address) as each, each.client() as client:
+        assert each.url.startswith("http://[::1]:" if "::1" in address else "http://")
+        assert client.get("/readyz").status_code == 200
+
+
+def test_it_can_be_started_again_at_once_on_its_address(tmp_path: Path) -> None:
+    port = free_port()
+    for _ in range(2):
+        with served(tmp_path, "--http", f"127.0.0.1:{port}") as each:
+            with each.client() as client:
+                assert client.get("/readyz").status_code == 200
+            each.process.send_signal(signal.SIGTERM)
+            assert each.ended() == 0
+
+
+def test_a_command_loads_nothing_of_http() -> None:
+    code = "import sys, app.cli, app.run; print(*({'uvicorn', 'starlette'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+# token
+
+
+def test_a_token_is_made_once_and_kept_for_its_owner(tmp_path: Path) -> None:
+    with served(tmp_path) as each:
+        token = each.token
+        with each.client() as client:
+            assert_problem(client.post(JOBS), 415)
+        file = each.program.data_dir / "admin-token"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert len(token) >= 43
+        file.chmod(0o644)
+        each.process.send_signal(signal.SIGTERM)
+        assert each.ended() == 0
+        assert token not in each.log
+    with served(tmp_path) as again, again.client(token=token) as client:
+        assert_problem(client.post(JOBS), 415)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_token_of_the_settings_is_the_only_one(tmp_path: Path) -> None:
+    token = "sixteen-letters."
+    with served(tmp_path, COUTURECAST_ADMIN_TOKEN=token, COUTURECAST_LOG_LEVEL="debug") as each:
+        with each.client(token=token) as client:
+            assert_problem(client.post(JOBS), 415)
+        assert not (each.program.data_dir / "admin-token").exists()
+        assert token not in each.log
+
+
+def test_two_that_start_at_once_agree_on_a_token(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        starting = [pool.submit(Served, program) for _ in range(2)]
+    both = [each.result() for each in starting]
+    try:
+        for each in both:
+            with each.client() as client:
+                assert_problem(client.post(JOBS), 415)
+    finally:
+        for each in both:
+            each.process.send_signal(signal.SIGTERM)
+        assert [each.ended() for each in both] == [0, 0]
+        for each in both:
+            each.close()
+
+
+@pytest.mark.parametrize("content", ["short\n", "two words which are long\n"])
+def test_a_file_without_a_token_is_one_line(program: Program, content: str) -> None:
+    program.data_dir.mkdir()
+    (program.data_dir / "admin-token").write_text(content)
+    done = program.run("--no-ui", COUTURECAST_HTTP="127.0.0.1:0")
+    assert done.code == 2
+    (line,) = done.errors
+    assert "admin-token holds no token of 16 characters or more: remove it" in line
+    assert content.strip() not in done.err
+
+
+def test_a_link_is_no_token_file(program: Program, tmp_path: Path) -> None:
+    program.data_dir.mkdir()
+    (tmp_path / "elsewhere").write_text("a token of somebody else\n")
+    os.symlink(tmp_path / "elsewhere", program.data_dir / "admin-token")
+    done = program.run("--no-ui", COUTURECAST_HTTP="127.0.0.1:0")
+    assert done.code == 2
+    assert "admin-token cannot be used" in done.errors[0]
+
+
+def test_an_empty_file_gets_a_token(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "admin-token").touch()
+    with served(tmp_path) as each, each.client() as client:
+        assert_problem(client.post(JOBS), 415)
+
+
+# drain
+
+
+def test_a_drain_is_begun_at_once_and_the_program_ends(tmp_path: Path) -> None:
+    with served(tmp_path) as each, each.client() as client:
+        answer = client.post(DRAIN)
+        assert answer.status_code == 202
+        assert answer.json()["in_flight"] == 0
+        assert each.ended() == 0
+
+
+def test_a_waiting_drain_is_answered_with_its_end(tmp_path: Path) -> None:
+    with served(tmp_path, handler="slow") as each, each.client() as client:
+        assert client.post(JOBS, json={"data": {"seconds": 1.5}}).status_code == 202
+        until(lambda: in_flight(client) == 1)
+        answer = client.post(f"{DRAIN}?wait=20")
+        assert answer.status_code == 200
+        assert answer.json() == {"drained": True, "in_flight": 0, "deadline_in": None, "put_back": 0}
+        assert each.ended() == 0
+
+
+def test_a_wait_that_is_over_before_the_drain_tells_what_runs_and_probes_go_on(tmp_path: Path) -> None:
+    drained_late = {"COUTURECAST_DRAIN_SECONDS": "4"}
+    with served(tmp_path, handler="slow", **drained_late) as each, each.client() as client:
+        assert client.post(JOBS, json={"data": {"seconds": 60}}).status_code == 202
+        until(lambda: in_flight(client) == 1)
+        answer = client.post(f"{DRAIN}?wait=0.2")
+        assert answer.status_code == 200
+        told = answer.json()
+        assert (told["drained"], told["in_flight"], told["put_back"]) == (False, 1, None)
+        assert 2 < told["deadline_in"] < 4
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["draining"]})
+        assert client.get("/livez").status_code == 200
+        assert client.post(DRAIN).status_code == 202
+        last = client.post(f"{DRAIN}?wait=20")
+        assert (last.status_code, last.json()["put_back"]) == (200, 1)
+        assert each.ended() == 3
+
+
+def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with served(tmp_path) as each, each.client() as client:
+        assert client.get("/livez").status_code == 200  # and the connection is kept
+        began = time.monotonic()
+        each.process.send_signal(signal.SIGTERM)
+        assert each.ended() == 0
+        assert time.monotonic() - began < 2
+        assert "Traceback" not in each.log
+
+
+def test_without_workers_there_is_nothing_to_drain(tmp_path: Path, terminal: OpenTerminal) -> None:
+    port = free_port()
+    with a_redis(tmp_path) as url:
+        screen = terminal("--no-workers", "--http", f"127.0.0.1:{port}", REDIS_URL=url)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            until(lambda: _answers(client))
+            assert client.get("/readyz").json() == {"ready": True, "reasons": []}
+            assert client.get("/api/v1/health/queues").status_code == 503  # no queue has a worker
+            token = (tmp_path / "data" / "admin-token").read_text().strip()
+            client.headers["Authorization"] = f"Bearer {token}"
+            assert_problem(client.post(DRAIN), 409, "runs no workers")
+        screen.press("q")
+        until(screen.ended)
+        assert screen.process.returncode == 0
+        log = (tmp_path / "data" / "couturecast-tui.log").read_text()
+        assert "http answers" in log
+        assert token not in log
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextlib.contextmanager
+def a_redis(tmp_path: Path) -> Iterator[str]:
+    """A Redis of its own."""
+    (tmp_path / "valkey").mkdir()
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+# refused, or away
+
+
+def test_read_only_mode_refuses_acts_after_their_checks(tmp_path: Path) -> None:
+    with served(tmp_path, COUTURECAST_READ_ONLY="1") as each, each.client() as client:
+        assert_problem(client.post(JOBS, json={"data": {}}), 403, "read-only")
+        assert_problem(client.post(DRAIN), 403, "read-only")
+        assert_problem(client.post(JOBS, json={}), 422)
+        assert client.get("/readyz").status_code == 200
+
+
+def test_while_redis_is_away_probes_say_so_and_acts_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "valkey").mkdir()
+    valkey = ValkeyServer(tmp_path / "valkey")
+    valkey.start()
+    try:
+        with served(tmp_path, REDIS_URL=valkey.url) as each, each.client() as client:
+            assert client.get("/readyz").status_code == 200
+            valkey.kill()
+            until(lambda: client.get("/readyz").status_code == 503)
+            assert "Redis does not answer" in client.get("/readyz").json()["reasons"][0]
+            until(lambda: client.get("/api/v1/health/queues").status_code == 503)
+            figures = client.get("/metrics").text
+            assert "couturecast_redis_up 0.0" in figures
+            assert "couturecast_queue_depth" not in figures
+            answer = client.post(JOBS, json={"data": {}})
+            assert_problem(answer, 503, "Redis: ")
+            assert answer.headers["retry-after"] == "5"
+            assert client.get("/livez").status_code == 200
+            valkey.start()
+            until(lambda: client.get("/readyz").status_code == 200)
+    finally:
+        valkey.stop()
