@@ -21,12 +21,12 @@ async def told(verb: Awaitable[int]) -> int:
     """Await a verb; what the layers below raise becomes an error of one line."""
     from redis.exceptions import RedisError
 
-    from storage.errors import InvalidCursorError, StorageError
+    from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
     from workers.errors import InvalidJobError, NotFoundError, UnknownQueueError, WorkersError
 
     try:
         return await verb
-    except (UnknownQueueError, InvalidJobError, InvalidCursorError) as error:
+    except (UnknownQueueError, InvalidJobError, InvalidCursorError, InvalidFilterError) as error:
         raise UsageError(safe(str(error))) from None
     except (NotFoundError, WorkersError, StorageError) as error:
         raise AppError(safe(str(error))) from None
@@ -132,7 +132,10 @@ async def list_letters(
     as_json: bool,
 ) -> int:
     """Print a page of dead letters."""
-    page = await operations.dead_letters(queue=queue, state=state, limit=limit, cursor=cursor)
+    from workers.operations import Filter
+
+    wanted = Filter.of(queue=queue, state=state or "all")
+    page = await operations.letters.page(wanted, limit=limit, cursor=cursor)
     if as_json:
         _print_json({"items": [_fields(each) for each in page.items], "next": page.next})
         return 0
@@ -146,7 +149,7 @@ async def list_letters(
 
 async def show_letter(operations: Operations, letter_id: int, *, as_json: bool) -> int:
     """Print one dead letter."""
-    letter = await operations.dead_letter(letter_id)
+    letter = await operations.letters.get(letter_id)
     if as_json:
         _print_json(_fields(letter))
     else:
@@ -164,7 +167,7 @@ async def replay(operations: Operations, letter_ids: Sequence[int], *, as_json: 
     failed = 0
     for letter_id in letter_ids:
         try:
-            job_id = await operations.replay(letter_id)
+            job_id = await operations.letters.replay(letter_id)
         except FAILURES as error:  # said at once: what came before it is done
             failed += 1
             done.append({"id": letter_id, "job_id": None, "error": str(error)})

@@ -114,10 +114,10 @@ class Database:
             async with self._writer.begin() as connection:
                 yield connection
 
-    def insert(self, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> Insert:
+    def insert(self, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]] = ()) -> Insert:
         """An INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
-        return make(table).values(list(rows))
+        return make(table).values(list(rows)) if rows else make(table)
 
     def _told(self) -> _Told:
         return _Told(self.safe_url)

@@ -1,26 +1,28 @@
-"""Dead letters in the table ``job_failures``."""
+"""Dead letters in the table ``job_failures``, and the old ones in its archive."""
 
 from __future__ import annotations
 
-import base64
-import json
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy import Table, func, or_, select, union_all, update
 from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
-from storage.errors import InvalidCursorError
-from storage.models import JobFailure
+from storage.filters import DEAD, Filter
+from storage.letter_queries import ARCHIVE, LIVING, MAX_ID, LetterQuery, cursor_of, hour_of, read_cursor
+from storage.models import ArchivedFailure, JobFailure, ReplayRow
 from storage.text import storable
 
 T = TypeVar("T")
+Ending = Literal["completed", "same", "other", "aborted"]
+"""How the job of a replay ended: it completed, died of the same error or of another, or was aborted."""
 
 _MAX_INTEGER = 2**31 - 1  # of the column ``attempts``
-_MAX_ID = 2**63 - 1
 _TEXTS = (
     "queue_name",
     "job_id",
@@ -32,9 +34,14 @@ _TEXTS = (
     "worker",
 )
 _ROWS = 500  # of one INSERT: Postgres takes 32,767 values
+_CHANGED = 2_000
+"""Rows that one transaction changes: others that write wait for it."""
+_LINEAGE = 200
+"""Letters of one lineage that are read."""
 
 MAX_PAGE = 1_000
 """Rows on one page at the most."""
+TREND_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,35 @@ class NewLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(NewLetter):
-    """A recorded letter.  ``state`` is ``dead``, ``replayed`` or ``discarded``."""
+    """A recorded letter.  ``state`` is ``dead``, ``replayed`` or ``discarded``.
+
+    ``root_id`` is the first letter of its lineage, None where it is this one; ``deaths`` says how often the
+    lineage has died of this very error in a row.
+    """
 
     id: int
     state: str
     replay_count: int
     replayed_at: datetime | None
+    root_id: int | None
+    deaths: int
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All letters with one fingerprint that a filter means.
+
+    ``trend`` has the number of deaths in each of the last 24 hours, the oldest first; ``sample`` is the
+    newest letter.
+    """
+
+    fingerprint: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    trend: tuple[int, ...]
+    sample: DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,59 +118,176 @@ class DeadLetters:
         self._database = database
 
     async def record(self, letters: Sequence[NewLetter]) -> int:
-        """Record letters; one that is recorded already changes nothing.  Returns how many were new."""
+        """Record letters; one that is recorded already changes nothing.  Returns how many were new.
+
+        A letter of a replayed job continues the lineage of the letter that was replayed, and ends its replay.
+        """
         rows = [_row(letter) for letter in letters]
         return sum([await self._record(rows[at : at + _ROWS]) for at in range(0, len(rows), _ROWS)])
 
     async def page(
-        self,
-        *,
-        queue: str | None = None,
-        state: str | None = "dead",
-        limit: int = 50,
-        cursor: str | None = None,
+        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
     ) -> Page[DeadLetter]:
         """Newest first.  ``limit`` is from 1 to 1,000.  Raises InvalidCursorError, ValueError."""
         if not 1 <= limit <= MAX_PAGE:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
-        table = JobFailure.__table__
-        query: Select[Any] = select(table).order_by(table.c.failed_at.desc(), table.c.id.desc())
-        if queue is not None:
-            query = query.where(table.c.queue_name == storable(queue))
-        if state is not None:
-            query = query.where(table.c.state == storable(state))
-        if cursor is not None:
-            query = query.where(tuple_(table.c.failed_at, table.c.id) < tuple_(*_read_cursor(cursor)))
+        query = LetterQuery(wanted, self._database.dialect)
+        after = None if cursor is None else read_cursor(cursor, query.order)
+        statement = query.page(tuple(query.table.c), limit + 1, after)
         async with self._database.connect() as connection:
-            rows = (await connection.execute(query.limit(limit + 1))).all()
-        items = [_letter(row) for row in rows[:limit]]
+            rows = (await connection.execute(statement)).all()
+        items = [_letter(row, query.table) for row in rows[:limit]]
         more = len(rows) > limit
-        return Page(items, _cursor(items[-1]) if more else None)
+        return Page(items, cursor_of(query.order, items[-1].failed_at, items[-1].id) if more else None)
 
     async def get(self, letter_id: int) -> DeadLetter | None:
-        """One letter, whatever its state; None where there is none."""
-        if abs(letter_id) > _MAX_ID:
-            return None
-        table = JobFailure.__table__
-        async with self._database.connect() as connection:
-            row = (await connection.execute(select(table).where(table.c.id == letter_id))).one_or_none()
-        return None if row is None else _letter(row)
+        """One letter, whatever its state, from the archive too; None where there is none."""
+        return (await self.get_many([letter_id])).get(letter_id)
 
-    async def count(self, state: str = "dead") -> int:
-        """Number of letters in ``state``."""
-        query = select(func.count()).select_from(JobFailure).where(JobFailure.state == state)
+    async def get_many(self, letter_ids: Sequence[int]) -> dict[int, DeadLetter]:
+        """Letters by id, whatever their state, from the archive too; without those that are not there."""
+        found: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
-            return int((await connection.execute(query)).scalar_one())
+            for table in (LIVING, ARCHIVE):  # in this order: one that is archived meanwhile is found
+                missing = [each for each in letter_ids if each not in found and abs(each) <= MAX_ID]
+                for at in range(0, len(missing), _ROWS):
+                    query = select(table).where(table.c.id.in_(missing[at : at + _ROWS]))
+                    rows = (await connection.execute(query)).all()
+                    found |= {row.id: _letter(row, table) for row in rows}
+        return found
 
-    async def mark_replayed(self, letter_id: int) -> bool:
-        """From ``dead`` to ``replayed``; False where it was not dead, so of two callers one gets True."""
-        change = (
-            update(JobFailure)
-            .where(JobFailure.id == letter_id, JobFailure.state == "dead")
-            .values(state="replayed", replay_count=JobFailure.replay_count + 1, replayed_at=datetime.now(UTC))
+    async def count(self, wanted: Filter = DEAD, *, most: int | None = None) -> int:
+        """Number of letters; where there are more than ``most``, one more than that."""
+        query = LetterQuery(wanted, self._database.dialect)
+        if most is None:
+            statement = query.all([func.count()])
+        else:
+            statement = select(func.count()).select_from(
+                query.all([query.table.c.id]).limit(most + 1).subquery()
+            )
+        async with self._database.connect() as connection:
+            return int((await connection.execute(statement)).scalar_one())
+
+    async def newest_id(self) -> int:
+        """The id of the letter that was recorded last; 0 where there is none."""
+        newest = select(func.max(LIVING.c.id))
+        async with self._database.connect() as connection:
+            return int((await connection.execute(newest)).scalar_one() or 0)
+
+    async def groups(self, wanted: Filter = DEAD, *, limit: int = 50) -> list[Group]:
+        """The groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
+        if not 1 <= limit <= MAX_PAGE:
+            raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
+        query = LetterQuery(wanted, self._database.dialect)
+        c = query.table.c
+        number = func.count().label("number")
+        columns = [c.fingerprint, number, func.min(c.failed_at), func.max(c.failed_at), func.max(c.id)]
+        grouped = query.all(columns).group_by(c.fingerprint).order_by(number.desc(), c.fingerprint)
+        end = min(wanted.until or datetime.now(UTC), datetime.now(UTC))
+        hours = [f"{end - timedelta(hours=back):%Y-%m-%d %H}" for back in reversed(range(TREND_HOURS))]
+        hour = hour_of(c.failed_at, self._database.dialect)
+        async with self._database.connect() as connection:
+            rows = (await connection.execute(grouped.limit(limit))).all()
+            if not rows:
+                return []
+            recent = query.all(
+                [c.fingerprint, hour, func.count()],
+                c.fingerprint.in_([row[0] for row in rows]),
+                c.failed_at >= datetime.fromisoformat(f"{hours[0]}:00+00:00"),
+            ).group_by(c.fingerprint, hour)
+            trends: dict[str, Counter[str]] = defaultdict(Counter)
+            for fingerprint, when, deaths in await connection.execute(recent):
+                trends[fingerprint][when] += deaths
+        samples = await self.get_many([row[4] for row in rows])
+        return [
+            Group(
+                fingerprint,
+                count,
+                first,
+                last,
+                tuple(trends[fingerprint][hour] for hour in hours),
+                samples[sample],
+            )
+            for fingerprint, count, first, last, sample in rows
+            if sample in samples
+        ]
+
+    async def lineage(self, letter: DeadLetter) -> list[DeadLetter]:
+        """All letters that came of the same first job by replays, with this one, the oldest first."""
+        root = letter.root_id or letter.id
+        parts = [
+            select(table).where(or_(table.c.id == root, table.c.root_id == root))
+            for table in (LIVING, ARCHIVE)
+        ]
+        found: dict[int, DeadLetter] = {}
+        async with self._database.connect() as connection:
+            for part, table in zip(parts, (LIVING, ARCHIVE), strict=True):
+                rows = (await connection.execute(part.order_by(table.c.id).limit(_LINEAGE))).all()
+                found = {row.id: _letter(row, table) for row in rows} | found
+        return sorted(found.values(), key=lambda each: each.id)
+
+    async def discard(self, wanted: Filter | Sequence[int]) -> int:
+        """From ``dead`` to ``discarded``; how many."""
+        return await self._move(wanted, "dead", "discarded")
+
+    async def restore(self, wanted: Filter | Sequence[int]) -> int:
+        """From ``discarded`` back to ``dead``; how many."""
+        return await self._move(wanted, "discarded", "dead")
+
+    async def ended(self, replays: Sequence[tuple[int, Ending]]) -> None:
+        """How the jobs of replayed letters ended, by the letters' ids.  Once more changes nothing."""
+        async with self._database.begin() as connection:
+            for ending in sorted({ending for _, ending in replays}):
+                of_it = [letter_id for letter_id, each in replays if each == ending]
+                await _end_replays(connection, of_it, ending)
+
+    async def archive(self, before: datetime, *, limit: int = 500) -> int:
+        """Move at most ``limit`` letters that died before ``before`` into the archive; how many.
+
+        Invariant: a letter is in exactly one of the two tables, and no change to it is lost.
+        """
+        oldest = (
+            select(LIVING.c.id)
+            .where(LIVING.c.failed_at < before)
+            .order_by(LIVING.c.failed_at, LIVING.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)  # on SQLite the transaction has the only lock already
         )
         async with self._database.begin() as connection:
-            return (await connection.execute(change)).rowcount == 1
+            ids = list((await connection.execute(oldest)).scalars())
+            if ids:
+                columns = [column.name for column in LIVING.c]
+                rows = select(LIVING).where(LIVING.c.id.in_(ids))
+                into = self._database.insert(ArchivedFailure).from_select(columns, rows)
+                await connection.execute(into.on_conflict_do_nothing())
+                await connection.execute(LIVING.delete().where(LIVING.c.id.in_(ids)))
+        return len(ids)
+
+    async def _move(self, wanted: Filter | Sequence[int], state: str, to: str) -> int:
+        if isinstance(wanted, Filter):
+            return await self._move_all(wanted.model_copy(update={"state": state}), to)
+        changed = 0
+        for at in range(0, len(wanted), _ROWS):
+            ids = [each for each in wanted[at : at + _ROWS] if abs(each) <= MAX_ID]
+            async with self._database.begin() as connection:
+                for table in (LIVING, ARCHIVE):
+                    change = update(table).where(table.c.id.in_(ids), table.c.state == state)
+                    changed += (await connection.execute(change.values(state=to))).rowcount
+        return changed
+
+    async def _move_all(self, wanted: Filter, to: str) -> int:
+        query = LetterQuery(wanted, self._database.dialect)
+        table, changed = query.table, 0
+        ids = query.all([table.c.id]).limit(_CHANGED)
+        while True:
+            async with self._database.begin() as connection:
+                change = update(table).where(
+                    table.c.id.in_(ids.scalar_subquery()), table.c.state == wanted.state
+                )
+                rows = (await connection.execute(change.values(state=to))).rowcount
+            changed += rows
+            if rows == 0:
+                return changed
 
     async def _record(self, rows: list[dict[str, Any]]) -> int:
         try:
@@ -151,15 +298,64 @@ class DeadLetters:
             return await self._insert([_last_resort(rows[0])])
 
     async def _insert(self, rows: list[dict[str, Any]]) -> int:
-        statement = self._database.insert(JobFailure, rows).on_conflict_do_nothing(index_elements=["uid"])
         async with self._database.begin() as connection:
-            return max(0, (await connection.execute(statement)).rowcount)
+            again = await _continue_lineages(connection, rows)
+            statement = self._database.insert(JobFailure, rows).on_conflict_do_nothing(index_elements=["uid"])
+            new = max(0, (await connection.execute(statement)).rowcount)
+            for ending, letter_ids in again.items():
+                await _end_replays(connection, letter_ids, ending)
+            return new
+
+
+async def _continue_lineages(
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]]
+) -> dict[Ending, list[int]]:
+    """Give each row its place in a lineage; which letters' replays ended with these, and how."""
+    origins = {row["replay_of"] for row in rows} - {None}
+    found = {}
+    if origins:
+        parts = [
+            select(t.c.id, t.c.root_id, t.c.fingerprint, t.c.deaths).where(t.c.id.in_(origins))
+            for t in (LIVING, ARCHIVE)
+        ]
+        found = {row.id: row for row in await connection.execute(union_all(*parts))}
+    again: dict[Ending, list[int]] = {"same": [], "other": []}
+    for row in rows:
+        origin = found.get(row["replay_of"])
+        same = origin is not None and origin.fingerprint == row["fingerprint"]
+        row["root_id"] = None if origin is None else origin.root_id or origin.id
+        row["deaths"] = origin.deaths + 1 if origin is not None and same else 1
+        if origin is not None:
+            again["same" if same else "other"].append(origin.id)
+    return again
+
+
+async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int]) -> set[int]:
+    """Their jobs were enqueued, whatever became of the letters meanwhile; those that were not marked yet."""
+    now = datetime.now(UTC)
+    marked: set[int] = set()
+    for table in (LIVING, ARCHIVE):
+        c = table.c
+        change = update(table).where(c.id.in_(letter_ids), c.state != "replayed").returning(c.id)
+        values = {"state": "replayed", "replay_count": c.replay_count + 1, "replayed_at": now}
+        marked |= set((await connection.execute(change.values(values))).scalars())
+    return marked
+
+
+async def _end_replays(connection: AsyncConnection, letter_ids: Sequence[int], ending: Ending) -> None:
+    """Also where whoever replays them was ended before it could write down that it did."""
+    if not letter_ids:
+        return
+    await mark_replayed(connection, letter_ids)
+    going_on = ReplayRow.state.in_(("waiting", "enqueued"))
+    change = update(ReplayRow).where(ReplayRow.letter_id.in_(letter_ids), going_on)
+    await connection.execute(change.values(state=ending, ended_at=datetime.now(UTC)))
 
 
 def _row(letter: NewLetter) -> dict[str, Any]:
     row = storable({field.name: getattr(letter, field.name) for field in fields(NewLetter)})
     replay_of = row["replay_of"]
-    if type(replay_of) is not int or abs(replay_of) > _MAX_ID:  # from a job's meta, which may be anyone's
+    if type(replay_of) is not int or abs(replay_of) > MAX_ID:  # from a job's meta, which may be anyone's
         row["replay_of"] = None
     row["attempts"] = max(-_MAX_INTEGER, min(letter.attempts, _MAX_INTEGER))
     return row
@@ -172,24 +368,5 @@ def _last_resort(row: dict[str, Any]) -> dict[str, Any]:
     return row | texts | {"job_data": readable, "attempt_errors": [], "enqueued_at": None}
 
 
-def _letter(row: Any) -> DeadLetter:
-    return DeadLetter(**row._mapping)
-
-
-def _cursor(letter: DeadLetter) -> str:
-    place = json.dumps(["failed_at", letter.failed_at.isoformat(), letter.id])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, int]:
-    try:
-        order, failed_at, letter_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        at = datetime.fromisoformat(failed_at)
-        at = at.astimezone(UTC) if at.tzinfo is not None else at
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        order, at, letter_id = None, datetime.min, None
-    if order != "failed_at" or type(letter_id) is not int or abs(letter_id) > _MAX_ID or at.tzinfo is None:
-        raise InvalidCursorError(
-            "the cursor was not made by this list: leave it out to start at the first page"
-        )
-    return at, letter_id
+def _letter(row: Any, table: Table) -> DeadLetter:
+    return DeadLetter(**row._mapping, archived=table is ARCHIVE)

@@ -17,3 +17,7 @@ class InvalidCursorError(StorageError):
 
 class MigrationError(StorageError):
     """The tables cannot be brought up to date: no right to, or a newer version made them."""
+
+
+class InvalidFilterError(StorageError):
+    """A condition on dead letters that cannot be meant; the message names it and says how to mend it."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Float, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import BigInteger, DateTime, Dialect, Float, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
+
+from storage.filters import POISON_DEATHS
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 _BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys by itself
@@ -39,17 +41,8 @@ class Base(DeclarativeBase):
     """What the migrations are compared with."""
 
 
-class JobFailure(Base):
-    """One dead letter."""
-
-    __tablename__ = "job_failures"
-    __table_args__ = (
-        UniqueConstraint("uid", name="uq_job_failures_uid"),
-        Index("ix_job_failures_newest", "state", "failed_at", "id"),
-        Index("ix_job_failures_queue", "queue_name", "state", "failed_at", "id"),
-        Index("ix_job_failures_fingerprint", "fingerprint", "state", "failed_at", "id"),
-        Index("ix_job_failures_all", "failed_at", "id"),
-    )
+class Letter:
+    """The columns of a dead letter, for the table of the living ones and for the archive's."""
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
     uid: Mapped[str] = mapped_column(Text)
@@ -70,6 +63,85 @@ class JobFailure(Base):
     replay_count: Mapped[int] = mapped_column(Integer, server_default="0")
     replayed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     replay_of: Mapped[int | None] = mapped_column(BigInteger)
+    root_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The first letter of the lineage; null where it is this one."""
+    deaths: Mapped[int] = mapped_column(Integer, server_default="1")
+    """How often the lineage has died of this very error in a row, with this time."""
+
+
+def _indexes(table: str) -> tuple[Any, ...]:
+    """One for each order in which letters are read.  Those of the search are the migration's."""
+    return (
+        UniqueConstraint("uid", name=f"uq_{table}_uid"),
+        Index(f"ix_{table}_newest", "state", "failed_at", "id"),
+        Index(f"ix_{table}_queue", "queue_name", "state", "failed_at", "id", "fingerprint"),
+        Index(f"ix_{table}_function", "function", "state", "failed_at", "id", "fingerprint"),
+        Index(f"ix_{table}_group", "state", "fingerprint", "failed_at", "id"),
+        Index(f"ix_{table}_all", "failed_at", "id"),
+        Index(f"ix_{table}_root", "root_id"),
+        Index(
+            f"ix_{table}_poison",
+            "state",
+            "failed_at",
+            "id",
+            postgresql_where=text(f"deaths >= {POISON_DEATHS}"),
+            sqlite_where=text(f"deaths >= {POISON_DEATHS}"),
+        ),
+        {"sqlite_autoincrement": True},  # an id that was archived is never given again
+    )
+
+
+class JobFailure(Letter, Base):
+    """One dead letter."""
+
+    __tablename__ = "job_failures"
+    __table_args__ = _indexes("job_failures")
+
+
+class ArchivedFailure(Letter, Base):
+    """One dead letter that is older than the retention."""
+
+    __tablename__ = "job_failures_archive"
+    __table_args__ = _indexes("job_failures_archive")
+
+
+class PlanRow(Base):
+    """One replay of many letters: what was meant, how it is to go on, and how far it is."""
+
+    __tablename__ = "replay_plans"
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    selection: Mapped[dict[str, Any]] = mapped_column(Json)
+    total: Mapped[int] = mapped_column(Integer)
+    canary: Mapped[int] = mapped_column(Integer)
+    rate: Mapped[float | None] = mapped_column(Float)
+    halt: Mapped[float] = mapped_column(Float)
+    state: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ReplayRow(Base):
+    """One letter of a plan, and what became of its job."""
+
+    __tablename__ = "replays"
+    __table_args__ = (
+        Index("ix_replays_plan", "plan_id", "state", "id"),
+        Index("ix_replays_letter", "letter_id", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    plan_id: Mapped[int] = mapped_column(BigInteger)
+    letter_id: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(Text, server_default="waiting")
+    note: Mapped[str | None] = mapped_column(Text)
+    kwargs: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """The arguments where they were edited; the letter keeps the old ones."""
+    enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class OperatorActionRow(Base):

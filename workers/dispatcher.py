@@ -48,7 +48,7 @@ class Dispatcher:
     """Moves the jobs of one queue between Redis and the worker of this process.
 
     ``on_reply`` is called with None after each successful turn and with the error after each that failed.
-    ``on_buried`` is called when a letter waits for the database.
+    ``on_letter`` is called when a letter, or the end of a replay, waits for the database.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Dispatcher:
         doorbell: Line,
         pace: Pace,
         on_reply: Callable[[Exception | None], None],
-        on_buried: Callable[[], None],
+        on_letter: Callable[[], None],
     ) -> None:
         self.queue = queue
         self.worker = QueueWorker(queue, function, worker_id=worker_id, report=self._ended)
@@ -73,7 +73,7 @@ class Dispatcher:
         self._doorbell = doorbell
         self._pace = pace
         self._on_reply = on_reply
-        self._on_buried = on_buried
+        self._on_letter = on_letter
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
@@ -258,8 +258,8 @@ class Dispatcher:
             if done or settlement.repeated:
                 self.ended[settlement.verb] += 1
                 self.put_back += settlement.cut
-            if settlement.verb == "bury" and (done or settlement.repeated):
-                self._on_buried()
+            if settlement.letter and (done or settlement.repeated):
+                self._on_letter()
             elif not done and not settlement.repeated and settlement.verb != "mark":
                 log.warning("fenced off: the job was given to another worker", job=settlement.id)
 

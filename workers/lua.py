@@ -55,6 +55,7 @@ LOST = Script.load("lost")
 BEAT = Script.load("beat")
 ANNOUNCE = Script.load("announce")
 ENQUEUE = Script.load("enqueue")
+HOLD = Script.load("hold")
 OVERVIEW = Script.load("overview")
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import getpass
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
 from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -22,21 +20,22 @@ from saq.utils import now
 
 from storage.actions import Action, ActionLog
 from storage.database import Database
-from storage.dead_letters import DeadLetter, DeadLetters, Page
+from storage.dead_letters import DeadLetter, DeadLetters, Group, Page
 from storage.errors import StorageError
+from storage.filters import DEAD, STATES, Filter
+from storage.plans import Ledger, Plan, PlanItem
 from workers import wire
+from workers.audit import Audit
 from workers.connection import Line, command, connect
 from workers.errors import (
     ConflictError,
     InvalidJobError,
-    NotFoundError,
-    ReadOnlyError,
     UnknownQueueError,
     WorkersError,
 )
 from workers.handlers.base import validate_payload
 from workers.keys import NUDGE
-from workers.letters import META
+from workers.letter_operations import LetterOperations, Preview, ReplayOptions, Wanted
 from workers.observer import Observer, read_pause
 from workers.payload import check_body
 from workers.policy import QueuePolicy
@@ -44,16 +43,28 @@ from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue, Enqueued
 from workers.snapshot import Pause, Snapshot
 
-log = structlog.get_logger(__name__)
-
-__all__ = ["FAILURES", "Action", "DeadLetter", "NewJob", "Operations", "Page"]
+__all__ = [
+    "DEAD",
+    "FAILURES",
+    "STATES",
+    "Action",
+    "DeadLetter",
+    "Filter",
+    "Group",
+    "Ledger",
+    "LetterOperations",
+    "NewJob",
+    "Operations",
+    "Page",
+    "Plan",
+    "PlanItem",
+    "Preview",
+    "ReplayOptions",
+    "Wanted",
+]
 
 LONGEST_DELAY = 366 * 86_400
 """Seconds: a job that waits longer is more likely a mistake."""
-
-_RECORDING = 2.0
-"""Seconds that the record of an act may take."""
-_OUTCOME = 500  # characters
 
 FAILURES = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
@@ -92,15 +103,12 @@ class Operations:
         actor: str | None = None,
         read_only: bool = False,
     ) -> None:
-        self.actor = actor or f"{_user()}@{socket.gethostname()}"
-        self.read_only = read_only
-        """Whether every verb that changes something is refused."""
         self._actions = ActionLog(database)
+        self._audit = Audit(self._actions, actor or f"{_user()}@{socket.gethostname()}", read_only)
         self._redis: Redis = connect(redis_url)
         self._line = Line(redis_url)
         self._queues = {policy.name: ApplianceQueue(self._redis, policy, self._line) for policy in policies}
         self._schemas = schemas
-        self._letters = letters
         self._process = process
         self._observer = Observer(
             self._redis,
@@ -111,14 +119,42 @@ class Operations:
             environment=environment,
             weather_provider=weather_provider,
         )
+        self.letters = LetterOperations(
+            self._redis,
+            database,
+            letters,
+            queues=self._queues,
+            schemas=schemas,
+            audit=self._audit,
+            changed=self._observer.look_again,
+        )
+        """The verbs on dead letters."""
         self._lag = _LoopLag()
 
     async def close(self) -> None:
         """Close the connections that it opened."""
         self._lag.stop()
+        await self.letters.close()
         await self._observer.close()
         await self._line.close()
         await self._redis.aclose()
+
+    @property
+    def actor(self) -> str:
+        """Whose acts these are."""
+        return self._audit.actor
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every verb that changes something is refused."""
+        return self._audit.read_only
+
+    def as_actor(self, actor: str) -> Operations:
+        """The same operations, for the acts of another."""
+        view = copy.copy(self)
+        view._audit = replace(self._audit, actor=actor)
+        view.letters = self.letters.as_actor(view._audit)
+        return view
 
     @property
     def can_drain(self) -> bool:
@@ -148,7 +184,7 @@ class Operations:
 
     async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`."""
-        async with self._act("enqueue", {"queue": queue, "jobs": len(jobs)}) as act:
+        async with self._audit.act("enqueue", {"queue": queue, "jobs": len(jobs)}) as act:
             keys = await self.hand_on(queue, jobs)
             act.affected = sum(key is not None for key in keys)
             act.outcome = f"{act.affected} of {len(jobs)} enqueued"
@@ -165,69 +201,10 @@ class Operations:
         """What operators did, the newest first."""
         return await self._actions.newest(limit)
 
-    async def dead_letters(
-        self,
-        *,
-        queue: str | None = None,
-        state: str | None = "dead",
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[DeadLetter]:
-        """One page of dead letters, newest first.  Raises UnknownQueueError, InvalidCursorError."""
-        if queue is not None:
-            self._queue(queue)
-        return await self._letters.page(queue=queue, state=state, limit=limit, cursor=cursor)
-
-    async def dead_letter(self, letter_id: int) -> DeadLetter:
-        """One dead letter.  Raises NotFoundError."""
-        letter = await self._letters.get(letter_id)
-        if letter is None:
-            raise NotFoundError(f"no dead letter has the id {letter_id}: list them with failed-jobs list")
-        return letter
-
-    async def replay(self, letter_id: int) -> str:
-        """Enqueue a dead letter's job again, under its own key, which is returned.
-
-        Raises NotFoundError; ConflictError where it was replayed or discarded before, or where a job of
-        its key is queued.
-        """
-        async with self._act("replay", {"id": letter_id}) as act:
-            key = await self._replay(letter_id)
-            act.outcome = f"enqueued as {key}"
-            return key
-
-    async def _replay(self, letter_id: int) -> str:
-        letter = await self.dead_letter(letter_id)
-        queue = self._queue(letter.queue_name)
-        if "unreadable" in letter.job_data:
-            raise ConflictError(
-                f"dead letter {letter_id} holds no job that could be read: it cannot be replayed"
-            )
-        if letter.state != "dead":
-            raise ConflictError(f"dead letter {letter_id} is {letter.state} already")
-        job = Job(
-            function=letter.function,
-            kwargs=letter.job_data.get("kwargs"),
-            key=letter.job_id,
-            queued=now(),
-            meta={**(letter.job_data.get("meta") or {}), META: {"replay_of": letter_id}},
-        )
-        # Enqueued once whatever happens between the two steps: then the letter is dead still, and is replayed
-        # again, but the token is used.
-        (done,) = await queue.enqueue_many([job], [f"{letter.uid}:{letter.replay_count}"])
-        if done is Enqueued.REFUSED:
-            raise ConflictError(
-                f"a job with the key {letter.job_id} is queued already: wait until it has ended"
-            )
-        if not await self._letters.mark_replayed(letter_id):
-            raise ConflictError(f"dead letter {letter_id} was replayed by somebody else at this moment")
-        self._observer.look_again()
-        return job.key
-
     async def pause(self, queue: str, reason: str = "") -> Pause:
         """Nothing of the queue starts, in any process, until it is resumed.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
-        async with self._act("pause", {"queue": queue}, reason):
+        async with self._audit.act("pause", {"queue": queue}, reason):
             seconds, micro = await self._redis.time()
             since = seconds + micro / 1e6
             await command(
@@ -238,7 +215,7 @@ class Operations:
     async def resume(self, queue: str) -> bool:
         """Let a paused queue start jobs again; False where it was not paused.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
-        async with self._act("resume", {"queue": queue}) as act:
+        async with self._audit.act("resume", {"queue": queue}) as act:
             act.affected = await self._redis.delete(keys.pause)
             await self._redis.publish(NUDGE, queue)
             return bool(act.affected)
@@ -264,35 +241,11 @@ class Operations:
         """
         if self._process is None:
             raise ConflictError("this process runs no workers: there is nothing to drain")
-        async with self._act("drain", {"worker": self._process.id, "now": now}) as act:
+        async with self._audit.act("drain", {"worker": self._process.id, "now": now}) as act:
             act.affected = self._process.in_flight
             self._process.begin_drain()
             if now:
                 self._process.cut_short()
-
-    @asynccontextmanager
-    async def _act(self, verb: str, arguments: dict[str, Any], reason: str = "") -> AsyncIterator[_Act]:
-        """Around every verb that changes something: refused in read-only mode, else one row says what was.
-
-        A database that is away delays nothing and refuses nothing: then the log has the act.
-        """
-        if self.read_only:
-            raise ReadOnlyError(verb)
-        act = _Act()
-        try:
-            yield act
-        except Exception as error:
-            act.affected, act.outcome = 0, f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            done = Action(
-                datetime.now(UTC), self.actor, verb, arguments, act.affected, reason, act.outcome[:_OUTCOME]
-            )
-            try:
-                async with asyncio.timeout(_RECORDING):
-                    await self._actions.record(done)
-            except (StorageError, TimeoutError) as error:
-                log.warning("an act is in this log only", act=asdict(done), error=str(error))
 
     def _queue(self, name: str) -> ApplianceQueue:
         try:
@@ -332,14 +285,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid-{os.getuid()}"
-
-
-@dataclass(slots=True)
-class _Act:
-    """What a verb says of itself while it is carried out."""
-
-    affected: int = 1
-    outcome: str = "done"
 
 
 class _LoopLag:

@@ -7,9 +7,11 @@ from typing import Any
 from saq import Job, Status
 from saq.utils import now
 
+from storage.dead_letters import Ending
 from workers import wire
 from workers.errors import PermanentError
 from workers.letters import (
+    META,
     add_attempt,
     attempts_of,
     dump_letter,
@@ -26,7 +28,8 @@ def succeeded(taken: Taken, job: Job, result: Any) -> Settlement:
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
     job.progress = 1.0
-    return Settlement(taken.id, taken.lease, "complete", wire.dump(wire.job_dict(job)))
+    body = wire.dump(wire.job_dict(job))
+    return Settlement(taken.id, taken.lease, "complete", body, letter=_replay_ended(job, "completed"))
 
 
 def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
@@ -78,7 +81,8 @@ def aborted(taken: Taken, job: Job) -> Settlement:
     """Somebody wished the job to end, by SAQ's ``queue.abort``: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
-    return Settlement(taken.id, taken.lease, "abort", wire.dump(wire.job_dict(job)), abort_key=job.abort_id)
+    body, ended = wire.dump(wire.job_dict(job)), _replay_ended(job, "aborted")
+    return Settlement(taken.id, taken.lease, "abort", body, abort_key=job.abort_id, letter=ended)
 
 
 def put_back(taken: Taken, *, cut: bool = False) -> Settlement:
@@ -92,6 +96,13 @@ def put_back(taken: Taken, *, cut: bool = False) -> Settlement:
 def running(taken: Taken, job: Job) -> Settlement:
     """The job's record while it runs, for those who look."""
     return Settlement(taken.id, taken.lease, "mark", wire.dump(wire.job_dict(job)))
+
+
+def _replay_ended(job: Job, how: Ending) -> bytes:
+    """What is noted where the job is a replay of a dead letter; a letter that it leaves says so itself."""
+    ours = job.meta.get(META) if isinstance(job.meta, dict) else None
+    origin = ours.get("replay_of") if isinstance(ours, dict) else None
+    return f"{origin}:{how}".encode() if type(origin) is int else b""
 
 
 def _make_ready(job: Job, touched: int) -> None:

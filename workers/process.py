@@ -22,10 +22,11 @@ from workers.connection import Line, connect, connect_thread
 from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
-from workers.keys import BEATS, LETTERS, NUDGE, WORKERS
+from workers.keys import BEATS, LETTERS, NUDGE, OUTCOMES, WORKERS
 from workers.policy import NORMAL, Pace, QueuePolicy
 from workers.queue import ApplianceQueue
 from workers.recorder import Recorder
+from workers.retention import Retention
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ class WorkerProcess:
         self._lines = [Line(redis_url) for _ in policies]
         self._doorbells = [Line(redis_url) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
+        self._retention = Retention(self._redis, letters)
         self.dispatchers = {
             policy.name: Dispatcher(
                 ApplianceQueue(self._redis, policy, line),
@@ -78,7 +80,7 @@ class WorkerProcess:
                 doorbell=doorbell,
                 pace=pace,
                 on_reply=self._replied,
-                on_buried=self._recorder.wake,
+                on_letter=self._recorder.wake,
             )
             for policy, line, doorbell in zip(policies, self._lines, self._doorbells, strict=True)
         }
@@ -135,6 +137,7 @@ class WorkerProcess:
             _repeat(self._look_for_scheduled, self._pace.look),
             _repeat(self._look_for_aborts, self._pace.abort),
             *(scheduler.run() for scheduler in self._schedulers),
+            self._retention.run(),
         ]
         self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
         gc.freeze()  # what was loaded lives as long as the process: the collector need not look at it again
@@ -275,7 +278,7 @@ class WorkerProcess:
             "standby": [name for name, each in self.dispatchers.items() if each.state == "standby"],
             "forget": self._pace.forget,
         }
-        keys = [WORKERS, BEATS, LETTERS]
+        keys = [WORKERS, BEATS, LETTERS, OUTCOMES]
         for name in self.dispatchers:
             keys += [f"saq:{name}:stats", f"saq:{name}:worker_info:{self.id}"]
         uptime = round((time.time() - self._started_at) * 1000)

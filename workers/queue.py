@@ -13,7 +13,7 @@ from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
 from workers.connection import Line, command
-from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, TOKENS, QueueKeys
+from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
     KEEP_FAILED,
@@ -80,7 +80,8 @@ class Settlement:
 
     ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (SAQ's wish under
     ``abort_key``), return (to the head of the queue) or mark (stays in flight, ``body`` is stored).
-    ``wait`` and ``run`` are histogram buckets.
+    ``wait`` and ``run`` are histogram buckets.  Where a replayed job completes or is aborted, ``letter`` has
+    its letter's id and that word.
     """
 
     id: str
@@ -285,7 +286,7 @@ class ApplianceQueue(RedisQueue):
             ]
             args += ["" if s.wait is None else s.wait, "" if s.run is None else s.run]
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders, keys.completed]
-        names += [keys.failed, LETTERS, LETTER, keys.totals, keys.minute]
+        names += [keys.failed, LETTERS, LETTER, keys.totals, keys.minute, OUTCOMES]
         return lua.SETTLE.call(names, args)
 
 

@@ -1,4 +1,4 @@
-"""Moves dead letters from Redis, where they wait, into the database."""
+"""Moves dead letters, and how replays ended, from Redis, where they wait, into the database."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters import DeadLetters
+from storage.dead_letters import DeadLetters, Ending
 from storage.errors import StorageError
 from workers.connection import command
-from workers.keys import LETTER, LETTERS
+from workers.keys import LETTER, LETTERS, OUTCOMES
 from workers.letters import load_letter
 
 log = structlog.get_logger(__name__)
@@ -57,10 +57,22 @@ class Recorder:
             backoff = min(backoff * 2, _BACKOFF[1])
 
     async def record_batch(self) -> int:
-        """Record up to 100 letters, the oldest first; how many.  Raises StorageError or RedisError."""
-        uids: list[bytes] = await self._redis.zrange(LETTERS, 0, _BATCH - 1)
-        if not uids:
-            return 0
+        """Record up to 100 letters and 100 ends of replays, the oldest first; how many.
+
+        Raises StorageError or RedisError.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zrange(LETTERS, 0, _BATCH - 1)
+        pipeline.zrange(OUTCOMES, 0, _BATCH - 1)
+        uids, outcomes = await pipeline.execute()
+        if uids:
+            await self._record_letters(uids)
+        if outcomes:
+            await self._letters.ended([ended for each in outcomes if (ended := _ending(each)) is not None])
+            await self._redis.zrem(OUTCOMES, *outcomes)
+        return len(uids) + len(outcomes)
+
+    async def _record_letters(self, uids: list[bytes]) -> None:
         bodies = await command(self._redis, "HMGET", LETTER, *uids)
         await self._letters.record(
             [load_letter(body, uid.decode()) for uid, body in zip(uids, bodies, strict=True) if body]
@@ -69,4 +81,11 @@ class Recorder:
         pipeline.zrem(LETTERS, *uids)
         pipeline.execute_command("HDEL", LETTER, *uids)
         await pipeline.execute()
-        return len(uids)
+
+
+def _ending(member: bytes) -> tuple[int, Ending] | None:
+    """The letter and how its replay ended; None for what a foreign program wrote."""
+    letter_id, _, how = member.decode("utf-8", "replace").partition(":")
+    if not letter_id.isdecimal() or how not in ("completed", "aborted"):
+        return None
+    return int(letter_id), how  # type: ignore[return-value]

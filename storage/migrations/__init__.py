@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import MigrationError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in ``versions/``."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from workers.operations import DeadLetter, Page
+from workers.operations import DEAD, DeadLetter, Filter, Page
 from workers.policy import DEFAULT_POLICIES
 from workers.snapshot import (
     Alert,
@@ -163,6 +163,8 @@ def letter(number: int, **fields: Any) -> DeadLetter:
         "state": "dead",
         "replay_count": 0,
         "replayed_at": None,
+        "root_id": None,
+        "deaths": 1,
     }
     return DeadLetter(**(base | fields))
 
@@ -172,7 +174,8 @@ class CannedOperations:
 
     def __init__(self, snapshot: Snapshot, letters: int = 2) -> None:
         self.now = snapshot
-        self.letters = [letter(number) for number in range(1, letters + 1)]
+        self.kept = [letter(number) for number in range(1, letters + 1)]
+        self.letters = self
         self.done: list[tuple[Any, ...]] = []
         self.read: list[str | None] = []
         """The cursors of the pages that were asked for."""
@@ -190,29 +193,24 @@ class CannedOperations:
             raise self.error
         return self.now
 
-    async def dead_letters(
-        self,
-        *,
-        queue: str | None = None,
-        state: str | None = "dead",
-        limit: int = 50,
-        cursor: str | None = None,
+    async def page(
+        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
     ) -> Page[DeadLetter]:
         self.read.append(cursor)
         await self.door.wait()
         if self.error is not None:
             raise self.error
         start = int(cursor or 0)
-        items = self.letters[start : start + limit]
-        more = start + limit < len(self.letters)
+        items = self.kept[start : start + limit]
+        more = start + limit < len(self.kept)
         return Page(items, str(start + limit) if more else None)
 
     async def replay(self, letter_id: int) -> str:
         self.done.append(("replay", letter_id))
         if self.error is not None:
             raise self.error
-        self.letters = [letter for letter in self.letters if letter.id != letter_id]
-        self.now = replace(self.now, dead_letters=len(self.letters))
+        self.kept = [letter for letter in self.kept if letter.id != letter_id]
+        self.now = replace(self.now, dead_letters=len(self.kept))
         return f"job-{letter_id}"
 
     async def pause(self, queue: str, reason: str = "") -> Pause:

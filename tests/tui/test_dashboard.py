@@ -248,7 +248,7 @@ async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() ->
 
 async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.letters = [letter(1, job_id="k" * 3_000)]
+    operations.kept = [letter(1, job_id="k" * 3_000)]
     app = dashboard(operations)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.screen.query_one(LetterTable).letters)

@@ -81,7 +81,7 @@ class Letters(View):
         self._reading = cursors
         try:
             page = await self.dashboard.attempt(
-                self.dashboard.operations.dead_letters(limit=_PAGE, cursor=cursors[-1])
+                self.dashboard.operations.letters.page(limit=_PAGE, cursor=cursors[-1])
             )
         finally:
             if self._reading is cursors:  # else another page is being read already

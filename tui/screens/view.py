@@ -97,7 +97,7 @@ class View(Screen[None]):
             "Replay",
         )
         if await self.app.push_screen_wait(question):
-            done = await self.dashboard.attempt(self.dashboard.operations.replay(letter.id))
+            done = await self.dashboard.attempt(self.dashboard.operations.letters.replay(letter.id))
             if done is not None:
                 self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
                 self.dashboard.look_again(letters=True)

@@ -2,24 +2,24 @@
 --
 -- KEYS  1 workers  hash  worker -> JSON of what it is; "at:" .. worker -> server time of its last word, ms
 --       2 beats    zset  as in take.lua
---       3 letters  zset  as in settle.lua
+--       3 letters  4 outcomes  zsets  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
 --       4 SAQ's worker info, JSON  5 ms after which a worker that was never heard of again is forgotten; 0: not now
--- Reply number of letters that wait for the database.
+-- Reply number of letters and outcomes that wait for the database.
 redis.call('HDEL', KEYS[1], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1])
-  for i = 4, #KEYS, 2 do
+  for i = 5, #KEYS, 2 do
     redis.call('ZREM', KEYS[i], KEYS[i + 1])
     redis.call('DEL', KEYS[i + 1])
   end
 else
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms)
-  for i = 4, #KEYS, 2 do
+  for i = 5, #KEYS, 2 do
     redis.call('SET', KEYS[i + 1], ARGV[4], 'PX', present)
     redis.call('ZADD', KEYS[i], now_ms + present, KEYS[i + 1])
   end
@@ -31,7 +31,7 @@ if forget > 0 then
       redis.call('HDEL', KEYS[1], all[i], string.sub(all[i], 4))
     end
   end
-  for i = 4, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
+  for i = 5, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - forget)
 end
-return redis.call('ZCARD', KEYS[3])
+return redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])

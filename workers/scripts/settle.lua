@@ -11,11 +11,13 @@
 --       9 letter     hash    letter uid -> the letter's JSON
 --      10 totals     hash    outcome -> how many since ever
 --      11 minute     prefix  of the hashes of one minute each: outcomes, wait and run histograms, depth
+--      12 outcomes   zset    "letter id:how it ended" of a replayed job -> end, ms: waiting for the database
 -- ARGV  1 completed to keep  2 failed to keep  3 ms that a finished job stays readable
 --       4 processes at most  5 channel that wakes the queue's workers  6 queue name
 --       then for each job: id, lease, verb, body, delay in ms, letter uid, letter, wait bucket, run bucket
 --       verb: complete | retry | bury | abort (with SAQ's abort key in the place of the letter uid) | return | mark
---       ('' where a field has no meaning)
+--       (complete and abort of a replayed job have a member of outcomes in the place of the letter;
+--       '' where a field has no meaning)
 -- Reply one number a job: 1 done, 0 the lease no longer stands.
 local queued, active, incomplete, leases, holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST, WIDTH = 7, 9
@@ -73,6 +75,8 @@ for k, id in ipairs(ids) do
     if verb == 'bury' then
       redis.call('ZADD', KEYS[8], now_ms, ARGV[at + 5])
       redis.call('HSET', KEYS[9], ARGV[at + 5], ARGV[at + 6])
+    elseif ARGV[at + 6] ~= '' then
+      redis.call('ZADD', KEYS[12], now_ms, ARGV[at + 6])
     end
     -- An empty body: the job's own data is gone or unreadable, and stays as it is.
     if body ~= '' then redis.call('SET', id, body) end

@@ -10,8 +10,8 @@ import pytest
 
 from storage.actions import ActionLog
 from storage.database import Database
-from storage.dead_letters import DeadLetters
 from storage.errors import DatabaseUnavailableError
+from storage.plans import Plans
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.errors import (
     ConflictError,
@@ -68,7 +68,7 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     bench = make_bench(retry_delays=(0.05,))
     letter_id = await _dead(bench)
     operations = await operate(bench)
-    key = await operations.replay(letter_id)
+    key = await operations.letters.replay(letter_id)
     assert (await bench.lists())["queued"] == 1
     seen: list[tuple[int, int]] = []
 
@@ -83,9 +83,9 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     assert job is not None
     assert job.result == "mended"
     with pytest.raises(ConflictError, match="replayed already"):
-        await operations.replay(letter_id)
+        await operations.letters.replay(letter_id)
     with pytest.raises(NotFoundError):
-        await operations.replay(letter_id + 1)
+        await operations.letters.replay(letter_id + 1)
 
 
 async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
@@ -95,23 +95,23 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
     letter_id = await _dead(bench)
     operations = await operate(bench)
 
-    async def away(self: DeadLetters, letter_id: int) -> bool:
+    async def away(self: Plans, *ignored: Any) -> None:
         raise DatabaseUnavailableError("the database went away at this moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DeadLetters, "mark_replayed", away)
+        patch.setattr(Plans, "sent", away)
         with pytest.raises(DatabaseUnavailableError):
-            await operations.replay(letter_id)
+            await operations.letters.replay(letter_id)
     ran: list[int] = []
 
     async def succeed(ctx: dict[str, Any], number: int) -> None:
         ran.append(number)
 
+    assert await bench.letters.count() == 1, "the letter is dead still, so nothing looks replayed that is not"
+    await operations.letters.replay(letter_id)
+    assert await bench.letters.count() == 0
     await bench.start(succeed)
     await eventually(lambda: bench.total("completed"))
-    assert await bench.letters.count() == 1, "the letter is dead still, so nothing looks replayed that is not"
-    await operations.replay(letter_id)
-    assert await bench.letters.count() == 0
     assert await bench.empty()
     assert ran == [0]
 
@@ -120,7 +120,9 @@ async def test_of_two_operators_one_replays(make_bench: MakeBench, operate: Oper
     bench = make_bench(retry_delays=())
     letter_id = await _dead(bench)
     first, second = await operate(bench), await operate(bench)
-    done = await asyncio.gather(first.replay(letter_id), second.replay(letter_id), return_exceptions=True)
+    done = await asyncio.gather(
+        first.letters.replay(letter_id), second.letters.replay(letter_id), return_exceptions=True
+    )
     assert sorted(type(each).__name__ for each in done) == ["ConflictError", "str"]
     assert (await bench.lists())["queued"] == 1
 
@@ -133,7 +135,7 @@ async def test_a_letter_whose_key_is_queued_again_waits(make_bench: MakeBench, o
     await bench.stock.enqueue(bench.policy.function, key=letter.job_id, number=7)
     operations = await operate(bench)
     with pytest.raises(ConflictError, match="queued already"):
-        await operations.replay(letter_id)
+        await operations.letters.replay(letter_id)
     assert await bench.letters.count() == 1
 
 
@@ -170,7 +172,7 @@ def _verbs(operations: Operations, letter_id: int) -> dict[str, Callable[[], Awa
         "enqueue": lambda: operations.enqueue(name, {"number": 1}, key="by hand"),
         "pause": lambda: operations.pause(name, "model rollout"),
         "resume": lambda: operations.resume(name),
-        "replay": lambda: operations.replay(letter_id),
+        "replay": lambda: operations.letters.replay(letter_id),
         "drain": lambda: operations.drain(),
     }
 
@@ -188,7 +190,7 @@ async def test_every_verb_leaves_one_row_that_says_who_did_what_and_what_came_of
     for verb in _verbs(operations, letter_id).values():
         await verb()
     with pytest.raises(ConflictError):
-        await operations.replay(letter_id)
+        await operations.letters.replay(letter_id)
     acts = list(reversed(await operations.actions()))
     assert [act.verb for act in acts] == ["enqueue", "pause", "resume", "replay", "drain", "replay"]
     assert {act.actor for act in acts} == {"ops@box-2"}
@@ -196,7 +198,7 @@ async def test_every_verb_leaves_one_row_that_says_who_did_what_and_what_came_of
     assert (acts[1].arguments, acts[1].reason) == ({"queue": "color-extraction"}, "model rollout")
     assert (acts[5].affected, acts[5].outcome) == (
         0,
-        f"ConflictError: dead letter {letter_id} is replayed already",
+        f"ConflictError: dead letter {letter_id}: it is replayed already",
     )
 
 

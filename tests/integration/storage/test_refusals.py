@@ -15,6 +15,7 @@ import pytest
 from storage.database import Database
 from storage.dead_letters import DeadLetters
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
+from storage.filters import Filter
 from tests.integration.storage.test_storage import NOON, letter
 
 
@@ -119,7 +120,7 @@ async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
 async def test_what_cannot_be_there_is_not_found(database: Database) -> None:
     letters = DeadLetters(database)
     assert await letters.get(2**70) is None
-    assert (await letters.page(queue="a\0b\ud800")).items == []
+    assert (await letters.page(Filter(queue="a\0b"))).items == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -20,12 +21,14 @@ from storage.alerts import AlertStore
 from storage.database import Database
 from storage.dead_letters import DeadLetters, NewLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
+from storage.filters import Filter
 from storage.models import Base
 from storage.moderation import Decision, ModerationStore
 from storage.palettes import PaletteStore
 from storage.weather import Location, Weather, WeatherStore
 from tests.servers import PostgresServer
 
+_SEARCH = re.compile(r"job_failures(_archive)?_text(_\w+)?|ix_job_failures(_archive)?_(error|args)")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -121,26 +124,14 @@ async def test_a_cursor_from_elsewhere_is_refused(database: Database, cursor: st
         await DeadLetters(database).page(cursor=cursor)
 
 
-async def test_of_two_replays_one_wins(database: Database) -> None:
-    letters = DeadLetters(database)
-    await letters.record([letter()])
-    (found,) = (await letters.page()).items
-    assert sorted(await asyncio.gather(*(letters.mark_replayed(found.id) for _ in range(4)))) == [
-        False
-    ] * 3 + [True]
-    assert await letters.count() == 0
-    again = await letters.get(found.id)
-    assert again is not None
-    assert (again.state, again.replay_count) == ("replayed", 1)
-
-
 async def test_pages_filter_by_queue_and_state(database: Database) -> None:
     letters = DeadLetters(database)
     await letters.record([letter("a"), letter("b", queue_name="alert-fanout")])
-    assert [each.uid for each in (await letters.page(queue="alert-fanout")).items] == ["b"]
-    await letters.mark_replayed((await letters.page(queue="alert-fanout")).items[0].id)
+    (other,) = (await letters.page(Filter(queue="alert-fanout"))).items
+    assert other.uid == "b"
+    assert [await letters.discard([other.id]) for _ in range(2)] == [1, 0]
     assert [each.uid for each in (await letters.page()).items] == ["a"]
-    assert [each.uid for each in (await letters.page(state=None)).items] == ["b", "a"]
+    assert [each.uid for each in (await letters.page(Filter(state=None))).items] == ["b", "a"]
 
 
 async def test_a_second_run_of_the_weather_job_changes_nothing(database: Database) -> None:
@@ -182,7 +173,9 @@ async def test_palettes_and_decisions_replace_what_was_there(database: Database)
 
 async def test_the_migrations_make_what_the_models_say(database: Database) -> None:
     def differences(connection: Connection) -> list[Any]:
-        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+        """But for the search, which each database does in its own way: only the migration knows it."""
+        options = {"include_object": lambda _, name, *__: not _SEARCH.fullmatch(name)}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
 
     async with database.connect() as connection:
         assert await connection.run_sync(differences) == []

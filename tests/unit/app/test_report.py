@@ -48,6 +48,8 @@ LETTER = DeadLetter(
     id=17,
     state="dead",
     replay_count=0,
+    root_id=None,
+    deaths=1,
     replayed_at=None,
 )
 

@@ -1,0 +1,261 @@
+"""Replay plans in ``replay_plans``, and their letters in ``replays``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+
+from storage.database import Database
+from storage.dead_letters import DeadLetter, DeadLetters, mark_replayed
+from storage.filters import POISON_DEATHS, Filter
+from storage.letter_queries import ARCHIVE, LIVING, MAX_ID, LetterQuery
+from storage.models import PlanRow, ReplayRow
+from storage.text import storable
+
+PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"]
+"""Frozen: made, not begun.  Running: until all are enqueued.  Halted: by itself, too many died again."""
+
+_IDS = 500  # of one statement
+_BY_ANOTHER = "somebody else replayed it at this moment"
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """How many letters of a plan are in which state.
+
+    ``enqueued`` jobs have not ended yet; ``same`` and ``other`` died again, of the same error or another.
+    """
+
+    waiting: int = 0
+    enqueued: int = 0
+    completed: int = 0
+    same: int = 0
+    other: int = 0
+    aborted: int = 0
+    skipped: int = 0
+
+    @property
+    def died(self) -> int:
+        """Jobs that died again."""
+        return self.same + self.other
+
+    @property
+    def ended(self) -> int:
+        """Jobs that have ended."""
+        return self.completed + self.died + self.aborted
+
+    @property
+    def sent(self) -> int:
+        """Letters whose job was enqueued."""
+        return self.enqueued + self.ended
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlan:
+    """What an operator wants: ``canary`` first, ``rate`` jobs a second (None: no limit), halting where more
+    than the share ``halt`` of the jobs that ended died again (1: never).
+
+    ``selection`` is what was selected, for people; ``actor`` and ``reason`` say who and why.
+    """
+
+    actor: str
+    reason: str
+    selection: dict[str, Any]
+    canary: int
+    rate: float | None
+    halt: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(NewPlan):
+    """A plan as it is now; ``note`` says why it is in its state."""
+
+    id: int
+    created_at: datetime
+    total: int
+    state: PlanState
+    note: str
+    ended_at: datetime | None
+    ledger: Ledger = field(default_factory=Ledger)
+    active: bool = False
+    """Whether a process carries it out at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanItem:
+    """One letter of a plan; ``state`` is a field of `Ledger`.  ``kwargs``: where they were edited."""
+
+    id: int
+    plan_id: int
+    letter_id: int
+    state: str
+    note: str | None
+    kwargs: dict[str, Any] | None
+    enqueued_at: datetime | None
+    ended_at: datetime | None
+
+
+class Plans:
+    """Every method raises DatabaseUnavailableError while the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._letters = DeadLetters(database)
+
+    async def freeze(
+        self,
+        plan: NewPlan,
+        wanted: Filter | Sequence[int],
+        *,
+        poison: bool,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Make a plan of the dead letters that ``wanted`` means at this moment, the oldest first; its id.
+
+        Without ``poison`` those that died too often of the same error are left out.
+        """
+        row = {each.name: getattr(plan, each.name) for each in fields(NewPlan)}
+        row |= {"created_at": datetime.now(UTC), "state": "frozen", "note": "", "total": 0}
+        async with self._database.begin() as connection:
+            made = await connection.execute(insert(PlanRow).values(storable(row)).returning(PlanRow.id))
+            plan_id = int(made.scalar_one())
+            total = 0
+            for query in self._selected(wanted, poison=poison):
+                letters = query.add_columns(
+                    literal(plan_id), literal(storable(kwargs), ReplayRow.kwargs.type)
+                )
+                into = insert(ReplayRow).from_select(["letter_id", "plan_id", "kwargs"], letters)
+                total += (await connection.execute(into)).rowcount
+            await connection.execute(update(PlanRow).where(PlanRow.id == plan_id).values(total=total))
+        return plan_id
+
+    async def get(self, plan_id: int) -> Plan | None:
+        """A plan with its ledger; None where there is none."""
+        if abs(plan_id) > MAX_ID:
+            return None
+        async with self._database.connect() as connection:
+            query = select(PlanRow.__table__).where(PlanRow.id == plan_id)
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                return None
+            counts = (
+                select(ReplayRow.state, func.count())
+                .where(ReplayRow.plan_id == plan_id)
+                .group_by(ReplayRow.state)
+            )
+            found = (await connection.execute(counts)).all()
+        return Plan(**row._mapping, ledger=Ledger(**{row[0]: row[1] for row in found}))
+
+    async def newest(self, limit: int = 50) -> list[Plan]:
+        """The newest plans first, with their ledgers."""
+        query = select(PlanRow.id).order_by(PlanRow.id.desc()).limit(limit)
+        async with self._database.connect() as connection:
+            ids = (await connection.execute(query)).scalars().all()
+        found = [await self.get(each) for each in ids]
+        return [each for each in found if each is not None]
+
+    async def items(
+        self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
+    ) -> list[PlanItem]:
+        """The plan's letters in their order, those that follow the item ``after``."""
+        table = ReplayRow.__table__
+        query = select(table).where(table.c.plan_id == plan_id, table.c.id > after)
+        if state is not None:
+            query = query.where(table.c.state == state)
+        async with self._database.connect() as connection:
+            rows = (await connection.execute(query.order_by(table.c.id).limit(limit))).all()
+        return [PlanItem(**row._mapping) for row in rows]
+
+    async def of_letter(self, letter_id: int) -> list[PlanItem]:
+        """The replays that a letter is, or was to be, part of, the oldest first."""
+        table = ReplayRow.__table__
+        query = select(table).where(table.c.letter_id == letter_id).order_by(table.c.id).limit(_IDS)
+        async with self._database.connect() as connection:
+            return [PlanItem(**row._mapping) for row in (await connection.execute(query)).all()]
+
+    async def set_state(
+        self,
+        plan_id: int,
+        to: PlanState,
+        *,
+        of: Sequence[PlanState],
+        note: str = "",
+        halt: float | None = None,
+    ) -> bool:
+        """From one of the states ``of`` to another; False where it is in none of them.
+
+        ``halt`` is its new limit, where it has one.
+        """
+        limit = {} if halt is None else {"halt": halt}
+        ended = datetime.now(UTC) if to in ("cancelled", "done") else None
+        change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(of))
+        async with self._database.begin() as connection:
+            result = await connection.execute(
+                change.values(state=to, note=storable(note), ended_at=ended, **limit)
+            )
+            return result.rowcount == 1
+
+    async def forget(self, plan_id: int) -> bool:
+        """Remove a plan that was never begun; False where it was."""
+        gone = delete(PlanRow).where(PlanRow.id == plan_id, PlanRow.state == "frozen")
+        async with self._database.begin() as connection:
+            if (await connection.execute(gone)).rowcount == 0:
+                return False
+            await connection.execute(delete(ReplayRow).where(ReplayRow.plan_id == plan_id))
+        return True
+
+    async def sent(
+        self, items: Sequence[PlanItem], skipped: Mapping[int, str], before: Collection[int] = ()
+    ) -> dict[int, str]:
+        """The jobs of ``items`` were enqueued, but for those in ``skipped`` (item id -> why not).
+
+        Those of the items in ``before`` had been enqueued by an earlier act: by one of this plan that was
+        broken off, or by another's, which marked the letter.  Returns all that were skipped.
+        """
+        now = datetime.now(UTC)
+        c = ReplayRow.__table__.c
+        async with self._database.begin() as connection:
+            sent = [item for item in items if item.id not in skipped]
+            marked = await mark_replayed(connection, [item.letter_id for item in sent])
+            others = {
+                item.id: _BY_ANOTHER for item in sent if item.id in before and item.letter_id not in marked
+            }
+            left_out = {**skipped, **others}
+            done = [item.id for item in sent if item.id not in others]
+            change = update(ReplayRow).where(c.id.in_(done), c.state == "waiting")
+            await connection.execute(change.values(state="enqueued", enqueued_at=now))
+            for why in set(left_out.values()):
+                ids = [item_id for item_id, each in left_out.items() if each == why]
+                change = update(ReplayRow).where(c.id.in_(ids), c.state == "waiting")
+                await connection.execute(change.values(state="skipped", note=storable(why)))
+        return left_out
+
+    def _selected(self, wanted: Filter | Sequence[int], *, poison: bool) -> list[Any]:
+        """Queries of the ids, the oldest letter first."""
+        found = []
+        if isinstance(wanted, Filter):
+            changes = {"state": "dead"} if poison else {"state": "dead", "poison": False}
+            query = LetterQuery(wanted.model_copy(update=changes), self._database.dialect)
+            c = query.table.c
+            return [query.all([c.id]).order_by(c.failed_at, c.id)]
+        for at in range(0, len(wanted), _IDS):
+            ids = [each for each in wanted[at : at + _IDS] if abs(each) <= MAX_ID]
+            for table in (LIVING, ARCHIVE):
+                c = table.c
+                found.append(
+                    select(c.id).where(c.id.in_(ids), *_replayable(c, poison)).order_by(c.failed_at, c.id)
+                )
+        return found
+
+    async def letters(self, items: Sequence[PlanItem]) -> dict[int, DeadLetter]:
+        """The letters of ``items``, by id."""
+        return await self._letters.get_many([item.letter_id for item in items])
+
+
+def _replayable(columns: Any, poison: bool) -> list[ColumnElement[bool]]:
+    dead = columns.state == "dead"
+    return [dead] if poison else [dead, columns.deaths < POISON_DEATHS]

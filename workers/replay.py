@@ -1,0 +1,239 @@
+"""Carries replay plans out: so many now, wait, halt, done.  Decides without a server; then acts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from saq import Job
+from saq.utils import now
+
+from storage.dead_letters import DeadLetter
+from storage.errors import StorageError
+from storage.plans import Ledger, Plan, PlanItem, Plans
+from workers.errors import ConflictError, NotFoundError
+from workers.keys import PLAN
+from workers.letters import META
+from workers.place import Place
+from workers.queue import ApplianceQueue, Enqueued
+
+log = structlog.get_logger(__name__)
+
+BATCH = 1_000
+"""Letters of one step at the most."""
+_ENOUGH = 5
+"""Jobs that must have ended before their share of deaths says anything; fewer where the plan has fewer."""
+_LOOK = 0.5
+"""Seconds between two looks at the ledger, and so at a wish to pause or to cancel."""
+_TICK = 0.05
+"""Seconds between two steps of a plan with a rate."""
+_BURST = 0.25
+"""Seconds of the rate that may be sent at once."""
+_PATIENCE = 60.0
+"""Seconds for which servers may be away before a plan is left to be resumed."""
+_BACKOFF = (0.25, 5.0)
+"""Seconds between tries while a server is away: the first, and the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is next with a plan: ``send`` up to ``most`` letters, ``wait``, ``halt`` or ``done``."""
+
+    verb: Literal["send", "wait", "halt", "done"]
+    most: int = 0
+    why: str = ""
+
+
+def next_step(plan: Plan, ledger: Ledger) -> Step:
+    """What a running plan does next, by how its jobs ended so far."""
+    if ledger.waiting == 0:
+        return Step("done")
+    canary = min(plan.canary, ledger.sent + ledger.waiting)
+    share = ledger.died / ledger.ended if ledger.ended else 0.0
+    if share > plan.halt and _says_enough(plan, ledger, canary):
+        return Step("halt", why=f"{ledger.died} of {ledger.ended} died again, limit {plan.halt:.0%}")
+    if ledger.sent < canary:
+        return Step("send", canary - ledger.sent)
+    if ledger.ended < canary:
+        return Step("wait")
+    return Step("send", BATCH)
+
+
+def _says_enough(plan: Plan, ledger: Ledger, canary: int) -> bool:
+    if not canary or ledger.sent > canary:
+        return ledger.ended >= min(_ENOUGH, plan.total - ledger.skipped)
+    # The canary's verdict: all have ended, or so many died that the others cannot change it.
+    return ledger.ended >= canary or ledger.died > plan.halt * canary
+
+
+class Replayer:
+    """Carries out plans.  Any process may: each job is enqueued once, whoever enqueues it, and how often.
+
+    The job and a token of the act are written in one step; then the letters are marked.  Whoever comes after
+    a crash between the two finds the token, and marks them.
+    """
+
+    def __init__(self, redis: Redis, queues: Mapping[str, ApplianceQueue], plans: Plans) -> None:
+        self._redis = redis
+        self._queues = queues
+        self._plans = plans
+
+    async def run(self, plan_id: int) -> Plan:
+        """Until all are enqueued, it halts, or somebody pauses or cancels it.
+
+        Raises NotFoundError, ConflictError where another process carries it out, and after a minute without
+        a server RedisError or StorageError: then the plan can be resumed.
+        """
+        place = Place(self._redis, f"{PLAN}{plan_id}")
+        run = _Run()
+        away_since, backoff = None, _BACKOFF[0]
+        try:
+            while True:
+                try:
+                    plan = await self._advance(plan_id, run, place)
+                except (RedisError, OSError, StorageError) as error:
+                    away_since = away_since or time.monotonic()
+                    if time.monotonic() - away_since > _PATIENCE:
+                        raise
+                    log.warning("a plan waits", plan=plan_id, error=str(error), retry_in=backoff)
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, _BACKOFF[1])
+                    run.after = 0
+                else:
+                    if plan is not None:
+                        return plan
+                    away_since, backoff = None, _BACKOFF[0]
+        finally:
+            await self._leave(place)
+
+    async def held(self, plan_id: int) -> bool:
+        """Whether a process carries the plan out at this moment.  Raises RedisError."""
+        return bool(await self._redis.exists(f"{PLAN}{plan_id}"))
+
+    async def replay(self, items: Sequence[PlanItem]) -> dict[int, str]:
+        """Enqueue the jobs of ``items``; why not, by item id, for those that were not.
+
+        Raises RedisError, StorageError; what was enqueued before is not enqueued again by another call.
+        """
+        letters = await self._plans.letters(items)
+        skipped: dict[int, str] = {}
+        before: set[int] = set()
+        by_queue: dict[str, list[tuple[PlanItem, DeadLetter]]] = {}
+        for item in items:
+            letter = letters.get(item.letter_id)
+            why = self._why_not(item, letter)
+            if letter is None or why:
+                skipped[item.id] = why
+            else:
+                by_queue.setdefault(letter.queue_name, []).append((item, letter))
+        for name, chosen in by_queue.items():
+            jobs = [_job(letter, item.kwargs) for item, letter in chosen]
+            tokens = [f"{letter.uid}:{letter.replay_count}" for _, letter in chosen]
+            done = await self._queues[name].enqueue_many(jobs, tokens)
+            for (item, letter), each in zip(chosen, done, strict=True):
+                if each is Enqueued.REFUSED:
+                    skipped[item.id] = (
+                        f"a job with the key {letter.job_id} is queued already: wait until it has ended"
+                    )
+                elif each is Enqueued.BEFORE:
+                    before.add(item.id)
+        return await self._plans.sent(items, skipped, before)
+
+    async def _advance(self, plan_id: int, run: _Run, place: Place) -> Plan | None:
+        """One step; the plan where that was the last one."""
+        if not await place.hold():
+            raise ConflictError(f"plan {plan_id} is carried out by another process")
+        clock = time.monotonic()
+        if run.plan is None or clock >= run.look_at:
+            run.plan, run.look_at = await self._plans.get(plan_id), clock + _LOOK
+        plan = run.plan
+        if plan is None:
+            raise NotFoundError(f"no plan has the id {plan_id}: list them with failed-jobs plans")
+        if plan.state != "running":
+            return plan
+        step = next_step(plan, plan.ledger)
+        if step.verb in ("halt", "done"):
+            return await self._end(plan, step)
+        if step.verb == "wait":
+            await asyncio.sleep(_LOOK)
+        elif (most := min(step.most, run.allowed(plan.rate, clock))) > 0:
+            await self._send(plan, run, most)
+            if step.most < BATCH:  # the canary: the next step depends on what became of it
+                run.look_at = 0.0
+        else:
+            await asyncio.sleep(_TICK)
+        return None
+
+    async def _send(self, plan: Plan, run: _Run, most: int) -> None:
+        items = await self._plans.items(plan.id, state="waiting", limit=most, after=run.after)
+        if items:
+            await self.replay(items)
+            run.after = items[-1].id
+            run.spend(len(items))
+        if len(items) < most:  # the last of them: the ledger says whether all are done
+            run.look_at, run.after = 0.0, 0
+
+    async def _end(self, plan: Plan, step: Step) -> Plan:
+        to: Literal["halted", "done"] = "halted" if step.verb == "halt" else "done"
+        await self._plans.set_state(plan.id, to, of=["running"], note=step.why)
+        ended = await self._plans.get(plan.id)
+        return ended or plan
+
+    async def _leave(self, place: Place) -> None:
+        try:
+            await place.leave()
+        except (RedisError, OSError) as error:  # it is free by itself after a while
+            log.debug("a place was not left", error=repr(error))
+
+    def _why_not(self, item: PlanItem, letter: DeadLetter | None) -> str:
+        if letter is None:
+            return "the letter is gone"
+        if letter.state != "dead":
+            return f"it is {letter.state} already"
+        if "unreadable" in letter.job_data and item.kwargs is None:
+            return "it holds no job that could be read"
+        if letter.queue_name not in self._queues:
+            return f"there is no queue {letter.queue_name!r}"
+        return ""
+
+
+class _Run:
+    """One process' carrying out of one plan."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.look_at = 0.0
+        self.after = 0
+        """The last item that was read."""
+        self._credit = 1.0
+        self._credited_at: float | None = None
+
+    def allowed(self, rate: float | None, clock: float) -> int:
+        """Letters that ``rate`` a second allows now; what was not used for long is not made up for."""
+        if rate is None:
+            return BATCH
+        passed = 0.0 if self._credited_at is None else clock - self._credited_at
+        self._credit = min(self._credit + passed * rate, max(1.0, rate * _BURST))
+        self._credited_at = clock
+        return int(self._credit)
+
+    def spend(self, letters: int) -> None:
+        """So many were sent."""
+        self._credit -= letters
+
+
+def _job(letter: DeadLetter, kwargs: dict[str, Any] | None) -> Job:
+    """The letter's job, with all its attempts ahead."""
+    return Job(
+        function=letter.function,
+        kwargs=letter.job_data.get("kwargs") if kwargs is None else kwargs,
+        key=letter.job_id,
+        queued=now(),
+        meta={**(letter.job_data.get("meta") or {}), META: {"replay_of": letter.id}},
+    )
