@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import Table, func, or_, select, union_all, update
+from sqlalchemy import Select, Table, func, or_, select, union_all, update
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -330,7 +330,7 @@ async def _continue_lineages(
     return again
 
 
-async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int]) -> set[int]:
+async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] | Select[Any]) -> set[int]:
     """Their jobs were enqueued, whatever became of the letters meanwhile; those that were not marked yet."""
     now = datetime.now(UTC)
     marked: set[int] = set()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Subquery, Table, delete, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
-from storage.dead_letters import DeadLetter, DeadLetters, mark_replayed
+from storage.dead_letters import mark_replayed
 from storage.filters import POISON_DEATHS, Filter
 from storage.letter_queries import ARCHIVE, LIVING, MAX_ID, LetterQuery
 from storage.models import PlanRow, ReplayRow
@@ -99,12 +100,29 @@ class PlanItem:
     ended_at: datetime | None
 
 
+class Replayable(NamedTuple):
+    """One letter of a plan with what its job is made of; ``uid`` and all that follows None where it is gone.
+
+    ``kwargs``: where they were edited.
+    """
+
+    id: int
+    letter_id: int
+    kwargs: dict[str, Any] | None
+    uid: str | None
+    queue_name: str
+    function: str
+    job_id: str
+    job_data: dict[str, Any]
+    state: str
+    replay_count: int
+
+
 class Plans:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._letters = DeadLetters(database)
 
     async def freeze(
         self,
@@ -208,31 +226,61 @@ class Plans:
             await connection.execute(delete(ReplayRow).where(ReplayRow.plan_id == plan_id))
         return True
 
+    async def batch(self, plan_id: int, *, limit: int, after: int = 0) -> list[Replayable]:
+        """The next letters that wait, from after the item ``after``, in the plan's order."""
+        r = ReplayRow.__table__.c
+        items = (
+            select(r.id, r.letter_id, r.kwargs)
+            .where(r.plan_id == plan_id, r.state == "waiting", r.id > after)
+            .order_by(r.id)
+            .limit(limit)
+            .subquery()
+        )
+        async with self._database.connect() as connection:
+            found = await self._with_letters(connection, items, LIVING)
+            if any(each.uid is None for each in found):  # archived, perhaps meanwhile
+                archived = await self._with_letters(connection, items, ARCHIVE)
+                found = [old if new.uid is None else new for new, old in zip(found, archived, strict=False)]
+        return found
+
+    async def _with_letters(
+        self, connection: AsyncConnection, items: Subquery, table: Table
+    ) -> list[Replayable]:
+        t = table.c
+        columns = [t.uid, t.queue_name, t.function, t.job_id, t.job_data, t.state, t.replay_count]
+        query = (
+            select(items.c.id, items.c.letter_id, items.c.kwargs, *columns)
+            .outerjoin(table, t.id == items.c.letter_id)
+            .order_by(items.c.id)
+        )
+        return [Replayable(*row) for row in await connection.execute(query)]
+
     async def sent(
-        self, items: Sequence[PlanItem], skipped: Mapping[int, str], before: Collection[int] = ()
+        self,
+        plan_id: int,
+        batch: Sequence[Replayable],
+        skipped: Mapping[int, str],
+        before: Collection[int] = (),
     ) -> dict[int, str]:
-        """The jobs of ``items`` were enqueued, but for those in ``skipped`` (item id -> why not).
+        """The jobs of ``batch`` were enqueued, but for those in ``skipped`` (item id -> why not).
 
         Those of the items in ``before`` had been enqueued by an earlier act: by one of this plan that was
         broken off, or by another's, which marked the letter.  Returns all that were skipped.
         """
-        now = datetime.now(UTC)
-        c = ReplayRow.__table__.c
+        r = ReplayRow.__table__.c
+        those = [r.plan_id == plan_id, r.state == "waiting", r.id.between(batch[0].id, batch[-1].id)]
         async with self._database.begin() as connection:
-            sent = [item for item in items if item.id not in skipped]
-            marked = await mark_replayed(connection, [item.letter_id for item in sent])
-            others = {
-                item.id: _BY_ANOTHER for item in sent if item.id in before and item.letter_id not in marked
-            }
-            left_out = {**skipped, **others}
-            done = [item.id for item in sent if item.id not in others]
-            change = update(ReplayRow).where(c.id.in_(done), c.state == "waiting")
-            await connection.execute(change.values(state="enqueued", enqueued_at=now))
-            for why in set(left_out.values()):
-                ids = [item_id for item_id, each in left_out.items() if each == why]
-                change = update(ReplayRow).where(c.id.in_(ids), c.state == "waiting")
-                await connection.execute(change.values(state="skipped", note=storable(why)))
-        return left_out
+            await _skip(connection, skipped)
+            others: dict[int, str] = {}
+            if before:
+                asked = {each.letter_id: each.id for each in batch if each.id in before}
+                marked = await mark_replayed(connection, list(asked))
+                others = {asked[letter]: _BY_ANOTHER for letter in asked if letter not in marked}
+                await _skip(connection, others)
+            await mark_replayed(connection, select(r.letter_id).where(*those))
+            change = update(ReplayRow).where(*those)
+            await connection.execute(change.values(state="enqueued", enqueued_at=datetime.now(UTC)))
+        return {**skipped, **others}
 
     def _selected(self, wanted: Filter | Sequence[int], *, poison: bool) -> list[Any]:
         """Queries of the ids, the oldest letter first."""
@@ -246,16 +294,19 @@ class Plans:
             ids = [each for each in wanted[at : at + _IDS] if abs(each) <= MAX_ID]
             for table in (LIVING, ARCHIVE):
                 c = table.c
-                found.append(
-                    select(c.id).where(c.id.in_(ids), *_replayable(c, poison)).order_by(c.failed_at, c.id)
-                )
+                found.append(select(c.id).where(c.id.in_(ids), *_dead(c, poison)).order_by(c.failed_at, c.id))
         return found
 
-    async def letters(self, items: Sequence[PlanItem]) -> dict[int, DeadLetter]:
-        """The letters of ``items``, by id."""
-        return await self._letters.get_many([item.letter_id for item in items])
+
+async def _skip(connection: AsyncConnection, skipped: Mapping[int, str]) -> None:
+    """Write down which items are left out, and why."""
+    r = ReplayRow.__table__.c
+    for why in set(skipped.values()):
+        ids = [item for item, each in skipped.items() if each == why]
+        change = update(ReplayRow).where(r.id.in_(ids), r.state == "waiting")
+        await connection.execute(change.values(state="skipped", note=storable(why)))
 
 
-def _replayable(columns: Any, poison: bool) -> list[ColumnElement[bool]]:
+def _dead(columns: Any, poison: bool) -> list[ColumnElement[bool]]:
     dead = columns.state == "dead"
     return [dead] if poison else [dead, columns.deaths < POISON_DEATHS]

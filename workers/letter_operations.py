@@ -264,9 +264,9 @@ class LetterOperations:
             self._check_edited(letter, kwargs)
             new = NewPlan(self._audit.actor, reason, _described([letter_id]), 0, None, 1.0)
             plan_id = await self._plans.freeze(new, [letter_id], poison=True, kwargs=kwargs)
-            items = await self._plans.items(plan_id)
-            skipped = await self._replayer.replay(items)
-            if skipped or not items:
+            batch = await self._plans.batch(plan_id, limit=1)
+            skipped = await self._replayer.replay(plan_id, batch) if batch else {}
+            if skipped or not batch:
                 await self._plans.forget(plan_id)
                 state = (await self.get(letter_id)).state
                 why = next(iter(skipped.values()), f"it is {state} already")

@@ -22,7 +22,7 @@ from storage.actions import Action, ActionLog
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Group, Page
 from storage.errors import StorageError
-from storage.filters import DEAD, STATES, Filter
+from storage.filters import DEAD, POISON_DEATHS, STATES, Filter
 from storage.plans import Ledger, Plan, PlanItem
 from workers import wire
 from workers.audit import Audit
@@ -46,6 +46,7 @@ from workers.snapshot import Pause, Snapshot
 __all__ = [
     "DEAD",
     "FAILURES",
+    "POISON_DEATHS",
     "STATES",
     "Action",
     "DeadLetter",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
@@ -14,9 +14,8 @@ from redis.exceptions import RedisError
 from saq import Job
 from saq.utils import now
 
-from storage.dead_letters import DeadLetter
 from storage.errors import StorageError
-from storage.plans import Ledger, Plan, PlanItem, Plans
+from storage.plans import Ledger, Plan, Plans, Replayable
 from workers.errors import ConflictError, NotFoundError
 from workers.keys import PLAN
 from workers.letters import META
@@ -110,40 +109,38 @@ class Replayer:
                         return plan
                     away_since, backoff = None, _BACKOFF[0]
         finally:
+            if run.marking is not None:
+                run.marking.cancel()
             await self._leave(place)
 
     async def held(self, plan_id: int) -> bool:
         """Whether a process carries the plan out at this moment.  Raises RedisError."""
         return bool(await self._redis.exists(f"{PLAN}{plan_id}"))
 
-    async def replay(self, items: Sequence[PlanItem]) -> dict[int, str]:
-        """Enqueue the jobs of ``items``; why not, by item id, for those that were not.
+    async def replay(self, plan_id: int, batch: Sequence[Replayable]) -> dict[int, str]:
+        """Enqueue the jobs of ``batch``; why not, by item id, for those that were not.
 
         Raises RedisError, StorageError; what was enqueued before is not enqueued again by another call.
         """
-        letters = await self._plans.letters(items)
-        skipped: dict[int, str] = {}
-        before: set[int] = set()
-        by_queue: dict[str, list[tuple[PlanItem, DeadLetter]]] = {}
-        for item in items:
-            letter = letters.get(item.letter_id)
-            why = self._why_not(item, letter)
-            if letter is None or why:
-                skipped[item.id] = why
-            else:
-                by_queue.setdefault(letter.queue_name, []).append((item, letter))
+        return await self._plans.sent(plan_id, batch, *await self._enqueue(batch))
+
+    async def _enqueue(self, batch: Sequence[Replayable]) -> tuple[dict[int, str], list[int]]:
+        """Which items were skipped, and why; which had been enqueued before."""
+        skipped = {each.id: why for each in batch if (why := self._why_not(each))}
+        before: list[int] = []
+        by_queue: dict[str, list[Replayable]] = {}
+        for each in batch:
+            if each.id not in skipped:
+                by_queue.setdefault(each.queue_name, []).append(each)
         for name, chosen in by_queue.items():
-            jobs = [_job(letter, item.kwargs) for item, letter in chosen]
-            tokens = [f"{letter.uid}:{letter.replay_count}" for _, letter in chosen]
-            done = await self._queues[name].enqueue_many(jobs, tokens)
-            for (item, letter), each in zip(chosen, done, strict=True):
-                if each is Enqueued.REFUSED:
-                    skipped[item.id] = (
-                        f"a job with the key {letter.job_id} is queued already: wait until it has ended"
-                    )
-                elif each is Enqueued.BEFORE:
-                    before.add(item.id)
-        return await self._plans.sent(items, skipped, before)
+            tokens = [f"{each.uid}:{each.replay_count}" for each in chosen]
+            done = await self._queues[name].enqueue_many([_job(each) for each in chosen], tokens)
+            for each, became in zip(chosen, done, strict=True):
+                if became is Enqueued.REFUSED:
+                    skipped[each.id] = f"a job with the key {each.job_id} is queued already"
+                elif became is Enqueued.BEFORE:
+                    before.append(each.id)
+        return skipped, before
 
     async def _advance(self, plan_id: int, run: _Run, place: Place) -> Plan | None:
         """One step; the plan where that was the last one."""
@@ -151,6 +148,7 @@ class Replayer:
             raise ConflictError(f"plan {plan_id} is carried out by another process")
         clock = time.monotonic()
         if run.plan is None or clock >= run.look_at:
+            await run.marked()
             run.plan, run.look_at = await self._plans.get(plan_id), clock + _LOOK
         plan = run.plan
         if plan is None:
@@ -171,12 +169,14 @@ class Replayer:
         return None
 
     async def _send(self, plan: Plan, run: _Run, most: int) -> None:
-        items = await self._plans.items(plan.id, state="waiting", limit=most, after=run.after)
-        if items:
-            await self.replay(items)
-            run.after = items[-1].id
-            run.spend(len(items))
-        if len(items) < most:  # the last of them: the ledger says whether all are done
+        batch = await self._plans.batch(plan.id, limit=most, after=run.after)
+        if batch:
+            done = await self._enqueue(batch)
+            await run.marked()
+            run.marking = asyncio.create_task(self._plans.sent(plan.id, batch, *done))
+            run.after = batch[-1].id
+            run.spend(len(batch))
+        if len(batch) < most:  # the last of them: the ledger says whether all are done
             run.look_at, run.after = 0.0, 0
 
     async def _end(self, plan: Plan, step: Step) -> Plan:
@@ -191,15 +191,15 @@ class Replayer:
         except (RedisError, OSError) as error:  # it is free by itself after a while
             log.debug("a place was not left", error=repr(error))
 
-    def _why_not(self, item: PlanItem, letter: DeadLetter | None) -> str:
-        if letter is None:
+    def _why_not(self, each: Replayable) -> str:
+        if each.uid is None:
             return "the letter is gone"
-        if letter.state != "dead":
-            return f"it is {letter.state} already"
-        if "unreadable" in letter.job_data and item.kwargs is None:
+        if each.state != "dead":
+            return f"it is {each.state} already"
+        if "unreadable" in each.job_data and each.kwargs is None:
             return "it holds no job that could be read"
-        if letter.queue_name not in self._queues:
-            return f"there is no queue {letter.queue_name!r}"
+        if each.queue_name not in self._queues:
+            return f"there is no queue {each.queue_name!r}"
         return ""
 
 
@@ -211,6 +211,8 @@ class _Run:
         self.look_at = 0.0
         self.after = 0
         """The last item that was read."""
+        self.marking: asyncio.Task[dict[int, str]] | None = None
+        """Marks the letters of the batch before, while the next one is read and enqueued."""
         self._credit = 1.0
         self._credited_at: float | None = None
 
@@ -223,17 +225,23 @@ class _Run:
         self._credited_at = clock
         return int(self._credit)
 
+    async def marked(self) -> None:
+        """The letters of all batches are marked.  Raises StorageError."""
+        marking, self.marking = self.marking, None
+        if marking is not None:
+            await marking
+
     def spend(self, letters: int) -> None:
         """So many were sent."""
         self._credit -= letters
 
 
-def _job(letter: DeadLetter, kwargs: dict[str, Any] | None) -> Job:
+def _job(each: Replayable) -> Job:
     """The letter's job, with all its attempts ahead."""
     return Job(
-        function=letter.function,
-        kwargs=letter.job_data.get("kwargs") if kwargs is None else kwargs,
-        key=letter.job_id,
+        function=each.function,
+        kwargs=each.job_data.get("kwargs") if each.kwargs is None else each.kwargs,
+        key=each.job_id,
         queued=now(),
-        meta={**(letter.job_data.get("meta") or {}), META: {"replay_of": letter.id}},
+        meta={**(each.job_data.get("meta") or {}), META: {"replay_of": each.letter_id}},
     )
