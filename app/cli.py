@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
-import structlog
 import typer
 from typer.exceptions import TyperException
 
-from app import commands, logs
+from app import commands
+from app.acting import DataDir, Json, act, configured
 from app.errors import AppError, UsageError
+from app.failed_jobs import failed_jobs
 from app.http.address import Address
-from app.settings import Settings, probable_typos, read
 from tui.format import SMALLEST_TERMINAL, safe
-
-if TYPE_CHECKING:
-    from app.appliance import Appliance
-    from workers.policy import QueuePolicy
-
-log = structlog.get_logger(__name__)
 
 cli = typer.Typer(
     add_completion=False,
@@ -34,25 +26,8 @@ cli = typer.Typer(
     help="CoutureCast's queue appliance: workers for four queues, their dead letters, and a live dashboard.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-failed_jobs = typer.Typer(rich_markup_mode=None, help="Dead letters: list, show, replay.")
 cli.add_typer(failed_jobs, name="failed-jobs")
 
-
-def _data_dir(context: typer.Context, value: Path | None) -> Path | None:
-    """The option may stand before the command as well as after it."""
-    return value or context.find_root().params.get("data_dir")
-
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        help="Where the embedded servers keep their data.",
-        metavar="DIR",
-        callback=_data_dir,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 Queue = Annotated[
     str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
 ]
@@ -143,7 +118,7 @@ def run(
         _need_terminal()
     from app import run as running
 
-    settings, policies = _settings(data_dir, http=flag)
+    settings, policies = configured(data_dir, http=flag)
     code = running.run(settings, policies, ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
     raise typer.Exit(code)
 
@@ -191,13 +166,13 @@ def enqueue(
     if key is not None and data is None:
         raise UsageError("--key goes with --data: each line of a file would get the same key")
     jobs = commands.read_jobs(data, Path("-") if source else file, key=key, delay=delay)
-    _act(data_dir, lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json))
+    act(data_dir, lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json))
 
 
 @cli.command()
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """One snapshot of all that the overview shows."""
-    _act(data_dir, lambda each: commands.status(each.operations, as_json=as_json))
+    act(data_dir, lambda each: commands.status(each.operations, as_json=as_json))
 
 
 @cli.command()
@@ -207,73 +182,13 @@ def pause(
     data_dir: DataDir = None,
 ) -> None:
     """Start nothing of a queue, in any process, until it is resumed."""
-    _act(data_dir, lambda each: commands.pause(each.operations, queue, reason))
+    act(data_dir, lambda each: commands.pause(each.operations, queue, reason))
 
 
 @cli.command()
 def resume(queue: Queue, data_dir: DataDir = None) -> None:
     """Let a paused queue start jobs again."""
-    _act(data_dir, lambda each: commands.resume(each.operations, queue))
-
-
-@failed_jobs.command("list")
-def list_failed(
-    queue: Annotated[str | None, typer.Option("--queue", help="Of one queue only.")] = None,
-    state: Annotated[str, typer.Option("--state", help="dead, replayed, discarded or all.")] = "dead",
-    limit: Annotated[int, typer.Option("--limit", help="Rows.", min=1, max=1000)] = 50,
-    cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Dead letters, the newest first."""
-    if state not in ("dead", "replayed", "discarded", "all"):
-        raise UsageError(f"--state: {state!r} is none: use dead, replayed, discarded or all")
-    chosen = None if state == "all" else state
-    _act(
-        data_dir,
-        lambda each: commands.list_letters(
-            each.operations, queue=queue, state=chosen, limit=limit, cursor=cursor, as_json=as_json
-        ),
-    )
-
-
-@failed_jobs.command("show")
-def show_failed(
-    letter_id: Annotated[int, typer.Argument(metavar="ID")], data_dir: DataDir = None, as_json: Json = False
-) -> None:
-    """One dead letter with its payload and the traceback of every attempt."""
-    _act(data_dir, lambda each: commands.show_letter(each.operations, letter_id, as_json=as_json))
-
-
-@failed_jobs.command("replay")
-def replay_failed(
-    letter_ids: Annotated[list[int], typer.Argument(metavar="ID…")],
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Enqueue dead letters again."""
-    _act(data_dir, lambda each: commands.replay(each.operations, letter_ids, as_json=as_json))
-
-
-def _settings(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
-    settings, policies = read(data_dir=data_dir, **flags)
-    logs.configure(settings.log_level)
-    for line in probable_typos():
-        log.warning(line)
-    return settings, policies
-
-
-def _act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> NoReturn:
-    """Carry out one verb and exit; errors of the layers below become one line."""
-    settings, policies = _settings(data_dir)
-
-    async def act() -> int:
-        from app.appliance import appliance
-
-        async with appliance(settings, policies) as each:
-            return await commands.told(verb(each))
-
-    raise typer.Exit(asyncio.run(act()))
+    act(data_dir, lambda each: commands.resume(each.operations, queue))
 
 
 def _need_terminal() -> None:

@@ -178,7 +178,7 @@ async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
     )
     assert again.code == 1
     assert again.errors == [
-        "error: dead letter 1 is replayed already",
+        "error: dead letter 1: it is replayed already",
         "error: no dead letter has the id 77: list them with failed-jobs list",
     ]
     assert [(item["id"], item["job_id"]) for item in again.json["items"]] == [(1, None), (77, None)]

@@ -1,0 +1,59 @@
+"""What all commands share: the options that each has, and how one verb is carried out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import structlog
+import typer
+
+from app import commands, logs
+from app.settings import Settings, probable_typos, read
+
+if TYPE_CHECKING:
+    from app.appliance import Appliance
+    from workers.policy import QueuePolicy
+
+log = structlog.get_logger(__name__)
+
+
+def _data_dir(context: typer.Context, value: Path | None) -> Path | None:
+    """The option may stand before the command as well as after it."""
+    return value or context.find_root().params.get("data_dir")
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Where the embedded servers keep their data.",
+        metavar="DIR",
+        callback=_data_dir,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+
+
+def configured(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
+    """The settings, with the log as they want it.  Raises UsageError."""
+    settings, policies = read(data_dir=data_dir, **flags)
+    logs.configure(settings.log_level)
+    for line in probable_typos():
+        log.warning(line)
+    return settings, policies
+
+
+def act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> NoReturn:
+    """Carry out one verb and exit; errors of the layers below become one line."""
+    settings, policies = configured(data_dir)
+
+    async def carry_out() -> int:
+        from app.appliance import appliance
+
+        async with appliance(settings, policies) as each:
+            return await commands.told(verb(each))
+
+    raise typer.Exit(asyncio.run(carry_out()))
