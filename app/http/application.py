@@ -20,7 +20,6 @@ from app.http.problems import ProblemError, problem_of, response
 from app.http.reading import body_of, path_of, query_of
 from app.http.route import Call, Reply, Route
 from app.http.routes import ROUTES
-from workers.operations import Operations
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +64,10 @@ class _Endpoint:
         if route is None:
             allowed = ", ".join(sorted([*self._methods, *(["HEAD"] if "GET" in self._methods else [])]))
             raise ProblemError(405, f"use {allowed}", headers={"Allow": allowed})
+        operations = self._context.operations
         call = Call(
             self._context,
-            self._context.operations if route.open else _as(self._context.operations, actor(request)),
+            operations if route.open else operations.as_actor(actor(request)),
             path=path_of(route, request),
             query=query_of(route, request),
             body=await body_of(route, request),
@@ -75,14 +75,14 @@ class _Endpoint:
         return _sent(route, await route.handler(call))
 
 
-def _as(operations: Operations, name: str) -> Operations:
-    acting: Operations = getattr(operations, "as_actor", lambda _: operations)(name)
-    return acting
-
-
 def _sent(route: Route, reply: Reply) -> Response:
     body = reply.body.model_dump_json() if isinstance(reply.body, BaseModel) else reply.body
-    return Response(body, reply.status, headers=_UNSTORED, media_type=route.answers[reply.status].media_type)
+    return Response(
+        body,
+        reply.status,
+        headers={**_UNSTORED, **reply.headers},
+        media_type=route.answers[reply.status].media_type,
+    )
 
 
 def _told(error: Exception, scope: Scope) -> Response:

@@ -68,7 +68,10 @@ class _Operation:
         if parameters:
             found["parameters"] = parameters
         if route.body is not None:
-            found["requestBody"] = {"required": True, "content": {JSON: {"schema": self._body()}}}
+            found["requestBody"] = {
+                "required": not route.body_optional,
+                "content": {JSON: {"schema": self._body()}},
+            }
         if not route.open:
             found["security"] = [{"token": []}]
         return found

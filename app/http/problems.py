@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
-from storage.errors import InvalidCursorError, StorageError
+from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -61,28 +61,38 @@ def invalid(errors: Iterable[tuple[str, str]]) -> ProblemError:
     return ProblemError(422, "; ".join(f"{each.field}: {each.message}" for each in found), errors=found)
 
 
+_STATUSES = ((ReadOnlyError, 403), (NotFoundError, 404), (ConflictError, 409))
+
+
 def problem_of(error: Exception) -> ProblemError | None:
     """The problem that an error of the layers below is; None where it is a defect."""
     text = str(error)
+    if isinstance(error, ProblemError):
+        return error
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return ProblemError(status, text)
     match error:
-        case ProblemError():
-            return error
         case InvalidJobError():
-            return ProblemError(422, text, errors=[FieldProblem(field="data", message=text)])
+            return invalid([("data", text)])
         case InvalidCursorError():
             return invalid([("cursor", text)])
-        case UnknownQueueError() | NotFoundError():
-            return ProblemError(404, text)
-        case ConflictError():
-            return ProblemError(409, text)
-        case ReadOnlyError():
-            return ProblemError(403, text)
+        case InvalidFilterError():
+            return invalid([_named(text)])
+        case UnknownQueueError():
+            return invalid([("queue", text)])
         case StorageError():
             return ProblemError(503, text, headers={"Retry-After": _AGAIN_IN})
         case RedisError() | OSError():  # TimeoutError is an OSError
             cause = " ".join(text.split()) or "no answer in time"
             return ProblemError(503, f"Redis: {cause}", headers={"Retry-After": _AGAIN_IN})
     return None
+
+
+def _named(text: str) -> tuple[str, str]:
+    """A name and a message, of a message that may begin with the name."""
+    name, colon, message = text.partition(": ")
+    return (name, message) if colon and name.replace(".", "").replace("_", "").isalnum() else ("filter", text)
 
 
 def response(error: ProblemError) -> Response:

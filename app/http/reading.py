@@ -53,10 +53,12 @@ async def body_of(route: Route, request: Request) -> Any:
     """The body: the route's model, or a list of it.  Raises ProblemError."""
     if route.body is None:
         return None
+    announced = request.headers.get("content-length", "")
+    if route.body_optional and announced in ("", "0") and "transfer-encoding" not in request.headers:
+        return route.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ProblemError(415, "send JSON, and say so: Content-Type: application/json")
-    announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > LARGEST_LIST:
         raise _too_large()
     body = _Body(many=bool(route.many))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from app.http.context import Context
 from workers.operations import Operations
@@ -37,6 +37,9 @@ QueueName = Annotated[
     str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(DEFAULT_POLICIES)})
 ]
 
+WHOLE = BeforeValidator(lambda value: int(value) if type(value) is float and value.is_integer() else value)
+"""Beside the type of a whole number, after its limits: JSON may write it as 1.0, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -65,6 +68,7 @@ class Reply:
 
     body: BaseModel | bytes
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Route:
     path_model: type[Given] | None = None
     query: type[Given] | None = None
     body: type[GivenBody] | None = None
+    body_optional: bool = False
+    """Whether a request without a body is one with nothing but defaults."""
     many: int = 0
     """How many of ``body`` a list may hold that is sent in its place; 0: no list is taken."""
     problems: tuple[int, ...] = field(default=())

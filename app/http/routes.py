@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import orjson
 
-from app.http import drain, health, jobs, metrics
+from app.http import drain, filters, health, jobs, letters, metrics, plans
 from app.http.openapi import document
 from app.http.route import Answer, Call, Reply, Route
+
+FAILED = "/api/v1/admin/failed-jobs"
 
 
 async def openapi(call: Call) -> Reply:
@@ -82,6 +84,131 @@ ROUTES: tuple[Route, ...] = (
             202: Answer("The drain has begun.", drain.Draining),
         },
         query=drain.Wait,
+        problems=(403, 409, 503),
+    ),
+    Route(
+        "GET",
+        FAILED,
+        "Dead letters, the newest first.",
+        letters.page,
+        {200: Answer("One page.", letters.Letters)},
+        query=filters.ListQuery,
+        problems=(503,),
+    ),
+    Route(
+        "GET",
+        f"{FAILED}/groups",
+        "Dead letters by failure, the largest groups first.",
+        letters.groups,
+        {200: Answer("The groups.", letters.Groups)},
+        query=filters.GroupsQuery,
+        problems=(503,),
+    ),
+    Route(
+        "POST",
+        f"{FAILED}/retry",
+        "Retry dead letters by a plan: exactly what is dead and meant at this moment.",
+        letters.retry,
+        {
+            200: Answer("A dry run: what would be retried.", letters.Previewed),
+            202: Answer("The plan, which is carried out from now on.", plans.PlanNow),
+        },
+        body=letters.Retry,
+        problems=(403, 404, 409, 503),
+    ),
+    Route(
+        "POST",
+        f"{FAILED}/discard",
+        "Hide dead letters.",
+        letters.discard,
+        {200: Answer("How many were hidden.", letters.Moved)},
+        body=filters.Selection,
+        problems=(403, 404, 503),
+    ),
+    Route(
+        "POST",
+        f"{FAILED}/restore",
+        "Undo a discard.",
+        letters.restore,
+        {200: Answer("How many are dead letters again.", letters.Moved)},
+        body=filters.Selection,
+        problems=(403, 404, 503),
+    ),
+    Route(
+        "GET",
+        plans.PLANS,
+        "Replay plans, the newest first.",
+        plans.plans,
+        {200: Answer("The plans.", plans.Plans)},
+        query=plans.PlansQuery,
+        problems=(503,),
+    ),
+    Route(
+        "GET",
+        f"{plans.PLANS}/{{id}}",
+        "How a plan stands.",
+        plans.show,
+        {200: Answer("The plan with its ledger.", plans.PlanNow)},
+        path_model=plans.PlanPath,
+        problems=(503,),
+    ),
+    Route(
+        "GET",
+        f"{plans.PLANS}/{{id}}/letters",
+        "The letters of a plan, and what became of them.",
+        plans.items,
+        {200: Answer("One page.", plans.Items)},
+        path_model=plans.PlanPath,
+        query=plans.ItemsQuery,
+        problems=(503,),
+    ),
+    Route(
+        "POST",
+        f"{plans.PLANS}/{{id}}/run",
+        "Carry a plan out, or go on with it where it was left.",
+        plans.run,
+        {202: Answer("It is carried out from now on.", plans.PlanNow)},
+        path_model=plans.PlanPath,
+        body=plans.Resumed,
+        body_optional=True,
+        problems=(403, 409, 503),
+    ),
+    Route(
+        "POST",
+        f"{plans.PLANS}/{{id}}/pause",
+        "Enqueue no more of a plan until it is run again.",
+        plans.pause,
+        {200: Answer("The plan.", plans.PlanNow)},
+        path_model=plans.PlanPath,
+        problems=(403, 409, 503),
+    ),
+    Route(
+        "POST",
+        f"{plans.PLANS}/{{id}}/cancel",
+        "Enqueue no more of a plan, ever.",
+        plans.cancel,
+        {200: Answer("The plan.", plans.PlanNow)},
+        path_model=plans.PlanPath,
+        problems=(403, 409, 503),
+    ),
+    Route(
+        "GET",
+        f"{FAILED}/{{id}}",
+        "A dead letter, with its payload and all of its attempts.",
+        letters.show,
+        {200: Answer("The letter.", letters.Letter)},
+        path_model=letters.LetterPath,
+        problems=(503,),
+    ),
+    Route(
+        "POST",
+        f"{FAILED}/{{id}}/retry",
+        "Retry a dead letter, under its own key.",
+        letters.retry_one,
+        {202: Answer("Enqueued.", letters.Retried)},
+        path_model=letters.LetterPath,
+        body=letters.Edited,
+        body_optional=True,
         problems=(403, 409, 503),
     ),
 )

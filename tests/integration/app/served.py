@@ -17,6 +17,7 @@ from tests.integration.app.conftest import PATIENCE, Program, stop_server
 QUEUE = "color-extraction"
 HANDLERS = '''
 import asyncio
+import os
 
 
 async def nothing(ctx, **kwargs):
@@ -25,6 +26,12 @@ async def nothing(ctx, **kwargs):
 
 async def slow(ctx, seconds):
     await asyncio.sleep(seconds)
+
+
+async def picky(ctx, fails=None, **kwargs):
+    """Fails with what it is told to, until there is a file ``mended``."""
+    if fails is not None and not os.path.exists("mended"):
+        raise ValueError(fails)
 '''
 
 

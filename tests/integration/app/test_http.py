@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.http.routes import ROUTES
 from tests.integration.app.conftest import client as valkey
 from tests.integration.app.served import QUEUE, Served, assert_problem, served
 from workers.policy import DEFAULT_POLICIES
@@ -99,15 +102,7 @@ def test_metrics_have_names_units_and_help(stranger: httpx.Client) -> None:
 def test_the_description_lists_what_is_served(stranger: httpx.Client) -> None:
     document = stranger.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert set(document["paths"]) == {
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-        "/api/v1/health/queues",
-        "/api/v1/queues/{queue}/jobs",
-        DRAIN,
-    }
+    assert set(document["paths"]) == {route.path for route in ROUTES}
     enqueue = document["paths"]["/api/v1/queues/{queue}/jobs"]["post"]
     assert enqueue["security"] == [{"token": []}]
     assert set(enqueue["responses"]) == {
@@ -166,6 +161,17 @@ def test_long_integers_arrive_as_they_were_sent(server: Served, client: httpx.Cl
     assert answer.status_code == 202
     with valkey(server.program.data_dir) as redis:
         assert json.loads(redis.get(f"saq:job:{QUEUE}:long"))["kwargs"] == {"n": number}  # type: ignore[arg-type]
+
+
+# the record
+
+
+def test_who_acts_is_recorded(server: Served, client: httpx.Client) -> None:
+    for headers in ({}, {"X-Operator": "Anna (on call)"}):
+        assert client.post(JOBS, json={"data": {"recorded": 1}}, headers=headers).status_code == 202
+    with contextlib.closing(sqlite3.connect(server.program.data_dir / "couturecast.db")) as database:
+        rows = database.execute("SELECT actor, verb, affected FROM operator_actions ORDER BY id DESC LIMIT 2")
+        assert rows.fetchall() == [("http:Anna (on call)", "enqueue", 1), ("http:127.0.0.1", "enqueue", 1)]
 
 
 # refusals

@@ -14,7 +14,7 @@ from app.http.metrics import exposition
 from app.http.openapi import document
 from app.http.problems import problem_of
 from app.http.routes import ROUTES
-from storage.errors import DatabaseUnavailableError, InvalidCursorError
+from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
 from tests.tui.canned import AWAY, HEALTHY
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
 from workers.policy import COLOR, WEATHER
@@ -65,7 +65,8 @@ def test_parameters_are_described_where_they_are_taken() -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (UnknownQueueError("x", ("a",)), 404),
+        (UnknownQueueError("x", ("a",)), 422),
+        (InvalidFilterError("since: wrong"), 422),
         (NotFoundError("gone"), 404),
         (ConflictError("replayed already"), 409),
         (ReadOnlyError("drain"), 403),

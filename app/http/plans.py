@@ -1,0 +1,96 @@
+"""Replay plans: how they go on, and what stops them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, RootModel
+
+from app.http.filters import MAX_ID, LetterId
+from app.http.route import Call, Given, GivenBody, Reply
+from workers.operations import Plan, PlanItem
+
+PLANS = "/api/v1/admin/failed-jobs/plans"
+
+
+class PlanPath(Given):
+    """A plan, in the path."""
+
+    id: LetterId
+
+
+class PlanNow(RootModel[Plan]):
+    """How a plan stands, with its ledger."""
+
+
+class Plans(BaseModel):
+    """The newest plans first."""
+
+    items: list[Plan]
+    next: None = None
+
+
+class PlansQuery(Given):
+    """How many."""
+
+    limit: int = Field(50, ge=1, le=200)
+
+
+class ItemsQuery(Given):
+    """Some letters of a plan."""
+
+    state: Literal["waiting", "enqueued", "completed", "same", "other", "aborted", "skipped"] | None = None
+    limit: int = Field(100, ge=1, le=1_000)
+    cursor: int = Field(0, ge=0, le=MAX_ID, description="`next` of the page before.")
+
+
+class Items(BaseModel):
+    """Letters of a plan in their order, each with what became of it."""
+
+    items: list[PlanItem]
+    next: int | None = Field(description="The cursor of the next page; null at the end.")
+
+
+class Resumed(GivenBody):
+    """How a plan goes on."""
+
+    halt: float | None = Field(None, gt=0, le=1, description="Its new limit, which one that halted needs.")
+
+
+async def plans(call: Call) -> Reply:
+    """The newest ones."""
+    return Reply(Plans(items=await call.operations.letters.plans(call.query.limit)))
+
+
+async def show(call: Call) -> Reply:
+    """One plan."""
+    return Reply(PlanNow(await call.operations.letters.plan_now(call.path.id)))
+
+
+async def items(call: Call) -> Reply:
+    """The letters of one plan."""
+    query: ItemsQuery = call.query
+    found = await call.operations.letters.plan_items(
+        call.path.id, state=query.state, limit=query.limit, after=query.cursor
+    )
+    return Reply(Items(items=found, next=found[-1].id if len(found) == query.limit else None))
+
+
+async def run(call: Call) -> Reply:
+    """Carry it out, or go on with it, behind the answer."""
+    return started(await call.operations.letters.start(call.path.id, halt=call.body.halt))
+
+
+async def pause(call: Call) -> Reply:
+    """Enqueue no more of it for now."""
+    return Reply(PlanNow(await call.operations.letters.pause(call.path.id)))
+
+
+async def cancel(call: Call) -> Reply:
+    """Enqueue no more of it, ever."""
+    return Reply(PlanNow(await call.operations.letters.cancel(call.path.id)))
+
+
+def started(plan: Plan) -> Reply:
+    """That a plan is carried out, and where to look how it goes on."""
+    return Reply(PlanNow(plan), 202, headers={"Location": f"{PLANS}/{plan.id}"})

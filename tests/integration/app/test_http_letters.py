@@ -1,0 +1,297 @@
+"""Dead letters by HTTP: pages, filters, groups, retries by plan, discards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.app.served import QUEUE, Served, assert_problem, served
+
+JOBS = f"/api/v1/queues/{QUEUE}/jobs"
+FAILED = "/api/v1/admin/failed-jobs"
+PLANS = f"{FAILED}/plans"
+OTHER = "moderation-review"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    delays = {
+        f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none" for queue in (QUEUE, OTHER)
+    }
+    with served(tmp_path_factory.mktemp("letters"), handler="picky", **delays) as each:
+        yield each
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[httpx.Client]:
+    (server.program.directory / "mended").unlink(missing_ok=True)
+    with server.client() as each:
+        yield each
+
+
+def until(condition: Callable[[], Any], *, within: float = 20.0) -> Any:
+    """What ``condition`` is once it is true."""
+    deadline = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def items(client: httpx.Client, **conditions: Any) -> list[dict[str, Any]]:
+    answer = client.get(FAILED, params=conditions)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["items"]
+    return found
+
+
+def die(client: httpx.Client, fails: str, number: int = 1, queue: str = QUEUE) -> list[dict[str, Any]]:
+    """So many dead letters of one error, the newest first."""
+    jobs = [{"data": {"fails": fails, "n": n}} for n in range(number)]
+    assert client.post(f"/api/v1/queues/{queue}/jobs", json=jobs).status_code == 202
+    found = until(lambda: (all_ := items(client, error=fails)) and len(all_) == number and all_)
+    return list(found)
+
+
+def mend(server: Served) -> None:
+    """From now on nothing fails."""
+    (server.program.directory / "mended").touch()
+
+
+def ended(client: httpx.Client, plan_id: int) -> dict[str, Any]:
+    """The plan once all of its jobs have ended."""
+
+    def now() -> dict[str, Any] | None:
+        plan: dict[str, Any] = client.get(f"{PLANS}/{plan_id}").json()
+        going_on = plan["ledger"]["waiting"] + plan["ledger"]["enqueued"]
+        return plan if plan["state"] in ("done", "cancelled", "halted") and not going_on else None
+
+    plan: dict[str, Any] = until(now)
+    return plan
+
+
+# looking
+
+
+def test_a_letter_has_the_columns_of_its_row(client: httpx.Client) -> None:
+    (listed,) = die(client, "columns missing")
+    shown = client.get(f"{FAILED}/{listed['id']}").json()
+    assert shown == listed
+    assert (shown["queue_name"], shown["state"], shown["attempts"]) == (QUEUE, "dead", 1)
+    assert (shown["error_type"], shown["error_message"]) == ("ValueError", "columns missing")
+    assert shown["job_data"]["kwargs"] == {"fails": "columns missing", "n": 0}
+    assert "Traceback" in shown["attempt_errors"][0]["traceback"]
+
+
+def test_pages_follow_one_another(client: httpx.Client) -> None:
+    die(client, "paged away", 5)
+    seen: list[int] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get(FAILED, params={"error": "paged away", "limit": 2, **cursor}).json()
+        seen += [letter["id"] for letter in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert seen == sorted(set(seen), reverse=True)
+    assert len(seen) == 5
+
+
+def test_filters_hold_together(client: httpx.Client) -> None:
+    (letter,) = die(client, "filtered out", queue=OTHER)
+    conditions = {"error": "FILTERED", "queue": OTHER, "since": "1h", "fingerprint": letter["fingerprint"]}
+    assert [each["id"] for each in items(client, **conditions)] == [letter["id"]]
+    assert items(client, **conditions, function=letter["function"])
+    assert items(client, **conditions, state="all")
+    assert not items(client, **{**conditions, "queue": QUEUE})
+    assert not items(client, **conditions, until="1h")
+    assert not items(client, **conditions, state="replayed")
+    assert not items(client, **conditions, poison="true")
+    assert not items(client, **conditions, archived="true")
+
+
+def test_groups_are_counted(client: httpx.Client) -> None:
+    letters = die(client, "grouped together", 3)
+    groups = client.get(f"{FAILED}/groups", params={"error": "grouped"}).json()["items"]
+    (group,) = groups
+    assert (group["count"], group["fingerprint"]) == (3, letters[0]["fingerprint"])
+    assert len(group["trend"]) == 24
+    assert group["sample"]["id"] == letters[0]["id"]
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("queue=colours", "queue"),
+        ("state=gone", "state"),
+        ("since=yesterday", "since"),
+        ("until=9999999w", "until"),
+        ("error=ab", "error"),
+        ("fingerprint=xyz", "fingerprint"),
+        ("poison=maybe", "poison"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("cursor=nonsense", "cursor"),
+        ("colour=red", "colour"),
+    ],
+)
+def test_a_condition_that_cannot_be_meant(client: httpx.Client, query: str, field: str) -> None:
+    problem = assert_problem(client.get(f"{FAILED}?{query}"), 422)
+    assert [each["field"] for each in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize("letter", ["0", "-1", "x", "1.5", str(2**63), "999999999"])
+def test_a_letter_that_is_not_there(client: httpx.Client, letter: str) -> None:
+    assert_problem(client.get(f"{FAILED}/{letter}"), 404)
+    assert_problem(client.post(f"{FAILED}/{letter}/retry"), 404)
+    assert_problem(client.get(f"{PLANS}/{letter}"), 404)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"ids": []},
+        {"ids": None},
+        {"ids": ["1"]},
+        {"ids": [0]},
+        {"ids": [1], "filter": {}},
+        {"ids": [1], "filter": None},
+        {"filter": {"queue": "colours"}},
+        {"filter": {"colour": "red"}},
+        {"filter": {"poison": 1}},
+        {"ids": [1], "rate": 0},
+        {"ids": [1], "halt": 1.5},
+        {"ids": [1], "dry_run": "yes"},
+    ],
+)
+def test_a_selection_that_cannot_be_meant(client: httpx.Client, body: dict[str, Any]) -> None:
+    assert_problem(client.post(f"{FAILED}/retry", json=body), 422)
+
+
+def test_ids_that_are_not_there_are_told(client: httpx.Client) -> None:
+    for verb in ("retry", "discard", "restore"):
+        assert_problem(client.post(f"{FAILED}/{verb}", json={"ids": [987654321]}), 404, "987654321")
+
+
+# retries
+
+
+def test_one_letter_is_retried_once(server: Served, client: httpx.Client) -> None:
+    (letter,) = die(client, "retried alone")
+    mend(server)
+    answer = client.post(f"{FAILED}/{letter['id']}/retry", headers={"X-Operator": "anna"})
+    assert answer.status_code == 202
+    assert answer.json() == {"id": letter["id"], "key": letter["job_id"]}
+    assert client.get(f"{FAILED}/{letter['id']}").json()["state"] == "replayed"
+    assert_problem(client.post(f"{FAILED}/{letter['id']}/retry"), 409, "replayed already")
+
+
+def test_one_letter_is_retried_with_other_arguments(client: httpx.Client) -> None:
+    (letter,) = die(client, "edited wrongly")
+    answer = client.post(
+        f"{FAILED}/{letter['id']}/retry", json={"data": {"fails": "edited again"}, "reason": "a typing error"}
+    )
+    assert answer.status_code == 202
+    (again,) = until(lambda: items(client, error="edited again"))
+    assert again["replay_of"] == letter["id"]
+    assert again["job_data"]["kwargs"] == {"fails": "edited again"}
+
+
+def test_a_dry_run_changes_nothing_and_its_selection_means_what_was_counted(
+    server: Served, client: httpx.Client
+) -> None:
+    first = die(client, "counted before", 3)
+    dry = client.post(f"{FAILED}/retry", json={"filter": {"error": "counted before"}, "dry_run": True})
+    assert dry.status_code == 200
+    preview = dry.json()
+    assert (preview["total"], preview["queues"]) == (3, {QUEUE: 3})
+    assert preview["groups"][0]["count"] == 3
+    jobs = [{"data": {"fails": "counted before"}}]
+    assert client.post(JOBS, json=jobs).status_code == 202
+    until(lambda: len(items(client, error="counted before")) == 4)
+    mend(server)
+    selection = {name: value for name, value in preview["selection"].items() if value is not None}
+    plan = client.post(f"{FAILED}/retry", json=selection).json()
+    assert plan["total"] == 3
+    assert ended(client, plan["id"])["ledger"]["completed"] == 3
+    (left,) = items(client, error="counted before")
+    assert left["id"] > first[0]["id"]
+
+
+def test_many_are_retried_by_a_plan_that_can_be_followed(server: Served, client: httpx.Client) -> None:
+    letters = die(client, "retried together", 4)
+    mend(server)
+    ids = [letter["id"] for letter in letters]
+    answer = client.post(f"{FAILED}/retry", json={"ids": ids, "canary": 1, "rate": 100, "reason": "mended"})
+    assert answer.status_code == 202
+    plan = answer.json()
+    assert answer.headers["location"] == f"{PLANS}/{plan['id']}"
+    assert (plan["total"], plan["canary"], plan["rate"], plan["reason"]) == (4, 1, 100, "mended")
+    assert plan["actor"] == "http:127.0.0.1"
+    done = ended(client, plan["id"])
+    assert (done["state"], done["ledger"]["completed"]) == ("done", 4)
+    assert plan["id"] in [each["id"] for each in client.get(PLANS).json()["items"]]
+    page = client.get(f"{PLANS}/{plan['id']}/letters?limit=3").json()
+    rest = client.get(f"{PLANS}/{plan['id']}/letters?limit=3&cursor={page['next']}").json()
+    assert sorted(item["letter_id"] for item in page["items"] + rest["items"]) == sorted(ids)
+    assert rest["next"] is None
+    assert_problem(client.post(f"{PLANS}/{plan['id']}/cancel"), 409)
+    assert_problem(client.post(f"{PLANS}/{plan['id']}/run"), 409)
+
+
+def test_a_plan_halts_by_itself_and_goes_on_with_a_higher_limit(client: httpx.Client) -> None:
+    ids = [letter["id"] for letter in die(client, "dying again", 3)]
+    plan = client.post(f"{FAILED}/retry", json={"ids": ids, "canary": 2, "halt": 0.5}).json()
+    halted = ended_or_halted(client, plan["id"])
+    assert (halted["state"], halted["ledger"]["same"]) == ("halted", 2)
+    assert_problem(client.post(f"{PLANS}/{plan['id']}/run"), 409, "halted")
+    assert client.post(f"{PLANS}/{plan['id']}/run", json={"halt": 1}).status_code == 202
+    assert ended(client, plan["id"])["ledger"]["same"] == 3
+
+
+def ended_or_halted(client: httpx.Client, plan_id: int) -> dict[str, Any]:
+    def now() -> dict[str, Any] | None:
+        plan: dict[str, Any] = client.get(f"{PLANS}/{plan_id}").json()
+        return plan if plan["state"] in ("done", "halted") else None
+
+    plan: dict[str, Any] = until(now)
+    return plan
+
+
+def test_a_slow_plan_is_paused_and_cancelled(server: Served, client: httpx.Client) -> None:
+    ids = [letter["id"] for letter in die(client, "never in a hurry", 5)]
+    mend(server)
+    plan = client.post(f"{FAILED}/retry", json={"ids": ids, "rate": 0.5}).json()
+    until(lambda: client.get(f"{PLANS}/{plan['id']}").json()["state"] == "running")
+    paused = client.post(f"{PLANS}/{plan['id']}/pause")
+    assert (paused.status_code, paused.json()["state"]) == (200, "paused")
+    cancelled = client.post(f"{PLANS}/{plan['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    assert items(client, error="never in a hurry")
+
+
+def test_nothing_to_retry_is_a_conflict(client: httpx.Client) -> None:
+    answer = client.post(f"{FAILED}/retry", json={"filter": {"error": "nobody ever died of this"}})
+    assert_problem(answer, 409, "nothing to replay")
+
+
+# discards
+
+
+def test_a_discard_hides_and_can_be_undone(client: httpx.Client) -> None:
+    letters = die(client, "hidden away", 2)
+    selection = {"filter": {"error": "hidden away"}, "reason": "known"}
+    assert client.post(f"{FAILED}/discard", json=selection).json() == {"count": 2}
+    assert not items(client, error="hidden away")
+    assert len(items(client, error="hidden away", state="discarded")) == 2
+    assert_problem(client.post(f"{FAILED}/{letters[0]['id']}/retry"), 409)
+    assert client.post(f"{FAILED}/restore", json={"ids": [letters[0]["id"]]}).json() == {"count": 1}
+    assert len(items(client, error="hidden away")) == 1
