@@ -369,8 +369,6 @@ class LetterOperations:
     async def _begin(self, plan_id: int, halt: float | None) -> None:
         plan = await self._plan(plan_id)
         self._runnable(plan, halt)
-        if plan.active:
-            raise ConflictError(f"plan {plan_id} is carried out by another process")
         if not await self._plans.set_state(plan_id, "running", of=[plan.state], halt=halt):
             raise ConflictError(f"plan {plan_id} was changed by somebody else at this moment")
 

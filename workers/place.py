@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 
@@ -9,10 +10,12 @@ from redis.asyncio import Redis
 
 from workers import lua
 
-_KEPT = 15.0
+_KEPT = 6.0
 """Seconds after which a place is free whose holder does not come again."""
-_RENEWED = 3.0
+_RENEWED = 1.5
 """Seconds between two words of the holder."""
+_TRIED = 0.25
+"""Seconds between two tries to get a place whose holder may be dead."""
 
 
 class Place:
@@ -32,6 +35,15 @@ class Place:
         held = await self._say(round(_KEPT * 1000))
         self._until = now + _RENEWED if held else 0.0
         return held
+
+    async def outwait(self) -> bool:
+        """As `hold`; a holder that has died is waited for until its place is free.  Raises RedisError."""
+        until = time.monotonic() + _KEPT + _TRIED
+        while not await self.hold():
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(_TRIED)
+        return True
 
     async def leave(self) -> None:
         """Make it free for others, where this one has it.  Raises RedisError."""

@@ -144,7 +144,7 @@ class Replayer:
 
     async def _advance(self, plan_id: int, run: _Run, place: Place) -> Plan | None:
         """One step; the plan where that was the last one."""
-        if not await place.hold():
+        if not await place.outwait():
             raise ConflictError(f"plan {plan_id} is carried out by another process")
         clock = time.monotonic()
         if run.plan is None or clock >= run.look_at:

@@ -1,0 +1,97 @@
+"""A bulk replay whose process is killed in the middle, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from storage.filters import DEAD, Filter
+from tests.integration.engine.conftest import eventually
+from tests.integration.storage.test_storage import letter
+from tests.servers import ValkeyServer
+from workers.operations import Operations, ReplayOptions
+from workers.policy import DEFAULT_POLICIES
+from workers.process import WorkerProcess
+
+_LETTERS = 10_000
+_QUEUE = "color-extraction"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.mark.timeout(1200)
+async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
+    server: ValkeyServer, redis: Redis, database: Database, database_url: str, factor: float
+) -> None:
+    letters = DeadLetters(database)
+    now = datetime.now(UTC)
+    await letters.record(
+        [
+            letter(
+                f"u{number}",
+                queue_name=_QUEUE,
+                function="extract_colors",
+                failed_at=now - timedelta(seconds=number),
+                job_data={"kwargs": {"number": number}},
+            )
+            for number in range(_LETTERS)
+        ]
+    )
+    policy = DEFAULT_POLICIES[_QUEUE]
+    operations = Operations(server.url, policies=[policy], schemas={}, database=database, letters=letters)
+    plan = await operations.letters.plan(DEAD, ReplayOptions(rate=4_000))
+    ran: Counter[int] = Counter()
+
+    async def handler(ctx: dict[str, Any], number: int) -> None:
+        ran[number] += 1
+
+    worker = WorkerProcess(server.url, policies=[policy], functions={_QUEUE: handler}, letters=letters)
+    await worker.start()
+    options = json.dumps({"redis": server.url, "database": database_url, "queue": _QUEUE, "plan": plan.id})
+
+    async def begin() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.replay_process", options, stdout=asyncio.subprocess.PIPE
+        )
+
+    kills = min(20, round(3 * factor))
+    for number in range(kills):
+        process, before = await begin(), sum(ran.values())
+        share = _LETTERS * 0.8 / kills * (0.2 + 0.7 * (number % 3) / 2)  # of the way that this one gets
+        await eventually(lambda: sum(ran.values()) > before + share, within=60)  # noqa: B023 - called here only
+        process.kill()
+        await process.wait()
+    ledger = (await operations.letters.plan_now(plan.id)).ledger
+    assert ledger.waiting > 0, "it was killed in the middle"
+    process = await begin()
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert output.split()[-1] == b"done"
+
+    async def ended() -> bool:
+        return (await operations.letters.plan_now(plan.id)).ledger.completed == _LETTERS
+
+    await eventually(ended, within=60)
+    assert len(ran) == _LETTERS
+    assert set(ran.values()) == {1}
+    assert await letters.count(Filter(state="replayed")) == _LETTERS
+    assert await redis.llen(f"saq:{_QUEUE}:queued") == 0
+    worker.begin_drain()
+    await worker.drained()
+    await worker.close()
+    await operations.close()

@@ -1,0 +1,521 @@
+"""Plans on real servers: what is replayed, how often, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from storage.errors import InvalidFilterError
+from storage.plans import Plans
+from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.integration.storage.test_storage import letter
+from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
+from workers.handlers.base import Payload
+from workers.letter_operations import LetterOperations
+from workers.operations import DEAD, Filter, Operations, ReplayOptions
+from workers.process import WorkerProcess
+
+NOW = datetime.now(UTC)
+Operate = Callable[..., Awaitable[LetterOperations]]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def operate(database: Database) -> AsyncIterator[Operate]:
+    made: list[Operations] = []
+
+    async def make(bench: Bench, **options: Any) -> LetterOperations:
+        options = {"schemas": {}, "actor": "ops@box-2"} | options
+        operations = Operations(
+            bench.url, policies=[bench.policy], database=database, letters=bench.letters, **options
+        )
+        made.append(operations)
+        return operations.letters
+
+    yield make
+    for each in made:
+        await each.close()
+
+
+class Numbers:
+    """A handler that notes what it ran, and fails for some numbers."""
+
+    def __init__(self, fails: Callable[[int], bool] = lambda number: False) -> None:
+        self.ran: list[int] = []
+        self._fails = fails
+
+    async def __call__(self, ctx: dict[str, Any], number: int) -> None:
+        self.ran.append(number)
+        if self._fails(number):
+            raise RuntimeError("told to fail")
+
+    async def start(self, bench: Bench) -> WorkerProcess:
+        async def handler(ctx: dict[str, Any], number: int) -> None:
+            await self(ctx, number)
+
+        return await bench.start(handler)
+
+
+async def write(letters: DeadLetters, count: int, **fields: Any) -> list[int]:
+    """Letters 0, 1, … of the queue under test, the first died first; their ids."""
+    options = {"queue_name": "color-extraction", "function": "extract_colors"} | fields
+    await letters.record(
+        [
+            letter(
+                f"u{number}",
+                failed_at=NOW - timedelta(seconds=count - number),
+                job_data={"kwargs": {"number": number}},
+                **options,
+            )
+            for number in range(count)
+        ]
+    )
+    found = [each.id for each in (await letters.page(DEAD, limit=1_000)).items]
+    return list(reversed(found))
+
+
+async def _settled(operations: LetterOperations, plan_id: int) -> Any:
+    """The ledger once no job of the plan runs any more."""
+
+    async def ended() -> Any:
+        plan = await operations.plan_now(plan_id)
+        return plan if plan.ledger.enqueued == 0 else None
+
+    return (await eventually(ended, what="all jobs have ended")).ledger
+
+
+async def test_a_plan_replays_what_was_dead_when_it_was_frozen_and_nothing_later(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 20)
+    operations = await operate(bench)
+    plan = await operations.plan(Filter(queue="color-extraction"), reason="mended")
+    assert (plan.total, plan.state, plan.actor, plan.reason) == (20, "frozen", "ops@box-2", "mended")
+    late = {"queue_name": "color-extraction", "job_data": {"kwargs": {"number": 99}}}
+    await bench.letters.record([letter("late", failed_at=NOW - timedelta(hours=1), **late)])
+    done = await operations.run(plan.id)
+    assert (done.state, done.ledger.sent) == ("done", 20)
+    numbers = Numbers()
+    await numbers.start(bench)
+    ledger = await _settled(operations, plan.id)
+    assert (ledger.completed, ledger.died, ledger.skipped) == (20, 0, 0)
+    assert numbers.ran == list(range(20)), "the oldest first, each once"
+    assert [each.uid for each in (await operations.page()).items] == ["late"]
+
+
+async def test_a_ledger_tells_the_same_error_from_another(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+
+    async def fail(ctx: dict[str, Any], number: int) -> None:
+        raise RuntimeError(f"no {number}") if ctx["job"].meta == {} or number % 2 else LookupError("gone")
+
+    process = await bench.start(fail)
+    await bench.send(4)
+    await eventually(lambda: _count(bench.letters, 4))
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD)
+    await operations.run(plan.id)
+    ledger = await _settled(operations, plan.id)
+    assert (ledger.same, ledger.other, ledger.completed) == (2, 2, 0)
+    process.begin_drain()
+    items = await operations.plan_items(plan.id, state="same")
+    lineage = await operations.lineage(items[0].letter_id)
+    assert [(each.state, each.deaths, [r.state for r in replays]) for each, replays in lineage] == [
+        ("replayed", 1, ["same"]),
+        ("dead", 2, []),
+    ]
+    first, second = (each for each, _ in lineage)
+    assert (second.replay_of, second.root_id) == (first.id, first.id)
+    assert await operations.lineage(second.id) == lineage
+
+
+async def test_an_aborted_replay_is_told_too(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    (letter_id,) = await write(bench.letters, 1)
+
+    async def wait(ctx: dict[str, Any], number: int) -> None:
+        await asyncio.sleep(60)
+
+    await bench.start(wait)
+    operations = await operate(bench)
+    key = await operations.replay(letter_id)
+    job = await eventually(lambda: bench.stock.job(key))
+    await eventually(lambda: bench.redis.llen(bench.queue.keys.active))
+    await bench.stock.abort(job, "changed my mind")
+
+    async def aborted() -> bool:
+        ((_, replays),) = await operations.lineage(letter_id)
+        return replays[0].state == "aborted"
+
+    await eventually(aborted)
+
+
+async def test_a_canary_that_fails_halts_the_plan_by_itself(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 50)
+    await Numbers(fails=lambda number: True).start(bench)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(canary=5))
+    halted = await operations.run(plan.id)
+    assert (halted.state, halted.ledger.waiting) == ("halted", 45)
+    assert "died again, limit 20%" in halted.note
+    with pytest.raises(ConflictError, match="higher limit"):
+        await operations.run(plan.id)
+    done = await operations.run(plan.id, halt=1.0)
+    assert (done.state, done.halt) == ("done", 1.0)
+    ledger = await _settled(operations, plan.id)
+    assert (ledger.died, ledger.waiting) == (50, 0)
+
+
+async def test_the_rest_follows_a_canary_that_succeeds(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 30)
+    numbers = Numbers()
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(canary=3))
+    running = asyncio.create_task(operations.run(plan.id))
+    await eventually(lambda: _sent(operations, plan.id, 3))
+    await asyncio.sleep(1.2)
+    assert await _sent(operations, plan.id, 3), "it waits for the canary"
+    await numbers.start(bench)
+    assert (await running).state == "done"
+    assert (await _settled(operations, plan.id)).completed == 30
+
+
+async def test_a_plan_that_dies_on_the_way_halts_on_the_way(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 400)
+    await Numbers(fails=lambda number: number >= 20).start(bench)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(rate=50))
+    halted = await operations.run(plan.id)
+    assert halted.state == "halted"
+    assert halted.ledger.waiting > 250
+
+
+async def test_pause_resume_and_cancel(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 100)
+    operations, other = await operate(bench), await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(rate=20))
+    await operations.start(plan.id)
+    await eventually(lambda: _sent(operations, plan.id, 1))
+    assert (await other.plan_now(plan.id)).active
+    with pytest.raises(ConflictError, match="another process"):
+        await other.run(plan.id)
+    await other.pause(plan.id)
+    await eventually(lambda: _idle(operations, plan.id))
+    paused = await other.plan_now(plan.id)
+    assert paused.state == "paused"
+    await other.start(plan.id)
+    await eventually(lambda: _sent(operations, plan.id, paused.ledger.sent + 1))
+    await operations.cancel(plan.id)
+    await eventually(lambda: _idle(other, plan.id))
+    cancelled = await operations.plan_now(plan.id)
+    assert (cancelled.state, cancelled.active) == ("cancelled", False)
+    assert cancelled.ledger.waiting > 50
+    assert await bench.redis.llen(bench.queue.keys.queued) == cancelled.ledger.sent
+    for verb in (operations.run, operations.cancel, operations.pause):
+        with pytest.raises(ConflictError):
+            await verb(plan.id)
+    assert await operations.count() == cancelled.ledger.waiting, "what was not replayed is dead still"
+
+
+async def test_two_plans_of_the_same_letters_enqueue_each(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 300)
+    operations, other = await operate(bench), await operate(bench)
+    first, second = await operations.plan(DEAD), await other.plan(DEAD)
+    await asyncio.gather(operations.run(first.id), other.run(second.id))
+    ledgers = [(await operations.plan_now(each.id)).ledger for each in (first, second)]
+    assert sum(each.sent for each in ledgers) == 300
+    assert sum(each.skipped for each in ledgers) == 300
+    assert await bench.redis.llen(bench.queue.keys.queued) == 300
+
+
+async def test_a_plan_whose_letters_changed_skips_them_and_says_why(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    ids = await write(bench.letters, 6)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD)
+    await operations.replay(ids[0])
+    await operations.discard([ids[1]])
+    busy = await bench.letters.get(ids[2])
+    assert busy is not None
+    await bench.stock.enqueue(bench.policy.function, key=busy.job_id, number=7)
+    await bench.letters.record([letter("odd", queue_name="gone-queue")])
+    done = await operations.run(plan.id)
+    assert (done.ledger.sent, done.ledger.skipped) == (3, 3)
+    skipped = {each.letter_id: each.note for each in await operations.plan_items(plan.id, state="skipped")}
+    assert skipped == {
+        ids[0]: "it is replayed already",
+        ids[1]: "it is discarded already",
+        ids[2]: f"a job with the key {busy.job_id} is queued already",
+    }
+
+
+async def test_letters_that_are_archived_meanwhile_are_replayed_all_the_same(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    ids = await write(bench.letters, 5)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD)
+    assert await operations.archive(days=0) == 5
+    assert (await operations.get(ids[0])).archived
+    assert (await operations.run(plan.id)).ledger.sent == 5
+    assert [each.state for each in (await operations.page(Filter(archived=True, state=None))).items] == [
+        "replayed"
+    ] * 5
+    with pytest.raises(ConflictError, match="replayed already"):
+        await operations.replay(ids[0])
+
+
+async def test_replay_and_archive_at_once_lose_and_double_nothing(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 900)
+    operations, other = await operate(bench), await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(rate=900))
+    done, moved = await asyncio.gather(operations.run(plan.id), other.archive(days=0))
+    assert (moved, done.ledger.sent) == (900, 900)
+    assert await operations.count(Filter(state="replayed", archived=True)) == 900
+    assert await operations.count(Filter(state=None)) == 0
+    assert await bench.redis.llen(bench.queue.keys.queued) == 900
+
+
+async def test_the_archive_is_replayed_from(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    ids = await write(bench.letters, 3)
+    operations = await operate(bench)
+    await operations.archive(days=0)
+    plan = await operations.plan(Filter(archived=True))
+    assert (await operations.run(plan.id)).ledger.sent == 3
+    await Numbers(fails=lambda number: True).start(bench)
+    await eventually(lambda: _count(bench.letters, 3))
+    again = (await operations.page()).items
+    assert sorted(each.replay_of or 0 for each in again) == ids
+    assert await _settled(operations, plan.id)
+
+
+async def test_a_letter_that_died_three_times_of_one_error_is_poison(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    process = await Numbers(fails=lambda number: True).start(bench)
+    await bench.send(2)
+    await eventually(lambda: _count(bench.letters, 2))
+    operations = await operate(bench)
+    for _ in range(2):
+        plan = await operations.plan(Filter(args={"number": "0"}))
+        await operations.run(plan.id)
+        await _settled(operations, plan.id)
+    process.begin_drain()
+    await process.drained()
+    preview = await operations.preview(DEAD, ReplayOptions())
+    assert (preview.total, preview.poison) == (1, 1)
+    (poison,) = (await operations.page(Filter(poison=True))).items
+    assert poison.deaths == 3
+    plan = await operations.plan(DEAD)
+    assert plan.total == 1, "left out"
+    await operations.cancel(plan.id)
+    assert (await operations.plan(DEAD, ReplayOptions(poison=True))).total == 2, "asked for"
+    assert await operations.replay(poison.id), "one that an operator points at is meant"
+    assert [each.deaths for each, _ in await operations.lineage(poison.id)] == [1, 2, 3]
+
+
+async def test_another_error_begins_to_count_anew(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    runs: list[int] = []
+
+    async def fail(ctx: dict[str, Any], number: int) -> None:
+        runs.append(number)
+        raise RuntimeError("first") if len(runs) < 3 else LookupError("second")
+
+    await bench.start(fail)
+    await bench.send()
+    operations = await operate(bench)
+    for deaths in (1, 2, 1):
+
+        async def died(deaths: int = deaths, run: int = len(runs)) -> Any:
+            found = (await operations.page()).items
+            return found and found[0].deaths == deaths and found[0]
+
+        dead = await eventually(died)
+        if len(runs) < 3:
+            await operations.replay(dead.id)
+
+
+async def test_an_edited_payload_is_run_and_the_old_one_kept(make_bench: MakeBench, operate: Operate) -> None:
+    class Numbered(Payload):
+        number: int
+
+    bench = make_bench(retry_delays=())
+    (letter_id,) = await write(bench.letters, 1)
+    operations = await operate(bench, schemas={bench.policy.name: Numbered})
+    with pytest.raises(InvalidJobError, match="number"):
+        await operations.replay(letter_id, {"number": "many"})
+    deep: Any = 1
+    for _ in range(150):
+        deep = [deep]
+    any_ = await operate(bench)
+    with pytest.raises(InvalidJobError, match="nested deeper"):
+        await any_.replay(letter_id, {"number": deep})
+    assert (await operations.get(letter_id)).state == "dead"
+    await operations.replay(letter_id, {"number": 41})
+    numbers = Numbers()
+    await numbers.start(bench)
+    await eventually(lambda: numbers.ran)
+    assert numbers.ran == [41]
+    ((kept, (replay,)),) = await operations.lineage(letter_id)
+    assert kept.job_data["kwargs"] == {"number": 0}
+    assert replay.kwargs == {"number": 41}
+
+
+async def test_discard_hides_and_restore_brings_back(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench()
+    ids = await write(bench.letters, 10)
+    operations = await operate(bench)
+    preview = await operations.preview(Filter(since=NOW - timedelta(seconds=4)))
+    late = {"queue_name": "color-extraction", "failed_at": NOW}
+    await bench.letters.record([letter("late", **late)])
+    assert await operations.discard(preview.wanted) == preview.total == 4, "and not what came in since"
+    assert await operations.discard(preview.wanted) == 0
+    assert await operations.count() == 7
+    assert await operations.restore([*ids[6:8], ids[0]]) == 2
+    assert await operations.restore(Filter(queue="color-extraction")) == 2
+    assert await operations.count() == 11
+
+
+async def test_what_cannot_be_meant_is_refused(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench()
+    ids = await write(bench.letters, 2)
+    operations = await operate(bench)
+    with pytest.raises(NotFoundError, match="999"):
+        await operations.plan([ids[0], 999])
+    with pytest.raises(NotFoundError, match="999"):
+        await operations.discard([999])
+    with pytest.raises(UnknownQueueError):
+        await operations.plan(Filter(queue="nowhere"))
+    with pytest.raises(ConflictError, match="nothing to replay"):
+        await operations.plan(Filter(error="never seen"))
+    for verb in (operations.plan, operations.preview, operations.discard):
+        with pytest.raises(InvalidFilterError, match="restore"):
+            await verb(Filter(state="discarded"))
+    for missing in (0, -1, 77, 2**63, 2**70):
+        with pytest.raises(NotFoundError):
+            await operations.plan_now(missing)
+        with pytest.raises(NotFoundError):
+            await operations.get(missing)
+        with pytest.raises(NotFoundError):
+            await operations.run(missing)
+    with pytest.raises(InvalidFilterError, match="use a filter"):
+        await operations.discard(list(range(10_001)))
+    assert await operations.count() == 2
+    assert await operations.plans() == []
+
+
+async def test_ids_that_are_named_twice_count_once(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench()
+    ids = await write(bench.letters, 2)
+    operations = await operate(bench)
+    assert (await operations.preview([ids[0], ids[0], ids[1]])).total == 2
+    plan = await operations.plan([ids[0], ids[0], ids[1]])
+    assert plan.total == 2
+    assert (await operations.run(plan.id)).ledger.sent == 2
+
+
+async def test_a_plan_goes_on_when_the_database_comes_back(
+    make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 40)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD)
+    real, failures = Plans.sent, iter([True, True, False])
+
+    async def shaky(self: Plans, *args: Any) -> Any:
+        if next(failures, False):
+            raise ConnectionError("the database went away at this moment")
+        return await real(self, *args)
+
+    monkeypatch.setattr(Plans, "sent", shaky)
+    done = await operations.run(plan.id)
+    assert (done.state, done.ledger.sent, done.ledger.skipped) == ("done", 40, 0)
+    assert await bench.redis.llen(bench.queue.keys.queued) == 40
+
+
+async def test_the_job_may_end_before_its_letter_is_marked(
+    make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replayed it was ended between the two steps: the end of the job says it all."""
+    bench = make_bench(retry_delays=())
+    ids = await write(bench.letters, 2)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD)
+    batch = await Plans(operations._plans._database).batch(plan.id, limit=2)
+    await operations._replayer._enqueue(batch)
+    await Numbers(fails=lambda number: number == 0).start(bench)
+
+    async def ended() -> bool:
+        ledger = (await operations.plan_now(plan.id)).ledger
+        return (ledger.completed, ledger.died) == (1, 1)
+
+    await eventually(ended)
+    assert [(await operations.get(each)).state for each in ids] == ["replayed"] * 2
+    assert (await operations.run(plan.id)).ledger.sent == 2
+    assert await bench.redis.llen(bench.queue.keys.queued) == 0
+
+
+async def test_retention_runs_once_a_day_by_one_process(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench()
+    old = {"queue_name": "color-extraction"}
+    await bench.letters.record(
+        [letter(f"old{n}", failed_at=NOW - timedelta(days=31, seconds=n), **old) for n in range(1_200)]
+    )
+    await bench.letters.record([letter("new", failed_at=NOW - timedelta(days=29), **old)])
+    runs = [(await operate(bench))._retention for _ in range(3)]
+    assert sorted(await asyncio.gather(*(each.look() for each in runs))) == [0, 0, 1_200]
+    assert [each.uid for each in (await bench.letters.page()).items] == ["new"]
+    assert await bench.letters.count(Filter(archived=True)) == 1_200
+    await bench.letters.record([letter("older", failed_at=NOW - timedelta(days=40), **old)])
+    assert await runs[0].look() == 0, "until tomorrow"
+
+
+async def test_an_id_that_was_archived_is_never_given_again(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench()
+    ids = await write(bench.letters, 3)
+    operations = await operate(bench)
+    await operations.archive(days=0)
+    await bench.letters.record([letter("next", queue_name="color-extraction")])
+    (found,) = (await operations.page()).items
+    assert found.id > max(ids)
+
+
+async def _count(letters: DeadLetters, number: int) -> bool:
+    return await letters.count() == number
+
+
+async def _sent(operations: LetterOperations, plan_id: int, number: int) -> bool:
+    return (await operations.plan_now(plan_id)).ledger.sent >= number
+
+
+async def _idle(operations: LetterOperations, plan_id: int) -> bool:
+    return not await operations._replayer.held(plan_id)

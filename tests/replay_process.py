@@ -1,0 +1,38 @@
+"""Carries out a plan in a process of its own: ``python -m tests.replay_process '{…}'``.
+
+For tests that kill it.
+
+Options (one JSON object): redis, database, queue, plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from workers.operations import Operations
+from workers.policy import DEFAULT_POLICIES
+
+
+async def main(options: dict[str, Any]) -> None:
+    database = Database(options["database"])
+    await database.start()
+    operations = Operations(
+        options["redis"],
+        policies=[DEFAULT_POLICIES[options["queue"]]],
+        schemas={},
+        database=database,
+        letters=DeadLetters(database),
+    )
+    plan = await operations.letters.run(options["plan"])
+    sys.stdout.write(f"{plan.state}\n")
+    await operations.close()
+    await database.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))
