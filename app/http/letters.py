@@ -66,17 +66,12 @@ class Retry(Selection):
     poison: bool = Field(False, description="Also those that died too often of one error.")
 
 
-class Selected(BaseModel):
-    """What was counted, to be sent again."""
-
-    ids: list[int] | None = None
-    filter: dict[str, Any] | None = None
-
-
 class Previewed(BaseModel):
     """What would be retried."""
 
-    selection: Selected = Field(description="Sent again, it means what was counted and nothing later.")
+    selection: dict[str, Any] = Field(
+        description="The ids or the filter: sent again, they mean what was counted and nothing later."
+    )
     total: int
     poison: int = Field(description="Letters left out, since they died too often of one error.")
     others: int = Field(description="Ids of letters that are not dead.")
@@ -141,12 +136,13 @@ async def restore(call: Call) -> Reply:
 
 def _previewed(preview: Preview) -> Previewed:
     wanted = preview.wanted
-    if isinstance(wanted, Filter):
-        selected = Selected(filter=wanted.model_dump(mode="json", exclude_defaults=True, exclude={"state"}))
-    else:
-        selected = Selected(ids=list(wanted))
+    selection: dict[str, Any] = (
+        {"filter": wanted.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
+        if isinstance(wanted, Filter)
+        else {"ids": list(wanted)}
+    )
     return Previewed(
-        selection=selected,
+        selection=selection,
         total=preview.total,
         poison=preview.poison,
         others=preview.others,

@@ -123,10 +123,10 @@ def _operation_id(route: Route) -> str:
 def _parameter(place: str, name: str, schema: dict[str, Any], *, required: bool) -> dict[str, Any]:
     """A parameter that may be left out is never null."""
     schema.pop("title", None)
-    text = schema.pop("description", None)
     choices = [each for each in schema.pop("anyOf", ()) if each.get("type") != "null"]
     if choices:
         schema |= choices[0] if len(choices) == 1 else {"anyOf": choices}
         schema.pop("default", None)
+    text = schema.pop("description", None)
     found = {"name": name, "in": place, "required": required, "schema": schema}
     return found | ({"description": text} if text else {})
