@@ -211,7 +211,7 @@ async def test_pause_resume_and_cancel(make_bench: MakeBench, operate: Operate) 
     bench = make_bench(retry_delays=())
     await write(bench.letters, 100)
     operations, other = await operate(bench), await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(rate=20))
+    plan = await operations.plan(DEAD, ReplayOptions(rate=5))
     await operations.start(plan.id)
     await eventually(lambda: _sent(operations, plan.id, 1))
     assert (await other.plan_now(plan.id)).active
