@@ -17,7 +17,6 @@ from workers.errors import (
     ConflictError,
     InvalidJobError,
     NotFoundError,
-    ReadOnlyError,
     UnknownQueueError,
 )
 from workers.operations import NewJob, Operations
@@ -163,62 +162,6 @@ async def test_e11_a_paused_queue_starts_nothing_and_says_who_why_and_since_when
     assert await operations.resume(bench.policy.name)
     await eventually(lambda: len(ran) == 3)
     assert not await operations.resume(bench.policy.name)
-
-
-def _verbs(operations: Operations, letter_id: int) -> dict[str, Callable[[], Awaitable[Any]]]:
-    """Every verb that changes something."""
-    name = "color-extraction"
-    return {
-        "enqueue": lambda: operations.enqueue(name, {"number": 1}, key="by hand"),
-        "pause": lambda: operations.pause(name, "model rollout"),
-        "resume": lambda: operations.resume(name),
-        "replay": lambda: operations.letters.replay(letter_id),
-        "drain": lambda: operations.drain(),
-    }
-
-
-async def test_every_verb_leaves_one_row_that_says_who_did_what_and_what_came_of_it(
-    make_bench: MakeBench, operate: Operate
-) -> None:
-    bench = make_bench(retry_delays=())
-    letter_id = await _dead(bench)
-
-    async def work(ctx: dict[str, Any], number: int) -> None: ...
-
-    process = await bench.start(work)
-    operations = await operate(bench, process=process)
-    for verb in _verbs(operations, letter_id).values():
-        await verb()
-    with pytest.raises(ConflictError):
-        await operations.letters.replay(letter_id)
-    acts = list(reversed(await operations.actions()))
-    assert [act.verb for act in acts] == ["enqueue", "pause", "resume", "replay", "drain", "replay"]
-    assert {act.actor for act in acts} == {"ops@box-2"}
-    assert acts[0].outcome == "1 of 1 enqueued"
-    assert (acts[1].arguments, acts[1].reason) == ({"queue": "color-extraction"}, "model rollout")
-    assert (acts[5].affected, acts[5].outcome) == (
-        0,
-        f"ConflictError: dead letter {letter_id}: it is replayed already",
-    )
-
-
-async def test_read_only_stops_every_verb_that_changes_something(
-    make_bench: MakeBench, operate: Operate
-) -> None:
-    bench = make_bench(retry_delays=())
-    letter_id = await _dead(bench)
-
-    async def work(ctx: dict[str, Any], number: int) -> None: ...
-
-    process = await bench.start(work)
-    operations = await operate(bench, process=process, read_only=True)
-    verbs = _verbs(operations, letter_id)
-    for name, verb in verbs.items():
-        with pytest.raises(ReadOnlyError, match=name):
-            await verb()
-    assert (await operations.snapshot()).queues[0].paused is None
-    assert await operations.actions() == []
-    assert (await bench.empty(), process.draining, await bench.letters.count()) == (True, False, 1)
 
 
 async def test_an_act_is_carried_out_while_the_database_is_away(

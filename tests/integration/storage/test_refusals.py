@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,26 @@ async def test_the_parameters_of_hosted_postgres_are_understood(postgres_url: st
 
 async def test_a_password_among_the_parameters_is_not_shown() -> None:
     assert "hidden" not in Database("postgresql://me@localhost/db?password=hidden").safe_url
+
+
+async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgres: Database) -> None:
+    letters = DeadLetters(postgres)
+    await letters.record([letter()])
+    (found,) = (await letters.page()).items
+    async with postgres.begin() as connection:  # the archive takes its time
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(0.5); RETURN new; END'"
+        )
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER slow BEFORE INSERT ON job_failures_archive FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+
+    async def end() -> None:
+        await asyncio.sleep(0.2)
+        await letters.ended([(found.id, "completed")])
+
+    await asyncio.gather(letters.archive(NOON + timedelta(days=1)), end())
+    archived = await letters.get(found.id)
+    assert archived is not None
+    assert (archived.archived, archived.state) == (True, "replayed")

@@ -1,0 +1,173 @@
+"""Every verb of the operators: each leaves one row, and read-only mode stops each that changes something."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+
+from storage.database import Database
+from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.integration.engine.test_operations import Operate, operate
+from workers.errors import ConflictError, ReadOnlyError
+from workers.letter_operations import LetterOperations
+from workers.operations import DEAD, Filter, Operations
+from workers.process import WorkerProcess
+
+__all__ = ["operate"]
+
+QUEUE = "color-extraction"
+LOOKS = {
+    "actions",
+    "ping",
+    "paused",
+    "snapshot",
+    "letters.count",
+    "letters.export",
+    "letters.get",
+    "letters.groups",
+    "letters.lineage",
+    "letters.page",
+    "letters.plan_items",
+    "letters.plan_now",
+    "letters.plans",
+    "letters.preview",
+}
+"""Verbs that change nothing."""
+NO_VERBS = {"close", "hand_on", "letters.close"}
+"""``hand_on`` is what handlers and the feed of sample jobs enqueue by: no operator acts."""
+TABLES = ("job_failures", "job_failures_archive", "replay_plans", "replays", "operator_actions")
+STEADY = ("couturecast:beats", "couturecast:workers", "saq:")
+"""Beginnings of keys that a living process writes by itself."""
+
+
+def changes(
+    operations: Operations, letters: list[int], plans: list[int]
+) -> dict[str, tuple[str, Callable[[], Awaitable[Any]]]]:
+    """By method, every verb that changes something: its name in the books, and a call of it."""
+    on = operations.letters
+    return {
+        "enqueue_many": ("enqueue", lambda: operations.enqueue_many(QUEUE, [])),
+        "enqueue": ("enqueue", lambda: operations.enqueue(QUEUE, {"number": 1}, key="by hand")),
+        "pause": ("pause", lambda: operations.pause(QUEUE, "model rollout")),
+        "resume": ("resume", lambda: operations.resume(QUEUE)),
+        "letters.replay": ("replay", lambda: on.replay(letters[0], reason="mended")),
+        "letters.plan": ("plan", lambda: on.plan(DEAD, reason="mended")),
+        "letters.run": ("run-plan", lambda: on.run(plans[0])),
+        "letters.start": ("run-plan", lambda: on.start(plans[1])),
+        "letters.pause": ("pause-plan", lambda: on.pause(plans[2])),
+        "letters.cancel": ("cancel-plan", lambda: on.cancel(plans[2])),
+        "letters.discard": ("discard", lambda: on.discard([letters[1]], "not worth it")),
+        "letters.restore": ("restore", lambda: on.restore([letters[1]])),
+        "letters.archive": ("archive", lambda: on.archive(days=0)),
+        "drain": ("drain", lambda: operations.drain()),
+    }
+
+
+def verbs() -> set[str]:
+    """The public coroutines and asynchronous generators of the operations."""
+    found = set()
+    for prefix, kind in (("", Operations), ("letters.", LetterOperations)):
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            awaited = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+            if awaited and not name.startswith("_"):
+                found.add(prefix + name)
+    return found
+
+
+async def contents(redis: Redis, database: Database) -> dict[str, Any]:
+    """All that is kept, but for what a living process writes by itself."""
+    found: dict[str, Any] = {}
+    for key in await redis.keys():
+        name = key.decode()
+        if not name.startswith(STEADY) and not name.endswith(":looks"):
+            found[name] = await redis.dump(key)
+    async with database.connect() as connection:
+        for table in TABLES:
+            found[table] = (await connection.execute(text(f"SELECT * FROM {table} ORDER BY id"))).all()
+    return found
+
+
+async def prepared(
+    bench: Bench, operations: Operations, database: Database
+) -> tuple[WorkerProcess, list[int], list[int]]:
+    """A process, four letters, and three plans that were not begun."""
+
+    async def fail(ctx: dict[str, Any], number: int) -> None:
+        raise RuntimeError("told to fail")
+
+    first = await bench.start(fail)
+    await bench.send(4)
+    await eventually(lambda: _dead(bench, 4))
+    first.begin_drain()
+    await first.drained()
+    letters = [each.id for each in (await bench.letters.page()).items]
+    plans = [(await operations.letters.plan([letter])).id for letter in letters[2:]]
+    plans.append((await operations.letters.plan([letters[3]])).id)
+
+    async def work(ctx: dict[str, Any], number: int) -> None: ...
+
+    return await bench.start(work), letters, plans
+
+
+async def _dead(bench: Bench, number: int) -> bool:
+    return await bench.letters.count() == number
+
+
+async def test_each_verb_is_known_as_one_that_changes_something_or_does_not(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    changing = changes(await operate(make_bench()), [], [])
+    assert verbs() == LOOKS | NO_VERBS | changing.keys()
+
+
+async def test_read_only_stops_every_verb_that_changes_something(
+    make_bench: MakeBench, operate: Operate, redis: Redis, database: Database
+) -> None:
+    bench = make_bench(retry_delays=())
+    process, letters, plans = await prepared(bench, await operate(bench), database)
+    operations = await operate(bench, process=process, read_only=True)
+    before = await contents(redis, database)
+    for name, (verb, act) in changes(operations, letters, plans).items():
+        with pytest.raises(ReadOnlyError, match=verb):
+            await act()
+        assert await contents(redis, database) == before, name
+    assert not process.draining
+    await operations.letters.preview(Filter(queue=QUEUE))
+    assert await operations.letters.archive(days=0, dry_run=True) == 4
+    assert [piece async for piece in operations.letters.export(DEAD, "markdown")]
+    assert await contents(redis, database) == before
+
+
+async def test_every_verb_leaves_one_row_that_says_who_did_what_why_and_what_came_of_it(
+    make_bench: MakeBench, operate: Operate, database: Database
+) -> None:
+    bench = make_bench(retry_delays=())
+    process, letters, plans = await prepared(bench, await operate(bench), database)
+    operations = (await operate(bench, process=process)).as_actor("http:box-3")
+    written = len(await operations.actions())
+    for name, (verb, act) in changes(operations, letters, plans).items():
+        failed = None
+        try:
+            await act()
+        except ConflictError as error:  # a plan that does not run cannot be paused: that is written down, too
+            failed = f"ConflictError: {error}"
+
+        async def noted(number: int = written + 1) -> Any:
+            acts = await operations.actions()
+            return acts if len(acts) == number else None
+
+        newest = (await eventually(noted, what=name))[0]
+        written += 1
+        assert (newest.verb, newest.actor) == (verb, "http:box-3"), name
+        assert failed is None or (newest.outcome, newest.affected) == (failed, 0)
+    reasons = {act.verb: act.reason for act in await operations.actions()}
+    assert (reasons["pause"], reasons["replay"], reasons["discard"]) == (
+        "model rollout",
+        "mended",
+        "not worth it",
+    )
