@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
+from storage import json_text
 from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.migrations import upgrade
 
@@ -53,7 +54,7 @@ class Database:
         self.dialect = self._url.get_backend_name()
         plain = self._url.set(drivername=self.dialect)
         self.safe_url = plain.difference_update_query(_SECRET).render_as_string(hide_password=True)
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        options: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": json_text.load}
         if self.dialect == "postgresql":
             options |= {
                 "pool_size": pool_size,

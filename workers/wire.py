@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import fields
 from typing import Any
 
 import orjson
 from saq import Job
 
-_LONG_INTEGER = re.compile(rb"\d{19}")
+from storage.json_text import load
 
+__all__ = ["dump", "job_dict", "load"]
 
 _DEFAULTS = {field.name: field.default for field in fields(Job)}
 
@@ -62,14 +62,3 @@ def _finite(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_finite, value))
     return True
-
-
-def load(body: bytes | str) -> Any:
-    """The value of JSON ``body``.  Raises ValueError where it is none, RecursionError if too deep."""
-    raw = body.encode() if isinstance(body, str) else body
-    if _LONG_INTEGER.search(raw):
-        return json.loads(raw)
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return json.loads(raw)

@@ -14,14 +14,16 @@ from typing import Any
 
 import redis
 
-from tests.benchmarks import against_peers, alone
+from tests.benchmarks import against_peers, alone, replay
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Measurement
 from tests.benchmarks.peer import PEERS, Peer
 from tests.benchmarks.report import Results, report
 from tests.benchmarks.server import about, server
 
-MEASUREMENTS = {each.name: each for each in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS)}
+MEASUREMENTS = {
+    each.name: each for each in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS, *replay.MEASUREMENTS)
+}
 
 
 def main() -> int:
