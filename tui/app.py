@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
@@ -20,7 +21,7 @@ from tui.screens.dialogs import Confirm, Help
 from tui.screens.letters import Letters
 from tui.screens.overview import Overview
 from tui.screens.view import View
-from workers.operations import FAILURES, Operations
+from workers.operations import FAILURES, Operations, Wanted
 from workers.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -59,10 +60,10 @@ class Dashboard(App[int]):
     }
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("1", "view('overview')", "Overview"),
         Binding("2", "view('letters')", "Dead letters"),
         Binding("D", "drain", "Drain"),
-        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
     ]
@@ -73,8 +74,15 @@ class Dashboard(App[int]):
         self.snapshot: Snapshot | None = None
         self.problem: str | None = None
         """Why the snapshot on the screen is not of this second."""
+        self.discarded: tuple[Wanted, int] | None = None
+        """What was discarded last from here, and how many letters that were."""
         self._demo = demo
         self._fetching = False
+
+    @property
+    def now(self) -> float:
+        """Unix seconds of the last snapshot: what stands in the header."""
+        return self.snapshot.taken_at if self.snapshot is not None else time.time()
 
     def on_mount(self) -> None:
         """Start the clock."""
@@ -192,13 +200,13 @@ class Dashboard(App[int]):
         """The keys of what is focused, of this view, and of all views."""
         if isinstance(self.screen, Help):
             return
-        about = self.screen.HELP if isinstance(self.screen, View) else ""
+        view = self.screen if isinstance(self.screen, View) else View()
         keys = {
             active.binding.key_display or self.get_key_display(active.binding): active.binding.description
             for active in self.screen.active_bindings.values()
             if active.binding.description and active.enabled and _named(active.binding) not in _OF_COURSE
         }
-        self.push_screen(Help(about, list(keys.items())))
+        self.push_screen(Help(view.HELP, list(keys.items()), view.SIGNS))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette's verbs."""

@@ -1,11 +1,9 @@
-"""Snapshots and letters as styled lines.  Pure: nothing here knows a widget."""
+"""Snapshots as styled lines.  Pure: nothing here knows a widget."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from rich.text import Text
 
@@ -14,21 +12,17 @@ from tui.format import (
     bar,
     brief,
     clip,
-    count,
     duration,
     fit,
     instant,
-    number,
     percent,
     rate,
     safe,
-    safe_lines,
     short,
     size,
     sparkline,
 )
 from workers import thresholds
-from workers.operations import DeadLetter
 from workers.policy import WEATHER
 from workers.snapshot import QueueSnapshot, Snapshot
 
@@ -39,7 +33,6 @@ BAD = "bold red"
 WARN = "yellow"
 GOOD = "green"
 DIM = "dim"
-_DATE = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def columns(width: int) -> tuple[Column, ...]:
@@ -274,78 +267,7 @@ def banner(snapshot: Snapshot | None) -> Text | None:
     )
 
 
-def letter_columns(width: int) -> dict[str, int]:
-    """The columns of the letter table and their widths; the error has what the others leave."""
-    chosen = {"when": 11, "queue": 17, "job": 22, "function": 14, "att": 3} if width >= WIDE else {}
-    chosen = chosen or {"when": 11, "queue": 17, "att": 3}
-    taken = sum(chosen.values()) + 2 * (len(chosen) + 1) + 2  # a space on each side, and the scroll bar
-    return chosen | {"error": max(20, width - taken)}
-
-
-def letter_cells(letter: DeadLetter, columns: dict[str, int], *, now: float) -> list[Text]:
-    """A row of the letter table, with the cells that ``columns`` name."""
-    at = letter.failed_at.astimezone(UTC)
-    same_day = datetime.fromtimestamp(now, UTC).date() == at.date()
-    cells = {
-        "when": f"{at:%H:%M:%S}" if same_day else f"{at:%m-%d %H:%M}",
-        "queue": letter.queue_name,
-        "job": safe(letter.job_id),
-        "function": safe(letter.function),
-        "att": str(letter.attempts).rjust(3),
-        "error": safe(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}"),
-    }
-    return [Text(clip(cells[name], width)) for name, width in columns.items()]
-
-
-def letter_detail(letter: DeadLetter) -> Text:
-    """All of a letter: what, when, payload, and every attempt with its traceback."""
-    text = Text()
-    rows = (
-        ("queue", letter.queue_name),
-        ("job", letter.job_id),
-        ("function", letter.function),
-        ("state", letter.state + (f", replayed {letter.replay_count} times" if letter.replay_count else "")),
-        ("attempts", str(letter.attempts)),
-        ("enqueued", instant(letter.enqueued_at, _DATE)),
-        ("failed", instant(letter.failed_at, _DATE)),
-        ("worker", letter.worker or MISSING),
-    )
-    for name, value in rows:
-        text.append(f"  {name:<10}", DIM)
-        text.append(f"{safe(value)}\n")
-    text.append(f"\n  {safe(letter.error_type)}: ", BAD)
-    text.append(f"{safe(letter.error_message)}\n", "bold")
-    text.append("\n  Payload\n", "bold underline")
-    payload = json.dumps(letter.job_data.get("kwargs", letter.job_data), indent=2, ensure_ascii=False)
-    text.append(_indented(payload))
-    for attempt in letter.attempt_errors:
-        at, took = instant(attempt.get("at")), duration(number(attempt.get("run_seconds")))
-        text.append(f"\n  Attempt {safe(str(attempt.get('attempt', MISSING)))}", "bold underline")
-        text.append(f"  at {at}, ran {took}\n", DIM)
-        text.append(_indented(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
-    return text
-
-
-def _indented(block: str) -> str:
-    return "".join(f"    {line}\n" for line in safe_lines(block.rstrip()).split("\n"))
-
-
 def _spread(left: Text, right: Text, width: int) -> Text:
     room = width - right.cell_len
     left.truncate(max(0, room), overflow="ellipsis", pad=True)
     return Text(no_wrap=True, overflow="crop").append_text(left).append_text(right)
-
-
-def newest_first_title(snapshot: Snapshot | None, letters: Sequence[DeadLetter], *, all_: bool) -> str:
-    """The title above the newest dead letters; ``all_`` says that there are no others.
-
-    Then they are counted: the snapshot's number is some seconds old.
-    """
-    if snapshot is None:
-        return "Dead letters"
-    waiting = (
-        f" · {count(snapshot.letters_waiting)} wait for the database" if snapshot.letters_waiting else ""
-    )
-    number = len(letters) if all_ else snapshot.dead_letters
-    total = "none" if number == 0 else count(number)
-    return f"Dead letters · {total}{waiting}"

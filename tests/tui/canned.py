@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from workers.operations import DEAD, DeadLetter, Filter, Page
+from workers.errors import UnknownQueueError
+from workers.operations import (
+    DEAD,
+    POISON_DEATHS,
+    DeadLetter,
+    Filter,
+    Group,
+    Ledger,
+    Page,
+    Plan,
+    PlanItem,
+    Preview,
+    ReplayOptions,
+    Wanted,
+)
 from workers.policy import DEFAULT_POLICIES
 from workers.snapshot import (
     Alert,
@@ -174,14 +189,8 @@ class CannedOperations:
 
     def __init__(self, snapshot: Snapshot, letters: int = 2) -> None:
         self.now = snapshot
-        self.kept = [letter(number) for number in range(1, letters + 1)]
-        self.letters = self
         self.done: list[tuple[Any, ...]] = []
-        self.read: list[str | None] = []
-        """The cursors of the pages that were asked for."""
-        self.door = asyncio.Event()
-        """While it is not set, no page arrives."""
-        self.door.set()
+        self.letters = CannedLetters(self, [letter(number) for number in range(1, letters + 1)])
         self.can_drain = True
         self.read_only = False
         self.draining = False
@@ -192,26 +201,6 @@ class CannedOperations:
         if self.error is not None:
             raise self.error
         return self.now
-
-    async def page(
-        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[DeadLetter]:
-        self.read.append(cursor)
-        await self.door.wait()
-        if self.error is not None:
-            raise self.error
-        start = int(cursor or 0)
-        items = self.kept[start : start + limit]
-        more = start + limit < len(self.kept)
-        return Page(items, str(start + limit) if more else None)
-
-    async def replay(self, letter_id: int) -> str:
-        self.done.append(("replay", letter_id))
-        if self.error is not None:
-            raise self.error
-        self.kept = [letter for letter in self.kept if letter.id != letter_id]
-        self.now = replace(self.now, dead_letters=len(self.kept))
-        return f"job-{letter_id}"
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         self.done.append(("pause", queue, reason))
@@ -224,3 +213,227 @@ class CannedOperations:
     async def drain(self, *, now: bool = False) -> None:
         self.done.append(("drain", now))
         self.draining = True
+
+
+class CannedLetters:
+    """Plays the operations on dead letters: knows filters by state, fingerprint and bound, and plans."""
+
+    def __init__(self, operations: CannedOperations, kept: list[DeadLetter]) -> None:
+        self._operations = operations
+        self.kept = kept
+        self.read: list[str | None] = []
+        """The cursors of the pages that were asked for."""
+        self.asked: list[tuple[str, Any]] = []
+        """What was counted, grouped or previewed."""
+        self.door = asyncio.Event()
+        """While it is not set, no page arrives."""
+        self.door.set()
+        self.slow = asyncio.Event()
+        """While it is not set, no count, no groups and no preview arrive."""
+        self.slow.set()
+        self.kept_plans: list[Plan] = []
+        self.items: list[PlanItem] = []
+        self.replays: dict[int, list[PlanItem]] = {}
+
+    @property
+    def done(self) -> list[tuple[Any, ...]]:
+        return self._operations.done
+
+    def _fails(self) -> None:
+        if self._operations.error is not None:
+            raise self._operations.error
+
+    def _meant(self, wanted: Wanted, state: str | None = None) -> list[DeadLetter]:
+        if not isinstance(wanted, Filter):
+            return [each for each in self.kept if each.id in wanted and state in (None, each.state)]
+        if wanted.queue == "nowhere":
+            raise UnknownQueueError("nowhere", tuple(DEFAULT_POLICIES))
+        state = state or wanted.state
+        return [
+            each
+            for each in self.kept
+            if state in (None, each.state) and wanted.fingerprint in (None, each.fingerprint)
+        ]
+
+    def _move(self, wanted: Wanted, state: str, to: str) -> int:
+        ids = {each.id for each in self._meant(wanted, state)}
+        self.kept = [replace(each, state=to) if each.id in ids else each for each in self.kept]
+        dead = sum(each.state == "dead" for each in self.kept)
+        self._operations.now = replace(self._operations.now, dead_letters=dead)
+        return len(ids)
+
+    async def page(
+        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[DeadLetter]:
+        self.read.append(cursor)
+        await self.door.wait()
+        self._fails()
+        start = int(cursor or 0)
+        found = self._meant(wanted)
+        more = start + limit < len(found)
+        return Page(found[start : start + limit], str(start + limit) if more else None)
+
+    async def get(self, letter_id: int) -> DeadLetter:
+        self._fails()
+        return next(each for each in self.kept if each.id == letter_id)
+
+    async def count(self, wanted: Filter = DEAD, *, most: int | None = None) -> int:
+        self.asked.append(("count", wanted))
+        await self.slow.wait()
+        self._fails()
+        return min(len(self._meant(wanted)), most + 1 if most is not None else 2**63)
+
+    async def groups(self, wanted: Filter = DEAD, *, limit: int = 50) -> list[Group]:
+        self.asked.append(("groups", wanted))
+        await self.slow.wait()
+        self._fails()
+        found = Counter(each.fingerprint for each in self._meant(wanted))
+        return [self._group(wanted, *each) for each in found.most_common(limit)]
+
+    def _group(self, wanted: Filter, fingerprint: str, number: int) -> Group:
+        of_it = [each for each in self._meant(wanted) if each.fingerprint == fingerprint]
+        trend = tuple((hour * 7 + len(of_it)) % 9 for hour in range(24))
+        return Group(
+            fingerprint,
+            number,
+            min(each.failed_at for each in of_it),
+            max(each.failed_at for each in of_it),
+            trend,
+            of_it[0],
+        )
+
+    async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:
+        self._fails()
+        this = await self.get(letter_id)
+        root = this.root_id or this.id
+        lineage = [each for each in self.kept if root in (each.id, each.root_id)]
+        return [(each, self.replays.get(each.id, [])) for each in lineage]
+
+    async def export(self, wanted: Wanted, form: str) -> AsyncIterator[str]:
+        self._fails()
+        for each in self._meant(wanted):
+            yield f"{form} {each.id}\n"
+
+    async def preview(self, wanted: Wanted, options: ReplayOptions | None = None) -> Preview:
+        self.asked.append(("preview", wanted))
+        await self.slow.wait()
+        self._fails()
+        dead = self._meant(wanted, "dead")
+        chosen = [each for each in dead if options is None or options.poison or each.deaths < POISON_DEATHS]
+        bound: Wanted = tuple(each.id for each in chosen)
+        if isinstance(wanted, Filter):
+            bound = wanted.model_copy(update={"state": "dead", "up_to": 999})
+        queues = Counter(each.queue_name for each in chosen)
+        return Preview(
+            bound,
+            len(chosen),
+            len(dead) - len(chosen),
+            0 if isinstance(wanted, Filter) else len(self._meant(wanted)) - len(dead),
+            queues,
+            (await self.groups(wanted))[:10] if isinstance(wanted, Filter) else (),
+            float(queues["weather-ingestion"]),
+        )
+
+    async def plan(self, wanted: Wanted, options: ReplayOptions) -> Plan:
+        self._fails()
+        self.done.append(("plan", wanted, options))
+        total = sum(options.poison or each.deaths < POISON_DEATHS for each in self._meant(wanted, "dead"))
+        made = plan(
+            len(self.kept_plans) + 1,
+            total=total,
+            state="frozen",
+            canary=options.canary,
+            rate=options.rate,
+            halt=options.halt,
+            ledger=Ledger(waiting=total),
+            active=False,
+        )
+        self.kept_plans.append(made)
+        return made
+
+    async def start(self, plan_id: int, *, halt: float | None = None) -> Plan:
+        self._fails()
+        self.done.append(("start", plan_id, halt))
+        return self.becomes(plan_id, state="running", active=True)
+
+    def becomes(self, plan_id: int, **fields: Any) -> Plan:
+        self.kept_plans = [
+            replace(each, **fields) if each.id == plan_id else each for each in self.kept_plans
+        ]
+        return next(each for each in self.kept_plans if each.id == plan_id)
+
+    async def plan_now(self, plan_id: int) -> Plan:
+        self.asked.append(("plan", plan_id))
+        self._fails()
+        return self.becomes(plan_id)
+
+    async def plans(self, limit: int = 50) -> list[Plan]:
+        self.asked.append(("plans", limit))
+        self._fails()
+        return self.kept_plans[::-1][:limit]
+
+    async def plan_items(
+        self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
+    ) -> list[PlanItem]:
+        self._fails()
+        return [each for each in self.items if each.id > after and state in (None, each.state)][:limit]
+
+    async def pause(self, plan_id: int) -> Plan:
+        self._fails()
+        self.done.append(("pause plan", plan_id))
+        return self.becomes(plan_id, state="paused", active=False)
+
+    async def cancel(self, plan_id: int) -> Plan:
+        self._fails()
+        self.done.append(("cancel", plan_id))
+        return self.becomes(plan_id, state="cancelled", active=False)
+
+    async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None) -> str:
+        self.done.append(("replay", letter_id) if kwargs is None else ("replay", letter_id, kwargs))
+        self._fails()
+        self._move((letter_id,), "dead", "replayed")
+        return f"job-{letter_id}"
+
+    async def discard(self, wanted: Wanted) -> int:
+        self._fails()
+        self.done.append(("discard", wanted))
+        return self._move(wanted, "dead", "discarded")
+
+    async def restore(self, wanted: Wanted) -> int:
+        self._fails()
+        self.done.append(("restore", wanted))
+        return self._move(wanted, "discarded", "dead")
+
+
+def plan(number: int, **fields: Any) -> Plan:
+    base: dict[str, Any] = {
+        "actor": "ops@box-2",
+        "reason": "",
+        "selection": {"filter": "queue:weather-ingestion fingerprint:ffffffffffffffff"},
+        "canary": 5,
+        "rate": 20.0,
+        "halt": 0.2,
+        "id": number,
+        "created_at": datetime.fromtimestamp(NOW, UTC),
+        "total": 298,
+        "state": "running",
+        "note": "",
+        "ended_at": None,
+        "ledger": Ledger(waiting=189, enqueued=5, completed=102, same=1, skipped=1),
+        "active": True,
+    }
+    return Plan(**(base | fields))
+
+
+def item(number: int, **fields: Any) -> PlanItem:
+    base: dict[str, Any] = {
+        "id": number,
+        "plan_id": 1,
+        "letter_id": number,
+        "state": "completed",
+        "note": None,
+        "kwargs": None,
+        "enqueued_at": datetime.fromtimestamp(NOW + number, UTC),
+        "ended_at": datetime.fromtimestamp(NOW + number + 2, UTC),
+    }
+    return PlanItem(**(base | fields))

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations, letter
 from tui.app import Dashboard
-from tui.screens.dialogs import AskReason, Confirm, Help
+from tui.screens.dialogs import Ask, Confirm, Help
 from tui.screens.letter import LetterView
 from tui.screens.letters import Letters
 from tui.screens.overview import Overview
@@ -70,7 +70,7 @@ async def test_p_pauses_the_queue_under_the_cursor_with_a_reason() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.snapshot)
         await pilot.press("down", "down", "p")
-        await until(pilot, lambda: isinstance(app.screen, AskReason))
+        await until(pilot, lambda: isinstance(app.screen, Ask))
         app.screen.query_one(Input).value = "model rollout"
         await pilot.press("enter")
         await until(pilot, lambda: operations.done)
@@ -99,7 +99,7 @@ async def test_escape_leaves_the_queue_alone_and_p_resumes_a_paused_one() -> Non
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.snapshot)
         await pilot.press("p")
-        await until(pilot, lambda: isinstance(app.screen, AskReason))
+        await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, Overview))
         await pilot.press("down", "down", "down", "p")
@@ -170,13 +170,13 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
-        operations.door.clear()
+        operations.letters.door.clear()
         await pilot.press("n", "n", "n")
         assert "page 1" in title(app)
-        operations.door.set()
+        operations.letters.door.set()
         await until(pilot, lambda: table.letters[0].id == 101)
         assert "page 2" in title(app)
-        assert operations.read[-2:] == [None, "100"]
+        assert operations.letters.read[-2:] == [None, "100"]
         await pilot.press("b")
         await until(pilot, lambda: table.letters[0].id == 1)
         assert "page 1" in title(app)
@@ -211,7 +211,7 @@ async def test_a_replayed_letter_goes_from_the_list_and_the_total_with_it() -> N
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: [each.id for each in table.letters] == [1, 3])
-        await until(pilot, lambda: "Dead letters · 2 ·" in title(app))
+        await until(pilot, lambda: "Dead letters · 2 letters ·" in title(app))
         assert table.selected is not None
         assert table.selected.id == 3
 
@@ -248,7 +248,7 @@ async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() ->
 
 async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.kept = [letter(1, job_id="k" * 3_000)]
+    operations.letters.kept = [letter(1, job_id="k" * 3_000)]
     app = dashboard(operations)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.screen.query_one(LetterTable).letters)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, NOW, letter, queue
 from tui import format as shown
-from tui import text
+from tui import letter_text, text
 from workers.policy import RateLimit
 from workers.snapshot import Pause, Percentiles, QueueSnapshot
 
@@ -112,7 +112,7 @@ def test_a_long_problem_leaves_the_state_of_the_servers_in_the_header(width: int
 @pytest.mark.parametrize("odd", [1e300, -1e300, 10**400, math.nan, math.inf, None, "nan", "soon", []])
 def test_an_attempt_whose_times_cannot_be_read_is_shown_with_dashes(odd: Any) -> None:
     attempt = {**letter(1).attempt_errors[0], "at": odd, "run_seconds": odd}
-    detail = text.letter_detail(letter(1, attempt_errors=[attempt, {}], enqueued_at=None)).plain
+    detail = letter_text.letter_detail(letter(1, attempt_errors=[attempt, {}], enqueued_at=None)).plain
     assert "Attempt 1  at –, ran –\n    Traceback" in detail
     assert "Attempt –  at –, ran –\n    –" in detail
 
@@ -126,8 +126,8 @@ def test_a_pause_whose_beginning_cannot_be_read_is_shown_without_it() -> None:
 def test_no_character_of_a_letter_reaches_the_terminal_that_it_would_obey() -> None:
     nasty = "".join(map(chr, (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
     hostile = letter(1, job_id=nasty, error_message=nasty, job_data={"kwargs": {"note": nasty}}, worker=nasty)
-    cells = text.letter_cells(hostile, text.letter_columns(160), now=NOW)
-    for line in (text.letter_detail(hostile).plain, *(cell.plain for cell in cells)):
+    cells = letter_text.letter_cells(hostile, letter_text.letter_columns(160), now=NOW)
+    for line in (letter_text.letter_detail(hostile).plain, *(cell.plain for cell in cells)):
         assert not set(nasty) & set(line.replace("\n", ""))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -43,27 +44,49 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(yes)
 
 
-class AskReason(ModalScreen[str | None]):
-    """A reason, which may be empty; None where the operator changed their mind."""
+class Ask(ModalScreen[str | None]):
+    """A line of text; None where the operator changed their mind.
+
+    ``problem`` says what is wrong with an answer, if anything: then the question stays.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
-    def __init__(self, title: str, consequence: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        consequence: str,
+        verb: str,
+        *,
+        value: str = "",
+        placeholder: str = "",
+        problem: Callable[[str], str] = lambda _: "",
+    ) -> None:
         super().__init__()
         self._title = title
         self._consequence = consequence
+        self._verb = verb
+        self._value = value
+        self._placeholder = placeholder
+        self._problem = problem
 
     def compose(self) -> ComposeResult:
         """The question and a line to write on."""
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="title", markup=False)
             yield Static(self._consequence, markup=False)
-            yield Input(placeholder="reason, shown to all who look; may be empty", max_length=200)
-            yield Static("enter pause   esc cancel", classes="keys")
+            yield Input(self._value, placeholder=self._placeholder, max_length=200)
+            yield Static("", classes="error", markup=False)
+            yield Static(f"enter {self._verb}   esc cancel", classes="keys")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The reason."""
-        self.dismiss(event.value.strip())
+        """The answer, if it will do."""
+        answer = event.value.strip()
+        problem = self._problem(answer)
+        if problem:
+            self.query_one(".error", Static).update(f"▲ {problem}")
+        else:
+            self.dismiss(answer)
 
     def action_cancel(self) -> None:
         """No."""
@@ -75,18 +98,16 @@ class Help(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "close", "Close")]
 
-    def __init__(self, about: str, keys: list[tuple[str, str]]) -> None:
+    def __init__(self, about: str, keys: list[tuple[str, str]], signs: Sequence[str]) -> None:
         super().__init__()
         self._about = about
         self._keys = keys
+        self._signs = signs
 
     def compose(self) -> ComposeResult:
         """A text to scroll through."""
         lines = [f"  {key:<10} {what}" for key, what in self._keys]
-        signs = (
-            "  ●  runs          ▲  beyond its threshold, or no worker",
-            "  ‖  paused        –  nothing measured yet",
-        )
+        signs = [f"  {sign}" for sign in self._signs]
         with Vertical(classes="dialog help"):
             yield Static("Help", classes="title")
             with VerticalScroll():

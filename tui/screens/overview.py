@@ -11,9 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tui import text
-from tui.screens.dialogs import AskReason
-from tui.screens.view import View
+from tui import letter_text, text
+from tui.screens.acts import Acts
+from tui.screens.dialogs import Ask
 from tui.widgets.letters import LetterTable
 from tui.widgets.queues import QueueTable
 from workers.snapshot import QueueSnapshot, Snapshot
@@ -22,7 +22,7 @@ _METRICS = ("depth", "throughput")
 _NEWEST = 50
 
 
-class Overview(View):
+class Overview(Acts):
     """Queue rows, the last hour, the newest dead letters."""
 
     HELP = "The four queues at this moment, the last hour of each, and what died last."
@@ -72,8 +72,14 @@ class Overview(View):
         self.query_one(LetterTable).display = bool(page.items)
         self.query_one("#no-letters", Static).update("  nothing has died")
         self.query_one("#no-letters").display = not page.items
-        title = text.newest_first_title(snapshot, page.items, all_=page.next is None)
+        title = letter_text.newest_first_title(snapshot, page.items, all_=page.next is None)
         self.query_one("#letters-title", Static).update(f"─ {title} ── 2 all ")
+
+    def action_replay(self) -> None:
+        """The letter under the cursor."""
+        letter = self.query_one(LetterTable).selected
+        if letter is not None:
+            self.act(self.replay_one(letter))
 
     def action_metric(self) -> None:
         """What the sparklines show."""
@@ -94,9 +100,11 @@ class Overview(View):
             if await self.dashboard.attempt(operations.resume(queue.name)) is not None:
                 self.notify(f"{queue.name} runs again")
         else:
-            question = AskReason(
+            question = Ask(
                 f"Pause {queue.name}?",
                 "Nothing of it starts, in any process, until it is resumed. What runs goes on.",
+                "pause",
+                placeholder="reason, shown to all who look; may be empty",
             )
             reason = await self.app.push_screen_wait(question)
             if reason is None or await self.dashboard.attempt(operations.pause(queue.name, reason)) is None:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events, work
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui import text
-from tui.format import SMALLEST_TERMINAL, clip, safe
-from tui.screens.dialogs import Confirm
-from tui.widgets.letters import LetterTable
-from workers.operations import DeadLetter
+from tui.format import SMALLEST_TERMINAL
 from workers.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
-
-_KEY = 60
-"""Characters of a job's key in a question: foreign producers may choose thousands."""
 
 
 class View(Screen[None]):
@@ -30,6 +24,11 @@ class View(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = []
     HELP: ClassVar[str] = ""
     """What this view is for, in the help."""
+    SIGNS: ClassVar[tuple[str, ...]] = (
+        "●  runs          ▲  beyond its threshold, or no worker",
+        "‖  paused        –  nothing measured yet",
+    )
+    """What its signs mean, in the help."""
 
     def compose(self) -> ComposeResult:
         """The frame around `body`."""
@@ -76,28 +75,3 @@ class View(Screen[None]):
 
     def look_again(self) -> None:
         """Read anew what is not in the snapshot."""
-
-    def on_letter_table_opened(self, message: LetterTable.Opened) -> None:
-        """All of one letter."""
-        from tui.screens.letter import LetterView
-
-        self.app.push_screen(LetterView(message.letter))
-
-    def on_letter_table_replay_requested(self, message: LetterTable.ReplayRequested) -> None:
-        """Ask, then replay."""
-        self.replay(message.letter)
-
-    @work
-    async def replay(self, letter: DeadLetter) -> None:
-        """Replay one letter after a question that says what will happen."""
-        question = Confirm(
-            "Replay this dead letter?",
-            f"{clip(safe(letter.job_id), _KEY)} goes to the end of {letter.queue_name} "
-            "with all its attempts ahead.",
-            "Replay",
-        )
-        if await self.app.push_screen_wait(question):
-            done = await self.dashboard.attempt(self.dashboard.operations.letters.replay(letter.id))
-            if done is not None:
-                self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
-                self.dashboard.look_again(letters=True)

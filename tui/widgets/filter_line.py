@@ -1,0 +1,88 @@
+"""Which letters are shown, as a line that can be rewritten."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from tui.format import safe
+from workers.operations import FAILURES, Filter
+
+_WORDS = "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
+
+
+class FilterLine(Vertical):
+    """Shows the filter where there is one; `edit` turns it into an input."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave it", show=False)]
+
+    class Wanted(Message):
+        """The operator wants to see what this filter means."""
+
+        def __init__(self, filter: Filter) -> None:
+            super().__init__()
+            self.filter = filter
+
+    class Left(Message):
+        """The filter stays as it was."""
+
+    def compose(self) -> ComposeResult:
+        """The line as text, as input, and what is wrong with it."""
+        yield Static("", id="filter-text", markup=False)
+        yield Input(placeholder=_WORDS, id="filter-input", compact=True)
+        yield Static("", id="filter-hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Nothing is open."""
+        self.close("")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being rewritten."""
+        return any(field.display for field in self.query(Input))
+
+    def edit(self, line: str) -> None:
+        """Open the input with ``line``."""
+        field = self.query_one(Input)
+        field.value = line
+        field.display = True
+        field.cursor_position = len(line)
+        self.query_one("#filter-text").display = False
+        self.tell("enter apply · esc leave it as it was")
+        self.display = True
+        field.focus()
+
+    def close(self, line: str) -> None:
+        """Close the input, and show the filter that holds, if there is one."""
+        self.query_one("#filter-input").display = False
+        self.query_one("#filter-hint").display = False
+        shown = self.query_one("#filter-text", Static)
+        shown.update(f" / {safe(line)}")
+        shown.display = self.display = bool(line)
+
+    def tell(self, message: str, *, wrong: bool = False) -> None:
+        """A word below the input."""
+        hint = self.query_one("#filter-hint", Static)
+        hint.update(f"   {'▲ ' if wrong else ''}{safe(message)}")
+        hint.set_class(wrong, "-wrong")
+        hint.display = True
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """What was written, if it is a filter."""
+        event.stop()
+        try:
+            wanted = Filter.parse(event.value)
+        except FAILURES as error:
+            self.tell(str(error), wrong=True)
+            return
+        self.tell("reading …")
+        self.post_message(self.Wanted(wanted))
+
+    def action_leave(self) -> None:
+        """Leave the filter as it was."""
+        self.post_message(self.Left())
