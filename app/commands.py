@@ -6,15 +6,15 @@ import json
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app import output
 from app.errors import AppError, UsageError
-from tui.format import safe, safe_lines
+from tui.format import safe
 
 if TYPE_CHECKING:
-    from workers.operations import DeadLetter, NewJob, Operations
+    from workers.operations import NewJob, Operations
 
 
 async def told(verb: Awaitable[int]) -> int:
@@ -41,7 +41,7 @@ def read_jobs(data: str | None, file: Path | None, *, key: str | None, delay: fl
     from workers.operations import NewJob
 
     if data is not None:
-        return [NewJob(_object(data, "--data"), key, delay)]
+        return [NewJob(json_object(data, "--data"), key, delay)]
     assert file is not None  # noqa: S101 - the caller's choice of exactly one
     return [NewJob(each, None, delay, where) for where, each in _lines(file)]
 
@@ -57,12 +57,13 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if line.strip():
             where = f"{name}, line {number}"
             try:
-                yield where, _object(line.decode(), where)
+                yield where, json_object(line.decode(), where)
             except UnicodeDecodeError:
                 raise UsageError(f"{where}: not UTF-8") from None
 
 
-def _object(text: str, where: str) -> dict[str, Any]:
+def json_object(text: str, where: str) -> dict[str, Any]:
+    """The object that a text is.  Raises UsageError, which begins with ``where``."""
     try:
         value = json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
@@ -85,11 +86,11 @@ async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *,
     keys = await operations.enqueue_many(queue, jobs)
     refused = [job.key for job, key in zip(jobs, keys, strict=True) if key is None]
     if as_json:
-        _print_json({"queue": queue, "keys": keys})
+        output.document({"queue": queue, "keys": keys})
     elif len(keys) == 1 and keys[0] is not None:
-        _print(safe(keys[0]))
+        output.text(safe(keys[0]))
     else:
-        _print(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
+        output.text(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
     for key in refused:
         sys.stderr.write(f"error: a job with the key {safe(str(key))} is queued already\n")
     return 1 if refused else 0
@@ -100,108 +101,23 @@ async def status(operations: Operations, *, as_json: bool) -> int:
     await operations.ping()
     snapshot = await operations.snapshot()
     if as_json:
-        _print_json(asdict(snapshot))
+        output.document(asdict(snapshot))
     else:
         from app.report import status_text
 
-        _print(status_text(snapshot))
+        output.text(status_text(snapshot))
     return 0 if snapshot.redis.error is None and snapshot.database.error is None else 1
 
 
 async def pause(operations: Operations, queue: str, reason: str) -> int:
     """Pause a queue."""
     await operations.pause(queue, reason)
-    _print(f"{queue} is paused: nothing of it starts until couturecast-tui resume {queue}")
+    output.text(f"{queue} is paused: nothing of it starts until couturecast-tui resume {queue}")
     return 0
 
 
 async def resume(operations: Operations, queue: str) -> int:
     """Resume a queue."""
     done = await operations.resume(queue)
-    _print(f"{queue} runs again" if done else f"{queue} was not paused")
+    output.text(f"{queue} runs again" if done else f"{queue} was not paused")
     return 0
-
-
-async def list_letters(
-    operations: Operations,
-    *,
-    queue: str | None,
-    state: str | None,
-    limit: int,
-    cursor: str | None,
-    as_json: bool,
-) -> int:
-    """Print a page of dead letters."""
-    from workers.operations import Filter
-
-    wanted = Filter.of(queue=queue, state=state or "all")
-    page = await operations.letters.page(wanted, limit=limit, cursor=cursor)
-    if as_json:
-        _print_json({"items": [_fields(each) for each in page.items], "next": page.next})
-        return 0
-    from app.report import letters_text
-
-    _print(letters_text(page.items))
-    if page.next is not None:
-        sys.stderr.write(f"more: --cursor {page.next}\n")
-    return 0
-
-
-async def show_letter(operations: Operations, letter_id: int, *, as_json: bool) -> int:
-    """Print one dead letter."""
-    letter = await operations.letters.get(letter_id)
-    if as_json:
-        _print_json(_fields(letter))
-    else:
-        from app.report import letter_text
-
-        _print(letter_text(letter))
-    return 0
-
-
-async def replay(operations: Operations, letter_ids: Sequence[int], *, as_json: bool) -> int:
-    """Replay letters, each for itself; 1 where one could not be."""
-    from workers.operations import FAILURES
-
-    done: list[dict[str, Any]] = []
-    failed = 0
-    for letter_id in letter_ids:
-        try:
-            job_id = await operations.letters.replay(letter_id)
-        except FAILURES as error:  # said at once: what came before it is done
-            failed += 1
-            done.append({"id": letter_id, "job_id": None, "error": str(error)})
-            sys.stderr.write(f"error: {safe(str(error))}\n")
-            continue
-        done.append({"id": letter_id, "job_id": job_id, "error": None})
-        if not as_json:
-            _print(f"{letter_id} replayed as job {safe(job_id)}")
-    if as_json:
-        _print_json({"items": done, "next": None})
-    return 1 if failed else 0
-
-
-def _fields(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(letter).items()
-    }
-
-
-def _print_json(value: Any) -> None:
-    _write(json.dumps(value, indent=2, default=str))
-
-
-def _print(text: str) -> None:
-    """Text may come from jobs: control characters are shown, not sent to the terminal."""
-    _write(safe_lines(text))
-
-
-def _write(text: str) -> None:
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise AppError(f"standard output: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Snapshots and dead letters as the command line prints them."""
+"""Snapshots, dead letters and plans as the command line prints them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from app import commands
-from app.report import letter_text, letters_text, status_text
-from storage.dead_letters import DeadLetter
+from app import output
+from app.letters_report import groups_text, letter_text, letters_text, listed, preview_text
+from app.plans_report import items_text, ledger_text, plan_text, plans_text, progress_text
+from app.report import status_text
+from storage.dead_letters import DeadLetter, Group
+from storage.plans import Ledger, Plan, PlanItem
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, IDLE
+from workers.letter_operations import Preview
 from workers.snapshot import Pause
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"
@@ -134,7 +138,7 @@ def test_a_letter_whose_job_could_not_be_read_shows_its_bytes() -> None:
 
 def test_what_a_payload_holds_is_printed_and_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
     data = {"kwargs": {"item_id": HOSTILE, "image": "\ud800"}}
-    commands._print(letter_text(replace(LETTER, job_data=data, error_message=HOSTILE, job_id=HOSTILE)))
+    output.text(letter_text(replace(LETTER, job_data=data, error_message=HOSTILE, job_id=HOSTILE)))
     shown = capsys.readouterr().out
     assert control_characters(shown) == []
     assert "\\x1b[31mred" in shown
@@ -150,3 +154,146 @@ def test_an_attempt_whose_times_cannot_be_read_is_shown_with_dashes(odd: Any) ->
     shown = letter_text(replace(LETTER, attempt_errors=[attempt, {}]))
     assert "attempt 1 at – on w1, ran –\nmessage 1" in shown
     assert shown.endswith("attempt – at – on –, ran –\n–")
+
+
+def test_on_a_terminal_a_row_is_cut_to_its_width() -> None:
+    long = replace(LETTER, job_id="0123456789" * 3, error_message="x" * 300, queue_name="weather-ingestion")
+    for width in (60, 80, 120, 200):
+        head, row = letters_text([long], width=width).split("\n")
+        assert len(row) <= width
+        assert row.endswith("…") == (width < 170)
+        assert ("att" in head.split()) == (width >= 120)
+
+
+def test_a_list_of_letters_in_several_states_has_their_states() -> None:
+    shown = letters_text([replace(LETTER, state="discarded"), LETTER], states=True)
+    assert [line.split()[6] for line in shown.split("\n")[1:]] == ["discarded", "dead"]
+
+
+def test_letters_that_died_thrice_of_the_same_error_have_a_sign() -> None:
+    poison = replace(LETTER, deaths=3)
+    assert "×" not in letters_text([LETTER])
+    assert "17  ×3  2026" in letters_text([poison])
+    assert "×3 died so often in a row of this error: bulk replays leave it out" in letter_text(poison)
+    assert "×" not in letter_text(LETTER)
+
+
+def item(letter_id: int, state: str, **changes: Any) -> PlanItem:
+    made = PlanItem(letter_id, 3, letter_id, state, None, None, AT, None)
+    return replace(made, **changes)
+
+
+def test_a_letter_shows_what_it_came_of_and_what_came_of_it() -> None:
+    first = replace(LETTER, id=11, state="replayed")
+    second = replace(LETTER, replay_of=11, error_message="another")
+    shown = letter_text(
+        second, [(first, [item(11, "other")]), (second, [item(17, "skipped", note="gone\n")])]
+    )
+    assert shown.split("lineage\n")[1].split("\n\n")[0].split("\n") == [
+        "  letter 11: 2026-03-01 14:32:07  PermanentError: no file 'dress.jpg'",
+        "    plan 3  2026-03-01 14:32:07  died again, other error",
+        "  letter 17 (this one), of letter 11: 2026-03-01 14:32:07  PermanentError: another",
+        "    plan 3  2026-03-01 14:32:07  skipped: gone\\x0a",
+    ]
+    assert "lineage" not in letter_text(LETTER, [(LETTER, [])])
+
+
+GROUP = Group("0123456789abcdef", 1234, AT, AT, (0,) * 22 + (1, 8), LETTER)
+
+
+def test_a_group_has_three_lines() -> None:
+    small = replace(GROUP, count=7, sample=replace(LETTER, error_message=HOSTILE))
+    shown = groups_text([GROUP, small], width=80).split("\n")
+    assert shown[:4] == [
+        "1,234  ······················▁█  2026-03-01 14:32 – 2026-03-01 14:32",
+        "       group 0123456789abcdef  newest 17  color-extraction  extract_colors",
+        "       PermanentError: no file 'dress.jpg'",
+        "",
+    ]
+    assert shown[4].startswith("    7  ·")
+    assert len(shown) == 7
+    assert control_characters("\n".join(shown)) == []
+    assert groups_text([]) == "no dead letters"
+
+
+def test_a_preview_says_how_many_of_what_and_whom_it_leaves_out() -> None:
+    many = Preview((), 1234, 5, 0, {"alert-fanout": 234, "color-extraction": 1000}, [GROUP], 250.0)
+    assert preview_text(many, (), replay=True).split("\n") == [
+        "1,234 letters are meant",
+        "    1,000  color-extraction",
+        "      234  alert-fanout",
+        "one group:",
+        "    1,234  PermanentError: no file 'dress.jpg'",
+        "left out: 5 letters that died 3 times or more in a row of the same error (--poison takes them too)",
+        "it takes at least 4m 10s, by the rate and the queues' own limits",
+    ]
+    assert "at least" not in preview_text(many, (), replay=False)
+    few = Preview((1,), 1, 0, 2, {"alert-fanout": 1}, (), 0.0)
+    assert preview_text(few, (2, 3), replay=True) == (
+        "1 letter is meant, of alert-fanout\nleft out: 2 letters that are not dead: 2, 3"
+    )
+    assert listed(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 others"
+
+
+PLAN = Plan(
+    actor="ops@box-2",
+    reason="shop is open",
+    selection={"filter": "queue:color-extraction"},
+    canary=10,
+    rate=2.5,
+    halt=0.2,
+    id=12,
+    created_at=AT,
+    total=1234,
+    state="running",
+    note="",
+    ended_at=None,
+    ledger=Ledger(waiting=1000, enqueued=34, completed=190, same=6, other=2, aborted=1, skipped=1),
+    active=True,
+)
+
+
+def test_a_plan_shows_who_what_how_and_how_far() -> None:
+    assert plan_text(PLAN).split("\n") == [
+        "plan 12 is running",
+        "made at 2026-03-01 14:32:07 UTC by ops@box-2: shop is open",
+        "of 1,234 letters: queue:color-extraction",
+        "canary of 10 first · 2.5 a second · halts where more than 20 % die again",
+        "",
+        *ledger_text(PLAN.ledger).split("\n"),
+    ]
+    assert [line.rsplit(maxsplit=1) for line in ledger_text(PLAN.ledger).split("\n")] == [
+        ["replayed", "233"],
+        ["  completed", "190"],
+        ["  running still", "34"],
+        ["  died, same error", "6"],
+        ["  died, other error", "2"],
+        ["  aborted", "1"],
+        ["skipped", "1"],
+        ["waiting", "1,000"],
+    ]
+    assert progress_text(PLAN.ledger) == "190 completed, 8 died again, 1 skipped"
+
+
+def test_a_plan_that_nobody_carries_out_is_interrupted() -> None:
+    left = replace(
+        PLAN, active=False, halt=1.0, rate=None, canary=0, selection={"ids": [1, 2], "count": 1002}
+    )
+    assert plan_text(left).startswith("plan 12 is interrupted\n")
+    assert "ids 1 2 and 1,000 others" in plan_text(left)
+    assert "no canary · as fast as it goes · never halts" in plan_text(left)
+    rows = plans_text([PLAN, left]).split("\n")
+    assert [row.split()[3] for row in rows[1:]] == ["running", "interrupted"]
+    assert all(len(row) <= 80 for row in plans_text([replace(PLAN, total=10**7)] * 2, width=80).split("\n"))
+    assert plans_text([]) == "no plans: failed-jobs replay makes them"
+
+
+def test_the_letters_of_a_plan_have_a_row_each() -> None:
+    shown = items_text([item(7, "skipped", note=HOSTILE, enqueued_at=None), item(8, "same", kwargs={})])
+    head, skipped, same = shown.split("\n")
+    assert head.split() == ["letter", "state", "enqueued", "at", "ended", "at"]
+    assert skipped.split()[:4] == ["7", "skipped", "–", "–"]
+    assert same.split()[:2] == ["8", "same"]
+    assert same.endswith("with another payload")
+    assert control_characters(shown) == []
+    assert items_text([]) == "no letters"

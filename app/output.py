@@ -1,0 +1,96 @@
+"""What commands write: text for people, JSON for programs, notes on stderr; and what they ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+
+from app.errors import AppError, UsageError
+from tui.format import safe, safe_lines
+
+
+def text(lines: str) -> None:
+    """Lines on stdout.  They may come from jobs: control characters are shown, not sent to the terminal."""
+    piece(f"{safe_lines(lines)}\n")
+
+
+def document(value: Any) -> None:
+    """One JSON document on stdout; times in ISO 8601."""
+    piece(f"{json.dumps(value, indent=2, default=_plain)}\n")
+
+
+def piece(written: str) -> None:
+    """As it is, on stdout, at once.  Raises AppError where that cannot be written."""
+    try:
+        sys.stdout.write(written)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AppError(f"standard output: {error.strerror}") from None
+
+
+def note(lines: str) -> None:
+    """Lines on stderr: what is said beside the output."""
+    sys.stderr.write(f"{safe_lines(lines)}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def into(file: Path, *, force: bool) -> Iterator[TextIO]:
+    """Write a file, whole or not at all, with mode 0600; one that is there is replaced only with ``force``.
+
+    Raises UsageError, AppError.
+    """
+    if force and file.exists() and not file.is_file():
+        raise UsageError(f"--output: {file} is no file that could be replaced")
+    try:
+        if not force:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with _replaced(file.resolve()) as written:
+                yield written
+        except BaseException:
+            if not force:
+                file.unlink()
+            raise
+    except FileExistsError:
+        raise UsageError(f"--output: {file} is there already: name another file, or give --force") from None
+    except OSError as error:
+        raise AppError(f"--output: {file}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _replaced(file: Path) -> Iterator[TextIO]:
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:100]}.")
+    try:
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as written:
+            yield written
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def confirmed(question: str) -> bool:
+    """Ask on stderr; no answer is no.  Raises typer.Abort at ctrl-C."""
+    # The event loop's own handler would wait until the question is answered.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(safe(question), err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

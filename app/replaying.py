@@ -1,0 +1,143 @@
+"""A plan that is carried out while somebody looks on: progress on stderr, how to go on where it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app import output
+from app.errors import AppError
+from app.plans_report import progress_text
+from tui.format import count
+from workers.errors import WorkersError
+from workers.operations import FAILURES, Operations, Plan
+
+_LOOK = 0.5
+"""Seconds between two looks at the plan."""
+_LINES = 5.0
+"""Seconds between two lines where there is no terminal to draw on."""
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""End it as ctrl-C does, which the event loop sees to."""
+
+Show = Callable[[Plan], None]
+
+
+class BrokenOffError(AppError):
+    """The operator, or the system, ended the command while a plan went on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+async def carried_out(operations: Operations, plan: Plan, halt: float | None = None) -> Plan:
+    """Run a plan to its end, or until it halts or is stopped; how it stands then.
+
+    Raises BrokenOffError at ctrl-C and SIGTERM: the plan stays, and can be resumed.
+    """
+    how = f"couturecast-tui failed-jobs resume {plan.id}"
+    await _warn_of_no_worker(operations, wanted=plan.canary > 0)
+    running = asyncio.create_task(operations.letters.run(plan.id, halt=halt), name=f"plan {plan.id}")
+    with _breaking_off(f"interrupted: plan {plan.id} is kept, go on with {how}"), _progress(plan) as show:
+        try:
+            while not running.done():
+                await asyncio.wait({running}, timeout=_LOOK)
+                with suppress(*FAILURES):  # the run itself says so, where it lasts
+                    show(await operations.letters.plan_now(plan.id))
+            return running.result()
+        except WorkersError:
+            raise
+        except FAILURES:
+            output.note(f"plan {plan.id} is kept, go on with {how}")
+            raise
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def waited(operations: Operations, plan: Plan) -> Plan:
+    """Wait until all jobs of a plan that were enqueued have ended; how it stands then.
+
+    Raises BrokenOffError at ctrl-C and SIGTERM: the jobs go on.
+    """
+    await _warn_of_no_worker(operations, wanted=plan.ledger.enqueued > 0)
+    look = f"couturecast-tui failed-jobs plan {plan.id}"
+    with _breaking_off(f"interrupted: the jobs go on, {look} shows how they end"), _progress(plan) as show:
+        while plan.ledger.enqueued:
+            await asyncio.sleep(_LOOK)
+            plan = await operations.letters.plan_now(plan.id)
+            show(plan)
+    return plan
+
+
+async def _warn_of_no_worker(operations: Operations, *, wanted: bool) -> None:
+    if wanted and not (await operations.snapshot()).workers:
+        output.note(
+            "no worker is running: the jobs wait until one does, for instance couturecast-tui --no-ui"
+        )
+
+
+@contextmanager
+def _breaking_off(message: str) -> Iterator[None]:
+    """What ends the command in between becomes ``message``."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - the caller is a coroutine
+    came = [signal.SIGINT]
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        task.cancel()
+
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, end, each)
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise BrokenOffError(message, came[-1]) from None
+    finally:
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+
+
+@contextmanager
+def _progress(plan: Plan) -> Iterator[Show]:
+    """Shows how far a plan is: a bar on a terminal, a line every few seconds elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"plan {plan.id}", total=plan.total, words="")
+
+        def show(now: Plan) -> None:
+            done = now.ledger.sent + now.ledger.skipped
+            bar.update(task, completed=done, words=progress_text(now.ledger))
+
+        show(plan)
+        yield show
+
+
+def _lines() -> Show:
+    said = time.monotonic()
+
+    def show(now: Plan) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _LINES:
+            said = time.monotonic()
+            done = f"{count(now.ledger.sent)} of {count(now.total)} enqueued"
+            output.note(f"plan {now.id}: {done}, {progress_text(now.ledger)}")
+
+    return show
