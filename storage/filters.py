@@ -41,7 +41,11 @@ def _time(value: Any) -> Any:
         return value
     ago = _AGO.fullmatch(value.strip())
     if ago is not None:
-        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        try:
+            now = datetime.now(UTC).replace(microsecond=0)
+            return now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        except OverflowError:
+            raise ValueError("is outside of the calendar") from None
     try:
         at = datetime.fromisoformat(value.strip())
     except ValueError:
@@ -131,7 +135,7 @@ class Filter(BaseModel):
                 words.append(f"{name}:{value}")
         for name in ("since", "until"):
             if (at := getattr(self, name)) is not None:
-                words.append(f"{name}:{at.isoformat(timespec='seconds')}")
+                words.append(f"{name}:{at.isoformat()}")
         words += [f"{_ARGUMENT}{name}:{value}" for name, value in self.args.items()]
         if self.poison is not None:
             words.append(f"poison:{'yes' if self.poison else 'no'}")
