@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,17 @@ def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
     return text
 
 
+def title(plan: Plan, width: int) -> str:
+    """Which plan it is, and of what."""
+    return clip(f"Plan {plan.id} · {selection(plan.selection)}", width)
+
+
+def higher_limit(plan: Plan) -> float:
+    """A limit in % at which a plan that has halted goes on: twice as much, and not below what has died."""
+    dead = math.ceil(100 * plan.ledger.died / plan.ledger.ended) if plan.ledger.ended else 0
+    return min(100.0, max(200 * plan.halt, dead))
+
+
 def frozen(plan: Plan) -> Text:
     """What the plan is about, and how it is to be carried out."""
     text = Text.assemble((counted(plan.total), "bold"), f", frozen at {instant(plan.created_at)}")
@@ -91,7 +103,8 @@ def bars(plan: Plan, width: int) -> Text:
         text.append(f"canary  {bar(tried, canary, length)} {count(tried)}/{count(canary)} ended\n")
     sent, rest = max(0, ledger.sent - canary), going - canary
     if rest > 0 or not canary:
-        text.append(f"replay  {bar(sent, rest, length)} {count(sent)}/{count(rest)} enqueued\n")
+        text.append(f"replay  {bar(sent, rest, length)} {count(sent)}/{count(rest)} enqueued")
+    text.rstrip()
     return text
 
 

@@ -24,6 +24,7 @@ from workers.snapshot import Snapshot
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 MOMENTS = {"healthy": HEALTHY, "idle": IDLE, "breached": BREACHED, "away": AWAY, "draining": DRAINING}
+_READS = ("letters", "count", "groups", "preview", "plan", "plans", "items")
 SCREENS = {
     "letters": ("2",),
     "letter": ("tab", "enter"),
@@ -391,7 +392,7 @@ async def settled(pilot: Pilot[Any]) -> None:
     app = cast(Dashboard, pilot.app)
     await until(pilot, lambda: app.snapshot is not None)
     await pilot.pause()
-    await until(pilot, lambda: not any(each.group == "letters" and each.is_running for each in app.workers))
+    await until(pilot, lambda: not any(each.group in _READS and each.is_running for each in app.workers))
     for field in app.screen.query(Input):
         field.cursor_blink = False
     await pilot.pause()

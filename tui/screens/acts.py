@@ -170,7 +170,7 @@ def _discards(found: Preview, what: str) -> Confirm:
     others = f" {counted(found.others)} are not dead, and stay as they are." if found.others else ""
     return Confirm(
         f"Discard {counted(found.total)}?",
-        f"This is {what}. Discarded letters are hidden, not deleted; u brings them back.{others}",
+        f"{what[:1].upper()}{what[1:]}: hidden, not deleted; u brings them back.{others}",
         "Discard",
     )
 

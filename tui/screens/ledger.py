@@ -40,6 +40,8 @@ class LedgerList(ModalScreen[None]):
         self._after = [0]
         """The items after which the pages begin, up to the one that is shown."""
         self._items: list[PlanItem] = []
+        self._next_state: str | None = None
+        """The state that was asked for last: its page may not have arrived."""
 
     def compose(self) -> ComposeResult:
         """A title and the table."""
@@ -66,6 +68,7 @@ class LedgerList(ModalScreen[None]):
             )
         )
         if items is None:
+            self._next_state = self._state
             return
         if not items and len(after) > 1:
             self.notify("this is the last page")
@@ -83,8 +86,9 @@ class LedgerList(ModalScreen[None]):
 
     def action_state(self, by: int) -> None:
         """The letters of the next state."""
-        place = _STATES.index(self._state)
-        self.read(_STATES[(place + by) % len(_STATES)], [0])
+        place = _STATES.index(self._next_state)
+        self._next_state = _STATES[(place + by) % len(_STATES)]
+        self.read(self._next_state, [0])
 
     def action_page(self, by: int) -> None:
         """The next page, or the one before."""

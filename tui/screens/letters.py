@@ -91,7 +91,7 @@ class Letters(Acts):
     def on_screen_resume(self) -> None:
         """The page that was shown, as it is now."""
         super().on_screen_resume()
-        self.read(self._reading or self._place)
+        self.read(self._going_to)
         self.read_count(self._place.wanted)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -106,11 +106,16 @@ class Letters(Acts):
 
     def look_again(self) -> None:
         """Read anew what is shown."""
-        self.read(self._reading or self._place)
+        self.read(self._going_to)
         self.read_count(self._place.wanted)
         self.refresh_groups()
 
     # Reading
+
+    @property
+    def _going_to(self) -> _Place:
+        """Where the keys that were pressed so far lead."""
+        return self._reading or self._place
 
     def read(self, place: _Place) -> None:
         """Go to ``place``; until its page has arrived all stays as it is."""
@@ -287,12 +292,14 @@ class Letters(Acts):
 
     def action_groups(self) -> None:
         """Groups in place of letters, or letters in place of groups."""
-        self.read(replace(self._place, grouped=not self._place.grouped))
+        place = self._going_to
+        self.read(replace(place, grouped=not place.grouped))
 
     def action_state(self) -> None:
         """Letters of the next state."""
-        state = _CYCLE[(_CYCLE.index(self._place.wanted.state) + 1) % len(_CYCLE)]
-        self.read(_Place(self._place.wanted.model_copy(update={"state": state}), grouped=self._place.grouped))
+        place = self._going_to
+        state = _CYCLE[(_CYCLE.index(place.wanted.state) + 1) % len(_CYCLE)]
+        self.read(replace(place, wanted=place.wanted.model_copy(update={"state": state}), cursors=(None,)))
 
     def action_filter(self) -> None:
         """Write another filter."""

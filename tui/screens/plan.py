@@ -195,7 +195,7 @@ class Progress(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """What it is about, the bars, the ledger, the state, the keys."""
         with Vertical(classes="dialog plan"):
-            yield Static(f"Plan {self._plan_id}", classes="title", markup=False)
+            yield Static(f"Plan {self._plan_id}", id="plan-title", classes="title", markup=False)
             yield Static("reading …", id="frozen")
             yield Static("", id="bars")
             yield Static("", id="ledger")
@@ -231,6 +231,7 @@ class Progress(ModalScreen[None]):
             self.query_one("#standing", Static).update(f"▲ {clip(safe(str(error)), _PROBLEM)}")
             return
         width = self.query_one("#bars").size.width
+        self.query_one("#plan-title", Static).update(plan_text.title(plan, width))
         self.query_one("#frozen", Static).update(plan_text.frozen(plan))
         self.query_one("#bars", Static).update(plan_text.bars(plan, width))
         self.query_one("#ledger", Static).update(plan_text.ledger(plan.ledger))
@@ -265,7 +266,7 @@ class Progress(ModalScreen[None]):
             "Go on with a higher limit?",
             f"It halted: {safe(plan.note)}. It halts again when more than so many % die again.",
             "go on",
-            value="100" if plan.halt >= 0.5 else f"{plan.halt * 200:.0f}",
+            value=f"{plan_text.higher_limit(plan):.0f}",
             problem=problem,
         )
         answer = await self.app.push_screen_wait(question)

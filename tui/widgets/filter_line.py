@@ -33,13 +33,11 @@ class FilterLine(Vertical):
 
     def compose(self) -> ComposeResult:
         """The line as text, as input, and what is wrong with it."""
+        field = Input(placeholder=_WORDS, id="filter-input", compact=True)
+        field.display = self.display = False  # from the first: else it would be focused
         yield Static("", id="filter-text", markup=False)
-        yield Input(placeholder=_WORDS, id="filter-input", compact=True)
+        yield field
         yield Static("", id="filter-hint", markup=False)
-
-    def on_mount(self) -> None:
-        """Nothing is open."""
-        self.close("")
 
     @property
     def is_open(self) -> bool:

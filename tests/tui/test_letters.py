@@ -1,0 +1,526 @@
+"""The dead letters' view: filter, groups, marks, and what can be done with letters."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, Static, TextArea
+
+from tests.tui.canned import HEALTHY, CannedOperations, item, letter
+from tests.tui.test_dashboard import SIZES, dashboard, letters_view, settled, title, until
+from tui.app import Dashboard
+from tui.screens.dialogs import Ask, Confirm
+from tui.screens.edit import Edit
+from tui.screens.letter import LetterView
+from tui.screens.letters import Letters
+from tui.screens.plan import PlanForm
+from tui.widgets.filter_line import FilterLine
+from tui.widgets.groups import GroupTable
+from tui.widgets.letters import MarkedTable
+from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
+from workers.operations import Filter
+
+LESS, MORE = "a" * 16, "f" * 16
+
+
+def operations(letters: int = 5) -> CannedOperations:
+    """Every third letter, the first too, is of a second group; the third has died four times."""
+    canned = CannedOperations(HEALTHY, letters)
+    canned.letters.kept = [
+        replace(each, fingerprint=LESS if at % 3 == 0 else MORE, deaths=4 if at == 2 else 1)
+        for at, each in enumerate(canned.letters.kept)
+    ]
+    return canned
+
+
+def shown(app: Dashboard) -> list[int]:
+    return [each.id for each in app.screen.query_one(MarkedTable).letters]
+
+
+def says(app: Dashboard) -> str:
+    """All that stands in the dialog."""
+    return " ".join(str(each.render()) for each in app.screen.query(Static))
+
+
+async def write(pilot: Pilot[Any], line: str) -> None:
+    """A new line in the input that is focused, and enter."""
+    field = cast(Input, pilot.app.focused)
+    assert isinstance(field, Input)
+    field.value = line
+    await pilot.press("enter")
+
+
+async def filtered(app: Dashboard, pilot: Pilot[Any], line: str) -> None:
+    await pilot.press("slash")
+    await write(pilot, line)
+    await until(pilot, lambda: not app.screen.query_one(FilterLine).is_open)
+
+
+async def ask(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> None:
+    await pilot.press(*keys)
+    await until(pilot, lambda: isinstance(app.screen, screen))
+
+
+async def back(app: Dashboard, pilot: Pilot[Any]) -> None:
+    await until(pilot, lambda: isinstance(app.screen, Letters))
+
+
+# The filter
+
+
+async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await filtered(app, pilot, f"fingerprint:{LESS}")
+        assert shown(app) == [1, 4]
+        await until(pilot, lambda: "2 letters" in title(app))
+        assert f"fingerprint:{LESS}" in str(app.screen.query_one("#filter-text", Static).render())
+        await pilot.press("slash")
+        assert cast(Input, app.focused).value == f"fingerprint:{LESS}"
+        await pilot.press("escape")
+        assert shown(app) == [1, 4]
+        await pilot.press("escape")
+        await until(pilot, lambda: shown(app) == [1, 2, 3, 4, 5])
+        assert not app.screen.query_one(FilterLine).display
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [("state:gone", "use dead, replayed"), ('error:"x', "not closed"), ("queue:nowhere", "unknown queue")],
+)
+async def test_a_filter_that_is_wrong_says_so_on_the_line_and_nothing_is_lost(
+    line: str, problem: str
+) -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("slash")
+        await write(pilot, line)
+        hint = app.screen.query_one("#filter-hint", Static)
+        await until(pilot, lambda: problem in str(hint.render()))
+        assert cast(Input, app.focused).value == line
+        await pilot.press("escape")
+        assert app.screen.query_one(MarkedTable).has_focus
+        assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
+
+
+async def test_s_goes_through_the_states_and_other_states_have_a_column() -> None:
+    canned = operations()
+    canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
+    canned.letters.kept[2] = replace(canned.letters.kept[2], state="discarded")
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        assert "state" not in [str(column.label) for column in table.ordered_columns]
+        for state, ids in (
+            ("Replayed", [2]),
+            ("Discarded", [3]),
+            ("All", [1, 2, 3, 4, 5]),
+            ("Dead", [1, 4, 5]),
+        ):
+            await pilot.press("s")
+            await until(pilot, lambda ids=ids: shown(app) == ids)  # type: ignore[misc]
+            assert f"{state} letters" in title(app)
+            labels = [str(column.label) for column in table.ordered_columns]
+            assert ("state" in labels) == (state != "Dead")
+        await pilot.press("s", "s")
+        await until(pilot, lambda: shown(app) == [3])
+
+
+async def test_an_answer_to_an_earlier_filter_does_not_replace_a_later_one() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await until(pilot, lambda: "5 letters" in title(app))
+        canned.letters.slow.clear()
+        await filtered(app, pilot, f"fingerprint:{LESS}")
+        assert "counting" in title(app)
+        await filtered(app, pilot, f"fingerprint:{MORE}")
+        assert shown(app) == [2, 3, 5]
+        canned.letters.slow.set()
+        await until(pilot, lambda: "3 letters" in title(app))
+
+
+async def test_a_count_beyond_the_limit_says_so() -> None:
+    canned = operations()
+
+    async def count(wanted: Filter, *, most: int) -> int:
+        return most + 1
+
+    canned.letters.count = count  # type: ignore[method-assign, assignment]
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await until(pilot, lambda: "10,000+ letters" in title(app))
+        canned.now = replace(HEALTHY, dead_letters=1_000_000)
+        app.look_again()
+        await until(pilot, lambda: "1,000,000 letters" in title(app))
+
+
+async def test_nothing_is_counted_each_second_nor_while_another_view_is_shown() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("g")
+        await until(pilot, lambda: "2 groups" in title(app))
+        await settled(pilot)
+        asked = list(canned.letters.asked)
+        for key in ("", "1", ""):
+            await pilot.press(*filter(None, [key]))
+            app.look_again()
+            await settled(pilot)
+        assert canned.letters.asked == asked
+
+
+# Groups
+
+
+async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("g")
+        table = app.screen.query_one(GroupTable)
+        await until(pilot, lambda: [group.count for group in table.groups] == [3, 2])
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: shown(app) == [1, 4])
+        assert not table.display
+        await pilot.press("escape")
+        await until(pilot, lambda: table.display and len(table.groups) == 2)
+        await pilot.press("g")
+        await until(pilot, lambda: not table.display and shown(app) == [1, 2, 3, 4, 5])
+
+
+async def test_groups_that_take_long_keep_nobody_waiting() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        canned.letters.slow.clear()
+        await pilot.press("g")
+        await until(pilot, lambda: "Groups" in title(app))
+        assert "reading the groups" in str(app.screen.query_one("#no-letters", Static).render())
+        await pilot.press("g")
+        await until(pilot, lambda: app.screen.query_one(MarkedTable).display)
+
+
+# Marks
+
+
+async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None:
+    app = dashboard(operations(230))
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = cast(MarkedTable, await letters_view(app, pilot))
+        await pilot.press("space", "space")
+        assert (list(table.marks), table.cursor_row) == ([1, 2], 2)
+        await pilot.press("up", "space", "down")
+        assert list(table.marks) == [1]
+        await pilot.press("v", "down", "down", "v")
+        assert list(table.marks) == [1, 4, 5, 6]
+        assert "4 marked" in title(app)
+        assert str(table.get_cell("4", "")).startswith("●")
+        await pilot.press("n")
+        await until(pilot, lambda: table.letters[0].id == 101)
+        await pilot.press("shift+down", "shift+down")
+        assert "6 marked" in title(app)
+        await pilot.press("b")
+        await until(pilot, lambda: table.letters[0].id == 1)
+        assert str(table.get_cell("4", "")).startswith("●")
+        await pilot.press("v", "escape", "U")
+        assert (table.marks, table.range_from) == ({}, None)
+        assert "marked" not in title(app)
+        assert str(table.get_cell("4", "")) == " "
+
+
+async def test_marks_go_with_the_filter_since_nothing_is_acted_on_that_is_not_shown() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = cast(MarkedTable, await letters_view(app, pilot))
+        await pilot.press("space", "space")
+        await filtered(app, pilot, f"fingerprint:{MORE}")
+        assert table.marks == {}
+        assert [note.message for note in app._notifications] == ["2 marks went with the filter"]
+
+
+async def test_poison_is_told_by_a_sign() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        assert [str(table.get_cell(str(number), "")) for number in (2, 3)] == [" ", " ×4"]
+
+
+# Acts
+
+
+async def test_R_replays_one_marked_letter_after_the_question_for_one() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = cast(MarkedTable, await letters_view(app, pilot))
+        await pilot.press("down", "space")
+        await ask(app, pilot, "R")
+        await pilot.press("y")
+        await until(pilot, lambda: shown(app) == [1, 3, 4, 5])
+        assert (canned.done, table.marks) == ([("replay", 2)], {})
+
+
+async def test_d_discards_what_is_marked_and_u_brings_it_back() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = cast(MarkedTable, await letters_view(app, pilot))
+        await pilot.press("u")
+        await until(pilot, lambda: app._notifications)
+        await pilot.press("space", "space")
+        await ask(app, pilot, "d")
+        assert "Discard 2 letters?" in says(app)
+        await pilot.press("n")
+        await back(app, pilot)
+        assert (canned.done, len(table.marks)) == ([], 2)
+        await ask(app, pilot, "d")
+        await pilot.press("y")
+        await until(pilot, lambda: shown(app) == [3, 4, 5])
+        assert table.marks == {}
+        await until(pilot, lambda: "3 letters" in title(app))
+        await pilot.press("u")
+        await until(pilot, lambda: shown(app) == [1, 2, 3, 4, 5])
+    assert canned.done == [("discard", (1, 2)), ("restore", (1, 2))]
+
+
+async def test_undo_of_a_group_asks_where_it_would_bring_back_more() -> None:
+    canned = operations(6)
+    canned.letters.kept[0] = replace(canned.letters.kept[0], state="discarded", fingerprint=MORE)
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("g")
+        await until(pilot, lambda: app.screen.query_one(GroupTable).groups)
+        await until(pilot, lambda: app.screen.query_one(GroupTable).has_focus)
+        await ask(app, pilot, "d")
+        assert "Discard 4 letters?" in says(app)
+        await pilot.press("y")
+        await back(app, pilot)
+        await until(pilot, lambda: len(app.screen.query_one(GroupTable).groups) == 1)
+        await ask(app, pilot, "u")
+        assert "Restore 5 letters?" in says(app)
+        assert "1 by another act" in says(app)
+        await pilot.press("y")
+        await until(pilot, lambda: canned.done[-1][0] == "restore")
+        wanted = canned.done[-1][1]
+        assert (wanted.fingerprint, wanted.up_to) == (MORE, 999)
+
+
+async def test_u_restores_discarded_letters_where_these_are_shown() -> None:
+    canned = operations()
+    canned.letters.kept = [replace(each, state="discarded") for each in canned.letters.kept]
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("2")
+        await settled(pilot)
+        await filtered(app, pilot, "state:discarded")
+        await pilot.press("down", "u")
+        await until(pilot, lambda: canned.done == [("restore", (2,))])
+        await until(pilot, lambda: shown(app) == [1, 3, 4, 5])
+        await ask(app, pilot, "space", "space", "u")
+        await pilot.press("y")
+        await until(pilot, lambda: canned.done[-1][0] == "restore" and len(canned.done) == 2)
+        assert len(canned.done[-1][1]) == 2
+
+
+async def test_what_is_not_dead_is_not_discarded() -> None:
+    canned = operations()
+    canned.letters.kept[0] = replace(canned.letters.kept[0], state="replayed")
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await filtered(app, pilot, "state:replayed")
+        await pilot.press("d")
+        await until(pilot, lambda: "nothing to discard" in " ".join(n.message for n in app._notifications))
+        assert canned.done == []
+
+
+@pytest.mark.parametrize(("keys", "screen"), [(("R",), Confirm), (("A",), PlanForm), (("d",), Confirm)])
+async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...], screen: type) -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, *keys, screen=screen)
+        await until(pilot, lambda: screen is Confirm or "5 letters" in says(app) or "4 letters" in says(app))
+        canned.error = ReadOnlyError("that")
+        await pilot.press("y" if screen is Confirm else "enter")
+        told: Callable[[], str] = lambda: says(app) + " ".join(n.message for n in app._notifications)  # noqa: E731
+        await until(pilot, lambda: "read-only" in told())
+        canned.error = None
+    assert all(each.state == "dead" for each in canned.letters.kept)
+
+
+# Export
+
+
+async def test_E_writes_what_is_marked_into_a_file_of_ones_own(tmp_path: Path) -> None:
+    app = dashboard(operations())
+    path = tmp_path / "two.jsonl"
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "space", "space", "E", screen=Ask)
+        assert cast(Input, app.focused).value.endswith(".md")
+        await write(pilot, str(tmp_path / "two.txt"))
+        await until(pilot, lambda: ".md or in .jsonl" in says(app))
+        await write(pilot, str(tmp_path / "nowhere" / "two.md"))
+        await until(pilot, lambda: "no folder" in says(app))
+        await write(pilot, str(path))
+        await until(pilot, path.exists)
+        assert path.read_text() == "jsonl 1\njsonl 2\n"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        await back(app, pilot)
+        await pilot.press("U")
+        await ask(app, pilot, "E", screen=Ask)
+        await write(pilot, str(path))
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await back(app, pilot)
+        assert path.read_text() == "jsonl 1\njsonl 2\n"
+        await ask(app, pilot, "E", screen=Ask)
+        await write(pilot, str(path))
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: len(path.read_text().splitlines()) == 5)
+    assert os.listdir(tmp_path) == ["two.jsonl"]
+
+
+async def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "E", screen=Ask)
+        canned.error = ConflictError("away")
+        await write(pilot, str(tmp_path / "all.md"))
+        await until(pilot, lambda: "away" in " ".join(n.message for n in app._notifications))
+        canned.error = None
+    assert os.listdir(tmp_path) == []
+
+
+# Edit
+
+
+async def test_e_replays_one_letter_with_another_payload() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "down", "e", screen=Edit)
+        field = app.screen.query_one(TextArea)
+        payload = json.loads(field.text)
+        assert payload == canned.letters.kept[1].job_data["kwargs"]
+        assert not {"\x1b", "\u202e"} & set(field.text)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "unchanged" in says(app))
+        for text, problem in (("{", "line 1, column 2"), ("[]", "JSON object"), ('{"a": NaN}', "NaN")):
+            field.text = text
+            await pilot.pause()
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda problem=problem: problem in says(app))  # type: ignore[misc]
+            assert field.text == text
+        field.text = '{"location_id": "porto"}'
+        await pilot.pause()
+        canned.error = InvalidJobError("lat: field required")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "lat: field required" in says(app))
+        assert field.text == '{"location_id": "porto"}'
+        canned.error = None
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: shown(app) == [1, 3, 4, 5])
+    assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
+
+
+async def test_leaving_what_was_written_asks_once() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "e", screen=Edit)
+        await pilot.press("escape")
+        await back(app, pilot)
+        await ask(app, pilot, "e", screen=Edit)
+        await pilot.press("x")
+        await ask(app, pilot, "escape")
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, Edit))
+        await ask(app, pilot, "escape")
+        await pilot.press("y")
+        await back(app, pilot)
+
+
+# Detail
+
+
+async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
+    canned = CannedOperations(HEALTHY, 0)
+    canned.letters.kept = [
+        letter(1, state="replayed", replay_count=1),
+        letter(7, root_id=1, replay_of=1, deaths=3),
+    ]
+    canned.letters.replays = {1: [item(3, plan_id=4, letter_id=1, state="same")]}
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 50)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "enter", screen=LetterView)
+        await until(pilot, lambda: "Replays" in says(app))
+        told = says(app)
+        for line in (
+            "letter 1: died",
+            "plan 4 at",
+            "died again of the same error",
+            "letter 7 (this one), came of 1",
+        ):
+            assert line in told
+        assert "poison    ×3" in told
+        await ask(app, pilot, "d")
+        await pilot.press("y")
+        await until(pilot, lambda: "discarded" in says(app))
+        await pilot.press("u")
+        await until(pilot, lambda: canned.done[-1] == ("restore", (7,)))
+        await ask(app, pilot, "e", screen=Edit)
+        await pilot.press("escape", "escape")
+        await back(app, pilot)
+
+
+# What it looks like
+
+SCREENS = {
+    "filter": ("slash",),
+    "filter-set": ("slash", *"state:all", "enter"),
+    "groups": ("g",),
+    "marked": ("space", "down", "v", "down", "down", "v"),
+    "edit": ("e",),
+    "discard": ("space", "space", "d"),
+}
+
+
+@pytest.mark.parametrize("size", ["80x24", "120x36"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_letters(snap_compare: Any, name: str, size: str) -> None:
+    async def open_it(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await letters_view(cast(Dashboard, pilot.app), pilot)
+        for key in SCREENS[name]:
+            await pilot.press(key)
+            await settled(pilot)
+        for field in pilot.app.screen.query(TextArea):
+            field.cursor_blink = False
+        await pilot.pause(0.2)
+
+    assert snap_compare(dashboard(operations(230)), terminal_size=SIZES[size], run_before=open_it)

@@ -1,0 +1,360 @@
+"""Replays by plan: the form, the progress, the ledger, the list."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Button, DataTable, Input, Static
+
+from tests.tui.canned import HEALTHY, CannedOperations, item, plan
+from tests.tui.test_dashboard import SIZES, dashboard, letters_view, settled, until
+from tests.tui.test_letters import ask, back, operations, says, shown, write
+from tui import plan_text
+from tui.app import Dashboard
+from tui.screens.dialogs import Ask
+from tui.screens.ledger import LedgerList
+from tui.screens.letter import LetterView
+from tui.screens.letters import Letters
+from tui.screens.plan import PlanForm, Progress
+from tui.screens.plans import Plans
+from tui.widgets.groups import GroupTable
+from tui.widgets.letters import MarkedTable
+from tui.widgets.tick import Tick
+from workers.errors import ConflictError
+from workers.operations import Filter, Ledger, ReplayOptions
+
+HALTED = plan(
+    2,
+    state="halted",
+    active=False,
+    note="3 of 5 died again, limit 20%",
+    ledger=Ledger(waiting=293, completed=2, same=3),
+)
+DONE = plan(1, state="done", active=False, ledger=Ledger(completed=290, same=6, skipped=2))
+INTERRUPTED = plan(3, active=False)
+BY_ID = plan(
+    4, selection={"ids": [1, 2, 3]}, total=3, canary=0, rate=None, ledger=Ledger(waiting=2, enqueued=1)
+)
+
+
+def with_plans() -> CannedOperations:
+    canned = operations()
+    canned.letters.kept_plans = [DONE, HALTED, INTERRUPTED, BY_ID]
+    states = {3: "same", 4: "skipped"}
+    canned.letters.items = [
+        item(number, letter_id=5, state=states.get(number, "completed"), note="gone" if number == 4 else None)
+        for number in range(1, 131)
+    ]
+    return canned
+
+
+async def form(app: Dashboard, pilot: Pilot[Any], *keys: str) -> None:
+    """The form, when it has counted."""
+    await ask(app, pilot, *keys, screen=PlanForm)
+    await until(pilot, lambda: not app.screen.query_one("#start", Button).disabled)
+
+
+async def progress(app: Dashboard, pilot: Pilot[Any]) -> None:
+    await until(pilot, lambda: isinstance(app.screen, Progress))
+    await until(pilot, lambda: "frozen at" in says(app))
+
+
+async def opened(app: Dashboard, pilot: Pilot[Any], row: int) -> None:
+    """A plan, from the list."""
+    await letters_view(app, pilot)
+    await ask(app, pilot, "P", screen=Plans)
+    await until(pilot, lambda: app.screen.query_one(DataTable).has_focus)
+    await pilot.press(*["down"] * row, "enter")
+    await progress(app, pilot)
+
+
+# The form
+
+
+async def test_marked_letters_are_replayed_by_a_plan_that_is_what_was_shown() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = cast(MarkedTable, await letters_view(app, pilot))
+        await form(app, pilot, "space", "space", "space", "R")
+        assert "Replay 3 marked letters" in says(app)
+        assert "2 letters in 1 queue" in says(app)
+        assert "left out: 1 letter that died too often" in says(app)
+        app.screen.query_one("#rate", Input).value = "0.5"
+        await until(pilot, lambda: "4.0 s at least" in says(app))
+        app.screen.query_one("#canary", Input).value = "1"
+        app.screen.query_one("#halt", Input).value = "50"
+        await pilot.click("#start")
+        await progress(app, pilot)
+        assert table.marks == {}
+        assert "2 letters, frozen at 14:32:07" in says(app)
+        await pilot.press("escape")
+        await back(app, pilot)
+    wanted = ReplayOptions(canary=1, rate=0.5, halt=0.5)
+    assert canned.done == [("plan", (1, 2), wanted), ("start", 1, None)]
+
+
+async def test_a_group_is_bounded_by_what_was_counted() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("g")
+        await until(pilot, lambda: app.screen.query_one(GroupTable).has_focus)
+        await form(app, pilot, "R")
+        assert "Replay this group" in says(app)
+        await pilot.press("enter")
+        await progress(app, pilot)
+    verb, wanted, options = canned.done[0]
+    assert (verb, wanted.fingerprint, wanted.up_to) == ("plan", "f" * 16, 999)
+    assert (options.canary, options.rate, options.halt, options.poison) == (5, None, 0.2, False)
+
+
+async def test_A_replays_all_and_the_box_takes_the_poisoned_in() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await form(app, pilot, "A")
+        assert "4 letters in 2 groups and 1 queue" in says(app)
+        assert "[ ] also" in str(app.screen.query_one(Tick).render())
+        await pilot.click("#poison")
+        await until(pilot, lambda: "5 letters in" in says(app))
+        assert "[X] also" in str(app.screen.query_one(Tick).render())
+        previews = [wanted for verb, wanted in canned.letters.asked if verb == "preview"]
+        assert cast(Filter, previews[-1]).up_to == 999
+        await until(pilot, lambda: not app.screen.query_one("#start", Button).disabled)
+        await pilot.click("#start")
+        await progress(app, pilot)
+    assert canned.done[0][2].poison
+
+
+async def test_nothing_starts_before_it_is_counted_and_escape_leaves_it() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        canned.letters.slow.clear()
+        await ask(app, pilot, "A", screen=PlanForm)
+        await pilot.press("enter")
+        assert "counting" in says(app)
+        await pilot.press("escape")
+        await back(app, pilot)
+    assert canned.done == []
+
+
+@pytest.mark.parametrize(("field", "value", "problem"), [("halt", "0", "halt:"), ("canary", "-1", "canary:")])
+async def test_an_option_that_is_wrong_is_told_in_the_form(field: str, value: str, problem: str) -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await form(app, pilot, "A")
+        app.screen.query_one(f"#{field}", Input).value = value
+        await pilot.press("enter")
+        await until(pilot, lambda: problem in says(app))
+        canned.error = ConflictError("no dead letter is meant by that")
+        app.screen.query_one(f"#{field}", Input).value = "20"
+        await pilot.press("enter")
+        await until(pilot, lambda: "is meant by that" in says(app))
+        assert isinstance(app.screen, PlanForm)
+        canned.error = None
+    assert canned.done == []
+
+
+async def test_a_single_letter_of_no_filter_has_nothing_to_start() -> None:
+    canned = operations()
+    canned.letters.kept = [replace(each, state="replayed") for each in canned.letters.kept]
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("2")
+        await settled(pilot)
+        await ask(app, pilot, "A", screen=PlanForm)
+        await until(pilot, lambda: "nothing to replay" in says(app))
+        assert app.screen.query_one("#start", Button).disabled
+
+
+# Progress
+
+
+async def test_space_pauses_and_goes_on_and_x_cancels_after_a_question() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 0)
+        await pilot.press("space")
+        await until(pilot, lambda: "‖ paused" in says(app))
+        await pilot.press("space")
+        await until(pilot, lambda: "▸ running" in says(app))
+        await ask(app, pilot, "x")
+        assert "2 of 3 letters stay dead" in says(app)
+        await pilot.press("n")
+        await progress(app, pilot)
+        await ask(app, pilot, "x")
+        await pilot.press("y")
+        await until(pilot, lambda: "× cancelled" in says(app))
+        await pilot.press("space", "x")
+        await progress(app, pilot)
+    assert canned.done == [("pause plan", 4), ("start", 4, None), ("cancel", 4)]
+
+
+async def test_the_progress_is_read_again_and_again_until_all_have_ended() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 0)
+        canned.letters.becomes(4, state="done", ledger=Ledger(enqueued=1, completed=1, other=1), active=False)
+        await until(pilot, lambda: "● done: 1 job still to end" in says(app))
+        canned.letters.becomes(4, ledger=Ledger(completed=2, other=1))
+        await until(pilot, lambda: "all have ended" in says(app))
+        assert "1 died, other error" in says(app)
+        looks = len(canned.letters.asked)
+        await pilot.pause(1.2)
+        assert len(canned.letters.asked) == looks
+
+
+async def test_a_halted_plan_goes_on_with_a_higher_limit_only() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 2)
+        assert "halted: 3 of 5 died again" in says(app)
+        await ask(app, pilot, "space", screen=Ask)
+        assert cast(Input, app.focused).value == "60"
+        for wrong in ("20", "101", "x"):
+            await write(pilot, wrong)
+            await until(pilot, lambda: "▲" in str(app.screen.query_one(".error", Static).render()))
+        await write(pilot, "80")
+        await until(pilot, lambda: canned.done == [("start", 2, 0.8)])
+        await ask(app, pilot, "escape", screen=Plans)
+        await pilot.press("escape")
+        await back(app, pilot)
+
+
+async def test_an_interrupted_plan_says_so_and_goes_on() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 1)
+        assert "interrupted" in says(app)
+        await pilot.press("space")
+        await until(pilot, lambda: canned.done == [("start", 3, None)])
+
+
+async def test_a_plan_that_cannot_be_read_says_so() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 0)
+        canned.error = ConflictError("the database is away")
+        await until(pilot, lambda: "▲ the database is away" in says(app))
+        canned.error = None
+        await until(pilot, lambda: "▸ running" in says(app))
+
+
+async def test_l_lists_the_letters_of_the_plan_by_state() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 3)
+        await ask(app, pilot, "l", screen=LedgerList)
+        table = app.screen.query_one(DataTable)
+        await until(pilot, lambda: table.row_count == 100)
+        await pilot.press("n")
+        await until(pilot, lambda: table.row_count == 30)
+        await pilot.press("b")
+        await until(pilot, lambda: table.row_count == 100)
+        await pilot.press("s", "s", "s", "s")
+        await until(pilot, lambda: "died, same error" in says(app) and table.row_count == 1)
+        await pilot.press("S", "s", "s", "s", "s")
+        await until(pilot, lambda: "skipped" in says(app) and table.row_count == 1)
+        assert "gone" in str(table.get_row_at(0)[-1])
+        await ask(app, pilot, "enter", screen=LetterView)
+        await pilot.press("escape", "escape")
+        await progress(app, pilot)
+
+
+async def test_the_list_says_what_became_of_each_plan() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "P", screen=Plans)
+        table = app.screen.query_one(DataTable)
+        await until(pilot, lambda: table.row_count == 4)
+        rows = [" ".join(" ".join(map(str, table.get_row_at(row))).split()) for row in range(4)]
+        assert rows[0].startswith("4 03-01 14:32 ops@box-2 ▸ running 3 1 0 letters 1, 2, 3")
+        assert "▲ interrupted 298 108 1 queue:weather-ingestion" in rows[1]
+        assert rows[2].endswith("3 of 5 died again, limit 20%")
+        await pilot.press("r")
+        await settled(pilot)
+        await pilot.press("1")
+        await until(pilot, lambda: not isinstance(app.screen, Letters | Plans))
+
+
+def test_the_bars_of_a_plan_that_has_a_canary() -> None:
+    young = plan(1, ledger=Ledger(waiting=293, enqueued=3, completed=2))
+    bars = plan_text.bars(young, 80).plain
+    assert "2/5 ended" in bars
+    assert "0/293 enqueued" in bars
+    assert plan_text.bars(plan(1, total=3, canary=5, ledger=Ledger(waiting=3)), 80).plain.count("\n") == 0
+    assert plan_text.bars(plan(1, total=3, canary=0, ledger=Ledger(skipped=3)), 80).plain.endswith(
+        "0/0 enqueued"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ledger", "halt", "higher"),
+    [
+        (Ledger(completed=2, same=3), 0.2, 60),
+        (Ledger(completed=9, same=3), 0.2, 40),
+        (Ledger(same=5), 0.8, 100),
+    ],
+)
+def test_the_limit_that_is_offered_lets_the_plan_go_on(ledger: Ledger, halt: float, higher: int) -> None:
+    assert plan_text.higher_limit(plan(1, ledger=ledger, halt=halt)) == higher
+
+
+async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await form(app, pilot, "space", "space", "R")
+        await pilot.press("enter")
+        await progress(app, pilot)
+        canned.letters._move((1, 2), "dead", "replayed")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Letters) and shown(app) == [3, 4, 5])
+
+
+# What it looks like
+
+RUNNING = {"total": 298, "ledger": Ledger(waiting=189, enqueued=5, completed=101, same=1, other=1, skipped=1)}
+SCREENS = {
+    "form": ("2", "space", "space", "space", "R"),
+    "running": ("2", "P", "enter"),
+    "halted": ("2", "P", "down", "down", "enter"),
+    "ask": ("2", "P", "down", "down", "enter", "space"),
+    "list": ("2", "P"),
+    "ledger": ("2", "P", "enter", "l"),
+}
+
+
+@pytest.mark.parametrize("size", ["80x24", "120x36"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_plans(snap_compare: Any, name: str, size: str) -> None:
+    async def open_it(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        for key in SCREENS[name]:
+            await pilot.press(key)
+            await settled(pilot)
+        await pilot.pause(0.2)
+
+    canned = with_plans()
+    canned.now = HEALTHY
+    canned.letters.becomes(4, **RUNNING)
+    assert snap_compare(dashboard(canned), terminal_size=SIZES[size], run_before=open_it)
