@@ -13,7 +13,7 @@ from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.containers import ScrollableContainer
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable
 
 from tui.format import clip, safe
@@ -151,7 +151,11 @@ class Dashboard(App[int]):
     def action_view(self, name: str) -> None:
         """Show another view; what lay over the present one is closed."""
         while len(self.screen_stack) > 1:
-            self.pop_screen()
+            top = self.screen_stack[-1]
+            if isinstance(top, ModalScreen):
+                top.dismiss()  # whoever waits for its answer has none
+            else:
+                self.pop_screen()
         self.switch_mode(name)
 
     @work

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-_FORMS: dict[str, Literal["jsonl", "markdown"]] = {".jsonl": "jsonl", ".md": "markdown"}
+Form = Literal["jsonl", "markdown"]
+
+_FORMS: dict[str, Form] = {".jsonl": "jsonl", ".md": "markdown"}
 _BUFFER = 256 * 1024
 """Characters that are written at once."""
 
@@ -20,7 +22,7 @@ def suggested_name() -> str:
     return f"dead-letters-{datetime.now(UTC):%Y-%m-%d}.md"
 
 
-def target(name: str) -> tuple[Path, Literal["jsonl", "markdown"]]:
+def target(name: str) -> tuple[Path, Form]:
     """The file and its form that a name means.  Raises ValueError."""
     try:
         path = Path(name).expanduser().absolute()

@@ -55,8 +55,8 @@ def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
     text = Text()
     of = [counted(len(found.groups), "group") if found.groups else "", counted(len(found.queues), "queue")]
     text.append(counted(found.total), "bold")
-    text.append(f" in {' and '.join(filter(None, of))}, as of {instant(counted_at)}; ")
-    text.append("what comes in later is not part of it.\n")
+    text.append(f" in {' and '.join(filter(None, of))}, as of {instant(counted_at)}, and none that come in ")
+    text.append("later.\n")
     if found.poison:
         text.append("▲ ", WARN)
         text.append(f"left out: {counted(found.poison)} that died too often of the same error ×3\n", WARN)
@@ -85,7 +85,7 @@ def higher_limit(plan: Plan) -> float:
 def frozen(plan: Plan) -> Text:
     """What the plan is about, and how it is to be carried out."""
     text = Text.assemble((counted(plan.total), "bold"), f", frozen at {instant(plan.created_at)}")
-    text.append(f" by {safe(plan.actor)}. What came in since is not part of it.\n")
+    text.append(f" by {safe(plan.actor)}, and none that came in since.\n")
     rate = f"{plan.rate:g} a second" if plan.rate else "as fast as it goes"
     canary = f"{counted(plan.canary)} first" if plan.canary else "no canary"
     halt = "never halts" if plan.halt >= 1 else f"halts when more than {plan.halt:.0%} die again"
@@ -138,7 +138,7 @@ def standing(plan: Plan) -> Text:
 def plan_columns(width: int) -> dict[str, int]:
     """The columns of the list of plans and their widths."""
     narrow = {"id": 5, "when": 11, "state": 13, "total": 7, "replayed": 8, "died": 5}
-    wide = {"id": 6, "when": 11, "who": 18, "state": 13, "total": 9, "replayed": 9, "died": 8}
+    wide = {"id": 6, "when": 11, "who": 15, "state": 13, "total": 9, "replayed": 9, "died": 8}
     chosen = wide if width >= WIDE else narrow
     room = max(12, width - sum(chosen.values()) - 2 * (len(chosen) + 1) - 2)
     if width < WIDE:

@@ -90,7 +90,7 @@ async def test_marked_letters_are_replayed_by_a_plan_that_is_what_was_shown() ->
         await pilot.click("#start")
         await progress(app, pilot)
         assert table.marks == {}
-        assert "2 letters, frozen at 14:32:07" in says(app)
+        assert "2 letters, frozen at 14:32:07 by ops@box-2, and none that came in since" in says(app)
         await pilot.press("escape")
         await back(app, pilot)
     wanted = ReplayOptions(canary=1, rate=0.5, halt=0.5)
@@ -329,6 +329,17 @@ async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> 
         canned.letters._move((1, 2), "dead", "replayed")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, Letters) and shown(app) == [3, 4, 5])
+
+
+async def test_the_palette_leads_out_of_a_dialog_and_the_next_act_asks_again() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await form(app, pilot, "A")
+        app.action_view("overview")
+        await until(pilot, lambda: not isinstance(app.screen, PlanForm | Letters))
+        await letters_view(app, pilot)
+        await form(app, pilot, "A")
 
 
 # What it looks like

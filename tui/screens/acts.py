@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from tui.export import exported, suggested_name, target
+from tui.export import Form, exported, suggested_name, target
 from tui.format import clip, count, safe, size
 from tui.letter_text import counted
 from tui.screens.dialogs import Ask, Confirm
@@ -15,6 +17,7 @@ from tui.screens.view import View
 from tui.widgets.letters import LetterTable
 from workers.operations import DeadLetter, Filter, LetterOperations, Preview, Wanted
 
+_ACT = "act"
 _KEY = 60
 """Characters of a job's key in a question: foreign producers may choose thousands."""
 
@@ -22,17 +25,34 @@ _KEY = 60
 class Acts(View):
     """Each act asks once, says what will happen to how many, and then has the lists read anew."""
 
+    _at_work = ""
+    """What the act does that goes on, once it has been asked for."""
+
     @property
     def letters(self) -> LetterOperations:
         """The verbs."""
         return self.dashboard.operations.letters
 
     def act(self, doing: Coroutine[Any, Any, None]) -> None:
-        """Carry out an act, unless one goes on: a key that is held down must not ask twice."""
-        if any(worker.group == "act" and worker.is_running for worker in self.workers):
+        """Carry out an act, unless one goes on: a key that is held down must not ask twice.
+
+        It goes on when the view is left.
+        """
+        if any(worker.group == _ACT and worker.is_running for worker in self.app.workers):
             doing.close()
+            if self._at_work:
+                self.notify(f"{self._at_work} still")
         else:
-            self.run_worker(doing, group="act")
+            self.app.run_worker(doing, group=_ACT)
+
+    @contextmanager
+    def _busy(self, doing: str) -> Iterator[None]:
+        """While this goes on no other act begins."""
+        self._at_work = doing
+        try:
+            yield
+        finally:
+            self._at_work = ""
 
     def acted(self, wanted: Wanted) -> None:
         """These letters were acted on."""
@@ -84,7 +104,8 @@ class Acts(View):
             return
         if not await self.app.push_screen_wait(_discards(found, what)):
             return
-        discarded = await self.dashboard.attempt(self.letters.discard(found.wanted))
+        with self._busy(f"discarding {counted(found.total)}"):
+            discarded = await self.dashboard.attempt(self.letters.discard(found.wanted))
         if discarded is not None:
             self.notify(f"{counted(discarded)} discarded; u undoes it")
             self.dashboard.discarded = (found.wanted, discarded)
@@ -128,7 +149,8 @@ class Acts(View):
             await self._restored(wanted)
 
     async def _restored(self, wanted: Wanted) -> bool:
-        number = await self.dashboard.attempt(self.letters.restore(wanted))
+        with self._busy("restoring"):
+            number = await self.dashboard.attempt(self.letters.restore(wanted))
         if number is None:
             return False
         self.notify(f"{counted(number)} restored")
@@ -153,7 +175,10 @@ class Acts(View):
             Confirm("Write over this file?", f"{clip(safe(str(path)), 200)} exists already.", "Overwrite")
         ):
             return
-        self.notify(f"writing {path.name} …", markup=False)
+        self.app.run_worker(self._write(wanted, form, path, overwrite), group="export")
+
+    async def _write(self, wanted: Wanted, form: Form, path: Path, overwrite: bool) -> None:
+        self.notify(f"writing {safe(path.name)} …", markup=False)
         written = await self.dashboard.attempt(
             exported(self.letters.export(wanted, form), path, overwrite=overwrite)
         )

@@ -87,6 +87,8 @@ class Edit(ModalScreen[str | None]):
     @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:
         """Leave; ask where something was written."""
+        if any(worker.group == "edit" and worker.is_running for worker in self.workers):
+            return  # it is being replayed
         changed = self.query_one(TextArea).text != self._before
         question = Confirm("Leave without a replay?", "What you have written is lost.", "Leave")
         if not changed or await self.app.push_screen_wait(question):

@@ -79,6 +79,8 @@ class Letters(Acts):
         self._count: int | None = None
         self._groups_at: float | None = None
         """When the groups were read; None: they have not been, for this filter."""
+        self._grouping: Filter | None = None
+        """Whose groups are being read."""
 
     def body(self) -> ComposeResult:
         """The filter, a title and the tables."""
@@ -138,11 +140,13 @@ class Letters(Acts):
         before, self._place, self._page = self._place, place, page
         if place.wanted != before.wanted:
             self._changed_filter()
+        if place.grouped != before.grouped:
+            self.refresh_bindings()
         line = self.query_one(FilterLine)
         if not line.is_open or place.wanted != before.wanted or self._applied:
             self._applied = False
             line.close("" if place.wanted == DEAD else place.wanted.line())
-        if place.grouped and self._groups_at is None:
+        if place.grouped and self._groups_at is None and self._grouping != place.wanted:
             self.read_groups(place.wanted)
         self._paint()
 
@@ -175,7 +179,12 @@ class Letters(Acts):
     @work(exclusive=True, group="groups")
     async def read_groups(self, wanted: Filter) -> None:
         """The groups; nothing waits for them."""
-        groups = await self.dashboard.attempt(self.letters.groups(wanted, limit=_GROUPS))
+        self._grouping = wanted
+        try:
+            groups = await self.dashboard.attempt(self.letters.groups(wanted, limit=_GROUPS))
+        finally:
+            if self._grouping is wanted:  # else those of another filter are being read
+                self._grouping = None
         if groups is None or wanted != self._place.wanted:
             return
         self._groups_at = self.dashboard.now
@@ -206,16 +215,15 @@ class Letters(Acts):
         empty.display = not (letters.display or groups.display)
         empty.update(self._nothing())
         self._entitle()
-        self.refresh_bindings()
         if not self.query_one(FilterLine).is_open:
             self._focus_table()
 
     def _focus_table(self) -> None:
         table = self.query_one(GroupTable if self._place.grouped else MarkedTable)
-        if table.display:
-            table.focus()
-        else:
+        if not table.display:
             self.set_focus(None)
+        elif not table.has_focus:
+            table.focus()
 
     def _nothing(self) -> str:
         if self._place.grouped and self._groups_at is None:

@@ -114,11 +114,12 @@ class PlanForm(ModalScreen[int | None]):
         if event.button.id == "start":
             self._begin()
         else:
-            self.dismiss(None)
+            self.action_leave()
 
     def action_leave(self) -> None:
-        """Nothing is replayed."""
-        self.dismiss(None)
+        """Nothing is replayed; what is being frozen is not left half-way."""
+        if not any(worker.group == "begin" and worker.is_running for worker in self.workers):
+            self.dismiss(None)
 
     def _begin(self) -> None:
         if not self.query_one("#start", Button).disabled:
