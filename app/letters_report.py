@@ -17,6 +17,8 @@ _WIDE = 120
 """Columns from which a terminal has room for whole job keys."""
 _DATE = "%Y-%m-%d %H:%M:%S"
 _LONGEST_ERROR = 100
+_GROUPS = 10
+"""Groups that a preview names: the largest."""
 _ENDINGS = {
     "waiting": "waiting",
     "enqueued": "queued or running",
@@ -154,7 +156,9 @@ def preview_text(found: Preview, left_out: Collection[int], *, replay: bool, wid
             for queue, number in sorted(found.queues.items(), key=lambda each: -each[1])
         ]
     if found.groups:
-        lines += [f"the largest {len(found.groups)} groups:" if len(found.groups) > 1 else "one group:"]
+        number = len(found.groups)
+        all_ = number < _GROUPS
+        lines.append("one group:" if number == 1 else f"{'' if all_ else 'the largest '}{number} groups:")
         lines += _cut([f"{count(group.count):>9}  {_error(group.sample)}" for group in found.groups], width)
     lines += _left_out(found, left_out)
     if replay and found.seconds >= 1:
