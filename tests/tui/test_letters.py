@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -182,6 +183,20 @@ async def test_nothing_is_counted_each_second_nor_while_another_view_is_shown() 
             app.look_again()
             await settled(pilot)
         assert canned.letters.asked == asked
+
+
+async def test_another_width_has_other_columns() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = await letters_view(app, pilot)
+        assert len(table.columns) == 7
+        await pilot.press("down")
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: len(table.columns) == 5)
+        assert table.cursor_row == 1
+        await pilot.press("g")
+        groups = app.screen.query_one(GroupTable)
+        await until(pilot, lambda: len(groups.columns) == 4)
 
 
 # Groups
@@ -365,6 +380,32 @@ async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...],
         await until(pilot, lambda: "read-only" in told())
         canned.error = None
     assert all(each.state == "dead" for each in canned.letters.kept)
+
+
+async def test_while_an_act_goes_on_no_other_begins() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        canned.letters.slow.clear()
+        await pilot.press("d", "d", "d")
+        canned.letters.slow.set()
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert len(app.screen_stack) == 2
+        gate, discard = asyncio.Event(), canned.letters.discard
+
+        async def slowly(wanted: Any) -> int:
+            await gate.wait()
+            return await discard(wanted)
+
+        canned.letters.discard = slowly  # type: ignore[method-assign]
+        await pilot.press("y")
+        await back(app, pilot)
+        await pilot.press("R")
+        await until(pilot, lambda: "discarding 1 letter still" in [n.message for n in app._notifications])
+        gate.set()
+        await until(pilot, lambda: shown(app) == [2, 3, 4, 5])
+        await ask(app, pilot, "R")
 
 
 # Export
