@@ -15,7 +15,7 @@ BENCH_VENV := .venv-bench
 INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
-.PHONY: help run test burn-in chaos check format bench lock clean
+.PHONY: help run test burn-in chaos check format bench bench-letters lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +58,10 @@ format: $(STAMP) ## put the source in its format
 bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup PEERS=ours,saq RUNS=3 JOBS=10000 IDLE=60)
 	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(PEERS),--peers=$(PEERS)) \
 		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE))
+
+bench-letters: $(STAMP) ## the dead letters' screens over a million rows (LETTERS=1000000 DATABASE=both)
+	@$(BIN)/python -m tests.benchmarks.letters $(if $(LETTERS),--rows=$(LETTERS)) \
+		$(if $(DATABASE),--database=$(DATABASE))
 
 $(BENCH_VENV)/%/.installed: $(BENCH)/requirements/%.lock
 	@$(PYTHON) -m venv $(@D)

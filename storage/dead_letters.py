@@ -160,11 +160,9 @@ class DeadLetters:
         """Number of letters; where there are more than ``most``, one more than that."""
         query = LetterQuery(wanted, self._database.dialect)
         if most is None:
-            statement = query.all([func.count()])
+            statement = query.facts([func.count(query.c.id)])
         else:
-            statement = select(func.count()).select_from(
-                query.all([query.table.c.id]).limit(most + 1).subquery()
-            )
+            statement = select(func.count()).select_from(query.facts([query.c.id]).limit(most + 1).subquery())
         async with self._database.connect() as connection:
             return int((await connection.execute(statement)).scalar_one())
 
@@ -179,18 +177,15 @@ class DeadLetters:
         if not 1 <= limit <= MAX_PAGE:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
         query = LetterQuery(wanted, self._database.dialect)
-        c = query.table.c
-        number = func.count().label("number")
-        columns = [c.fingerprint, number, func.min(c.failed_at), func.max(c.failed_at), func.max(c.id)]
-        grouped = query.all(columns).group_by(c.fingerprint).order_by(number.desc(), c.fingerprint)
+        c = query.c
         end = min(wanted.until or datetime.now(UTC), datetime.now(UTC))
         hours = [f"{end - timedelta(hours=back):%Y-%m-%d %H}" for back in reversed(range(TREND_HOURS))]
         hour = hour_of(c.failed_at, self._database.dialect)
         async with self._database.connect() as connection:
-            rows = (await connection.execute(grouped.limit(limit))).all()
+            rows = (await connection.execute(query.groups(limit))).all()
             if not rows:
                 return []
-            recent = query.all(
+            recent = query.facts(
                 [c.fingerprint, hour, func.count()],
                 c.fingerprint.in_([row[0] for row in rows]),
                 c.failed_at >= datetime.fromisoformat(f"{hours[0]}:00+00:00"),
@@ -202,7 +197,7 @@ class DeadLetters:
         return [
             Group(
                 fingerprint,
-                count,
+                int(count),
                 first,
                 last,
                 tuple(trends[fingerprint][hour] for hour in hours),
@@ -265,29 +260,20 @@ class DeadLetters:
 
     async def _move(self, wanted: Filter | Sequence[int], state: str, to: str) -> int:
         if isinstance(wanted, Filter):
-            return await self._move_all(wanted.model_copy(update={"state": state}), to)
+            wanted = await self._ids(wanted.model_copy(update={"state": state}))
         changed = 0
-        for at in range(0, len(wanted), _ROWS):
-            ids = [each for each in wanted[at : at + _ROWS] if abs(each) <= MAX_ID]
+        for at in range(0, len(wanted), _CHANGED):
+            ids = [each for each in wanted[at : at + _CHANGED] if abs(each) <= MAX_ID]
             async with self._database.begin() as connection:
                 for table in (LIVING, ARCHIVE):
                     change = update(table).where(table.c.id.in_(ids), table.c.state == state)
                     changed += (await connection.execute(change.values(state=to))).rowcount
         return changed
 
-    async def _move_all(self, wanted: Filter, to: str) -> int:
+    async def _ids(self, wanted: Filter) -> list[int]:
         query = LetterQuery(wanted, self._database.dialect)
-        table, changed = query.table, 0
-        ids = query.all([table.c.id]).limit(_CHANGED)
-        while True:
-            async with self._database.begin() as connection:
-                change = update(table).where(
-                    table.c.id.in_(ids.scalar_subquery()), table.c.state == wanted.state
-                )
-                rows = (await connection.execute(change.values(state=to))).rowcount
-            changed += rows
-            if rows == 0:
-                return changed
+        async with self._database.connect() as connection:
+            return list((await connection.execute(query.facts([query.c.id]))).scalars())
 
     async def _record(self, rows: list[dict[str, Any]]) -> int:
         try:

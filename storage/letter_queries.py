@@ -14,31 +14,25 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
-    case,
-    cast,
-    exists,
     func,
     literal,
-    or_,
     select,
+    true,
     tuple_,
     union_all,
 )
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import array
 
 from storage.errors import InvalidCursorError
-from storage.filters import POISON_DEATHS, STATES, Filter
+from storage.filters import POISON_DEATHS, SHORTEST_SEARCH, STATES, Filter
 from storage.models import ArchivedFailure, JobFailure
 from storage.text import storable
 
 MAX_ID = 2**63 - 1
 LIVING: Table = JobFailure.__table__  # type: ignore[assignment]
 ARCHIVE: Table = ArchivedFailure.__table__  # type: ignore[assignment]
-
-_WORDS = ("true", "false", "null")
-"""JSON's values that SQLite knows by their type only."""
 
 Place = tuple[datetime, int]
 """Where a page ended: time of death and id."""
@@ -47,56 +41,94 @@ Place = tuple[datetime, int]
 class LetterQuery:
     """The letters that ``filter`` means, on ``dialect`` (``sqlite`` or ``postgresql``).
 
-    The newest are first: by their death, or where the search index is needed, by their recording.
+    The newest are first: by their death, or where texts are searched for, by their recording.  A search
+    reads the table beside the letters, which has what never changes in them; ``c`` are the columns of the
+    table that is read: id, queue_name, function, fingerprint, failed_at, deaths.
     """
 
     def __init__(self, wanted: Filter, dialect: str) -> None:
         self._wanted = wanted
         self._sqlite = dialect == "sqlite"
         self.table = ARCHIVE if wanted.archived else LIVING
-        text = f"{self.table.name}_text"
-        self._text = sql_table(text, sql_column("rowid"), sql_column(text))
+        self.c: Any = _search_table(self.table, dialect).c if wanted.searches else self.table.c
         self.order = "recorded" if wanted.searches else "failed_at"
 
     def page(self, columns: Sequence[ColumnElement[Any]], limit: int, after: Place | None) -> Select[Any]:
-        """At most ``limit`` rows that follow ``after``."""
+        """At most ``limit`` rows that follow ``after``.
+
+        Their ids come out of an index alone; only the rows of the page are read.
+        """
         c = self.table.c
+        further: list[ColumnElement[bool]] = []
         if self._wanted.searches:
-            query = self._from(select(*columns), self.conditions())
             if after is not None:
-                query = query.where(self._recorded < after[1])
-            return query.order_by(self._recorded.desc()).limit(limit)
-        further: list[ColumnElement[bool]] = (
-            [] if after is None else [tuple_(c.failed_at, c.id) < tuple_(*after)]
-        )
+                further.append(self.c.id < after[1])
+            chosen = self._found(*further).order_by(self.c.id.desc()).limit(limit)
+            return select(*columns).where(c.id.in_(chosen)).order_by(c.id.desc())
+        if after is not None:
+            place = [literal(value, of.type) for value, of in zip(after, (c.failed_at, c.id), strict=True)]
+            further.append(tuple_(c.failed_at, c.id) < tuple_(*place))
         order = (c.failed_at.desc(), c.id.desc())
-        if self._wanted.state is not None or not self._by_one_value:
-            return select(*columns).where(*self.conditions(), *further).order_by(*order).limit(limit)
-        # The indexes have the state before the time: each state's newest are found, and merged.
-        parts = [
-            select(c.failed_at, c.id)
-            .where(c.state == state, *self.conditions(), *further)
-            .order_by(*order)
-            .limit(limit)
-            .subquery()
-            for state in STATES
-        ]
-        newest = union_all(*(select(part.c.failed_at, part.c.id) for part in parts)).subquery()
-        chosen = select(newest.c.id).order_by(newest.c.failed_at.desc(), newest.c.id.desc()).limit(limit)
+        if self._states is None:
+            chosen = self.facts([c.id], *further).order_by(*order).limit(limit)
+        else:  # each state's newest are found, and merged
+            parts = [
+                self.facts([c.failed_at, c.id], *further, states=[state])
+                .order_by(*order)
+                .limit(limit)
+                .subquery()
+                for state in self._states
+            ]
+            newest = union_all(*(select(part.c.failed_at, part.c.id) for part in parts)).subquery()
+            chosen = select(newest.c.id).order_by(newest.c.failed_at.desc(), newest.c.id.desc()).limit(limit)
         return select(*columns).where(c.id.in_(chosen)).order_by(*order)
 
     def all(self, columns: Sequence[ColumnElement[Any]], *more: ColumnElement[bool]) -> Select[Any]:
-        """All of them, in no order."""
-        return self._from(select(*columns), [*self.conditions(), *more])
+        """Columns of ``table`` of all of them, in no order."""
+        if not self._wanted.searches:
+            return self.facts(columns, *more)
+        return select(*columns).where(self.table.c.id.in_(self.facts([self.c.id])), *more)
+
+    def facts(
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        *more: ColumnElement[bool],
+        states: Sequence[str] | None = None,
+    ) -> Select[Any]:
+        """Columns of ``c`` of all of them, in no order."""
+        states = self._states if states is None else states
+        query = select(*columns).where(*self.conditions(), *more)
+        if self._wanted.searches and self._wanted.state is not None:
+            return query.where(self._of_state(self._wanted.state))
+        return query if states is None else query.where(self.table.c.state.in_(states))
+
+    def groups(self, limit: int) -> Select[Any]:
+        """Fingerprint, number of letters, first and last death, and newest id of the groups with the most."""
+        wanted, c = self._wanted, self.c
+        narrowed = (wanted.queue, wanted.function, wanted.fingerprint, wanted.since, wanted.until)
+        by: list[Any] = [c.fingerprint]
+        if not any((*narrowed, wanted.poison, wanted.searches)):
+            by = [self.table.c.state, c.fingerprint]  # the order of an index
+        elif self._sqlite:  # in no index's order: that of the conditions is the better one
+            by = [c.fingerprint.concat("")]
+        times = (func.min(c.failed_at).label("first"), func.max(c.failed_at).label("last"))
+        columns = (c.fingerprint, func.count().label("number"), *times, func.max(c.id).label("newest"))
+        part = self.facts(columns).group_by(*by).subquery().c
+        number = func.sum(part.number).label("total")
+        return (
+            select(part.fingerprint, number, func.min(part.first), func.max(part.last), func.max(part.newest))
+            .group_by(part.fingerprint)
+            .order_by(number.desc(), part.fingerprint)
+            .limit(limit)
+        )
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """What must hold, without the search that SQLite has a table for."""
-        wanted, c = self._wanted, self.table.c
+        """What must hold of ``c``; a search asks for the state besides."""
+        wanted, c = self._wanted, self.c
         found: list[ColumnElement[bool]] = []
         for column, value in (
             (c.queue_name, wanted.queue),
             (c.function, wanted.function),
-            (c.state, wanted.state),
             (c.fingerprint, wanted.fingerprint),
         ):
             if value is not None:
@@ -110,53 +142,95 @@ class LetterQuery:
             found.append(c.failed_at < wanted.until)
         if wanted.up_to is not None:
             found.append(c.id <= wanted.up_to)
-        return [*found, *(self._exact_arguments() if self._sqlite else self._postgres_search())]
+        if not wanted.searches:
+            of_state: list[ColumnElement[bool]] = [] if wanted.state is None else [c.state == wanted.state]
+            return [*found, *of_state]
+        search = self._search_of_sqlite() if self._sqlite else self._search_of_postgres()
+        return [*found, *search, *self._between()]
 
     @property
-    def _by_one_value(self) -> bool:
+    def _states(self) -> Sequence[str] | None:
+        """The states to look for one by one, since an index has the state before the order; else None."""
         wanted = self._wanted
-        return any(value is not None for value in (wanted.queue, wanted.function, wanted.fingerprint))
+        if wanted.searches or wanted.state is not None:
+            return None
+        values = (wanted.queue, wanted.function, wanted.fingerprint, wanted.poison or None)
+        return STATES if any(value is not None for value in values) else None
 
-    @property
-    def _recorded(self) -> ColumnElement[Any]:
-        return self._text.c.rowid if self._sqlite else self.table.c.id
-
-    def _from(self, query: Select[Any], conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
-        if not (self._sqlite and self._wanted.searches):
-            return query.select_from(self.table).where(*conditions)
-        found = self._text
-        source: FromClause = found.join(self.table, self.table.c.id == found.c.rowid)
-        match = found.c[found.name].op("MATCH")(self._match())
-        return query.select_from(source).where(match, *conditions)
-
-    def _match(self) -> str:
-        """FTS5's language: texts in quotation marks, each in its column."""
-        wanted = self._wanted
-        texts = [("error", wanted.error)] if wanted.error is not None else []
-        texts += [("args", f"\n{name}={value}\n") for name, value in wanted.args.items()]
-        return " AND ".join(
-            '{}: "{}"'.format(column, storable(sought).replace('"', '""')) for column, sought in texts
-        )
-
-    def _exact_arguments(self) -> list[ColumnElement[bool]]:
-        """The search index knows no difference between large and small letters."""
-        found: list[ColumnElement[bool]] = []
-        for name, value in self._wanted.args.items():
-            arg = func.json_each(self.table.c.job_data, "$.kwargs").table_valued("key", "value", "type")
-            written = case((arg.c.type.in_(_WORDS), arg.c.type), else_=cast(arg.c.value, Text))
-            found.append(exists().where(arg.c.key == storable(name), written == storable(value)))
+    def _between(self) -> list[ColumnElement[bool]]:
+        """The ids that those with a time of death can have: the search goes by them."""
+        c, found = self.table.c, []
+        if self._wanted.since is not None:  # + 0: or Postgres would look for the least id row by row
+            least = select(func.coalesce(func.min(c.id + 0), 0)).where(c.failed_at >= self._wanted.since)
+            found.append(self.c.id >= least.scalar_subquery())
+        if self._wanted.until is not None:
+            greatest = select(func.coalesce(func.max(c.id + 0), 0)).where(c.failed_at < self._wanted.until)
+            found.append(self.c.id <= greatest.scalar_subquery())
         return found
 
-    def _postgres_search(self) -> list[ColumnElement[bool]]:
-        wanted, c = self._wanted, self.table.c
+    def _found(self, *more: ColumnElement[bool]) -> Select[Any]:
+        """The ids that a search finds, so that it goes on to their states, and never the other way round.
+
+        OFFSET 0 keeps Postgres from joining in another order, which is quick only if nothing is clustered.
+        """
+        if self._sqlite or self._wanted.state is None:
+            return self.facts([self.c.id], *more)
+        c = self.table.c
+        state = select(c.state).where(c.id == self.c.id, c.state == self._wanted.state).offset(0).lateral()
+        source = self.c.id.table.join(state, true())
+        return select(self.c.id).select_from(source).where(*self.conditions(), *more)
+
+    def _of_state(self, state: str) -> ColumnElement[bool]:
+        """On SQLite asked of each letter that the search has found: without figures it might choose badly."""
+        c = self.table.c
+        if self._sqlite:
+            of_found = select(c.state).where(c.id == self.c.id).scalar_subquery()
+            return of_found == literal(state)
+        one: ColumnElement[bool] = self.c.id.in_(select(c.id).where(c.state == state))
+        return one
+
+    def _search_of_sqlite(self) -> list[ColumnElement[bool]]:
+        """FTS5's language: texts in quotation marks, each in its column.
+
+        It knows no difference between large and small letters, which arguments have.
+        """
+        wanted = self._wanted
+        texts = [("error", storable(wanted.error))] if wanted.error is not None else []
+        texts += [("args", f"={_in_a_line(value)}\n") for value in wanted.args.values()]
+        columns = {"queue_name": wanted.queue, "function": wanted.function, "fingerprint": wanted.fingerprint}
+        for column, value in columns.items():  # so that what has none of them is not looked at
+            if value is not None and len(value) >= SHORTEST_SEARCH:
+                texts.append((column, storable(value)))
+        match = " AND ".join('{}: "{}"'.format(column, text.replace('"', '""')) for column, text in texts)
+        lines = [f"\n{_in_a_line(name, '=')}={_in_a_line(value)}\n" for name, value in wanted.args.items()]
+        return [self.c.whole.op("MATCH")(match), *(func.instr(self.c.args, line) > 0 for line in lines)]
+
+    def _search_of_postgres(self) -> list[ColumnElement[bool]]:
+        """With the texts in the statement: how often one is found decides how to look for it."""
+        wanted = self._wanted
         found: list[ColumnElement[bool]] = []
         if wanted.error is not None:
-            whole = c.error_type + literal(": ", literal_execute=True) + c.error_message
-            found.append(whole.ilike(f"%{_escaped(storable(wanted.error))}%", escape="\\"))
-        kwargs = c.job_data.op("->")(literal("kwargs", literal_execute=True))
-        for name, value in wanted.args.items():
-            found.append(or_(*(kwargs.op("@>")(cast(each, JSONB)) for each in _containing(name, value))))
+            pattern = literal(f"%{_escaped(storable(wanted.error))}%", Text(), literal_execute=True)
+            found.append(self.c.error.like(func.lower(pattern)))
+        if wanted.args:
+            texts = [f"{_escaped(storable(n), '=')}={storable(v)}" for n, v in wanted.args.items()]
+            found.append(
+                self.c.args.op("@>")(array([literal(t, Text(), literal_execute=True) for t in texts]))
+            )
         return found
+
+
+def _search_table(letters: Table, dialect: str) -> FromClause:
+    name = f"{letters.name}_text"
+    c = letters.c
+    columns = [sql_column(each.name, each.type) for each in (c.queue_name, c.function, c.fingerprint)]
+    columns += [sql_column("failed_at", c.failed_at.type), sql_column("deaths", c.deaths.type)]
+    columns += [sql_column("error", Text()), sql_column("args", Text())]
+    if dialect != "sqlite":
+        return sql_table(name, sql_column("id", c.id.type), *columns)
+    id_, whole = sql_column("rowid", c.id.type), sql_column(name, Text())
+    id_.key, whole.key = "id", "whole"
+    return sql_table(name, id_, whole, *columns)
 
 
 def cursor_of(order: str, failed_at: datetime, letter_id: int) -> str:
@@ -189,17 +263,12 @@ def hour_of(column: ColumnElement[datetime], dialect: str) -> ColumnElement[Any]
     return func.to_char(func.timezone("UTC", column), "YYYY-MM-DD HH24")
 
 
-def _escaped(sought: str) -> str:
-    return sought.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def _escaped(text: str, signs: str = "%_") -> str:
+    for sign in f"\\{signs}":
+        text = text.replace(sign, f"\\{sign}")
+    return text
 
 
-def _containing(name: str, value: str) -> list[Any]:
-    """What ``name:value`` may mean: the text, and where it is one, the number or the truth value."""
-    found: list[Any] = [{storable(name): storable(value)}]
-    try:
-        other = json.loads(value)
-    except (ValueError, RecursionError):
-        return found
-    if other is None or isinstance(other, int | float):
-        found.append({storable(name): other})
-    return found
+def _in_a_line(text: str, signs: str = "") -> str:
+    """As the migration writes it into the lines of arguments."""
+    return _escaped(storable(text), signs).replace("\n", "\\n")

@@ -16,39 +16,73 @@ BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = sa.DateTime(timezone=True)
 
 LIVING, ARCHIVE = "job_failures", "job_failures_archive"
-OLD_INDEXES = {"newest": ["state", "failed_at", "id"], "all": ["failed_at", "id"]}
-NEW_INDEXES = {
-    "queue": ["queue_name", "state", "failed_at", "id", "fingerprint"],
-    "function": ["function", "state", "failed_at", "id", "fingerprint"],
-    "group": ["state", "fingerprint", "failed_at", "id"],
+INDEXES = {
+    "newest": ["state", "failed_at", "id", "fingerprint", "deaths"],
+    "queue": ["queue_name", "state", "failed_at", "id", "fingerprint", "deaths", "function"],
+    "function": ["function", "state", "failed_at", "id", "fingerprint", "deaths"],
+    "group": ["state", "fingerprint", "failed_at", "id", "deaths"],
     "root": ["root_id"],
 }
 
-# SQLite: an FTS5 table beside the letters, kept by triggers, that finds any text of three characters or more.
-# ``args`` has a line for each scalar argument, ``name=value``, with a line end before and after it.
-SEARCHED = """
+# The search: beside each table of letters one with what never changes in them, kept by triggers.
+# On SQLite it finds any text of three characters or more.  ``args`` has a line for each scalar argument,
+# ``name=value``, with a line end before and after it; `storage.letter_queries` writes the same.
+SEARCHED = r"""
     {row}.id, {row}.error_type || ': ' || {row}.error_message,
     (SELECT char(10) || group_concat(
-       key || '=' || CASE WHEN type IN ('true', 'false', 'null') THEN type ELSE value END, char(10)
+       replace(replace(replace(key, '\', '\\'), char(10), '\n'), '=', '\=') || '=' ||
+       CASE WHEN type IN ('true', 'false', 'null') THEN type
+       ELSE replace(replace(value, '\', '\\'), char(10), '\n') END, char(10)
      ) || char(10)
      FROM json_each({row}.job_data, '$.kwargs')
-     WHERE type NOT IN ('object', 'array') AND length(coalesce(value, '')) <= 200)"""
+     WHERE json_type({row}.job_data, '$.kwargs') = 'object'
+     AND type NOT IN ('object', 'array') AND length(coalesce(value, '')) <= 200),
+    {row}.queue_name, {row}.function, {row}.fingerprint, {row}.failed_at, {row}.deaths"""
+COLUMNS = "error, args, queue_name, function, fingerprint, failed_at, deaths"
 SEARCH_OF_SQLITE = (
-    "CREATE VIRTUAL TABLE {table}_text USING fts5(error, args, tokenize='trigram')",
+    "CREATE VIRTUAL TABLE {table}_text USING fts5(error, args, queue_name, function, fingerprint, "
+    "failed_at UNINDEXED, deaths UNINDEXED, tokenize='trigram')",
     "CREATE TRIGGER {table}_text_in AFTER INSERT ON {table} BEGIN"
-    "  INSERT INTO {table}_text(rowid, error, args) SELECT " + SEARCHED.replace("{row}", "new") + "; END",
+    "  INSERT INTO {table}_text(rowid, {columns}) SELECT " + SEARCHED.replace("{row}", "new") + "; END",
     "CREATE TRIGGER {table}_text_out AFTER DELETE ON {table} BEGIN"
     "  DELETE FROM {table}_text WHERE rowid = old.id; END",
-    "INSERT INTO {table}_text(rowid, error, args) SELECT {searched} FROM {table}".replace(
+    "INSERT INTO {table}_text(rowid, {columns}) SELECT {searched} FROM {table}".replace(
         "{searched}", SEARCHED.replace("{row}", "{table}")
     ),
 )
 
+# On Postgres ``error`` is in small letters, and ``args`` has a text for each scalar argument, ``name=value``.
+FILL_ON_POSTGRES = r"""
+    INSERT INTO {table}_text (id, {columns})
+    SELECT id, lower(error_type || ': ' || error_message), ARRAY(
+      SELECT replace(replace(key, '\', '\\'), '=', '\=') || '=' || coalesce(value #>> '{{}}', 'null')
+      FROM jsonb_each(CASE jsonb_typeof(job_data -> 'kwargs') WHEN 'object' THEN job_data -> 'kwargs' END)
+      WHERE jsonb_typeof(value) NOT IN ('object', 'array')
+      AND length(coalesce(value #>> '{{}}', '')) <= 200
+    ), queue_name, function, fingerprint, failed_at, deaths FROM {source}"""
+SEARCH_OF_POSTGRES = (
+    "CREATE TABLE {table}_text (id bigint PRIMARY KEY, queue_name text NOT NULL, function text NOT NULL, "
+    "fingerprint text NOT NULL, failed_at timestamptz NOT NULL, deaths integer NOT NULL, "
+    "error text NOT NULL, args text[] NOT NULL)",
+    FILL_ON_POSTGRES.replace("{source}", "{table}"),
+    "CREATE INDEX ix_{table}_args ON {table}_text USING gin (args)",
+    "CREATE FUNCTION {table}_text_in() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    + FILL_ON_POSTGRES.replace("{source}", "fresh")
+    + "; RETURN NULL; END $$",
+    "CREATE FUNCTION {table}_text_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "DELETE FROM {table}_text USING gone WHERE {table}_text.id = gone.id; RETURN NULL; END $$",
+    "CREATE TRIGGER {table}_text_in AFTER INSERT ON {table} REFERENCING NEW TABLE AS fresh "
+    "FOR EACH STATEMENT EXECUTE FUNCTION {table}_text_in()",
+    "CREATE TRIGGER {table}_text_out AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone "
+    "FOR EACH STATEMENT EXECUTE FUNCTION {table}_text_out()",
+)
+TRIGRAMS = "CREATE INDEX ix_{table}_error ON {table}_text USING gin (error gin_trgm_ops)"
+
 
 def upgrade() -> None:
     postgres = op.get_bind().dialect.name == "postgresql"
-    op.drop_index("ix_job_failures_fingerprint", LIVING)
-    op.drop_index("ix_job_failures_queue", LIVING)
+    for name in ("fingerprint", "queue", "newest"):
+        op.drop_index(f"ix_{LIVING}_{name}", LIVING)
     if postgres:
         op.add_column(LIVING, sa.Column("root_id", sa.BigInteger))
         op.add_column(LIVING, sa.Column("deaths", sa.Integer, nullable=False, server_default="1"))
@@ -58,10 +92,10 @@ def upgrade() -> None:
         ) as letters:
             letters.add_column(sa.Column("root_id", sa.BigInteger))
             letters.add_column(sa.Column("deaths", sa.Integer, nullable=False, server_default="1"))
-    for name, columns in NEW_INDEXES.items():
-        op.create_index(f"ix_{LIVING}_{name}", LIVING, columns)
     _create_archive()
     for table in (LIVING, ARCHIVE):
+        for name, columns in INDEXES.items():
+            op.create_index(f"ix_{table}_{name}", table, columns)
         poison = sa.text("deaths >= 3")
         op.create_index(
             f"ix_{table}_poison",
@@ -71,24 +105,16 @@ def upgrade() -> None:
             sqlite_where=poison,
         )
     _create_plans()
-    trigrams = postgres and _has_trigrams()
+    search: tuple[str, ...] = SEARCH_OF_SQLITE
+    if postgres:
+        search = (*SEARCH_OF_POSTGRES, *([TRIGRAMS] if _has_trigrams() else []))
     for table in (LIVING, ARCHIVE):
-        if trigrams:
-            op.execute(
-                f"CREATE INDEX ix_{table}_error ON {table} "
-                "USING gin ((error_type || ': ' || error_message) gin_trgm_ops)"
-            )
-        if postgres:
-            op.execute(
-                f"CREATE INDEX ix_{table}_args ON {table} USING gin ((job_data -> 'kwargs') jsonb_path_ops)"
-            )
-            continue
-        for statement in SEARCH_OF_SQLITE:
-            op.get_bind().exec_driver_sql(statement.format(table=table))
+        for statement in search:
+            op.get_bind().exec_driver_sql(statement.format(table=table, columns=COLUMNS))
 
 
 def _has_trigrams() -> bool:
-    """Whether Postgres lets us have pg_trgm.  Without it the search in errors works too, by reading them."""
+    """Whether Postgres lets us have pg_trgm.  Without it the search reads the errors, which are short."""
     try:
         with op.get_bind().begin_nested():
             op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
@@ -124,8 +150,7 @@ def _create_archive() -> None:
         sa.UniqueConstraint("uid", name=f"uq_{ARCHIVE}_uid"),
         sqlite_autoincrement=True,
     )
-    for name, columns in (OLD_INDEXES | NEW_INDEXES).items():
-        op.create_index(f"ix_{ARCHIVE}_{name}", ARCHIVE, columns)
+    op.create_index(f"ix_{ARCHIVE}_all", ARCHIVE, ["failed_at", "id"])
 
 
 def _create_plans() -> None:
@@ -162,19 +187,18 @@ def _create_plans() -> None:
 def downgrade() -> None:
     postgres = op.get_bind().dialect.name == "postgresql"
     for table in (LIVING, ARCHIVE):
-        if postgres:
-            op.execute(f"DROP INDEX IF EXISTS ix_{table}_error")
-            op.execute(f"DROP INDEX ix_{table}_args")
-        else:
-            for trigger in ("in", "out"):
-                op.execute(f"DROP TRIGGER {table}_text_{trigger}")
-            op.execute(f"DROP TABLE {table}_text")
+        for trigger in ("in", "out"):
+            op.execute(f"DROP TRIGGER {table}_text_{trigger}" + (f" ON {table}" if postgres else ""))
+            if postgres:
+                op.execute(f"DROP FUNCTION {table}_text_{trigger}")
+        op.execute(f"DROP TABLE {table}_text")
     for table in ("replays", "replay_plans", ARCHIVE):
         op.drop_table(table)
-    for name in (*NEW_INDEXES, "poison"):
+    for name in (*INDEXES, "poison"):
         op.drop_index(f"ix_{LIVING}_{name}", LIVING)
     with op.batch_alter_table(LIVING) as letters:
         letters.drop_column("root_id")
         letters.drop_column("deaths")
+    op.create_index("ix_job_failures_newest", LIVING, ["state", "failed_at", "id"])
     op.create_index("ix_job_failures_queue", LIVING, ["queue_name", "state", "failed_at", "id"])
     op.create_index("ix_job_failures_fingerprint", LIVING, ["fingerprint", "state", "failed_at", "id"])
