@@ -7,11 +7,16 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.integration.app.served import QUEUE, Served, served
 
 TOOL = Path(sys.executable).with_name("st")
-EXAMPLES = 20
+EXAMPLES = 15
+PATIENCE = 280  # s: a tenth of it on an idle machine
+
+pytestmark = pytest.mark.timeout(300)
+
 CONFIGURATION = """
 [[operations]]
 include-path = "/api/v1/admin/failed-jobs"
@@ -30,7 +35,7 @@ def kept(each: Served, directory: Path, *arguments: str) -> None:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,7 +45,7 @@ def kept(each: Served, directory: Path, *arguments: str) -> None:
 
 def test_all_routes_in_read_only_mode(tmp_path: Path) -> None:
     with served(tmp_path, COUTURECAST_READ_ONLY="1") as each:
-        kept(each, tmp_path)
+        kept(each, tmp_path, "--phases=coverage,fuzzing")
         with each.client() as client:
             assert client.get("/readyz").status_code == 200
 
@@ -52,7 +57,7 @@ def test_acts_are_carried_out_as_described(tmp_path: Path) -> None:
         assert client.post(f"/api/v1/queues/{QUEUE}/jobs", json=jobs).status_code == 202
         # A drain would end the program, and so many jobs make a queue unhealthy.
         kept(each, tmp_path, "--exclude-path=/api/v1/admin/drain", "--exclude-path=/api/v1/health/queues")
-        assert completed(client) > 100
+        assert completed(client) > 20
 
 
 def completed(client: httpx.Client) -> float:
