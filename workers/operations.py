@@ -8,6 +8,7 @@ import getpass
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -191,6 +192,11 @@ class Operations:
             act.outcome = f"{act.affected} of {len(jobs)} enqueued"
             return keys
 
+    async def produce(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
+        """As `enqueue_many`, for producers: what a program sends by the thousand is no act of an operator."""
+        self._audit.refuse("enqueue")
+        return await self.hand_on(queue, jobs)
+
     async def hand_on(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """As `enqueue_many`, for a program: a handler that hands jobs on is no operator who acts."""
         target = self._queue(queue)
@@ -292,17 +298,18 @@ class _LoopLag:
     """How late the event loop runs its timers."""
 
     _INTERVAL = 0.1
+    _KEPT = 20
+    """Measurements: more than lie between two looks, of the screen or of a scraper."""
 
     def __init__(self) -> None:
-        self._worst: float | None = None
+        self._newest: deque[float] = deque(maxlen=self._KEPT)
         self._timer: asyncio.TimerHandle | None = None
 
     def worst(self) -> float | None:
-        """Seconds, the worst since the last call; None at first."""
+        """Seconds, the worst of the last two; None at first."""
         if self._timer is None:
             self._schedule()
-        worst, self._worst = self._worst, None
-        return worst
+        return max(self._newest, default=None)
 
     def stop(self) -> None:
         """Measure no longer."""
@@ -315,6 +322,5 @@ class _LoopLag:
         self._timer = loop.call_at(due, self._measure, due)
 
     def _measure(self, due: float) -> None:
-        late = max(0.0, asyncio.get_running_loop().time() - due)
-        self._worst = max(self._worst or 0.0, late)
+        self._newest.append(max(0.0, asyncio.get_running_loop().time() - due))
         self._schedule()

@@ -44,7 +44,7 @@ async def enqueue(call: Call) -> Reply:
         jobs = [_new(each, f"[{number}]") for number, each in enumerate(sent)]
     else:
         jobs = [_new(sent)]
-    keys = await call.operations.enqueue_many(queue, jobs)
+    keys = await call.operations.produce(queue, jobs)
     refused = [str(job.key) for job, key in zip(jobs, keys, strict=True) if key is None]
     if refused:
         done = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""

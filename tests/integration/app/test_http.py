@@ -166,12 +166,14 @@ def test_long_integers_arrive_as_they_were_sent(server: Served, client: httpx.Cl
 # the record
 
 
-def test_who_acts_is_recorded(server: Served, client: httpx.Client) -> None:
+def test_who_acts_is_recorded_and_producers_do_not_act(server: Served, client: httpx.Client) -> None:
+    discard, none = "/api/v1/admin/failed-jobs/discard", {"filter": {"error": "never seen"}}
     for headers in ({}, {"X-Operator": "Anna (on call)"}):
-        assert client.post(JOBS, json={"data": {"recorded": 1}}, headers=headers).status_code == 202
+        assert client.post(discard, json=none, headers=headers).status_code == 200
+        assert client.post(JOBS, json={"data": {}, "delay": 600}, headers=headers).status_code == 202
     with contextlib.closing(sqlite3.connect(server.program.data_dir / "couturecast.db")) as database:
         rows = database.execute("SELECT actor, verb, affected FROM operator_actions ORDER BY id DESC LIMIT 2")
-        assert rows.fetchall() == [("http:Anna (on call)", "enqueue", 1), ("http:127.0.0.1", "enqueue", 1)]
+        assert rows.fetchall() == [("http:Anna (on call)", "discard", 0), ("http:127.0.0.1", "discard", 0)]
 
 
 # refusals

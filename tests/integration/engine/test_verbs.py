@@ -15,7 +15,7 @@ from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.engine.test_operations import Operate, operate
 from workers.errors import ConflictError, ReadOnlyError
 from workers.letter_operations import LetterOperations
-from workers.operations import DEAD, Filter, Operations
+from workers.operations import DEAD, Filter, NewJob, Operations
 from workers.process import WorkerProcess
 
 __all__ = ["operate"]
@@ -38,8 +38,8 @@ LOOKS = {
     "letters.preview",
 }
 """Verbs that change nothing."""
-NO_VERBS = {"close", "hand_on", "letters.close"}
-"""``hand_on`` is what handlers and the feed of sample jobs enqueue by: no operator acts."""
+NO_VERBS = {"close", "hand_on", "produce", "letters.close"}
+"""``hand_on`` is what handlers and the feed of sample jobs enqueue by, ``produce`` what producers do."""
 TABLES = ("job_failures", "job_failures_archive", "replay_plans", "replays", "operator_actions")
 STEADY = ("couturecast:beats", "couturecast:workers", "saq:")
 """Beginnings of keys that a living process writes by itself."""
@@ -136,6 +136,9 @@ async def test_read_only_stops_every_verb_that_changes_something(
         with pytest.raises(ReadOnlyError, match=verb):
             await act()
         assert await contents(redis, database) == before, name
+    with pytest.raises(ReadOnlyError, match="enqueue"):
+        await operations.produce(QUEUE, [NewJob({"number": 1})])
+    assert await contents(redis, database) == before
     assert not process.draining
     await operations.letters.preview(Filter(queue=QUEUE))
     assert await operations.letters.archive(days=0, dry_run=True) == 4
