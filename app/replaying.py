@@ -21,6 +21,8 @@ from workers.operations import FAILURES, Operations, Plan
 
 _LOOK = 0.5
 """Seconds between two looks at the plan."""
+_SHARE = 20
+"""The pause between two looks is so many times as long as a look: a large plan takes long to count."""
 _LINES = 5.0
 """Seconds between two lines where there is no terminal to draw on."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -43,14 +45,17 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
     Raises BrokenOffError at ctrl-C and SIGTERM: the plan stays, and can be resumed.
     """
     how = f"couturecast-tui failed-jobs resume {plan.id}"
-    await _warn_of_no_worker(operations, wanted=plan.canary > 0)
     running = asyncio.create_task(operations.letters.run(plan.id, halt=halt), name=f"plan {plan.id}")
     with _breaking_off(f"interrupted: plan {plan.id} is kept, go on with {how}"), _progress(plan) as show:
         try:
+            await _warn_of_no_worker(operations, wanted=plan.canary > 0)
+            pause = _LOOK
             while not running.done():
-                await asyncio.wait({running}, timeout=_LOOK)
+                await asyncio.wait({running}, timeout=pause)
+                begun = time.monotonic()
                 with suppress(*FAILURES):  # the run itself says so, where it lasts
                     show(await operations.letters.plan_now(plan.id))
+                pause = max(_LOOK, _SHARE * (time.monotonic() - begun))
             return running.result()
         except WorkersError:
             raise
@@ -67,9 +72,9 @@ async def waited(operations: Operations, plan: Plan) -> Plan:
 
     Raises BrokenOffError at ctrl-C and SIGTERM: the jobs go on.
     """
-    await _warn_of_no_worker(operations, wanted=plan.ledger.enqueued > 0)
     look = f"couturecast-tui failed-jobs plan {plan.id}"
     with _breaking_off(f"interrupted: the jobs go on, {look} shows how they end"), _progress(plan) as show:
+        await _warn_of_no_worker(operations, wanted=plan.ledger.enqueued > 0)
         while plan.ledger.enqueued:
             await asyncio.sleep(_LOOK)
             plan = await operations.letters.plan_now(plan.id)

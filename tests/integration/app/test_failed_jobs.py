@@ -250,7 +250,9 @@ async def test_old_letters_go_into_the_archive_and_are_replayed_from_it(program:
     listed, shown, replayed = await many(
         program,
         *failed_jobs(
-            ("list", "--archived", "--json"), ("show", "2"), ("replay", "--archived", "--yes", "--json")
+            ("list", "--archived", "--state", "all", "--json"),
+            ("show", "2"),
+            ("replay", "--archived", "--yes", "--json"),
         ),
     )
     assert [item["id"] for item in listed.json["items"]] == [2]
