@@ -132,7 +132,9 @@ class LetterQuery:
             (c.fingerprint, wanted.fingerprint),
         ):
             if value is not None:
-                found.append(column == storable(value))
+                same = column == storable(value)
+                # Postgres would compare a bare equality last, after it has looked for the text.
+                found.append(same if self._sqlite or not wanted.searches else same.is_(True))
         if wanted.poison is not None:
             limit = literal(POISON_DEATHS, literal_execute=True)  # as the index of these has it
             found.append(c.deaths >= limit if wanted.poison else c.deaths < limit)
@@ -145,8 +147,9 @@ class LetterQuery:
         if not wanted.searches:
             of_state: list[ColumnElement[bool]] = [] if wanted.state is None else [c.state == wanted.state]
             return [*found, *of_state]
-        search = self._search_of_sqlite() if self._sqlite else self._search_of_postgres()
-        return [*found, *search, *self._between()]
+        if self._sqlite:
+            return [*found, *self._search_of_sqlite(), *self._between()]
+        return [*found, *self._search_of_postgres()]
 
     @property
     def _states(self) -> Sequence[str] | None:
@@ -158,9 +161,9 @@ class LetterQuery:
         return STATES if any(value is not None for value in values) else None
 
     def _between(self) -> list[ColumnElement[bool]]:
-        """The ids that those with a time of death can have: the search goes by them."""
+        """The ids that those with a time of death can have: FTS5 goes by them, and reads a row for a time."""
         c, found = self.table.c, []
-        if self._wanted.since is not None:  # + 0: or Postgres would look for the least id row by row
+        if self._wanted.since is not None:  # + 0: or SQLite might look for the least id row by row
             least = select(func.coalesce(func.min(c.id + 0), 0)).where(c.failed_at >= self._wanted.since)
             found.append(self.c.id >= least.scalar_subquery())
         if self._wanted.until is not None:
