@@ -205,3 +205,11 @@ def keys(plan: Plan) -> str:
     if now in ("done", "cancelled"):
         return f"l ledger   {leave}"
     return f"{go_on}   x cancel   l ledger   {leave}"
+
+
+def share(text: str) -> float:
+    """A share of ``text`` %.  Raises ValueError."""
+    try:
+        return float(text) / 100
+    except ValueError:
+        raise ValueError("halt: a number of % is needed") from None

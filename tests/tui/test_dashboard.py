@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations, letter
 from tui.app import Dashboard
@@ -393,6 +393,6 @@ async def settled(pilot: Pilot[Any]) -> None:
     await until(pilot, lambda: app.snapshot is not None)
     await pilot.pause()
     await until(pilot, lambda: not any(each.group in _READS and each.is_running for each in app.workers))
-    for field in app.screen.query(Input):
+    for field in (*app.screen.query(Input), *app.screen.query(TextArea)):
         field.cursor_blink = False
     await pilot.pause()

@@ -22,7 +22,7 @@ from tui.screens.dialogs import Ask, Confirm
 from tui.screens.edit import Edit
 from tui.screens.letter import LetterView
 from tui.screens.letters import Letters
-from tui.screens.plan import PlanForm
+from tui.screens.plan_form import PlanForm
 from tui.widgets.filter_line import FilterLine
 from tui.widgets.groups import GroupTable
 from tui.widgets.letters import MarkedTable
@@ -560,8 +560,6 @@ def test_letters(snap_compare: Any, name: str, size: str) -> None:
         for key in SCREENS[name]:
             await pilot.press(key)
             await settled(pilot)
-        for field in pilot.app.screen.query(TextArea):
-            field.cursor_blink = False
         await pilot.pause(0.2)
 
     assert snap_compare(dashboard(operations(230)), terminal_size=SIZES[size], run_before=open_it)

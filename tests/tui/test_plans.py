@@ -18,7 +18,8 @@ from tui.screens.dialogs import Ask
 from tui.screens.ledger import LedgerList
 from tui.screens.letter import LetterView
 from tui.screens.letters import Letters
-from tui.screens.plan import PlanForm, Progress
+from tui.screens.plan import Progress
+from tui.screens.plan_form import PlanForm
 from tui.screens.plans import Plans
 from tui.widgets.groups import GroupTable
 from tui.widgets.letters import MarkedTable

@@ -12,7 +12,8 @@ from tui.format import clip, count, safe, size
 from tui.letter_text import counted
 from tui.screens.dialogs import Ask, Confirm
 from tui.screens.edit import Edit
-from tui.screens.plan import PlanForm, Progress
+from tui.screens.plan import Progress
+from tui.screens.plan_form import PlanForm
 from tui.screens.view import View
 from tui.widgets.letters import LetterTable
 from workers.operations import DeadLetter, Filter, LetterOperations, Preview, Wanted
