@@ -95,11 +95,6 @@ async def resume(operations: Operations, plan_id: int, *, halt: float | None, wa
             f"plan {plan_id} has halted ({plan.note}): once the cause is mended, give a limit above "
             f"{plan.halt * 100:g}, for instance --halt {higher}; 100 never halts"
         )
-    if plan.active:
-        raise AppError(
-            f"plan {plan_id} is carried out by another process: pause it first, or, "
-            "where that process was killed, try again in 15 s"
-        )
     plan = await carried_out(operations, plan, halt)
     if wait:
         plan = await waited(operations, plan)

@@ -168,9 +168,9 @@ class DeadLetters:
 
     async def newest_id(self) -> int:
         """The id of the letter that was recorded last; 0 where there is none."""
-        newest = select(func.max(LIVING.c.id))
         async with self._database.connect() as connection:
-            return int((await connection.execute(newest)).scalar_one() or 0)
+            ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LIVING, ARCHIVE)]
+        return max(found or 0 for found in ids)
 
     async def groups(self, wanted: Filter = DEAD, *, limit: int = 50) -> list[Group]:
         """The groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
@@ -335,7 +335,9 @@ async def _end_replays(connection: AsyncConnection, letter_ids: Sequence[int], e
     await mark_replayed(connection, letter_ids)
     going_on = ReplayRow.state.in_(("waiting", "enqueued"))
     change = update(ReplayRow).where(ReplayRow.letter_id.in_(letter_ids), going_on)
-    await connection.execute(change.values(state=ending, ended_at=datetime.now(UTC)))
+    now = datetime.now(UTC)
+    enqueued_at = func.coalesce(ReplayRow.enqueued_at, now)
+    await connection.execute(change.values(state=ending, enqueued_at=enqueued_at, ended_at=now))
 
 
 def _row(letter: NewLetter) -> dict[str, Any]:

@@ -208,6 +208,7 @@ class LetterOperations:
         ``halt`` is a new limit, which a plan that has halted needs.  Raises NotFoundError, ConflictError.
         """
         async with self._audit.act("run-plan", {"plan": plan_id, "halt": halt}) as act:
+            act.affected = 0
             await self._begin(plan_id, halt)
             plan = await self._replayer.run(plan_id)
             ledger = plan.ledger

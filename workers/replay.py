@@ -56,7 +56,7 @@ def next_step(plan: Plan, ledger: Ledger) -> Step:
     canary = min(plan.canary, ledger.sent + ledger.waiting)
     share = ledger.died / ledger.ended if ledger.ended else 0.0
     if share > plan.halt and _says_enough(plan, ledger, canary):
-        return Step("halt", why=f"{ledger.died} of {ledger.ended} died again, limit {plan.halt:.0%}")
+        return Step("halt", why=f"{ledger.died} of {ledger.ended} died again, limit {plan.halt * 100:.0f} %")
     if ledger.sent < canary:
         return Step("send", canary - ledger.sent)
     if ledger.ended < canary:
@@ -109,8 +109,8 @@ class Replayer:
                         return plan
                     away_since, backoff = None, _BACKOFF[0]
         finally:
-            if run.marking is not None:
-                run.marking.cancel()
+            if run.marking is not None:  # broken off: what was enqueued is marked all the same
+                await asyncio.wait({run.marking})
             await self._leave(place)
 
     async def held(self, plan_id: int) -> bool:

@@ -172,7 +172,7 @@ async def test_a_canary_that_fails_halts_the_plan_by_itself(make_bench: MakeBenc
     plan = await operations.plan(DEAD, ReplayOptions(canary=5))
     halted = await operations.run(plan.id)
     assert (halted.state, halted.ledger.waiting) == ("halted", 45)
-    assert "died again, limit 20%" in halted.note
+    assert "died again, limit 20 %" in halted.note
     with pytest.raises(ConflictError, match="higher limit"):
         await operations.run(plan.id)
     done = await operations.run(plan.id, halt=1.0)
@@ -306,7 +306,9 @@ async def test_the_archive_is_replayed_from(make_bench: MakeBench, operate: Oper
     ids = await write(bench.letters, 3)
     operations = await operate(bench)
     await operations.archive(days=0)
-    plan = await operations.plan(Filter(archived=True))
+    preview = await operations.preview(Filter(archived=True))
+    assert preview.total == 3
+    plan = await operations.plan(preview.wanted)
     assert (await operations.run(plan.id)).ledger.sent == 3
     await Numbers(fails=lambda number: True).start(bench)
     await eventually(lambda: _count(bench.letters, 3))

@@ -78,7 +78,7 @@ def test_a_limit_of_one_never_halts() -> None:
 
 def test_the_halt_says_why() -> None:
     assert next_step(plan(100), Ledger(waiting=90, completed=6, same=3, other=1)).why == (
-        "4 of 10 died again, limit 20%"
+        "4 of 10 died again, limit 20 %"
     )
 
 
