@@ -292,6 +292,19 @@ async def test_an_archived_letter_is_found_in_the_archive_only(database: Databas
 
 # Plans
 
+INDEXES = {
+    "all dead": "ix_job_failures_newest",
+    "discarded": "ix_job_failures_newest",
+    "all states": "ix_job_failures_all",
+    "queue": "ix_job_failures_queue",
+    "queue, all states": "ix_job_failures_queue",
+    "function": "ix_job_failures_function",
+    "function, all states": "ix_job_failures_function",
+    "fingerprint": "ix_job_failures_group",
+    "fingerprint, all states": "ix_job_failures_group",
+}
+"""The index that gives a page its letters."""
+
 
 @contextmanager
 def _statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
@@ -317,10 +330,11 @@ async def _explained(database: Database, asked: list[tuple[str, Any]]) -> list[t
 
 
 async def test_every_question_of_the_screens_is_answered_from_an_index(database: Database) -> None:
-    """With 8,000 letters Postgres takes 5 ms to read the whole table, and one index entry costs it a
-    thousandth of that: it still chooses indexes for all that is asked here, and reads the table where one
-    is missing.  SQLite has no figures to choose by, since the program makes none; so its choice is the same
-    at any size, and it is looked at once more with figures.
+    """With 8,000 letters, which are 10 MB, reading the table costs Postgres more than any index here, so that
+    it reads the table only where it has no index to choose.  SQLite has no figures to choose by, since the
+    program makes none: its choice is the same at any size, and it is looked at once more with figures.
+
+    Without one of the indexes another one may be read from end to end instead: so these have their names.
     """
     await fill(database, 8_000)
     letters = DeadLetters(database)
@@ -340,6 +354,8 @@ async def test_every_question_of_the_screens_is_answered_from_an_index(database:
                 await letters.groups(wanted)
             others = await _explained(database, asked)
             check = _sqlite_faults if database.dialect == "sqlite" else _postgres_faults
+            if title in INDEXES and INDEXES[title] not in str([tuple(row) for row in pages[0][1]]):
+                wrong.append((title, "another index", pages[0][0]))
             for statement, plan in pages:
                 wrong += [(title, fault, statement) for fault in check(plan, page=not wanted.searches)]
             for statement, plan in others:
