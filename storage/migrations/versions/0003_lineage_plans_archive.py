@@ -36,7 +36,7 @@ SEARCHED = r"""
      ) || char(10)
      FROM json_each({row}.job_data, '$.kwargs')
      WHERE json_type({row}.job_data, '$.kwargs') = 'object'
-     AND type NOT IN ('object', 'array') AND length(coalesce(value, '')) <= 200),
+     AND type NOT IN ('object', 'array') AND length(key) <= 200 AND length(coalesce(value, '')) <= 200),
     {row}.queue_name, {row}.function, {row}.fingerprint, {row}.failed_at, {row}.deaths"""
 COLUMNS = "error, args, queue_name, function, fingerprint, failed_at, deaths"
 SEARCH_OF_SQLITE = (
@@ -58,7 +58,7 @@ FILL_ON_POSTGRES = r"""
       SELECT replace(replace(key, '\', '\\'), '=', '\=') || '=' || coalesce(value #>> '{{}}', 'null')
       FROM jsonb_each(CASE jsonb_typeof(job_data -> 'kwargs') WHEN 'object' THEN job_data -> 'kwargs' END)
       WHERE jsonb_typeof(value) NOT IN ('object', 'array')
-      AND length(coalesce(value #>> '{{}}', '')) <= 200
+      AND length(key) <= 200 AND length(coalesce(value #>> '{{}}', '')) <= 200
     ), queue_name, function, fingerprint, failed_at, deaths FROM {source}"""
 SEARCH_OF_POSTGRES = (
     "CREATE TABLE {table}_text (id bigint PRIMARY KEY, queue_name text NOT NULL, function text NOT NULL, "

@@ -114,6 +114,13 @@ async def test_e8_numbers_never_lose_a_letter(database: Database, number: int) -
     assert await DeadLetters(database).record([letter(job_data={"a": number}, attempts=number)]) == 1
 
 
+async def test_e8_a_name_that_no_index_takes_costs_no_payload(database: Database) -> None:
+    letters = DeadLetters(database)
+    data = {"kwargs": {"".join(map(chr, range(0x4E00, 0x9000))): "1", "b": "\\" * 200, "\\" * 200: 2}}
+    assert await letters.record([letter(job_data=data)]) == 1
+    assert (await letters.page()).items[0].job_data == data
+
+
 async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
     assert await DeadLetters(database).record([letter(f"u{n}") for n in range(2_500)]) == 2_500
 
