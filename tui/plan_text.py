@@ -29,6 +29,8 @@ _STYLES = {
 }
 _SIGNS = {"running": "▸", "done": "●", "halted": "▲", "interrupted": "▲", "paused": "‖", "cancelled": "×"}
 _BAR = 24
+_NAMED = 10
+"""Groups that a preview names at the most; there may be more."""
 NUMBERS = ("id", "total", "replayed", "died")
 """Columns of the list of plans that are written from the right."""
 
@@ -53,7 +55,8 @@ def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
     if found.total == 0 and not found.poison:
         return Text("No dead letter is meant by that: there is nothing to replay.", WARN)
     text = Text()
-    of = [counted(len(found.groups), "group") if found.groups else "", counted(len(found.queues), "queue")]
+    groups = f"{_NAMED}+ groups" if len(found.groups) >= _NAMED else counted(len(found.groups), "group")
+    of = [groups if found.groups else "", counted(len(found.queues), "queue")]
     text.append(counted(found.total), "bold")
     text.append(f" in {' and '.join(filter(None, of))}, as of {instant(counted_at)}, and none that come in ")
     text.append("later.\n")

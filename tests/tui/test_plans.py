@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, Static
 
-from tests.tui.canned import HEALTHY, CannedOperations, item, plan
+from tests.tui.canned import HEALTHY, NOW, CannedOperations, item, plan
 from tests.tui.test_dashboard import SIZES, dashboard, letters_view, settled, until
 from tests.tui.test_letters import ask, back, operations, says, shown, write
 from tui import plan_text
@@ -317,6 +317,13 @@ def test_the_bars_of_a_plan_that_has_a_canary() -> None:
 )
 def test_the_limit_that_is_offered_lets_the_plan_go_on(ledger: Ledger, halt: float, higher: int) -> None:
     assert plan_text.higher_limit(plan(1, ledger=ledger, halt=halt)) == higher
+
+
+async def test_a_preview_that_names_ten_groups_does_not_say_that_there_are_ten() -> None:
+    found = await operations().letters.preview(Filter())
+    assert "in 2 groups and 1 queue" in plan_text.preview(found, None, counted_at=NOW).plain
+    many = replace(found, groups=tuple(found.groups) * 5)
+    assert "in 10+ groups" in plan_text.preview(many, None, counted_at=NOW).plain
 
 
 async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> None:
