@@ -49,13 +49,22 @@ def run(
         settings = demo_settings(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_run(settings, policies, chosen, ui=ui, demo=demo))
-        if runner.run(_left_behind()):
+        stuck = ui and _terminal_stands_still()
+        if runner.run(_left_behind()) or stuck:
             # A handler's thread, or a handler that ignores its cancellation, would be waited for without end.
+            # So would a terminal that takes nothing.
             # Its job has been settled; everything is closed.
-            logging.shutdown()
-            sys.stdout.flush()
+            if not stuck:
+                logging.shutdown()
+                sys.stdout.flush()
             os._exit(code)
     return code
+
+
+def _terminal_stands_still() -> bool:
+    from tui.driver import stands_still
+
+    return stands_still()
 
 
 async def _left_behind() -> bool:
@@ -176,6 +185,8 @@ async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo
     put_back = await drained
     await showing
     if put_back:
-        sys.stderr.write(f"drained: {put_back} jobs went back to the head of their queues\n")
+        if not _terminal_stands_still():
+            with suppress(OSError):
+                sys.stderr.write(f"drained: {put_back} jobs went back to the head of their queues\n")
         return DRAINED_WITH_JOBS_PUT_BACK
     return screen.return_code or 0

@@ -13,9 +13,11 @@ from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.containers import ScrollableContainer
+from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable
 
+from tui.driver import Terminal
 from tui.format import clip, safe
 from tui.screens.dialogs import Confirm, Help
 from tui.screens.letters import Letters
@@ -84,6 +86,10 @@ class Dashboard(App[int]):
         """Unix seconds of the last snapshot: what stands in the header."""
         return self.snapshot.taken_at if self.snapshot is not None else time.time()
 
+    def get_driver_class(self) -> type[Driver]:
+        """A terminal that never keeps the workers waiting."""
+        return Terminal
+
     def on_mount(self) -> None:
         """Start the clock."""
         self.set_interval(INTERVAL, self.look_again)
@@ -100,6 +106,9 @@ class Dashboard(App[int]):
 
         With ``letters`` the views that are open read theirs anew, too.
         """
+        if isinstance(self._driver, Terminal) and self._driver.gone:
+            self.exit(0)
+            return
         for screen in self.screen_stack if letters else ():
             if isinstance(screen, View):
                 screen.look_again()

@@ -252,12 +252,19 @@ class Terminal:
         self.read()
         return int(self.process.returncode)
 
+    def lose(self) -> None:
+        """As where a connection breaks."""
+        for end in (self._screen, self._inside):
+            os.close(end)
+        self._screen = self._inside = -1
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._screen)
-        os.close(self._inside)
+        if self._screen >= 0:
+            os.close(self._screen)
+            os.close(self._inside)
 
 
 OpenTerminal = Callable[..., Terminal]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable
 
 import pytest
 
-from tests.integration.app.conftest import OpenTerminal, Program, Terminal, server_pid
+from tests.integration.app.conftest import OpenTerminal, Program, Terminal, server_pid, total
 from tests.integration.engine.conftest import eventually
 
 QUEUES = ("weather-ingestion", "alert-fanout", "color-extraction", "moderation-review")
@@ -79,6 +80,36 @@ async def test_without_workers_it_shows_the_cluster_of_another_process_and_drain
     await other.shows("1 worker")
     assert await settle(other, hang_up) == 0
     assert await started.stop() == 0
+
+
+async def test_e9_a_terminal_that_goes_away_drains_the_process(
+    program: Program, terminal: OpenTerminal
+) -> None:
+    shown = terminal("--demo")
+    await shown.shows("1 worker")
+    shown.lose()
+    await eventually(lambda: shown.process.poll() is not None, within=40, what="the process has ended")
+    assert shown.process.returncode in (0, 3)
+    assert '"drained"' in (program.data_dir / "couturecast-tui.log").read_text()
+
+
+async def test_e9_a_terminal_that_stands_still_holds_no_job_up(
+    program: Program, terminal: OpenTerminal
+) -> None:
+    shown = terminal("--demo", size=(160, 48))
+    await shown.shows("1 worker")
+    for _ in range(300):  # nobody reads what these have it write
+        shown.press("12")
+        await asyncio.sleep(0.02)
+    before = total(program.data_dir, "alert-fanout", "completed")
+    await eventually(
+        lambda: total(program.data_dir, "alert-fanout", "completed") > before + 5,
+        within=30,
+        what="jobs are run",
+    )
+    shown.process.send_signal(signal.SIGTERM)
+    await eventually(lambda: shown.process.poll() is not None, within=40, what="the process has ended")
+    assert shown.process.returncode in (0, 3)
 
 
 async def test_errors_before_the_screen_are_seen_and_none_is_drawn(

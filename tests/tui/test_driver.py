@@ -1,0 +1,85 @@
+"""A terminal that is slow, stands still or goes away keeps nobody waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+
+from tui import driver
+from tui.driver import Writer, stands_still
+
+
+class Shell(StringIO):
+    """Takes what is written while its door is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = threading.Event()
+        self.gone = False
+
+    def write(self, text: str) -> int:
+        self.door.wait(20)
+        if self.gone:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.timeout(30)
+def test_what_is_too_much_is_dropped_and_painted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_MOST_WRITES", 10)
+    shell, painted = Shell(), threading.Event()
+    writer = Writer(shell, painted.set)
+    writer.start()
+    for number in range(1_000):
+        writer.write(f"{number} ")
+    assert not painted.is_set()
+    shell.door.set()
+    until(painted.is_set)
+    kept = shell.getvalue().split()
+    assert kept == [str(number) for number in range(len(kept))]
+    assert 10 <= len(kept) <= 12
+    painted.clear()
+    writer.write("again")
+    writer.stop()
+    assert shell.getvalue().endswith("again")
+    assert not painted.is_set()
+
+
+@pytest.mark.timeout(30)
+def test_a_terminal_that_stands_still_is_left_after_a_second() -> None:
+    shell = Shell()
+    writer = Writer(shell, lambda: None)
+    writer.start()
+    for _ in range(2_000):
+        writer.write("frame")
+    before = time.monotonic()
+    writer.stop()
+    assert time.monotonic() - before < 5
+    assert stands_still()
+    shell.door.set()
+    writer.stop()
+    until(lambda: not stands_still())
+
+
+@pytest.mark.timeout(30)
+def test_a_terminal_that_is_gone_takes_all() -> None:
+    shell = Shell()
+    shell.gone = True
+    shell.door.set()
+    writer = Writer(shell, lambda: None)
+    writer.start()
+    for _ in range(5_000):
+        writer.write("frame")
+    writer.stop()
+    until(lambda: not writer.is_alive())
