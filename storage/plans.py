@@ -82,8 +82,20 @@ class Plan(NewPlan):
     note: str
     ended_at: datetime | None
     ledger: Ledger = field(default_factory=Ledger)
-    active: bool = False
-    """Whether a process carries it out at this moment."""
+    active: bool | None = False
+    """Whether a process carries it out at this moment; None where Redis does not say so."""
+
+    @property
+    def standing(self) -> str:
+        """Its state; ``interrupted`` where it should run, and nobody carries it out."""
+        return "interrupted" if self.state == "running" and self.active is False else self.state
+
+    @property
+    def higher_limit(self) -> float:
+        """A limit, as a share, with which a plan that has halted goes on: by 0.1 above what died so far."""
+        ended = self.ledger.ended
+        share = self.ledger.died / ended if ended else 0.0
+        return min(1.0, round(max(self.halt, share), 1) + 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +143,14 @@ class Plans:
         *,
         poison: bool,
         kwargs: Mapping[str, Any] | None = None,
+        state: PlanState = "frozen",
     ) -> int:
         """Make a plan of the dead letters that ``wanted`` means at this moment, the oldest first; its id.
 
         Without ``poison`` those that died too often of the same error are left out.
         """
         row = {each.name: getattr(plan, each.name) for each in fields(NewPlan)}
-        row |= {"created_at": datetime.now(UTC), "state": "frozen", "note": "", "total": 0}
+        row |= {"created_at": datetime.now(UTC), "state": state, "note": "", "total": 0}
         async with self._database.begin() as connection:
             made = await connection.execute(insert(PlanRow).values(storable(row)).returning(PlanRow.id))
             plan_id = int(made.scalar_one())
@@ -218,8 +231,10 @@ class Plans:
             return result.rowcount == 1
 
     async def forget(self, plan_id: int) -> bool:
-        """Remove a plan that was never begun; False where it was."""
-        gone = delete(PlanRow).where(PlanRow.id == plan_id, PlanRow.state == "frozen")
+        """Remove a plan of which nothing was enqueued; False where something was."""
+        sent = ReplayRow.state.not_in(("waiting", "skipped"))
+        begun = select(ReplayRow.id).where(ReplayRow.plan_id == plan_id, sent).exists()
+        gone = delete(PlanRow).where(PlanRow.id == plan_id, ~begun)
         async with self._database.begin() as connection:
             if (await connection.execute(gone)).rowcount == 0:
                 return False
