@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from app.http.filters import GroupsQuery, LetterId, ListQuery, Selection
-from app.http.plans import started
+from app.http.plans import refuse_while_draining, started
 from app.http.route import WHOLE, Call, Given, GivenBody, Reply
 from storage.filters import Filter
 from workers.letter_operations import Preview, ReplayOptions
 from workers.operations import DeadLetter, Group
+
+_MOST_BYTES = 4_000_000
+"""Of a page: one that has more ends there, and `next` leads on."""
+_READ = 20
+"""Letters that are read, and made into JSON, at a time: payloads may be large, and jobs share the loop."""
 
 
 class LetterPath(Given):
@@ -25,16 +34,51 @@ class Letter(RootModel[DeadLetter]):
 
 
 class Letters(BaseModel):
-    """One page, the newest first."""
+    """One page, the newest first; one whose letters are large ends before its limit."""
 
     items: list[DeadLetter]
     next: str | None = Field(description="The cursor of the next page; null at the end.")
 
 
+class Sample(BaseModel):
+    """The newest letter of a group, without payload and tracebacks."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    queue_name: str
+    function: str
+    job_id: str
+    error_type: str
+    error_message: str
+    attempts: int
+    failed_at: datetime
+    state: str
+    deaths: int
+
+
+class SampledGroup(BaseModel):
+    """Letters of the same failure."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    fingerprint: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    trend: tuple[int, ...] = Field(description="Deaths in each of the last 24 hours, the oldest first.")
+    sample: Sample
+
+    @classmethod
+    def all_of(cls, groups: Sequence[Group]) -> list[SampledGroup]:
+        """The same without what is large."""
+        return [cls.model_validate(each) for each in groups]
+
+
 class Groups(BaseModel):
     """Letters of the same failure, the largest groups first."""
 
-    items: list[Group]
+    items: list[SampledGroup]
     next: None = None
 
 
@@ -76,7 +120,7 @@ class Previewed(BaseModel):
     poison: int = Field(description="Letters left out, since they died too often of one error.")
     others: int = Field(description="Ids of letters that are not dead.")
     queues: dict[str, int]
-    groups: list[Group]
+    groups: list[SampledGroup]
     seconds: float = Field(description="How long it takes at least.")
 
 
@@ -89,14 +133,27 @@ class Moved(BaseModel):
 async def page(call: Call) -> Reply:
     """One page."""
     query: ListQuery = call.query
-    found = await call.operations.letters.page(query.filter(), limit=query.limit, cursor=query.cursor)
-    return Reply(Letters(items=found.items, next=found.next))
+    wanted, cursor = query.filter(), query.cursor
+    packed: list[bytes] = []
+    while True:
+        limit = min(_READ, query.limit - len(packed))
+        found = await call.operations.letters.page(wanted, limit=limit, cursor=cursor)
+        packed += await asyncio.to_thread(_packed, found.items)
+        cursor = found.next
+        if cursor is None or len(packed) >= query.limit or sum(map(len, packed)) >= _MOST_BYTES:
+            break
+    return Reply(b'{"items":[%b],"next":%b}' % (b",".join(packed), json.dumps(cursor).encode()))
+
+
+def _packed(letters: Sequence[DeadLetter]) -> list[bytes]:
+    return [Letter(each).model_dump_json().encode() for each in letters]
 
 
 async def groups(call: Call) -> Reply:
     """The largest groups."""
     query: GroupsQuery = call.query
-    return Reply(Groups(items=await call.operations.letters.groups(query.filter(), limit=query.limit)))
+    found = await call.operations.letters.groups(query.filter(), limit=query.limit)
+    return Reply(Groups(items=SampledGroup.all_of(found)))
 
 
 async def show(call: Call) -> Reply:
@@ -118,6 +175,7 @@ async def retry(call: Call) -> Reply:
     options = ReplayOptions(canary=sent.canary, rate=sent.rate, halt=sent.halt, poison=sent.poison)
     if sent.dry_run:
         return Reply(_previewed(await letters.preview(sent.wanted, options)))
+    refuse_while_draining(call)
     plan = await letters.plan(sent.wanted, options, sent.reason)
     return started(await letters.start(plan.id))
 
@@ -147,6 +205,6 @@ def _previewed(preview: Preview) -> Previewed:
         poison=preview.poison,
         others=preview.others,
         queues=dict(preview.queues),
-        groups=list(preview.groups),
+        groups=SampledGroup.all_of(preview.groups),
         seconds=preview.seconds,
     )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, RootModel
 
 from app.http.filters import MAX_ID, LetterId
+from app.http.problems import ProblemError
 from app.http.route import Call, Given, GivenBody, Reply
 from workers.operations import Plan, PlanItem
 
@@ -78,6 +79,7 @@ async def items(call: Call) -> Reply:
 
 async def run(call: Call) -> Reply:
     """Carry it out, or go on with it, behind the answer."""
+    refuse_while_draining(call)
     return started(await call.operations.letters.start(call.path.id, halt=call.body.halt))
 
 
@@ -89,6 +91,12 @@ async def pause(call: Call) -> Reply:
 async def cancel(call: Call) -> Reply:
     """Enqueue no more of it, ever."""
     return Reply(PlanNow(await call.operations.letters.cancel(call.path.id)))
+
+
+def refuse_while_draining(call: Call) -> None:
+    """Raises ProblemError where this process ends before a plan would."""
+    if call.operations.draining:
+        raise ProblemError(409, "this process drains, and would leave the plan: ask another process")
 
 
 def started(plan: Plan) -> Reply:

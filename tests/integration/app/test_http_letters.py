@@ -101,6 +101,21 @@ def test_pages_follow_one_another(client: httpx.Client) -> None:
     assert len(seen) == 5
 
 
+def test_a_page_of_large_letters_ends_early_and_leads_on(client: httpx.Client) -> None:
+    jobs = [{"data": {"fails": "heavy as lead", "n": n, "x": "x" * 900_000}} for n in range(25)]
+    for at in range(0, 25, 5):
+        assert client.post(JOBS, json=jobs[at : at + 5]).status_code == 202
+    condition = {"error": "heavy as lead"}
+    groups = f"{FAILED}/groups"
+    until(lambda: (all_ := client.get(groups, params=condition).json()["items"]) and all_[0]["count"] == 25)
+    first = client.get(FAILED, params={**condition, "limit": 200})
+    assert len(first.content) < 20_000_000
+    rest = client.get(FAILED, params={**condition, "limit": 200, "cursor": first.json()["next"]}).json()
+    assert (len(first.json()["items"]), len(rest["items"]), rest["next"]) == (20, 5, None)
+    assert len({each["id"] for each in first.json()["items"] + rest["items"]}) == 25
+    assert len(client.get(groups, params=condition).content) < 2_000
+
+
 def test_filters_hold_together(client: httpx.Client) -> None:
     (letter,) = die(client, "filtered out", queue=OTHER)
     conditions = {"error": "FILTERED", "queue": OTHER, "since": "1h", "fingerprint": letter["fingerprint"]}

@@ -251,6 +251,10 @@ def test_a_wait_that_is_over_before_the_drain_tells_what_runs_and_probes_go_on(t
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["draining"]})
         assert client.get("/livez").status_code == 200
+        for plan in ("retry", "plans/1/run"):
+            body: dict[str, object] = {"filter": {}} if plan == "retry" else {}
+            answer = client.post(f"/api/v1/admin/failed-jobs/{plan}", json=body)
+            assert_problem(answer, 409, "this process drains")
         assert client.post(DRAIN).status_code == 202
         last = client.post(f"{DRAIN}?wait=20")
         assert (last.status_code, last.json()["put_back"]) == (200, 1)
