@@ -14,11 +14,6 @@ _WORDS = {"enqueued": "running still", "same": "died, same error", "other": "die
 _DATE = "%Y-%m-%d %H:%M:%S"
 
 
-def state(plan: Plan) -> str:
-    """The plan's state; ``interrupted`` where it should be carried out, and nobody does."""
-    return "interrupted" if plan.state == "running" and not plan.active else plan.state
-
-
 def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
     """A row a plan."""
     if not plans:
@@ -29,7 +24,7 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
         (
             str(plan.id),
             instant(plan.created_at, "%m-%d %H:%M"),
-            state(plan),
+            plan.standing,
             count(plan.total),
             count(plan.ledger.sent),
             count(plan.ledger.completed),
@@ -46,7 +41,7 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
 def plan_text(plan: Plan) -> str:
     """All of one plan."""
     lines = [
-        f"plan {plan.id} is {state(plan)}{f': {plan.note}' if plan.note else ''}",
+        f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}",
         f"made at {instant(plan.created_at, f'{_DATE} UTC')} by {safe(plan.actor)}"
         + (f": {safe(plan.reason)}" if plan.reason else ""),
         f"of {counted(plan.total)}: {selection(plan)}",

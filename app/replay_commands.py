@@ -90,10 +90,9 @@ async def resume(operations: Operations, plan_id: int, *, halt: float | None, wa
     refuse(operations, "run-plan", how)
     plan = await operations.letters.plan_now(plan_id)
     if plan.state == "halted" and (halt is None or halt <= plan.halt):
-        higher = min(100, round(plan.halt * 100) + 30)
         raise AppError(
             f"plan {plan_id} has halted ({plan.note}): once the cause is mended, give a limit above "
-            f"{plan.halt * 100:g}, for instance --halt {higher}; 100 never halts"
+            f"{plan.halt * 100:g}, for instance {_higher(plan)}; 100 never halts"
         )
     plan = await carried_out(operations, plan, halt)
     if wait:
@@ -127,7 +126,7 @@ async def list_plans(operations: Operations, *, limit: int, as_json: bool) -> in
     """Print the newest plans."""
     plans = await operations.letters.plans(limit)
     if as_json:
-        output.document({"items": [asdict(each) for each in plans], "next": None})
+        output.document({"items": [_document(each) for each in plans], "next": None})
     else:
         output.text(plans_text(plans, width=width()))
     return 0
@@ -184,7 +183,7 @@ async def _ended(
 
 def _told(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
     command = f"couturecast-tui failed-jobs plan {plan.id}"
-    lines = [f"plan {plan.id} is {plan.state}{f': {plan.note}' if plan.note else ''}"]
+    lines = [f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}"]
     lines.append(ledger_text(plan.ledger))
     if skipped:
         lines += ["skipped:"]
@@ -196,13 +195,18 @@ def _told(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
         lines.append("mend the cause, then go on with a higher limit, or not at all:")
         lines += [
             f"  couturecast-tui failed-jobs {verb}"
-            for verb in (f"resume {plan.id} --halt 50", f"cancel {plan.id}")
+            for verb in (f"resume {plan.id} {_higher(plan)}", f"cancel {plan.id}")
         ]
     elif plan.state == "paused":
         lines.append(f"go on with: couturecast-tui failed-jobs resume {plan.id}")
     elif plan.ledger.enqueued:
         lines.append(f"how they end: {command}")
     return lines
+
+
+def _higher(plan: Plan) -> str:
+    """The option with which a plan that has halted goes on."""
+    return f"--halt {plan.higher_limit * 100:g}"
 
 
 def _code(plan: Plan, *, wait: bool) -> int:
@@ -212,8 +216,13 @@ def _code(plan: Plan, *, wait: bool) -> int:
     return 1 if plan.state != "done" or ledger.skipped or failed else 0
 
 
+def _document(plan: Plan) -> dict[str, Any]:
+    """A plan for programs."""
+    return {**asdict(plan), "standing": plan.standing}
+
+
 def _plan_fields(plan: Plan) -> dict[str, Any]:
-    found = asdict(plan)
+    found = _document(plan)
     return {
         "plan": {name: value for name, value in found.items() if name != "ledger"},
         "ledger": found["ledger"],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.filters import MAX_ID, LetterId
+from app.http.filters import LetterId
 from app.http.problems import ProblemError
 from app.http.route import Call, Given, GivenBody, Reply
-from workers.operations import Plan, PlanItem
+from storage.plans import PlanState
+from workers.operations import Ledger, Plan, PlanItem
 
 PLANS = "/api/v1/admin/failed-jobs/plans"
 
@@ -20,14 +22,39 @@ class PlanPath(Given):
     id: LetterId
 
 
-class PlanNow(RootModel[Plan]):
+class PlanNow(BaseModel):
     """How a plan stands, with its ledger."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    created_at: datetime
+    actor: str
+    reason: str
+    selection: dict[str, Any] = Field(description="What was selected, for people.")
+    canary: int
+    rate: float | None
+    halt: float
+    total: int
+    state: PlanState
+    standing: str = Field(
+        description="The state; `interrupted` where it should run, and nobody carries it out."
+    )
+    note: str = Field(description="Why it is in its state.")
+    ended_at: datetime | None
+    ledger: Ledger
+    active: bool | None = Field(description="Whether a process carries it out; null is not known.")
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanNow:
+        """The same for clients."""
+        return cls.model_validate(plan)
 
 
 class Plans(BaseModel):
     """The newest plans first."""
 
-    items: list[Plan]
+    items: list[PlanNow]
     next: None = None
 
 
@@ -42,14 +69,14 @@ class ItemsQuery(Given):
 
     state: Literal["waiting", "enqueued", "completed", "same", "other", "aborted", "skipped"] | None = None
     limit: int = Field(100, ge=1, le=1_000)
-    cursor: int = Field(0, ge=0, le=MAX_ID, description="`next` of the page before.")
+    cursor: str = Field("0", pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")
 
 
 class Items(BaseModel):
     """Letters of a plan in their order, each with what became of it."""
 
     items: list[PlanItem]
-    next: int | None = Field(description="The cursor of the next page; null at the end.")
+    next: str | None = Field(description="The cursor of the next page; null at the end.")
 
 
 class Resumed(GivenBody):
@@ -60,21 +87,23 @@ class Resumed(GivenBody):
 
 async def plans(call: Call) -> Reply:
     """The newest ones."""
-    return Reply(Plans(items=await call.operations.letters.plans(call.query.limit)))
+    found = await call.operations.letters.plans(call.query.limit)
+    return Reply(Plans(items=[PlanNow.of(each) for each in found]))
 
 
 async def show(call: Call) -> Reply:
     """One plan."""
-    return Reply(PlanNow(await call.operations.letters.plan_now(call.path.id)))
+    return Reply(PlanNow.of(await call.operations.letters.plan_now(call.path.id)))
 
 
 async def items(call: Call) -> Reply:
     """The letters of one plan."""
     query: ItemsQuery = call.query
     found = await call.operations.letters.plan_items(
-        call.path.id, state=query.state, limit=query.limit, after=query.cursor
+        call.path.id, state=query.state, limit=query.limit + 1, after=int(query.cursor)
     )
-    return Reply(Items(items=found, next=found[-1].id if len(found) == query.limit else None))
+    found, more = found[: query.limit], len(found) > query.limit
+    return Reply(Items(items=found, next=str(found[-1].id) if more else None))
 
 
 async def run(call: Call) -> Reply:
@@ -85,12 +114,12 @@ async def run(call: Call) -> Reply:
 
 async def pause(call: Call) -> Reply:
     """Enqueue no more of it for now."""
-    return Reply(PlanNow(await call.operations.letters.pause(call.path.id)))
+    return Reply(PlanNow.of(await call.operations.letters.pause(call.path.id)))
 
 
 async def cancel(call: Call) -> Reply:
     """Enqueue no more of it, ever."""
-    return Reply(PlanNow(await call.operations.letters.cancel(call.path.id)))
+    return Reply(PlanNow.of(await call.operations.letters.cancel(call.path.id)))
 
 
 def refuse_while_draining(call: Call) -> None:
@@ -101,4 +130,4 @@ def refuse_while_draining(call: Call) -> None:
 
 def started(plan: Plan) -> Reply:
     """That a plan is carried out, and where to look how it goes on."""
-    return Reply(PlanNow(plan), 202, headers={"Location": f"{PLANS}/{plan.id}"})
+    return Reply(PlanNow.of(plan), 202, headers={"Location": f"{PLANS}/{plan.id}"})

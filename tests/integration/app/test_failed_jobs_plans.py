@@ -189,7 +189,7 @@ async def test_a_canary_that_dies_halts_the_plan_until_the_cause_is_mended(
     assert "died again, limit 20" in halted.json["plan"]["note"]
     refused = program.run("failed-jobs", "resume", "1")
     assert (refused.code, refused.out) == (1, "")
-    assert "once the cause is mended, give a limit above 20, for instance --halt 50" in refused.errors[0]
+    assert "once the cause is mended, give a limit above 20, for instance --halt 100;" in refused.errors[0]
     mended.touch()
     done = program.run("failed-jobs", "resume", "1", "--halt", "100%", "--wait")
     assert done.code == 1  # of those that were waited for four had died

@@ -251,7 +251,7 @@ def test_many_are_retried_by_a_plan_that_can_be_followed(server: Served, client:
     assert (plan["total"], plan["canary"], plan["rate"], plan["reason"]) == (4, 1, 100, "mended")
     assert plan["actor"] == "http:127.0.0.1"
     done = ended(client, plan["id"])
-    assert (done["state"], done["ledger"]["completed"]) == ("done", 4)
+    assert (done["state"], done["standing"], done["ledger"]["completed"]) == ("done", "done", 4)
     assert plan["id"] in [each["id"] for each in client.get(PLANS).json()["items"]]
     page = client.get(f"{PLANS}/{plan['id']}/letters?limit=3").json()
     rest = client.get(f"{PLANS}/{plan['id']}/letters?limit=3&cursor={page['next']}").json()
