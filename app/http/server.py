@@ -12,6 +12,7 @@ import uvicorn
 
 from app.http.address import bound
 from app.http.application import application
+from app.http.connection import Connection
 from app.http.context import Context
 
 log = structlog.get_logger(__name__)
@@ -20,8 +21,6 @@ _PARTING = 2
 """Seconds that requests under way get to be answered at the end."""
 _TICK_SECONDS = 1.0
 _TICKS = 10  # that uvicorn counts in a second
-_MOST_CONNECTIONS = 500
-"""What comes beyond them is refused: the process needs its files for Redis and the database."""
 
 
 async def serve(listener: socket.socket, context: Context, token: str, ending: asyncio.Event) -> None:
@@ -29,7 +28,7 @@ async def serve(listener: socket.socket, context: Context, token: str, ending: a
     server = _Server(
         uvicorn.Config(
             application(context, token),
-            http="h11",
+            http=Connection,
             ws="none",
             loop="none",
             lifespan="off",
@@ -40,7 +39,6 @@ async def serve(listener: socket.socket, context: Context, token: str, ending: a
             proxy_headers=False,
             server_header=False,
             workers=1,
-            limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_PARTING,
         ),
         ending,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -269,6 +270,42 @@ def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
         assert each.ended() == 0
         assert time.monotonic() - began < 2
         assert "Traceback" not in each.log
+
+
+def test_connections_without_a_request_do_not_keep_others_out(tmp_path: Path) -> None:
+    with served(tmp_path) as each, contextlib.ExitStack() as stack:
+        place = urlsplit(each.url)
+
+        def connected(sends: bytes) -> socket.socket:
+            line = stack.enter_context(
+                socket.create_connection((place.hostname, place.port or 0), timeout=30)
+            )
+            line.sendall(sends)
+            return line
+
+        oldest = connected(b"")
+        began = time.monotonic()
+        others = [connected(b"GET /livez HTTP/1.1\r\nHost: x\r\n" if n % 2 else b"") for n in range(520)]
+        with each.client() as client:
+            for _ in range(3):
+                assert client.get("/livez").status_code == 200
+        assert ended_by_peer(oldest)  # it made room
+        assert time.monotonic() - began < 8
+        others[-2].sendall(b"GET /livez HTTP/1.1\r\n")
+        assert ended_by_peer(others[-1])
+        assert ended_by_peer(others[-2])
+        assert 8 < time.monotonic() - began < 20
+        wrong = connected(b"nonsense\r\n\r\n").recv(1_000)
+        assert wrong.startswith(b"HTTP/1.1 400")
+        assert b"application/problem+json" in wrong
+
+
+def ended_by_peer(line: socket.socket) -> bool:
+    """Whether nothing comes any more; waits for it."""
+    try:
+        return line.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def test_without_workers_there_is_nothing_to_drain(tmp_path: Path, terminal: OpenTerminal) -> None:
