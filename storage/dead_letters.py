@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -9,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import Select, Table, func, or_, select, union_all, update
-from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
+from storage.errors import StorageError
 from storage.filters import DEAD, Filter
 from storage.letter_queries import ARCHIVE, LIVING, MAX_ID, LetterQuery, cursor_of, hour_of, read_cursor
 from storage.models import ArchivedFailure, JobFailure, ReplayRow
@@ -23,16 +24,12 @@ Ending = Literal["completed", "same", "other", "aborted"]
 """How the job of a replay ended: it completed, died of the same error or of another, or was aborted."""
 
 _MAX_INTEGER = 2**31 - 1  # of the column ``attempts``
-_TEXTS = (
-    "queue_name",
-    "job_id",
-    "function",
-    "error_type",
-    "error_message",
-    "traceback",
-    "fingerprint",
-    "worker",
-)
+_INDEXED = ("queue_name", "function", "fingerprint", "error_type")
+_LONGEST = 200
+"""Characters of each of these, also in the migrations: an entry of an index has 2,700 bytes on Postgres."""
+_TEXTS = {"job_id": 2_000, "error_message": 2_000, "traceback": 8_000, "worker": 200}
+"""Characters of each other text in a row of last resort."""
+_NULLABLE = ("traceback", "worker")
 _ROWS = 500  # of one INSERT: Postgres takes 32,767 values
 _CHANGED = 2_000
 """Rows that one transaction changes: others that write wait for it."""
@@ -278,7 +275,9 @@ class DeadLetters:
     async def _record(self, rows: list[dict[str, Any]]) -> int:
         try:
             return await self._insert(rows)
-        except (DBAPIError, StatementError, ValueError, OverflowError):  # refused; away is another error
+        except StorageError:
+            raise
+        except Exception:  # refused, by the database or before it
             if len(rows) > 1:  # one that the database refuses must not keep the others from being recorded
                 return sum([await self._record([row]) for row in rows])
             return await self._insert([_last_resort(rows[0])])
@@ -341,19 +340,51 @@ async def _end_replays(connection: AsyncConnection, letter_ids: Sequence[int], e
 
 
 def _row(letter: NewLetter) -> dict[str, Any]:
+    """The whole of a name that is shortened stays in the job."""
     row = storable({field.name: getattr(letter, field.name) for field in fields(NewLetter)})
     replay_of = row["replay_of"]
     if type(replay_of) is not int or abs(replay_of) > MAX_ID:  # from a job's meta, which may be anyone's
         row["replay_of"] = None
-    row["attempts"] = max(-_MAX_INTEGER, min(letter.attempts, _MAX_INTEGER))
+    attempts = letter.attempts if isinstance(letter.attempts, int) else 0
+    row["attempts"] = max(-_MAX_INTEGER, min(attempts, _MAX_INTEGER))
+    for name in _INDEXED:
+        row[name] = _shortened(row[name]) if isinstance(row[name], str) else row[name]
+    if isinstance(row["uid"], str) and len(row["uid"]) > _LONGEST:
+        row["uid"] = _digest(row["uid"])
     return row
 
 
 def _last_resort(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that the database takes, for one that it refused."""
-    readable = {"unreadable": repr(row["job_data"])[:100_000]}
-    texts = {name: storable(str(row[name])) for name in _TEXTS if row[name] is not None}
-    return row | texts | {"job_data": readable, "attempt_errors": [], "enqueued_at": None}
+    """A row that any database takes, for one that was refused: short, and of ASCII alone."""
+    texts: dict[str, str | None] = {name: _shortened(_ascii(row[name]), mark="...") for name in _INDEXED}
+    for name, longest in _TEXTS.items():
+        missing = row[name] is None and name in _NULLABLE
+        texts[name] = None if missing else _shortened(_ascii(row[name]), longest, mark="...")
+    uid = str(row["uid"])
+    failed_at = row["failed_at"] if isinstance(row["failed_at"], datetime) else datetime.now(UTC)
+    return (
+        row
+        | texts
+        | {
+            "uid": uid if uid.isascii() and uid.isprintable() else _digest(uid),
+            "job_data": {"unreadable": _ascii(repr(row["job_data"]))[:100_000]},
+            "attempt_errors": [],
+            "enqueued_at": None,
+            "failed_at": failed_at if failed_at.tzinfo is not None else failed_at.replace(tzinfo=UTC),
+        }
+    )
+
+
+def _shortened(text: str, longest: int = _LONGEST, mark: str = "…") -> str:
+    return text if len(text) <= longest else text[: longest - len(mark)] + mark
+
+
+def _ascii(value: Any) -> str:
+    return storable(str(value)).encode("ascii", "backslashreplace").decode()
+
+
+def _digest(uid: str) -> str:
+    return hashlib.sha256(uid.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _letter(row: Any, table: Table) -> DeadLetter:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters import DeadLetters, Ending
+from storage.dead_letters import DeadLetters, Ending, NewLetter
 from storage.errors import StorageError
 from workers.connection import command
 from workers.keys import LETTER, LETTERS, OUTCOMES
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 _BATCH = 100
 _BACKOFF = (0.5, 15.0)
 """Seconds between tries while the database is away: the first, and the longest."""
+_REFUSED_AGAIN = 60.0
+"""Seconds until a letter that the database refused is tried again: its reason may have been mended."""
 
 
 class Recorder:
@@ -32,6 +35,8 @@ class Recorder:
         self._letters = letters
         self._waiting = asyncio.Event()
         self._waiting.set()
+        self._refused: dict[bytes, float] = {}
+        """Letters that stay in Redis, and the loop time at which each is tried again."""
 
     def wake(self) -> None:
         """There is, or may be, a letter that waits."""
@@ -41,7 +46,7 @@ class Recorder:
         """Until cancelled."""
         backoff = _BACKOFF[0]
         while True:
-            await self._waiting.wait()
+            await self._wait()
             self._waiting.clear()
             try:
                 while await self.record_batch():
@@ -56,15 +61,27 @@ class Recorder:
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, _BACKOFF[1])
 
-    async def record_batch(self) -> int:
-        """Record up to 100 letters and 100 ends of replays, the oldest first; how many.
+    async def _wait(self) -> None:
+        """For a letter, or until one that was refused is due again."""
+        try:
+            async with asyncio.timeout_at(min(self._refused.values(), default=None)):
+                await self._waiting.wait()
+        except TimeoutError:
+            pass
 
-        Raises StorageError or RedisError.
+    async def record_batch(self) -> int:
+        """Record up to 100 letters and 100 ends of replays, the oldest first; how many were gone through.
+
+        A letter that the database refuses in any form stays in Redis, and holds up no other.  Raises
+        StorageError or RedisError.
         """
+        now = asyncio.get_running_loop().time()
+        self._refused = {uid: due for uid, due in self._refused.items() if due > now}
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zrange(LETTERS, 0, _BATCH - 1)
+        pipeline.zrange(LETTERS, 0, len(self._refused) + _BATCH - 1)
         pipeline.zrange(OUTCOMES, 0, _BATCH - 1)
         uids, outcomes = await pipeline.execute()
+        uids = [uid for uid in uids if uid not in self._refused][:_BATCH]
         if uids:
             await self._record_letters(uids)
         if outcomes:
@@ -74,13 +91,45 @@ class Recorder:
 
     async def _record_letters(self, uids: list[bytes]) -> None:
         bodies = await command(self._redis, "HMGET", LETTER, *uids)
-        await self._letters.record(
-            [load_letter(body, uid.decode()) for uid, body in zip(uids, bodies, strict=True) if body]
-        )
+        found = {
+            uid: load_letter(body, uid.decode("utf-8", "backslashreplace"))
+            for uid, body in zip(uids, bodies, strict=True)
+            if body
+        }
+        try:
+            await self._letters.record(list(found.values()))
+        except (StorageError, OSError):
+            raise
+        except Exception:
+            refused = await self._record_each(found)
+            uids = [uid for uid in uids if uid not in refused]
+        if not uids:
+            return
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.zrem(LETTERS, *uids)
         pipeline.execute_command("HDEL", LETTER, *uids)
         await pipeline.execute()
+
+    async def _record_each(self, found: Mapping[bytes, NewLetter]) -> set[bytes]:
+        """One by one; those that were refused."""
+        refused: dict[bytes, str] = {}
+        for uid, letter in found.items():
+            try:
+                await self._letters.record([letter])
+            except (StorageError, OSError):
+                raise
+            except Exception as error:
+                refused[uid] = str(getattr(error, "orig", None) or repr(error))[:500]
+        if refused:
+            due = asyncio.get_running_loop().time() + _REFUSED_AGAIN
+            self._refused |= dict.fromkeys(refused, due)
+            log.error(
+                "dead letters that the database refuses stay in Redis",
+                letters=[uid.decode("utf-8", "backslashreplace") for uid in refused],
+                error=next(iter(refused.values())),
+                retry_in=_REFUSED_AGAIN,
+            )
+        return set(refused)
 
 
 def _ending(member: bytes) -> tuple[int, Ending] | None:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import random
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.dead_letters import DeadLetters, NewLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
 from storage.filters import Filter
+from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
+from workers.connection import connect
+from workers.keys import LETTER, LETTERS
+from workers.letters import dump_letter
+from workers.recorder import Recorder
 
 
 @pytest.fixture
@@ -119,6 +127,73 @@ async def test_e8_a_name_that_no_index_takes_costs_no_payload(database: Database
     data = {"kwargs": {"".join(map(chr, range(0x4E00, 0x9000))): "1", "b": "\\" * 200, "\\" * 200: 2}}
     assert await letters.record([letter(job_data=data)]) == 1
     assert (await letters.page()).items[0].job_data == data
+
+
+@pytest.mark.parametrize("signs", ["0123456789abcdef", "".join(map(chr, range(0x10000, 0x14000)))])
+async def test_e8_names_that_no_index_takes_are_shortened(database: Database, signs: str) -> None:
+    letters = DeadLetters(database)
+    name = "".join(random.Random(1).choices(signs, k=4_000))
+    names = {"function": name, "queue_name": name, "fingerprint": name, "error_type": name}
+    odd = letter("odd" + name, **names, job_id=name, job_data={"function": name})
+    assert [await letters.record([letter("a"), odd, letter("b")]) for _ in range(2)] == [3, 0]
+    (found,) = (await letters.page(Filter(queue=name[:199] + "…"))).items
+    assert (found.function, found.error_type) == (name[:199] + "…",) * 2
+    assert (found.job_id, found.job_data) == (name, {"function": name})
+    assert await letters.archive(NOON + timedelta(days=1)) == 3
+
+
+async def test_e8_a_letter_of_another_version_is_kept_somehow(database: Database) -> None:
+    letters = DeadLetters(database)
+    whole = {field.name: None for field in fields(NewLetter)} | {"uid": "none", "failed_at": NOON}
+    typed = {name: [1] for name in whole} | {"uid": "typed"}
+    odd = [NewLetter(**whole), NewLetter(**typed)]
+    assert await letters.record([letter("a"), *odd, letter("b")]) == 4
+    assert {each.uid for each in (await letters.page()).items} == {"a", "b", "none", "typed"}
+
+
+async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
+    database: Database, redis_url: str
+) -> None:
+    refuse = "new.uid = 'bad' OR new.uid LIKE 'bad-%'"
+    async with database.begin() as connection:
+        if database.dialect == "sqlite":
+            await connection.exec_driver_sql(
+                f"CREATE TRIGGER refuse BEFORE INSERT ON job_failures WHEN {refuse} "
+                "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+            )
+        else:
+            await connection.exec_driver_sql(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN IF {refuse} THEN RAISE check_violation; END IF; RETURN new; END $$"
+            )
+            await connection.exec_driver_sql(
+                "CREATE TRIGGER refuse BEFORE INSERT ON job_failures FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+    redis, letters = connect(redis_url), DeadLetters(database)
+    for n, uid in enumerate([*(f"bad-{n}" for n in range(120)), "good-1", "bad", "good-2"]):
+        await redis.zadd(LETTERS, {uid: n})
+        await redis.hset(LETTER, uid, dump_letter(letter(uid)))
+    await redis.zadd(LETTERS, {b"\xff": 1000})
+    await redis.hset(LETTER, b"\xff", b"no letter")
+    recorder = Recorder(redis, letters)
+    running = asyncio.create_task(recorder.run())
+    with structlog.testing.capture_logs() as logs:
+        await eventually(lambda: _recorded(letters, 3))
+        await asyncio.sleep(0.3)
+    assert await redis.zcard(LETTERS) == await redis.hlen(LETTER) == 121
+    told = [each for each in logs if each["log_level"] == "error"]
+    assert sum(len(each["letters"]) for each in told) == 121
+    assert len(told) == 2
+    recorder.wake()
+    await redis.zadd(LETTERS, {"late": 2000})
+    await redis.hset(LETTER, "late", dump_letter(letter("late")))
+    await eventually(lambda: _recorded(letters, 4))
+    running.cancel()
+    await redis.aclose()
+
+
+async def _recorded(letters: DeadLetters, wanted: int) -> bool:
+    return await letters.count() == wanted
 
 
 async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
