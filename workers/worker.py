@@ -27,9 +27,11 @@ _TICK = 0.1
 _MARK_AFTER = 0.1
 """Seconds after which a running job's record says ``active``; shorter ones are not worth a write."""
 
-_NUMBERS = frozenset({"attempts", "queued", "started", "completed", "touched", "scheduled", "progress"})
+_NUMBERS = frozenset({"queued", "started", "completed", "touched", "scheduled", "progress"})
 _LARGEST = 1e15
 """Beyond any time in milliseconds."""
+_MOST_ATTEMPTS = 1_000_000
+"""That a job can have had."""
 
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled coroutine has to end before it is given up."""
@@ -55,6 +57,8 @@ class Running:
     give_up_at: float | None = None
     """Loop time at which it loses its job, cancelled as it is."""
     ended: bool = False
+    told: bool = False
+    """Something was wrong with it, and was logged."""
 
 
 class QueueWorker(Worker[Any]):
@@ -112,21 +116,33 @@ class QueueWorker(Worker[Any]):
         loop = asyncio.get_running_loop()
         now = loop.time()
         for running in list(self.running.values()):
-            if not running.marked and now - running.started >= _MARK_AFTER:
-                self._mark(running)
-            if running.give_up_at is not None:
-                if now >= running.give_up_at:
-                    self._give_up(running)
-            elif now - running.started >= self.policy.timeout:
-                self.cancel(running, "timeout")
+            try:
+                self._look_at(running, now)
+            except Exception as error:  # one job must not keep the others from their timeouts
+                self._tell(running, "a running job cannot be looked after", error)
         self._clock = loop.call_later(_TICK, self._tick) if self.running else None
+
+    def _tell(self, running: Running, event: str, error: Exception) -> None:
+        """Once for each attempt, and without the error's trace: whoever shows that might raise too."""
+        if not running.told:
+            running.told = True
+            log.error(event, queue=self.policy.name, job=running.taken.id, error=_shown(error))
+
+    def _look_at(self, running: Running, now: float) -> None:
+        if not running.marked and now - running.started >= _MARK_AFTER:
+            self._mark(running)
+        if running.give_up_at is not None:
+            if now >= running.give_up_at:
+                self._give_up(running)
+        elif now - running.started >= self.policy.timeout:
+            self.cancel(running, "timeout")
 
     def _mark(self, running: Running) -> None:
         running.marked = True
         try:
             self._report(outcome.running(running.taken, running.job))
-        except (TypeError, ValueError, RecursionError) as error:  # said again when the attempt ends
-            log.debug("a running job cannot be written", job=running.job.key, error=repr(error))
+        except Exception as error:  # said again when the attempt ends
+            log.debug("a running job cannot be written", job=running.taken.id, error=type(error).__name__)
 
     def cancel(self, running: Running, cause: str) -> None:
         """End an attempt by ``timeout``, ``drain`` (its job is put back), ``abort`` or ``fenced``."""
@@ -163,12 +179,18 @@ class QueueWorker(Worker[Any]):
         try:
             return self._failure(running, running.job, error)
         except Exception as unwritable:  # then the job counts as it was taken, since it has to end
+            cause = UnwritableJobError(
+                f"{type(error).__name__}, and the job cannot be written: {_shown(unwritable)}"
+            )
+        try:
             job = read_job(self.appliance_queue, running.taken)
             job.attempts += 1
-            cause = UnwritableJobError(
-                f"{type(error).__name__}, and the job cannot be written: {unwritable!r}"
-            )
             return self._failure(running, job, cause)
+        except Exception as again:
+            self._tell(running, "a job's end cannot be written: its bytes are kept", again)
+            queue = self.appliance_queue
+            key = queue.job_key_from_id(running.taken.id)
+            return outcome.unreadable(running.taken, queue.name, key, cause, worker=self.id)
 
     def _failure(self, running: Running, job: Job, error: BaseException) -> Settlement:
         if running.cause == "abort":
@@ -193,7 +215,7 @@ class QueueWorker(Worker[Any]):
     def _give_up(self, running: Running) -> None:
         """A coroutine that ignores its cancellation does not keep its job."""
         if not running.ended:
-            log.error("handler ignores its cancellation", queue=self.policy.name, job=running.job.key)
+            log.error("handler ignores its cancellation", queue=self.policy.name, job=running.taken.id)
             self._end(running, self._cancelled(running, asyncio.CancelledError()))
 
     def _end(self, running: Running, settlement: Settlement) -> None:
@@ -231,10 +253,21 @@ def _read(queue: ApplianceQueue, taken: Taken) -> Job:
         number = value[name]
         if type(number) not in (int, float) or not abs(number) < _LARGEST:
             raise InvalidJobError(f"not a job: {name} is no number that can be one")
+    attempts = value.get("attempts", 0)
+    if type(attempts) is not int or not 0 <= attempts <= _MOST_ATTEMPTS:
+        raise InvalidJobError("not a job: attempts is no number of attempts")
     job = queue.deserialize(value)
     if job is None or not isinstance(job.function, str) or not isinstance(job.key, str):
         raise InvalidJobError("not a job: no function, or no key")
     return job
+
+
+def _shown(error: BaseException) -> str:
+    """What raised once may raise again where it is to be shown."""
+    try:
+        return repr(error)
+    except Exception:
+        return type(error).__name__
 
 
 def _arguments(job: Job) -> dict[str, Any]:

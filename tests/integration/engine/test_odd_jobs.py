@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
@@ -20,6 +21,7 @@ from workers.connection import connect
 from workers.operations import Operations
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
+from workers.worker import QueueWorker, Running
 
 RECORD: dict[str, Any] = {"function": "extract_colors", "queue": "color-extraction", "kwargs": {"number": 1}}
 
@@ -43,6 +45,11 @@ async def test_e7_e8_records_that_are_none_are_buried_and_the_next_job_runs(
         {"queued": 10**400},
         {"started": math.nan},
         {"attempts": None},
+        {"attempts": 0.5},
+        {"attempts": 2.0},
+        {"attempts": -1},
+        {"attempts": True},
+        {"attempts": 2**40},
         {"key": {"a": 1}},
         {"key": 5},
         {"touched": [1]},
@@ -66,6 +73,72 @@ async def test_e7_e8_records_that_are_none_are_buried_and_the_next_job_runs(
     await process.close()
     bench.processes.remove(process)
     await database.close()
+
+
+async def test_e6_attempts_that_are_no_number_of_attempts_fill_no_slots(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    for n in range(5):
+        job_id = b"saq:job:color-extraction:half%d" % n
+        await _push(bench, job_id, {"key": f"half{n}", **RECORD, "attempts": 0.5})
+
+    async def fail(ctx: dict[str, Any], number: int) -> None:
+        raise RuntimeError("told to fail")
+
+    await bench.start(fail)
+    await eventually(lambda: _count(bench, 5))
+    assert await bench.empty()
+
+
+async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(timeout=0.3)
+
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise self
+
+        __repr__ = __str__
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        if number == 0:
+            raise MuteError
+        while True:  # deaf to its cancellation
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(2)
+                return
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise TypeError("never")
+
+    monkeypatch.setattr("workers.outcome.failed", refuse)
+    await bench.start(work)
+    await bench.send(2)
+    await eventually(lambda: _count(bench, 2))
+    assert await bench.empty()
+    found = {letter.job_data["unreadable"] != "" for letter in (await bench.letters.page()).items}
+    assert found == {True}
+
+
+async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_timeout(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(timeout=0.3, retry_delays=())
+    cancel = QueueWorker.cancel
+
+    def odd(self: QueueWorker, running: Running, cause: str) -> None:
+        if running.job.kwargs == {"number": 0}:
+            raise TypeError("an odd job")
+        cancel(self, running, cause)
+
+    async def sleep(ctx: dict[str, Any], number: int) -> None:
+        await asyncio.sleep(30)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueWorker, "cancel", odd)
+        await bench.start(sleep)
+        await bench.send(3)
+        await eventually(lambda: _count(bench, 2))
 
 
 async def _count(bench: Bench, wanted: int) -> bool:
