@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict
@@ -65,7 +66,7 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def json_object(text: str, where: str) -> dict[str, Any]:
     """The object that a text is.  Raises UsageError, which begins with ``where``."""
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except ValueError as error:
@@ -79,6 +80,13 @@ def json_object(text: str, where: str) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"not JSON: {name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"not JSON: {text[:20]} is too large a number")
+    return value
 
 
 async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *, as_json: bool) -> int:

@@ -16,7 +16,7 @@ from app import commands
 from app.acting import DataDir, Json, act
 from app.errors import UsageError
 from storage.errors import InvalidFilterError
-from storage.filters import Filter
+from storage.filters import STATES, Filter
 
 if TYPE_CHECKING:
     from app.letters_commands import How
@@ -27,15 +27,17 @@ failed_jobs = typer.Typer(
     help="Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
 )
 
-_STATES = ("dead", "replayed", "discarded", "all")
+_STATES = (*STATES, "all")
 _ITEM_STATES = ("waiting", "enqueued", "completed", "same", "other", "aborted", "skipped")
+"""The fields of a ledger, which to import takes longer than to show help."""
 _FORMS: tuple[Literal["jsonl"], Literal["markdown"]] = ("jsonl", "markdown")
 _MOST_DAYS = 36_500
 
 Id = Annotated[int, typer.Argument(metavar="ID", help="Of a dead letter.")]
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Of dead letters.")]
 PlanId = Annotated[int, typer.Argument(metavar="ID", help="Of a plan: failed-jobs plans lists them.")]
-All = Annotated[bool, typer.Option("--all", help="All of them.")]
+All = Annotated[bool, typer.Option("--all", help="All that are dead.")]
+AllDiscarded = Annotated[bool, typer.Option("--all", help="All that are discarded.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Reason = Annotated[str, typer.Option("--reason", help="Kept with the act.", metavar="TEXT")]
@@ -85,7 +87,7 @@ def _either(names: tuple[str, ...]) -> str:
 def _conditions(
     queue: Annotated[str | None, typer.Option("--queue", help="Of one queue.")] = None,
     function: Annotated[str | None, typer.Option("--function", help="Of one job function.")] = None,
-    state: Annotated[str | None, typer.Option("--state", help="dead, replayed, discarded or all.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help=f"{_either(_STATES)}.")] = None,
     since: Annotated[
         str | None,
         typer.Option("--since", help="Died then or later: 2h, 7d, 2026-03-01T12:00.", metavar="TIME"),
@@ -110,10 +112,10 @@ def _conditions(
     """The options of a filter."""
 
 
-def _filtered(without: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a filter, without one of them, in the place of ``given``."""
+def _filtered(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a filter, without some of them, in the place of ``given``."""
     options = inspect.signature(_conditions, eval_str=True).parameters
-    chosen = [each for name, each in options.items() if name != without]
+    chosen = [each for name, each in options.items() if name not in without]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters.values()
@@ -176,7 +178,7 @@ def groups_of_failed(
 
 
 @failed_jobs.command("replay")
-@_filtered(without="poison")
+@_filtered("poison", "state")
 def replay_failed(
     given: Given,
     ids: Ids = None,
@@ -285,7 +287,7 @@ def cancel_plan(plan_id: PlanId, data_dir: DataDir = None, as_json: Json = False
 
 
 @failed_jobs.command("discard")
-@_filtered()
+@_filtered("state")
 def discard_failed(
     given: Given,
     ids: Ids = None,
@@ -305,11 +307,11 @@ def discard_failed(
 
 
 @failed_jobs.command("restore")
-@_filtered(without="state")
+@_filtered("state")
 def restore_failed(
     given: Given,
     ids: Ids = None,
-    all_: All = False,
+    all_: AllDiscarded = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     reason: Reason = "",

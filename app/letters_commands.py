@@ -92,7 +92,7 @@ async def discard(operations: Operations, wanted: Wanted, how: How) -> int:
     if found.total:
         _ask(f"Discard {counted(found.total)}? They can be restored", wanted, how)
         done = await letters.discard(found.wanted, how.reason)
-    _moved("discarded", done, how, also="failed-jobs restore undoes it")
+    _moved("discarded", done, how, left_out, also="failed-jobs restore undoes it")
     return 1 if left_out else 0
 
 
@@ -118,7 +118,7 @@ async def restore(operations: Operations, wanted: Wanted, how: How) -> int:
     if total:
         _ask(f"Restore {counted(total)}?", wanted, how)
         done = await letters.restore(wanted, how.reason)
-    _moved("restored", done, how)
+    _moved("restored", done, how, left_out)
     return 1 if left_out else 0
 
 
@@ -225,9 +225,12 @@ def agreed(question: str) -> None:
         raise AppError("nothing was changed")
 
 
-def _moved(verb: str, number: int, how: How, *, also: str = "") -> None:
+def _moved(
+    verb: str, number: int, how: How, left_out: Sequence[int] | None = None, *, also: str = ""
+) -> None:
     if how.as_json:
-        output.document({"dry_run": False, "total": number})
+        named = {} if left_out is None else {"left_out": left_out}
+        output.document({"dry_run": False, "total": number, **named})
     else:
         output.text(f"{counted(number)} {verb}{f'; {also}' if also and number else ''}")
 

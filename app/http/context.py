@@ -7,13 +7,20 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+import structlog
 from redis.exceptions import RedisError
 
 from workers.operations import Operations
 from workers.process import WorkerProcess
 from workers.snapshot import Snapshot
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
+
+SILENT = "Redis is silent"
+REFUSES = "Redis refuses the connection"
+"""What anybody may know of it: its address is for the log, and for those who have the token."""
 
 _SHARED_SECONDS = 1.0
 _PATIENCE = 3.0
@@ -39,17 +46,23 @@ class Context:
         self.version = version
         self._snapshot = _Shared(operations.snapshot)
         self._ping = _Shared(operations.ping)
+        self._told = False
 
     async def snapshot(self) -> Snapshot:
         """This moment, or one less than a second ago.  Raises TimeoutError where Redis is silent."""
         return await self._snapshot.get()
 
     async def redis_error(self) -> str | None:
-        """Why Redis does not answer; None where it does, or did less than a second ago."""
+        """Why Redis does not answer, without its address; None where it does, or did a second ago."""
         try:
             await self._ping.get()
         except (RedisError, OSError) as error:
-            return " ".join(str(error).split()) or f"no answer for {_PATIENCE:g} s"
+            if not self._told:
+                log.warning("not ready: Redis does not answer", error=str(error) or type(error).__name__)
+            self._told = True
+            # redis.exceptions.TimeoutError is no OSError
+            return SILENT if "Timeout" in type(error).__name__ else REFUSES
+        self._told = False
         return None
 
     def close(self) -> None:

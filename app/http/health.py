@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import BaseModel, Field
 
+from app.http.context import REFUSES, SILENT
 from app.http.route import Call, Reply
 from workers import thresholds
 from workers.snapshot import Alert, Pause, Percentiles, QueueSnapshot, Snapshot
@@ -71,7 +74,7 @@ async def readyz(call: Call) -> Reply:
     process = call.context.process
     error = await call.context.redis_error()
     if error is not None:
-        reasons.append(f"Redis does not answer: {error}")
+        reasons.append(error)
     if process is not None and process.draining:
         reasons.append("draining")
     return Reply(Ready(ready=not reasons, reasons=reasons), 503 if reasons else 200)
@@ -82,7 +85,7 @@ async def queues(call: Call) -> Reply:
     try:
         health = health_of(await call.context.snapshot())
     except TimeoutError:
-        silent = Alert(None, "redis", "Redis does not answer: it is silent")
+        silent = Alert(None, "redis", SILENT)
         health = Health(healthy=False, queues=[], thresholds=Thresholds(), alerts=[silent])
     return Reply(health, 200 if health.healthy else 503)
 
@@ -94,8 +97,18 @@ def health_of(snapshot: Snapshot) -> Health:
         healthy=snapshot.redis.error is None and all(queue.healthy for queue in found),
         queues=found,
         thresholds=Thresholds(),
-        alerts=[alert for alert in snapshot.alerts if alert.queue is None],
+        alerts=[_public(alert, snapshot) for alert in snapshot.alerts if alert.queue is None],
     )
+
+
+def _public(alert: Alert, snapshot: Snapshot) -> Alert:
+    """Without the address of a server, which its error may name: anybody may ask for the health."""
+    if alert.metric == "redis":
+        silent = (snapshot.redis.error or "").startswith("Timeout")
+        return replace(alert, message=SILENT if silent else REFUSES)
+    if alert.metric == "database":
+        return replace(alert, message="the database does not answer")
+    return alert
 
 
 def _queue(queue: QueueSnapshot, snapshot: Snapshot) -> QueueHealth:

@@ -15,7 +15,7 @@ from app.http.plans import refuse_while_draining, started
 from app.http.route import WHOLE, Call, Given, GivenBody, Reply
 from storage.filters import Filter
 from workers.letter_operations import Preview, ReplayOptions
-from workers.operations import DeadLetter, Group
+from workers.operations import DeadLetter, Group, Wanted
 
 _MOST_BYTES = 4_000_000
 """Of a page: one that has more ends there, and `next` leads on."""
@@ -128,6 +128,12 @@ class Moved(BaseModel):
     """How many letters were changed."""
 
     count: int
+    others: int = Field(description="Ids of letters that were left out: they are not in a state for it.")
+
+    @classmethod
+    def of(cls, wanted: Wanted, count: int) -> Moved:
+        """What came of an act on ``wanted``."""
+        return cls(count=count, others=0 if isinstance(wanted, Filter) else len(set(wanted)) - count)
 
 
 async def page(call: Call) -> Reply:
@@ -183,13 +189,15 @@ async def retry(call: Call) -> Reply:
 async def discard(call: Call) -> Reply:
     """Hide dead letters."""
     sent: Selection = call.body
-    return Reply(Moved(count=await call.operations.letters.discard(sent.wanted, sent.reason)))
+    wanted = sent.wanted
+    return Reply(Moved.of(wanted, await call.operations.letters.discard(wanted, sent.reason)))
 
 
 async def restore(call: Call) -> Reply:
     """Undo a discard."""
     sent: Selection = call.body
-    return Reply(Moved(count=await call.operations.letters.restore(sent.wanted, sent.reason)))
+    wanted = sent.wanted
+    return Reply(Moved.of(wanted, await call.operations.letters.restore(wanted, sent.reason)))
 
 
 def _previewed(preview: Preview) -> Previewed:

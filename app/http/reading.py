@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -113,7 +114,7 @@ def _list_of(model: type[BaseModel]) -> TypeAdapter[Any]:
 def _parsed(raw: bytes) -> Any:
     """The value of a JSON body.  Raises ProblemError."""
     try:
-        return json.loads(raw.decode(), parse_constant=_no_number)
+        return json.loads(raw.decode(), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError:
         said = "is not UTF-8"
     except json.JSONDecodeError as error:
@@ -127,6 +128,13 @@ def _parsed(raw: bytes) -> Any:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
 
 
 def _validated(adapter: TypeAdapter[Any], value: Any) -> Any:

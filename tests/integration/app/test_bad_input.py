@@ -67,6 +67,7 @@ CASES = {
     # payloads
     "malformed": enqueue("--data: not JSON: Expecting value at column 13", '{"item_id": nope}'),
     "no object": enqueue("--data: a JSON object is needed", '["item_id"]'),
+    "infinity": enqueue("--data: not JSON: 1e400 is too large a number", '{"item_id": 1e400}'),
     "not a number": enqueue("--data: not JSON: NaN is no number", '{"item_id": NaN}'),
     "digits": enqueue("--data: Exceeds the limit (4300 digits)", f'{{"item_id": {"1" * 5000}}}'),
     "bottomless": Case("line 1: nested too deeply", ("enqueue", COLOR, "-"), stdin=b"[" * 200_000),

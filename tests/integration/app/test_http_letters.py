@@ -303,9 +303,11 @@ def test_nothing_to_retry_is_a_conflict(client: httpx.Client) -> None:
 def test_a_discard_hides_and_can_be_undone(client: httpx.Client) -> None:
     letters = die(client, "hidden away", 2)
     selection = {"filter": {"error": "hidden away"}, "reason": "known"}
-    assert client.post(f"{FAILED}/discard", json=selection).json() == {"count": 2}
+    assert client.post(f"{FAILED}/discard", json=selection).json() == {"count": 2, "others": 0}
     assert not items(client, error="hidden away")
     assert len(items(client, error="hidden away", state="discarded")) == 2
     assert_problem(client.post(f"{FAILED}/{letters[0]['id']}/retry"), 409)
-    assert client.post(f"{FAILED}/restore", json={"ids": [letters[0]["id"]]}).json() == {"count": 1}
+    restore = {"ids": [letters[0]["id"]]}
+    assert client.post(f"{FAILED}/restore", json=restore).json() == {"count": 1, "others": 0}
+    assert client.post(f"{FAILED}/restore", json=restore).json() == {"count": 0, "others": 1}
     assert len(items(client, error="hidden away")) == 1

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from app.cli import main
+from app.failed_jobs import _ITEM_STATES
+from app.http.plans import ItemsQuery
+from storage.plans import Ledger
 
 COLOR = "color-extraction"
 EITHER = "either ids, or conditions as --queue and --error, or --all"
@@ -29,7 +34,8 @@ CASES = {
     "no value": ("--arg: 'city=': use NAME=VALUE", ("list", "--arg", "city=")),
     "long value": ("--arg city: string should have at most 200", ("list", "--arg", f"city={'x' * 201}")),
     "two values": ("one name has two values", ("list", "--arg", "n=1", "--arg", "n=2")),
-    "unknown state": ("--state: 'gone' is none: use dead", ("discard", "--state", "gone")),
+    "unknown state": ("--state: 'gone' is none: use dead", ("list", "--state", "gone")),
+    "state of what is discarded": ("o such option: --state", ("discard", "--state", "dead")),
     "no percentage": ("--halt: 'much': use a percentage", ("replay", "--all", "--yes", "--halt", "much")),
     "no halt": ("--halt: '0': use a percentage", ("resume", "1", "--halt", "0")),
     "no rate": ("--rate: input should be greater than 0", ("replay", "--all", "--yes", "--rate", "0")),
@@ -70,6 +76,12 @@ def test_what_cannot_be_meant_is_said_in_one_line(
     assert shown.err.startswith("error: ")
     assert says in shown.err
     assert not (tmp_path / "data").exists()
+
+
+def test_the_states_of_a_plan_s_letters_are_those_of_its_ledger() -> None:
+    names = tuple(each.name for each in fields(Ledger))
+    assert names == _ITEM_STATES
+    assert get_args(get_args(ItemsQuery.model_fields["state"].annotation)[0]) == names
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -106,6 +106,18 @@ def test_while_redis_is_away_no_queue_passes_for_healthy() -> None:
     assert not any(queue.healthy for queue in health.queues)
 
 
+def test_the_health_names_no_address_of_a_server() -> None:
+    alerts = [Alert(None, each, f"{each}: connecting to 10.0.0.7:6379") for each in ("redis", "database")]
+    for error, says in (
+        ("ConnectionError: 10.0.0.7", "refuses the connection"),
+        ("TimeoutError: ", "silent"),
+    ):
+        redis = replace(HEALTHY.redis, error=error)
+        health = health_of(replace(HEALTHY, redis=redis, alerts=tuple(alerts)))
+        assert "10.0.0.7" not in health.model_dump_json()
+        assert says in health.alerts[0].message
+
+
 # metrics
 
 
