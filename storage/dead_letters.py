@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import Select, Table, func, or_, select, union_all, update
+from sqlalchemy import Select, Table, and_, func, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
@@ -47,7 +47,7 @@ class NewLetter:
 
     ``uid`` makes recording idempotent.  ``job_id`` is SAQ's job key, ``job_data`` the job as SAQ writes it.
     ``attempt_errors`` has for each attempt: attempt, at (Unix seconds), worker, error_type, message,
-    traceback, run_seconds.  ``replay_of`` is the id of the letter that this job was a replay of.
+    traceback, run_seconds, frame.  ``replay_of`` is the id of the letter that this job was a replay of.
     """
 
     uid: str
@@ -65,6 +65,25 @@ class NewLetter:
     enqueued_at: datetime | None
     failed_at: datetime
     replay_of: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuriedLetter(NewLetter):
+    """A letter as its queue leaves it; ``replay_item`` is the plan's item that ends with it, 0 for none."""
+
+    replay_item: int = 0
+
+
+def _ignore(number: int) -> None:
+    """Nobody wants to know."""
+
+
+class Ended(NamedTuple):
+    """How the job of a replayed letter ended, by the item of the plan."""
+
+    letter_id: int
+    item_id: int
+    ending: Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +237,18 @@ class DeadLetters:
                 found = {row.id: _letter(row, table) for row in rows} | found
         return sorted(found.values(), key=lambda each: each.id)
 
-    async def discard(self, wanted: Filter | Sequence[int]) -> int:
-        """From ``dead`` to ``discarded``; how many."""
-        return await self._move(wanted, "dead", "discarded")
+    async def discard(self, wanted: Filter | Sequence[int], changed: Callable[[int], None] = _ignore) -> int:
+        """From ``dead`` to ``discarded``; how many.  ``changed`` is told of each part that is done."""
+        return await self._move(wanted, "dead", "discarded", changed)
 
-    async def restore(self, wanted: Filter | Sequence[int]) -> int:
-        """From ``discarded`` back to ``dead``; how many."""
-        return await self._move(wanted, "discarded", "dead")
+    async def restore(self, wanted: Filter | Sequence[int], changed: Callable[[int], None] = _ignore) -> int:
+        """From ``discarded`` back to ``dead``; how many.  ``changed`` as of `discard`."""
+        return await self._move(wanted, "discarded", "dead", changed)
 
-    async def ended(self, replays: Sequence[tuple[int, Ending]]) -> None:
-        """How the jobs of replayed letters ended, by the letters' ids.  Once more changes nothing."""
+    async def ended(self, replays: Sequence[Ended]) -> None:
+        """How the jobs of replayed letters ended.  Once more changes nothing."""
         async with self._database.begin() as connection:
-            for ending in sorted({ending for _, ending in replays}):
-                of_it = [letter_id for letter_id, each in replays if each == ending]
-                await _end_replays(connection, of_it, ending)
+            await _end_replays(connection, replays)
 
     async def archive(self, before: datetime, *, limit: int = 500) -> int:
         """Move at most ``limit`` letters that died before ``before`` into the archive; how many.
@@ -255,17 +272,21 @@ class DeadLetters:
                 await connection.execute(LIVING.delete().where(LIVING.c.id.in_(ids)))
         return len(ids)
 
-    async def _move(self, wanted: Filter | Sequence[int], state: str, to: str) -> int:
+    async def _move(
+        self, wanted: Filter | Sequence[int], state: str, to: str, changed: Callable[[int], None]
+    ) -> int:
         if isinstance(wanted, Filter):
             wanted = await self._ids(wanted.model_copy(update={"state": state}))
-        changed = 0
+        total = 0
         for at in range(0, len(wanted), _CHANGED):
-            ids = [each for each in wanted[at : at + _CHANGED] if abs(each) <= MAX_ID]
+            ids, moved = [each for each in wanted[at : at + _CHANGED] if abs(each) <= MAX_ID], 0
             async with self._database.begin() as connection:
                 for table in (LIVING, ARCHIVE):
                     change = update(table).where(table.c.id.in_(ids), table.c.state == state)
-                    changed += (await connection.execute(change.values(state=to))).rowcount
-        return changed
+                    moved += (await connection.execute(change.values(state=to))).rowcount
+            changed(moved)
+            total += moved
+        return total
 
     async def _ids(self, wanted: Filter) -> list[int]:
         query = LetterQuery(wanted, self._database.dialect)
@@ -284,18 +305,19 @@ class DeadLetters:
 
     async def _insert(self, rows: list[dict[str, Any]]) -> int:
         async with self._database.begin() as connection:
-            again = await _continue_lineages(connection, rows)
-            statement = self._database.insert(JobFailure, rows).on_conflict_do_nothing(index_elements=["uid"])
+            values, ended = await _continued(connection, rows)
+            statement = self._database.insert(JobFailure, values).on_conflict_do_nothing(
+                index_elements=["uid"]
+            )
             new = max(0, (await connection.execute(statement)).rowcount)
-            for ending, letter_ids in again.items():
-                await _end_replays(connection, letter_ids, ending)
+            await _end_replays(connection, ended)
             return new
 
 
-async def _continue_lineages(
+async def _continued(
     connection: AsyncConnection, rows: Sequence[dict[str, Any]]
-) -> dict[Ending, list[int]]:
-    """Give each row its place in a lineage; which letters' replays ended with these, and how."""
+) -> tuple[list[dict[str, Any]], list[Ended]]:
+    """The rows with their places in lineages; and the replays that ended with them."""
     origins = {row["replay_of"] for row in rows} - {None}
     found = {}
     if origins:
@@ -304,15 +326,18 @@ async def _continue_lineages(
             for t in (LIVING, ARCHIVE)
         ]
         found = {row.id: row for row in await connection.execute(union_all(*parts))}
-    again: dict[Ending, list[int]] = {"same": [], "other": []}
+    placed, ended = [], []
     for row in rows:
+        own = {name: value for name, value in row.items() if name != "replay_item"}
         origin = found.get(row["replay_of"])
-        same = origin is not None and origin.fingerprint == row["fingerprint"]
-        row["root_id"] = None if origin is None else origin.root_id or origin.id
-        row["deaths"] = origin.deaths + 1 if origin is not None and same else 1
-        if origin is not None:
-            again["same" if same else "other"].append(origin.id)
-    return again
+        if origin is None:
+            placed.append(own | {"root_id": None, "deaths": 1})
+            continue
+        same = origin.fingerprint == row["fingerprint"]
+        deaths = origin.deaths + 1 if same else 1
+        placed.append(own | {"root_id": origin.root_id or origin.id, "deaths": deaths})
+        ended.append(Ended(origin.id, row["replay_item"], "same" if same else "other"))
+    return placed, ended
 
 
 async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] | Select[Any]) -> set[int]:
@@ -327,16 +352,24 @@ async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] |
     return marked
 
 
-async def _end_replays(connection: AsyncConnection, letter_ids: Sequence[int], ending: Ending) -> None:
-    """Also where whoever replays them was ended before it could write down that it did."""
-    if not letter_ids:
+async def _end_replays(connection: AsyncConnection, replays: Sequence[Ended]) -> None:
+    """Also where whoever replays them was ended before it could write down that it did.
+
+    Others that wait for the same letter had no part in it; one that has it as enqueued found it so.
+    """
+    if not replays:
         return
-    await mark_replayed(connection, letter_ids)
-    going_on = ReplayRow.state.in_(("waiting", "enqueued"))
-    change = update(ReplayRow).where(ReplayRow.letter_id.in_(letter_ids), going_on)
+    await mark_replayed(connection, [each.letter_id for each in replays])
     now = datetime.now(UTC)
-    enqueued_at = func.coalesce(ReplayRow.enqueued_at, now)
-    await connection.execute(change.values(state=ending, enqueued_at=enqueued_at, ended_at=now))
+    for ending in sorted({each.ending for each in replays}):
+        letters = [each.letter_id for each in replays if each.ending == ending]
+        items = [each.item_id for each in replays if each.ending == ending]
+        broken_off = and_(ReplayRow.id.in_(items), ReplayRow.state == "waiting")
+        change = update(ReplayRow).where(
+            ReplayRow.letter_id.in_(letters), or_(ReplayRow.state == "enqueued", broken_off)
+        )
+        enqueued_at = func.coalesce(ReplayRow.enqueued_at, now)
+        await connection.execute(change.values(state=ending, enqueued_at=enqueued_at, ended_at=now))
 
 
 def _row(letter: NewLetter) -> dict[str, Any]:
@@ -346,6 +379,7 @@ def _row(letter: NewLetter) -> dict[str, Any]:
     if type(replay_of) is not int or abs(replay_of) > MAX_ID:  # from a job's meta, which may be anyone's
         row["replay_of"] = None
     attempts = letter.attempts if isinstance(letter.attempts, int) else 0
+    row["replay_item"] = letter.replay_item if isinstance(letter, BuriedLetter) else 0
     row["attempts"] = max(-_MAX_INTEGER, min(attempts, _MAX_INTEGER))
     for name in _INDEXED:
         row[name] = _shortened(row[name]) if isinstance(row[name], str) else row[name]

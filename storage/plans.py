@@ -21,7 +21,7 @@ PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"
 """Frozen: made, not begun.  Running: until all are enqueued.  Halted: by itself, too many died again."""
 
 _IDS = 500  # of one statement
-_BY_ANOTHER = "somebody else replayed it at this moment"
+_BY_ANOTHER = "its job was enqueued by another act"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,8 @@ class Plans:
     ) -> int:
         """Make a plan of the dead letters that ``wanted`` means at this moment, the oldest first; its id.
 
-        Without ``poison`` those that died too often of the same error are left out.
+        Without ``poison`` those that died too often of the same error are left out, unless ``wanted`` itself
+        says which of them are meant.
         """
         row = {each.name: getattr(plan, each.name) for each in fields(NewPlan)}
         row |= {"created_at": datetime.now(UTC), "state": state, "note": "", "total": 0}
@@ -254,8 +255,8 @@ class Plans:
         async with self._database.connect() as connection:
             found = await self._with_letters(connection, items, LIVING)
             if any(each.uid is None for each in found):  # archived, perhaps meanwhile
-                archived = await self._with_letters(connection, items, ARCHIVE)
-                found = [old if new.uid is None else new for new, old in zip(found, archived, strict=False)]
+                archived = {each.id: each for each in await self._with_letters(connection, items, ARCHIVE)}
+                found = [archived.get(each.id, each) if each.uid is None else each for each in found]
         return found
 
     async def _with_letters(
@@ -279,8 +280,8 @@ class Plans:
     ) -> dict[int, str]:
         """The jobs of ``batch`` were enqueued, but for those in ``skipped`` (item id -> why not).
 
-        Those of the items in ``before`` had been enqueued by an earlier act: by one of this plan that was
-        broken off, or by another's, which marked the letter.  Returns all that were skipped.
+        The jobs of the items in ``before`` had been enqueued before: their letters are marked in any case,
+        and the items skipped where somebody else had marked them.  Returns all that were skipped.
         """
         r = ReplayRow.__table__.c
         those = [r.plan_id == plan_id, r.state == "waiting", r.id.between(batch[0].id, batch[-1].id)]
@@ -290,7 +291,8 @@ class Plans:
             if before:
                 asked = {each.letter_id: each.id for each in batch if each.id in before}
                 marked = await mark_replayed(connection, list(asked))
-                others = {asked[letter]: _BY_ANOTHER for letter in asked if letter not in marked}
+                unmarked = {asked[letter] for letter in asked if letter not in marked}
+                others = dict.fromkeys(unmarked - skipped.keys(), _BY_ANOTHER)
                 await _skip(connection, others)
             await mark_replayed(connection, select(r.letter_id).where(*those))
             change = update(ReplayRow).where(*those)
@@ -301,8 +303,9 @@ class Plans:
         """Queries of the ids, the oldest letter first."""
         found = []
         if isinstance(wanted, Filter):
-            changes = {"state": "dead"} if poison else {"state": "dead", "poison": False}
-            query = LetterQuery(wanted.model_copy(update=changes), self._database.dialect)
+            left_out = {} if poison or wanted.poison is not None else {"poison": False}
+            chosen = wanted.model_copy(update={"state": "dead", **left_out})
+            query = LetterQuery(chosen, self._database.dialect)
             c = query.table.c
             return [query.all([c.id]).order_by(c.failed_at, c.id)]
         for at in range(0, len(wanted), _IDS):

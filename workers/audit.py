@@ -28,6 +28,12 @@ class Act:
 
     affected: int = 1
     outcome: str = "done"
+    done_so_far: int = 0
+    """What counts where it fails on the way."""
+
+    def count(self, number: int) -> None:
+        """So many more are done."""
+        self.done_so_far += number
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,10 @@ class Audit:
         try:
             yield act
         except asyncio.CancelledError:
-            act.outcome = "broken off"
+            act.affected, act.outcome = act.done_so_far, "broken off"
             raise
         except Exception as error:
-            act.affected, act.outcome = 0, f"{type(error).__name__}: {error}"
+            act.affected, act.outcome = act.done_so_far, f"{type(error).__name__}: {error}"
             raise
         finally:
             await self._record(verb, arguments, reason, act)

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Group, Page
-from storage.errors import InvalidFilterError
+from storage.errors import InvalidFilterError, StorageError
 from storage.filters import DEAD, POISON_DEATHS, Filter
 from storage.plans import NewPlan, Plan, PlanItem, Plans, PlanState
 from workers import wire
@@ -36,6 +37,8 @@ Wanted = Filter | Sequence[int]
 MOST_IDS = 10_000
 _GROUPS = 1_000
 """Groups that a preview looks at."""
+_REDIS_SECONDS = 2.0
+"""Seconds that the look at who carries a plan out may take."""
 _SHOWN = 10
 """Groups that a preview names."""
 _UNENDED: tuple[PlanState, ...] = ("frozen", "running", "paused", "halted")
@@ -207,12 +210,17 @@ class LetterOperations:
 
         ``halt`` is a new limit, which a plan that has halted needs.  Raises NotFoundError, ConflictError.
         """
+        return await self._run(plan_id, halt, asyncio.get_running_loop().create_future())
+
+    async def _run(self, plan_id: int, halt: float | None, begun: asyncio.Future[None]) -> Plan:
         async with self._audit.act("run-plan", {"plan": plan_id, "halt": halt}) as act:
-            act.affected = 0
-            await self._begin(plan_id, halt)
-            plan = await self._replayer.run(plan_id)
+            before = (await self._begin(plan_id, halt)).ledger.sent
+            begun.set_result(None)
+            try:
+                plan = await self._replayer.run(plan_id)
+            finally:
+                act.affected = act.done_so_far = await self._sent_since(plan_id, before)
             ledger = plan.ledger
-            act.affected = ledger.sent
             counts = f"{ledger.sent} replayed, {ledger.skipped} skipped, {ledger.died} died again"
             act.outcome = f"{plan.state}: {counts}"
             self._changed()
@@ -220,15 +228,15 @@ class LetterOperations:
 
     async def start(self, plan_id: int, *, halt: float | None = None) -> Plan:
         """As `run`, in the background of this process; how it goes on is in `plan_now`."""
-        plan = await self._plan(plan_id)
-        if plan.active:
-            raise ConflictError(f"plan {plan_id} is carried out already")
-        self._runnable(plan, halt)
         self._audit.refuse("run-plan")
-        task = asyncio.create_task(self._run_behind(plan_id, halt), name=f"plan {plan_id}")
+        begun = asyncio.get_running_loop().create_future()
+        if (await self._plan(plan_id)).active or plan_id in self._running:
+            raise ConflictError(f"plan {plan_id} is carried out already")
+        task = asyncio.create_task(self._run_behind(plan_id, halt, begun), name=f"plan {plan_id}")
         self._running[plan_id] = task
         task.add_done_callback(lambda _: self._running.pop(plan_id, None))
-        return plan
+        await begun
+        return await self._plan(plan_id)
 
     async def plan_now(self, plan_id: int) -> Plan:
         """How a plan stands.  Raises NotFoundError."""
@@ -236,7 +244,7 @@ class LetterOperations:
 
     async def plans(self, limit: int = 50) -> list[Plan]:
         """The newest plans first."""
-        return [replace(plan, active=await self._active(plan)) for plan in await self._plans.newest(limit)]
+        return await self._with_activity(await self._plans.newest(limit))
 
     async def plan_items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
@@ -264,7 +272,7 @@ class LetterOperations:
             letter = await self.get(letter_id)
             self._check_edited(letter, kwargs)
             new = NewPlan(self._audit.actor, reason, _described([letter_id]), 0, None, 1.0)
-            plan_id = await self._plans.freeze(new, [letter_id], poison=True, kwargs=kwargs)
+            plan_id = await self._plans.freeze(new, [letter_id], poison=True, kwargs=kwargs, state="running")
             batch = await self._plans.batch(plan_id, limit=1)
             skipped = await self._replayer.replay(plan_id, batch) if batch else {}
             if skipped or not batch:
@@ -272,7 +280,7 @@ class LetterOperations:
                 state = (await self.get(letter_id)).state
                 why = next(iter(skipped.values()), f"it is {state} already")
                 raise ConflictError(f"dead letter {letter_id}: {why}")
-            await self._plans.set_state(plan_id, "done", of=["frozen"])
+            await self._plans.set_state(plan_id, "done", of=["running"])
             act.outcome = f"enqueued as {letter.job_id}"
             self._changed()
             return letter.job_id
@@ -311,7 +319,7 @@ class LetterOperations:
         view.__dict__ = {**self.__dict__, "_audit": audit}
         return view
 
-    async def _move(self, verb: str, move: Callable[[Wanted], Any], wanted: Wanted, reason: str) -> int:
+    async def _move(self, verb: str, move: Callable[..., Any], wanted: Wanted, reason: str) -> int:
         async with self._audit.act(verb, {"selection": _described(wanted)}, reason) as act:
             if isinstance(wanted, Filter):
                 self._check(wanted)
@@ -319,7 +327,7 @@ class LetterOperations:
                     wanted = wanted.model_copy(update={"up_to": await self._letters.newest_id()})
             else:
                 wanted = list(await self._known(wanted))
-            act.affected = await move(wanted)
+            act.affected = await move(wanted, act.count)
             act.outcome = f"{act.affected} letters"
             self._changed()
             return act.affected
@@ -328,9 +336,11 @@ class LetterOperations:
         self._check_dead(wanted)
         bound = wanted.up_to if wanted.up_to is not None else await self._letters.newest_id()
         dead = wanted.model_copy(update={"state": "dead", "up_to": bound})
-        chosen = dead if options.poison else dead.model_copy(update={"poison": False})
+        chosen, poison = dead, 0
+        if not options.poison and wanted.poison is None:
+            chosen = dead.model_copy(update={"poison": False})
+            poison = await self._letters.count(dead.model_copy(update={"poison": True}))
         total = await self._letters.count(chosen)
-        poison = 0 if options.poison else await self._letters.count(dead.model_copy(update={"poison": True}))
         groups = await self._letters.groups(chosen, limit=_GROUPS)
         queues: Counter[str] = Counter()
         for group in groups:
@@ -353,10 +363,23 @@ class LetterOperations:
         plan = await self._plans.get(plan_id)
         if plan is None:
             raise NotFoundError(f"no plan has the id {plan_id}: list them with failed-jobs plans")
-        return replace(plan, active=await self._active(plan))
+        (found,) = await self._with_activity([plan])
+        return found
 
-    async def _active(self, plan: Plan) -> bool:
-        return plan.state == "running" and await self._replayer.held(plan.id)
+    async def _with_activity(self, plans: Sequence[Plan]) -> list[Plan]:
+        """With who carries them out, which only Redis knows."""
+        running = [plan.id for plan in plans if plan.state == "running"]
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                held: set[int] | None = await self._replayer.held(running)
+        except (RedisError, OSError):
+            held = None
+        return [
+            replace(
+                plan, active=None if held is None and plan.state == "running" else plan.id in (held or ())
+            )
+            for plan in plans
+        ]
 
     def _runnable(self, plan: Plan, halt: float | None) -> None:
         if plan.state not in _UNENDED:
@@ -367,17 +390,35 @@ class LetterOperations:
                 "it goes on with a higher limit only, up to 1 (100 %)"
             )
 
-    async def _begin(self, plan_id: int, halt: float | None) -> None:
+    async def _sent_since(self, plan_id: int, before: int) -> int:
+        """How many were enqueued by this act; 0 where the database does not say."""
+        try:
+            plan = await self._plans.get(plan_id)
+        except StorageError:
+            return 0
+        return max(0, plan.ledger.sent - before) if plan is not None else 0
+
+    async def _begin(self, plan_id: int, halt: float | None) -> Plan:
         plan = await self._plan(plan_id)
         self._runnable(plan, halt)
+        if halt is not None and plan.active:
+            raise ConflictError(f"plan {plan_id} is carried out by another process: pause it first")
         if not await self._plans.set_state(plan_id, "running", of=[plan.state], halt=halt):
             raise ConflictError(f"plan {plan_id} was changed by somebody else at this moment")
+        return plan
 
-    async def _run_behind(self, plan_id: int, halt: float | None) -> None:
+    async def _run_behind(self, plan_id: int, halt: float | None, begun: asyncio.Future[None]) -> None:
+        """``begun`` has an error where it could not begin; after that whoever asked has gone."""
         try:
-            await self.run(plan_id, halt=halt)
+            await self._run(plan_id, halt, begun)
         except Exception as error:
-            log.warning("a plan was left: it can be run again", plan=plan_id, error=str(error))
+            if not begun.done():
+                begun.set_exception(error)
+            else:
+                log.warning("a plan was left: failed-jobs resume", plan=plan_id, error=str(error))
+        except asyncio.CancelledError:
+            log.warning("a plan was left as the process ended: failed-jobs resume", plan=plan_id)
+            raise
 
     async def _stop(self, verb: str, plan_id: int, to: PlanState, of: Sequence[PlanState]) -> Plan:
         async with self._audit.act(verb, {"plan": plan_id}) as act:

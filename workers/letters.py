@@ -11,12 +11,14 @@ from typing import Any
 
 from saq import Job
 
-from storage.dead_letters import NewLetter
+from storage.dead_letters import BuriedLetter
+from storage.letter_queries import MAX_ID
 from workers import wire
 from workers.fingerprint import fingerprint, own_frame
 
 META = "couturecast"
-"""Our part of a job's ``meta``: ``attempts`` (the failed ones) and ``replay_of`` (a dead letter's id)."""
+"""Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
+dead letter and of a plan's item)."""
 
 _MAX_TRACEBACK = 8_000  # characters kept of each attempt's traceback: the end, where the error is
 _MAX_MESSAGE = 2_000
@@ -83,12 +85,12 @@ def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
     }
 
 
-def letter_of(job: Job, attempts: list[dict[str, Any]]) -> NewLetter:
+def letter_of(job: Job, attempts: list[dict[str, Any]]) -> BuriedLetter:
     """The dead letter of a job that failed for good; the last of ``attempts`` is what it died of."""
     data = wire.job_dict(job)
     meta = job.meta if isinstance(job.meta, dict) else {}
     ours = meta.get(META)
-    replay_of = ours.get("replay_of") if isinstance(ours, dict) else None
+    origin, item = replay_of(ours) or (None, 0)
     rest = {key: value for key, value in meta.items() if key != META}
     data.pop("meta", None)
     if rest:
@@ -101,11 +103,22 @@ def letter_of(job: Job, attempts: list[dict[str, Any]]) -> NewLetter:
         data=data,
         attempts=attempts,
         enqueued_at=_instant(job.queued),
-        replay_of=replay_of if isinstance(replay_of, int) else None,
+        replay_of=origin,
+        replay_item=item,
     )
 
 
-def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> NewLetter:
+def replay_of(ours: Any) -> tuple[int, int] | None:
+    """The letter and the plan's item that a job is a replay of; ``ours`` may be anyone's, and anything."""
+    if not isinstance(ours, dict):
+        return None
+    origin, item = ours.get("replay_of"), ours.get("replay", 0)
+    if type(origin) is not int or type(item) is not int or not (0 < origin <= MAX_ID and 0 <= item <= MAX_ID):
+        return None
+    return origin, item
+
+
+def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> BuriedLetter:
     """The dead letter of something on a queue that is no job; its bytes are kept as they came."""
     data = {"unreadable": body.decode("utf-8", "backslashreplace")}
     return _letter(
@@ -119,7 +132,7 @@ def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, A
     )
 
 
-def dump_letter(letter: NewLetter) -> bytes:
+def dump_letter(letter: BuriedLetter) -> bytes:
     """A letter as it waits in Redis."""
     return wire.dump(
         asdict(letter)
@@ -130,7 +143,7 @@ def dump_letter(letter: NewLetter) -> bytes:
     )
 
 
-def load_letter(body: bytes, uid: str) -> NewLetter:
+def load_letter(body: bytes, uid: str) -> BuriedLetter:
     """The letter that `dump_letter` wrote; what cannot be read (another version wrote it) is kept as text."""
     try:
         return _load_letter(body)
@@ -139,12 +152,12 @@ def load_letter(body: bytes, uid: str) -> NewLetter:
         return replace(unreadable_letter("?", "?", body, attempt), uid=uid)
 
 
-def _load_letter(body: bytes) -> NewLetter:
+def _load_letter(body: bytes) -> BuriedLetter:
     fields = wire.load(body)
     enqueued_at = fields["enqueued_at"]
     fields["enqueued_at"] = None if enqueued_at is None else datetime.fromtimestamp(enqueued_at, UTC)
     fields["failed_at"] = datetime.fromtimestamp(fields["failed_at"], UTC)
-    return NewLetter(**fields)
+    return BuriedLetter(**fields)
 
 
 def _instant(milliseconds: Any) -> datetime | None:
@@ -164,9 +177,10 @@ def _letter(
     attempts: list[dict[str, Any]],
     enqueued_at: datetime | None,
     replay_of: int | None,
-) -> NewLetter:
+    replay_item: int = 0,
+) -> BuriedLetter:
     last = attempts[-1]
-    return NewLetter(
+    return BuriedLetter(
         uid=uuid.uuid4().hex,
         queue_name=queue,
         job_id=job_id,
@@ -182,4 +196,5 @@ def _letter(
         enqueued_at=enqueued_at,
         failed_at=datetime.fromtimestamp(last["at"], UTC),
         replay_of=replay_of,
+        replay_item=replay_item,
     )

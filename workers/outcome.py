@@ -17,6 +17,7 @@ from workers.letters import (
     dump_letter,
     failed_attempt,
     letter_of,
+    replay_of,
     unreadable_letter,
 )
 from workers.policy import QueuePolicy
@@ -101,8 +102,8 @@ def running(taken: Taken, job: Job) -> Settlement:
 def _replay_ended(job: Job, how: Ending) -> bytes:
     """What is noted where the job is a replay of a dead letter; a letter that it leaves says so itself."""
     ours = job.meta.get(META) if isinstance(job.meta, dict) else None
-    origin = ours.get("replay_of") if isinstance(ours, dict) else None
-    return f"{origin}:{how}".encode() if type(origin) is int else b""
+    origin = replay_of(ours)
+    return b"" if origin is None else f"{origin[0]}:{origin[1]}:{how}".encode()
 
 
 def _make_ready(job: Job, touched: int) -> None:

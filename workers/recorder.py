@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters import DeadLetters, Ending, NewLetter
+from storage.dead_letters import DeadLetters, Ended, Ending, NewLetter
 from storage.errors import StorageError
 from workers.connection import command
 from workers.keys import LETTER, LETTERS, OUTCOMES
@@ -17,6 +18,7 @@ from workers.letters import load_letter
 
 log = structlog.get_logger(__name__)
 
+_ENDED = re.compile(rb"(\d{1,18}):(\d{1,18}):(completed|aborted)", re.ASCII)
 _BATCH = 100
 _BACKOFF = (0.5, 15.0)
 """Seconds between tries while the database is away: the first, and the longest."""
@@ -132,9 +134,10 @@ class Recorder:
         return set(refused)
 
 
-def _ending(member: bytes) -> tuple[int, Ending] | None:
-    """The letter and how its replay ended; None for what a foreign program wrote."""
-    letter_id, _, how = member.decode("utf-8", "replace").partition(":")
-    if not letter_id.isdecimal() or how not in ("completed", "aborted"):
+def _ending(member: bytes) -> Ended | None:
+    """The letter, the item, and how its replay ended; None for what a foreign program wrote."""
+    found = _ENDED.fullmatch(member)
+    if found is None:
         return None
-    return int(letter_id), how  # type: ignore[return-value]
+    how: Ending = "completed" if found[3] == b"completed" else "aborted"
+    return Ended(int(found[1]), int(found[2]), how)

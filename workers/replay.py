@@ -16,9 +16,10 @@ from saq.utils import now
 
 from storage.errors import StorageError
 from storage.plans import Ledger, Plan, Plans, Replayable
+from workers import wire
 from workers.errors import ConflictError, NotFoundError
 from workers.keys import PLAN
-from workers.letters import META
+from workers.letters import META, replay_of
 from workers.place import Place
 from workers.queue import ApplianceQueue, Enqueued
 
@@ -47,6 +48,8 @@ class Step:
     verb: Literal["send", "wait", "halt", "done"]
     most: int = 0
     why: str = ""
+    look: bool = False
+    """Whether the step after it depends on what becomes of this one."""
 
 
 def next_step(plan: Plan, ledger: Ledger) -> Step:
@@ -58,7 +61,7 @@ def next_step(plan: Plan, ledger: Ledger) -> Step:
     if share > plan.halt and _says_enough(plan, ledger, canary):
         return Step("halt", why=f"{ledger.died} of {ledger.ended} died again, limit {plan.halt * 100:.0f} %")
     if ledger.sent < canary:
-        return Step("send", canary - ledger.sent)
+        return Step("send", min(canary - ledger.sent, BATCH), look=True)
     if ledger.ended < canary:
         return Step("wait")
     return Step("send", BATCH)
@@ -113,9 +116,12 @@ class Replayer:
                 await asyncio.wait({run.marking})
             await self._leave(place)
 
-    async def held(self, plan_id: int) -> bool:
-        """Whether a process carries the plan out at this moment.  Raises RedisError."""
-        return bool(await self._redis.exists(f"{PLAN}{plan_id}"))
+    async def held(self, plan_ids: Sequence[int]) -> set[int]:
+        """Those of the plans that a process carries out at this moment.  Raises RedisError."""
+        if not plan_ids:
+            return set()
+        places = await self._redis.mget([f"{PLAN}{plan_id}" for plan_id in plan_ids])
+        return {plan_id for plan_id, holder in zip(plan_ids, places, strict=True) if holder is not None}
 
     async def replay(self, plan_id: int, batch: Sequence[Replayable]) -> dict[int, str]:
         """Enqueue the jobs of ``batch``; why not, by item id, for those that were not.
@@ -127,20 +133,34 @@ class Replayer:
     async def _enqueue(self, batch: Sequence[Replayable]) -> tuple[dict[int, str], list[int]]:
         """Which items were skipped, and why; which had been enqueued before."""
         skipped = {each.id: why for each in batch if (why := self._why_not(each))}
-        before: list[int] = []
+        before: list[Replayable] = []
         by_queue: dict[str, list[Replayable]] = {}
         for each in batch:
             if each.id not in skipped:
                 by_queue.setdefault(each.queue_name, []).append(each)
         for name, chosen in by_queue.items():
             tokens = [f"{each.uid}:{each.replay_count}" for each in chosen]
-            done = await self._queues[name].enqueue_many([_job(each) for each in chosen], tokens)
+            queue = self._queues[name]
+            done = await queue.enqueue_many([_job(each, queue.policy.function) for each in chosen], tokens)
             for each, became in zip(chosen, done, strict=True):
                 if became is Enqueued.REFUSED:
                     skipped[each.id] = f"a job with the key {each.job_id} is queued already"
                 elif became is Enqueued.BEFORE:
-                    before.append(each.id)
-        return skipped, before
+                    before.append(each)
+        others = await self._of_others(before)
+        return skipped | others, [each.id for each in before]
+
+    async def _of_others(self, before: Sequence[Replayable]) -> dict[int, str]:
+        """Those that another act has enqueued, which may not have marked the letter yet: their jobs say so.
+
+        A job that is gone has ended, and its end has marked the letter.
+        """
+        if not before:
+            return {}
+        keys = [self._queues[each.queue_name].job_id(each.job_id) for each in before]
+        bodies = await self._redis.mget(keys)
+        found = {each.id: _replay_item(body) for each, body in zip(before, bodies, strict=True) if body}
+        return {item: "its job was enqueued by another act" for item, of in found.items() if of != item}
 
     async def _advance(self, plan_id: int, run: _Run, place: Place) -> Plan | None:
         """One step; the plan where that was the last one."""
@@ -162,7 +182,7 @@ class Replayer:
             await asyncio.sleep(_LOOK)
         elif (most := min(step.most, run.allowed(plan.rate, clock))) > 0:
             await self._send(plan, run, most)
-            if step.most < BATCH:  # the canary: the next step depends on what became of it
+            if step.look:
                 run.look_at = 0.0
         else:
             await asyncio.sleep(_TICK)
@@ -203,6 +223,15 @@ class Replayer:
         return ""
 
 
+def _replay_item(body: bytes) -> int:
+    """The plan's item whose job this is, 0 where it is none's."""
+    try:
+        found = replay_of(wire.load(body)["meta"][META])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return 0
+    return found[1] if found is not None else 0
+
+
 class _Run:
     """One process' carrying out of one plan."""
 
@@ -236,12 +265,12 @@ class _Run:
         self._credit -= letters
 
 
-def _job(each: Replayable) -> Job:
-    """The letter's job, with all its attempts ahead."""
+def _job(each: Replayable, function: str) -> Job:
+    """The letter's job, with all its attempts ahead; of the queue's ``function`` where it had none."""
     return Job(
-        function=each.function,
+        function=function if "unreadable" in each.job_data else each.function,
         kwargs=each.job_data.get("kwargs") if each.kwargs is None else each.kwargs,
         key=each.job_id,
         queued=now(),
-        meta={**(each.job_data.get("meta") or {}), META: {"replay_of": each.letter_id}},
+        meta={**(each.job_data.get("meta") or {}), META: {"replay_of": each.letter_id, "replay": each.id}},
     )

@@ -107,7 +107,8 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
         ran.append(number)
 
     assert await bench.letters.count() == 1, "the letter is dead still, so nothing looks replayed that is not"
-    await operations.letters.replay(letter_id)
+    with pytest.raises(ConflictError, match="enqueued by another act"):
+        await operations.letters.replay(letter_id)
     assert await bench.letters.count() == 0
     await bench.start(succeed)
     await eventually(lambda: bench.total("completed"))

@@ -471,8 +471,10 @@ async def test_the_job_may_end_before_its_letter_is_marked(
     bench = make_bench(retry_delays=())
     ids = await write(bench.letters, 2)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD)
-    batch = await Plans(operations._plans._database).batch(plan.id, limit=2)
+    plan, other = await operations.plan(DEAD), await operations.plan(DEAD)
+    await operations.cancel(other.id)
+    await operations._plans.set_state(plan.id, "running", of=["frozen"])
+    batch = await operations._plans.batch(plan.id, limit=2)
     await operations._replayer._enqueue(batch)
     await Numbers(fails=lambda number: number == 0).start(bench)
 
@@ -483,6 +485,7 @@ async def test_the_job_may_end_before_its_letter_is_marked(
     await eventually(ended)
     assert [(await operations.get(each)).state for each in ids] == ["replayed"] * 2
     assert (await operations.run(plan.id)).ledger.sent == 2
+    assert (await operations.plan_now(other.id)).ledger.waiting == 2, "it had no part in that"
     assert await bench.redis.llen(bench.queue.keys.queued) == 0
 
 
@@ -520,4 +523,100 @@ async def _sent(operations: LetterOperations, plan_id: int, number: int) -> bool
 
 
 async def _idle(operations: LetterOperations, plan_id: int) -> bool:
-    return not await operations._replayer.held(plan_id)
+    return not await operations._replayer.held([plan_id])
+
+
+async def test_a_large_canary_is_one_too(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 2_600)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(canary=1_200))
+    await operations.start(plan.id)
+    await eventually(lambda: _sent(operations, plan.id, 1_200))
+    await asyncio.sleep(1.2)
+    await operations.pause(plan.id)
+    assert (await operations.plan_now(plan.id)).ledger.sent == 1_200
+
+
+async def test_a_filter_that_asks_for_poison_means_poison(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    first, second = await write(bench.letters, 2)
+    again = {"queue_name": "color-extraction", "function": "extract_colors", "fingerprint": "f" * 16}
+    await bench.letters.record([letter("again", replay_of=first, **again)])
+    for _ in range(2):
+        (newest, *_) = (await bench.letters.page()).items
+        await bench.letters.record([letter(f"again{newest.id}", replay_of=newest.id, **again)])
+    operations = await operate(bench)
+    (poison, *_) = [each.id for each in (await operations.page(Filter(poison=True))).items]
+    for options in (ReplayOptions(), ReplayOptions(poison=True)):
+        preview = await operations.preview(Filter(poison=True), options)
+        assert preview.total == await operations.count(Filter(poison=True))
+        plan = await operations.plan(preview.wanted, options)
+        assert poison in [item.letter_id for item in await operations.plan_items(plan.id)]
+        assert second not in [item.letter_id for item in await operations.plan_items(plan.id)]
+        await operations.cancel(plan.id)
+
+
+async def test_a_plan_has_no_part_in_what_another_replays(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 5)
+    operations = await operate(bench)
+    paused, other, single = [await operations.plan(DEAD) for _ in range(3)]
+    await operations._plans.set_state(paused.id, "running", of=["frozen"])  # as after a crash
+    await Numbers(fails=lambda number: True).start(bench)
+    await operations.run(other.id)
+    assert (await _settled(operations, other.id)).died == 5
+    for plan in (paused, single):
+        done = await operations.run(plan.id)
+        assert (done.state, done.ledger.skipped, done.ledger.died) == ("done", 5, 0)
+
+
+async def test_of_several_that_start_a_plan_one_does(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 10)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(rate=5))
+    started = await asyncio.gather(*(operations.start(plan.id) for _ in range(4)), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in started) == ["ConflictError"] * 3 + ["Plan"]
+    await eventually(lambda: _sent(operations, plan.id, 10))
+
+
+async def test_what_a_foreign_job_says_of_its_origin_stops_no_outcome(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    (letter_id,) = await write(bench.letters, 1)
+    await Numbers().start(bench)
+    for origin in (10**30, -1, "1", True, {"a": 1}):
+        await bench.stock.enqueue(
+            bench.policy.function, number=7, meta={"couturecast": {"replay_of": origin, "replay": origin}}
+        )
+    await eventually(lambda: bench.total("completed"))
+    operations = await operate(bench)
+    await operations.replay(letter_id)
+
+    async def completed() -> bool:
+        ((_, (replay,)),) = await operations.lineage(letter_id)
+        return replay.state == "completed"
+
+    await eventually(completed)
+
+
+async def test_an_edit_after_a_replay_that_was_broken_off_is_not_said_to_run(
+    make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(retry_delays=())
+    (letter_id,) = await write(bench.letters, 1)
+    operations = await operate(bench)
+
+    async def away(self: Plans, *ignored: Any) -> None:
+        raise ConnectionError("the database went away at this moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plans, "sent", away)
+        with pytest.raises(ConnectionError):
+            await operations.replay(letter_id)
+    with pytest.raises(ConflictError, match="enqueued by another act"):
+        await operations.replay(letter_id, {"number": 2})
+    assert (await operations.get(letter_id)).state == "replayed"
+    assert await bench.redis.llen(bench.queue.keys.queued) == 1

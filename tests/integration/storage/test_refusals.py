@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from storage.database import Database
-from storage.dead_letters import DeadLetters, NewLetter
+from storage.dead_letters import DeadLetters, Ended, NewLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
 from storage.filters import Filter
 from tests.integration.engine.conftest import eventually
@@ -256,7 +256,7 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
 
     async def end() -> None:
         await asyncio.sleep(0.2)
-        await letters.ended([(found.id, "completed")])
+        await letters.ended([Ended(found.id, 0, "completed")])
 
     await asyncio.gather(letters.archive(NOON + timedelta(days=1)), end())
     archived = await letters.get(found.id)
