@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     HttpUrl,
+    PrivateAttr,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     """None: economical where Redis is Upstash's."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
+    _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def pace(self) -> Pace:
@@ -146,16 +148,24 @@ class Settings(BaseSettings):
         """Whether somebody named the address, so that another one will not do."""
         return "http" in self.model_fields_set
 
+    @property
+    def http_name(self) -> str:
+        """What names the address."""
+        return "--http" if "http" in self._flags else f"{PREFIX}HTTP"
+
     @classmethod
     def read(cls, **flags: Any) -> Settings:
         """The settings; ``flags`` that are None count as not given.
 
         Raises UsageError with one line for each problem: the variable, what is wrong, how to mend it.
         """
+        given = {name: value for name, value in flags.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in flags.items() if value is not None})
+            settings = cls(**given)
         except ValidationError as error:
             raise UsageError("\n".join(_problem(each) for each in error.errors())) from None
+        settings._flags = frozenset(given)
+        return settings
 
 
 def read(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:

@@ -15,7 +15,16 @@ MAX_ID = 2**63 - 1
 _MOST_ARGUMENTS = 8
 _TRUTH = {"true": True, "false": False}
 
+
+def _digits(text: str) -> str:
+    if not (text.isascii() and text.isdecimal()) or text.startswith("0"):
+        raise ValueError("is no id: use digits only")
+    return text
+
+
 LetterId = Annotated[int, Field(ge=1, le=MAX_ID), WHOLE]
+PathId = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_digits)]
+"""As `LetterId`, in a path: written in one way only."""
 Flag = Annotated[bool, Strict(), BeforeValidator(lambda text: _TRUTH.get(text, text))]
 """``true`` or ``false``, as text."""
 Since = Annotated[Time, Field(description="Died then or later: a time, or how long ago: 30m, 2h, 7d.")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from app.http.filters import GroupsQuery, LetterId, ListQuery, Selection
+from app.http.filters import GroupsQuery, ListQuery, PathId, Selection
 from app.http.plans import refuse_while_draining, started
 from app.http.route import WHOLE, Call, Given, GivenBody, Reply
 from storage.filters import Filter
@@ -26,7 +26,7 @@ _READ = 20
 class LetterPath(Given):
     """A letter, in the path."""
 
-    id: LetterId
+    id: PathId
 
 
 class Letter(RootModel[DeadLetter]):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.filters import LetterId
+from app.http.filters import PathId
 from app.http.problems import ProblemError
 from app.http.route import Call, Given, GivenBody, Reply
 from storage.plans import PlanState
@@ -19,7 +19,7 @@ PLANS = "/api/v1/admin/failed-jobs/plans"
 class PlanPath(Given):
     """A plan, in the path."""
 
-    id: LetterId
+    id: PathId
 
 
 class PlanNow(BaseModel):

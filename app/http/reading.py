@@ -52,10 +52,11 @@ def query_of(route: Route, request: Request) -> Any:
 
 async def body_of(route: Route, request: Request) -> Any:
     """The body: the route's model, or a list of it.  Raises ProblemError."""
-    if route.body is None:
-        return None
     announced = request.headers.get("content-length", "")
-    if route.body_optional and announced in ("", "0") and "transfer-encoding" not in request.headers:
+    empty = announced in ("", "0") and "transfer-encoding" not in request.headers
+    if route.body is None:
+        return None if empty or route.open else _not_taken()
+    if route.body_optional and empty:
         return route.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -79,6 +80,10 @@ async def body_of(route: Route, request: Request) -> Any:
     if not 0 < len(value) <= route.many:
         raise invalid([("body", f"a list has 1 to {route.many} items, not {len(value)}")])
     return _validated(_list_of(route.body), value)
+
+
+def _not_taken() -> None:
+    raise invalid([("body", "is not taken here: send none")])
 
 
 class _Body:

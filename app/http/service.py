@@ -36,7 +36,7 @@ def listener(settings: Settings) -> tuple[socket.socket | None, str]:
         cause = f"{settings.http} cannot be used ({error.strerror})"
         if settings.http_named:
             raise UsageError(
-                f"COUTURECAST_HTTP: {cause}: name another address with --http HOST:PORT, or use --no-http"
+                f"{settings.http_name}: {cause}: name another address with --http HOST:PORT, or use --no-http"
             ) from None
         return None, cause
 

@@ -256,6 +256,8 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
         sent = len(queued(program))
         assert not held(program)  # it need not be waited for
     assert program.run("failed-jobs", "plan", "1").out.startswith("plan 1 is interrupted\n")
+    listed = program.run("failed-jobs", "plans", "--json").json["items"][0]
+    assert (listed["state"], listed["standing"]) == ("running", "interrupted")
     cancelled = program.run("failed-jobs", "cancel", "1", "--json")
     assert (cancelled.code, cancelled.json["plan"]["state"]) == (0, "cancelled")
     assert 0 <= cancelled.json["ledger"]["waiting"] - (500 - sent) < 5  # the last may not be marked yet

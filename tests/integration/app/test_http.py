@@ -220,11 +220,12 @@ CASES = {
     "long list": Refused(422, "not 1001", content=json.dumps([{"data": {}}] * 1001).encode(), field="body"),
     "bad job in a list": Refused(422, content=b'[{"data": {}}, {"data": 1}]', field="[1].data"),
     "unknown parameter": Refused(422, path=f"{JOBS}?wait=1", field="wait"),
-    "bad parameter": Refused(422, path=f"{DRAIN}?wait=long", field="wait"),
+    "bad parameter": Refused(422, content=b"", path=f"{DRAIN}?wait=long", field="wait"),
     "no finite wait": Refused(422, path=f"{DRAIN}?wait=inf", field="wait"),
     "negative wait": Refused(422, path=f"{DRAIN}?wait=-1", field="wait"),
     "parameter twice": Refused(422, "more than once", path=f"{DRAIN}?wait=1&wait=1", field="wait"),
     "parameter unknown to a drain": Refused(422, path=f"{DRAIN}?now=1", field="now"),
+    "body where none is taken": Refused(422, "is not taken", path=DRAIN, field="body"),
     "operator without a name": Refused(
         422, headers={"Content-Type": "application/json", "X-Operator": ""}, field="X-Operator"
     ),

@@ -162,7 +162,7 @@ def test_a_condition_that_cannot_be_meant(client: httpx.Client, query: str, fiel
     assert [each["field"] for each in problem["errors"]] == [field]
 
 
-@pytest.mark.parametrize("letter", ["0", "-1", "x", "1.5", str(2**63), "999999999"])
+@pytest.mark.parametrize("letter", ["0", "-1", "x", "1.5", str(2**63), "999999999", "+1", "1.0", "01"])
 def test_a_letter_that_is_not_there(client: httpx.Client, letter: str) -> None:
     assert_problem(client.get(f"{FAILED}/{letter}"), 404)
     assert_problem(client.post(f"{FAILED}/{letter}/retry"), 404)
