@@ -19,10 +19,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import NullPool
 
 from storage import json_text
 from storage.errors import DatabaseUnavailableError, MigrationError
-from storage.migrations import upgrade
+from storage.migrations import is_current, upgrade
 
 _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
@@ -40,6 +41,15 @@ _LIBPQ_ONLY = ("channel_binding", "connect_timeout")
 """Parameters of a Postgres URL that asyncpg would take for settings of the server."""
 _MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
 
+_WITHOUT_LIMITS = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', "
+    "'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+_WITH_MEMORY = text(
+    "SELECT set_config(name, '256MB', true) FROM pg_settings "
+    "WHERE name = 'maintenance_work_mem' AND setting::bigint < 262144"
+)
+
 Insert = postgresql.Insert | sqlite.Insert
 
 
@@ -54,13 +64,14 @@ class Database:
         self.dialect = self._url.get_backend_name()
         plain = self._url.set(drivername=self.dialect)
         self.safe_url = plain.difference_update_query(_SECRET).render_as_string(hide_password=True)
-        options: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": json_text.load}
+        options: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": _read_json}
         if self.dialect == "postgresql":
+            self._connect_patiently = _postgres_connector(plain, None)
             options |= {
                 "pool_size": pool_size,
                 "max_overflow": 0,
                 "pool_timeout": 10,
-                "async_creator": _postgres_connector(plain),
+                "async_creator": _postgres_connector(plain, _STATEMENT_SECONDS),
             }
         else:
             options["connect_args"] = {"timeout": _BUSY_SECONDS}
@@ -74,7 +85,7 @@ class Database:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
         ``on_wait`` is told once what is waited for.  Raises DatabaseUnavailableError after ``patience``
-        seconds, MigrationError.
+        seconds, MigrationError.  Where another process changes the tables, that is waited for without limit.
         """
         self._make_file()
         deadline, delay = time.monotonic() + patience, 0.1
@@ -90,7 +101,7 @@ class Database:
                     on_wait = None
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
-        await self._migrate()
+        await self._migrate(on_wait or _say_nothing)
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailableError where the database does not answer."""
@@ -134,17 +145,62 @@ class Database:
         except OSError as error:
             raise DatabaseUnavailableError(f"{self.safe_url}: cannot be written: {error.strerror}") from None
 
-    async def _migrate(self) -> None:
+    async def _migrate(self, on_wait: Callable[[str], None]) -> None:
         try:
-            async with self.begin() as connection:
-                if self.dialect == "postgresql":
-                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-                await connection.run_sync(upgrade)
+            while not await self._is_current():
+                try:
+                    await self._upgrade(on_wait)
+                except DatabaseUnavailableError as error:
+                    if not _is_locked(error):
+                        raise
+                    on_wait(f"{self.safe_url}: another process writes, perhaps the tables")
+                    on_wait = _say_nothing
         except (SQLAlchemyError, MigrationError) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             raise MigrationError(
                 f"{self.safe_url}: the tables cannot be brought up to date: {cause}"
             ) from error
+
+    async def _is_current(self) -> bool:
+        async with self.connect() as connection:
+            return await connection.run_sync(is_current)
+
+    async def _upgrade(self, on_wait: Callable[[str], None]) -> None:
+        """On Postgres over a connection whose statements may take as long as they need."""
+        if self.dialect == "sqlite":
+            async with self.begin() as connection:
+                await connection.run_sync(upgrade)
+            return
+        engine = create_async_engine(self._url, poolclass=NullPool, async_creator=self._connect_patiently)
+        with self._told():
+            async with engine.begin() as connection:
+                await connection.execute(_WITHOUT_LIMITS)
+                await _raise_memory(connection)
+                if not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})")):
+                    on_wait(f"{self.safe_url}: another process brings the tables up to date")
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                await connection.run_sync(upgrade)
+
+
+async def _raise_memory(connection: AsyncConnection) -> None:
+    """An index is made several times as fast with it."""
+    try:
+        async with connection.begin_nested():
+            await connection.execute(_WITH_MEMORY)
+    except DBAPIError:  # not permitted
+        pass
+
+
+def _say_nothing(cause: str) -> None:
+    """Nobody wishes to hear."""
+
+
+def _read_json(body: bytes | str) -> Any:
+    """What no program of ours wrote is shown as it is, and keeps no page from being read."""
+    try:
+        return json_text.load(body)
+    except (ValueError, RecursionError):
+        return {"unreadable": body if isinstance(body, str) else body.decode("utf-8", "backslashreplace")}
 
 
 class _Told:
@@ -161,6 +217,9 @@ class _Told:
             return
         if isinstance(error, _AWAY) and not _is_refusal(error):
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            if isinstance(cause, TimeoutError) and not cause.args:
+                late = f"{self._safe_url} did not answer within {_STATEMENT_SECONDS:g} s"
+                raise DatabaseUnavailableError(late) from error
             line = " ".join(str(cause).split()) or type(cause).__name__
             raise DatabaseUnavailableError(f"{self._safe_url} does not answer: {line}") from error
 
@@ -175,7 +234,7 @@ def _is_refusal(error: BaseException) -> bool:
         return False
     cause = error.orig
     if isinstance(cause, sqlite3.OperationalError):  # the class of a locked file too
-        return str(cause).startswith(("no such", "near "))
+        return str(cause).startswith(("no such", "near ", "malformed JSON"))
     if isinstance(cause, sqlite3.Error):  # of that very class is a file that is no database, or damaged
         return type(cause) is not sqlite3.DatabaseError
     if isinstance(getattr(cause, "__cause__", None), ValueError):
@@ -183,12 +242,21 @@ def _is_refusal(error: BaseException) -> bool:
     return str(getattr(cause, "sqlstate", None) or "").startswith(_REFUSALS)
 
 
-def _postgres_connector(url: URL) -> Callable[[], Awaitable[Any]]:
+def _is_locked(error: DatabaseUnavailableError) -> bool:
+    """Another process has written on SQLite for longer than is waited for."""
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and str(cause.orig).startswith("database is locked")
+
+
+def _postgres_connector(url: URL, statement_seconds: float | None) -> Callable[[], Awaitable[Any]]:
     """asyncpg reads the URL itself, so that ``sslmode`` and its kin mean what they mean elsewhere."""
     dsn = url.difference_update_query(_LIBPQ_ONLY).render_as_string(hide_password=False)
 
     async def connect() -> Any:
-        return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=_STATEMENT_SECONDS)
+        try:
+            return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=statement_seconds)
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {_CONNECT_SECONDS} s") from None
 
     return connect
 

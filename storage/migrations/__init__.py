@@ -12,12 +12,17 @@ HEAD = "0003"
 """The newest revision in ``versions/``."""
 
 
+def is_current(connection: Connection) -> bool:
+    """The tables are up to date.  Only reads."""
+    return _revision(connection) == HEAD
+
+
 def upgrade(connection: Connection) -> None:
     """Bring the tables up to date on ``connection``, in its transaction; the caller holds the lock.
 
     Raises MigrationError, and SQLAlchemyError of the statements.
     """
-    if _revision(connection) == HEAD:
+    if is_current(connection):
         return
     from alembic import command  # a quarter of a second, and seldom needed
     from alembic.config import Config

@@ -26,7 +26,8 @@ INDEXES = {
 
 # The search: beside each table of letters one with what never changes in them, kept by triggers.
 # On SQLite it finds any text of three characters or more.  ``args`` has a line for each scalar argument,
-# ``name=value``, with a line end before and after it; `storage.letter_queries` writes the same.
+# ``name=value``, with a line end before and after it; `storage.letter_queries` writes the same.  A job that
+# is no JSON has none.
 SEARCHED = r"""
     {row}.id, {row}.error_type || ': ' || {row}.error_message,
     (SELECT char(10) || group_concat(
@@ -34,10 +35,12 @@ SEARCHED = r"""
        CASE WHEN type IN ('true', 'false', 'null') THEN type
        ELSE replace(replace(value, '\', '\\'), char(10), '\n') END, char(10)
      ) || char(10)
-     FROM json_each({row}.job_data, '$.kwargs')
-     WHERE json_type({row}.job_data, '$.kwargs') = 'object'
+     FROM json_each({job}, '$.kwargs')
+     WHERE json_type({job}, '$.kwargs') = 'object'
      AND type NOT IN ('object', 'array') AND length(key) <= 200 AND length(coalesce(value, '')) <= 200),
-    {row}.queue_name, {row}.function, {row}.fingerprint, {row}.failed_at, {row}.deaths"""
+    {row}.queue_name, {row}.function, {row}.fingerprint, {row}.failed_at, {row}.deaths""".replace(
+    "{job}", "CASE WHEN json_valid({row}.job_data) THEN {row}.job_data ELSE 'null' END"
+)
 COLUMNS = "error, args, queue_name, function, fingerprint, failed_at, deaths"
 SEARCH_OF_SQLITE = (
     "CREATE VIRTUAL TABLE {table}_text USING fts5(error, args, queue_name, function, fingerprint, "
@@ -79,10 +82,15 @@ SEARCH_OF_POSTGRES = (
 TRIGRAMS = "CREATE INDEX ix_{table}_error ON {table}_text USING gin (error gin_trgm_ops)"
 
 
+SHORTENED = ("queue_name", "function", "fingerprint", "error_type")
+LONGEST = 200  # characters of each of these, as `storage.dead_letters` records them
+
+
 def upgrade() -> None:
     postgres = op.get_bind().dialect.name == "postgresql"
     for name in ("fingerprint", "queue", "newest"):
         op.drop_index(f"ix_{LIVING}_{name}", LIVING)
+    _shorten()
     if postgres:
         op.add_column(LIVING, sa.Column("root_id", sa.BigInteger))
         op.add_column(LIVING, sa.Column("deaths", sa.Integer, nullable=False, server_default="1"))
@@ -111,6 +119,15 @@ def upgrade() -> None:
     for table in (LIVING, ARCHIVE):
         for statement in search:
             op.get_bind().exec_driver_sql(statement.format(table=table, columns=COLUMNS))
+
+
+def _shorten() -> None:
+    """What was recorded whole, and would be refused by the indexes; the job keeps it."""
+    letters = sa.table(LIVING, *(sa.column(name, sa.Text) for name in SHORTENED))
+    for name in SHORTENED:
+        c = letters.c[name]
+        short = sa.func.substr(c, 1, LONGEST - 1).concat("…")
+        op.execute(letters.update().where(sa.func.length(c) > LONGEST).values({name: short}))
 
 
 def _has_trigrams() -> bool:

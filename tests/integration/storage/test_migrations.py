@@ -1,0 +1,192 @@
+"""Old databases are brought up to date, however long it takes and whatever they hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from storage import database as database_module
+from storage import migrations
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from storage.errors import DatabaseUnavailableError
+from storage.filters import Filter
+from tests.integration.storage.test_storage import NOON, letter
+
+_COLUMNS = (
+    "uid, queue_name, job_id, function, job_data, error_type, error_message, fingerprint, attempts, "
+    "attempt_errors, failed_at"
+)
+
+
+def _to_0002(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0002")
+
+
+@pytest.fixture
+async def old(database_url: str) -> AsyncIterator[Database]:
+    """A database as an earlier version left it."""
+    database = Database(database_url)
+    await database.ping()
+    async with database.begin() as connection:
+        await connection.run_sync(_to_0002)
+    yield database
+    await database.close()
+
+
+async def _add(database: Database, **values: Any) -> None:
+    row: dict[str, Any] = {
+        "uid": "u1",
+        "queue_name": "weather-ingestion",
+        "job_id": "job",
+        "function": "ingest_weather",
+        "job_data": json.dumps({"kwargs": {"city": "Porto"}}),
+        "error_type": "RuntimeError",
+        "error_message": "503",
+        "fingerprint": "f" * 16,
+    } | values
+    names = ", ".join(f":{name}" for name in row)
+    job_data = "CAST(:job_data AS jsonb)" if database.dialect == "postgresql" else ":job_data"
+    async with database.begin() as connection:
+        insert = f"INSERT INTO job_failures ({_COLUMNS}) VALUES ({names}, 4, '[]', '2026-03-01 12:00:00')"
+        await connection.execute(text(insert.replace(":job_data", job_data)), row)
+
+
+class _Holder:
+    """Another process that writes: nobody else can change the table of letters meanwhile."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    async def __aenter__(self) -> _Holder:
+        if self._url.startswith("sqlite"):
+            path = self._url.removeprefix("sqlite:///")
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection.execute("BEGIN IMMEDIATE")
+        else:
+            self._connection = await asyncpg.connect(self._url)
+            await self._connection.execute("BEGIN")
+            lock = database_module._MIGRATION_LOCK
+            await self._connection.execute(f"SELECT pg_advisory_xact_lock({lock})")
+            await self._connection.execute("LOCK TABLE job_failures IN ROW EXCLUSIVE MODE")
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._url.startswith("sqlite"):
+            self._connection.rollback()
+            self._connection.close()
+        else:
+            await self._connection.execute("ROLLBACK")
+            await self._connection.close()
+
+
+async def test_e8_a_start_with_nothing_to_do_waits_for_no_writer(database_url: str) -> None:
+    first, second = Database(database_url), Database(database_url)
+    await first.start()
+    async with _Holder(database_url):
+        began = time.monotonic()
+        await second.start(patience=0.2)
+        assert time.monotonic() - began < 5
+    await first.close()
+    await second.close()
+
+
+async def test_e8_a_migration_may_take_longer_than_a_statement(
+    old: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(database_module, "_BUSY_SECONDS", 0.2)
+    await _add(old)
+    if old.dialect == "postgresql":
+        async with old.begin() as connection:
+            name = await connection.scalar(text("SELECT current_database()"))
+            await connection.exec_driver_sql(f"ALTER DATABASE {name} SET statement_timeout = '600ms'")
+            await connection.exec_driver_sql(f"ALTER DATABASE {name} SET lock_timeout = '600ms'")
+    await old.close()
+    both = [Database(database_url), Database(database_url)]
+    told: list[str] = []
+    async with _Holder(database_url):
+        starts = [asyncio.create_task(each.start(patience=0.2, on_wait=told.append)) for each in both]
+        await asyncio.sleep(1.5)
+        assert not any(start.done() for start in starts)
+    await asyncio.gather(*starts)
+    assert len(told) == 2
+    assert "another process" in told[0]
+    for each in both:
+        assert await DeadLetters(each).count() == 1
+        await each.close()
+
+
+async def test_a_statement_that_took_too_long_is_told(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_STATEMENT_SECONDS", 0.3)
+    database = Database(postgres_url)
+    with pytest.raises(DatabaseUnavailableError, match=r" did not answer within 0\.3 s$"):
+        async with database.connect() as connection:
+            await connection.execute(text("SELECT pg_sleep(3)"))
+    await database.close()
+
+
+async def test_old_names_that_no_index_takes_are_shortened(old: Database) -> None:
+    name = "".join(random.Random(1).choices("0123456789abcdef", k=2_400))
+    await _add(old, uid="plain")
+    await _add(old, uid="name", function=name * 2, queue_name=name, fingerprint=name, error_type=name * 2)
+    await old.start()
+    letters = DeadLetters(old)
+    short = name[:199] + "…"
+    (found,) = (await letters.page(Filter(queue=short, function=short))).items
+    assert (found.uid, found.error_type) == ("name", short)
+    assert await letters.record([letter("new", function=name * 2)]) == 1
+    assert await letters.count(Filter(function=short)) == 2
+    assert [each.uid for each in (await letters.page(Filter(args={"city": "Porto"}))).items] == [
+        "name",
+        "plain",
+    ]
+
+
+async def test_old_jobs_that_are_no_json_are_kept(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.ping()
+    async with database.begin() as connection:
+        await connection.run_sync(_to_0002)
+    odd = ["{'a': 1}", "", '{"kwargs": ', '{"kwargs": {"city": "Porto", "n": NaN}}', "\ud83d", "[1]", "7"]
+    odd = [each.encode("utf-8", "backslashreplace").decode() for each in odd]
+    for n, body in enumerate(odd):
+        await _add(database, uid=f"odd{n}", job_data=body)
+    await _add(database, uid="plain")
+    await database.start()
+    letters = DeadLetters(database)
+    found = {each.uid: each.job_data for each in (await letters.page()).items}
+    assert len(found) == len(odd) + 1
+    assert found["odd0"] == {"unreadable": "{'a': 1}"}
+    assert [each.uid for each in (await letters.page(Filter(args={"city": "Porto"}))).items] == ["plain"]
+    assert await letters.archive(NOON + timedelta(days=1)) == len(odd) + 1
+    assert len((await letters.page(Filter(archived=True))).items) == len(odd) + 1
+    await database.close()
+
+
+async def test_malformed_json_is_a_refusal(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with pytest.raises(OperationalError, match="malformed JSON"):
+        async with database.connect() as connection:
+            await connection.execute(text("SELECT json('{')"))
+    await database.close()
