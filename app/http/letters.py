@@ -19,7 +19,7 @@ from workers.operations import DeadLetter, Group, Wanted
 
 _MOST_BYTES = 4_000_000
 """Of a page: one that has more ends there, and `next` leads on."""
-_READ = 20
+_FIRST, _READ = 5, 20
 """Letters that are read, and made into JSON, at a time: payloads may be large, and jobs share the loop."""
 
 
@@ -141,13 +141,15 @@ async def page(call: Call) -> Reply:
     query: ListQuery = call.query
     wanted, cursor = query.filter(), query.cursor
     packed: list[bytes] = []
+    size, room = 0, _FIRST
     while True:
-        limit = min(_READ, query.limit - len(packed))
+        limit = min(room, _READ, query.limit - len(packed))
         found = await call.operations.letters.page(wanted, limit=limit, cursor=cursor)
         packed += await asyncio.to_thread(_packed, found.items)
-        cursor = found.next
-        if cursor is None or len(packed) >= query.limit or sum(map(len, packed)) >= _MOST_BYTES:
+        size, cursor = sum(map(len, packed)), found.next
+        if cursor is None or len(packed) >= query.limit or size >= _MOST_BYTES:
             break
+        room = max(1, (_MOST_BYTES - size) * len(packed) // size)  # as large as those before
     return Reply(b'{"items":[%b],"next":%b}' % (b",".join(packed), json.dumps(cursor).encode()))
 
 
