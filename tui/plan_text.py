@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,11 +39,6 @@ def word(state: str) -> str:
     return _WORDS.get(state, state)
 
 
-def state(plan: Plan) -> str:
-    """The plan's state; ``interrupted`` where it should be carried out, and nobody does."""
-    return "interrupted" if plan.state == "running" and not plan.active else plan.state
-
-
 def ended(plan: Plan) -> bool:
     """Whether nothing of it will change any more."""
     return plan.state in ("done", "cancelled") and plan.ledger.enqueued == 0
@@ -79,19 +73,13 @@ def title(plan: Plan, width: int) -> str:
     return clip(f"Plan {plan.id} · {selection(plan.selection)}", width)
 
 
-def higher_limit(plan: Plan) -> float:
-    """A limit in % at which a plan that has halted goes on: twice as much, and not below what has died."""
-    dead = math.ceil(100 * plan.ledger.died / plan.ledger.ended) if plan.ledger.ended else 0
-    return min(100.0, max(200 * plan.halt, dead))
-
-
 def frozen(plan: Plan) -> Text:
     """What the plan is about, and how it is to be carried out."""
     text = Text.assemble((counted(plan.total), "bold"), f", frozen at {instant(plan.created_at)}")
     text.append(f" by {safe(plan.actor)}, and none that came in since.\n")
     rate = f"{plan.rate:g} a second" if plan.rate else "as fast as it goes"
     canary = f"{counted(plan.canary)} first" if plan.canary else "no canary"
-    halt = "never halts" if plan.halt >= 1 else f"halts when more than {plan.halt:.0%} die again"
+    halt = "never halts" if plan.halt >= 1 else f"halts when more than {plan.halt * 100:.0f} % die again"
     return text.append(f"{canary} · {rate} · {halt}", DIM)
 
 
@@ -124,7 +112,7 @@ def ledger(found: Ledger) -> Text:
 
 def standing(plan: Plan) -> Text:
     """The plan's state in a sentence."""
-    now = state(plan)
+    now = plan.standing
     text = Text(f"{_SIGNS.get(now, '–')} {now}", _STYLES.get(now, ""))
     running = plan.ledger.enqueued
     says = {
@@ -152,7 +140,7 @@ def plan_columns(width: int) -> dict[str, int]:
 
 def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
     """A row of the list of plans."""
-    now = state(plan)
+    now = plan.standing
     numbers = zip(NUMBERS, (plan.id, plan.total, plan.ledger.sent, plan.ledger.died), strict=True)
     cells = {
         "when": instant(plan.created_at, "%m-%d %H:%M"),
@@ -202,7 +190,7 @@ def item_cells(item: PlanItem, columns: Mapping[str, int]) -> list[Text]:
 
 def keys(plan: Plan) -> str:
     """The keys that work now."""
-    now = state(plan)
+    now = plan.standing
     go_on = {"running": "space pause", "frozen": "space start"}.get(now, "space go on")
     leave = "esc leave it running" if now == "running" else "esc close"
     if now in ("done", "cancelled"):

@@ -107,15 +107,14 @@ class Progress(ModalScreen[None]):
                 share = plan_text.share(answer)
             except ValueError as error:
                 return str(error)
-            return (
-                "" if plan.halt < share <= 1 else f"more than {plan.halt:.0%} it must be, up to 100 (never)"
-            )
+            least = f"more than {plan.halt * 100:.0f} it must be, up to 100 (never)"
+            return "" if plan.halt < share <= 1 else least
 
         question = Ask(
             "Go on with a higher limit?",
             f"It halted: {safe(plan.note)}. It halts again when more than so many % die again.",
             "go on",
-            value=f"{plan_text.higher_limit(plan):.0f}",
+            value=f"{plan.higher_limit * 100:.0f}",
             problem=problem,
         )
         answer = await self.app.push_screen_wait(question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,6 +81,25 @@ def test_the_halt_says_why() -> None:
     assert next_step(plan(100), Ledger(waiting=90, completed=6, same=3, other=1)).why == (
         "4 of 10 died again, limit 20 %"
     )
+
+
+@pytest.mark.parametrize(
+    ("ledger", "halt", "higher"),
+    [
+        (Ledger(completed=2, same=3), 0.2, 0.7),
+        (Ledger(completed=9, same=1), 0.2, 0.3),
+        (Ledger(same=5), 0.8, 1.0),
+        (Ledger(), 0.05, 0.2),
+    ],
+)
+def test_the_limit_that_is_offered_lets_a_halted_plan_go_on(
+    ledger: Ledger, halt: float, higher: float
+) -> None:
+    halted = replace(plan(5, halt=halt), ledger=ledger)
+    assert halted.higher_limit == pytest.approx(higher, abs=0.11)
+    assert halted.higher_limit > halt
+    share = ledger.died / ledger.ended if ledger.ended else 0.0
+    assert halted.higher_limit > share or halted.higher_limit == 1.0
 
 
 counts = st.integers(0, 50)
