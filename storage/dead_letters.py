@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import Select, Table, and_, func, or_, select, union_all, update
+from sqlalchemy import Select, Table, and_, exists, func, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
@@ -253,24 +253,31 @@ class DeadLetters:
     async def archive(self, before: datetime, *, limit: int = 500) -> int:
         """Move at most ``limit`` letters that died before ``before`` into the archive; how many.
 
-        Invariant: a letter is in exactly one of the two tables, and no change to it is lost.
+        Invariant: a letter is in exactly one of the two tables, and no change to it is lost.  One whose id or
+        uid another in the archive has stays where it is.
         """
+        c, of_archive = LIVING.c, ARCHIVE.c
+        its_id = select(of_archive.id).where(of_archive.uid == c.uid).scalar_subquery()
+        its_uid = select(of_archive.uid).where(of_archive.id == c.id).scalar_subquery()
+        free = (func.coalesce(its_id, c.id) == c.id, func.coalesce(its_uid, c.uid) == c.uid)
         oldest = (
             select(LIVING.c.id)
-            .where(LIVING.c.failed_at < before)
+            .where(LIVING.c.failed_at < before, *free)
             .order_by(LIVING.c.failed_at, LIVING.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)  # on SQLite the transaction has the only lock already
         )
         async with self._database.begin() as connection:
             ids = list((await connection.execute(oldest)).scalars())
+            moved = 0
             if ids:
                 columns = [column.name for column in LIVING.c]
                 rows = select(LIVING).where(LIVING.c.id.in_(ids))
                 into = self._database.insert(ArchivedFailure).from_select(columns, rows)
                 await connection.execute(into.on_conflict_do_nothing())
-                await connection.execute(LIVING.delete().where(LIVING.c.id.in_(ids)))
-        return len(ids)
+                there = exists().where(of_archive.id == c.id, of_archive.uid == c.uid)
+                moved = (await connection.execute(LIVING.delete().where(c.id.in_(ids), there))).rowcount
+        return moved
 
     async def _move(
         self, wanted: Filter | Sequence[int], state: str, to: str, changed: Callable[[int], None]
@@ -309,9 +316,14 @@ class DeadLetters:
             statement = self._database.insert(JobFailure, values).on_conflict_do_nothing(
                 index_elements=["uid"]
             )
-            new = max(0, (await connection.execute(statement)).rowcount)
+            new = set((await connection.execute(statement.returning(LIVING.c.uid))).scalars())
+            # Asked after the INSERT: it waits for whoever moves the same letter at this moment.
+            archived = select(ARCHIVE.c.uid).where(ARCHIVE.c.uid.in_(new))
+            if new and (before := set((await connection.execute(archived)).scalars())):
+                await connection.execute(LIVING.delete().where(LIVING.c.uid.in_(before)))
+                new -= before
             await _end_replays(connection, ended)
-            return new
+            return len(new)
 
 
 async def _continued(

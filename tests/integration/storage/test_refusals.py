@@ -20,6 +20,7 @@ from storage.database import Database
 from storage.dead_letters import DeadLetters, Ended, NewLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
 from storage.filters import Filter
+from storage.letter_queries import LIVING
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
 from workers.connection import connect
@@ -245,14 +246,7 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
     letters = DeadLetters(postgres)
     await letters.record([letter()])
     (found,) = (await letters.page()).items
-    async with postgres.begin() as connection:  # the archive takes its time
-        await connection.exec_driver_sql(
-            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN PERFORM pg_sleep(0.5); RETURN new; END'"
-        )
-        await connection.exec_driver_sql(
-            "CREATE TRIGGER slow BEFORE INSERT ON job_failures_archive FOR EACH ROW EXECUTE FUNCTION slow()"
-        )
+    await _slow_down(postgres, "BEFORE INSERT ON job_failures_archive")
 
     async def end() -> None:
         await asyncio.sleep(0.2)
@@ -262,3 +256,51 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
     archived = await letters.get(found.id)
     assert archived is not None
     assert (archived.archived, archived.state) == (True, "replayed")
+
+
+async def test_e8_a_letter_that_was_archived_is_not_recorded_again(database: Database) -> None:
+    letters = DeadLetters(database)
+    assert await letters.record([letter("a"), letter("b")]) == 2
+    assert await letters.archive(NOON + timedelta(days=1)) == 2
+    assert await letters.record([letter("a"), letter("c")]) == 1
+    assert [each.uid for each in (await letters.page(Filter(state=None))).items] == ["c"]
+    assert await letters.count(Filter(state=None, archived=True)) == 2
+
+
+async def test_e8_a_letter_that_is_recorded_while_it_is_archived_is_one(postgres: Database) -> None:
+    letters = DeadLetters(postgres)
+    await letters.record([letter()])
+    await _slow_down(postgres, "AFTER DELETE ON job_failures")
+
+    async def again() -> int:
+        await asyncio.sleep(0.2)
+        return await letters.record([letter()])
+
+    assert await asyncio.gather(letters.archive(NOON + timedelta(days=1)), again()) == [1, 0]
+    assert await letters.count() == 0
+
+
+async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -> None:
+    letters = DeadLetters(database)
+    await letters.record([letter("a"), letter("b"), letter("c")])
+    ids = {each.uid: each.id for each in (await letters.page()).items}
+    async with database.begin() as connection:
+        for uid, letter_id in (("a", 1_000), ("other", ids["b"])):
+            columns = ", ".join(each.name for each in LIVING.c if each.name not in ("id", "uid"))
+            await connection.exec_driver_sql(
+                f"INSERT INTO job_failures_archive (id, uid, {columns}) "
+                f"SELECT {letter_id}, '{uid}', {columns} FROM job_failures WHERE uid = 'c'"
+            )
+    archived = [await letters.archive(NOON + timedelta(days=1), limit=1) for _ in range(2)]
+    assert archived == [1, 0]
+    assert {each.uid for each in (await letters.page()).items} == {"a", "b"}
+
+
+async def _slow_down(postgres: Database, when: str) -> None:
+    """The archive takes its time."""
+    async with postgres.begin() as connection:
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(0.5); RETURN new; END'"
+        )
+        await connection.exec_driver_sql(f"CREATE TRIGGER slow {when} FOR EACH ROW EXECUTE FUNCTION slow()")
