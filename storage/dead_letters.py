@@ -103,6 +103,15 @@ class DeadLetter(NewLetter):
     archived: bool = False
 
 
+class Brief(NamedTuple):
+    """What is asked of many letters before they are acted on."""
+
+    id: int
+    state: str
+    queue_name: str
+    deaths: int
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """All letters with one fingerprint that a filter means.
@@ -170,6 +179,18 @@ class DeadLetters:
                     query = select(table).where(table.c.id.in_(missing[at : at + _ROWS]))
                     rows = (await connection.execute(query)).all()
                     found |= {row.id: _letter(row, table) for row in rows}
+        return found
+
+    async def briefs(self, letter_ids: Sequence[int]) -> dict[int, Brief]:
+        """As `get_many`, without what may be large."""
+        found: dict[int, Brief] = {}
+        async with self._database.connect() as connection:
+            for table in (LIVING, ARCHIVE):
+                missing = [each for each in letter_ids if each not in found and abs(each) <= MAX_ID]
+                columns = [table.c[name] for name in Brief._fields]
+                for at in range(0, len(missing), _ROWS):
+                    query = select(*columns).where(table.c.id.in_(missing[at : at + _ROWS]))
+                    found |= {row.id: Brief(*row) for row in await connection.execute(query)}
         return found
 
     async def count(self, wanted: Filter = DEAD, *, most: int | None = None) -> int:

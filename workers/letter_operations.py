@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from storage.database import Database
-from storage.dead_letters import DeadLetter, DeadLetters, Group, Page
+from storage.dead_letters import Brief, DeadLetter, DeadLetters, Group, Page
 from storage.errors import InvalidFilterError, StorageError
 from storage.filters import DEAD, POISON_DEATHS, Filter
 from storage.plans import NewPlan, Plan, PlanItem, Plans, PlanState
@@ -119,9 +119,10 @@ class LetterOperations:
 
     async def close(self) -> None:
         """Break off the plans that this process carries out: they can be resumed."""
-        for task in self._running.values():
+        running = list(self._running.values())
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
     # Looking
 
@@ -230,11 +231,14 @@ class LetterOperations:
         """As `run`, in the background of this process; how it goes on is in `plan_now`."""
         self._audit.refuse("run-plan")
         begun = asyncio.get_running_loop().create_future()
-        if (await self._plan(plan_id)).active or plan_id in self._running:
+        plan, before = await self._plan(plan_id), self._running.get(plan_id)
+        if before is not None and plan.state != "running":  # it has halted, for instance: the end is near
+            await asyncio.wait({before})
+        if plan.active or plan_id in self._running:
             raise ConflictError(f"plan {plan_id} is carried out already")
         task = asyncio.create_task(self._run_behind(plan_id, halt, begun), name=f"plan {plan_id}")
         self._running[plan_id] = task
-        task.add_done_callback(lambda _: self._running.pop(plan_id, None))
+        task.add_done_callback(self._ran)
         await begun
         return await self._plan(plan_id)
 
@@ -356,7 +360,7 @@ class LetterOperations:
                 longest = max(longest, number * limit.seconds / limit.starts)
         return longest
 
-    def _takes(self, letter: DeadLetter, wanted: Sequence[int], options: ReplayOptions) -> bool:
+    def _takes(self, letter: Brief, wanted: Sequence[int], options: ReplayOptions) -> bool:
         return options.poison or len(set(wanted)) == 1 or letter.deaths < POISON_DEATHS
 
     async def _plan(self, plan_id: int) -> Plan:
@@ -440,11 +444,15 @@ class LetterOperations:
                 f"state: {wanted.state} letters are not acted on: use dead, or restore what was discarded"
             )
 
-    async def _known(self, ids: Sequence[int]) -> dict[int, DeadLetter]:
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        for plan_id in [plan_id for plan_id, each in self._running.items() if each is task]:
+            del self._running[plan_id]
+
+    async def _known(self, ids: Sequence[int]) -> dict[int, Brief]:
         """The letters of ``ids``.  Raises NotFoundError where one is not there."""
         if len(ids) > MOST_IDS:
             raise InvalidFilterError(f"{len(ids):,} ids are more than {MOST_IDS:,}: use a filter")
-        found = await self._letters.get_many(ids)
+        found = await self._letters.briefs(ids)
         missing = [str(each) for each in dict.fromkeys(ids) if each not in found]
         if missing:
             more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
