@@ -242,12 +242,14 @@ class Plans:
             await connection.execute(delete(ReplayRow).where(ReplayRow.plan_id == plan_id))
         return True
 
-    async def batch(self, plan_id: int, *, limit: int, after: int = 0) -> list[Replayable]:
-        """The next letters that wait, from after the item ``after``, in the plan's order."""
+    async def batch(
+        self, plan_id: int, *, limit: int, after: int = 0, state: str = "waiting"
+    ) -> list[Replayable]:
+        """The next letters in ``state``, from after the item ``after``, in the plan's order."""
         r = ReplayRow.__table__.c
         items = (
             select(r.id, r.letter_id, r.kwargs)
-            .where(r.plan_id == plan_id, r.state == "waiting", r.id > after)
+            .where(r.plan_id == plan_id, r.state == state, r.id > after)
             .order_by(r.id)
             .limit(limit)
             .subquery()

@@ -109,7 +109,7 @@ class LetterOperations:
     ) -> None:
         self._letters = letters
         self._plans = Plans(database)
-        self._replayer = Replayer(redis, queues, self._plans)
+        self._replayer = Replayer(redis, queues, self._plans, letters)
         self._retention = Retention(redis, letters)
         self._queues = queues
         self._schemas = schemas

@@ -14,11 +14,12 @@ from redis.exceptions import RedisError
 from saq import Job
 from saq.utils import now
 
+from storage.dead_letters import DeadLetters, Ended
 from storage.errors import StorageError
 from storage.plans import Ledger, Plan, Plans, Replayable
 from workers import wire
 from workers.errors import ConflictError, NotFoundError
-from workers.keys import PLAN
+from workers.keys import LETTERS, OUTCOMES, PLAN
 from workers.letters import META, replay_of
 from workers.place import Place
 from workers.queue import ApplianceQueue, Enqueued
@@ -31,6 +32,8 @@ _ENOUGH = 5
 """Jobs that must have ended before their share of deaths says anything; fewer where the plan has fewer."""
 _LOOK = 0.5
 """Seconds between two looks at the ledger, and so at a wish to pause or to cancel."""
+_LOOK_FOR_GONE = 5.0
+"""Seconds between two looks for jobs of a canary that left their queue without our knowing."""
 _TICK = 0.05
 """Seconds between two steps of a plan with a rate."""
 _BURST = 0.25
@@ -81,8 +84,11 @@ class Replayer:
     a crash between the two finds the token, and marks them.
     """
 
-    def __init__(self, redis: Redis, queues: Mapping[str, ApplianceQueue], plans: Plans) -> None:
+    def __init__(
+        self, redis: Redis, queues: Mapping[str, ApplianceQueue], plans: Plans, letters: DeadLetters
+    ) -> None:
         self._redis = redis
+        self._letters = letters
         self._queues = queues
         self._plans = plans
 
@@ -179,6 +185,9 @@ class Replayer:
         if step.verb in ("halt", "done"):
             return await self._end(plan, step)
         if step.verb == "wait":
+            if clock >= run.look_for_gone_at:
+                run.look_for_gone_at = clock + _LOOK_FOR_GONE
+                await self._end_gone(plan_id)
             await asyncio.sleep(_LOOK)
         elif (most := min(step.most, run.allowed(plan.rate, clock))) > 0:
             await self._send(plan, run, most)
@@ -198,6 +207,27 @@ class Replayer:
             run.spend(len(batch))
         if len(batch) < most:  # the last of them: the ledger says whether all are done
             run.look_at, run.after = 0.0, 0
+
+    async def _end_gone(self, plan_id: int) -> None:
+        """Jobs that left their queue without our knowing, by SAQ's ``queue.abort`` say, were aborted.
+
+        Those whose end waits for the database are known: then it is looked again later.
+        """
+        by_queue: dict[str, list[Replayable]] = {}
+        for each in await self._plans.batch(plan_id, limit=BATCH, state="enqueued"):
+            if each.uid is not None:
+                by_queue.setdefault(each.queue_name, []).append(each)
+        for name, chosen in by_queue.items():
+            queue = self._queues[name]
+            pipeline = self._redis.pipeline(transaction=True)
+            ids = [queue.job_id(each.job_id) for each in chosen]
+            pipeline.execute_command("ZMSCORE", queue.keys.incomplete, *ids)
+            pipeline.zcard(LETTERS)
+            pipeline.zcard(OUTCOMES)
+            scores, letters, outcomes = await pipeline.execute()
+            gone = [each for each, score in zip(chosen, scores, strict=True) if score is None]
+            if gone and not letters and not outcomes:
+                await self._letters.ended([Ended(each.letter_id, each.id, "aborted") for each in gone])
 
     async def _end(self, plan: Plan, step: Step) -> Plan:
         to: Literal["halted", "done"] = "halted" if step.verb == "halt" else "done"
@@ -238,6 +268,7 @@ class _Run:
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self.look_at = 0.0
+        self.look_for_gone_at = 0.0
         self.after = 0
         """The last item that was read."""
         self.marking: asyncio.Task[dict[int, str]] | None = None
@@ -268,7 +299,7 @@ class _Run:
 def _job(each: Replayable, function: str) -> Job:
     """The letter's job, with all its attempts ahead; of the queue's ``function`` where it had none."""
     return Job(
-        function=function if "unreadable" in each.job_data else each.function,
+        function=function if "unreadable" in each.job_data else each.job_data.get("function", each.function),
         kwargs=each.job_data.get("kwargs") if each.kwargs is None else each.kwargs,
         key=each.job_id,
         queued=now(),

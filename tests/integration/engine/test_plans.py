@@ -620,3 +620,19 @@ async def test_an_edit_after_a_replay_that_was_broken_off_is_not_said_to_run(
         await operations.replay(letter_id, {"number": 2})
     assert (await operations.get(letter_id)).state == "replayed"
     assert await bench.redis.llen(bench.queue.keys.queued) == 1
+
+
+async def test_a_canary_that_is_aborted_in_its_queue_is_not_waited_for_in_vain(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    await write(bench.letters, 3)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD, ReplayOptions(canary=1))
+    running = asyncio.create_task(operations.run(plan.id))
+    (key,) = await eventually(lambda: bench.redis.lrange(bench.queue.keys.queued, 0, -1))
+    job = await bench.stock.job(bench.stock.job_key_from_id(key.decode()))
+    assert job is not None
+    await bench.stock.abort(job, "not this one")
+    done = await asyncio.wait_for(running, 20)
+    assert (done.state, done.ledger.aborted, done.ledger.enqueued) == ("done", 1, 2)
