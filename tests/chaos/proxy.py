@@ -14,7 +14,7 @@ _SCRIPTS = {
     for script in (lua.TAKE, lua.SETTLE, lua.LOST, lua.BEAT, lua.ANNOUNCE, lua.ENQUEUE)
     for word in (script.sha.encode(), script.text.encode())
 }
-_SETTLE_KEYS, _SETTLE_HEAD, _SETTLE_WIDTH = 11, 6, 9  # see settle.lua
+_SETTLE_HEAD, _SETTLE_WIDTH = 6, 9  # see settle.lua
 
 
 class Cut(Enum):
@@ -32,7 +32,7 @@ def kinds(command: list[bytes]) -> set[str]:
     script = _SCRIPTS.get(command[1], "?")
     if script != "settle":
         return {script}
-    first = 3 + _SETTLE_KEYS + _SETTLE_HEAD + 2
+    first = 3 + int(command[2]) + _SETTLE_HEAD + 2
     return {script} | {f"settle {verb.decode()}" for verb in command[first::_SETTLE_WIDTH]}
 
 
