@@ -349,6 +349,9 @@ class LetterOperations:
         queues: Counter[str] = Counter()
         for group in groups:
             queues[group.sample.queue_name] += group.count
+        if len(groups) == _GROUPS:  # there are others, which count as well
+            for name in self._queues if wanted.queue is None else ():
+                queues[name] = await self._letters.count(chosen.model_copy(update={"queue": name}))
         return Preview(dead, total, poison, 0, queues, groups[:_SHOWN], self._seconds(queues, total, options))
 
     def _seconds(self, queues: Mapping[str, int], total: int, options: ReplayOptions) -> float:

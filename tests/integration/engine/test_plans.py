@@ -636,3 +636,13 @@ async def test_a_canary_that_is_aborted_in_its_queue_is_not_waited_for_in_vain(
     await bench.stock.abort(job, "not this one")
     done = await asyncio.wait_for(running, 20)
     assert (done.state, done.ledger.aborted, done.ledger.enqueued) == ("done", 1, 2)
+
+
+async def test_a_preview_counts_the_letters_of_more_groups_than_it_looks_at(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench()
+    own = {"queue_name": "color-extraction"}
+    await bench.letters.record([letter(f"u{n}", fingerprint=f"{n:016x}", **own) for n in range(1_100)])
+    preview = await (await operate(bench)).preview(DEAD)
+    assert (preview.total, preview.queues) == (1_100, {"color-extraction": 1_100})
