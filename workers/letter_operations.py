@@ -350,7 +350,7 @@ class LetterOperations:
         for group in groups:
             queues[group.sample.queue_name] += group.count
         if len(groups) == _GROUPS:  # there are others, which count as well
-            for name in self._queues if wanted.queue is None else ():
+            for name in [wanted.queue] if wanted.queue is not None else self._queues:
                 queues[name] = await self._letters.count(chosen.model_copy(update={"queue": name}))
         return Preview(dead, total, poison, 0, queues, groups[:_SHOWN], self._seconds(queues, total, options))
 

@@ -644,5 +644,7 @@ async def test_a_preview_counts_the_letters_of_more_groups_than_it_looks_at(
     bench = make_bench()
     own = {"queue_name": "color-extraction"}
     await bench.letters.record([letter(f"u{n}", fingerprint=f"{n:016x}", **own) for n in range(1_100)])
-    preview = await (await operate(bench)).preview(DEAD)
-    assert (preview.total, preview.queues) == (1_100, {"color-extraction": 1_100})
+    operations = await operate(bench)
+    for wanted in (DEAD, Filter(queue="color-extraction")):
+        preview = await operations.preview(wanted)
+        assert (preview.total, preview.queues) == (1_100, {"color-extraction": 1_100})
