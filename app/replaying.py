@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,7 +18,9 @@ from app.errors import AppError
 from app.plans_report import progress_text
 from tui.format import count
 from workers.errors import WorkersError
+from workers.letter_operations import LAST_WORDS
 from workers.operations import FAILURES, Operations, Plan
+from workers.tasks import cancelled
 
 _LOOK = 0.5
 """Seconds between two looks at the plan."""
@@ -25,8 +28,8 @@ _SHARE = 20
 """The pause between two looks is so many times as long as a look: a large plan takes long to count."""
 _LINES = 5.0
 """Seconds between two lines where there is no terminal to draw on."""
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""End it as ctrl-C does, which the event loop sees to."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends the command: a connection that breaks, and a service manager, as ctrl-C does."""
 
 Show = Callable[[Plan], None]
 
@@ -46,12 +49,16 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
     """
     how = f"couturecast-tui failed-jobs resume {plan.id}"
     running = asyncio.create_task(operations.letters.run(plan.id, halt=halt), name=f"plan {plan.id}")
-    with _breaking_off(f"interrupted: plan {plan.id} is kept, go on with {how}"), _progress(plan) as show:
+    with _signals() as came, _progress(plan) as show:
         try:
             await _warn_of_no_worker(operations, wanted=plan.canary > 0)
             pause = _LOOK
             while not running.done():
-                await asyncio.wait({running}, timeout=pause)
+                either: set[asyncio.Future[Any]] = {running, came}
+                await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if came.done() and not running.done():
+                    kept = f"interrupted: plan {plan.id} is kept, go on with {how}"
+                    raise BrokenOffError(kept, came.result())
                 begun = time.monotonic()
                 with suppress(*FAILURES):  # the run itself says so, where it lasts
                     show(await operations.letters.plan_now(plan.id))
@@ -63,8 +70,7 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
             output.note(f"plan {plan.id} is kept, go on with {how}")
             raise
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancelled([running], again=LAST_WORDS)
 
 
 async def waited(operations: Operations, plan: Plan) -> Plan:
@@ -73,10 +79,12 @@ async def waited(operations: Operations, plan: Plan) -> Plan:
     Raises BrokenOffError at ctrl-C and SIGTERM: the jobs go on.
     """
     look = f"couturecast-tui failed-jobs plan {plan.id}"
-    with _breaking_off(f"interrupted: the jobs go on, {look} shows how they end"), _progress(plan) as show:
+    with _signals() as came, _progress(plan) as show:
         await _warn_of_no_worker(operations, wanted=plan.ledger.enqueued > 0)
         while plan.ledger.enqueued:
-            await asyncio.sleep(_LOOK)
+            await asyncio.wait({came}, timeout=_LOOK)
+            if came.done():
+                raise BrokenOffError(f"interrupted: the jobs go on, {look} shows how they end", came.result())
             plan = await operations.letters.plan_now(plan.id)
             show(plan)
     return plan
@@ -90,22 +98,22 @@ async def _warn_of_no_worker(operations: Operations, *, wanted: bool) -> None:
 
 
 @contextmanager
-def _breaking_off(message: str) -> Iterator[None]:
-    """What ends the command in between becomes ``message``."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # noqa: S101 - the caller is a coroutine
-    came = [signal.SIGINT]
+def _signals() -> Iterator[asyncio.Future[signal.Signals]]:
+    """The signal that comes to end the command.
+
+    No task is cancelled by it: a cancellation may be lost on its way (see `workers.tasks`).
+    """
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[signal.Signals] = loop.create_future()
 
     def end(number: signal.Signals) -> None:
-        came.append(number)
-        task.cancel()
+        if not came.done():
+            came.set_result(number)
 
     for each in _SIGNALS:
         loop.add_signal_handler(each, end, each)
     try:
-        yield
-    except asyncio.CancelledError:
-        raise BrokenOffError(message, came[-1]) from None
+        yield came
     finally:
         for each in _SIGNALS:
             loop.remove_signal_handler(each)

@@ -28,6 +28,7 @@ from workers.payload import check_body
 from workers.queue import ApplianceQueue
 from workers.replay import Replayer
 from workers.retention import RETENTION_DAYS, Retention
+from workers.tasks import cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ _REDIS_SECONDS = 2.0
 """Seconds that the look at who carries a plan out may take."""
 _SHOWN = 10
 """Groups that a preview names."""
+LAST_WORDS = 3.0
+"""Seconds that a plan which is broken off gets to write down how far it is."""
 _UNENDED: tuple[PlanState, ...] = ("frozen", "running", "paused", "halted")
 
 
@@ -119,10 +122,7 @@ class LetterOperations:
 
     async def close(self) -> None:
         """Break off the plans that this process carries out: they can be resumed."""
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await cancelled(list(self._running.values()), again=LAST_WORDS)
 
     # Looking
 

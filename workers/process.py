@@ -27,6 +27,7 @@ from workers.policy import NORMAL, Pace, QueuePolicy
 from workers.queue import ApplianceQueue
 from workers.recorder import Recorder
 from workers.retention import Retention
+from workers.tasks import cancelled
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)
@@ -169,7 +170,7 @@ class WorkerProcess:
         if not everything.done():
             held = self.in_flight
             log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
-            await _cancelled(self._running)
+            await cancelled(self._running)
             return held
         for ended in self._running:
             ended.result()
@@ -179,7 +180,7 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """Leave the list and close all connections; without a drain before, as by a crash."""
-        await _cancelled([*self._running, *self._helpers])
+        await cancelled([*self._running, *self._helpers])
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
             try:
@@ -304,18 +305,6 @@ async def _first(
     waiter = asyncio.ensure_future(event)
     await asyncio.wait({everything, waiter}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel ``tasks`` and wait until they have ended.
-
-    Again and again: Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
-    that comes as the write ends (https://github.com/python/cpython/issues/86296).
-    """
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=0.1)
 
 
 async def _repeat(look: Callable[[], Coroutine[Any, Any, None]], interval: float) -> None:
