@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -319,8 +320,8 @@ class LetterOperations:
 
     def as_actor(self, audit: Audit) -> LetterOperations:
         """The same, for the acts of another."""
-        view = object.__new__(LetterOperations)
-        view.__dict__ = {**self.__dict__, "_audit": audit}
+        view = copy.copy(self)
+        view._audit = audit
         return view
 
     async def _move(self, verb: str, move: Callable[..., Any], wanted: Wanted, reason: str) -> int:
@@ -424,6 +425,7 @@ class LetterOperations:
             else:
                 log.warning("a plan was left: failed-jobs resume", plan=plan_id, error=str(error))
         except asyncio.CancelledError:
+            begun.cancel()  # nobody waits in vain for a plan that the end of the process broke off
             log.warning("a plan was left as the process ended: failed-jobs resume", plan=plan_id)
             raise
 
