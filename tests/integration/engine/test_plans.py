@@ -648,3 +648,22 @@ async def test_a_preview_counts_the_letters_of_more_groups_than_it_looks_at(
     for wanted in (DEAD, Filter(queue="color-extraction")):
         preview = await operations.preview(wanted)
         assert (preview.total, preview.queues) == (1_100, {"color-extraction": 1_100})
+
+
+async def test_who_starts_a_plan_as_the_process_ends_does_not_wait_in_vain(
+    make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    await write(bench.letters, 1)
+    operations = await operate(bench)
+    plan = await operations.plan(DEAD)
+
+    async def for_ever(self: LetterOperations, *ignored: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LetterOperations, "_begin", for_ever)
+    starting = asyncio.create_task(operations.start(plan.id))
+    await eventually(lambda: plan.id in operations._running)
+    await operations.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(starting, 5)
