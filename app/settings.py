@@ -65,6 +65,12 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _direct_url(value: SecretStr) -> SecretStr:
+    if not re.match(r"postgres(ql)?://.", value.get_secret_value()):
+        raise ValueError("use postgresql://user:password@host/name")
+    return value
+
+
 def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
@@ -104,8 +110,26 @@ class Settings(BaseSettings):
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL")
     )
+    cache_redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        default=None, validation_alias=AliasChoices("cache_redis_url", "CACHE_REDIS_URL")
+    )
+    """None: the cache lives beside the queues."""
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL")
+    )
+    direct_url: Annotated[SecretStr, AfterValidator(_direct_url)] | None = Field(
+        default=None, validation_alias=AliasChoices("direct_url", "DIRECT_URL")
+    )
+    """Of the same Postgres past a transaction pooler, for what a pooler cannot carry; Prisma's name for it."""
+    upstash_email: str | None = Field(
+        default=None, validation_alias=AliasChoices("upstash_email", "UPSTASH_EMAIL")
+    )
+    upstash_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("upstash_api_key", "UPSTASH_API_KEY")
+    )
+    upstash_api_url: HttpUrl = Field(
+        default=HttpUrl("https://api.upstash.com/v2"),
+        validation_alias=AliasChoices("upstash_api_url", "UPSTASH_API_URL"),
     )
     openweather_api_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("openweather_api_key", "OPENWEATHER_API_KEY")
