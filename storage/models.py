@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Float, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
@@ -186,6 +197,16 @@ class WeatherRow(Base):
     current: Mapped[dict[str, Any]] = mapped_column(Json)
     forecast: Mapped[dict[str, Any]] = mapped_column(Json)
     fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PreferencesRow(Base):
+    """What one user prefers; the columns that other programs may leave out have a default."""
+
+    __tablename__ = "user_preferences"
+
+    user_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    preferences: Mapped[dict[str, Any]] = mapped_column(Json)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now())
 
 
 class SubscriberRow(Base):

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import MigrationError
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in ``versions/``."""
 
 
