@@ -1,92 +1,29 @@
-"""The Lua scripts: each a file in ``scripts/`` that opens with its keys, arguments and invariant."""
+"""The engine's Lua scripts."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
+from storage.lua import Argument, Call, Script, run, run_one
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+__all__ = [
+    "ANNOUNCE",
+    "BEAT",
+    "ENQUEUE",
+    "HOLD",
+    "LOST",
+    "OVERVIEW",
+    "SETTLE",
+    "TAKE",
+    "Argument",
+    "Call",
+    "run",
+    "run_one",
+]
 
-from workers.connection import Line
-
-Argument = str | bytes | int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script's text and the SHA-1 by which the server knows it."""
-
-    name: str
-    text: str
-    sha: str
-
-    @classmethod
-    def load(cls, name: str) -> Script:
-        """Read ``scripts/<name>.lua``."""
-        text = files("workers").joinpath("scripts", f"{name}.lua").read_text()
-        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    def call(self, keys: Sequence[str], args: Sequence[Argument]) -> Call:
-        """A call of this script, to be run by `run`."""
-        return Call(self, keys, args)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a script: its keys and arguments in the order of its header."""
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[Argument]
-
-    def command(self, *, text: bool = False) -> tuple[Argument, ...]:
-        """The command that runs it: by SHA-1, or with its text for a server that does not have it."""
-        head = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
-        return (*head, len(self.keys), *self.keys, *self.args)
-
-
-TAKE = Script.load("take")
-SETTLE = Script.load("settle")
-LOST = Script.load("lost")
-BEAT = Script.load("beat")
-ANNOUNCE = Script.load("announce")
-ENQUEUE = Script.load("enqueue")
-HOLD = Script.load("hold")
-OVERVIEW = Script.load("overview")
-
-
-async def run(via: Redis | Line, calls: Sequence[Call]) -> list[Any]:
-    """Run ``calls`` in order and in one round trip.
-
-    Returns a reply a call; a call that failed has its exception as its reply, so that the replies of the
-    others are not lost.  A script that the server does not know is sent to it, and runs after the others.
-    Raises redis.exceptions.ConnectionError or TimeoutError where the connection broke, and then any of the
-    calls may have been carried out.
-    """
-    replies = await _round_trip(via, [call.command() for call in calls])
-    for index, reply in enumerate(replies):
-        if isinstance(reply, NoScriptError):
-            (replies[index],) = await _round_trip(via, [calls[index].command(text=True)])
-    return replies
-
-
-async def run_one(via: Redis | Line, call: Call) -> Any:
-    """Run one call and return its reply.  Raises redis.exceptions.RedisError."""
-    (reply,) = await run(via, [call])
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
-
-
-async def _round_trip(via: Redis | Line, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    if isinstance(via, Line):
-        return await via.round_trip(commands)
-    pipeline = via.pipeline(transaction=False)
-    for words in commands:
-        pipeline.execute_command(*words)
-    replies: list[Any] = await pipeline.execute(raise_on_error=False)
-    return replies
+TAKE = Script.load("workers", "take")
+SETTLE = Script.load("workers", "settle")
+LOST = Script.load("workers", "lost")
+BEAT = Script.load("workers", "beat")
+ANNOUNCE = Script.load("workers", "announce")
+ENQUEUE = Script.load("workers", "enqueue")
+HOLD = Script.load("workers", "hold")
+OVERVIEW = Script.load("workers", "overview")
