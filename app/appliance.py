@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Appliance:
     database: Database
     data_dir: Path
     process: WorkerProcess | None
+    redis_url: str = field(repr=False)
 
 
 @asynccontextmanager
@@ -101,7 +102,7 @@ async def appliance(
         )
         operations_slot.append(operations)
         stack.push_async_callback(operations.close)
-        yield Appliance(settings, operations, database, data_dir, process)
+        yield Appliance(settings, operations, database, data_dir, process, redis_url)
 
 
 def foreign_handlers(text: str, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from app import logs
 from app.appliance import Appliance, appliance
 from app.errors import InterruptedStartError, UnavailableError, UsageError
+from app.eviction import check_eviction
 from app.http.service import admin_token, listener, serving
 from app.settings import Settings
 from workers.policy import QueuePolicy
@@ -96,7 +97,7 @@ async def _run(
         door, no_door = listener(settings)
         if door is not None:
             stack.callback(door.close)
-        each = await _started(stack.enter_async_context(appliance(settings, policies, run=queues)))
+        each = await _started(_opened(stack, settings, policies, queues))
         if ui:  # the screen belongs to the dashboard
             stack.enter_context(logs.to_file(settings.log_level, each.data_dir / "couturecast-tui.log"))
         if no_door:
@@ -119,6 +120,15 @@ async def _run(
         if drained is None:
             raise UsageError("--no-ui needs workers")
         return DRAINED_WITH_JOBS_PUT_BACK if await drained else 0
+
+
+async def _opened(
+    stack: AsyncExitStack, settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...]
+) -> Appliance:
+    each = await stack.enter_async_context(appliance(settings, policies, run=queues))
+    cache = settings.cache_redis_url
+    await check_eviction(each.redis_url, cache.get_secret_value() if cache is not None else None)
+    return each
 
 
 async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:

@@ -123,6 +123,7 @@ class Observer:
             version=str(about.get("valkey_version") or about.get("redis_version") or "") or None,
             memory_used=_whole(about.get("used_memory")),
             memory_limit=_whole(about.get("maxmemory")) or None,
+            eviction_policy=str(about.get("maxmemory_policy") or "") or None,
         )
 
     def _database_now(self) -> DatabaseSnapshot:

@@ -92,6 +92,8 @@ class RedisSnapshot:
     memory_used: int | None = None
     memory_limit: int | None = None
     """Bytes; None where there is no limit or it cannot be read."""
+    eviction_policy: str | None = None
+    """Its ``maxmemory-policy``; None where it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ class Alert:
 
     queue: str | None
     metric: str
-    """``redis``, ``redis_memory``, ``database`` or ``letters_waiting``; of a queue ``workers``,
-    ``failure_rate`` or ``depth``."""
+    """``redis``, ``redis_memory``, ``redis_eviction``, ``database`` or ``letters_waiting``; of a queue
+    ``workers``, ``failure_rate`` or ``depth``."""
     message: str
     """One line, for people: ``132 queued, limit 100``."""
 

@@ -15,6 +15,18 @@ REDIS_MEMORY = 0.8
 LETTERS_WAITING = 60.0
 """Seconds that a dead letter may wait for the database."""
 
+_ORDER = (
+    "redis",
+    "database",
+    "redis_eviction",
+    "workers",
+    "letters_waiting",
+    "redis_memory",
+    "failure_rate",
+    "depth",
+)
+"""The worst first."""
+
 
 def alerts(
     queues: Iterable[QueueSnapshot],
@@ -26,8 +38,12 @@ def alerts(
     found = [*_servers(redis, database, letters_oldest_age)]
     for queue in queues:
         found += _queue(queue)
-    order = ("redis", "database", "workers", "letters_waiting", "redis_memory", "failure_rate", "depth")
-    return tuple(sorted(found, key=lambda alert: order.index(alert.metric)))
+    return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.metric)))
+
+
+def evicts_jobs(policy: str | None) -> bool:
+    """Whether Redis, by its ``maxmemory-policy``, may evict keys without a TTL: jobs have none."""
+    return policy is not None and policy.startswith("allkeys-")
 
 
 def _servers(
@@ -41,6 +57,8 @@ def _servers(
         share = redis.memory_used / redis.memory_limit
         if share > REDIS_MEMORY:
             yield Alert(None, "redis_memory", f"Redis memory {share:.0%} full, limit {REDIS_MEMORY:.0%}")
+    if evicts_jobs(redis.eviction_policy):
+        yield Alert(None, "redis_eviction", f"Redis evicts by {redis.eviction_policy}: jobs may be evicted")
     if letters_oldest_age is not None and letters_oldest_age > LETTERS_WAITING:
         yield Alert(
             None, "letters_waiting", f"dead letters wait for the database for {letters_oldest_age:.0f} s"
