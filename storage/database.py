@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool
 
 from storage import json_text
-from storage.errors import DatabaseUnavailableError, MigrationError
+from storage.errors import (
+    DatabaseUnavailableError,
+    DirectConnectionError,
+    DirectUrlError,
+    MigrationError,
+)
 from storage.migrations import is_current, upgrade
+from storage.postgres import Target, connector, understand
 
 _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
@@ -33,12 +39,8 @@ _DRIVERS = {
 _AWAY = (OSError, TimeoutError, DBAPIError, PoolTimeoutError)
 _REFUSALS = ("21", "22", "23", "42", "54")
 """SQLSTATE classes of a statement that would be refused again: its values, its constraints, its text."""
-_CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 30
 _BUSY_SECONDS = 10
-_SECRET = ("password", "sslpassword")
-_LIBPQ_ONLY = ("channel_binding", "connect_timeout")
-"""Parameters of a Postgres URL that asyncpg would take for settings of the server."""
 _MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
 
 _WITHOUT_LIMITS = text(
@@ -56,30 +58,58 @@ Insert = postgresql.Insert | sqlite.Insert
 class Database:
     """Connections to one database.  ``url``: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``.
 
-    Raises ValueError, in one line, where ``url`` is none of these.
+    ``direct_url``: of the same Postgres past a transaction pooler, for the migrations and for `session`;
+    without it they go by way of ``url``, as far as a pooler lets them.
+
+    Raises ValueError, in one line, where ``url`` is none of these; DirectUrlError for ``direct_url``.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+    def __init__(self, url: str, *, pool_size: int = 5, direct_url: str | None = None) -> None:
         self._url = _with_driver(url)
         self.dialect = self._url.get_backend_name()
-        plain = self._url.set(drivername=self.dialect)
-        self.safe_url = plain.difference_update_query(_SECRET).render_as_string(hide_password=True)
-        options: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": _read_json}
+        self._target = self._direct = None
         if self.dialect == "postgresql":
-            self._connect_patiently = _postgres_connector(plain, None)
-            options |= {
-                "pool_size": pool_size,
-                "max_overflow": 0,
-                "pool_timeout": 10,
-                "async_creator": _postgres_connector(plain, _STATEMENT_SECONDS),
-            }
+            self._target = understand(self._url.set(drivername=self.dialect))
+            self._direct = _direct(direct_url) if direct_url is not None else None
+            self.safe_url = self._target.safe_url
+            self.engine = _postgres_engine(
+                self._target, _STATEMENT_SECONDS, pool_size=pool_size, max_overflow=0, pool_timeout=10
+            )
         else:
-            options["connect_args"] = {"timeout": _BUSY_SECONDS}
-        self.engine = create_async_engine(self._url, **options)
-        self._writer = self.engine.execution_options(begin="IMMEDIATE")
-        if self.dialect == "sqlite":
+            self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
+            self.engine = create_async_engine(
+                self._url, connect_args={"timeout": _BUSY_SECONDS}, **_ENGINE_OPTIONS
+            )
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self._writer = self.engine.execution_options(begin="IMMEDIATE")
+
+    @property
+    def without_sessions(self) -> str | None:
+        """Why `session` cannot be had, and how to mend it; None where it can."""
+        if self._target is None:
+            return "SQLite has none"
+        if self._target.pooled and self._direct is None:
+            return "a transaction pooler carries none: give the URL past it as DIRECT_URL"
+        return None
+
+    async def session(self) -> Any:
+        """An asyncpg connection of its own, outside the pool, which the caller closes.
+
+        Raises DatabaseUnavailableError, of the kind DirectConnectionError where ``direct_url`` is asked.
+        """
+        target = self._direct or self._target
+        if target is None or target.pooled:
+            raise DatabaseUnavailableError(f"{self.safe_url}: no session: {self.without_sessions}")
+        with _Told(target.safe_url, self._direct_error):
+            try:
+                return await connector(target, _STATEMENT_SECONDS)()
+            except asyncpg.PostgresError as error:
+                raise ConnectionError(" ".join(str(error).split())) from error
+
+    @property
+    def _direct_error(self) -> type[DatabaseUnavailableError]:
+        return DatabaseUnavailableError if self._direct is None else DirectConnectionError
 
     async def start(self, *, patience: float = 30.0, on_wait: Callable[[str], None] | None = None) -> None:
         """Wait until the database answers, then bring its tables up to date, under a lock.
@@ -132,7 +162,7 @@ class Database:
         return make(table).values(list(rows)) if rows else make(table)
 
     def _told(self) -> _Told:
-        return _Told(self.safe_url)
+        return _Told(self.safe_url, DatabaseUnavailableError)
 
     def _make_file(self) -> None:
         """SQLite's file, readable by its owner only."""
@@ -167,12 +197,13 @@ class Database:
 
     async def _upgrade(self, on_wait: Callable[[str], None]) -> None:
         """On Postgres over a connection whose statements may take as long as they need."""
-        if self.dialect == "sqlite":
+        target = self._direct or self._target
+        if target is None:
             async with self.begin() as connection:
                 await connection.run_sync(upgrade)
             return
-        engine = create_async_engine(self._url, poolclass=NullPool, async_creator=self._connect_patiently)
-        with self._told():
+        engine = _postgres_engine(target, None, poolclass=NullPool)
+        with _Told(target.safe_url, self._direct_error):
             async with engine.begin() as connection:
                 await connection.execute(_WITHOUT_LIMITS)
                 await _raise_memory(connection)
@@ -203,25 +234,31 @@ def _read_json(body: bytes | str) -> Any:
         return {"unreadable": body if isinstance(body, str) else body.decode("utf-8", "backslashreplace")}
 
 
+_ENGINE_OPTIONS: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": _read_json}
+
+
 class _Told:
     """Turns whatever a driver raises when the database is away into one line without the password."""
 
-    def __init__(self, safe_url: str) -> None:
+    def __init__(self, safe_url: str, kind: type[DatabaseUnavailableError]) -> None:
         self._safe_url = safe_url
+        self._kind = kind
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DatabaseUnavailableError):
-            return
+            if isinstance(error, self._kind):
+                return
+            raise self._kind(str(error)) from error
         if isinstance(error, _AWAY) and not _is_refusal(error):
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             if isinstance(cause, TimeoutError) and not cause.args:
                 late = f"{self._safe_url} did not answer within {_STATEMENT_SECONDS:g} s"
-                raise DatabaseUnavailableError(late) from error
+                raise self._kind(late) from error
             line = " ".join(str(cause).split()) or type(cause).__name__
-            raise DatabaseUnavailableError(f"{self._safe_url} does not answer: {line}") from error
+            raise self._kind(f"{self._safe_url} does not answer: {line}") from error
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -248,17 +285,30 @@ def _is_locked(error: DatabaseUnavailableError) -> bool:
     return isinstance(cause, DBAPIError) and str(cause.orig).startswith("database is locked")
 
 
-def _postgres_connector(url: URL, statement_seconds: float | None) -> Callable[[], Awaitable[Any]]:
-    """asyncpg reads the URL itself, so that ``sslmode`` and its kin mean what they mean elsewhere."""
-    dsn = url.difference_update_query(_LIBPQ_ONLY).render_as_string(hide_password=False)
+def _direct(url: str) -> Target:
+    try:
+        target = understand(_with_driver(url).set(drivername="postgresql"))
+    except ValueError as error:
+        raise DirectUrlError(str(error)) from None
+    if target.pooled:
+        raise DirectUrlError(f"{target.safe_url} is a transaction pooler's: give the URL past it")
+    return target
 
-    async def connect() -> Any:
-        try:
-            return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=statement_seconds)
-        except TimeoutError:
-            raise TimeoutError(f"no connection within {_CONNECT_SECONDS} s") from None
 
-    return connect
+def _postgres_engine(target: Target, statement_seconds: float | None, **options: Any) -> AsyncEngine:
+    """Behind a transaction pooler every statement is the nameless one, which is forgotten when another comes:
+    nothing is left on the server's connection for the next client to trip over.
+    """
+    connect = connector(target, statement_seconds)
+    nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
+
+    def create() -> Any:
+        adapter: Any = engine.dialect.dbapi
+        return adapter.connect(async_creator_fn=connect, **(nameless if target.pooled else {}))
+
+    url = target.url.set(drivername=_DRIVERS["postgresql"])
+    engine = create_async_engine(url, creator=create, **options, **_ENGINE_OPTIONS)
+    return engine
 
 
 def _with_driver(url: str) -> URL:

@@ -11,6 +11,14 @@ class DatabaseUnavailableError(StorageError):
     """The database does not answer; the message names it without its password."""
 
 
+class DirectConnectionError(DatabaseUnavailableError):
+    """The database does not answer past its pooler, where ``direct_url`` leads."""
+
+
+class DirectUrlError(StorageError, ValueError):
+    """The URL past the pooler cannot be used; the message says how to mend it."""
+
+
 class InvalidCursorError(StorageError):
     """A page cursor was not made by this program, or belongs to another list."""
 
@@ -21,3 +29,11 @@ class MigrationError(StorageError):
 
 class InvalidFilterError(StorageError):
     """A condition on dead letters that cannot be meant; the message names it and says how to mend it."""
+
+
+class CacheUnavailableError(StorageError):
+    """The cache's Redis does not answer, or refuses; whoever reads has the loader."""
+
+
+class LoadError(StorageError):
+    """What was to be cached could not be loaded in time, and there is nothing older."""

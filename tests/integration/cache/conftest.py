@@ -1,0 +1,51 @@
+"""Caches on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import redis.asyncio
+from pydantic import BaseModel
+
+from storage.cache import Cache
+from storage.cache_store import CacheStore
+from workers.connection import connect
+
+
+class Outfit(BaseModel):
+    """What these tests keep."""
+
+    name: str
+    warmth: int = 0
+
+
+NewCache = Callable[..., Cache[Outfit]]
+
+
+@pytest.fixture
+async def new_cache(redis_url: str) -> AsyncIterator[NewCache]:
+    """Makes a cache as another process would have it."""
+    async with AsyncExitStack() as stack:
+
+        def make(url: str = redis_url, **options: Any) -> Cache[Outfit]:
+            cache = Cache(CacheStore(connect(url)), Outfit, **options)
+            stack.push_async_callback(cache.close)
+            return cache
+
+        yield make
+
+
+@pytest.fixture
+def cache(new_cache: NewCache) -> Cache[Outfit]:
+    """One process' cache."""
+    return new_cache()
+
+
+@pytest.fixture
+async def raw(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """Redis, past the cache."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        yield client

@@ -1,0 +1,391 @@
+"""The cache on a real Redis: one load, stale rather than nothing, nothing outdated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis.asyncio
+from structlog.testing import capture_logs
+
+from storage.cache import Cache
+from storage.cache_store import ALL, ENTRY, PREFIX, CacheKey, location, user
+from storage.errors import LoadError
+from tests.integration.cache.conftest import NewCache, Outfit
+
+KEY = CacheKey("u1", "lisboa:2026-11-25T03", (location("lisboa"),))
+OTHER = CacheKey("u2", "lisboa:2026-11-25T03", (location("lisboa"),))
+COAT = Outfit(name="coat", warmth=3)
+
+
+class Wardrobe:
+    """A loader that counts its calls, and does what it is told."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.calls = 0
+        self.seconds = seconds
+        self.outfit = COAT
+        self.error: Exception | None = None
+
+    async def load(self) -> Outfit:
+        self.calls += 1
+        outfit = self.outfit
+        await asyncio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return outfit
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await holds():  # noqa: ASYNC110 - what others do in Redis has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_verbs(cache: Cache[Outfit]) -> None:
+    assert await cache.get(KEY) is None
+    assert not await cache.exists(KEY)
+    assert await cache.ttl(KEY) is None
+    assert await cache.set(KEY, COAT)
+    assert await cache.get(KEY) == COAT
+    assert await cache.exists(KEY)
+    assert 59 < (await cache.ttl(KEY) or 0) <= 60
+    assert await cache.delete(KEY)
+    assert not await cache.delete(KEY)
+    assert await cache.get(KEY) is None
+    assert cache.counts["hits"] == 1
+    assert cache.counts["misses"] == 2
+
+
+async def test_an_entry_ends_with_its_ttl(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+    await cache.set(KEY, COAT, ttl=0.2)
+    assert 0 < await raw.pttl(f"{ENTRY}{KEY}") <= 200
+    await asyncio.sleep(0.25)
+    assert await cache.get(KEY) is None
+    assert not await cache.exists(KEY)
+
+
+@pytest.mark.parametrize("ttl", [0, -1])
+async def test_no_entry_without_an_end(cache: Cache[Outfit], ttl: float) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        await cache.set(KEY, COAT, ttl=ttl)
+
+
+async def test_every_key_has_a_ttl_and_the_prefix(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+    wardrobe = Wardrobe()
+    await cache.get_or_load(KEY, wardrobe.load)
+    await cache.set(OTHER, COAT)
+    await cache.get_or_load(KEY, wardrobe.load)
+    await cache.store.count(cache.counts)
+    keys = [key async for key in raw.scan_iter()]
+    assert len(keys) >= 8
+    for key in keys:
+        assert key.decode().startswith(PREFIX)
+        assert await raw.ttl(key) > 0
+
+
+async def test_a_fresh_value_is_served_and_a_stale_one_is_loaded_anew(new_cache: NewCache) -> None:
+    cache, wardrobe = new_cache(fresh=0.2, kept=5), Wardrobe()
+    first = await cache.get_or_load(KEY, wardrobe.load)
+    second = await cache.get_or_load(KEY, wardrobe.load)
+    assert (first.source, second.source, wardrobe.calls) == ("loaded", "fresh", 1)
+    await asyncio.sleep(0.25)
+    third = await cache.get_or_load(KEY, wardrobe.load)
+    assert (third.source, wardrobe.calls) == ("loaded", 2)
+
+
+async def test_200_misses_of_two_processes_are_one_load(new_cache: NewCache) -> None:
+    here, there, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.2)
+    answers = await asyncio.gather(
+        *(cache.get_or_load(KEY, wardrobe.load) for cache in (here, there) for _ in range(100))
+    )
+    assert {answer.value.name for answer in answers} == {"coat"}
+    assert wardrobe.calls == 1
+
+
+async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache) -> None:
+    cache, wardrobe = new_cache(fresh=0.1, kept=5), Wardrobe()
+    await cache.get_or_load(KEY, wardrobe.load)
+    await asyncio.sleep(0.15)
+    wardrobe.error = RuntimeError("the database is away")
+    answer = await cache.get_or_load(KEY, wardrobe.load)
+    assert answer.stale
+    assert answer.value == COAT
+    assert 0.1 < answer.age < 5
+    again = await new_cache(fresh=0.1, kept=5).get_or_load(KEY, wardrobe.load)
+    assert again.stale
+    assert wardrobe.calls == 2, "for a moment nobody else tries"
+    await asyncio.sleep(1.1)
+    wardrobe.error = None
+    assert (await cache.get_or_load(KEY, wardrobe.load)).source == "loaded"
+    assert cache.counts["stale"] == 1
+    assert cache.counts["load_failures"] == 1
+
+
+async def test_a_failed_load_without_anything_kept_raises(cache: Cache[Outfit]) -> None:
+    wardrobe = Wardrobe()
+    wardrobe.error = RuntimeError("the database is away")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="away"):
+            await cache.get_or_load(KEY, wardrobe.load)
+    assert wardrobe.calls == 2
+
+
+async def test_what_is_kept_goes_at_its_time(new_cache: NewCache) -> None:
+    cache, wardrobe = new_cache(fresh=0.1, kept=0.3), Wardrobe()
+    await cache.get_or_load(KEY, wardrobe.load)
+    await asyncio.sleep(0.4)
+    wardrobe.error = RuntimeError("the database is away")
+    with pytest.raises(RuntimeError, match="away"):
+        await cache.get_or_load(KEY, wardrobe.load)
+
+
+async def test_a_load_that_takes_too_long_has_failed(new_cache: NewCache) -> None:
+    cache = new_cache(load_seconds=0.2)
+    with pytest.raises(LoadError, match=r"0\.2 s"):
+        await cache.get_or_load(KEY, Wardrobe(seconds=5).load)
+
+
+async def test_a_reader_that_goes_does_not_take_the_load_with_it(cache: Cache[Outfit]) -> None:
+    wardrobe = Wardrobe(seconds=0.2)
+    leaving = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
+    staying = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
+    await asyncio.sleep(0.1)
+    leaving.cancel()
+    assert (await staying).value == COAT
+    assert wardrobe.calls == 1
+
+
+async def test_a_killed_loader_is_taken_over_from(new_cache: NewCache) -> None:
+    dead, cache = new_cache(), new_cache(load_seconds=0.5)
+    assert (await dead.store.claim(KEY, 0.4, 5)).right == "load"  # and then the process died
+    assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+
+
+async def test_a_change_takes_every_entry_of_the_user_and_no_other(
+    cache: Cache[Outfit], raw: redis.asyncio.Redis
+) -> None:
+    mine = [CacheKey("u1", f"place-{n}:now", (location(f"place-{n}"),)) for n in range(30)]
+    for key in [*mine, OTHER]:
+        await cache.set(key, COAT)
+    assert await cache.store.count_of_user("u1") == 30
+    scans = (await raw.info("commandstats")).get("cmdstat_scan")
+    assert await cache.invalidate(user("u1")) == 30
+    assert (await raw.info("commandstats")).get("cmdstat_scan") == scans
+    assert not [key for key in mine if await cache.exists(key)]
+    assert [key async for key in raw.scan_iter(f"{ENTRY}u1:*")] == []
+    assert await cache.exists(OTHER)
+
+
+async def test_a_user_whose_name_begins_alike_is_another(cache: Cache[Outfit]) -> None:
+    odd = CacheKey("u1:lisboa", "now")
+    await cache.set(odd, COAT)
+    await cache.invalidate(user("u1"))
+    assert await cache.exists(odd)
+
+
+async def test_a_location_and_everything(cache: Cache[Outfit]) -> None:
+    elsewhere = CacheKey("u1", "porto:now", (location("porto"),))
+    for key in (KEY, OTHER, elsewhere):
+        await cache.set(key, COAT)
+    await cache.invalidate(location("lisboa"))
+    assert [await cache.exists(key) for key in (KEY, OTHER, elsewhere)] == [False, False, True]
+    await cache.invalidate(ALL)
+    assert not await cache.exists(elsewhere)
+
+
+@pytest.mark.parametrize("subject", [user("u1"), location("lisboa"), ALL])
+async def test_what_was_loaded_before_a_change_is_neither_stored_nor_served_after_it(
+    new_cache: NewCache, subject: str
+) -> None:
+    """Another process' load began before the change; the change is told by this one."""
+    loading, changing, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.3)
+    early = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
+    await until(lambda: _called(wardrobe, 1))
+    wardrobe.outfit = Outfit(name="raincoat")
+    await changing.invalidate(subject)
+    late = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
+    assert (await late).value.name == "raincoat"
+    assert (await early).value.name == "raincoat"
+    assert (await changing.get_or_load(KEY, wardrobe.load)).value.name == "raincoat"
+
+
+async def _called(wardrobe: Wardrobe, times: int) -> bool:
+    return wardrobe.calls >= times
+
+
+async def test_whoever_comes_after_a_change_of_their_own_does_not_join_an_older_load(
+    cache: Cache[Outfit],
+) -> None:
+    wardrobe = Wardrobe(seconds=0.2)
+    early = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
+    await until(lambda: _called(wardrobe, 1))
+    wardrobe.outfit = Outfit(name="raincoat")
+    await cache.invalidate(user("u1"))
+    assert (await cache.get_or_load(KEY, wardrobe.load)).value.name == "raincoat"
+    await early
+
+
+async def test_changes_while_others_write_leave_nothing_outdated(new_cache: NewCache) -> None:
+    """Four processes read and write, a fifth changes: what is served is never older than the last change."""
+    versions = {"u1": 0, "u2": 0}
+    keys = [CacheKey(name, f"place-{n}") for name in versions for n in range(5)]
+
+    async def load(name: str) -> Outfit:
+        version = versions[name]
+        await asyncio.sleep(0.002)
+        return Outfit(name=name, warmth=version)
+
+    async def read(cache: Cache[Outfit]) -> int:
+        reads = 0
+        while not done.is_set():
+            for key in keys:
+                least = versions_told[key.user_id]
+                answer = await cache.get_or_load(key, lambda name=key.user_id: load(name))  # type: ignore[misc]
+                assert answer.value.warmth >= least, f"{key}: {answer} is older than {least}"
+                reads += 1
+        return reads
+
+    versions_told = dict(versions)
+    done = asyncio.Event()
+    readers = [asyncio.create_task(read(new_cache())) for _ in range(4)]
+    changer = new_cache()
+    for turn in range(200):
+        name = ("u1", "u2")[turn % 2]
+        versions[name] += 1
+        await changer.invalidate(user(name))
+        versions_told[name] = versions[name]
+        await asyncio.sleep(0.005)
+    done.set()
+    assert sum(await asyncio.gather(*readers)) > 500
+
+
+async def test_an_evicted_generation_is_a_miss_and_nothing_worse(
+    cache: Cache[Outfit], raw: redis.asyncio.Redis
+) -> None:
+    await cache.set(KEY, COAT)
+    await raw.delete(f"{PREFIX}owned:u1")  # an eviction may take any of the keys
+    await cache.invalidate(user("u1"))
+    assert not await cache.exists(KEY)
+    await cache.set(KEY, COAT)
+    await raw.delete(f"{PREFIX}generation:user:u1")
+    assert not await cache.exists(KEY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"not ours",
+        b'{"fresh": 60}\n{}',
+        b'{"fresh": "soon", "kept": 1, "under": {}}\n{}',
+        b'[1]\n{"name": "coat"}',
+    ],
+)
+async def test_what_is_not_ours_is_a_miss_and_removed_and_logged(
+    cache: Cache[Outfit], raw: redis.asyncio.Redis, body: bytes
+) -> None:
+    await raw.set(f"{ENTRY}{KEY}", body, ex=60)
+    with capture_logs() as logs:
+        assert await cache.get(KEY) is None
+    assert not await raw.exists(f"{ENTRY}{KEY}")
+    assert [line["key"] for line in logs] == [str(KEY)]
+    assert cache.counts["misses"] == 1
+    assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+
+
+async def test_a_value_of_another_type_or_without_an_end_is_removed(
+    cache: Cache[Outfit], raw: redis.asyncio.Redis
+) -> None:
+    await raw.rpush(f"{ENTRY}{KEY}", "a", "b")
+    assert await cache.get(KEY) is None
+    assert not await raw.exists(f"{ENTRY}{KEY}")
+    await cache.set(KEY, COAT)
+    await raw.persist(f"{ENTRY}{KEY}")
+    assert await cache.get(KEY) is None
+    assert not await raw.exists(f"{ENTRY}{KEY}")
+
+
+async def test_data_of_an_older_shape_is_replaced(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+    await cache.set(KEY, COAT)
+    head = (await raw.get(f"{ENTRY}{KEY}")).partition(b"\n")[0]
+    await raw.set(f"{ENTRY}{KEY}", head + b'\n{"title": "coat"}', ex=60)
+    with capture_logs() as logs:
+        assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
+    assert logs
+    assert await cache.get(KEY) == COAT
+
+
+async def test_names_that_a_pattern_would_read_otherwise(cache: Cache[Outfit]) -> None:
+    odd = CacheKey("a*[b]?:c\\ \x1b\ud800", "Köln:2026", (location("x\ny"),))
+    await cache.set(odd, COAT)
+    assert await cache.get(odd) == COAT
+    (row,) = (await cache.store.page()).items
+    assert row.key == str(odd)
+    assert "\x1b" not in row.key
+    assert await cache.invalidate(user(odd.user_id)) == 1
+
+
+async def test_figures_of_all_processes(new_cache: NewCache) -> None:
+    here, there = new_cache(), new_cache()
+    await here.get_or_load(KEY, Wardrobe().load)
+    for cache in (here, there, there):
+        await cache.get_or_load(KEY, Wardrobe().load)
+    for cache in (here, there):
+        await cache.say()
+        await cache.say()
+    figures = await here.store.figures()
+    assert (figures.hits, figures.misses, figures.stale, figures.errors) == (3, 1, 0, 0)
+    assert figures.hit_rate == 0.75
+    assert len(figures.minutes) == 60
+    assert any(share is not None for share in figures.minutes[-2:])
+
+
+async def test_pages(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+    async with raw.pipeline(transaction=False) as pipeline:
+        for number in range(5_000):
+            pipeline.set(f"saq:job:color-extraction:{number}", "a job")
+        await pipeline.execute()
+    keys = [CacheKey(f"u{n % 7}", f"place-{n}") for n in range(250)]
+    for key in keys:
+        await cache.set(key, COAT)
+    seen, cursor, pages = list[str](), None, 0
+    while True:
+        page = await cache.store.page(cursor=cursor, limit=50)
+        seen += [row.key for row in page.items]
+        cursor, pages = page.next, pages + 1
+        if cursor is None:
+            break
+    assert sorted(seen) == sorted(map(str, keys))
+    assert pages > 1
+    assert {row.key for row in (await cache.store.page("u3:*", limit=1000)).items} == {
+        str(key) for key in keys if key.user_id == "u3"
+    }
+
+
+async def test_rows_say_what_an_entry_is(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
+    cache = new_cache(fresh=0.1, kept=60)
+    fresh, stale, gone, corrupt = (CacheKey(name, "now") for name in ("fresh", "stale", "gone", "corrupt"))
+    await cache.set(stale, COAT)
+    await asyncio.sleep(0.15)
+    await cache.set(fresh, COAT, ttl=30)
+    await cache.set(gone, COAT, ttl=30)
+    await raw.delete(f"{PREFIX}generation:user:gone")
+    await raw.set(f"{ENTRY}{corrupt}", "rubbish", ex=10)
+    rows = {row.key: row for row in (await cache.store.page()).items}
+    assert {key: row.state for key, row in rows.items()} == {
+        "fresh:now": "fresh",
+        "stale:now": "stale",
+        "gone:now": "outdated",
+        "corrupt:now": "corrupt",
+    }
+    assert 29 < rows["fresh:now"].ttl <= 30
+    assert rows["corrupt:now"].size == 7
+    found = await cache.store.entry("fresh:now")
+    assert found is not None
+    assert found[1] == b'{"name":"coat","warmth":3}'
+    assert await cache.store.entry("nobody:now") is None
+    assert await cache.store.evict(["fresh:now", "nobody:now"]) == 1
+    assert sorted(await cache.store.keys("*")) == ["corrupt:now", "gone:now", "stale:now"]
