@@ -29,12 +29,13 @@ from storage.dead_letters import DeadLetters
 from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
+from storage.subjects import Invalidate
 from storage.weather import WeatherStore
 from workers.connection import command, connect, safe_url
 from workers.cron import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers import PAYLOAD_MODELS
-from workers.handlers.base import Handler
+from workers.handlers.base import Enqueue, Handler
 from workers.operations import NewJob, Operations
 from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
@@ -99,6 +100,7 @@ async def appliance(
             environment=settings.environment,
             read_only=settings.read_only,
             weather_provider="offline" if settings.openweather_api_key is None else "openweather",
+            cache_url=settings.cache_redis_url.get_secret_value() if settings.cache_redis_url else None,
         )
         operations_slot.append(operations)
         stack.push_async_callback(operations.close)
@@ -241,17 +243,25 @@ async def _functions(
         (done,) = await operations[0].hand_on(queue, [NewJob(data, key)])
         return done is not None
 
+    async def invalidate(*subjects: str) -> None:
+        await operations[0].cache.hear(*subjects)
+
     functions: dict[str, SaqFunction] = dict(replaced)
     for name in run:
         if name not in functions:
-            handler = _handler(name, settings, policies[name], database, enqueue)
+            handler = _handler(name, settings, policies[name], database, enqueue, invalidate)
             stack.push_async_callback(handler.close)
             functions[name] = handler.as_function()
     return functions
 
 
 def _handler(
-    name: str, settings: Settings, policy: QueuePolicy, database: Database, enqueue: Any
+    name: str,
+    settings: Settings,
+    policy: QueuePolicy,
+    database: Database,
+    enqueue: Enqueue,
+    invalidate: Invalidate,
 ) -> Handler[Any, Any]:
     """The built-in handler of a queue; each is imported only where it is needed."""
     private = settings.allow_private_addresses
@@ -261,7 +271,7 @@ def _handler(
         key = settings.openweather_api_key
         base_url = str(settings.openweather_base_url).rstrip("/")
         provider = OpenWeather(key.get_secret_value(), base_url) if key is not None else OfflineWeather()
-        return WeatherHandler(WeatherStore(database), provider, enqueue)
+        return WeatherHandler(WeatherStore(database), provider, enqueue, invalidate)
     if name == ALERT:
         from workers.handlers.alert import AlertHandler
 

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     direct_url: Annotated[SecretStr, AfterValidator(_direct_url)] | None = Field(
         default=None, validation_alias=AliasChoices("direct_url", "DIRECT_URL")
     )
-    """Of the same Postgres past a transaction pooler, for what a pooler cannot carry; Prisma's name for it."""
+    """Of the same Postgres past a transaction pooler, for what that cannot carry; Prisma's name for it."""
     upstash_email: str | None = Field(
         default=None, validation_alias=AliasChoices("upstash_email", "UPSTASH_EMAIL")
     )

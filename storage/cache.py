@@ -14,8 +14,9 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from storage.cache_store import ALL, CacheKey, CacheStore, Claim, Found
+from storage.cache_store import CacheKey, CacheStore, Claim, Found
 from storage.errors import CacheUnavailableError, LoadError
+from storage.subjects import ALL
 
 log = structlog.get_logger(__name__)
 
@@ -173,10 +174,10 @@ class Cache(Generic[T]):
         self._count({STALE: "stale", DIRECT: "errors"}.get(answer.source, "misses"))
         return answer
 
-    async def invalidate(self, *subjects: str) -> int:
+    async def invalidate(self, *subjects: str) -> int | None:
         """Nothing that depends on one of ``subjects`` is served any longer; entries that were removed.
 
-        One round trip.  Where Redis does not answer it is said again until it does.
+        One round trip.  None where Redis does not answer: then it is said again until it does.
         """
         for name, flight in list(self._flights.items()):
             if ALL in subjects or not flight.subjects.isdisjoint(subjects):
@@ -186,7 +187,7 @@ class Cache(Generic[T]):
         except CacheUnavailableError as error:
             self._away(error)
             self._owe(subjects)
-            return 0
+            return None
         except asyncio.CancelledError:  # whoever wanted it has gone, and it is wanted all the same
             self._owe(subjects)
             raise

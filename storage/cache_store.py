@@ -24,14 +24,13 @@ from redis.exceptions import RedisError
 
 from storage import lua
 from storage.errors import CacheUnavailableError, InvalidCursorError
+from storage.subjects import ALL, user
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "couturecast:cache:"
 """Of every key of the cache."""
 ENTRY = f"{PREFIX}entry:"
-ALL = "all"
-"""The subject that every entry depends on."""
 
 _GENERATION = f"{PREFIX}generation:"
 _LOAD = f"{PREFIX}load:"
@@ -56,16 +55,6 @@ STORE = lua.Script.load("storage", "cache_store")
 GIVE_UP = lua.Script.load("storage", "cache_give_up")
 INVALIDATE = lua.Script.load("storage", "cache_invalidate")
 COUNT = lua.Script.load("storage", "cache_count")
-
-
-def user(user_id: str) -> str:
-    """The subject that a user is."""
-    return f"user:{user_id}"
-
-
-def location(location_id: str) -> str:
-    """The subject that a location is."""
-    return f"location:{location_id}"
 
 
 @dataclass(frozen=True, slots=True)

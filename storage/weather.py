@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -11,6 +11,14 @@ from sqlalchemy import select
 from storage.database import Database
 from storage.models import LocationRow, WeatherRow
 from storage.text import storable
+
+BLOCK_HOURS = 3
+
+
+def time_block(at: datetime) -> datetime:
+    """The start of the three-hour block, UTC, that holds ``at``."""
+    at = at.astimezone(UTC)
+    return at.replace(hour=at.hour - at.hour % BLOCK_HOURS, minute=0, second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +62,12 @@ class WeatherStore:
                 insert.on_conflict_do_update(index_elements=["location_id", "time_block"], set_=new)
             )
 
-    async def latest(self, location_id: str) -> Weather | None:
-        """The newest block of a location, None where there is none."""
+    async def latest(self, location_id: str, until: datetime | None = None) -> Weather | None:
+        """The newest block of a location, none later than ``until``; None where there is none."""
         table = WeatherRow.__table__
         query = select(table).where(table.c.location_id == location_id).order_by(table.c.time_block.desc())
+        if until is not None:
+            query = query.where(table.c.time_block <= until)
         async with self._database.connect() as connection:
             row = (await connection.execute(query.limit(1))).one_or_none()
         return None if row is None else Weather(**row._mapping)

@@ -20,13 +20,19 @@ from saq import Job
 from saq.utils import now
 
 from storage.actions import Action, ActionLog
+from storage.cache import Cache
+from storage.cache_store import CacheEntry, CacheFigures, CachePage, CacheStore
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Group, Page
 from storage.errors import StorageError
 from storage.filters import DEAD, POISON_DEATHS, STATES, Filter
+from storage.personalization import Payload, Personalization
 from storage.plans import Ledger, Plan, PlanItem
+from storage.preferences import PreferenceStore
+from storage.weather import WeatherStore
 from workers import wire
 from workers.audit import Audit
+from workers.cache_operations import CacheOperations, CacheOverview
 from workers.connection import Line, command, connect
 from workers.errors import (
     ConflictError,
@@ -50,6 +56,11 @@ __all__ = [
     "POISON_DEATHS",
     "STATES",
     "Action",
+    "CacheEntry",
+    "CacheFigures",
+    "CacheOperations",
+    "CacheOverview",
+    "CachePage",
     "DeadLetter",
     "Filter",
     "Group",
@@ -104,6 +115,7 @@ class Operations:
         weather_provider: str = "offline",
         actor: str | None = None,
         read_only: bool = False,
+        cache_url: str | None = None,
     ) -> None:
         self._actions = ActionLog(database)
         self._audit = Audit(self._actions, actor or f"{_user()}@{socket.gethostname()}", read_only)
@@ -131,12 +143,21 @@ class Operations:
             changed=self._observer.look_again,
         )
         """The verbs on dead letters."""
+        self._cache = Cache(CacheStore(connect(cache_url or redis_url)), Payload)
+        self.cache = CacheOperations(
+            self._cache, cache_url or redis_url, own=cache_url is not None, audit=self._audit
+        )
+        """The verbs on the cache, which is beside the queues where ``cache_url`` is None."""
+        self.preferences = PreferenceStore(database, self.cache.hear)
+        self.personalization = Personalization(self._cache, self.preferences, WeatherStore(database))
+        """What users are shown, read through the cache."""
         self._lag = _LoopLag()
 
     async def close(self) -> None:
         """Close the connections that it opened."""
         self._lag.stop()
         await self.letters.close()
+        await self._cache.close()
         await self._observer.close()
         await self._line.close()
         await self._redis.aclose()
@@ -156,6 +177,7 @@ class Operations:
         view = copy.copy(self)
         view._audit = replace(self._audit, actor=actor)
         view.letters = self.letters.as_actor(view._audit)
+        view.cache = self.cache.as_actor(view._audit)
         return view
 
     @property

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Protocol
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from storage.weather import Weather, WeatherStore
+from storage.subjects import Invalidate, location
+from storage.weather import BLOCK_HOURS, Weather, WeatherStore, time_block
 from workers import net
 from workers.errors import PermanentError
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
 from workers.policy import ALERT, WEATHER
 
-_BLOCK_HOURS = 3
 _TIMEOUT = 10.0  # s, for each of connecting, writing and reading
 _ANSWER = 25.0  # s for all of it, within the job's 30 s
 _MAX_BYTES = 5_000_000  # of an answer; a usual one has 30,000
@@ -153,18 +153,21 @@ class OfflineWeather:
 
 
 class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
-    """``enqueue`` hands alerts on to ``alert-fanout``."""
+    """``enqueue`` hands alerts on to ``alert-fanout``; ``invalidate`` tells the cache of a place."""
 
     queue: ClassVar[str] = WEATHER
     payload_model = WeatherPayload
 
-    def __init__(self, store: WeatherStore, provider: WeatherProvider, enqueue: Enqueue) -> None:
+    def __init__(
+        self, store: WeatherStore, provider: WeatherProvider, enqueue: Enqueue, invalidate: Invalidate
+    ) -> None:
         self._store = store
         self._provider = provider
         self._enqueue = enqueue
+        self._invalidate = invalidate
 
     async def run(self, payload: WeatherPayload, context: JobContext) -> WeatherResult:
-        """Fetch, store, hand on.  A second run changes nothing but the time of fetching."""
+        """Fetch, store, clear the cache, hand on.  A second run changes nothing but the time of fetching."""
         answer = await self._provider.fetch(payload.lat, payload.lon)
         now = datetime.now(UTC)
         weather = Weather(
@@ -175,7 +178,10 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
             forecast={"hourly": answer.hourly, "daily": answer.daily},
             fetched_at=now,
         )
-        await self._store.upsert(weather)
+        try:
+            await self._store.upsert(weather)
+        finally:  # also where the commit was done and its answer did not come
+            await self._invalidate(location(payload.location_id))
         for alert in answer.alerts:
             data = alert_job(payload.location_id, alert)
             await self._enqueue(ALERT, data, key=f"alert-{data['alert_id']}")
@@ -190,12 +196,6 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
     async def close(self) -> None:
         """Close the provider's connections."""
         await self._provider.close()
-
-
-def time_block(at: datetime) -> datetime:
-    """The start of the three-hour block, UTC, that holds ``at``."""
-    at = at.astimezone(UTC)
-    return at.replace(hour=at.hour - at.hour % _BLOCK_HOURS, minute=0, second=0, microsecond=0)
 
 
 def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
@@ -269,8 +269,8 @@ def _wind(roughness: float) -> float:
 def _roughness(lat: float, lon: float, at: datetime) -> float:
     """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
     start = time_block(at)
-    passed = (at - start) / timedelta(hours=_BLOCK_HOURS)
-    here, there = _chance(lat, lon, start), _chance(lat, lon, start + timedelta(hours=_BLOCK_HOURS))
+    passed = (at - start) / timedelta(hours=BLOCK_HOURS)
+    here, there = _chance(lat, lon, start), _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS))
     return here + (there - here) * (1 - math.cos(math.pi * passed)) / 2
 
 
@@ -291,7 +291,7 @@ def _gale(lat: float, lon: float, at: datetime) -> list[WeatherAlert]:
             sender_name="offline",
             event="Gale warning",
             start=int(start.timestamp()),
-            end=int((start + timedelta(hours=_BLOCK_HOURS)).timestamp()),
+            end=int((start + timedelta(hours=BLOCK_HOURS)).timestamp()),
             description=f"Winds of {wind:.0f} m/s (computed offline).",
             tags=["Wind"],
         )

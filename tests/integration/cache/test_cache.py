@@ -10,8 +10,9 @@ import redis.asyncio
 from structlog.testing import capture_logs
 
 from storage.cache import Cache
-from storage.cache_store import ALL, ENTRY, PREFIX, CacheKey, location, user
+from storage.cache_store import ENTRY, PREFIX, CacheKey
 from storage.errors import LoadError
+from storage.subjects import ALL, location, user
 from tests.integration.cache.conftest import NewCache, Outfit
 
 KEY = CacheKey("u1", "lisboa:2026-11-25T03", (location("lisboa"),))

@@ -19,7 +19,7 @@ from storage.alerts import AlertStore
 from storage.database import Database
 from storage.dead_letters import DeadLetters
 from storage.errors import DatabaseUnavailableError
-from storage.weather import Weather, WeatherStore
+from storage.weather import Weather, WeatherStore, time_block
 from tests.integration.engine.conftest import eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, hang
 from workers.errors import PermanentError
@@ -33,7 +33,6 @@ from workers.handlers.weather import (
     WeatherPayload,
     WeatherUnavailableError,
     alert_job,
-    time_block,
 )
 from workers.operations import Operations
 from workers.policy import ALERT, DEFAULT_POLICIES, WEATHER
@@ -76,6 +75,10 @@ async def provider(server: Server) -> AsyncIterator[OpenWeather]:
     await provider.close()
 
 
+async def unheard(*subjects: str) -> None:
+    """No cache listens."""
+
+
 async def nowhere(queue: str, data: Any, *, key: str | None = None) -> bool:
     raise AssertionError("no alert is expected here")
 
@@ -103,7 +106,7 @@ async def test_an_answer_is_stored_as_it_came(
 ) -> None:
     store = WeatherStore(either_database)
     before = datetime.now(UTC)
-    result = await WeatherHandler(store, provider, enqueue).run(LISBON, FIRST)
+    result = await WeatherHandler(store, provider, enqueue, unheard).run(LISBON, FIRST)
     assert (result.location_id, result.provider, result.temperature, result.alerts) == (
         "lisboa",
         "openweather",
@@ -122,7 +125,7 @@ async def test_a_second_run_changes_nothing_but_the_time_of_fetching(
     provider: OpenWeather, either_database: Database, enqueue: Enqueue
 ) -> None:
     store = WeatherStore(either_database)
-    handler = WeatherHandler(store, provider, enqueue)
+    handler = WeatherHandler(store, provider, enqueue, unheard)
     stored: list[Weather] = []
     results = []
     for _ in range(2):
@@ -145,7 +148,7 @@ async def test_a_second_run_changes_nothing_but_the_time_of_fetching(
 async def test_alerts_become_jobs_with_the_alerts_identity_as_key(
     provider: OpenWeather, database: Database, enqueue: Enqueue, redis_url: str, redis: Redis
 ) -> None:
-    handler = WeatherHandler(WeatherStore(database), provider, enqueue)
+    handler = WeatherHandler(WeatherStore(database), provider, enqueue, unheard)
     await handler.run(LISBON, FIRST)
     await handler.run(LISBON, FIRST)  # the same two alerts, still queued
     stock = RedisQueue.from_url(redis_url, name=ALERT)
@@ -177,7 +180,7 @@ async def test_an_alert_given_twice_in_one_answer_is_one_job(
     server.answers[ONE_CALL] = Answer.json(
         {**SAMPLE, "alerts": [alert, {**alert, "description": "em breve"}]}
     )
-    await WeatherHandler(WeatherStore(database), provider, enqueue).run(LISBON, FIRST)
+    await WeatherHandler(WeatherStore(database), provider, enqueue, unheard).run(LISBON, FIRST)
     stock = RedisQueue.from_url(redis_url, name=ALERT)
     assert await stock.count("queued") == 1
     await stock.disconnect()
@@ -188,7 +191,7 @@ async def test_an_alert_with_odd_text_is_handed_on_all_the_same(
 ) -> None:
     odd = {"event": "", "start": 1, "end": 0, "sender_name": "x", "description": "nul \x00 " + "ü" * 9000}
     server.answers[ONE_CALL] = Answer.json({**SAMPLE, "alerts": [odd]})
-    await WeatherHandler(WeatherStore(database), provider, enqueue).run(LISBON, FIRST)
+    await WeatherHandler(WeatherStore(database), provider, enqueue, unheard).run(LISBON, FIRST)
     stock = RedisQueue.from_url(redis_url, name=ALERT)
     assert await stock.count("queued") == 1
     await stock.disconnect()
@@ -288,14 +291,14 @@ async def test_a_failed_fetch_stores_nothing(
 ) -> None:
     server.answers[ONE_CALL] = Answer(503)
     with pytest.raises(WeatherUnavailableError):
-        await WeatherHandler(WeatherStore(database), provider, nowhere).run(LISBON, FIRST)
+        await WeatherHandler(WeatherStore(database), provider, nowhere, unheard).run(LISBON, FIRST)
     assert await rows(database) == 0
 
 
 async def test_without_a_database_the_job_is_retried(provider: OpenWeather, tmp_path: Path) -> None:
     away = Database(f"sqlite:///{tmp_path}/missing/x.db")
     with pytest.raises(DatabaseUnavailableError):
-        await WeatherHandler(WeatherStore(away), provider, nowhere).run(LISBON, FIRST)
+        await WeatherHandler(WeatherStore(away), provider, nowhere, unheard).run(LISBON, FIRST)
     await away.close()
 
 
@@ -307,7 +310,7 @@ async def test_offline_weather_is_stored_and_marked_as_such(either_database: Dat
         handed_on.append(key)
         return True
 
-    handler = WeatherHandler(store, OfflineWeather(), note)
+    handler = WeatherHandler(store, OfflineWeather(), note, unheard)
     result = await handler.run(LISBON, FIRST)
     stored = await store.latest("lisboa")
     assert stored is not None
@@ -328,7 +331,7 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
     alerts = AlertStore(database)
     await alerts.add_subscriber("lisboa", "webhook", server.url("/hook"))
     handlers = [
-        WeatherHandler(WeatherStore(database), provider, enqueue),
+        WeatherHandler(WeatherStore(database), provider, enqueue, unheard),
         AlertHandler(alerts, allow_private_addresses=True),
     ]
     process = WorkerProcess(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from storage.weather import time_block
 from workers.handlers import PAYLOAD_MODELS
 from workers.handlers.base import validate_payload
 from workers.handlers.weather import (
@@ -15,7 +16,6 @@ from workers.handlers.weather import (
     alert_job,
     offline_weather,
     severity,
-    time_block,
 )
 from workers.policy import ALERT
 

@@ -1,0 +1,94 @@
+"""What a user is shown for a place and a time, read through the cache."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from storage.cache import Cache, Cached
+from storage.cache_store import CacheKey
+from storage.preferences import PreferenceStore
+from storage.subjects import location
+from storage.weather import BLOCK_HOURS, WeatherStore, time_block
+
+
+class BlockWeather(BaseModel):
+    """The newest weather of a location that was known for a block, or before it."""
+
+    time_block: datetime
+    provider: str
+    """``offline``: computed, not measured."""
+    fetched_at: datetime
+    current: dict[str, Any]
+    hours: list[dict[str, Any]]
+    """The forecast's hours that lie in the block."""
+
+
+class Payload(BaseModel):
+    """All that a client needs to dress a user: what they prefer, and what the weather is."""
+
+    user_id: str
+    location_id: str
+    time_block: datetime
+    preferences: dict[str, Any]
+    weather: BlockWeather | None
+    """None where nothing is known of the location."""
+    built_at: datetime
+
+
+class Personalization:
+    """Payloads by user, location and time block."""
+
+    def __init__(self, cache: Cache[Payload], preferences: PreferenceStore, weather: WeatherStore) -> None:
+        self._cache = cache
+        self._preferences = preferences
+        self._weather = weather
+
+    async def payload(self, user_id: str, location_id: str, at: datetime | None = None) -> Cached[Payload]:
+        """The payload for the block that holds ``at``, or now.
+
+        Raises DatabaseUnavailableError, LoadError, where neither cache nor database has it.
+        """
+        block = time_block(at or datetime.now(UTC))
+        return await self._cache.get_or_load(
+            key(user_id, location_id, block), lambda: self._load(user_id, location_id, block)
+        )
+
+    async def _load(self, user_id: str, location_id: str, block: datetime) -> Payload:
+        return Payload(
+            user_id=user_id,
+            location_id=location_id,
+            time_block=block,
+            preferences=await self._preferences.get(user_id),
+            weather=await self._block_weather(location_id, block),
+            built_at=datetime.now(UTC),
+        )
+
+    async def _block_weather(self, location_id: str, block: datetime) -> BlockWeather | None:
+        weather = await self._weather.latest(location_id, block)
+        if weather is None:
+            return None
+        return BlockWeather(
+            time_block=weather.time_block,
+            provider=weather.provider,
+            fetched_at=weather.fetched_at,
+            current=weather.current,
+            hours=_hours(weather.forecast, block),
+        )
+
+
+def key(user_id: str, location_id: str, block: datetime) -> CacheKey:
+    """Of the entry that holds a payload."""
+    return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location(location_id),))
+
+
+def _hours(forecast: dict[str, Any], block: datetime) -> list[dict[str, Any]]:
+    start, end = block.timestamp(), (block + timedelta(hours=BLOCK_HOURS)).timestamp()
+    hours = forecast.get("hourly")
+    return [
+        hour
+        for hour in (hours if isinstance(hours, list) else [])
+        if isinstance(hour, dict) and isinstance(hour.get("dt"), int | float) and start <= hour["dt"] < end
+    ]
