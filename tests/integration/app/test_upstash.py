@@ -1,0 +1,414 @@
+"""``upstash``: the databases there, by the real program, from a server that keeps to the documented API."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from app.upstash.account import Account
+from app.upstash.errors import UpstashError
+from app.upstash.wanted import DATABASES
+from tests.integration.app.conftest import Done, OpenTerminal, Program
+from tests.integration.app.upstash_api import EMAIL, KEY, Fault, Upstash, serving
+
+ALL = [each.name for each in DATABASES]
+FREE = {"type": "free"}
+PAID = {"type": "payg", "budget": 2_000}
+CACHE = {"type": "payg", "budget": 1_000, "eviction": True}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody with the program and the key."""
+
+    program: Program
+    upstash: Upstash
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"UPSTASH_EMAIL": EMAIL, "UPSTASH_API_KEY": KEY, "UPSTASH_API_URL": self.upstash.url}
+
+    def run(self, *arguments: str, **environment: str) -> Done:
+        """A run that tells no secret."""
+        done = self.program.run("upstash", *arguments, **(self.environment | environment))
+        told = done.out + done.err
+        assert KEY not in told
+        assert "secret" not in told, "a password"
+        assert "token-of" not in told
+        assert "Traceback" not in told
+        return done
+
+    def fails(self, *arguments: str, code: int = 1, **environment: str) -> str:
+        """The one line that it ends with."""
+        done = self.run(*arguments, **environment)
+        assert done.code == code, done
+        (line,) = done.errors
+        return line
+
+
+@pytest.fixture
+def upstash() -> Iterator[Upstash]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def operator(program: Program, upstash: Upstash) -> Operator:
+    return Operator(program, upstash)
+
+
+def fill(upstash: Upstash) -> None:
+    """All databases, as they should be."""
+    for name, fields in zip(ALL, (FREE, FREE, PAID, CACHE), strict=True):
+        upstash.add(name, **fields)
+
+
+def test_a_plan_of_an_empty_account(operator: Operator) -> None:
+    done = operator.run("plan")
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [
+        "create couturecast-dev: free, eu-central-1, eviction off, TLS on",
+        "create couturecast-staging: free, eu-central-1, eviction off, TLS on",
+        "create couturecast-prod: payg, eu-central-1, eviction off, TLS on, budget $20 a month",
+        "create couturecast-prod-cache: payg, eu-central-1, eviction on, TLS on, budget $10 a month",
+        "4 changes: couturecast-tui upstash apply makes them",
+    ]
+    assert operator.upstash.asked == [("GET", "/redis/databases", None)]
+
+
+def test_what_is_made_is_what_was_planned(operator: Operator) -> None:
+    done = operator.run("apply", "--yes", "--region", "europe-west1", "--budget", "35")
+    assert done.code == 0, done.err
+    assert list(operator.upstash.databases) == ["id-1", "id-2", "id-3", "id-4"]
+    assert [body for _, _, body in operator.upstash.mutations] == [
+        {
+            "database_name": name,
+            "platform": "gcp",
+            "primary_region": "europe-west1",
+            "plan": plan,
+            "eviction": name == "couturecast-prod-cache",
+            "tls": True,
+            **budget,
+        }
+        for name, plan, budget in zip(
+            ALL, ("free", "free", "payg", "payg"), ({}, {}, {"budget": 3_500}, {"budget": 1_000}), strict=True
+        )
+    ]
+    assert "done: create couturecast-dev" in done.out
+    assert (
+        "prod: couturecast-tui upstash env prod --output FILE writes REDIS_URL and CACHE_REDIS_URL"
+        in done.out
+    )
+
+
+def test_applying_again_asks_for_no_change(operator: Operator) -> None:
+    assert operator.run("apply", "--yes").code == 0
+    before = len(operator.upstash.mutations)
+    assert before == 4
+    done = operator.run("apply", "--yes")
+    assert (done.code, done.out) == (0, "nothing to change\n")
+    assert len(operator.upstash.mutations) == before
+    assert operator.run("plan").out == "nothing to change\n"
+
+
+def test_only_the_environments_that_are_named(operator: Operator) -> None:
+    assert operator.run("apply", "--yes", "--only", "dev,prod").code == 0
+    names = {each["database_name"] for each in operator.upstash.databases.values()}
+    assert names == {"couturecast-dev", "couturecast-prod", "couturecast-prod-cache"}
+
+
+def test_what_drifted_is_put_right(operator: Operator) -> None:
+    upstash = operator.upstash
+    upstash.add("somebody-elses", eviction=True)
+    upstash.add("couturecast-dev", type="payg", eviction=True)
+    upstash.add("couturecast-staging", tls=False)
+    upstash.add("couturecast-prod", type="free", budget=0)
+    upstash.add("couturecast-prod-cache", type="payg", budget=36_000)
+    done = operator.run("plan")
+    assert done.out.splitlines() == [
+        "change couturecast-dev: eviction on → off",
+        "change couturecast-dev: plan payg → free",
+        "change couturecast-staging: tls off → on",
+        "change couturecast-prod: plan free → payg",
+        "change couturecast-prod: budget none → $20 a month",
+        "change couturecast-prod-cache: eviction off → on",
+        "change couturecast-prod-cache: budget $360 a month → $10 a month",
+        "7 changes: couturecast-tui upstash apply makes them",
+    ]
+    assert operator.run("apply", "--yes").code == 0
+    assert upstash.mutations == [
+        ("POST", "/redis/disable-eviction/id-2", None),
+        ("POST", "/redis/id-2/change-plan", {"plan_name": "free"}),
+        ("POST", "/redis/enable-tls/id-3", None),
+        ("POST", "/redis/id-4/change-plan", {"plan_name": "payg"}),
+        ("PATCH", "/redis/update-budget/id-4", {"budget": 2_000}),
+        ("POST", "/redis/enable-eviction/id-5", None),
+        ("PATCH", "/redis/update-budget/id-5", {"budget": 1_000}),
+    ]
+    assert operator.run("plan").out == "nothing to change\n"
+    assert upstash.databases["id-1"]["eviction"] is True
+
+
+def test_a_bought_plan_is_left_alone(operator: Operator) -> None:
+    fill(operator.upstash)
+    operator.upstash.named("couturecast-prod").update(type="pro", budget=0)
+    assert operator.run("apply", "--yes").out == "nothing to change\n"
+    assert operator.upstash.mutations == []
+
+
+def test_what_cannot_be_changed_in_place_is_told(operator: Operator) -> None:
+    fill(operator.upstash)
+    operator.upstash.named("couturecast-prod").update(primary_region="us-east-1", eviction=True)
+    operator.upstash.named("couturecast-staging").update(state="suspended")
+    done = operator.run("apply", "--yes")
+    assert done.code == 1
+    assert (
+        "couturecast-prod: is in us-east-1, not eu-central-1, and cannot be moved: give --region us-east-1"
+        in done.out
+    )
+    assert "couturecast-staging: is suspended: https://console.upstash.com/redis/id-2 says why" in done.out
+    assert operator.upstash.mutations == [("POST", "/redis/disable-eviction/id-3", None)]
+    assert operator.run("plan").code == 1
+    found = operator.run("plan", "--json")
+    assert found.code == 1
+    assert [each["database"] for each in found.json["differences"]] == [
+        "couturecast-staging",
+        "couturecast-prod",
+    ]
+
+
+def test_two_of_one_name_are_refused(operator: Operator) -> None:
+    operator.upstash.add("couturecast-dev")
+    operator.upstash.add("couturecast-dev")
+    line = operator.fails("apply", "--yes")
+    assert line.startswith(
+        "error: couturecast-dev: 2 databases have this name (id-1, id-2): rename all but one"
+    )
+    assert operator.upstash.mutations == []
+
+
+def test_a_failure_in_the_middle_and_then_the_rest(operator: Operator) -> None:
+    operator.upstash.faults.append(
+        Fault("POST /redis/database", 503, {"error": "maintenance"}, skip=1, times=1)
+    )
+    done = operator.run("apply", "--yes")
+    assert done.code == 1
+    assert "done: create couturecast-dev" in done.out
+    (line,) = done.errors
+    assert "to create couturecast-staging: Upstash failed (503: maintenance)" in line
+    assert "done before: create couturecast-dev: free" in line
+    assert line.endswith("apply again does the rest")
+    assert operator.run("apply", "--yes").code == 0
+    assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
+
+
+def test_a_lost_answer_makes_no_second_database(operator: Operator) -> None:
+    operator.upstash.faults.append(Fault("POST /redis/database", lost=True, times=1))
+    line = operator.fails("apply", "--yes")
+    assert "to create couturecast-dev: no answer from 127.0.0.1: it may have been done: apply again" in line
+    assert operator.run("apply", "--yes").code == 0
+    assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
+
+
+async def test_one_that_was_made_meanwhile_is_not_made_again(
+    operator: Operator, terminal: OpenTerminal
+) -> None:
+    seen = terminal("upstash", "apply", "--only", "dev", size=(160, 40), **operator.environment)
+    await seen.shows("Carry out 1 change at Upstash?")
+    operator.upstash.add("couturecast-dev")
+    seen.press("y\n")
+    assert await seen.code() == 1
+    assert "was made by somebody else meanwhile" in seen.text
+    assert operator.upstash.mutations == []
+
+
+async def test_who_says_no_changes_nothing(operator: Operator, terminal: OpenTerminal) -> None:
+    seen = terminal("upstash", "apply", size=(160, 40), **operator.environment)
+    await seen.shows("Carry out 4 changes at Upstash?")
+    assert "create couturecast-prod: payg" in seen.text
+    seen.press("n\n")
+    assert await seen.code() == 1
+    assert "nothing was changed" in seen.text
+    assert operator.upstash.mutations == []
+
+
+FAULTS = {
+    "forbidden": (Fault("GET", 403, {"error": "read-only key"}), "to this key (403: read-only key)"),
+    "too often": (Fault("GET", 429, {}, {"Retry-After": "7"}), "asked too often (429): try again in 7 s"),
+    "too often, no word": (Fault("GET", 429, ""), "asked too often (429): try again in a minute"),
+    "away": (Fault("GET", 500, "<html>"), "Upstash failed (500): try again later"),
+    "no JSON": (Fault("GET", 200, "<html>"), "127.0.0.1 answers no JSON: check UPSTASH_API_URL"),
+    "no list": (Fault("GET", 200, {"databases": []}), "answers no list of databases: check UPSTASH_API_URL"),
+    "no databases": (Fault("GET", 200, [{"id": "x"}]), "answers no list of databases: check UPSTASH_API_URL"),
+    "elsewhere": (Fault("GET", 307, "", {"Location": "http://127.0.0.1:1/"}), "127.0.0.1 answers 307"),
+    "the key": (Fault("GET", 400, {"error": f"{KEY}\nis no key"}), "refuses it (400: *** is no key)"),
+    "no bounds": (Fault("GET", 400, {"error": "x" * 5_000}), "refuses it (400: xxx"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_one_line_says_what_to_do(operator: Operator, case: str) -> None:
+    fault, says = FAULTS[case]
+    operator.upstash.faults.append(fault)
+    line = operator.fails("status")
+    assert says in line
+    assert len(line) < 400
+
+
+def test_a_limit_of_the_plan(operator: Operator) -> None:
+    operator.upstash.faults.append(Fault("POST", 400, {"error": "free database limit"}, skip=1))
+    line = operator.fails("apply", "--yes", "--json")
+    assert (
+        "to create couturecast-staging: Upstash refuses it (400: free database limit): docs/upstash.md"
+        in line
+    )
+
+
+def test_a_wrong_key(operator: Operator) -> None:
+    line = operator.fails("plan", UPSTASH_API_KEY="secretive-and-wrong"[9:])
+    assert "Upstash refuses the key (401): check UPSTASH_EMAIL and UPSTASH_API_KEY" in line
+
+
+def test_nobody_there(operator: Operator) -> None:
+    line = operator.fails("plan", UPSTASH_API_URL="http://127.0.0.1:1/v2")
+    assert "127.0.0.1 cannot be reached: check the network, its proxy and UPSTASH_API_URL" in line
+
+
+WRONG = {
+    "no email": ({"UPSTASH_EMAIL": ""}, ("plan",), "UPSTASH_EMAIL and UPSTASH_API_KEY are both needed"),
+    "no key": ({"UPSTASH_API_KEY": ""}, ("status",), "https://console.upstash.com/account/api makes a key"),
+    "no TLS": ({"UPSTASH_API_URL": "http://example.com/v2"}, ("plan",), "UPSTASH_API_URL: use https://"),
+    "no URL": ({"UPSTASH_API_URL": "nowhere"}, ("plan",), "UPSTASH_API_URL: "),
+    "no proxy": ({"ALL_PROXY": "gopher://x:1"}, ("plan",), "ALL_PROXY names no proxy that can be used"),
+    "nobody to ask": ({}, ("apply",), "nobody is there to be asked: give --yes"),
+    "no environment": ({}, ("plan", "--only", "dev,test"), "'test' is no environment: use dev, staging"),
+    "no region": ({}, ("plan", "--region", "Europe"), "--region: 'Europe' is none: use one of AWS"),
+    "budget of nobody": ({}, ("apply", "--yes", "--only", "dev", "--budget", "5"), "--budget is that of"),
+    "no budget": ({}, ("plan", "--budget", "0"), "'--budget'"),
+    "two files in one": ({}, ("env", "dev,prod", "--output", "x"), "name one environment"),
+    "no file": ({}, ("env", "dev"), "'--output'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage(operator: Operator, case: str) -> None:
+    environment, arguments, says = WRONG[case]
+    assert says in operator.fails(*arguments, code=2, **environment)
+    assert operator.upstash.asked == []
+
+
+def test_read_only_mode_makes_nothing(operator: Operator) -> None:
+    line = operator.fails("apply", "--yes", COUTURECAST_READ_ONLY="1")
+    assert "read-only: upstash apply would change something" in line
+    assert operator.upstash.asked == []
+    assert operator.run("plan", COUTURECAST_READ_ONLY="1").code == 0
+
+
+def test_status_shows_all_but_the_passwords(operator: Operator) -> None:
+    fill(operator.upstash)
+    del operator.upstash.databases["id-2"]
+    operator.upstash.named("couturecast-prod").update(eviction=True, endpoint="eu1-calm-owl.upstash.io")
+    done = operator.run("status")
+    assert done.code == 1
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert (
+        "dev couturecast-dev active eu-central-1 free off on REDIS_URL rediss://default:***@quick-fox-1.upstash.io:6379"
+        in lines
+    )
+    assert "staging couturecast-staging not there – – – – REDIS_URL –" in lines
+    assert (
+        "prod couturecast-prod active eu-central-1 payg on, not as wanted on REDIS_URL rediss://default:***@eu1-calm-owl.upstash.io:6379"
+        in lines
+    )
+    assert "change couturecast-prod: eviction on → off" in lines
+    assert operator.run("status", "--only", "dev").code == 0
+
+
+def test_status_for_programs(operator: Operator) -> None:
+    fill(operator.upstash)
+    done = operator.run("status", "--json", "--only", "prod")
+    assert done.code == 0
+    first, second = done.json["items"]
+    assert first == {
+        "environment": "prod",
+        "variable": "REDIS_URL",
+        "name": "couturecast-prod",
+        "exists": True,
+        "id": "id-3",
+        "state": "active",
+        "region": "eu-central-1",
+        "plan": "payg",
+        "eviction": False,
+        "tls": True,
+        "budget": 20.0,
+        "endpoint": "quick-fox-3.upstash.io",
+        "port": 6379,
+        "url": "rediss://default:***@quick-fox-3.upstash.io:6379",
+        "problems": [],
+    }
+    assert (second["variable"], second["eviction"]) == ("CACHE_REDIS_URL", True)
+
+
+def test_json_is_one_document(operator: Operator) -> None:
+    done = operator.run("apply", "--yes", "--json", "--only", "dev")
+    assert (done.code, done.err) == (0, "")
+    (change,) = done.json["changes"]
+    assert (change["database"], change["what"]) == ("couturecast-dev", "create")
+    assert operator.run("apply", "--yes", "--json", "--only", "dev").json == {
+        "changes": [],
+        "differences": [],
+    }
+
+
+def test_the_urls_of_one_environment_in_a_file(operator: Operator) -> None:
+    fill(operator.upstash)
+    file = operator.program.directory / "prod.env"
+    done = operator.run("env", "prod", "--output", str(file))
+    assert (done.code, done.out) == (0, f"{file}: REDIS_URL, CACHE_REDIS_URL\n")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    lines = file.read_text().splitlines()
+    assert [line.partition("=")[0] for line in lines] == ["REDIS_URL", "CACHE_REDIS_URL"]
+    for line, name in zip(lines, ALL[2:], strict=True):
+        connection = Redis.from_url(line.partition("=")[2]).connection_pool.connection_kwargs
+        assert connection["password"] == f"secret/of@{name}"
+        assert connection["host"].endswith(".upstash.io")
+    assert "is there already" in operator.fails("env", "dev", "--output", str(file), code=2)
+    assert operator.run("env", "dev", "--output", str(file), "--force", "--json").json["variables"] == [
+        "REDIS_URL"
+    ]
+    assert operator.upstash.mutations == []
+
+
+UNFIT: dict[str, tuple[dict[str, Any] | None, str]] = {
+    "not there": (None, "couturecast-dev is not there: couturecast-tui upstash apply --only dev makes it"),
+    "no TLS": ({"tls": False}, "couturecast-dev has TLS off"),
+    "no address": ({"endpoint": ""}, "couturecast-dev has no address yet: try again in a minute"),
+    "no password": ({"password": ""}, "Upstash tells none to this key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_no_file_where_there_is_no_url(operator: Operator, tmp_path: Path, case: str) -> None:
+    fields, says = UNFIT[case]
+    if fields is not None:
+        operator.upstash.add("couturecast-dev", **fields)
+    assert says in operator.fails("env", "dev", "--output", str(tmp_path / "dev.env"))
+    assert not (tmp_path / "dev.env").exists()
+
+
+def test_no_answer_in_time(upstash: Upstash) -> None:
+    upstash.faults += [Fault("GET", seconds=0.5, times=1), Fault("POST", seconds=0.5, times=1)]
+    account = Account(upstash.url, EMAIL, SecretStr(KEY), timeout=0.1)
+    with pytest.raises(UpstashError, match=r"no answer from 127\.0\.0\.1: try again later"):
+        account.databases()
+    with pytest.raises(UpstashError, match="it may have been done: apply again, which looks first"):
+        account.create(DATABASES[0])
+    account.close()
+    assert KEY not in repr(vars(account))

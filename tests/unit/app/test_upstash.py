@@ -1,0 +1,96 @@
+"""The databases at Upstash: the table of those that are wanted, and what a comparison finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.errors import AppError, UsageError
+from app.upstash.changes import compare
+from app.upstash.database import Database
+from app.upstash.wanted import DATABASES, Wanted, platform_of, wanted
+
+QUEUES = Wanted("q", "prod", "REDIS_URL", "payg", eviction=False, budget=20)
+AS_WANTED = {
+    "database_id": "1",
+    "database_name": "q",
+    "type": "payg",
+    "primary_region": "eu-central-1",
+    "tls": True,
+    "budget": 2_000,
+}
+
+
+def changes(**fields: Any) -> list[str]:
+    """What is done to a database with these fields."""
+    found = Database.model_validate(AS_WANTED | fields)
+    return [each.what for each in compare([QUEUES], [found]).changes]
+
+
+def test_eviction_is_off_wherever_queues_are() -> None:
+    assert {each.eviction for each in DATABASES if each.variable == "REDIS_URL"} == {False}
+    assert {each.eviction for each in DATABASES if each.variable == "CACHE_REDIS_URL"} == {True}
+
+
+def test_each_environment_has_one_database_for_its_queues_and_names_are_their_own() -> None:
+    queues = [each.environment for each in DATABASES if each.variable == "REDIS_URL"]
+    assert sorted(queues) == ["dev", "prod", "staging"]
+    assert len({each.name for each in DATABASES}) == len(DATABASES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({}, []),
+        ({"eviction": True}, ["eviction"]),
+        ({"tls": False}, ["tls"]),
+        ({"type": "free", "budget": None}, ["plan", "budget"]),
+        ({"budget": 2_001}, ["budget"]),
+        ({"budget": 0}, ["budget"]),
+        ({"type": "pro", "budget": 0}, []),
+        ({"type": "paid", "budget": 36_000, "eviction": True}, ["eviction"]),
+        (
+            {"type": "free", "budget": 0, "eviction": True, "tls": False},
+            ["eviction", "tls", "plan", "budget"],
+        ),
+    ],
+)
+def test_what_is_changed_and_in_which_order(fields: dict[str, Any], what: list[str]) -> None:
+    assert changes(**fields) == what
+
+
+def test_a_database_of_old_has_its_region_in_another_field() -> None:
+    found = Database.model_validate(AS_WANTED | {"primary_region": "", "region": "eu-central-1"})
+    assert compare([QUEUES], [found]).differences == ()
+
+
+def test_names_are_what_databases_are_known_by() -> None:
+    twice = [Database.model_validate(AS_WANTED | {"database_id": each}) for each in "ab"]
+    with pytest.raises(AppError, match=r"q: 2 databases have this name \(a, b\)"):
+        compare([QUEUES], twice)
+    others = [Database.model_validate(each.model_dump() | {"database_name": "Q"}) for each in twice]
+    assert [each.what for each in compare([QUEUES], others).changes] == ["create"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tls", "url"),
+    [
+        ("calm-owl-7", True, "rediss://default:***@calm-owl-7.upstash.io:6379"),
+        ("eu1-calm-owl-7.upstash.io", True, "rediss://default:***@eu1-calm-owl-7.upstash.io:6379"),
+        ("calm-owl-7", False, "redis://default:***@calm-owl-7.upstash.io:6379"),
+        ("", True, ""),
+    ],
+)
+def test_urls_hide_the_password(endpoint: str, tls: bool, url: str) -> None:
+    found = Database.model_validate(AS_WANTED | {"endpoint": endpoint, "tls": tls, "password": "x"})
+    assert found.url() == url
+    assert "password" not in repr(found)
+
+
+def test_regions_and_budgets() -> None:
+    assert (platform_of("eu-central-1"), platform_of("us-east4")) == ("aws", "gcp")
+    assert {each.region for each in wanted(region="us-east4")} == {"us-east4"}
+    assert [each.budget for each in wanted("prod", budget=7)] == [7, 10]
+    with pytest.raises(UsageError, match="--budget is that of couturecast-prod"):
+        wanted("staging", budget=7)
