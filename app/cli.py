@@ -17,6 +17,7 @@ from app.acting import DataDir, Json, act, configured
 from app.errors import AppError, UsageError
 from app.failed_jobs import failed_jobs
 from app.http.address import Address
+from app.upstash.cli import upstash
 from tui.format import SMALLEST_TERMINAL, safe
 
 cli = typer.Typer(
@@ -27,6 +28,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(failed_jobs, name="failed-jobs")
+cli.add_typer(upstash, name="upstash")
 
 Queue = Annotated[
     str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
