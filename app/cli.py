@@ -193,6 +193,15 @@ def resume(queue: Queue, data_dir: DataDir = None) -> None:
     act(data_dir, lambda each: commands.resume(each.operations, queue))
 
 
+@cli.command()
+def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check servers, settings and machine for all that is needed; changes nothing, and says how to mend."""
+    sys.dont_write_bytecode = True  # of a handler's module neither
+    from app.doctor.command import doctor as examine
+
+    raise typer.Exit(examine(data_dir, as_json=as_json))
+
+
 def _need_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):  # it is drawn on stderr
         raise UsageError(

@@ -1,0 +1,315 @@
+"""A Postgres that answers.  Only reads, and a notification to ourselves."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.doctor.database import migrations as of_revision
+from app.doctor.examination import OPENING_SECONDS, within
+from app.doctor.findings import Finding, cause_of, ok, unknown, warning, wrong
+from app.doctor.places import is_near
+from app.doctor.redis import RedisServer
+from app.doctor.redis_state import clock_difference
+from storage.database import Database
+from storage.errors import DatabaseUnavailableError, DirectUrlError, StorageError
+from storage.migrations import HEAD
+from storage.models import Base
+from workers import wire
+from workers.keys import WORKERS
+
+_OLDEST = 11  # CREATE TRIGGER … EXECUTE FUNCTION
+_MOST = 100
+"""Connections that all processes together stay below."""
+_HEARD_SECONDS = 2.0
+_UNHEARD = "what other programs change is served from the cache until its TTL"
+_NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_TABLES_LACKING = text(
+    "SELECT wanted, relname::text FROM pg_class, unnest(CAST(:needed AS text[])) AS wanted "
+    "WHERE relkind IN ('r', 'p') AND relname = ANY(CAST(:tables AS text[])) AND pg_table_is_visible(oid) "
+    "AND (wanted IN ('SELECT', 'INSERT') OR relname <> 'operator_actions') "
+    "AND (wanted = 'SELECT' OR relname <> 'alembic_version') "
+    "AND NOT has_table_privilege(oid, wanted) LIMIT 1"
+)
+_SEQUENCES_LACKING = text(
+    "SELECT 'USAGE', s.relname::text FROM pg_class s JOIN pg_depend d ON d.objid = s.oid "
+    "JOIN pg_class t ON t.oid = d.refobjid WHERE s.relkind = 'S' AND d.deptype IN ('a', 'i') "
+    "AND t.relname = ANY(CAST(:tables AS text[])) AND pg_table_is_visible(t.oid) "
+    "AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') ELSE false END LIMIT 1"
+)
+_ALL_RIGHTS = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+_ALL_SEQUENCES = "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
+
+
+@dataclass
+class Postgres:
+    """A database that answered, with one connection to it."""
+
+    url: str
+    direct_url: str | None
+    pool_size: int
+    database: Database
+    connection: AsyncConnection
+    closing: AsyncExitStack
+    redis: RedisServer | None = None
+    """The queues' Redis, which knows the cluster's processes; None where it does not answer."""
+
+    async def row(self, query: str, **values: Any) -> Any:
+        """The first row."""
+        return (await self.connection.execute(text(query), values)).one()
+
+    async def value(self, query: str, **values: Any) -> Any:
+        """The first value of the first row."""
+        return await self.connection.scalar(text(query), values)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        with suppress(Exception):  # broken already
+            await within(1.0, self.closing.aclose())
+
+
+async def open_postgres(url: str, *, direct_url: str | None, pool_size: int) -> Postgres | Finding:
+    """The database, or why there is none, within `OPENING_SECONDS`."""
+    try:
+        database = Database(url, pool_size=1, direct_url=direct_url)
+    except (ValueError, StorageError) as error:
+        name = "DIRECT_URL" if isinstance(error, DirectUrlError) else "DATABASE_URL"
+        return wrong(f"{name}: {cause_of(error)}", "no process starts", "mend it")
+    closing = AsyncExitStack()
+    closing.push_async_callback(database.close)
+    try:
+        connection = await within(OPENING_SECONDS, _connected(database, closing))
+    except (DatabaseUnavailableError, TimeoutError, OSError) as error:
+        late = f"{database.safe_url} does not answer: nothing within {OPENING_SECONDS:g} s"
+        return wrong(
+            late if isinstance(error, TimeoutError) else cause_of(error),
+            "no process starts; while it is away, dead letters wait in Redis",
+            "see that it runs, that DATABASE_URL names it, and that user and password are right",
+        )
+    return Postgres(url, direct_url, pool_size, database, connection, closing)
+
+
+async def _connected(database: Database, closing: AsyncExitStack) -> AsyncConnection:
+    connection = await closing.enter_async_context(database.connect())
+    return await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+async def answers(at: Postgres) -> Finding:
+    """That it does, we know."""
+    started = time.perf_counter()
+    await at.value("SELECT 1")
+    return ok(f"{at.database.safe_url}, round trip {(time.perf_counter() - started) * 1000:.1f} ms")
+
+
+async def version(at: Postgres) -> Finding:
+    """What our migrations need."""
+    number = int(await at.value("SELECT current_setting('server_version_num')"))
+    name = f"Postgres {number // 10_000}.{number % 10_000}"
+    if number // 10_000 >= _OLDEST:
+        return ok(name)
+    return wrong(name, "the tables cannot be made", f"use Postgres {_OLDEST} or newer")
+
+
+async def encryption(at: Postgres) -> Finding:
+    """TLS, as the server sees it."""
+    row = await at.row("SELECT max(version), bool_or(ssl) FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    if row[1]:
+        return ok(f"{row[0]}")
+    url = make_url(at.url)
+    host = url.host or str(url.query.get("host", ""))
+    if await is_near(host):
+        return ok("none, to a private address")
+    return warning(
+        f"none, and {host} is no private address",
+        "the password and all rows travel in clear",
+        "append sslmode=require to DATABASE_URL, or better verify-full",
+    )
+
+
+async def primary(at: Postgres) -> Finding:
+    """Whether it takes writes at all."""
+    standby, read_only = await at.row("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+    if not standby and read_only == "off":
+        return ok("primary, takes writes")
+    return wrong(
+        "a read-only standby" if standby else "transactions are read-only here",
+        "no dead letter is recorded",
+        "name the primary in DATABASE_URL"
+        if standby
+        else "ALTER ROLE … SET default_transaction_read_only = off; a managed one may have a full disk",
+    )
+
+
+async def migrations(at: Postgres) -> Finding:
+    """Which revision the tables have."""
+    return of_revision(await _revision(at), await _tables(at))
+
+
+async def _revision(at: Postgres) -> str | None:
+    if await at.value("SELECT to_regclass('alembic_version')") is None:
+        return None
+    if not await at.value("SELECT has_table_privilege('alembic_version', 'SELECT')"):
+        return HEAD  # the check of the rights speaks of it
+    found: str | None = await at.value("SELECT version_num FROM alembic_version")
+    return found
+
+
+async def _tables(at: Postgres) -> set[str]:
+    rows = await at.connection.execute(
+        text("SELECT relname FROM pg_class WHERE pg_table_is_visible(oid) AND relkind IN ('r', 'p')")
+    )
+    return {name for (name,) in rows} & set(Base.metadata.tables)
+
+
+async def rights(at: Postgres) -> Finding:
+    """May our role do what the product does?  Nothing is tried: Postgres is asked."""
+    schema, role = await at.row("SELECT current_schema(), current_user")
+    if schema is None:
+        return wrong(
+            "our role sees no schema",
+            "the tables cannot be made or found",
+            f"GRANT USAGE, CREATE ON SCHEMA public TO {role}",
+        )
+    if await _revision(at) != HEAD:
+        may = await at.value("SELECT has_schema_privilege(:schema, 'CREATE')", schema=schema)
+        if not may:
+            return wrong(
+                f"{role} may not make tables in the schema {schema}",
+                "the next start fails: it brings the tables up to date",
+                f"GRANT CREATE ON SCHEMA {schema} TO {role}",
+            )
+    lacking = await _lacking(at)
+    if lacking is None:
+        return ok(f"{role} has what it needs")
+    right, of = lacking
+    grant = _ALL_SEQUENCES if right == "USAGE" else _ALL_RIGHTS
+    return wrong(
+        f"{role} lacks {right} on {of}",
+        "what fails for good cannot be recorded, or not be replayed",
+        grant.format(schema=schema, role=role),
+    )
+
+
+async def _lacking(at: Postgres) -> tuple[str, str] | None:
+    """The first right that our role lacks, and on what."""
+    tables = sorted(Base.metadata.tables)
+    searched = [f"{name}_text" for name in tables]
+    values = {"needed": list(_NEEDED), "tables": [*tables, *searched, "alembic_version"]}
+    for query in (_TABLES_LACKING, _SEQUENCES_LACKING):
+        found = (await at.connection.execute(query, values)).first()
+        if found is not None:
+            return str(found[0]), str(found[1])
+    return None
+
+
+async def connections(at: Postgres) -> Finding:
+    """The pools of all processes against what the server gives."""
+    most, reserved, used = await at.row(
+        "SELECT current_setting('max_connections')::int, "
+        "current_setting('superuser_reserved_connections')::int, "
+        "(SELECT coalesce(sum(numbackends), 0) FROM pg_stat_database)"
+    )
+    processes = await _processes(at.redis)
+    return pools(at.pool_size, processes, min(_MOST, most - reserved), int(used))
+
+
+def pools(pool_size: int, processes: int | None, limit: int, used: int) -> Finding:
+    """``processes`` workers that are known, and one more: a dashboard, a command, or the next worker."""
+    wanted = pool_size * ((processes or 0) + 1)
+    known = "an unknown number of" if processes is None else str(processes)
+    text_ = f"{used} of {limit} in use; {pool_size} for each of {known} processes and one more: {wanted}"
+    if wanted > limit:
+        return wrong(
+            text_,
+            "processes find no connection, and dead letters wait",
+            f"set COUTURECAST_DB_POOL_SIZE to {max(1, limit // ((processes or 0) + 1))}, or use a pooler",
+        )
+    if used >= 0.9 * limit:
+        return warning(text_, "the next process may find none", "see pg_stat_activity for who holds them")
+    return ok(text_)
+
+
+async def _processes(server: RedisServer | None) -> int | None:
+    """Worker processes of the cluster that were heard of lately."""
+    if server is None:
+        return None
+    found: dict[bytes, bytes] = await server.client.hgetall(WORKERS)  # type: ignore[misc]
+    seconds, _ = await server.client.time()
+    alive = 0
+    for name, body in found.items():
+        if not name.startswith(b"at:"):
+            with suppress(ValueError, TypeError, LookupError):  # written by somebody else
+                heard = float(found[b"at:" + name]) / 1000
+                alive += seconds - heard <= wire.load(body)["forget"]
+    return alive
+
+
+async def pooler(at: Postgres) -> Finding:
+    """Whether the URL names a transaction pooler, which carries no notifications."""
+    if at.database.without_sessions is not None:
+        return warning(
+            "a transaction pooler, and no DIRECT_URL",
+            _UNHEARD,
+            "set DIRECT_URL to the database itself",
+        )
+    return ok("none, as far as the URL tells" if at.direct_url is None else "DIRECT_URL goes past it")
+
+
+async def notifications(at: Postgres) -> Finding:
+    """Whether a NOTIFY of our own arrives, past the pooler where a URL for that is set."""
+    if at.database.without_sessions is not None:
+        return unknown("not checked: a transaction pooler carries none")
+    try:
+        heard = await _heard(at.database)
+    except (StorageError, OSError) as error:
+        name = "DATABASE_URL" if at.direct_url is None else "DIRECT_URL"
+        return warning(f"cannot be tried: {cause_of(error)}", _UNHEARD, f"see that {name} is right")
+    if heard:
+        return ok("a NOTIFY arrives")
+    return warning(
+        f"a NOTIFY did not arrive within {_HEARD_SECONDS:g} s",
+        _UNHEARD,
+        "set DIRECT_URL to the database itself, past any pooler",
+    )
+
+
+async def _heard(database: Database) -> bool:
+    """Listen and notify on a channel that nobody knows, over one connection."""
+    channel, heard = f"couturecast_{secrets.token_hex(8)}", asyncio.Event()
+    session = await database.session()
+    try:
+        await session.add_listener(channel, lambda *_: heard.set())
+        await session.execute(f"NOTIFY {channel}")
+        with suppress(TimeoutError):
+            await within(_HEARD_SECONDS, heard.wait())
+        return heard.is_set()
+    finally:
+        session.terminate()
+
+
+async def clock(at: Postgres) -> Finding:
+    """Ours against the server's."""
+    sent = time.time()
+    theirs = float(await at.value("SELECT extract(epoch FROM clock_timestamp())"))
+    return clock_difference((sent + time.time()) / 2 - theirs, "the database's")
+
+
+async def trigrams(at: Postgres) -> Finding:
+    """What makes the search in errors fast."""
+    if await at.value("SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'"):
+        return ok("pg_trgm is there")
+    may = await at.value(
+        "SELECT has_database_privilege(current_database(), 'CREATE') AND EXISTS "
+        "(SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm')"
+    )
+    if may and await _revision(at) is None:
+        return ok("pg_trgm is made with the tables")
+    return unknown("pg_trgm is not there: the search in errors reads all of them", "CREATE EXTENSION pg_trgm")
