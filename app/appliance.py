@@ -26,7 +26,12 @@ from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.database import Database
 from storage.dead_letters import DeadLetters
-from storage.errors import DatabaseUnavailableError, MigrationError
+from storage.errors import (
+    DatabaseUnavailableError,
+    DirectConnectionError,
+    DirectUrlError,
+    MigrationError,
+)
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
 from storage.subjects import Invalidate
@@ -207,8 +212,11 @@ async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -
     url = (
         given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/couturecast.db"
     )
+    direct = settings.direct_url.get_secret_value() if settings.direct_url is not None else None
     try:
-        database = Database(url, pool_size=settings.db_pool_size)
+        database = Database(url, pool_size=settings.db_pool_size, direct_url=direct)
+    except DirectUrlError as error:
+        raise UsageError(f"DIRECT_URL: {error}") from None
     except ValueError as error:
         raise UsageError(f"DATABASE_URL: {error}") from None
     stack.push_async_callback(database.close)
@@ -221,6 +229,8 @@ async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -
 
     try:
         await database.start(patience=settings.start_patience, on_wait=wait)
+    except DirectConnectionError as error:
+        raise UnavailableError(f"DIRECT_URL: {error}") from None
     except DatabaseUnavailableError as error:
         raise UnavailableError(f"DATABASE_URL: {waited}{error}") from None
     except MigrationError as error:
