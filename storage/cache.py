@@ -35,7 +35,9 @@ _POLL = (0.02, 0.25)
 _RELOADS = 3
 """Loads in a row that were outdated before they were stored; then the last one is served."""
 _OWED_MOST = 10_000
-_OWED_RETRY = (0.25, 5.0)
+"""Subjects that Redis has not heard of: beyond that all entries go."""
+_OWED_RETRY = (0.25, 1.0)
+"""Seconds between tries: the first, and the longest."""
 _SAID_SECONDS = 5.0
 """Seconds for which counts are gathered before they go along with a read."""
 
@@ -191,6 +193,11 @@ class Cache(Generic[T]):
         except asyncio.CancelledError:  # whoever wanted it has gone, and it is wanted all the same
             self._owe(subjects)
             raise
+
+    async def settled(self) -> None:
+        """Until Redis has heard of all changes."""
+        while self._paying is not None and not self._paying.done():
+            await asyncio.wait({self._paying})
 
     def _take_off(self, key: CacheKey, loader: Loader[T]) -> _Flight[T]:
         name = str(key)

@@ -78,6 +78,11 @@ class ValkeyServer:
         _until(client.ping, redis.ConnectionError)
         client.close()
 
+    @property
+    def pid(self) -> int | None:
+        """Of the server that runs."""
+        return None if self._process is None else self._process.pid
+
     def stop(self) -> None:
         """End it in an orderly way."""
         if self._process is not None:

@@ -1,0 +1,39 @@
+"""A real process that reads through the cache: ``python -m tests.cache_process '{"redis": …}'``.
+
+Options (one JSON object): redis, journal (a file to which each load appends a line), readers (at the same
+time), at (Unix seconds at which they all read), seconds (that a load takes, 0.3 without it), load_seconds
+(that it may take).  Prints one JSON object: count, and the set of values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from storage.cache import Cache
+from storage.cache_store import CacheKey, CacheStore
+from workers.connection import connect
+
+
+async def main(options: dict[str, Any]) -> None:
+    async def load() -> str:
+        journal = os.open(options["journal"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(journal, f"{os.getpid()}\n".encode())
+        os.close(journal)
+        await asyncio.sleep(options.get("seconds", 0.3))
+        return "loaded once"
+
+    cache = Cache(CacheStore(connect(options["redis"])), str, load_seconds=options.get("load_seconds", 2.0))
+    await asyncio.sleep(max(0.0, options["at"] - time.time()))
+    key = CacheKey("u1", "place")
+    answers = await asyncio.gather(*(cache.get_or_load(key, load) for _ in range(options["readers"])))
+    await cache.close()
+    sys.stdout.write(json.dumps({"count": len(answers), "values": sorted({each.value for each in answers})}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))
