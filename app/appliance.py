@@ -24,6 +24,7 @@ from app.embedded import EmbeddedServer, prepare_data_dir
 from app.errors import AppError, UnavailableError, UsageError
 from app.settings import Settings
 from storage.alerts import AlertStore
+from storage.changes import Changes
 from storage.database import Database
 from storage.dead_letters import DeadLetters
 from storage.errors import (
@@ -34,7 +35,7 @@ from storage.errors import (
 )
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
-from storage.subjects import Invalidate
+from storage.subjects import ALL, Invalidate
 from storage.weather import WeatherStore
 from workers.connection import command, connect, safe_url
 from workers.cron import Schedule
@@ -44,6 +45,7 @@ from workers.handlers.base import Enqueue, Handler
 from workers.operations import NewJob, Operations
 from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
+from workers.tasks import cancelled
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)
@@ -109,7 +111,19 @@ async def appliance(
         )
         operations_slot.append(operations)
         stack.push_async_callback(operations.close)
+        if run:
+            listening = asyncio.create_task(_changes(database, operations).run())
+            stack.push_async_callback(cancelled, [listening])
         yield Appliance(settings, operations, database, data_dir, process, redis_url)
+
+
+def _changes(database: Database, operations: Operations) -> Changes:
+    """What other programs change in the database, the cache hears; after a gap, that anything may have."""
+
+    async def hear(subject: str) -> None:
+        await operations.cache.hear(subject)
+
+    return Changes(database, on_change=hear, on_gap=lambda: hear(ALL))
 
 
 def foreign_handlers(text: str, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
