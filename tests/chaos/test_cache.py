@@ -74,7 +74,7 @@ class Traffic:
 
 @pytest.fixture
 async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
-    caches = [Cache(CacheStore(connect(server.url)), int, fresh=2.0, kept=30.0) for _ in range(2)]
+    caches = [Cache(CacheStore(connect(server.url)), int, fresh=30.0, kept=60.0) for _ in range(2)]
     yield Traffic(caches)
     for cache in caches:
         await cache.close()

@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 
 from storage.cache import Cache
 from storage.cache_store import ENTRY, PREFIX, CacheKey
-from storage.errors import LoadError
+from storage.errors import CacheUnavailableError, LoadError
 from storage.subjects import ALL, location, user
 from tests.integration.cache.conftest import NewCache, Outfit
+from tests.servers import free_port
 
 KEY = CacheKey("u1", "lisboa:2026-11-25T03", (location("lisboa"),))
 OTHER = CacheKey("u2", "lisboa:2026-11-25T03", (location("lisboa"),))
@@ -226,6 +227,28 @@ async def test_whoever_comes_after_a_change_of_their_own_does_not_join_an_older_
     await cache.invalidate(user("u1"))
     assert (await cache.get_or_load(KEY, wardrobe.load)).value.name == "raincoat"
     await early
+
+
+async def test_nor_where_redis_is_away(new_cache: NewCache) -> None:
+    cache, wardrobe = new_cache(f"redis://127.0.0.1:{free_port()}/0"), Wardrobe(seconds=0.2)
+    early = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
+    await until(lambda: _called(wardrobe, 1))
+    wardrobe.outfit = Outfit(name="raincoat")
+    assert await cache.invalidate(user("u1")) is None
+    late = await cache.get_or_load(KEY, wardrobe.load)
+    assert (late.value.name, late.source) == ("raincoat", "direct")
+    assert (await early).value.name == "coat"
+
+
+async def test_without_redis_there_is_no_value_and_no_error(new_cache: NewCache) -> None:
+    cache = new_cache(f"redis://127.0.0.1:{free_port()}/0")
+    assert await cache.get(KEY) is None
+    assert not await cache.exists(KEY)
+    assert not await cache.set(KEY, COAT)
+    with pytest.raises(CacheUnavailableError, match="does not answer"):
+        await cache.delete(KEY)
+    assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
+    assert cache.counts["errors"] == 1
 
 
 async def test_changes_while_others_write_leave_nothing_outdated(new_cache: NewCache) -> None:
