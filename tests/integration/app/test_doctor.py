@@ -1,0 +1,612 @@
+"""The doctor: what it finds on good and bad servers, how long it takes, and that it changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import redis
+from sqlalchemy.engine import make_url
+
+from tests.integration.app.conftest import Done, OpenTerminal, Program, server_pid
+from tests.servers import ValkeyServer, free_port
+
+SECRET = "pa55word"
+AT_MOST = 15.0  # s, whatever hangs
+KEY = {"OPENWEATHER_API_KEY": f"key-{SECRET}"}
+StartValkey = Callable[..., ValkeyServer]
+
+
+class Report:
+    """What ``doctor --json`` said."""
+
+    def __init__(self, done: Done) -> None:
+        assert SECRET not in done.out + done.err
+        assert "Traceback" not in done.err
+        assert done.err == ""
+        self.code = done.code
+        self.items: list[dict[str, Any]] = done.json["items"]
+        for item in self.items:
+            assert set(item) == {"check", "group", "state", "finding", "consequence", "mend"}
+            if item["state"] in ("warning", "wrong"):
+                assert item["consequence"], item
+                assert item["mend"], item
+        assert done.json["wrong"] == len(self.named("wrong"))
+        assert done.json["warnings"] == len(self.named("warning"))
+        assert done.code == (1 if done.json["wrong"] else 0)
+
+    def named(self, state: str) -> list[str]:
+        """``group check`` of all items in a state."""
+        return [f"{item['group']} {item['check']}" for item in self.items if item["state"] == state]
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        (found,) = (item for item in self.items if f"{item['group']} {item['check']}" == name)
+        return found
+
+    def says(self, name: str) -> tuple[str, str]:
+        """State and finding."""
+        return self[name]["state"], self[name]["finding"]
+
+
+def doctor(program: Program, *arguments: str, **environment: str) -> Report:
+    return Report(program.run("doctor", "--json", *arguments, **(KEY | environment)))
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[StartValkey]:
+    """Starts a Valkey with options of its own."""
+    with ExitStack() as stack:
+
+        def start(*options: str) -> ValkeyServer:
+            server = ValkeyServer(tmp_path / f"valkey-{time.monotonic_ns()}", *options)
+            server.start()
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port where connections are taken and nothing is ever said."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        yield listener.getsockname()[1]
+
+
+async def run(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+def with_role(url: str, name: str) -> str:
+    return make_url(url).set(username=name, password=SECRET).render_as_string(hide_password=False)
+
+
+# What is well
+
+
+def test_a_good_set_up_has_nothing_wrong(program: Program, valkey: StartValkey, postgres_url: str) -> None:
+    server = valkey("--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
+    environment = {"REDIS_URL": server.url, "DATABASE_URL": postgres_url}
+    assert program.run("status", **environment).code == 0
+    found = doctor(program, **environment)
+    assert found.code == 0
+    assert found.named("wrong") == []
+    assert found.named("unknown") == []
+    assert found.named("warning") == ["machine terminal"]
+    assert len(found.items) > 30
+    assert found.says("Redis eviction") == ("ok", "volatile-lru")
+    assert found.says("database notifications") == ("ok", "a NOTIFY arrives")
+    assert found["database migrations"]["finding"].startswith("the tables are up to date")
+
+
+def test_on_a_laptop_with_nothing_it_says_what_would_be_started(program: Program) -> None:
+    found = doctor(program)
+    assert found.code == 0
+    assert "the next start starts one in" in found["Redis server"]["finding"]
+    assert "the next start makes it" in found["database file"]["finding"]
+    assert "the next start makes them" in found["database migrations"]["finding"]
+    assert not program.data_dir.exists()
+    assert server_pid(program.data_dir) is None
+
+
+async def test_the_embedded_server_that_runs_is_checked(program: Program) -> None:
+    started = await program.start()
+    found = await asyncio.to_thread(doctor, program)
+    assert found.code == 0
+    assert found["Redis server"]["finding"].endswith("(embedded)")
+    assert found.says("Redis persistence") == ("ok", "append-only file")
+    assert found["database migrations"]["finding"].startswith("the tables are up to date")
+    assert await started.stop() == 0
+
+
+async def test_processes_of_the_cluster_count_for_the_connections(
+    program: Program, redis_url: str, postgres_url: str
+) -> None:
+    environment = {"REDIS_URL": redis_url, "DATABASE_URL": postgres_url}
+    started = await program.start(**environment)
+    found = await asyncio.to_thread(doctor, program, **environment, COUTURECAST_DB_POOL_SIZE="60")
+    assert found["database connections"]["state"] == "wrong"
+    assert "60 for each of 1 processes and one more: 120" in found["database connections"]["finding"]
+    assert await started.stop() == 0
+
+
+# It changes nothing
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Every file and folder: mode, time of change in ns, digest of what is in it."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        about = path.lstat()
+        body = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (about.st_mode, about.st_mtime_ns, hashlib.sha256(body).hexdigest())
+    return found
+
+
+def contents(url: str) -> tuple[Any, ...]:
+    """All keys with their values, and how often anything was changed."""
+    with redis.Redis.from_url(url) as server:
+        keys: Any = server.keys("*")
+        about: Any = server.info()
+        dumps = {key: server.dump(key) for key in keys}
+        return dumps, about.get("db0"), about["rdb_changes_since_last_save"], server.config_get()
+
+
+async def tables(url: str) -> tuple[Any, ...]:
+    """All relations of a database, and the rows of ours with the transactions that wrote them."""
+    connection = await asyncpg.connect(url)
+    names = await connection.fetch("SELECT oid, relname, relkind FROM pg_class WHERE relname !~ '^pg_toast'")
+    ours = await connection.fetch("SELECT relname FROM pg_stat_user_tables ORDER BY 1")
+    rows = {
+        name: await connection.fetch(f'SELECT xmin::text, xmax::text, * FROM "{name}"') for (name,) in ours
+    }
+    await connection.close()
+    return sorted(map(tuple, names)), rows
+
+
+async def test_it_changes_nothing_on_servers(program: Program, redis_url: str, postgres_url: str) -> None:
+    environment = {"REDIS_URL": redis_url, "DATABASE_URL": postgres_url, "CACHE_REDIS_URL": redis_url}
+    assert program.run("status", **environment).code == 0
+    job = '{"content_id": "c", "text": "A fine linen coat."}'
+    assert program.run("enqueue", "moderation-review", "--data", job, **environment).code == 0
+    await asyncio.sleep(0.2)  # the connections of these are closed
+    before = (tree(program.directory), contents(redis_url))
+    relations = await tables(postgres_url)
+    found = await asyncio.to_thread(doctor, program, **environment)
+    assert found.named("wrong") == []
+    assert (tree(program.directory), contents(redis_url)) == before
+    assert await tables(postgres_url) == relations
+
+
+async def test_it_makes_no_tables_in_an_empty_database(program: Program, postgres_url: str) -> None:
+    before = await tables(postgres_url)
+    found = await asyncio.to_thread(doctor, program, DATABASE_URL=postgres_url)
+    assert found["database migrations"]["finding"].startswith("no tables yet")
+    assert await tables(postgres_url) == before
+
+
+LEFT_BEHIND = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA journal_mode=WAL")
+database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num TEXT)")
+database.execute("INSERT INTO alembic_version VALUES ('in the log')")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("state", ["absent", "stopped", "killed", "log without index", "handler"])
+def test_it_changes_no_file(program: Program, tmp_path: Path, state: str) -> None:
+    file = program.data_dir / "couturecast.db"
+    environment: dict[str, str] = {}
+    if state == "stopped":
+        assert program.run("status").code == 0
+        assert file.exists()
+    if state in ("killed", "log without index"):
+        program.data_dir.mkdir(mode=0o700)
+        subprocess.run([sys.executable, "-c", LEFT_BEHIND, file], check=True)
+        assert Path(f"{file}-wal").stat().st_size > 0
+    if state == "log without index":
+        Path(f"{file}-shm").unlink()
+    if state == "handler":
+        (program.directory / "mine.py").write_text("async def run(ctx, **kwargs): ...\n")
+        environment["COUTURECAST_HANDLERS"] = "color-extraction=mine:run"
+    before = tree(tmp_path)
+    found = doctor(program, **environment)
+    assert tree(tmp_path) == before
+    if state == "killed":
+        assert "revision in the log" in found["database migrations"]["finding"]
+    assert server_pid(program.data_dir) is None
+
+
+async def test_it_changes_no_file_beside_a_running_program(program: Program, tmp_path: Path) -> None:
+    started = await program.start()
+    before = sorted(tree(tmp_path))
+    await asyncio.to_thread(doctor, program)
+    assert sorted(tree(tmp_path)) == before
+    assert await started.stop() == 0
+
+
+# Redis
+
+
+def test_a_redis_that_does_not_answer_hides_nothing_else(program: Program, postgres_url: str) -> None:
+    url = f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0"
+    found = doctor(program, REDIS_URL=url, DATABASE_URL=postgres_url)
+    assert found.named("wrong") == ["Redis server"]
+    assert found["Redis server"]["finding"].startswith("redis://user:***@127.0.0.1:")
+    assert found.says("Redis eviction") == ("unknown", "not checked: Redis does not answer")
+    assert found["database version"]["state"] == "ok"
+    assert "an unknown number of processes" in found["database connections"]["finding"]
+
+
+def test_servers_that_never_answer_are_given_up_in_time(program: Program, black_hole: int) -> None:
+    started = time.monotonic()
+    found = doctor(
+        program,
+        REDIS_URL=f"redis://:{SECRET}@127.0.0.1:{black_hole}/0",
+        CACHE_REDIS_URL=f"rediss://:{SECRET}@127.0.0.1:{black_hole}/0",
+        DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1:{black_hole}/x",
+        COUTURECAST_HTTP=f"127.0.0.1:{black_hole}",
+    )
+    assert time.monotonic() - started < AT_MOST
+    assert found.named("wrong") == ["Redis server", "cache server", "database server", "machine HTTP"]
+    assert "within 5 s" in found["Redis server"]["finding"]
+    assert found.says("database rights") == ("unknown", "not checked: the database does not answer")
+
+
+def test_a_server_that_stops_in_the_middle_is_given_up_in_time(program: Program) -> None:
+    """It answers pings and nothing else."""
+    started = time.monotonic()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        threading.Thread(target=_only_pings, args=(listener,), daemon=True).start()
+        found = doctor(program, REDIS_URL=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+    assert time.monotonic() - started < AT_MOST
+    assert found["Redis scripts"]["state"] == "wrong"
+    assert "no answer within" in found["Redis scripts"]["finding"]
+    assert found["machine disk"]["state"] == "ok"
+
+
+def _only_pings(listener: socket.socket) -> None:
+    def serve(connection: socket.socket) -> None:
+        while said := connection.recv(4096):
+            words = said.upper()
+            if b"PING" in words:
+                connection.sendall(b"+PONG\r\n")
+            elif b"CLIENT" in words or b"INFO" in words or b"HELLO" in words:
+                connection.sendall(b"-ERR unknown command\r\n" * max(1, words.count(b"SETINFO")))
+
+    while True:
+        try:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+        except OSError:
+            return
+
+
+def test_a_wrong_password(program: Program, valkey: StartValkey) -> None:
+    server = valkey()
+    with redis.Redis.from_url(server.url) as admin:
+        admin.config_set("requirepass", "right")
+    found = doctor(program, REDIS_URL=server.url.replace("//", f"//:{SECRET}@"))
+    assert found.named("wrong") == ["Redis server"]
+    assert "refuses user or password" in found["Redis server"]["finding"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_redis_that_may_evict_jobs(
+    program: Program, valkey: StartValkey, redis_url: str, apart: bool
+) -> None:
+    server = valkey("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    cache = {"CACHE_REDIS_URL": redis_url if apart else server.url}
+    found = doctor(program, REDIS_URL=server.url, **cache)
+    assert found.says("Redis eviction") == ("warning" if apart else "wrong", "allkeys-lru")
+    assert found["cache own server"]["state"] == ("ok" if apart else "warning")
+    assert "maxmemory-policy" in found["Redis eviction"]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "wrong"),
+    [
+        ("+@all -@scripting", ["Redis scripts"]),
+        ("+@all -@write", ["Redis blocking wait", "Redis write rights"]),
+        ("+@all -@blocking", ["Redis blocking wait"]),
+        ("+@all -publish", ["Redis messages"]),
+        ("+@all -info -config -hello -role", []),
+    ],
+)
+def test_a_user_who_may_not_do_all(
+    program: Program, valkey: StartValkey, rules: str, wrong: list[str]
+) -> None:
+    server = valkey()
+    with redis.Redis.from_url(server.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "limited", "on", f">{SECRET}", "~*", "&*", *rules.split())
+    found = doctor(program, REDIS_URL=server.url.replace("//", f"//limited:{SECRET}@"))
+    assert found.named("wrong") == wrong
+    if not wrong:
+        assert "Redis memory" in found.named("unknown")
+        assert "Redis eviction" in found.named("unknown")
+    else:
+        assert "ACL SETUSER" in found[wrong[0]]["mend"]
+
+
+def test_keys_that_may_not_be_touched(program: Program, valkey: StartValkey) -> None:
+    server = valkey()
+    with redis.Redis.from_url(server.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "limited", "on", f">{SECRET}", "~saq:*", "&*", "+@all")
+    found = doctor(program, REDIS_URL=server.url.replace("//", f"//limited:{SECRET}@"))
+    assert "couturecast:… is not permitted" in found["Redis write rights"]["finding"]
+
+
+def test_a_full_server(program: Program, valkey: StartValkey) -> None:
+    server = valkey("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    with redis.Redis.from_url(server.url) as full, suppress(redis.exceptions.OutOfMemoryError):
+        for number in range(100):
+            full.set(f"key-{number}", "x" * 100_000)
+    found = doctor(program, REDIS_URL=server.url)
+    assert found.says("Redis write rights") == ("wrong", "the server is full (OOM)")
+    assert found["Redis memory"]["state"] == "warning"
+    assert found["Redis eviction"]["state"] == "warning"
+
+
+def test_a_replica_takes_no_jobs(program: Program, valkey: StartValkey) -> None:
+    primary = valkey()
+    replica = valkey("--replicaof", f"127.0.0.1 {primary.port}")
+    found = doctor(program, REDIS_URL=replica.url)
+    assert found.says("Redis role") == ("wrong", "a replica")
+    assert found.says("Redis write rights") == ("wrong", "the server is a read-only replica")
+    assert "primary" in found["Redis role"]["mend"]
+
+
+def test_a_server_that_forgets(program: Program, valkey: StartValkey) -> None:
+    found = doctor(program, REDIS_URL=valkey().url)
+    assert found["Redis persistence"]["state"] == "warning"
+    assert "loses all jobs" in found["Redis persistence"]["consequence"]
+
+
+# The database
+
+
+def test_a_database_that_is_away(program: Program, redis_url: str) -> None:
+    url = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/x"
+    found = doctor(program, REDIS_URL=redis_url, DATABASE_URL=url)
+    assert found.named("wrong") == ["database server"]
+    assert found["Redis scripts"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("revision", "state", "says"),
+    [
+        ("0001", "warning", "the tables are of revision 0001, not "),
+        ("9999", "wrong", "the tables are of revision 9999, which this program does not know"),
+    ],
+)
+def test_tables_of_another_version(
+    program: Program, database_url: str, revision: str, state: str, says: str
+) -> None:
+    assert program.run("status", DATABASE_URL=database_url).code == 0
+    statement = f"UPDATE alembic_version SET version_num = '{revision}'"
+    if database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(make_url(database_url).database or "")) as database:
+            database.execute(statement)
+            database.commit()
+    else:
+        asyncio.run(run(database_url, statement))
+    found = doctor(program, DATABASE_URL=database_url)
+    assert found["database migrations"]["state"] == state
+    assert found["database migrations"]["finding"].startswith(says)
+
+
+@pytest.mark.parametrize("lacks", ["INSERT", "USAGE", "nothing"])
+async def test_a_role_without_rights(program: Program, postgres_url: str, lacks: str) -> None:
+    assert (await asyncio.to_thread(program.run, "status", DATABASE_URL=postgres_url)).code == 0
+    role = f"clerk_{make_url(postgres_url).database}_{lacks}".lower()
+    await run(
+        postgres_url,
+        f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        *([f"REVOKE INSERT ON job_failures FROM {role}"] if lacks == "INSERT" else []),
+        *([f"REVOKE USAGE ON SEQUENCE job_failures_id_seq FROM {role}"] if lacks == "USAGE" else []),
+    )
+    found = await asyncio.to_thread(doctor, program, DATABASE_URL=with_role(postgres_url, role))
+    if lacks == "nothing":
+        assert found.says("database rights") == ("ok", f"{role} has what it needs")
+    else:
+        assert found.named("wrong") == ["database rights"]
+        assert f"lacks {lacks} on job_failures" in found["database rights"]["finding"]
+        assert found["database rights"]["mend"].startswith("GRANT ")
+
+
+async def test_a_role_that_may_not_make_tables(program: Program, postgres_url: str) -> None:
+    role = f"newcomer_{make_url(postgres_url).database}"
+    await run(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
+    found = await asyncio.to_thread(doctor, program, DATABASE_URL=with_role(postgres_url, role))
+    assert found.says("database rights") == ("wrong", f"{role} may not make tables in the schema public")
+
+
+async def test_a_database_that_takes_no_writes(program: Program, postgres_url: str) -> None:
+    role = f"reader_{make_url(postgres_url).database}"
+    await run(
+        postgres_url,
+        f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD '{SECRET}'",
+        f"ALTER ROLE {role} SET default_transaction_read_only = on",
+    )
+    found = await asyncio.to_thread(doctor, program, DATABASE_URL=with_role(postgres_url, role))
+    assert found.says("database role") == ("wrong", "transactions are read-only here")
+
+
+def test_a_transaction_pooler_needs_a_direct_url(program: Program, postgres_url: str) -> None:
+    pooled = f"{postgres_url}&pgbouncer=true"
+    found = doctor(program, DATABASE_URL=pooled)
+    assert found["database pooler"]["state"] == "warning"
+    assert found["database notifications"]["state"] == "unknown"
+    found = doctor(program, DATABASE_URL=pooled, DIRECT_URL=postgres_url)
+    assert found["database pooler"]["state"] == "ok"
+    assert found.says("database notifications") == ("ok", "a NOTIFY arrives")
+
+
+def test_a_file_that_is_no_database(program: Program) -> None:
+    program.data_dir.mkdir(mode=0o700)
+    (program.data_dir / "couturecast.db").write_bytes(b"no database at all" * 100)
+    found = doctor(program)
+    assert found.named("wrong") == ["database migrations"]
+
+
+# The settings
+
+
+def test_broken_settings_are_findings_and_the_rest_is_checked(program: Program, postgres_url: str) -> None:
+    found = doctor(
+        program,
+        REDIS_URL=f"redis://:{SECRET}@h:x/0",
+        DATABASE_URL=postgres_url,
+        COUTURECAST_LOG_LEVEL="loud",
+        COUTURECAST_ALERT_FANOUT_TIMEOUT="never",
+        COUTURECAST_REDIS_URL="x",
+    )
+    lines = [
+        item["finding"] for item in found.items if item["group"] == "settings" and item["state"] == "wrong"
+    ]
+    assert [line.partition(":")[0] for line in lines] == [
+        "REDIS_URL",
+        "COUTURECAST_LOG_LEVEL",
+        "COUTURECAST_ALERT_FANOUT_TIMEOUT",
+    ]
+    assert found.says("settings variables") == (
+        "warning",
+        "COUTURECAST_REDIS_URL is not a setting: did you mean REDIS_URL?",
+    )
+    assert found.says("Redis server") == ("unknown", "not checked: REDIS_URL cannot be read")
+    assert found.says("Redis scripts") == ("unknown", "not checked: REDIS_URL cannot be read")
+    assert found["database version"]["state"] == "ok"
+
+
+def test_a_env_file_that_cannot_be_read(program: Program) -> None:
+    (program.directory / ".env").write_bytes(b"\xff\xfe=\x00")
+    found = doctor(program)
+    assert found.named("wrong") == ["settings settings"]
+    assert found["settings settings"]["finding"].startswith(".env is no UTF-8 text")
+
+
+HANDLERS = {
+    "raises": f"raise RuntimeError('no key-{SECRET} \\x1b[31m')",
+    "prints": "print('loaded')\nasync def run(ctx, **kwargs): ...",
+    "hangs": "import time\ntime.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("kind", HANDLERS)
+def test_handlers_are_imported(program: Program, kind: str) -> None:
+    (program.directory / f"{kind}.py").write_text(HANDLERS[kind])
+    started = time.monotonic()
+    found = doctor(program, COUTURECAST_HANDLERS=f"color-extraction={kind}:run") if kind != "prints" else None
+    if found is None:  # what it prints goes to standard error
+        done = program.run("doctor", "--json", COUTURECAST_HANDLERS=f"color-extraction={kind}:run")
+        assert done.err == "loaded\n"
+        assert done.code == 0
+        return
+    assert time.monotonic() - started < AT_MOST
+    assert found.named("wrong") == ["settings handlers"]
+    if kind == "raises":
+        assert "RuntimeError: no ***" in found["settings handlers"]["finding"]
+
+
+def test_folders_that_are_not_there(program: Program) -> None:
+    found = doctor(program, COUTURECAST_IMAGE_DIRS=f"{program.directory}:/nowhere")
+    assert found.named("wrong") == ["settings image folders"]
+
+
+# The machine
+
+
+def test_a_file_in_the_place_of_the_data_directory(program: Program) -> None:
+    program.data_dir.write_text("")
+    found = doctor(program)
+    assert "machine data directory" in found.named("wrong")
+    assert "database file" in found.named("wrong")
+    assert "Redis server" in found.named("wrong")
+    program.data_dir.unlink()
+
+
+def test_a_data_directory_that_others_can_read(program: Program) -> None:
+    program.data_dir.mkdir()
+    program.data_dir.chmod(0o755)
+    found = doctor(program)
+    assert "0755" in found["machine data directory"]["finding"]
+    assert found["machine data directory"]["mend"] == f"chmod 700 {program.data_dir}"
+
+
+def test_a_token_that_cannot_be_used(program: Program) -> None:
+    program.data_dir.mkdir(mode=0o700)
+    (program.data_dir / "admin-token").write_text("short\n")
+    assert doctor(program).named("wrong") == ["machine admin token"]
+
+
+def test_a_port_that_is_taken(program: Program, black_hole: int) -> None:
+    found = doctor(program, COUTURECAST_HTTP=f"127.0.0.1:{black_hole}")
+    assert found.named("wrong") == ["machine HTTP"]
+    assert "taken by another program" in found["machine HTTP"]["finding"]
+
+
+async def test_a_port_that_is_ours_already(program: Program) -> None:
+    at = {"COUTURECAST_HTTP": f"127.0.0.1:{free_port()}"}
+    started = await program.start(**at)
+    found = await asyncio.to_thread(doctor, program, **at)
+    assert found["machine HTTP"]["finding"].endswith("is served by couturecast-tui already")
+    assert await started.stop() == 0
+
+
+# What people see
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_lines_for_people_fit_their_terminal(terminal: OpenTerminal, size: tuple[int, int]) -> None:
+    shown = terminal("doctor", size=size, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", NO_COLOR="1")
+    assert await shown.code() == 1
+    lines = shown.output.decode().splitlines()
+    assert max(map(len, lines)) <= size[0]
+    assert any(line.startswith("  ✗ wrong   server") for line in lines)
+    assert any(line.startswith("  ✓ ok      terminal") for line in lines)
+    assert lines[-1].strip().endswith("unknown (Redis server)")
+    assert "\x1b" not in shown.output.decode()
+
+
+async def test_colours_are_no_more_than_an_addition(terminal: OpenTerminal) -> None:
+    shown = terminal("doctor")
+    assert await shown.code() == 0
+    assert "\x1b[32m" in shown.output.decode()
+    assert "✓ ok" in shown.output.decode()
+
+
+def test_elsewhere_each_check_is_one_line_and_ascii_where_need_be(program: Program) -> None:
+    done = program.run("doctor", LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    lines = done.out.splitlines()
+    assert done.out.isascii()
+    assert [line for line in lines if line.startswith("  ! warning terminal")]
+    items = [line for line in lines if line.startswith("  ")]
+    assert lines[-1].startswith(f"{len(items)} checks: ")
+    assert all(line.split()[0] in ("+", "!", "x", "?") for line in items)
+
+
+def test_what_a_server_says_is_shown_and_not_interpreted(program: Program) -> None:
+    (program.directory / "odd.py").write_text("raise RuntimeError('\\x1b]0;title\\x07')")
+    done = program.run("doctor", COUTURECAST_HANDLERS="color-extraction=odd:run")
+    assert "\x1b" not in done.out
+    assert "\\x1b]0;title\\x07" in done.out
+    json.loads(program.run("doctor", "--json", COUTURECAST_HANDLERS="color-extraction=odd:run").out)
