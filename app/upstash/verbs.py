@@ -41,7 +41,7 @@ def apply(settings: Settings, wanted: Sequence[Wanted], *, yes: bool, as_json: b
         found = compare(wanted, upstash.databases())
         if found.changes:
             if not (as_json and yes):
-                output.note(_plan_text(found))
+                output.note("\n".join(map(str, found.changes)))
             if not (yes or output.confirmed(f"Carry out {_counted(found)} at Upstash?")):
                 raise AppError("nothing was changed")
             _carry_out(upstash, found.changes, {each.name: each for each in wanted}, quiet=as_json)
@@ -127,9 +127,9 @@ def _whole_url(upstash: Account, wanted: Wanted, found: Database | None) -> str:
 
 def _plan_text(found: Comparison) -> str:
     lines = [str(each) for each in (*found.changes, *found.differences)]
-    return "\n".join(
-        [*lines, f"{_counted(found)}: {_COMMAND} apply makes them"] if found.changes else lines
-    ) or ("nothing to change")
+    if found.changes:
+        lines.append(f"{_counted(found)}, for {_COMMAND} apply to make")
+    return "\n".join(lines) or "nothing to change"
 
 
 def _counted(found: Comparison) -> str:

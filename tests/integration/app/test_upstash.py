@@ -78,7 +78,7 @@ def test_a_plan_of_an_empty_account(operator: Operator) -> None:
         "create couturecast-staging: free, eu-central-1, eviction off, TLS on",
         "create couturecast-prod: payg, eu-central-1, eviction off, TLS on, budget $20 a month",
         "create couturecast-prod-cache: payg, eu-central-1, eviction on, TLS on, budget $10 a month",
-        "4 changes: couturecast-tui upstash apply makes them",
+        "4 changes, for couturecast-tui upstash apply to make",
     ]
     assert operator.upstash.asked == [("GET", "/redis/databases", None)]
 
@@ -140,7 +140,7 @@ def test_what_drifted_is_put_right(operator: Operator) -> None:
         "change couturecast-prod: budget none → $20 a month",
         "change couturecast-prod-cache: eviction off → on",
         "change couturecast-prod-cache: budget $360 a month → $10 a month",
-        "7 changes: couturecast-tui upstash apply makes them",
+        "7 changes, for couturecast-tui upstash apply to make",
     ]
     assert operator.run("apply", "--yes").code == 0
     assert upstash.mutations == [
