@@ -68,9 +68,9 @@ POSTGRES: tuple[Check[Postgres], ...] = (
     Check("rights", postgres.rights),
     Check("connections", postgres.connections),
     Check("pooler", postgres.pooler),
-    Check("notifications", postgres.notifications),
     Check("search", postgres.trigrams),
     Check("clock", postgres.clock),
+    Check("notifications", postgres.notifications),
 )
 
 SQLITE: tuple[Check[SqliteFile], ...] = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from app.doctor.findings import Finding, cause_of, ok, unknown, warning, wrong
 from app.doctor.places import is_near
 from app.doctor.redis import RedisServer
 from app.doctor.redis_state import clock_difference
+from storage.changes import probe
 from storage.database import Database
 from storage.errors import DatabaseUnavailableError, DirectUrlError, StorageError
 from storage.migrations import HEAD
@@ -30,6 +29,8 @@ _OLDEST = 11  # CREATE TRIGGER … EXECUTE FUNCTION
 _MOST = 100
 """Connections that all processes together stay below."""
 _HEARD_SECONDS = 2.0
+_SESSION_SECONDS = 3.0  # less than a check has
+_CONNECTIONS = 2  # ours, and one that notifies
 _UNHEARD = "what other programs change is served from the cache until its TTL"
 _NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _TABLES_LACKING = text(
@@ -51,7 +52,7 @@ _ALL_SEQUENCES = "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
 
 @dataclass
 class Postgres:
-    """A database that answered, with one connection to it."""
+    """A database that answered, with a connection to it."""
 
     url: str
     direct_url: str | None
@@ -79,7 +80,7 @@ class Postgres:
 async def open_postgres(url: str, *, direct_url: str | None, pool_size: int) -> Postgres | Finding:
     """The database, or why there is none, within `OPENING_SECONDS`."""
     try:
-        database = Database(url, pool_size=1, direct_url=direct_url)
+        database = Database(url, pool_size=_CONNECTIONS, direct_url=direct_url)
     except (ValueError, StorageError) as error:
         name = "DIRECT_URL" if isinstance(error, DirectUrlError) else "DATABASE_URL"
         return wrong(f"{name}: {cause_of(error)}", "no process starts", "mend it")
@@ -126,7 +127,7 @@ async def encryption(at: Postgres) -> Finding:
     url = make_url(at.url)
     host = url.host or str(url.query.get("host", ""))
     if await is_near(host):
-        return ok("none, to a private address")
+        return ok("none is needed: a private address")
     return warning(
         f"none, and {host} is no private address",
         "the password and all rows travel in clear",
@@ -268,10 +269,11 @@ async def notifications(at: Postgres) -> Finding:
     if at.database.without_sessions is not None:
         return unknown("not checked: a transaction pooler carries none")
     try:
-        heard = await _heard(at.database)
-    except (StorageError, OSError) as error:
+        heard = await within(_SESSION_SECONDS, probe(at.database, seconds=_HEARD_SECONDS))
+    except (StorageError, TimeoutError, OSError) as error:
+        cause = "no answer in time" if isinstance(error, TimeoutError) else cause_of(error)
         name = "DATABASE_URL" if at.direct_url is None else "DIRECT_URL"
-        return warning(f"cannot be tried: {cause_of(error)}", _UNHEARD, f"see that {name} is right")
+        return warning(f"cannot be tried: {cause}", _UNHEARD, f"see that {name} is right")
     if heard:
         return ok("a NOTIFY arrives")
     return warning(
@@ -279,20 +281,6 @@ async def notifications(at: Postgres) -> Finding:
         _UNHEARD,
         "set DIRECT_URL to the database itself, past any pooler",
     )
-
-
-async def _heard(database: Database) -> bool:
-    """Listen and notify on a channel that nobody knows, over one connection."""
-    channel, heard = f"couturecast_{secrets.token_hex(8)}", asyncio.Event()
-    session = await database.session()
-    try:
-        await session.add_listener(channel, lambda *_: heard.set())
-        await session.execute(f"NOTIFY {channel}")
-        with suppress(TimeoutError):
-            await within(_HEARD_SECONDS, heard.wait())
-        return heard.is_set()
-    finally:
-        session.terminate()
 
 
 async def clock(at: Postgres) -> Finding:

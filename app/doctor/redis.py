@@ -112,6 +112,13 @@ def _unreachable(error: BaseException, url: str, variable: str) -> Finding:
         cause = f"nothing within {OPENING_SECONDS:g} s"
     else:
         cause = cause_of(error)
+    if "CERTIFICATE_VERIFY_FAILED" in cause:
+        why = cause.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
+        return wrong(
+            f"{place}: {why or cause}",
+            consequence,
+            f"renew the certificate, or name its CA in {variable}: ?ssl_ca_certs=/path/ca.pem",
+        )
     return wrong(
         f"{place} does not answer: {cause}",
         consequence,

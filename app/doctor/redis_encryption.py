@@ -33,7 +33,7 @@ async def _plain(server: RedisServer) -> Finding:
     if server.url.startswith("unix:"):
         return ok("none is needed: a Unix socket")
     if await is_near(server.host):
-        return ok("none, to a private address")
+        return ok("none is needed: a private address")
     return warning(
         f"none, and {server.host} is no private address",
         "the password and all jobs travel in clear",

@@ -120,7 +120,7 @@ async def writes(server: RedisServer) -> Finding:
             raise reply
         if isinstance(reply, Exception):
             return _refused(f"{call[0]} {str(call[1]).partition('doctor:')[0]}…", reply)
-    return ok("keys under saq: and couturecast: can be read and written")
+    return ok("saq: and couturecast: can be read and written")
 
 
 def _refused(what: str, error: Exception) -> Finding:

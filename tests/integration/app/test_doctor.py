@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import select
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 import redis
+import trustme
 from sqlalchemy.engine import make_url
 
 from tests.integration.app.conftest import Done, OpenTerminal, Program, server_pid
@@ -377,6 +381,72 @@ def test_a_server_that_forgets(program: Program, valkey: StartValkey) -> None:
     found = doctor(program, REDIS_URL=valkey().url)
     assert found["Redis persistence"]["state"] == "warning"
     assert "loses all jobs" in found["Redis persistence"]["consequence"]
+
+
+class TlsDoor:
+    """Speaks TLS on ``localhost`` for a server that cannot."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self._port = port
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                outside = self._context.wrap_socket(self._listener.accept()[0], server_side=True)
+            except ssl.SSLError:  # a client that does not trust us
+                continue
+            except OSError:
+                return
+            inside = socket.create_connection(("127.0.0.1", self._port))
+            threading.Thread(target=_carry, args=(outside, inside), daemon=True).start()
+
+
+def _carry(outside: ssl.SSLSocket, inside: socket.socket) -> None:
+    with outside, inside, suppress(OSError):
+        while True:
+            ready = [outside] if outside.pending() else select.select([outside, inside], [], [])[0]
+            for each in ready:
+                said = each.recv(65_536)
+                if not said:
+                    return
+                (inside if each is outside else outside).sendall(said)
+
+
+@pytest.mark.parametrize(
+    ("query", "days", "state", "says"),
+    [
+        ("?ssl_ca_certs=CA", 90, "ok", "TLS, the certificate is checked and holds for 90 days"),
+        ("?ssl_ca_certs=CA", 9, "warning", "TLS, the certificate ends in 9 days"),
+        ("?ssl_cert_reqs=none", 90, "warning", "TLS, but the certificate is not checked"),
+        ("", 90, "wrong", "certificate verify failed"),
+        ("?ssl_ca_certs=CA", -1, "wrong", "certificate has expired"),
+    ],
+)
+def test_encryption(
+    program: Program, valkey: StartValkey, tmp_path: Path, query: str, days: int, state: str, says: str
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ends = datetime.now(UTC) + timedelta(days=days, minutes=10)
+    issued = authority.issue_cert("localhost", not_before=ends - timedelta(days=365), not_after=ends)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    with closing(TlsDoor(valkey().port, context)) as door:
+        query = query.replace("CA", str(tmp_path / "ca.pem"))
+        found = doctor(program, REDIS_URL=f"rediss://localhost:{door.port}/0{query}")
+        if state == "wrong":
+            assert found["Redis server"]["state"] == "wrong"
+            assert says in found["Redis server"]["finding"]
+            assert "ssl_ca_certs" in found["Redis server"]["mend"]
+        else:
+            assert found.says("Redis encryption") == (state, says)
 
 
 # The database
