@@ -245,7 +245,7 @@ async def test_without_redis_there_is_no_value_and_no_error(new_cache: NewCache)
     assert await cache.get(KEY) is None
     assert not await cache.exists(KEY)
     assert not await cache.set(KEY, COAT)
-    with pytest.raises(CacheUnavailableError, match="does not answer"):
+    with pytest.raises(CacheUnavailableError, match="not answer"):
         await cache.delete(KEY)
     assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
     assert cache.counts["errors"] == 1
