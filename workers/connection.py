@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
 _CONNECT_TIMEOUT = 5.0
 _REPLY_TIMEOUT = 10.0  # s: a command that has no reply by then counts as a broken connection
+_TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", re.IGNORECASE)
 
 
 def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
@@ -103,6 +104,17 @@ class Line:
 async def command(client: Redis, *words: str | bytes | int | float) -> Any:
     """Run one command; its reply as redis-py reads it.  Raises redis.exceptions.RedisError."""
     return await client.execute_command(*words)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a server refused a write for want of room; Redis 6 says so of a script in its own words."""
+    full = ("-OOM ", "capacity quota exceeded")
+    return isinstance(error, OutOfMemoryError) or any(words in str(error) for words in full)
+
+
+def is_too_large(error: Exception) -> bool:
+    """Whether a server refused a command for its size: managed ones have a limit, and so has Redis itself."""
+    return isinstance(error, ResponseError) and _TOO_LARGE.search(str(error)) is not None
 
 
 def connect_thread(url: str) -> redis.Redis:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import RedisError
 
-from workers import outcome
-from workers.connection import Line
+from workers import outcome, wire
+from workers.batches import batches
+from workers.connection import Line, is_too_large
 from workers.errors import InvalidJobError, WorkerLostError
 from workers.policy import Pace
 from workers.queue import ApplianceQueue, Settlement, Take, Taken
@@ -75,6 +76,8 @@ class Dispatcher:
         self._on_reply = on_reply
         self._on_letter = on_letter
         self._settlements: list[Settlement] = []
+        self._most = _BATCH
+        """Settlements in the next round trip: fewer while it is found out which one is too large."""
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._draining = False
@@ -163,21 +166,46 @@ class Dispatcher:
         self._wake.clear()
         if self._doubt:
             await self._reconcile()
-        batch = self._settlements[:_BATCH]
+        batch = next(batches(self._settlements, Settlement.size, self._most), [])
         try:
             if self._draining:
                 stood, take = await self.queue.settle(batch), None
             else:
                 stood, take = await self.queue.take(self.worker.id, self.worker.free, batch)
-        except (RedisError, OSError):
+        except (RedisError, OSError) as error:
+            if batch and is_too_large(error):
+                self._refused(batch, error)
+                return 0.0
             for settlement in batch:
                 settlement.repeated = True
             raise
+        self._most = _BATCH
         del self._settlements[: len(batch)]
         self._settled(batch, stood)
         if take is None:
             return 0.0 if self._settlements else None
         return await self._started(take)
+
+    def _refused(self, batch: list[Settlement], error: Exception) -> None:
+        """Redis refuses a request for its size: find the settlement that is to blame, and say less of it."""
+        self._doubt = True  # a take that went with it was carried out all the same
+        if len(batch) > 1:
+            self._most = len(batch) // 2
+            return
+        (refused,) = batch
+        ends = refused.verb in ("complete", "retry")
+        job = self.queue.deserialize(wire.load(refused.body)) if ends else None
+        instead = outcome.smaller(refused, job, str(error), policy=self.queue.policy, worker=self.worker.id)
+        log.warning(
+            "Redis refuses a job's record for its size",
+            queue=self.queue.name,
+            job=refused.id,
+            verb=refused.verb,
+            bytes=refused.size(),
+            instead=instead.verb if instead else None,
+            error=str(error),
+        )
+        self._settlements[:1] = [instead] if instead else []
 
     async def _started(self, take: Take) -> float | None:
         self.state = take.state

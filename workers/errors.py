@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from redis.exceptions import OutOfMemoryError
+
 
 class WorkersError(Exception):
     """Root of everything this package raises on purpose."""
@@ -26,6 +28,10 @@ class UnwritableJobError(WorkersError):
     """A handler left in its job, or in its error, what cannot be written; recorded on the attempt."""
 
 
+class TooLargeError(PermanentError):
+    """A handler left a job, with its result or its meta, that Redis refuses; recorded on the attempt."""
+
+
 class HandlerImportError(WorkersError):
     """A name in COUTURECAST_HANDLERS cannot be imported or is not an async function."""
 
@@ -43,6 +49,10 @@ class NotFoundError(WorkersError):
 
 class ConflictError(WorkersError):
     """The thing is there, but not in a state that allows the verb."""
+
+
+class RedisFullError(WorkersError, OutOfMemoryError):
+    """Redis has no memory left for what a producer sent; a RedisError, too: it may work later."""
 
 
 class WorkerLostError(WorkersError):

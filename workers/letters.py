@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,10 @@ META = "couturecast"
 """Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
 dead letter and of a plan's item)."""
 
+_APART = b"\n"
+"""Between a letter and a job that follows it; JSON of ours has none."""
+_NO_JOB = "?"
+"""The function of something that is no job."""
 _MAX_TRACEBACK = 8_000  # characters kept of each attempt's traceback: the end, where the error is
 _MAX_MESSAGE = 2_000
 _ATTEMPT: dict[str, Any] = {
@@ -85,22 +89,26 @@ def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
     }
 
 
+def forget_tracebacks(job: Job) -> bool:
+    """Leave of each failed attempt in the record only what happened; False where there is no more."""
+    attempts = attempts_of(job)
+    if not any(attempt["traceback"] for attempt in attempts):
+        return False
+    job.meta[META]["attempts"] = [attempt | {"traceback": None} for attempt in attempts]
+    job.error = f"{attempts[-1]['error_type']}: {attempts[-1]['message']}"
+    return True
+
+
 def letter_of(job: Job, attempts: list[dict[str, Any]]) -> BuriedLetter:
     """The dead letter of a job that failed for good; the last of ``attempts`` is what it died of."""
-    data = wire.job_dict(job)
-    meta = job.meta if isinstance(job.meta, dict) else {}
-    ours = meta.get(META)
+    ours = job.meta.get(META) if isinstance(job.meta, dict) else None
     origin, item = replay_of(ours) or (None, 0)
-    rest = {key: value for key, value in meta.items() if key != META}
-    data.pop("meta", None)
-    if rest:
-        data["meta"] = rest
-    data.pop("error", None)
+    data = wire.job_dict(job)
     return _letter(
         queue=job.get_queue().name,
         job_id=job.key,
         function=job.function,
-        data=data,
+        data=_without_ours(data),
         attempts=attempts,
         enqueued_at=_instant(job.queued),
         replay_of=origin,
@@ -120,27 +128,34 @@ def replay_of(ours: Any) -> tuple[int, int] | None:
 
 def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> BuriedLetter:
     """The dead letter of something on a queue that is no job; its bytes are kept as they came."""
-    data = {"unreadable": body.decode("utf-8", "backslashreplace")}
     return _letter(
         queue=queue,
         job_id=job_id,
-        function="?",
-        data=data,
+        function=_NO_JOB,
+        data=_unread(body),
         attempts=[attempt],
         enqueued_at=None,
         replay_of=None,
     )
 
 
-def dump_letter(letter: BuriedLetter) -> bytes:
-    """A letter as it waits in Redis."""
-    return wire.dump(
-        asdict(letter)
-        | {
-            "enqueued_at": letter.enqueued_at and letter.enqueued_at.timestamp(),
-            "failed_at": letter.failed_at.timestamp(),
-        }
-    )
+def _without_ours(data: dict[str, Any]) -> dict[str, Any]:
+    """A job as its letter keeps it: our part of its meta, and its error, are the letter's own."""
+    meta = data.pop("meta", None)
+    rest = {key: value for key, value in meta.items() if key != META} if isinstance(meta, dict) else None
+    data.pop("error", None)
+    return data | {"meta": rest} if rest else data
+
+
+def dump_letter(letter: BuriedLetter, *, apart: bool = False) -> bytes:
+    """A letter as it waits in Redis; ``apart`` from its job, whose bytes are to follow it."""
+    said = {field.name: getattr(letter, field.name) for field in fields(letter)}
+    said["enqueued_at"] = letter.enqueued_at and letter.enqueued_at.timestamp()
+    said["failed_at"] = letter.failed_at.timestamp()
+    if not apart:
+        return wire.dump(said)
+    del said["job_data"]
+    return wire.dump(said) + _APART
 
 
 def load_letter(body: bytes, uid: str) -> BuriedLetter:
@@ -149,15 +164,46 @@ def load_letter(body: bytes, uid: str) -> BuriedLetter:
         return _load_letter(body)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError) as error:
         attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=0.0)
-        return replace(unreadable_letter("?", "?", body, attempt), uid=uid)
+        return replace(unreadable_letter(_NO_JOB, _NO_JOB, body, attempt), uid=uid)
 
 
 def _load_letter(body: bytes) -> BuriedLetter:
-    fields = wire.load(body)
-    enqueued_at = fields["enqueued_at"]
-    fields["enqueued_at"] = None if enqueued_at is None else datetime.fromtimestamp(enqueued_at, UTC)
-    fields["failed_at"] = datetime.fromtimestamp(fields["failed_at"], UTC)
-    return BuriedLetter(**fields)
+    head, _, job = body.partition(_APART)
+    said = wire.load(head)
+    enqueued_at = said["enqueued_at"]
+    said["enqueued_at"] = None if enqueued_at is None else datetime.fromtimestamp(enqueued_at, UTC)
+    said["failed_at"] = datetime.fromtimestamp(said["failed_at"], UTC)
+    if "job_data" not in said:
+        said["job_data"] = _unread(job) if said["function"] == _NO_JOB else _job_data(job)
+    return BuriedLetter(**said)
+
+
+def _job_data(job: bytes) -> dict[str, Any]:
+    """The job that follows its letter, without how it ended, or that it waits for its next attempt."""
+    try:
+        data = wire.load(job)
+        for name in ("status", "completed", "result", "scheduled"):
+            data.pop(name, None)
+        return _without_ours(data)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return _unread(job)
+
+
+def _unread(body: bytes) -> dict[str, Any]:
+    return {"unreadable": body.decode("utf-8", "backslashreplace")}
+
+
+def apart(letter: bytes) -> bytes:
+    """The letter of something that is no job, without its bytes."""
+    said = wire.load(letter)
+    said.pop("job_data", None)
+    return wire.dump(said) + _APART
+
+
+def record_of(body: bytes) -> bytes:
+    """What is left of an ended job's record where it is too large: all but its arguments and its meta."""
+    job = {key: value for key, value in wire.load(body).items() if key not in ("kwargs", "meta", "result")}
+    return wire.dump(job | {"error": str(job.get("error") or "")[-_MAX_TRACEBACK:]})
 
 
 def _instant(milliseconds: Any) -> datetime | None:

@@ -9,6 +9,7 @@ __all__ = [
     "BEAT",
     "ENQUEUE",
     "HOLD",
+    "LETTERS",
     "LOST",
     "OVERVIEW",
     "SETTLE",
@@ -21,6 +22,7 @@ __all__ = [
 
 TAKE = Script.load("workers", "take")
 SETTLE = Script.load("workers", "settle")
+LETTERS = Script.load("workers", "letters")
 LOST = Script.load("workers", "lost")
 BEAT = Script.load("workers", "beat")
 ANNOUNCE = Script.load("workers", "announce")

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from saq import Job, Status
 from saq.utils import now
 
 from storage.dead_letters import Ending
 from workers import wire
-from workers.errors import PermanentError
+from workers.errors import PermanentError, TooLargeError
 from workers.letters import (
     META,
     add_attempt,
+    apart,
     attempts_of,
     dump_letter,
     failed_attempt,
+    forget_tracebacks,
     letter_of,
+    record_of,
     replay_of,
     unreadable_letter,
 )
-from workers.policy import QueuePolicy
+from workers.policy import LARGE_BYTES, QueuePolicy
 from workers.queue import Settlement, Taken
 
 
@@ -51,8 +55,11 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
         job.status = Status.FAILED
         job.completed = ended
         body = wire.dump(wire.job_dict(job))
+        large = len(body) >= LARGE_BYTES  # such a job is sent once, not a second time in its letter
+        said = dump_letter(letter, apart=large)
+        after: Literal["", "body"] = "body" if large else ""
         return Settlement(
-            taken.id, taken.lease, "bury", body, letter_uid=letter.uid, letter=dump_letter(letter)
+            taken.id, taken.lease, "bury", body, letter_uid=letter.uid, letter=said, after=after
         )
     add_attempt(job, attempt)
     _make_ready(job, ended + round(delay * 1000))
@@ -92,6 +99,34 @@ def put_back(taken: Taken, *, cut: bool = False) -> Settlement:
     ``cut`` says that it ran and was broken off, and not only that it was not started any more.
     """
     return Settlement(taken.id, taken.lease, "return", taken.body, cut=cut)
+
+
+def smaller(
+    refused: Settlement, job: Job | None, why: str, *, policy: QueuePolicy, worker: str
+) -> Settlement | None:
+    """What to say in the place of a settlement that Redis refuses for its size, None for nothing.
+
+    ``job`` is what a completed or retried one holds: it becomes a dead letter, where it is not our tracebacks
+    that make it too large.  No job's data is lost: what is too large to be sent with its letter is taken from
+    where the server stores it.
+    """
+    match refused.verb:
+        case "return" if refused.body:
+            return replace(refused, body=b"")
+        case "abort" if (record := record_of(refused.body)) != refused.body:
+            return replace(refused, body=record)
+        case "bury" if refused.after != "stored":
+            letter = refused.letter if refused.after else apart(refused.letter)
+            record = record_of(refused.body) if refused.body else b""
+            return replace(refused, body=record, letter=letter, after="stored")
+        case "retry" if job is not None and forget_tracebacks(job):
+            return replace(refused, body=wire.dump(wire.job_dict(job)))
+        case "complete" | "retry" if job is not None:
+            taken = Taken(refused.id, refused.lease, b"")
+            error = TooLargeError(f"its record has {len(refused.body):,} bytes, which Redis refuses: {why}")
+            buried = failed(taken, job, error, policy=policy, worker=worker)
+            return replace(buried, wait=refused.wait, run=refused.run, repeated=refused.repeated)
+    return None
 
 
 def running(taken: Taken, job: Job) -> Settlement:

@@ -10,6 +10,12 @@ KEEP_FAILED = 1_000
 """Failed jobs that stay readable in Redis, per queue."""
 KEEP_READABLE_MS = 10_000
 """A finished job stays readable at least this long, so that a waiting producer gets its result."""
+KEEP_ENDED_MS = 30 * 86_400_000
+"""A finished job stays no longer than this; what has a TTL is evicted before a job that waits."""
+LARGE_BYTES = 64 * 1024
+"""The size of a record from which it stays only for `KEEP_LARGE_MS` once its job has finished."""
+KEEP_LARGE_MS = 3_600_000
+"""A thousand failed jobs of a megabyte each would fill the memory that the next jobs need."""
 MAX_PROCESSES = 5
 """Worker processes that may hold jobs of one queue at the same time; a further one is a standby."""
 MAX_PAYLOAD_BYTES = 1_000_000

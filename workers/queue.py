@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
-from workers.connection import Line, command
+from workers.batches import REQUEST_BYTES, batches
+from workers.connection import Line, command, is_full
+from workers.errors import RedisFullError
 from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
+    KEEP_ENDED_MS,
     KEEP_FAILED,
+    KEEP_LARGE_MS,
     KEEP_READABLE_MS,
+    LARGE_BYTES,
     MAX_PROCESSES,
     QueuePolicy,
 )
@@ -35,6 +42,14 @@ _BELL_MARGIN = 10.0
 """Seconds that the answer to a blocking wait may be late."""
 
 _TOKEN_SECONDS = 7 * 86_400
+
+
+_Said = tuple[str, str, float, bytes, str]
+"""One job in a call of the enqueue script: see its header."""
+
+
+def _said_size(said: _Said) -> int:
+    return len(said[0]) + len(said[1]) + len(said[3])
 
 
 class Enqueued(IntEnum):
@@ -81,7 +96,8 @@ class Settlement:
     ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (SAQ's wish under
     ``abort_key``), return (to the head of the queue) or mark (stays in flight, ``body`` is stored).
     ``wait`` and ``run`` are histogram buckets.  Where a replayed job completes or is aborted, ``letter`` has
-    its letter's id and that word.
+    its letter's id and that word.  ``after`` says what follows a letter that does not hold its job: the
+    ``body``, or the job as it is ``stored``.
     """
 
     id: str
@@ -92,12 +108,17 @@ class Settlement:
     letter_uid: str = ""
     letter: bytes = b""
     abort_key: str = ""
+    after: Literal["", "body", "stored"] = ""
     wait: int | None = None
     run: int | None = None
     cut: bool = False
     """A drain broke it off: it is one of those that had to be put back."""
     repeated: bool = False
     """Sent before over a connection that broke: it may have been carried out already."""
+
+    def size(self) -> int:
+        """Bytes of it in a request, at least."""
+        return len(self.id) + len(self.lease) + len(self.body) + len(self.letter)
 
 
 class ApplianceQueue(RedisQueue):
@@ -131,7 +152,21 @@ class ApplianceQueue(RedisQueue):
             if isinstance(reply, Exception):
                 raise reply
         stood = [bool(done) for done in replies[0]] if settlements else []
-        return stood, _take_reply(replies[-1])
+        return stood, await self._take_of(replies[-1])
+
+    async def _take_of(self, reply: list[Any]) -> Take:
+        state, wait, foreign, own, now_ms, depth, *rest = reply
+        lease, *jobs = rest or [b""]
+        taken = [
+            Taken(_text(job_id), lease, await self._late(job_id) if body is None else body)
+            for job_id, body in _in_twos(jobs)
+        ]
+        due = wait / 1000 if wait >= 0 else None
+        return Take(state.decode(), due, foreign, own, now_ms / 1000, depth, taken)
+
+    async def _late(self, job_id: bytes) -> bytes:
+        """The body of a job that would have made its reply too large."""
+        return await self.body(_text(job_id))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Carry out ``settlements``; for each, whether its lease still stood.  Raises RedisError."""
@@ -168,51 +203,88 @@ class ApplianceQueue(RedisQueue):
         There are none of these until somebody has called this for ``dead_after`` seconds with no more than
         ``gap`` seconds in between.  Raises RedisError.
         """
-        times = [round(dead_after * 1000), round(gap * 1000)]
+        limits = [round(dead_after * 1000), round(gap * 1000), REQUEST_BYTES]
         reply = await lua.run_one(
-            self.redis, lua.LOST.call([self.keys.leases, BEATS, self.keys.looks], times)
+            self.redis, lua.LOST.call([self.keys.leases, BEATS, self.keys.looks], limits)
         )
+        lost = zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
         return reply[0], [
-            Taken(_text(job_id), lease, body)
-            for job_id, lease, body in zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
+            Taken(_text(job_id), lease, await self._late(job_id) if body is None else body)
+            for job_id, lease, body in lost
         ]
 
     async def enqueue_many(self, jobs: Sequence[Job], tokens: Sequence[str] | None = None) -> list[Enqueued]:
         """Enqueue ``jobs``, in order; what became of each.
 
         A token, one a job, makes the act one that happens once: it is remembered in the same step for a week.
-        ``job.scheduled`` may have a fraction of a second.  Raises RedisError; the batches (of 500) before the
-        one that failed are enqueued then.
+        ``job.scheduled`` may have a fraction of a second.  Raises RedisError, of which RedisFullError says
+        how to mend it; the batches (of 500, or a megabyte) before the one that failed are enqueued then.
         """
         done: list[Enqueued] = []
-        for start in range(0, len(jobs), _ENQUEUE_BATCH):
-            batch = slice(start, start + _ENQUEUE_BATCH)
-            call = self._enqueue_call(jobs[batch], tokens=tokens[batch] if tokens else None)
-            done += [Enqueued(reply) for reply in await lua.run_one(self._via, call)]
+        for batch in self._batches(jobs, tokens):
+            try:
+                replies = await lua.run_one(self._via, self._enqueue_call(batch))
+            except ResponseError as error:
+                if not is_full(error):
+                    raise
+                raise await self._full(len(done), len(jobs)) from None
+            done += map(Enqueued, replies)
         return done
 
-    async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:
-        """Enqueue the jobs of one occurrence (a Unix second), all or nothing; how many were enqueued.
+    async def _full(self, done: int, jobs: int) -> RedisFullError:
+        """What a producer is told that had ``done`` of ``jobs`` enqueued."""
+        what = f"{done} of {jobs} jobs were enqueued" if done else "nothing was enqueued"
+        mend = "wait until the workers have freed memory, or raise its maxmemory"
+        return RedisFullError(f"Redis is full{await self._used()}: {what}; {mend}")
 
-        Nothing happens where that occurrence, or a later one, was enqueued before.  Raises RedisError.
+    async def _used(self) -> str:
+        """How much of its memory Redis uses, where it says that."""
+        try:
+            about = await self.redis.info("memory")
+            used, limit = (int(about[name]) / 2**20 for name in ("used_memory", "maxmemory"))
+        except (RedisError, OSError, LookupError, ValueError):
+            return ""
+        return f" ({used:.1f} of {limit:.1f} MB used)" if limit else ""
+
+    async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:
+        """Enqueue the jobs of one occurrence (a Unix second), each once; how many were enqueued.
+
+        Nothing happens where that occurrence, or a later one, was enqueued before.  Raises RedisError; the
+        occurrence counts as enqueued with its last job, and another call enqueues those that are missing.
         """
-        call = self._enqueue_call(jobs, schedule=schedule, occurrence=occurrence)
-        return sum(await lua.run_one(self._via, call))
+        tokens = [f"{occurrence}:{job.key}" for job in jobs]
+        requests = list(self._batches(jobs, tokens)) or [[]]
+        enqueued = 0
+        for batch in requests:
+            more = batch is not requests[-1]
+            call = self._enqueue_call(batch, schedule=schedule, occurrence=occurrence, more=more)
+            enqueued += (await lua.run_one(self._via, call)).count(Enqueued.DONE)
+        return enqueued
+
+    def _batches(self, jobs: Sequence[Job], tokens: Sequence[str] | None) -> Iterator[list[_Said]]:
+        """The arguments that say each job, by request."""
+        said = map(self._said, jobs, tokens or repeat(""))
+        return batches(said, _said_size, _ENQUEUE_BATCH)
+
+    def _said(self, job: Job, token: str) -> _Said:
+        job.queue = self
+        job.status = Status.QUEUED
+        return job.id, job.abort_id, job.scheduled, self.serialize(job), token
 
     def _enqueue_call(
         self,
-        jobs: Sequence[Job],
+        batch: Sequence[_Said],
         *,
         schedule: str = "",
         occurrence: int = 0,
-        tokens: Sequence[str] | None = None,
+        more: bool = False,
     ) -> lua.Call:
-        args: list[lua.Argument] = [NUDGE, self.name, schedule, occurrence, _TOKEN_SECONDS]
-        for job, token in zip(jobs, tokens or [""] * len(jobs), strict=True):
-            job.queue = self
-            job.status = Status.QUEUED
-            args += [job.id, job.abort_id, job.scheduled, self.serialize(job), token]
-        return lua.ENQUEUE.call([self.keys.queued, self.keys.incomplete, CRON, TOKENS], args)
+        tokens = f"{CRON}:{schedule}" if schedule else TOKENS
+        args: list[lua.Argument] = [NUDGE, self.name, schedule, occurrence, _TOKEN_SECONDS, int(more)]
+        for job in batch:
+            args += job
+        keys = [self.keys.queued, self.keys.incomplete, CRON, tokens]
+        return lua.ENQUEUE.call(keys, args)
 
     async def _enqueue(self, job: Job) -> Job | None:
         (done,) = await self.enqueue_many([job])
@@ -261,7 +333,7 @@ class ApplianceQueue(RedisQueue):
         names += [keys.starts, keys.pause, BEATS, keys.token, keys.looks]
         starts = rate.starts if rate else 0
         limits: list[lua.Argument] = [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window]
-        return lua.TAKE.call(names, [*limits, NUDGE, self.name])
+        return lua.TAKE.call(names, [*limits, NUDGE, self.name, REQUEST_BYTES])
 
     def settle_call(self, settlements: Sequence[Settlement]) -> lua.Call:
         """The call that carries out ``settlements``."""
@@ -273,6 +345,9 @@ class ApplianceQueue(RedisQueue):
             MAX_PROCESSES,
             NUDGE,
             self.name,
+            KEEP_ENDED_MS,
+            LARGE_BYTES,
+            KEEP_LARGE_MS,
         ]
         for s in settlements:
             args += [
@@ -280,7 +355,7 @@ class ApplianceQueue(RedisQueue):
                 s.lease,
                 s.verb,
                 s.body,
-                round(s.delay * 1000),
+                s.after if s.verb == "bury" else round(s.delay * 1000),
                 s.letter_uid or s.abort_key,
                 s.letter,
             ]
@@ -299,12 +374,5 @@ def _raw(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-def _take_reply(reply: list[Any]) -> Take:
-    state, wait, foreign, own, now_ms, depth, *rest = reply
-    jobs = []
-    if rest:
-        lease, *pairs = rest
-        jobs = [
-            Taken(_text(job_id), lease, body) for job_id, body in zip(pairs[::2], pairs[1::2], strict=True)
-        ]
-    return Take(state.decode(), wait / 1000 if wait >= 0 else None, foreign, own, now_ms / 1000, depth, jobs)
+def _in_twos(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from storage.dead_letters import DeadLetters, Ended, Ending, NewLetter
 from storage.errors import StorageError
-from workers.connection import command
+from workers import lua
+from workers.batches import REQUEST_BYTES
 from workers.keys import LETTER, LETTERS, OUTCOMES
 from workers.letters import load_letter
 
@@ -72,7 +73,7 @@ class Recorder:
             pass
 
     async def record_batch(self) -> int:
-        """Record up to 100 letters and 100 ends of replays, the oldest first; how many were gone through.
+        """Record 100 letters, or a megabyte, and 100 ends of replays, the oldest first; 0: there are none.
 
         A letter that the database refuses in any form stays in Redis, and holds up no other.  Raises
         StorageError or RedisError.
@@ -92,7 +93,8 @@ class Recorder:
         return len(uids) + len(outcomes)
 
     async def _record_letters(self, uids: list[bytes]) -> None:
-        bodies = await command(self._redis, "HMGET", LETTER, *uids)
+        bodies = await lua.run_one(self._redis, lua.LETTERS.call([LETTER], [REQUEST_BYTES, *uids]))
+        uids = uids[: len(bodies)]
         found = {
             uid: load_letter(body, uid.decode("utf-8", "backslashreplace"))
             for uid, body in zip(uids, bodies, strict=True)

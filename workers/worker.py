@@ -33,6 +33,9 @@ _LARGEST = 1e15
 _MOST_ATTEMPTS = 1_000_000
 """That a job can have had."""
 
+_LOGGED = 1_000
+"""Characters of an error in the log; the attempt's record has more of it."""
+
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled coroutine has to end before it is given up."""
 
@@ -200,7 +203,7 @@ class QueueWorker(Worker[Any]):
             queue=self.policy.name,
             job=job.key,
             attempt=job.attempts,
-            error=f"{type(error).__name__}: {error}",
+            error=f"{type(error).__name__}: {error}"[:_LOGGED],
         )
         return outcome.failed(running.taken, job, error, policy=self.policy, worker=self.id)
 

@@ -16,6 +16,7 @@ from workers.errors import (
     InvalidJobError,
     NotFoundError,
     ReadOnlyError,
+    RedisFullError,
     UnknownQueueError,
 )
 
@@ -81,7 +82,7 @@ def problem_of(error: Exception) -> ProblemError | None:
             return invalid([_named(text)])
         case UnknownQueueError():
             return invalid([("queue", text)])
-        case StorageError():
+        case StorageError() | RedisFullError():
             return ProblemError(503, text, headers={"Retry-After": _AGAIN_IN})
         case RedisError() | OSError():  # TimeoutError is an OSError
             cause = " ".join(text.split()) or "no answer in time"

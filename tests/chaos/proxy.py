@@ -11,10 +11,14 @@ from workers import lua
 
 _SCRIPTS = {
     word: script.name
-    for script in (lua.TAKE, lua.SETTLE, lua.LOST, lua.BEAT, lua.ANNOUNCE, lua.ENQUEUE)
+    for script in (lua.TAKE, lua.SETTLE, lua.LOST, lua.BEAT, lua.ANNOUNCE, lua.ENQUEUE, lua.LETTERS)
     for word in (script.sha.encode(), script.text.encode())
 }
-_SETTLE_HEAD, _SETTLE_WIDTH = 6, 9  # see settle.lua
+_SETTLE_HEAD, _SETTLE_WIDTH = 9, 9  # see settle.lua
+
+
+_PING = b"*1\r\n$4\r\nPING\r\n"
+_TOO_LARGE = b"-ERR max request size exceeded\r\n"
 
 
 class Cut(Enum):
@@ -39,8 +43,15 @@ def kinds(command: list[bytes]) -> set[str]:
 class Proxy:
     """Listens on a loopback port of its own; ``url`` is the server's, by way of it."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, *, largest: int | None = None) -> None:
         self.url = ""
+        self.largest = largest
+        """Bytes of a command; one that has more is refused, as managed servers do.  None: no limit."""
+        self.refused: list[str] = []
+        """The scripts, or commands, that were refused, in order."""
+        self.most = 0
+        """Bytes of the largest command that came."""
+        self.largest_reply = 0
         self.cuts: list[str] = []
         """What was cut, in order."""
         self._server_port = server_port
@@ -109,6 +120,14 @@ class Proxy:
         self.cuts.append(kind)
         return cut
 
+    def refuses(self, raw: bytes, command: list[bytes]) -> bool:
+        """Whether a command is too large."""
+        self.most = max(self.most, len(raw))
+        if self.largest is None or len(raw) <= self.largest:
+            return False
+        self.refused.append(" ".join(sorted(kinds(command))))
+        return True
+
     async def may_pass(self) -> None:
         """Wait while nothing passes."""
         await self._open.wait()
@@ -125,6 +144,8 @@ class _Link:
         self._client = client
         self._server = server
         self._passed = 0
+        self._refused: set[int] = set()
+        """The numbers of the replies in whose place the client gets a refusal."""
         self._cut_at: tuple[int, Cut] | None = None
         """The number of the reply at which the connection ends."""
 
@@ -147,6 +168,9 @@ class _Link:
                 return
             if cut is not None:
                 self._cut_at = (self._passed, cut)
+            if self._proxy.refuses(raw, command):
+                self._refused.add(self._passed)
+                raw = _PING
             self._passed += 1
             self._server[1].write(raw)
             await self._server[1].drain()
@@ -154,20 +178,21 @@ class _Link:
     async def _drained(self) -> None:
         """Let the server answer what it was asked before, so that the cut lies between two commands."""
         self._cut_at = (self._passed, Cut.AFTER)
-        self._server[1].write(b"*1\r\n$4\r\nPING\r\n")
+        self._server[1].write(_PING)
         await asyncio.Event().wait()
 
     async def _replies(self) -> None:
         number = 0
         async for raw, _ in _frames(self._server[0]):
             await self._proxy.may_pass()
+            self._proxy.largest_reply = max(self._proxy.largest_reply, len(raw))
             if self._cut_at is not None and number == self._cut_at[0]:
                 if self._cut_at[1] is Cut.MIDDLE:
                     self._client[1].write(raw[: len(raw) // 2])
                     await self._client[1].drain()
                 return
+            self._client[1].write(_TOO_LARGE if number in self._refused else raw)
             number += 1
-            self._client[1].write(raw)
             await self._client[1].drain()
 
 

@@ -25,7 +25,7 @@ WAY = (
     "settle retry",
     "settle bury",
     "ZRANGE",  # the recorder reads what waits,
-    "HMGET",  # and its text,
+    "letters",  # and its text,
     "EXEC",  # and removes what is recorded
     "announce",
     "MGET",  # is a running job to be aborted?

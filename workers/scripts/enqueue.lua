@@ -4,14 +4,15 @@
 --
 -- KEYS  1 queued  2 incomplete: as in take.lua
 --       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second
---       4 tokens  zset  token -> Unix second of its use
+--       4 tokens  zset  token -> Unix second of its use; of a schedule, those of the occurrence under way
 -- ARGV  1 channel that wakes workers  2 queue name
 --       3 schedule ('': none)  4 its occurrence: nothing is enqueued where that or a later one was before
 --       5 seconds for which a token is remembered
+--       6 1 where more jobs of the occurrence follow, which counts as enqueued with the last of them; else 0
 --       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body,
 --       token ('': none): nothing is enqueued where it was used before
 -- Reply one number a job: 1 enqueued, 0 refused, 2 its token was used before; none where the occurrence is not new.
-for i = 6, #ARGV, 5 do
+for i = 7, #ARGV, 5 do
   local score = tonumber(ARGV[i + 2])
   if not score or score ~= score or score == math.huge then
     return redis.error_reply('ERR ' .. ARGV[i] .. ' is scheduled for "' .. ARGV[i + 2] .. '", which is no time')
@@ -22,7 +23,7 @@ local result, ready, used, delayed = {}, {}, {}, false
 if ARGV[3] ~= '' then
   local newest = redis.call('HGET', KEYS[3], ARGV[3])
   if newest and tonumber(newest) >= tonumber(ARGV[4]) then return result end
-  redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+  if ARGV[6] == '0' then redis.call('HSET', KEYS[3], ARGV[3], ARGV[4]) end
 end
 local function push()
   if #ready > 0 then redis.call('RPUSH', KEYS[1], unpack(ready)) end
@@ -30,7 +31,7 @@ local function push()
   ready, used = {}, {}
 end
 local now = redis.call('TIME')[1]
-for i = 6, #ARGV, 5 do
+for i = 7, #ARGV, 5 do
   local id, score, token = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 4]
   if token ~= '' and redis.call('ZSCORE', KEYS[4], token) then
     result[#result + 1] = 2
@@ -46,6 +47,10 @@ for i = 6, #ARGV, 5 do
   end
 end
 push()
-if #ARGV >= 10 and ARGV[10] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[4], 0, now - tonumber(ARGV[5])) end
+if ARGV[3] ~= '' then
+  if ARGV[6] == '0' then redis.call('DEL', KEYS[4]) end
+elseif #ARGV >= 11 and ARGV[11] ~= '' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], 0, now - tonumber(ARGV[5]))
+end
 if delayed then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
 return result

@@ -7,7 +7,9 @@
 -- KEYS  1 leases  2 beats: as in take.lua
 --       3 looks   hash  since, last: server time of the first and the last look without a gap, ms
 -- ARGV  1 ms without a heartbeat after which a worker is dead  2 ms between two looks that are a gap
--- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' where the job's data is gone.
+--       3 bytes of the bodies in the reply
+-- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' where the job's data is gone, nil
+--       where it would make the reply too large.
 redis.call('HDEL', KEYS[3], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -21,7 +23,7 @@ redis.call('HSET', KEYS[3], 'since', since, 'last', now_ms)
 local all = redis.call('HGETALL', KEYS[1])
 local out = {#all / 2}
 if now_ms - since < dead_after then return out end
-local dead = {}
+local dead, left = {}, tonumber(ARGV[3])
 for i = 1, #all, 2 do
   local worker = string.match(all[i + 1], '^[^:]+')
   if dead[worker] == nil then
@@ -32,7 +34,9 @@ for i = 1, #all, 2 do
     out[#out + 1] = all[i]
     out[#out + 1] = all[i + 1]
     local body = redis.pcall('GET', all[i])  -- of any type, where a foreign producer made it
-    out[#out + 1] = type(body) == 'string' and body or ''
+    body = type(body) == 'string' and body or ''
+    left = left - #body
+    out[#out + 1] = left >= 0 and body
   end
 end
 return out

@@ -8,19 +8,21 @@
 --       6 completed  zset    job id -> end, ms: the newest completed jobs
 --       7 failed     zset    job id -> end, ms: the newest failed jobs
 --       8 letters    zset    letter uid -> time of death, ms: waiting for the database
---       9 letter     hash    letter uid -> the letter's JSON
+--       9 letter     hash    letter uid -> the letter's JSON; of a large job "JSON\n" and the job's own JSON
 --      10 totals     hash    outcome -> how many since ever
 --      11 minute     prefix  of the hashes of one minute each: outcomes, wait and run histograms, depth
 --      12 outcomes   zset    "letter id:how it ended" of a replayed job -> end, ms: waiting for the database
 -- ARGV  1 completed to keep  2 failed to keep  3 ms that a finished job stays readable
 --       4 processes at most  5 channel that wakes the queue's workers  6 queue name
+--       7 ms after which the record of an ended job goes in any case: with a TTL it may be evicted before a job is
+--       8 bytes from which a record is large  9 the same for a large one
 --       then for each job: id, lease, verb, body, delay in ms, letter uid, letter, wait bucket, run bucket
 --       verb: complete | retry | bury | abort (with SAQ's abort key in the place of the letter uid) | return | mark
 --       (complete and abort of a replayed job have a member of outcomes in the place of the letter;
 --       '' where a field has no meaning)
 -- Reply one number a job: 1 done, 0 the lease no longer stands.
 local queued, active, incomplete, leases, holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST, WIDTH = 7, 9
+local FIRST, WIDTH = 10, 9
 
 local ids = {}
 for i = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[i] end
@@ -40,6 +42,22 @@ local completed, failed = {}, {}
 local kept = {complete = completed, bury = failed, abort = failed}
 local left, ended = {}, {}
 local freed, outcomes, buckets, result, wake = {}, {}, {}, {}, false
+
+-- What comes after a letter, so that no job is sent twice.
+local function rest(id, which, body)
+  if which == 'body' then return body end
+  local stored = which == 'stored' and redis.pcall('GET', id)  -- of any type, where a foreign producer made it
+  return type(stored) == 'string' and stored or ''
+end
+
+-- Store the record of a job that has ended.  An empty body: its data is gone or unreadable, and stays as it is.
+local function store_ended(id, body)
+  if body == '' then
+    redis.call('PEXPIRE', id, ARGV[9])
+  else
+    redis.call('SET', id, body, 'PX', #body < tonumber(ARGV[8]) and ARGV[7] or ARGV[9])
+  end
+end
 
 local function count(counts, name)
   counts[name] = (counts[name] or 0) + 1
@@ -74,12 +92,11 @@ for k, id in ipairs(ids) do
     if verb == 'abort' then redis.call('DEL', ARGV[at + 5]) end
     if verb == 'bury' then
       redis.call('ZADD', KEYS[8], now_ms, ARGV[at + 5])
-      redis.call('HSET', KEYS[9], ARGV[at + 5], ARGV[at + 6])
+      redis.call('HSET', KEYS[9], ARGV[at + 5], ARGV[at + 6] .. rest(id, ARGV[at + 4], body))
     elseif ARGV[at + 6] ~= '' then
       redis.call('ZADD', KEYS[12], now_ms, ARGV[at + 6])
     end
-    -- An empty body: the job's own data is gone or unreadable, and stays as it is.
-    if body ~= '' then redis.call('SET', id, body) end
+    if kept[verb] then store_ended(id, body) elseif body ~= '' then redis.call('SET', id, body) end
     redis.call('PUBLISH', id, status[verb])
     for _, name in ipairs(counter[verb] or {}) do count(outcomes, name) end
     if ARGV[at + 7] ~= '' then count(buckets, 'w' .. ARGV[at + 7]) end

@@ -14,9 +14,10 @@
 --       9 token       string  counter that makes each lease unique
 --       10 looks      hash    told: server time at which all were told that somebody began to hold jobs, ms
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
---       7 channel that wakes the queue's workers  8 queue name
+--       7 channel that wakes the queue's workers  8 queue name  9 bytes of the bodies in the reply
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, leases of its own
---        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone.
+--        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone,
+--        nil where it would make the reply too large: the first body is in it in any case.
 local queued, active, incomplete, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local worker, n, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local rate, window = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -107,8 +108,11 @@ if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
 depth = depth - #ids
 local out = reply('taken')
 out[7] = lease
+local left = tonumber(ARGV[9])
 for i, body in ipairs(redis.call('MGET', unpack(taken))) do
+  body = body or ''
+  left = left - #body
   out[#out + 1] = taken[i]
-  out[#out + 1] = body or ''
+  out[#out + 1] = (left >= 0 or i == 1) and body
 end
 return out
