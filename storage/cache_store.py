@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -151,6 +152,8 @@ class CacheStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._away_until = 0.0
+        self._minutes: dict[int, Mapping[str, int]] = {}
+        """How reads ended in minutes that are over, which do not change."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -255,16 +258,23 @@ class CacheStore:
         return removed
 
     async def figures(self) -> CacheFigures:
-        """How reads ended in the last hour; what the last seconds came to may be missing."""
+        """How reads ended in the last hour; what the last seconds came to may be missing.
+
+        Minutes that are over are read once and remembered: after the first time it takes two commands.
+        """
         seconds, _ = await self._command("TIME")
         minute = int(seconds) // 60
         hour = range(minute - _MINUTES + 1, minute + 1)
-        replies = await self._pipeline([("HGETALL", f"{_MINUTE}{each}") for each in hour])
-        counts = [{name.decode(): int(number) for name, number in each.items()} for each in replies]
+        known = {number: counts for number, counts in self._minutes.items() if number in hour}
+        missing = [number for number in hour if number not in known]
+        replies = await self._pipeline([("HGETALL", f"{_MINUTE}{number}") for number in missing])
+        known |= zip(missing, map(_counts, replies), strict=True)
+        self._minutes = {number: counts for number, counts in known.items() if number < minute}
         totals = {
-            name: sum(each.get(name, 0) for each in counts) for name in ("hits", "misses", "stale", "errors")
+            name: sum(counts.get(name, 0) for counts in known.values())
+            for name in ("hits", "misses", "stale", "errors")
         }
-        return CacheFigures(**totals, minutes=tuple(map(_share, counts)))
+        return CacheFigures(**totals, minutes=tuple(_share(known[number]) for number in hour))
 
     async def about(self) -> Mapping[str, Any]:
         """INFO of the cache's Redis; empty where it may not be read."""
@@ -369,6 +379,7 @@ def _ms(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
+@lru_cache(maxsize=4_096)
 def _quoted(text: str, safe: str = "") -> str:
     return quote(text, safe=f"@._-+ {safe}", errors="surrogatepass")
 
@@ -419,6 +430,10 @@ def _row(key: str, head: Head | None, size: int, left: int, living: Mapping[str,
     else:
         state = "fresh" if age < head.fresh else "stale"
     return CacheEntry(key, state, age, ttl, size)
+
+
+def _counts(reply: Mapping[bytes, bytes]) -> Mapping[str, int]:
+    return {name.decode(): int(number) for name, number in reply.items()}
 
 
 def _share(counts: Mapping[str, int]) -> float | None:
