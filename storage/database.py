@@ -39,6 +39,8 @@ _DRIVERS = {
 _AWAY = (OSError, TimeoutError, DBAPIError, PoolTimeoutError)
 _REFUSALS = ("21", "22", "23", "42", "54")
 """SQLSTATE classes of a statement that would be refused again: its values, its constraints, its text."""
+_NAMES = ("26000", "42P05")
+"""SQLSTATEs of a prepared statement that another client of a pooler made, or that its server never saw."""
 _STATEMENT_SECONDS = 30
 _BUSY_SECONDS = 10
 _MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
@@ -51,6 +53,8 @@ _WITH_MEMORY = text(
     "SELECT set_config(name, '256MB', true) FROM pg_settings "
     "WHERE name = 'maintenance_work_mem' AND setting::bigint < 262144"
 )
+
+_PLACE = text("SELECT current_database(), current_schema(), pg_postmaster_start_time()")
 
 Insert = postgresql.Insert | sqlite.Insert
 
@@ -69,7 +73,7 @@ class Database:
         self.dialect = self._url.get_backend_name()
         self._target = self._direct = None
         if self.dialect == "postgresql":
-            self._target = understand(self._url.set(drivername=self.dialect))
+            self._target = understand(_of_postgres(self._url))
             self._direct = _direct(direct_url) if direct_url is not None else None
             self.safe_url = self._target.safe_url
             self.engine = _postgres_engine(
@@ -205,12 +209,26 @@ class Database:
         engine = _postgres_engine(target, None, poolclass=NullPool)
         with _Told(target.safe_url, self._direct_error):
             async with engine.begin() as connection:
+                await self._check_place(connection)
                 await connection.execute(_WITHOUT_LIMITS)
                 await _raise_memory(connection)
                 if not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})")):
                     on_wait(f"{self.safe_url}: another process brings the tables up to date")
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
                 await connection.run_sync(upgrade)
+
+    async def _check_place(self, direct: AsyncConnection) -> None:
+        """What is made past the pooler is to be seen by way of it."""
+        if self._direct is None:
+            return
+        there = (await direct.execute(_PLACE)).one()
+        async with self.connect() as connection:
+            here = (await connection.execute(_PLACE)).one()
+        if there != here:
+            raise MigrationError(
+                f"DIRECT_URL, {self._direct.safe_url}, leads to another server, database or schema: "
+                "give the same one past the pooler"
+            )
 
 
 async def _raise_memory(connection: AsyncConnection) -> None:
@@ -258,6 +276,8 @@ class _Told:
                 late = f"{self._safe_url} did not answer within {_STATEMENT_SECONDS:g} s"
                 raise self._kind(late) from error
             line = " ".join(str(cause).split()) or type(cause).__name__
+            if _sqlstate(cause) in _NAMES:
+                line += ": this is a transaction pooler: add pgbouncer=true to the parameters of the URL"
             raise self._kind(f"{self._safe_url} does not answer: {line}") from error
 
 
@@ -276,7 +296,11 @@ def _is_refusal(error: BaseException) -> bool:
         return type(cause) is not sqlite3.DatabaseError
     if isinstance(getattr(cause, "__cause__", None), ValueError):
         return True  # asyncpg refuses some values itself, without a SQLSTATE
-    return str(getattr(cause, "sqlstate", None) or "").startswith(_REFUSALS)
+    return _sqlstate(cause).startswith(_REFUSALS) and _sqlstate(cause) not in _NAMES
+
+
+def _sqlstate(cause: object) -> str:
+    return str(getattr(cause, "sqlstate", None) or "")
 
 
 def _is_locked(error: DatabaseUnavailableError) -> bool:
@@ -285,9 +309,15 @@ def _is_locked(error: DatabaseUnavailableError) -> bool:
     return isinstance(cause, DBAPIError) and str(cause.orig).startswith("database is locked")
 
 
+def _of_postgres(url: URL) -> URL:
+    if url.get_backend_name() != "postgresql":
+        raise ValueError("use postgresql://user:password@host/name")
+    return url.set(drivername="postgresql")
+
+
 def _direct(url: str) -> Target:
     try:
-        target = understand(_with_driver(url).set(drivername="postgresql"))
+        target = understand(_of_postgres(_with_driver(url)))
     except ValueError as error:
         raise DirectUrlError(str(error)) from None
     if target.pooled:

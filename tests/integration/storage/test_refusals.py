@@ -70,7 +70,7 @@ async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> N
     await postgres.engine.dispose()
     held = await _all_places(postgres)
     try:
-        with pytest.raises(DatabaseUnavailableError):
+        with pytest.raises(DatabaseUnavailableError, match="all of its connections are taken"):
             await letters.record([letter()])
         with pytest.raises(DatabaseUnavailableError):
             await postgres.start(patience=0.2)

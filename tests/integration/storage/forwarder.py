@@ -1,0 +1,93 @@
+"""A way to Postgres over TCP, with TLS or without, that can be cut or left hanging."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+
+from sqlalchemy.engine import make_url
+
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Forwarder:
+    """Listens on a loopback port of its own and forwards to the Postgres of ``upstream``, a URL."""
+
+    def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
+        self.accepted = 0
+        self._upstream = make_url(upstream)
+        self._tls = tls
+        self._port = 0
+        self._listener: asyncio.Server | None = None
+        self._links: dict[asyncio.Task[None], asyncio.Event] = {}
+
+    def url(self, parameters: str = "", *, host: str = "127.0.0.1") -> str:
+        """The URL by way of this, with a password that Postgres does not ask for."""
+        return f"postgresql://postgres:hidden@{host}:{self._port}/{self._upstream.database}?{parameters}"
+
+    async def start(self) -> None:
+        """Accept connections."""
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Accept none, and close those that are."""
+        if self._listener is not None:
+            self._listener.close()
+        for link in list(self._links):
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Let nothing more pass over the connections that are open, and close none of them."""
+        for passes in self._links.values():
+            passes.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links[task] = passes = asyncio.Event()
+        passes.set()
+        self.accepted += 1
+        server: Stream | None = None
+        try:
+            first = await self._greet(reader, writer)
+            server = await self._connect()
+            server[1].write(first)
+            ways = [_pass(reader, server[1], passes), _pass(server[0], writer, passes)]
+            await asyncio.wait(
+                [asyncio.create_task(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
+            )
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._links.pop(task, None)
+            for each in (writer, server[1] if server is not None else writer):
+                each.close()
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Answer what is asked about TLS; the bytes that are the server's."""
+        first = await reader.readexactly(8)
+        if first != _SSL_REQUEST:
+            return first
+        writer.write(b"N" if self._tls is None else b"S")
+        await writer.drain()
+        if self._tls is not None:
+            await writer.start_tls(self._tls)
+        return b""
+
+    async def _connect(self) -> Stream:
+        host = self._upstream.query.get("host")
+        if isinstance(host, str):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+        return await asyncio.open_connection(self._upstream.host, self._upstream.port)
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: asyncio.Event) -> None:
+    while data := await reader.read(65_536):
+        await passes.wait()
+        writer.write(data)
+        await writer.drain()

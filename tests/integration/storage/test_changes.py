@@ -1,0 +1,416 @@
+"""What other programs change on Postgres is heard; what was not heard is known not to have been."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+from storage import changes, migrations
+from storage.changes import Changes, probe
+from storage.database import Database
+from tests.integration.engine.conftest import eventually
+from tests.integration.storage.forwarder import Forwarder
+from tests.servers import PostgresServer
+
+_TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+class Ear:
+    """What a listener was told."""
+
+    def __init__(self, database: Database) -> None:
+        self.heard: list[str] = []
+        self.gaps = 0
+        self.fail: Callable[[str], bool] = lambda subject: False
+        self.failed = 0
+        self.task = asyncio.create_task(
+            Changes(database, on_change=self._change, on_gap=self._gap).run(), name="changes"
+        )
+
+    async def _change(self, subject: str) -> None:
+        if self.fail(subject):
+            self.failed += 1
+            raise RuntimeError("the cache is away")
+        self.heard.append(subject)
+
+    async def _gap(self) -> None:
+        self.gaps += 1
+
+    async def hears(self, *subjects: str) -> None:
+        """Wait until these were heard, and nothing else, since the last time."""
+        await eventually(lambda: len(self.heard) >= len(subjects), what=f"{subjects}, not {self.heard}")
+        assert self.heard == list(subjects)
+        self.heard.clear()
+
+    async def listens(self, gaps: int = 1) -> None:
+        """Wait until it has begun to so often."""
+        await eventually(lambda: self.gaps == gaps, within=20, what="listening")
+
+    async def stop(self) -> None:
+        """As the end of a process stops it."""
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+MakeEar = Callable[[Database], Ear]
+
+
+@pytest.fixture
+async def make_ear(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeEar]:
+    """Listeners, which look after themselves more often than in earnest."""
+    monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.1)
+    monkeypatch.setattr(changes, "_BEAT_SECONDS", 0.2)
+    ears: list[Ear] = []
+
+    def make(database: Database) -> Ear:
+        ears.append(Ear(database))
+        return ears[-1]
+
+    yield make
+    for ear in ears:
+        await ear.stop()
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(postgres_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def ear(database: Database, make_ear: MakeEar) -> Ear:
+    """A listener that listens."""
+    ear = make_ear(database)
+    await ear.listens()
+    return ear
+
+
+async def write(url: str, *statements: str) -> str:
+    """As another program does; what it said about it."""
+    psql = [str(PostgresServer._BIN / "psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", url]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*psql, *(word for each in statements for word in ("-c", each))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+async def write_one(url: str, user_id: str = "after") -> None:
+    await write(url, f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}')")
+
+
+async def test_each_kind_of_statement_is_heard(ear: Ear, postgres_url: str) -> None:
+    await write(
+        postgres_url,
+        "INSERT INTO user_preferences VALUES ('ana', '{}'), ('bo', '{}')",
+        "UPDATE user_preferences SET preferences = '{\"wind\": 1}' WHERE user_id = 'bo'",
+        "UPDATE user_preferences SET preferences = '{}' WHERE user_id = 'nobody'",
+    )
+    await ear.hears("user:ana", "user:bo", "user:bo")
+    await write(postgres_url, "UPDATE user_preferences SET user_id = 'cy' WHERE user_id = 'bo'")
+    await ear.hears("user:bo", "user:cy")
+    await write(
+        postgres_url,
+        "INSERT INTO user_preferences VALUES ('cy', '{}') ON CONFLICT (user_id) DO UPDATE "
+        "SET preferences = excluded.preferences",
+        "DELETE FROM user_preferences WHERE user_id = 'ana'",
+        "COPY user_preferences (user_id, preferences) FROM PROGRAM 'printf \"dee\\t{}\\n\"'",
+        "INSERT INTO weather VALUES ('lisboa', now(), 'x', '{}', '{}', now())",
+        "UPDATE weather SET provider = 'y'",
+        "TRUNCATE user_preferences, weather",
+    )
+    await ear.hears("user:cy", "user:ana", "user:dee", "location:lisboa", "location:lisboa", "all")
+
+
+async def test_what_is_rolled_back_is_not_heard(ear: Ear, postgres_url: str) -> None:
+    insert = "INSERT INTO user_preferences VALUES ('ana', '{}')"
+    await write(postgres_url, "BEGIN", insert, "ROLLBACK")
+    await write_one(postgres_url)
+    await ear.hears("user:after")
+
+
+async def test_many_at_once_are_all(ear: Ear, postgres_url: str) -> None:
+    some = "INSERT INTO user_preferences SELECT 'u' || n, '{{}}' FROM generate_series({}) AS n"
+    await write(postgres_url, some.format("1, 5000"))
+    await ear.hears("all")
+    await write(postgres_url, "UPDATE user_preferences SET updated_at = now()")
+    await ear.hears("all")
+    await write(postgres_url, some.format("5001, 6000"))
+    await eventually(lambda: len(ear.heard) == 1_000)
+    assert "all" not in ear.heard
+
+
+async def test_an_id_that_no_payload_takes_is_all(ear: Ear, postgres_url: str) -> None:
+    await write(postgres_url, "INSERT INTO user_preferences VALUES (repeat('ü', 3_980), '{}')")
+    await ear.hears("all")
+
+
+async def test_a_writer_of_small_rights_and_an_odd_search_path_is_heard(
+    ear: Ear, database: Database, postgres_url: str
+) -> None:
+    name = f"writer_{time.monotonic_ns()}"
+    await write(
+        postgres_url,
+        f"CREATE ROLE {name}",
+        f"GRANT INSERT ON public.user_preferences TO {name}",
+        f"SET ROLE {name}",
+        "SET search_path = ''",
+        "CREATE TEMPORARY TABLE touched (user_id text)",
+        "INSERT INTO public.user_preferences VALUES ('ana', '{}')",
+    )
+    await ear.hears("user:ana")
+    said = await write(
+        postgres_url,
+        "REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC",
+        f"SET ROLE {name}",
+        "INSERT INTO user_preferences VALUES ('bo', '{}')",
+        "RESET ROLE",
+        "GRANT EXECUTE ON FUNCTION pg_notify TO PUBLIC",
+    )
+    assert "not told to the cache: permission denied" in said
+    async with database.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM user_preferences")) == 2
+
+
+async def test_the_tables_of_another_schema_are_heard(postgres_url: str, make_ear: MakeEar) -> None:
+    await write(postgres_url, 'CREATE SCHEMA "the shop"')
+    database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=the%20shop")
+    await database.start()
+    ear = make_ear(database)
+    await ear.listens()
+    await write(postgres_url, "INSERT INTO \"the shop\".user_preferences VALUES ('ana', '{}')")
+    await ear.hears("user:ana")
+    await ear.stop()
+    await database.close()
+
+
+def _to_0003(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    command.downgrade(config, "0003")
+
+
+async def test_the_triggers_are_removed_and_made_again(
+    ear: Ear, database: Database, postgres_url: str
+) -> None:
+    async with database.begin() as connection:
+        await connection.run_sync(_to_0003)
+        ours = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'couturecast%'"
+        assert await connection.scalar(text(ours)) == 0
+    await database.start()
+    await write_one(postgres_url)
+    await ear.hears("user:after")
+
+
+@pytest.fixture
+async def own() -> AsyncIterator[PostgresServer]:
+    """A server that may be stopped."""
+    server = await asyncio.to_thread(PostgresServer)
+    await asyncio.to_thread(server.start)
+    yield server
+    await asyncio.to_thread(server.remove)
+
+
+async def test_a_server_that_was_away_is_listened_to_again(own: PostgresServer, make_ear: MakeEar) -> None:
+    database = Database(own.url())
+    await database.start()
+    ear = make_ear(database)
+    await ear.listens()
+    await asyncio.to_thread(own.stop)
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(own.start)
+    await write_one(own.url(), "unheard")
+    await ear.listens(2)
+    ear.heard.clear()
+    await write_one(own.url())
+    await ear.hears("user:after")
+    await ear.stop()
+    await database.close()
+
+
+async def test_a_connection_that_is_ended_is_made_again(ear: Ear, postgres_url: str) -> None:
+    for gaps in (2, 3):
+        await write(postgres_url, _TERMINATE)
+        await ear.listens(gaps)
+    await write_one(postgres_url)
+    await ear.hears("user:after")
+
+
+async def test_one_process_listens_and_another_takes_over(
+    ear: Ear, database: Database, postgres_url: str, make_ear: MakeEar
+) -> None:
+    second = make_ear(database)
+    await asyncio.sleep(0.5)
+    await write_one(postgres_url, "first")
+    await ear.hears("user:first")
+    assert (second.heard, second.gaps) == ([], 0)
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    async with database.connect() as connection:
+        pool = database.engine.pool.checkedin() + database.engine.pool.checkedout()  # type: ignore[attr-defined]
+        assert await connection.scalar(text(sessions)) == pool + 1
+    await ear.stop()
+    await second.listens()
+    await write_one(postgres_url, "second")
+    await second.hears("user:second")
+    assert ear.heard == []
+
+
+@pytest.fixture
+async def by_way(
+    postgres_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Forwarder, Database]]:
+    """A database whose sessions go by way of a forwarder, and its pool does not."""
+    monkeypatch.setattr(changes, "_ANSWER_SECONDS", 0.5)
+    forwarder = Forwarder(postgres_url)
+    await forwarder.start()
+    database = Database(postgres_url, direct_url=forwarder.url())
+    yield forwarder, database
+    await database.close()
+    await forwarder.stop()
+
+
+async def test_a_connection_that_hangs_is_noticed(
+    by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
+) -> None:
+    forwarder, database = by_way
+    ear = make_ear(database)
+    await ear.listens()
+    forwarder.freeze()
+    await ear.listens(2)  # though the server still thinks that the lock is held
+    await write_one(postgres_url)
+    await ear.hears("user:after")
+
+
+async def test_the_end_is_prompt_also_where_the_connection_hangs(
+    by_way: tuple[Forwarder, Database], make_ear: MakeEar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_BEAT_SECONDS", 60)
+    forwarder, database = by_way
+    ear = make_ear(database)
+    await ear.listens()
+    forwarder.freeze()
+    began = time.monotonic()
+    await ear.stop()
+    assert time.monotonic() - began < 3
+
+
+async def test_what_fails_is_tried_again_and_holds_up_nothing(ear: Ear, postgres_url: str) -> None:
+    ear.fail = lambda subject: subject == "user:bad"
+    with structlog.testing.capture_logs() as logs:
+        await write_one(postgres_url, "bad")
+        await eventually(lambda: ear.failed)
+        await write_one(postgres_url, "good")
+        await ear.hears("user:good")
+        ear.fail = lambda subject: False
+        await ear.hears("user:bad")
+    (warning,) = [each for each in logs if each["log_level"] == "warning"]
+    assert (warning["subject"], warning["cause"]) == ("user:bad", "the cache is away")
+
+
+async def test_too_many_that_wait_are_all(
+    ear: Ear, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_MOST_WAITING", 20)
+    ear.fail = lambda subject: True
+    await write(
+        postgres_url, "INSERT INTO user_preferences SELECT n::text, '{}' FROM generate_series(1, 21) n"
+    )
+    await eventually(lambda: ear.failed)
+    ear.fail = lambda subject: False
+    await ear.hears("all")
+
+
+async def test_what_changes_while_it_is_told_is_told_again(
+    database: Database, postgres_url: str, make_ear: MakeEar
+) -> None:
+    told: list[str] = []
+    go_on = asyncio.Event()
+
+    async def change(subject: str) -> None:
+        told.append(subject)
+        await go_on.wait()
+
+    async def gap() -> None:
+        told.append("gap")
+
+    running = asyncio.create_task(Changes(database, on_change=change, on_gap=gap).run())
+    await eventually(lambda: told == ["gap"])
+    await write_one(postgres_url, "ana")
+    await eventually(lambda: told == ["gap", "user:ana"])
+    for user_id in ("ana", "bo", "ana"):
+        await write(
+            postgres_url,
+            f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}') "
+            "ON CONFLICT (user_id) DO UPDATE SET updated_at = now()",
+        )
+    await write(postgres_url, "NOTIFY couturecast_cache, 'nonsense'")
+    await asyncio.sleep(0.2)
+    go_on.set()
+    await eventually(lambda: told == ["gap", "user:ana", "user:ana", "user:bo"])
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_where_nothing_arrives_it_is_said_once(
+    postgres_url: str, postgres_server: PostgresServer | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(changes, "_DEAF_SECONDS", 0.1)
+    base = postgres_server.url() if isinstance(postgres_server, PostgresServer) else postgres_server
+    made = Database(postgres_url)
+    await made.start()
+    await made.close()
+    database = Database(postgres_url, direct_url=base)  # of another database
+    assert not await probe(database, seconds=0.2)
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(Changes(database, on_change=_nothing, on_gap=_nothing).run())
+        await asyncio.sleep(1.5)
+    running.cancel()
+    await asyncio.wait({running})
+    (said,) = [each for each in logs if each["log_level"] == "warning"]
+    assert said["event"] == "notifications do not arrive"
+    assert "DIRECT_URL" in said["cause"]
+    await database.close()
+
+
+async def _nothing(*subject: Any) -> None:
+    """Nobody is interested."""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "pooler"])
+async def test_where_there_is_nothing_to_listen_to_it_is_said(
+    kind: str, sqlite_url: str, postgres_url: str
+) -> None:
+    pooled = f"{postgres_url}{'&' if '?' in postgres_url else '?'}pgbouncer=true"
+    database = Database(sqlite_url if kind == "sqlite" else pooled)
+    with structlog.testing.capture_logs() as logs:
+        await Changes(database, on_change=_nothing, on_gap=_nothing).run()
+    assert len(logs) == 1
+    assert ("DIRECT_URL" in logs[0]["reason"]) == (kind == "pooler")
+    assert not await probe(database)
+    await database.close()
+
+
+async def test_a_probe_tells_that_notifications_arrive(database: Database) -> None:
+    assert await probe(database)
