@@ -94,7 +94,8 @@ async def _about(client: Redis) -> dict[str, Any]:
         return {}
     text = [each.decode() if isinstance(each, bytes) else each for each in flat]
     said = dict(zip(text[::2], text[1::2], strict=False))
-    return {"role": said.get("role"), "redis_mode": said.get("mode"), "hello_version": said.get("version")}
+    version = "valkey_version" if said.get("server") == "valkey" else "redis_version"
+    return {"role": said.get("role"), "redis_mode": said.get("mode"), version: said.get("version")}
 
 
 def _unreachable(error: BaseException, url: str, variable: str) -> Finding:

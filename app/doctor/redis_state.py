@@ -27,7 +27,7 @@ async def version(server: RedisServer) -> Finding:
     """BLMOVE came with 6.2; Valkey is Redis 7.2 and more."""
     about = server.about
     valkey = about.get("valkey_version")
-    text = str(about.get("redis_version") or about.get("hello_version") or "")
+    text = str(about.get("redis_version") or "")
     found = re.match(r"(\d+)\.(\d+)", text)
     if valkey or found is None:
         return ok(f"Valkey {valkey}") if valkey else unknown("the server does not tell its version")

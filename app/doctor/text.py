@@ -27,7 +27,8 @@ def findings_text(items: Sequence[Item], *, width: int | None, colour: bool, enc
         lines.append(group)
         for item in members:
             lines += _lines(item, name, width, colour=colour)
-    return _encodable("\n".join([*lines, "", summary(items)]), encoding)
+    last = [summary(items)] if width is None else textwrap.wrap(summary(items), width)
+    return _encodable("\n".join([*lines, "", *last]), encoding)
 
 
 def _lines(item: Item, name: int, width: int | None, *, colour: bool) -> list[str]:
@@ -35,19 +36,16 @@ def _lines(item: Item, name: int, width: int | None, *, colour: bool) -> list[st
     sign, _, number = _STATES[found.state]
     head = f"  {sign} {found.state.ljust(_WORD)} "
     label = f"{item.check.ljust(name)}  "
-    further = ": ".join(safe(each) for each in (found.consequence, found.mend) if each)
-    whole = safe(found.finding) + (f"; {further}" if further else "")
+    mend = f"to mend: {found.mend}" if found.mend else ""
+    parts = [safe(each) for each in (found.finding, found.consequence, mend) if each]
+    whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
     room = None if width is None else max(20, width - len(head) - len(label))
     if room is None or len(whole) <= room:
         body = [whole]
     else:
-        body = [*_wrapped(safe(found.finding), room), *(_wrapped(further, room) if further else [])]
+        body = [line for part in parts for line in textwrap.wrap(part, room, break_on_hyphens=False)]
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
     return [f"{first}{label}{body[0]}", *(f"{' ' * len(head + label)}{line}" for line in body[1:])]
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def summary(items: Sequence[Item]) -> str:

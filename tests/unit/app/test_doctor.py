@@ -1,0 +1,295 @@
+"""What the doctor decides, apart from servers; and how it writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from app.doctor import checks
+from app.doctor.command import _secrets, _without_secrets
+from app.doctor.database import migrations, revisions
+from app.doctor.disk import nearest, network_file_system
+from app.doctor.examination import Check, examined, within
+from app.doctor.findings import Finding, Item, ok, unknown, warning, wrong
+from app.doctor.places import is_near
+from app.doctor.postgres import pools
+from app.doctor.redis_encryption import certificate
+from app.doctor.redis_state import clock_difference, eviction_of_queues
+from app.doctor.settings import configuration
+from app.doctor.terminal import terminal_of
+from app.doctor.text import findings_text, summary
+from app.settings import Settings
+from storage.migrations import HEAD
+
+NOW = 1_772_000_000.0
+ITEMS = [
+    Item("Redis", "server", ok("redis://:***@h:6379/0")),
+    Item(
+        "Redis", "eviction", wrong("allkeys-lru", "jobs are lost", "CONFIG SET maxmemory-policy noeviction")
+    ),
+    Item(
+        "machine", "disk", warning("900 MB free", "once it is full, nothing is recorded", "free space there")
+    ),
+    Item("machine", "odd", unknown("not \x1b checked: why")),
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "beside", "state"),
+    [
+        ("volatile-lru", True, "ok"),
+        ("volatile-ttl", True, "ok"),
+        ("noeviction", False, "ok"),
+        ("noeviction", True, "warning"),
+        ("allkeys-lru", True, "wrong"),
+        ("allkeys-random", True, "wrong"),
+        ("allkeys-lfu", False, "warning"),
+        ("optimistic-volatile", False, "wrong"),
+    ],
+)
+def test_eviction_of_the_queues_redis(policy: str, beside: bool, state: str) -> None:
+    assert eviction_of_queues(policy, cache_beside=beside).state == state
+
+
+@pytest.mark.parametrize(
+    ("ahead", "state", "says"),
+    [
+        (0.2, "ok", "200 ms from"),
+        (-0.9, "ok", "900 ms from"),
+        (2.5, "warning", "2.5 s ahead of"),
+        (-29, "warning", "29.0 s behind"),
+        (-3600, "wrong", "3,600.0 s behind"),
+    ],
+)
+def test_clocks(ahead: float, state: str, says: str) -> None:
+    found = clock_difference(ahead, "the server's")
+    assert found.state == state
+    assert found.finding.startswith(says)
+
+
+def test_certificates() -> None:
+    def ends(days: float) -> Finding:
+        at = time.gmtime(NOW + days * 86_400)
+        return certificate({"notAfter": time.strftime("%b %d %H:%M:%S %Y GMT", at)}, NOW)
+
+    assert ends(22).state == "ok"
+    assert ends(20).state == "warning"
+    assert ends(20).finding == "TLS, the certificate ends in 20 days"
+    assert certificate({}, NOW).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("pool", "processes", "limit", "used", "state"),
+    [
+        (5, 3, 97, 20, "ok"),
+        (5, None, 97, 20, "ok"),
+        (5, 19, 100, 20, "ok"),
+        (5, 20, 100, 20, "wrong"),
+        (60, None, 50, 1, "wrong"),
+        (5, 3, 97, 95, "warning"),
+    ],
+)
+def test_pools(pool: int, processes: int | None, limit: int, used: int, state: str) -> None:
+    assert pools(pool, processes, limit, used).state == state
+
+
+def test_what_is_recommended_for_the_pools_fits() -> None:
+    assert "COUTURECAST_DB_POOL_SIZE to 4," in pools(5, 20, 100, 1).mend
+
+
+@pytest.mark.parametrize(
+    ("revision", "tables", "state"),
+    [
+        (HEAD, {"job_failures"}, "ok"),
+        (None, set(), "ok"),
+        (None, {"job_failures"}, "wrong"),
+        ("0001", {"job_failures"}, "warning"),
+        ("9999", {"job_failures"}, "wrong"),
+        ("another program's", set(), "wrong"),
+    ],
+)
+def test_migrations(revision: str | None, tables: set[str], state: str) -> None:
+    assert migrations(revision, tables).state == state
+
+
+def test_the_newest_revision_is_known() -> None:
+    assert revisions()[-1] == HEAD
+
+
+@pytest.mark.parametrize(
+    ("term", "size", "encoding", "state"),
+    [
+        ("xterm-256color", (80, 24), "UTF-8", "ok"),
+        ("xterm", (0, 0), "utf8", "ok"),
+        ("dumb", (80, 24), "UTF-8", "warning"),
+        ("", (80, 24), "UTF-8", "warning"),
+        ("xterm", (59, 24), "UTF-8", "warning"),
+        ("xterm", (80, 20), "UTF-8", "warning"),
+        ("xterm", (80, 24), "ANSI_X3.4-1968", "warning"),
+    ],
+)
+def test_terminals(term: str, size: tuple[int, int], encoding: str, state: str) -> None:
+    assert terminal_of({"TERM": term}, size, encoding).state == state
+
+
+def test_colours_of_a_terminal() -> None:
+    def says(**variables: str) -> str:
+        return terminal_of({"TERM": "xterm"} | variables, (80, 24), "UTF-8").finding
+
+    assert "16 colours" in says()
+    assert "256 colours" in says(TERM="screen-256color")
+    assert "all colours" in says(COLORTERM="truecolor")
+    assert "NO_COLOR" in says(NO_COLOR="1", COLORTERM="truecolor")
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("", True),
+        ("/var/run", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("10.1.2.3", True),
+        ("8.8.8.8", False),
+    ],
+)
+async def test_places(host: str, near: bool) -> None:
+    assert await is_near(host) is near
+
+
+def test_folders(tmp_path: Path) -> None:
+    assert nearest(tmp_path / "a" / "b") == tmp_path
+    assert network_file_system(tmp_path / "a") == ""
+
+
+# The run of the checks
+
+
+async def test_one_check_hides_no_other() -> None:
+    async def breaks(subject: str) -> Finding:
+        raise KeyError(subject)
+
+    async def works(subject: str) -> Finding:
+        return ok(subject)
+
+    items = await examined("group", "it", [Check("a", breaks), Check("b", works)])
+    assert [(item.check, item.found.state) for item in items] == [("a", "unknown"), ("b", "ok")]
+    assert items[0].found.finding == "cannot be found out: 'it'"
+
+
+async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.doctor.examination.CHECK_SECONDS", 0.05)
+
+    async def hangs(subject: None) -> Finding:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(60)  # nor is it easily cancelled
+        return ok("")
+
+    async def works(subject: None) -> Finding:
+        return ok("")
+
+    started = time.monotonic()
+    items = await examined("group", None, [Check("a", hangs), Check("b", works)], together=1)
+    assert time.monotonic() - started < 5
+    assert [item.found.state for item in items] == ["wrong", "unknown"]
+    assert "within 0.05 s" in items[0].found.finding
+
+
+async def test_within_gives_the_result() -> None:
+    async def three() -> int:
+        return 3
+
+    assert await within(1.0, three()) == 3
+
+
+def test_no_two_checks_of_a_group_have_one_name() -> None:
+    for group in (
+        checks.SETTINGS,
+        checks.REDIS,
+        checks.CACHE,
+        checks.POSTGRES,
+        checks.SQLITE,
+        checks.MACHINE,
+    ):
+        names = [check.name for check in group]
+        assert len(set(names)) == len(names)
+
+
+# Settings
+
+
+def test_broken_settings_leave_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "REDIS_URL": "http://h",
+        "COUTURECAST_HTTP": "x",
+        "DATABASE_URL": "sqlite:///d",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COUTURECAST_ALERT_FANOUT_TIMEOUT", "never")
+    of = configuration(data_dir=tmp_path / "data")
+    assert len(of.problems) == 3
+    assert of.is_broken("REDIS_URL")
+    assert not of.is_broken("DATABASE_URL")
+    assert of.settings.redis_url is None
+    assert of.settings.database_url is not None
+    assert of.settings.data_dir == tmp_path / "data"
+
+
+def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", "redis://u:p%40ssword@h:1/0")
+    monkeypatch.setenv("OPENWEATHER_API_KEY", "open-sesame")
+    secrets = _secrets(Settings.read())
+    item = Item("g", "c", warning("p@ssword", "p%40ssword u", "open-sesame!"))
+    (hidden,) = _without_secrets([item], secrets)
+    assert (hidden.found.finding, hidden.found.consequence, hidden.found.mend) == ("***", "*** u", "***!")
+
+
+# The lines
+
+
+def text(width: int | None, *, colour: bool = False, encoding: str = "utf-8") -> list[str]:
+    return findings_text(ITEMS, width=width, colour=colour, encoding=encoding).split("\n")
+
+
+def test_a_line_a_check_where_nothing_limits_it() -> None:
+    assert text(None) == [
+        "Redis",
+        "  ✓ ok      server    redis://:***@h:6379/0",
+        "  ✗ wrong   eviction  allkeys-lru; jobs are lost; to mend: CONFIG SET maxmemory-policy noeviction",
+        "machine",
+        "  ! warning disk      900 MB free; once it is full, nothing is recorded; to mend: free space there",
+        "  ? unknown odd       not \\x1b checked: why",
+        "",
+        "4 checks: 1 ok, 1 warning, 1 wrong, 1 unknown (Redis eviction)",
+    ]
+
+
+def test_further_lines_are_indented_where_a_line_is_too_short() -> None:
+    lines = text(60)
+    assert lines[2:6] == [
+        "  ✗ wrong   eviction  allkeys-lru",
+        "                      jobs are lost",
+        "                      to mend: CONFIG SET maxmemory-policy",
+        "                      noeviction",
+    ]
+    assert max(map(len, lines)) <= 60
+
+
+def test_signs_and_words_stand_without_colour_and_in_ascii() -> None:
+    plain = "\n".join(text(None, encoding="ascii"))
+    assert plain.isascii()
+    assert "  x wrong   eviction" in plain
+    assert "\x1b[31m  ✗ wrong   \x1b[0meviction" in "\n".join(text(None, colour=True))
+
+
+def test_the_summary_counts() -> None:
+    assert summary(ITEMS[:1] * 2) == "2 checks: 2 ok, 0 warnings, 0 wrong"
