@@ -104,7 +104,7 @@ class Cache(Generic[T]):
         self._told = False
 
     async def close(self) -> None:
-        """End what goes on in the background, and close the connections."""
+        """End what goes on in the background, and say what was counted."""
         tasks: list[asyncio.Task[Any]] = [flight.task for flight in self._flights.values()]
         tasks += [self._paying] if self._paying is not None else []
         for task in tasks:
@@ -113,7 +113,6 @@ class Cache(Generic[T]):
         if self._owed:
             log.warning("the cache's Redis was never told of changes", subjects=len(self._owed))
         await self.say()
-        await self.store.close()
 
     async def say(self) -> None:
         """Add what reads of this process came to, to the figures of all; those go along with reads, too."""

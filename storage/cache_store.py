@@ -8,11 +8,10 @@ was being written or evicted meanwhile.  Every key has an end and lies under one
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,8 +19,7 @@ from urllib.parse import quote
 
 import orjson
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from storage import lua
 from storage.errors import CacheUnavailableError, InvalidCursorError
@@ -37,7 +35,7 @@ _GENERATION = f"{PREFIX}generation:"
 _LOAD = f"{PREFIX}load:"
 _OWNED = f"{PREFIX}owned:"
 _MINUTE = f"{PREFIX}minute:"
-_PATIENCE = 1.0
+PATIENCE = 1.0
 """Seconds that Redis gets for an answer: the loader may have it sooner."""
 _AWAY_SECONDS = 0.5
 """Seconds for which nobody asks a Redis that did not answer."""
@@ -149,15 +147,11 @@ class CacheFigures:
 class CacheStore:
     """Speaks to the cache's Redis.  Every method raises CacheUnavailableError where it does not answer."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: lua.RoundTrip) -> None:
         self._redis = redis
         self._away_until = 0.0
         self._minutes: dict[int, Mapping[str, int]] = {}
         """How reads ended in minutes that are over, which do not change."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
 
     async def read(self, key: CacheKey, counts: Mapping[str, int] | None = None) -> Found | None:
         """The entry, where it counts.  ``counts`` (outcome -> number) go along, for the figures."""
@@ -215,7 +209,7 @@ class CacheStore:
 
     async def count_of_user(self, user_id: str) -> int:
         """Entries of a user, stale ones with them."""
-        seconds, micro = await self._command("TIME")
+        seconds, micro = map(int, await self._command("TIME"))
         now = seconds * 1000 + micro // 1000
         return int(await self._command("ZCOUNT", _owned(user_id), now, "+inf"))
 
@@ -262,8 +256,7 @@ class CacheStore:
 
         Minutes that are over are read once and remembered: after the first time it takes two commands.
         """
-        seconds, _ = await self._command("TIME")
-        minute = int(seconds) // 60
+        minute = int((await self._command("TIME"))[0]) // 60
         hour = range(minute - _MINUTES + 1, minute + 1)
         known = {number: counts for number, counts in self._minutes.items() if number in hour}
         missing = [number for number in hour if number not in known]
@@ -276,12 +269,12 @@ class CacheStore:
         }
         return CacheFigures(**totals, minutes=tuple(_share(known[number]) for number in hour))
 
-    async def about(self) -> Mapping[str, Any]:
+    async def about(self) -> Mapping[str, str]:
         """INFO of the cache's Redis; empty where it may not be read."""
         try:
-            return dict(await self._command("INFO"))
+            return _info(await self._command("INFO"))
         except CacheUnavailableError as error:
-            if isinstance(error.__cause__, RedisError) and "NOPERM" in str(error.__cause__):
+            if isinstance(error.__cause__, ResponseError):
                 return {}
             raise
 
@@ -334,37 +327,34 @@ class CacheStore:
         return reply
 
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        replies: list[Any] = await self._answered(pipeline.execute())
+        if not commands:
+            return []
+        replies = await self._answered(self._redis.round_trip(commands))
+        for reply in replies:
+            _raise_refusal(reply)
         return replies
 
     async def _run(self, calls: Sequence[lua.Call]) -> list[Any]:
-        replies: list[Any] = await self._answered(lua.run(self._redis, calls))
-        if isinstance(replies[0], Exception):
-            raise CacheUnavailableError(f"the cache's Redis refuses: {_line(replies[0])}") from replies[0]
+        """The replies; a call that goes along with the first one may be refused."""
+        replies = await self._answered(lua.run(self._redis, calls))
+        _raise_refusal(replies[0])
         return replies
 
-    async def _answered(self, asking: Any) -> Any:
-        """Await an answer, for a while; a Redis that has just been silent is not asked."""
+    async def _answered(self, asking: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+        """Await replies; a Redis that has just been silent is not asked."""
         if time.monotonic() < self._away_until:
             asking.close()
             raise CacheUnavailableError("the cache's Redis did not answer a moment ago")
         try:
-            async with asyncio.timeout(_PATIENCE):
-                return await asking
+            return await asking
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            if not _is_refusal(error):
-                self._away_until = time.monotonic() + _AWAY_SECONDS
+            self._away_until = time.monotonic() + _AWAY_SECONDS
             raise CacheUnavailableError(f"the cache's Redis does not answer: {_line(error)}") from error
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Redis answered, and refused this command."""
-    from redis.exceptions import BusyLoadingError, ResponseError
-
-    return isinstance(error, ResponseError) and not isinstance(error, BusyLoadingError)
+def _raise_refusal(reply: object) -> None:
+    if isinstance(reply, Exception):
+        raise CacheUnavailableError(f"the cache's Redis refuses: {_line(reply)}") from reply
 
 
 def _line(error: Exception) -> str:
@@ -432,8 +422,14 @@ def _row(key: str, head: Head | None, size: int, left: int, living: Mapping[str,
     return CacheEntry(key, state, age, ttl, size)
 
 
-def _counts(reply: Mapping[bytes, bytes]) -> Mapping[str, int]:
-    return {name.decode(): int(number) for name, number in reply.items()}
+def _counts(reply: Sequence[bytes]) -> Mapping[str, int]:
+    return {name.decode(): int(number) for name, number in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _info(text: bytes) -> dict[str, str]:
+    """The fields of an INFO."""
+    lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
 
 
 def _share(counts: Mapping[str, int]) -> float | None:

@@ -16,7 +16,8 @@ from typing import Any
 
 from storage.cache import Cache
 from storage.cache_store import CacheKey, CacheStore
-from workers.connection import connect
+from storage.together import Together
+from workers.connection import Line
 
 
 async def main(options: dict[str, Any]) -> None:
@@ -27,11 +28,14 @@ async def main(options: dict[str, Any]) -> None:
         await asyncio.sleep(options.get("seconds", 0.3))
         return "loaded once"
 
-    cache = Cache(CacheStore(connect(options["redis"])), str, load_seconds=options.get("load_seconds", 2.0))
+    line = Line(options["redis"])
+    store = CacheStore(Together(line.round_trip))
+    cache = Cache(store, str, load_seconds=options.get("load_seconds", 2.0))
     await asyncio.sleep(max(0.0, options["at"] - time.time()))
     key = CacheKey("u1", "place")
     answers = await asyncio.gather(*(cache.get_or_load(key, load) for _ in range(options["readers"])))
     await cache.close()
+    await line.close()
     sys.stdout.write(json.dumps({"count": len(answers), "values": sorted({each.value for each in answers})}))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import punctuation
 from typing import Any
+from urllib.parse import quote, unquote
 
 import orjson
 
@@ -19,6 +21,25 @@ from workers.errors import NotFoundError
 
 _NAMED = 10
 """Keys of an eviction that its record names."""
+_GLOB = "*?["
+"""What makes a pattern of a text."""
+_IN_KEYS = "@._-+ :%"
+"""What keys have as it is, beside letters and digits of ASCII; all else is written as %XX there."""
+
+
+def pattern_of(text: str) -> str:
+    """The pattern that an operator means: all for nothing, else the text itself where it has ``*?[``.
+
+    Other text is a part of keys.  Letters that keys have as %XX may be written as they are.
+    """
+    if any(sign in text for sign in _GLOB):
+        return quote(text, safe=f"{punctuation} ", errors="surrogatepass")
+    return f"*{quote(text, safe=_IN_KEYS, errors='surrogatepass')}*" if text else "*"
+
+
+def user_of(key: str) -> str:
+    """Whose entry a listed key names."""
+    return unquote(key.partition(":")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +83,13 @@ class CacheOperations:
         """Figures of the last hour, and the memory."""
         await self._cache.say()
         figures, about = await self._cache.store.figures(), await self._cache.store.about()
-        limit = about.get("maxmemory")
         return CacheOverview(
             url=self._url,
             own=self._own,
             figures=figures,
-            memory_used=about.get("used_memory"),
-            memory_limit=limit or None,
-            evicted=about.get("evicted_keys"),
+            memory_used=_whole(about.get("used_memory")),
+            memory_limit=_whole(about.get("maxmemory")) or None,
+            evicted=_whole(about.get("evicted_keys")),
             policy=about.get("maxmemory_policy"),
         )
 
@@ -122,3 +142,7 @@ class CacheOperations:
     async def hear(self, *subjects: str) -> int | None:
         """These have changed: for programs, which are no operators who act; as `storage.cache`."""
         return await self._cache.invalidate(*subjects)
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None

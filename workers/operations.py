@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,7 +22,7 @@ from saq.utils import now
 
 from storage.actions import Action, ActionLog
 from storage.cache import Cache
-from storage.cache_store import CacheEntry, CacheFigures, CachePage, CacheStore
+from storage.cache_store import PATIENCE, CacheEntry, CacheFigures, CachePage, CacheStore
 from storage.database import Database
 from storage.dead_letters import DeadLetter, DeadLetters, Group, Page
 from storage.errors import StorageError
@@ -29,6 +30,7 @@ from storage.filters import DEAD, POISON_DEATHS, STATES, Filter
 from storage.personalization import Payload, Personalization
 from storage.plans import Ledger, Plan, PlanItem
 from storage.preferences import PreferenceStore
+from storage.together import Together
 from storage.weather import WeatherStore
 from workers import wire
 from workers.audit import Audit
@@ -143,7 +145,9 @@ class Operations:
             changed=self._observer.look_again,
         )
         """The verbs on dead letters."""
-        self._cache = Cache(CacheStore(connect(cache_url or redis_url)), Payload)
+        self._cache_line = Line(cache_url or redis_url)
+        together = Together(partial(self._cache_line.round_trip, limit=PATIENCE))
+        self._cache = Cache(CacheStore(together), Payload)
         self.cache = CacheOperations(
             self._cache, cache_url or redis_url, own=cache_url is not None, audit=self._audit
         )
@@ -158,6 +162,7 @@ class Operations:
         self._lag.stop()
         await self.letters.close()
         await self._cache.close()
+        await self._cache_line.close()
         await self._observer.close()
         await self._line.close()
         await self._redis.aclose()

@@ -10,16 +10,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage.cache import Cache
-from storage.cache_store import CacheKey, CacheStore
+from storage.cache_store import PATIENCE, CacheKey, CacheStore
 from storage.subjects import user
+from storage.together import Together
 from tests.servers import ValkeyServer
-from workers.connection import connect
+from workers.connection import Line
 
 ROUNDS = max(1, round(float(os.environ.get("COUTURECAST_TEST_CHAOS", "1"))))
 PLACES = 10
@@ -74,10 +76,13 @@ class Traffic:
 
 @pytest.fixture
 async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
-    caches = [Cache(CacheStore(connect(server.url)), int, fresh=30.0, kept=60.0) for _ in range(2)]
+    lines = [Line(server.url) for _ in range(2)]
+    stores = [CacheStore(Together(partial(line.round_trip, limit=PATIENCE))) for line in lines]
+    caches = [Cache(store, int, fresh=30.0, kept=60.0) for store in stores]
     yield Traffic(caches)
-    for cache in caches:
+    for cache, line in zip(caches, lines, strict=True):
         await cache.close()
+        await line.close()
 
 
 async def frozen(server: ValkeyServer, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import redis.asyncio
 from pydantic import BaseModel
 
 from storage.cache import Cache
-from storage.cache_store import CacheStore
-from workers.connection import connect
+from storage.cache_store import PATIENCE, CacheStore
+from storage.together import Together
+from workers.connection import Line
 
 
 class Outfit(BaseModel):
@@ -31,7 +33,10 @@ async def new_cache(redis_url: str) -> AsyncIterator[NewCache]:
     async with AsyncExitStack() as stack:
 
         def make(url: str = redis_url, **options: Any) -> Cache[Outfit]:
-            cache = Cache(CacheStore(connect(url)), Outfit, **options)
+            line = Line(url)
+            stack.push_async_callback(line.close)
+            together = Together(partial(line.round_trip, limit=PATIENCE))
+            cache = Cache(CacheStore(together), Outfit, **options)
             stack.push_async_callback(cache.close)
             return cache
 
