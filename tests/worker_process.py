@@ -3,8 +3,8 @@
 Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
 ``look`` (see Pace), and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt
 starts and when it ends, and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise,
-``block`` the event loop for that many seconds, ``exit`` to die.  Times in the journal are of the monotonic
-clock, which processes share.
+``block`` the event loop for that many seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the
+journal are of the monotonic clock, which processes share.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ async def main(options: dict[str, Any]) -> int:
     journal = _Journal(Path(options.pop("journal")))
 
     async def handler(
-        ctx: dict[str, Any], seconds: float = 0.0, fail: bool = False, block: float = 0.0, exit: bool = False
+        ctx: dict[str, Any],
+        seconds: float = 0.0,
+        fail: bool = False,
+        block: float = 0.0,
+        exit: bool = False,
+        ballast: str = "",
     ) -> str:
         journal.note("start", ctx)
         if exit:

@@ -1,4 +1,4 @@
-"""The Redis that the program finds: refused where it may lose jobs."""
+"""The Redis that the program finds: one that may lose jobs, one that is full."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from tests.integration.app.conftest import OpenTerminal, Program
+from tests.integration.app.served import QUEUE, served
 from tests.servers import ValkeyServer
 
 
@@ -33,3 +34,43 @@ async def test_nor_does_a_dashboard(evicting: ValkeyServer, terminal: OpenTermin
     screen = terminal("--no-workers", REDIS_URL=evicting.url)
     assert await screen.code() == 2
     assert "CONFIG SET maxmemory-policy volatile-lru" in " ".join(screen.text.split())
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path / "valkey", "--maxmemory-policy", "volatile-lru")
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        client.set("filler", "x" * 4_000_000)
+        client.config_set("maxmemory", 3_000_000)
+    yield server
+    server.kill()
+
+
+def _is_told(text: str) -> bool:
+    return (
+        text.startswith("Redis is full (")
+        and " of 2.9 MB used): nothing was enqueued; " in text
+        and text.endswith("raise its maxmemory")
+    )
+
+
+def test_a_full_redis_fails_a_producer_on_the_command_line_and_over_http(
+    full: ValkeyServer, tmp_path: Path
+) -> None:
+    with served(tmp_path, REDIS_URL=full.url) as each, each.client() as client:
+        answer = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {"item_id": "x"}})
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"] == "5"
+        assert _is_told(answer.json()["detail"]), answer.text
+        data = '{"item_id": "x", "image": "x.jpg"}'
+        done = each.program.run("enqueue", QUEUE, "--data", data, REDIS_URL=full.url)
+        assert (done.code, done.out) == (1, "")
+        (error,) = done.errors
+        assert _is_told(error.removeprefix("error: ")), error
+        with redis.Redis.from_url(full.url) as valkey:
+            assert not valkey.exists(f"saq:{QUEUE}:queued", f"saq:{QUEUE}:incomplete")
+            valkey.delete("filler")
+        answer = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {"item_id": "x"}})
+        assert answer.status_code == 202
