@@ -54,7 +54,7 @@ def test_it_holds_the_four_packages_with_every_file_and_nothing_else(wheel: Path
     assert metadata.startswith("couturecast_tui-")
     assert metadata.endswith(".dist-info")
     assert {name for name in names if not name.startswith(metadata)} == sources()
-    assert {"take.lua", "settle.lua", "enqueue.lua"} <= {Path(name).name for name in names}
+    assert {"take.lua", "settle.lua", "enqueue.lua", "cache_get.lua"} <= {Path(name).name for name in names}
     for needed in (
         "tui/styles.tcss",
         "storage/migrations/env.py",
