@@ -225,8 +225,8 @@ async def connections(at: Postgres) -> Finding:
 def pools(pool_size: int, processes: int | None, limit: int, used: int) -> Finding:
     """``processes`` workers that are known, and one more: a dashboard, a command, or the next worker."""
     wanted = pool_size * ((processes or 0) + 1)
-    known = "an unknown number of" if processes is None else str(processes)
-    text_ = f"{used} of {limit} in use; {pool_size} for each of {known} processes and one more: {wanted}"
+    known = "unknown" if processes is None else str(processes)
+    text_ = f"{used} of {limit} in use; pool size {pool_size} × ({known} workers + 1) = {wanted}"
     if wanted > limit:
         return wrong(
             text_,

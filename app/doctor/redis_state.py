@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -66,7 +67,10 @@ async def eviction(server: RedisServer) -> Finding:
     if policy is None:
         mend = _UPSTASH_PAGE if server.is_upstash else "see its console: it must not evict keys without a TTL"
         return unknown("the policy cannot be read here", mend)
-    return eviction_of_queues(policy, cache_beside=server.cache_beside)
+    found = eviction_of_queues(policy, cache_beside=server.cache_beside)
+    if server.is_upstash and found.mend:  # which knows no CONFIG SET
+        return replace(found, mend=f"give the cache a CACHE_REDIS_URL, eviction off here: {_UPSTASH_PAGE}")
+    return found
 
 
 def eviction_of_queues(policy: str, *, cache_beside: bool) -> Finding:

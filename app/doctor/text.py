@@ -66,6 +66,6 @@ def _encodable(text: str, encoding: str) -> str:
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        for sign, plain, _ in _STATES.values():
-            text = text.replace(sign, plain)
+        plain = {sign: ascii_ for sign, ascii_, _ in _STATES.values()} | {"×": "x", "…": "..."}
+        text = text.translate(str.maketrans(plain))
     return text

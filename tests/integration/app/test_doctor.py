@@ -146,7 +146,7 @@ async def test_processes_of_the_cluster_count_for_the_connections(
     started = await program.start(**environment)
     found = await asyncio.to_thread(doctor, program, **environment, COUTURECAST_DB_POOL_SIZE="60")
     assert found["database connections"]["state"] == "wrong"
-    assert "60 for each of 1 processes and one more: 120" in found["database connections"]["finding"]
+    assert "pool size 60 × (1 workers + 1) = 120" in found["database connections"]["finding"]
     assert await started.stop() == 0, started.err
 
 
@@ -257,7 +257,7 @@ def test_a_redis_that_does_not_answer_hides_nothing_else(program: Program, postg
     assert found["Redis server"]["finding"].startswith("redis://user:***@127.0.0.1:")
     assert found.says("Redis eviction") == ("unknown", "not checked: Redis does not answer")
     assert found["database version"]["state"] == "ok"
-    assert "an unknown number of processes" in found["database connections"]["finding"]
+    assert "(unknown workers + 1)" in found["database connections"]["finding"]
 
 
 def test_servers_that_never_answer_are_given_up_in_time(program: Program, black_hole: int) -> None:
