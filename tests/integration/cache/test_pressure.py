@@ -76,6 +76,6 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
         info = await client.info()
         assert info["evicted_keys"] > 5_000
         assert info["used_memory"] <= LIMIT_MB * 2**20
-        assert await client.dbsize() == info["db0"]["expires"], "a key without an end cannot be evicted"
+        assert info["db0"]["keys"] == info["db0"]["expires"], "a key without an end cannot be evicted"
     assert sources["fresh"] > 1_000
     assert sources["direct"] == 0
