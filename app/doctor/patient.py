@@ -54,9 +54,8 @@ async def _open_redis(of: Configuration) -> RedisServer | Finding | None:
     if given is None:
         if not await asyncio.to_thread(embedded_listens, of):
             return None
-        found = await open_redis(EmbeddedServer(of.settings.data_dir).url, "REDIS_URL")
-        if isinstance(found, RedisServer):
-            found.embedded = True
+        server = EmbeddedServer(of.settings.data_dir)
+        found = await open_redis(server.url, "REDIS_URL", embedded=server.directory)
     else:
         found = await open_redis(given.get_secret_value(), "REDIS_URL")
     if isinstance(found, RedisServer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,14 +65,16 @@ class RedisServer:
         await self.client.aclose()
 
 
-async def open_redis(url: str, variable: str) -> RedisServer | Finding:
-    """The server, or why there is none, within `OPENING_SECONDS`."""
+async def open_redis(url: str, variable: str, *, embedded: Path | None = None) -> RedisServer | Finding:
+    """The server, or why there is none, within `OPENING_SECONDS`; ``embedded``: the folder of ours."""
     client = connect(url)
     try:
-        return await within(OPENING_SECONDS, _asked(client, url, variable))
+        server = await within(OPENING_SECONDS, _asked(client, url, variable))
     except (RedisError, OSError) as error:  # TimeoutError is an OSError
         await client.aclose()
-        return _unreachable(error, url, variable)
+        return _unreachable(error, url, variable) if embedded is None else _hung(embedded)
+    server.embedded = embedded is not None
+    return server
 
 
 async def _asked(client: Redis, url: str, variable: str) -> RedisServer:
@@ -96,6 +99,14 @@ async def _about(client: Redis) -> dict[str, Any]:
     said = dict(zip(text[::2], text[1::2], strict=False))
     version = "valkey_version" if said.get("server") == "valkey" else "redis_version"
     return {"role": said.get("role"), "redis_mode": said.get("mode"), version: said.get("version")}
+
+
+def _hung(folder: Path) -> Finding:
+    return wrong(
+        f"the embedded server in {folder} runs and does not answer",
+        "no command that names this data directory starts",
+        f"see {folder}/valkey.log; end the process whose id is in {folder}/pid, and start again",
+    )
 
 
 def _unreachable(error: BaseException, url: str, variable: str) -> Finding:

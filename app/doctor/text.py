@@ -66,6 +66,6 @@ def _encodable(text: str, encoding: str) -> str:
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        plain = {sign: ascii_ for sign, ascii_, _ in _STATES.values()} | {"×": "x", "…": "..."}
-        text = text.translate(str.maketrans(plain))
+        for sign, plain in (*(each[:2] for each in _STATES.values()), ("×", "x"), ("…", "...")):
+            text = text.replace(sign, plain)
     return text

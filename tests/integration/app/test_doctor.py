@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import select
+import signal
 import socket
 import sqlite3
 import ssl
@@ -136,6 +138,20 @@ async def test_the_embedded_server_that_runs_is_checked(program: Program) -> Non
     assert found["Redis server"]["finding"].endswith("(embedded)")
     assert found.says("Redis persistence") == ("ok", "append-only file")
     assert found["database migrations"]["finding"].startswith("the tables are up to date")
+    assert await started.stop() == 0, started.err
+
+
+async def test_an_embedded_server_that_hangs(program: Program) -> None:
+    started = await program.start("--queues", "alert-fanout")
+    server = server_pid(program.data_dir)
+    assert server is not None
+    os.kill(server, signal.SIGSTOP)
+    try:
+        found = await asyncio.to_thread(doctor, program)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert found.named("wrong") == ["Redis server"]
+    assert "runs and does not answer" in found["Redis server"]["finding"]
     assert await started.stop() == 0, started.err
 
 
@@ -531,6 +547,16 @@ def test_a_transaction_pooler_needs_a_direct_url(program: Program, postgres_url:
     found = doctor(program, DATABASE_URL=pooled, DIRECT_URL=postgres_url)
     assert found["database pooler"]["state"] == "ok"
     assert found.says("database notifications") == ("ok", "a NOTIFY arrives")
+
+
+def test_a_direct_url_that_never_answers_hides_nothing(
+    program: Program, postgres_url: str, black_hole: int
+) -> None:
+    direct = f"postgresql://u:{SECRET}@127.0.0.1:{black_hole}/x"
+    found = doctor(program, DATABASE_URL=postgres_url, DIRECT_URL=direct)
+    assert found.named("wrong") == []
+    assert found.says("database notifications") == ("warning", "cannot be tried: no answer in time")
+    assert found["database clock"]["state"] == "ok"
 
 
 def test_a_file_that_is_no_database(program: Program) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.doctor import checks
+from app.doctor import checks, redis_state
+from app.doctor.cache import same_server
 from app.doctor.command import _secrets, _without_secrets
 from app.doctor.database import migrations, revisions
 from app.doctor.disk import nearest, network_file_system
@@ -16,13 +17,16 @@ from app.doctor.examination import Check, examined, within
 from app.doctor.findings import Finding, Item, ok, unknown, warning, wrong
 from app.doctor.places import is_near
 from app.doctor.postgres import pools
-from app.doctor.redis_encryption import certificate
+from app.doctor.redis import RedisServer, round_trip
+from app.doctor.redis_encryption import certificate, encryption
 from app.doctor.redis_state import clock_difference, eviction_of_queues
 from app.doctor.settings import configuration
 from app.doctor.terminal import terminal_of
 from app.doctor.text import findings_text, summary
 from app.settings import Settings
 from storage.migrations import HEAD
+from workers.connection import connect
+from workers.policy import ECONOMICAL, NORMAL
 
 NOW = 1_772_000_000.0
 ITEMS = [
@@ -163,6 +167,80 @@ async def test_places(host: str, near: bool) -> None:
 def test_folders(tmp_path: Path) -> None:
     assert nearest(tmp_path / "a" / "b") == tmp_path
     assert network_file_system(tmp_path / "a") == ""
+
+
+def server(url: str = "redis://127.0.0.1:1/0", round_trip: float = 0.001, **about: object) -> RedisServer:
+    """One that nobody asks anything."""
+    return RedisServer(url, "REDIS_URL", connect(url), about, round_trip)
+
+
+@pytest.mark.parametrize(
+    ("about", "state", "says"),
+    [
+        ({"redis_version": "6.0.16"}, "wrong", "Redis 6.0.16"),
+        ({"redis_version": "6.2.0"}, "ok", "Redis 6.2.0"),
+        ({"redis_version": "10.1.0"}, "ok", "Redis 10.1.0"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "ok", "Valkey 9.1.2"),
+        ({}, "unknown", "the server does not tell its version"),
+    ],
+)
+async def test_versions(about: dict[str, object], state: str, says: str) -> None:
+    found = await redis_state.version(server(**about))
+    assert (found.state, found.finding) == (state, says)
+
+
+@pytest.mark.parametrize(
+    ("about", "state"),
+    [
+        ({"role": "master", "redis_mode": "standalone"}, "ok"),
+        ({"role": "slave"}, "wrong"),
+        ({"role": "master", "redis_mode": "cluster"}, "wrong"),
+        ({"redis_mode": "sentinel"}, "wrong"),
+        ({}, "unknown"),
+    ],
+)
+async def test_roles(about: dict[str, object], state: str) -> None:
+    assert (await redis_state.role(server(**about))).state == state
+
+
+async def test_a_far_server_is_slow() -> None:
+    found = await round_trip(server(round_trip=0.08))
+    assert found.state == "warning"
+    assert found.finding.startswith("80.0 ms")
+    assert (await round_trip(server(round_trip=0.04))).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("url", "state"),
+    [
+        ("redis://8.8.8.8:6379/0", "warning"),
+        ("redis://10.0.0.1:6379/0", "ok"),
+        ("unix:///tmp/redis.sock", "ok"),
+        ("rediss://8.8.8.8:6379/0?ssl_cert_reqs=none", "warning"),
+        ("rediss://8.8.8.8:6379/0?ssl_check_hostname=false", "warning"),
+    ],
+)
+async def test_what_travels_in_clear(url: str, state: str) -> None:
+    assert (await encryption(server(url))).state == state
+
+
+async def test_upstash() -> None:
+    there = server("rediss://:p@eu1-calm-fox-1.upstash.io:6379")
+    assert there.is_upstash
+    there.pace = ECONOMICAL
+    assert (await redis_state.idle_cost(there)).state == "ok"
+    there.pace = NORMAL
+    assert (await redis_state.idle_cost(there)).state == "warning"
+    assert (await redis_state.memory(there)).mend == "see docs/upstash.md"
+    assert (await redis_state.persistence(there)).state == "unknown"
+
+
+def test_one_server_by_two_names() -> None:
+    one, other = server("redis://127.0.0.1:1/0", run_id="a"), server("redis://localhost:1/1", run_id="a")
+    assert same_server(one, other)
+    assert not same_server(one, server("redis://127.0.0.1:1/0", run_id="b"))
+    assert same_server(server("redis://127.0.0.1/0"), server("redis://127.0.0.1:6379/1"))
+    assert not same_server(server("redis://127.0.0.1:1"), server("redis://127.0.0.1:2"))
 
 
 # The run of the checks
