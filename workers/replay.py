@@ -28,6 +28,12 @@ log = structlog.get_logger(__name__)
 
 BATCH = 1_000
 """Letters of one step at the most."""
+_FIRST_BATCH = 100
+"""Letters of the first step, which shows how large they are."""
+_BATCH_BYTES = 16_000_000
+"""Of the payloads of one step, by the sizes in the step before: they are in memory all at once."""
+_READ = 10
+"""Jobs whose records are read in one go: each may have a megabyte."""
 _ENOUGH = 5
 """Jobs that must have ended before their share of deaths says anything; fewer where the plan has fewer."""
 _LOOK = 0.5
@@ -164,7 +170,11 @@ class Replayer:
         if not before:
             return {}
         keys = [self._queues[each.queue_name].job_id(each.job_id) for each in before]
-        bodies = await self._redis.mget(keys)
+        bodies = [
+            body
+            for start in range(0, len(keys), _READ)
+            for body in await self._redis.mget(keys[start : start + _READ])
+        ]
         found = {each.id: _replay_item(body) for each, body in zip(before, bodies, strict=True) if body}
         return {item: "its job was enqueued by another act" for item, of in found.items() if of != item}
 
@@ -198,8 +208,10 @@ class Replayer:
         return None
 
     async def _send(self, plan: Plan, run: _Run, most: int) -> None:
+        most = min(most, run.most)
         batch = await self._plans.batch(plan.id, limit=most, after=run.after)
         if batch:
+            run.most = _most(batch)
             done = await self._enqueue(batch)
             await run.marked()
             run.marking = asyncio.create_task(self._plans.sent(plan.id, batch, *done))
@@ -253,6 +265,12 @@ class Replayer:
         return ""
 
 
+def _most(batch: Sequence[Replayable]) -> int:
+    """Letters of the next step, where they are as large as these."""
+    size = sum(len(wire.dump(each.job_data if each.kwargs is None else each.kwargs)) for each in batch)
+    return max(1, min(BATCH, _BATCH_BYTES * len(batch) // max(1, size)))
+
+
 def _replay_item(body: bytes) -> int:
     """The plan's item whose job this is, 0 where it is none's."""
     try:
@@ -273,6 +291,8 @@ class _Run:
         """The last item that was read."""
         self.marking: asyncio.Task[dict[int, str]] | None = None
         """Marks the letters of the batch before, while the next one is read and enqueued."""
+        self.most = _FIRST_BATCH
+        """Letters that may be read in one go."""
         self._credit = 1.0
         self._credited_at: float | None = None
 

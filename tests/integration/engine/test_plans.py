@@ -667,3 +667,32 @@ async def test_who_starts_a_plan_as_the_process_ends_does_not_wait_in_vain(
     await operations.close()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(starting, 5)
+
+
+async def test_large_payloads_are_replayed_a_few_at_a_time(
+    make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    large = {"queue_name": "color-extraction", "function": "extract_colors"}
+    for start in range(0, 120, 20):
+        await bench.letters.record(
+            [
+                letter(f"u{number}", failed_at=NOW, job_data={"kwargs": {"text": "x" * 500_000}}, **large)
+                for number in range(start, start + 20)
+            ]
+        )
+    read: list[int] = []
+    batch = Plans.batch
+
+    async def counted(self: Plans, *args: Any, **options: Any) -> Any:
+        found = await batch(self, *args, **options)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(Plans, "batch", counted)
+    operations = await operate(bench)
+    plan = await operations.plan(Filter(queue="color-extraction"))
+    done = await operations.run(plan.id)
+    assert (done.state, done.ledger.sent) == ("done", 120)
+    assert read[0] == 100
+    assert max(read[1:]) <= 32
