@@ -1,4 +1,4 @@
-"""A feed of sample jobs, so that a newcomer sees a living system; some of them fail, as in life."""
+"""A feed of sample jobs and readers, so that a newcomer sees a living system; some fail, as in life."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ LOCATIONS = (
     Location("singapore", "Singapore", 1.35, 103.82),
     Location("ushuaia", "Ushuaia", -54.8, -68.3),
 )
+_NAMES = ("anna", "bruno", "chidi", "dalia", "emre", "freja", "goran", "hana")
+USERS = tuple(f"{name}-{number}" for number in range(1, 6) for name in _NAMES)
+_STYLES = ("classic", "street", "minimal", "romantic")
+_CHANGES = 0.02
+"""Share of the readers who change their preferences first."""
 _TEXTS = (
     "Love how this linen drapes, perfect for August.",
     "Selling mine, write to me at anna@example.com",
@@ -58,18 +63,45 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 async def feed(appliance: Appliance) -> None:
-    """Enqueue a job every fraction of a second, until cancelled; what is refused is logged."""
+    """Enqueue a job, and read a payload, every fraction of a second, until cancelled."""
     try:
         await _prepare(appliance)
-        for queue, data in _jobs():
-            try:
-                await appliance.operations.hand_on(queue, [NewJob(data)])
-            except FAILURES as error:
-                log.warning("sample job refused", queue=queue, error=str(error))
-            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_enqueue(appliance))
+            group.create_task(_read(appliance))
     except Exception:
         log.exception("the sample feed ended")
         raise
+
+
+async def _enqueue(appliance: Appliance) -> None:
+    """Sample jobs; what is refused is logged."""
+    for queue, data in _jobs():
+        try:
+            await appliance.operations.hand_on(queue, [NewJob(data)])
+        except FAILURES as error:
+            log.warning("sample job refused", queue=queue, error=str(error))
+        await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
+
+
+async def _read(appliance: Appliance) -> None:
+    """What users are shown: some look often, and now and then one changes their mind."""
+    operations = appliance.operations
+    weights = [1 / (number + 1) for number in range(len(USERS))]
+    while True:
+        number = random.choices(range(len(USERS)), weights)[0]  # noqa: S311
+        user, home = USERS[number], LOCATIONS[number % len(LOCATIONS)]
+        try:
+            if random.random() < _CHANGES:  # noqa: S311
+                await operations.preferences.put(user, _preferences())
+            await operations.personalization.payload(user, home.id)
+        except FAILURES as error:
+            log.warning("sample payload not read", user=user, error=str(error))
+        await asyncio.sleep(random.uniform(0.05, 0.3))  # noqa: S311
+
+
+def _preferences() -> dict[str, Any]:
+    return {"style": random.choice(_STYLES), "feels_cold": random.random() < 0.3}  # noqa: S311
 
 
 async def _prepare(appliance: Appliance) -> None:
@@ -79,6 +111,8 @@ async def _prepare(appliance: Appliance) -> None:
         if not await alerts.subscribers(location.id):
             for _ in range(3):
                 await alerts.add_subscriber(location.id, "log")
+    for user in USERS:
+        await appliance.operations.preferences.put(user, _preferences())
     if not await alerts.subscribers("nowhere"):
         await alerts.add_subscriber("nowhere", "webhook", "https://webhook.invalid/alerts")
 

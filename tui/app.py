@@ -19,6 +19,7 @@ from textual.widgets import DataTable
 
 from tui.driver import Terminal
 from tui.format import clip, safe
+from tui.screens.cache import CacheView
 from tui.screens.dialogs import Confirm, Help
 from tui.screens.letters import Letters
 from tui.screens.overview import Overview
@@ -59,12 +60,14 @@ class Dashboard(App[int]):
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "overview": Overview,
         "letters": Letters,
+        "cache": CacheView,
     }
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("1", "view('overview')", "Overview"),
         Binding("2", "view('letters')", "Dead letters"),
+        Binding("5", "view('cache')", "Cache"),
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
@@ -225,6 +228,7 @@ class Dashboard(App[int]):
         """The palette's verbs."""
         yield SystemCommand("Overview", "The queues at this moment", lambda: self.action_view("overview"))
         yield SystemCommand("Dead letters", "All of them, by page", lambda: self.action_view("letters"))
+        yield SystemCommand("Cache", "Hit rate, memory, entries", lambda: self.action_view("cache"))
         yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
         yield SystemCommand("Help", "Keys and signs", self.action_help)
         yield SystemCommand("Quit", "By way of a drain", self.run_quit)

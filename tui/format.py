@@ -97,10 +97,15 @@ def size(number: int | None) -> str:
     raise AssertionError("unreachable")
 
 
-def sparkline(values: list[float | int | None] | tuple[float | int | None, ...], width: int) -> str:
-    """The last ``width`` values as blocks, scaled to their greatest; a missing one is a space."""
+def sparkline(
+    values: list[float | int | None] | tuple[float | int | None, ...],
+    width: int,
+    *,
+    most: float | None = None,
+) -> str:
+    """The last ``width`` values as blocks, scaled to ``most`` or their greatest; a missing one is a space."""
     shown = list(values)[-width:]
-    top = max((value for value in shown if value is not None), default=0)
+    top = max((value for value in shown if value is not None), default=0) if most is None else most
     cells = [
         " " if value is None else "▁" if top <= 0 or value <= 0 else _BLOCKS[max(1, round(value / top * 8))]
         for value in shown
@@ -122,6 +127,14 @@ def fit(most: int, *texts: str) -> str:
 def clip(text: str, most: int) -> str:
     """At most ``most`` characters of ``text``, with ``…`` where something is missing."""
     return text if len(text) <= most else text[: max(0, most - 1)] + "…"
+
+
+def ends(text: str, most: int) -> str:
+    """At most ``most`` characters of ``text``, with ``…`` in its middle: of a key the end matters, too."""
+    if len(text) <= most:
+        return text
+    tail = max(0, most - 1) * 2 // 3
+    return f"{text[: max(0, most - 1 - tail)]}…{text[len(text) - tail :]}"[:most]
 
 
 def safe(text: str) -> str:

@@ -2,58 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tui.export import Form, exported, suggested_name, target
 from tui.format import clip, count, safe, size
 from tui.letter_text import counted
+from tui.screens.acting import Acting
 from tui.screens.dialogs import Ask, Confirm
 from tui.screens.edit import Edit
 from tui.screens.plan import Progress
 from tui.screens.plan_form import PlanForm
-from tui.screens.view import View
 from tui.widgets.letters import LetterTable
 from workers.operations import DeadLetter, Filter, LetterOperations, Preview, Wanted
 
-_ACT = "act"
 _KEY = 60
 """Characters of a job's key in a question: foreign producers may choose thousands."""
 
 
-class Acts(View):
+class Acts(Acting):
     """Each act asks once, says what will happen to how many, and then has the lists read anew."""
-
-    _at_work = ""
-    """What the act does that goes on, once it has been asked for."""
 
     @property
     def letters(self) -> LetterOperations:
         """The verbs."""
         return self.dashboard.operations.letters
-
-    def act(self, doing: Coroutine[Any, Any, None]) -> None:
-        """Carry out an act, unless one goes on: a key that is held down must not ask twice.
-
-        It goes on when the view is left.
-        """
-        if any(worker.group == _ACT and worker.is_running for worker in self.app.workers):
-            doing.close()
-            if self._at_work:
-                self.notify(f"{self._at_work} still")
-        else:
-            self.app.run_worker(doing, group=_ACT)
-
-    @contextmanager
-    def _busy(self, doing: str) -> Iterator[None]:
-        """While this goes on no other act begins."""
-        self._at_work = doing
-        try:
-            yield
-        finally:
-            self._at_work = ""
 
     def acted(self, wanted: Wanted) -> None:
         """These letters were acted on."""
@@ -105,7 +78,7 @@ class Acts(View):
             return
         if not await self.app.push_screen_wait(_discards(found, what)):
             return
-        with self._busy(f"discarding {counted(found.total)}"):
+        with self.busy(f"discarding {counted(found.total)}"):
             discarded = await self.dashboard.attempt(self.letters.discard(found.wanted))
         if discarded is not None:
             self.notify(f"{counted(discarded)} discarded; u undoes it")
@@ -150,7 +123,7 @@ class Acts(View):
             await self._restored(wanted)
 
     async def _restored(self, wanted: Wanted) -> bool:
-        with self._busy("restoring"):
+        with self.busy("restoring"):
             number = await self.dashboard.attempt(self.letters.restore(wanted))
         if number is None:
             return False

@@ -245,6 +245,6 @@ class Pages(Acts):
         whole = snapshot.dead_letters if snapshot is not None and self.place.wanted == DEAD else None
         return counted(whole) if whole is not None and whole > _MOST else f"{_MOST:,}+ letters"
 
-    def on_marked_table_marks_changed(self) -> None:
+    def on_marking_marks_changed(self) -> None:
         """The title counts them."""
         self.entitle()

@@ -1,8 +1,9 @@
-"""Which letters are shown, as a line that can be rewritten."""
+"""What is shown, as a line that can be rewritten."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,24 +18,36 @@ _WORDS = "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: 
 
 
 class FilterLine(Vertical):
-    """Shows the filter where there is one; `edit` turns it into an input."""
+    """Shows the filter where there is one; `edit` turns it into an input.
+
+    ``read`` makes a filter of what was written, and raises one of FAILURES where it is none; ``words`` say
+    what may be written.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave it", show=False)]
 
     class Wanted(Message):
         """The operator wants to see what this filter means."""
 
-        def __init__(self, filter: Filter) -> None:
+        def __init__(self, filter: Any) -> None:
             super().__init__()
             self.filter = filter
 
     class Left(Message):
         """The filter stays as it was."""
 
+    def __init__(
+        self, *, read: Callable[[str], Any] = Filter.parse, words: str = _WORDS, id: str | None = None
+    ) -> None:
+        super().__init__(id=id)
+        self._read = read
+        self._words = words
+
     def compose(self) -> ComposeResult:
         """The line as text, as input, and what is wrong with it."""
-        field = Input(placeholder=_WORDS, id="filter-input", compact=True)
-        field.display = self.display = False  # from the first: else it would be focused
+        field = Input(placeholder=self._words, id="filter-input", compact=True)
+        field.display = self.display = False
+        field.disabled = True  # else it would be focused although it is not shown
         yield Static("", id="filter-text", markup=False)
         yield field
         yield Static("", id="filter-hint", markup=False)
@@ -49,6 +62,7 @@ class FilterLine(Vertical):
         field = self.query_one(Input)
         field.value = line
         field.display = True
+        field.disabled = False
         field.cursor_position = len(line)
         self.query_one("#filter-text").display = False
         self.tell("enter apply · esc leave it as it was")
@@ -57,7 +71,8 @@ class FilterLine(Vertical):
 
     def close(self, line: str) -> None:
         """Close the input, and show the filter that holds, if there is one."""
-        self.query_one("#filter-input").display = False
+        field = self.query_one(Input)
+        field.display, field.disabled = False, True
         self.query_one("#filter-hint").display = False
         shown = self.query_one("#filter-text", Static)
         shown.update(f" / {safe(line)}")
@@ -74,7 +89,7 @@ class FilterLine(Vertical):
         """What was written, if it is a filter."""
         event.stop()
         try:
-            wanted = Filter.parse(event.value)
+            wanted = self._read(event.value)
         except FAILURES as error:
             self.tell(str(error), wrong=True)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -23,6 +23,10 @@ class Rows(DataTable[object]):
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, show_row_labels=False, cell_padding=1)
         self.keys: list[str] = []
         """Of the rows, in their order."""
+
+    def is_marked(self, item: Any) -> bool:
+        """Whether what a row shows is one of those that the next act is about."""
+        return False
 
     def fill(
         self,

@@ -1,0 +1,641 @@
+"""The cache's view: figures, entries by page and by filter, marks, one entry, and what can be evicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from rich.cells import cell_len
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from tests.tui.canned import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
+from tests.tui.test_dashboard import dashboard, until, words
+from tests.tui.test_letters import says, write
+from tui import cache_text
+from tui.app import Dashboard
+from tui.format import ends, sparkline
+from tui.screens import cache as module
+from tui.screens.cache import CacheView
+from tui.screens.dialogs import Ask, Confirm, Help
+from tui.screens.entry import EntryView
+from tui.screens.overview import Overview
+from tui.widgets.entries import EntryTable
+from tui.widgets.filter_line import FilterLine
+from workers.errors import WorkersError
+from workers.operations import CacheFigures
+
+SIZE = (120, 36)
+AWAY = WorkersError("the cache's Redis does not answer: connection refused")
+KEYS = sorted(each.key for each in ENTRIES)
+
+
+def many(number: int) -> CannedOperations:
+    canned = CannedOperations(HEALTHY)
+    canned.cache.kept = [entry(f"u{n:04}:lisboa:2026-03-01T12") for n in range(number)]
+    return canned
+
+
+def shown(app: Dashboard) -> list[str]:
+    return [each.key for each in app.screen.query_one(EntryTable).entries]
+
+
+def line(app: Dashboard, name: str) -> str:
+    return str(app.screen.query_one(name, Static).render())
+
+
+def title(app: Dashboard) -> str:
+    return line(app, "#entries-title")
+
+
+def notes(app: Dashboard) -> list[str]:
+    return [note.message for note in app._notifications]
+
+
+async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> EntryTable:
+    """The fifth view, with its first page and its figures."""
+    await until(pilot, lambda: app.snapshot)
+    await pilot.press("5")
+    await until(pilot, lambda: isinstance(app.screen, CacheView))
+    screen = cast(CacheView, app.screen)
+    await until(pilot, lambda: screen.page is not None and "hit rate" in line(app, "#cache-head"))
+    return screen.query_one(EntryTable)
+
+
+async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> str:
+    """What is asked after these keys."""
+    await pilot.press(*keys)
+    await until(pilot, lambda: isinstance(app.screen, screen))
+    return says(app)
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    """Nothing is being read."""
+    app = pilot.app
+    await until(pilot, lambda: not any(each.is_running for each in app.workers if each.group != "default"))
+    await pilot.pause()
+
+
+# What is shown
+
+
+async def test_5_shows_the_figures_and_the_entries_by_key_and_1_goes_back() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        assert shown(app) == KEYS
+        assert "6 entries · as of 14:32:07" in title(app)
+        head = line(app, "#cache-head")
+        for words_ in ("93.5 %", "45,210 hits", "3,120 misses", "14 stale", "0 errors", "180 MB of 256 MB"):
+            assert words_ in head
+        assert "(70 %) · 1,204 evicted · volatile-lru · own Redis" in head
+        await pilot.press("1")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+
+
+async def test_the_palette_leads_to_it_too() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        (command,) = [each for each in app.get_system_commands(app.screen) if each.title == "Cache"]
+        command.callback()
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+
+
+async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=SIZE) as pilot:
+        table = await cache_view(app, pilot)
+        cells = [str(table.get_cell_at((row, 1))) for row in range(len(KEYS))]  # type: ignore[arg-type]
+        assert not any("\x1b" in cell or "\u202e" in cell for cell in cells)
+        assert "foreign [red]not markup[/] \\x1b[31mnot red" in cells[KEYS.index(f"foreign {NASTY}")]
+        await pilot.press("enter")
+        await until(pilot, lambda: "preferences" in line(app, "#entry"))
+        assert "[red]not markup[/] \\u001b[31m" in line(app, "#entry")
+
+
+async def test_what_it_is_for_where_nothing_is_cached() -> None:
+    canned = many(0)
+    canned.cache.now = replace(CACHE, figures=CacheFigures(minutes=(None,) * 60), own=False)
+    app = dashboard(canned)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await cache_view(app, pilot)
+        assert "nothing is cached" in line(app, "#no-entries")
+        assert "It fills as payloads are read" in line(app, "#no-entries")
+        assert "hit rate       –" in line(app, "#cache-head")
+        assert "with the jobs" in line(app, "#cache-head")
+        for key in ("x", "enter", "space", "v", "n", "b"):
+            await pilot.press(key)
+        assert canned.done == []
+
+
+async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        canned.cache.error = AWAY
+        app.look_again()
+        await until(pilot, lambda: "▲ the cache's Redis does not answer" in line(app, "#cache-head"))
+        assert "figures of 14:32:07" in line(app, "#cache-head")
+        assert "93.5 %" in line(app, "#cache-head")
+        await pilot.press("r")
+        await until(pilot, lambda: str(AWAY) in notes(app))
+        assert shown(app) == KEYS
+        await pilot.press("slash")
+        await write(pilot, "anna")
+        await until(pilot, lambda: "does not answer" in line(app, "#filter-hint"))
+        await pilot.press("escape")
+        canned.cache.error = None
+        app.look_again()
+        await until(pilot, lambda: "▲" not in line(app, "#cache-head"))
+
+
+async def test_redis_away_from_the_first() -> None:
+    canned = CannedOperations(HEALTHY)
+    canned.cache.error = AWAY
+    app = dashboard(canned)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        await pilot.press("5")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: "does not answer" in line(app, "#cache-head"))
+        await until(pilot, lambda: "not read: r reads it again" in line(app, "#no-entries"))
+        canned.cache.error = None
+        await pilot.press("r")
+        await until(pilot, lambda: shown(app) == KEYS)
+
+
+async def test_nothing_is_asked_while_another_view_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.snapshot)
+        assert canned.cache.asked == []
+        await cache_view(app, pilot)
+        await pilot.press("1")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await settled(pilot)
+        before = list(canned.cache.asked)
+        for _ in range(3):
+            app.look_again()
+            await pilot.pause(0.05)
+        assert canned.cache.asked == before
+        await pilot.press("5")
+        await until(pilot, lambda: len(canned.cache.asked) > len(before))
+
+
+async def test_figures_are_asked_for_every_few_seconds_and_the_page_only_when_it_is_wanted() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        for _ in range(5):
+            app.look_again()
+            await pilot.pause(0.05)
+        assert canned.cache.asked == [("overview",), ("page", "*", None)]
+        await pilot.press("r")
+        await until(pilot, lambda: len(canned.cache.asked) == 4)
+        await asked(app, pilot, "x")
+        await pilot.press("n")  # a question that is answered with no reads nothing
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await settled(pilot)
+        assert len(canned.cache.asked) == 4
+
+
+# The filter and the pages
+
+
+@pytest.mark.parametrize(
+    ("written", "pattern", "found"),
+    [
+        ("anna", "*anna*", KEYS[:2]),
+        (" lisboa ", "*lisboa*", [KEYS[0], KEYS[-1]]),
+        ("josé", "*jos%C3%A9*", KEYS[-1:]),
+        ("anna-1:p*", "anna-1:p*", KEYS[1:2]),
+        ("[ab]*", "[ab]*", KEYS[:3]),
+    ],
+)
+async def test_slash_finds_a_part_of_a_key_or_a_pattern(written: str, pattern: str, found: list[str]) -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("slash")
+        await write(pilot, written)
+        await until(pilot, lambda: shown(app) == found)
+        assert canned.cache.asked[-1] == ("page", pattern, None)
+        assert written.strip() in line(app, "#filter-text")
+        await pilot.press("slash")
+        assert cast(Input, app.focused).value == written.strip()
+        await pilot.press("escape")
+        assert app.screen.query_one(EntryTable).has_focus
+        await pilot.press("escape")
+        await until(pilot, lambda: shown(app) == KEYS)
+        assert not app.screen.query_one(FilterLine).display
+
+
+async def test_a_filter_that_fits_nothing_says_what_it_was() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("slash")
+        await write(pilot, "zoë")
+        await until(pilot, lambda: "no key fits *zo%C3%AB*" in line(app, "#no-entries"))
+
+
+async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        canned.cache.door.clear()
+        await pilot.press("slash")
+        await write(pilot, "anna")
+        await until(pilot, lambda: "reading" in line(app, "#filter-hint"))
+        await pilot.press("escape")
+        canned.cache.door.set()
+        await settled(pilot)
+        assert shown(app) == KEYS
+        assert not app.screen.query_one(FilterLine).display
+
+
+async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a_window() -> None:
+    canned = many(330)
+    canned.cache.page_size = 150
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        firsts = []
+        for number in range(1, 6):
+            await until(pilot, lambda number=number: f"page {number}" in title(app))  # type: ignore[misc]
+            await until(pilot, lambda: cast(CacheView, app.screen).reading is None)
+            firsts.append((shown(app)[0][:5], len(shown(app))))
+            await pilot.press("n")
+        assert firsts == [("u0000", 100), ("u0100", 50), ("u0150", 100), ("u0250", 50), ("u0300", 30)]
+        assert "this is the last page" in notes(app)
+        pages = [each for each in canned.cache.asked if each[0] == "page"]
+        assert [cursor for _, _, cursor in pages] == [None, "150", "300"]
+        assert "n more" not in title(app)
+        for number in (4, 3, 2, 1):
+            await pilot.press("b")
+            await until(pilot, lambda number=number: f"page {number}" in title(app))  # type: ignore[misc]
+            await until(pilot, lambda: cast(CacheView, app.screen).reading is None)
+        assert shown(app)[0].startswith("u0000")
+        await pilot.press("b")
+        assert "this is the first page" in notes(app)
+
+
+async def test_two_quick_presses_of_n_are_one_page() -> None:
+    canned = many(350)
+    canned.cache.page_size = 100
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        canned.cache.door.clear()
+        await pilot.press("n", "n", "n")
+        canned.cache.door.set()
+        await until(pilot, lambda: "page 2" in title(app))
+        assert [each[2] for each in canned.cache.asked if each[0] == "page"] == [None, "100"]
+
+
+async def test_a_page_that_lost_its_rows_gives_way_to_the_one_before() -> None:
+    canned = many(150)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: "page 2" in title(app))
+        canned.cache.kept = canned.cache.kept[:80]
+        cast(CacheView, app.screen).look_again()
+        await until(pilot, lambda: len(shown(app)) == 80)
+        assert "80 entries" in title(app)
+
+
+async def test_a_page_without_entries_that_is_not_the_last() -> None:
+    canned = many(1)
+    canned.cache.page_size = 0
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        assert "n looks on" in line(app, "#no-entries")
+
+
+# Acts
+
+
+async def test_x_evicts_the_entry_under_the_cursor_after_a_question() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        question = await asked(app, pilot, "down", "x")
+        assert "Evict 1 entry?" in question
+        assert KEYS[1] in question
+        await pilot.press("y")
+        await until(pilot, lambda: shown(app) == [KEYS[0], *KEYS[2:]])
+        assert canned.done == [("evict", (KEYS[1],), None)]
+        assert notes(app) == ["1 entry evicted"]
+
+
+async def test_marks_and_ranges_are_evicted_together() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        table = await cache_view(app, pilot)
+        await pilot.press("space", "space", "up", "space")
+        assert list(table.marks) == [KEYS[0]]
+        await pilot.press("v", "down", "down")
+        assert "v marks to here" in title(app)
+        await pilot.press("v")
+        assert list(table.marks) == [KEYS[0], *KEYS[2:5]]
+        assert "4 marked" in title(app)
+        await pilot.press("U")
+        assert table.marks == {}
+        await pilot.press("ctrl+home", "shift+down", "shift+down", "ctrl+end", "shift+up")
+        assert list(table.marks) == [*KEYS[:2], KEYS[5]]
+        canned.cache.kept.remove(next(each for each in canned.cache.kept if each.key == KEYS[0]))
+        assert "Evict 3 entries?" in await asked(app, pilot, "x")
+        await pilot.press("y")
+        await until(pilot, lambda: shown(app) == KEYS[2:5])
+        assert canned.done == [("evict", (*KEYS[:2], KEYS[5]), None)]
+        assert notes(app) == ["2 entries evicted; 1 entry had gone already"]
+        assert table.marks == {}
+
+
+async def test_marks_go_with_the_filter_and_escape_ends_a_range_first() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=SIZE) as pilot:
+        table = await cache_view(app, pilot)
+        await pilot.press("space", "v", "escape")
+        assert table.range_from is None
+        await pilot.press("slash")
+        await write(pilot, "bruno")
+        await until(pilot, lambda: shown(app) == KEYS[2:3])
+        assert (table.marks, notes(app)) == ({}, ["1 mark went with the filter"])
+
+
+async def test_A_evicts_exactly_what_was_counted() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("slash")
+        await write(pilot, "anna")
+        await until(pilot, lambda: shown(app) == KEYS[:2])
+        question = await asked(app, pilot, "A")
+        assert "Evict 2 entries?" in question
+        assert "*anna*" in question
+        canned.cache.kept.append(entry("anna-9:lisboa:2026-03-01T12"))
+        await pilot.press("y")
+        await until(pilot, lambda: canned.done)
+        assert canned.done == [("evict", tuple(KEYS[:2]), "*anna*")]
+        await until(pilot, lambda: shown(app) == ["anna-9:lisboa:2026-03-01T12"])
+        await pilot.press("escape")
+        await until(pilot, lambda: len(shown(app)) == 5)
+        assert "All that the cache has" in await asked(app, pilot, "A")
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        assert len(canned.done) == 1
+
+
+async def test_A_says_where_nothing_fits() -> None:
+    canned = many(0)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("A")
+        await until(pilot, lambda: "no entry fits: there is nothing to evict" in notes(app))
+        assert canned.done == []
+
+
+async def test_u_evicts_the_user_of_the_row() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        question = await asked(app, pilot, "ctrl+end", "u")
+        assert "Evict 1 entry?" in question
+        assert "All of user josé:x" in question
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        assert "Evict 2 entries?" in await asked(app, pilot, "ctrl+home", "u")
+        await pilot.press("y")
+        await until(pilot, lambda: shown(app) == KEYS[2:])
+        assert canned.done == [("evict user", "anna-1")]
+        assert "2 entries of user anna-1 evicted" in notes(app)
+
+
+async def test_u_asks_whose_where_there_is_no_row() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("slash")
+        await write(pilot, "nobody at all")
+        await until(pilot, lambda: not shown(app))
+        await asked(app, pilot, "u", screen=Ask)
+        await write(pilot, "")
+        assert "write the id of a user" in says(app)
+        await write(pilot, "zoë")
+        await until(pilot, lambda: "nothing of user zoë is cached" in notes(app))
+        await settled(pilot)
+        await asked(app, pilot, "u", screen=Ask)
+        await write(pilot, "bruno-2")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: canned.done == [("evict user", "bruno-2")])
+        await settled(pilot)
+        await asked(app, pilot, "u", screen=Ask)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+
+
+async def test_read_only_mode_is_refused_by_the_operations() -> None:
+    canned = CannedOperations(HEALTHY)
+    canned.read_only = True
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        for key in ("x", "A", "u"):
+            app.clear_notifications()
+            await asked(app, pilot, key)
+            await pilot.press("y")
+            await until(pilot, lambda: any("read-only: " in note for note in notes(app)))
+            await settled(pilot)
+        assert (canned.done, shown(app)) == ([], KEYS)
+
+
+async def test_an_eviction_that_fails_is_told_and_all_stays() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        table = await cache_view(app, pilot)
+        await asked(app, pilot, "space", "x")
+        canned.cache.error = AWAY
+        await pilot.press("y")
+        await until(pilot, lambda: str(AWAY) in notes(app))
+        assert (shown(app), list(table.marks)) == (KEYS, KEYS[:1])
+        for key in ("A", "u"):
+            app.clear_notifications()
+            await pilot.press(key)
+            await until(pilot, lambda: str(AWAY) in notes(app))
+            await settled(pilot)
+
+
+# One entry
+
+
+async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: '"user_id": "anna-1"' in line(app, "#entry"))
+        for words_ in (KEYS[1], "stale: served only where", "1m 04s", "13m 56s", "1.2 kB (1,204 bytes)"):
+            assert words_ in line(app, "#entry")
+        canned.cache.value = "no JSON at all \x1b[31m"
+        await pilot.press("r")
+        await until(pilot, lambda: "no JSON at all \\x1b[31m" in line(app, "#entry"))
+        assert "Evict 2 entries?" in await asked(app, pilot, "u")
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, EntryView))
+        assert "Evict 1 entry?" in await asked(app, pilot, "x")
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, EntryView) and "it has gone" in line(app, "#entry"))
+        assert canned.done == [("evict", (KEYS[1],), None)]
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: shown(app) == [KEYS[0], *KEYS[2:]])
+
+
+async def test_an_entry_that_cannot_be_read_says_why() -> None:
+    canned = CannedOperations(HEALTHY)
+    app = dashboard(canned)
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        canned.cache.error = AWAY
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, EntryView))
+        await until(pilot, lambda: "not read: the cache's Redis" in line(app, "#entry"))
+        await pilot.press("backspace")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+
+
+async def test_help_says_what_the_keys_and_the_states_are() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=SIZE) as pilot:
+        await cache_view(app, pilot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+        for word in ("Evict", "outdated", "user:location:block", "Evict all that match", "Cache"):
+            assert word in says(app)
+
+
+async def test_the_header_is_there_on_this_view_too() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await cache_view(app, pilot)
+        assert "all well" in words(app)
+
+
+# Lines
+
+
+@pytest.mark.parametrize("width", [60, 80, 112, 122, 160, 240])
+def test_the_head_fits_every_width(width: int) -> None:
+    for overview in (CACHE, replace(CACHE, own=False, memory_limit=None, evicted=None, policy=None)):
+        for problem in ("", "x" * 300):
+            lines = cache_text.head(overview, width, problem=problem, read_at=0.0).plain.split("\n")
+            assert max(map(cell_len, lines)) <= width
+            assert len(lines) == (2 if width >= 122 else 3) + bool(problem)
+
+
+def test_a_redis_that_fills_up_is_flagged_where_jobs_are_in_it() -> None:
+    full = replace(CACHE, memory_used=250 * 2**20)
+    assert "▲" not in cache_text.head(full, 160).plain
+    assert "▲ 98 %" in cache_text.head(replace(full, own=False), 160).plain
+
+
+def test_errors_are_flagged() -> None:
+    figures = replace(CACHE.figures, errors=3)
+    assert "▲ 3 errors" in cache_text.head(replace(CACHE, figures=figures), 80).plain
+
+
+def test_a_hit_rate_is_drawn_against_the_whole() -> None:
+    assert sparkline((0.5, 0.5, None, 1.0), 4, most=1.0) == "▄▄ █"
+
+
+@pytest.mark.parametrize("most", range(12))
+def test_of_a_long_key_both_ends_are_shown(most: int) -> None:
+    found = ends("anna:lisboa:T12", most)
+    assert len(found) <= most
+    assert ends("short", 5) == "short"
+    if most >= 5:
+        assert found.startswith("a")
+        assert found.endswith("12")
+
+
+def test_a_value_that_is_very_long_is_cut_and_says_so() -> None:
+    text = cache_text.detail(ENTRIES[0], "x" * 250_000, read_at=0.0).plain
+    assert "50,000 characters more: couturecast-tui cache get shows them" in text
+    assert len(text) < 201_000
+
+
+# Pictures
+
+
+def away(canned: CannedOperations) -> None:
+    canned.cache.error = AWAY
+
+
+def empty(canned: CannedOperations) -> None:
+    canned.cache.kept = []
+
+
+def shared(canned: CannedOperations) -> None:
+    canned.cache.now = replace(CACHE, own=False, url="redis://box-1:6379/0", memory_used=240 * 2**20)
+
+
+Change = Callable[[CannedOperations], None]
+SCREENS: dict[str, tuple[tuple[str, ...], Change | None]] = {
+    "entries": (("down", "space", "space"), None),
+    "value": (("enter",), None),
+    "evict": (("space", "space", "x"), None),
+    "filter": (("slash", *"anna"), None),
+    "empty": ((), empty),
+    "away": ((), away),
+    "shared": ((), shared),
+    "help": (("question_mark",), None),
+}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=["80x24", "160x48"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_cache(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
+    keys, change = SCREENS[name]
+    canned = CannedOperations(HEALTHY)
+    if change is not None:
+        change(canned)
+
+    async def open_it(pilot: Pilot[Any]) -> None:
+        app = cast(Dashboard, pilot.app)
+        await until(pilot, lambda: app.snapshot)
+        await pilot.press("5")
+        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await pilot.pause()
+        await until(pilot, lambda: "reading" not in line(app, "#cache-head") and line(app, "#cache-head"))
+        await pilot.press(*keys)
+        await pilot.pause(0.1)
+        app.clear_notifications()
+        await pilot.pause(0.1)
+        for field in app.screen.query(Input):
+            field.cursor_blink = False
+        await pilot.pause()
+
+    assert snap_compare(dashboard(canned), terminal_size=size, run_before=open_it)

@@ -1,0 +1,37 @@
+"""What an operator writes to find cache entries, and whose entry a key names."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage.cache_store import CacheKey
+from workers.cache_operations import pattern_of, user_of
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("", "*"),
+        ("anna", "*anna*"),
+        ("anna:lisboa:2026-03-01T12", "*anna:lisboa:2026-03-01T12*"),
+        ("josé", "*jos%C3%A9*"),
+        ("jos%C3%A9", "*jos%C3%A9*"),
+        ("a\\b", "*a%5Cb*"),
+        ("anna:*", "anna:*"),
+        ("José?:[lp]*", "Jos%C3%A9?:[lp]*"),
+        (r"a\*b", r"a\*b"),
+        ("a b*", "a b*"),
+        ("\x1b*", "%1B*"),
+    ],
+)
+def test_plain_text_is_a_part_and_the_rest_a_pattern(text: str, pattern: str) -> None:
+    assert pattern_of(text) == pattern
+
+
+@pytest.mark.parametrize("user", ["anna", "josé:x", "a*b [c]", "auth0|5f/7", ""])
+def test_a_key_says_whose_it_is(user: str) -> None:
+    assert user_of(str(CacheKey(user, "lisboa:2026-03-01T12"))) == user
+
+
+def test_a_key_that_is_not_ours_has_somebody_or_other() -> None:
+    assert user_of("%FF") == "\N{REPLACEMENT CHARACTER}"
