@@ -75,7 +75,8 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
     async with redis.asyncio.Redis.from_url(small.url) as client:
         info = await client.info()
         assert info["evicted_keys"] > 5_000
-        assert info["used_memory"] <= LIMIT_MB * 2**20
+        # Room is made before a command is carried out, not after it.
+        assert info["used_memory"] < LIMIT_MB * 2**20 + 64 * 2**10
         assert info["db0"]["keys"] == info["db0"]["expires"], "a key without an end cannot be evicted"
     assert sources["fresh"] > 1_000
     assert sources["direct"] == 0
