@@ -20,7 +20,7 @@ from workers.policy import COLOR
 
 _FILES = 1024
 _CROWD = 4  # images in work for each processor
-_OTHER_FOLDER = "name another with --data-dir or COUTURECAST_DATA_DIR, or mend its owner and mode"
+_OTHER_FOLDER = "name another with --data-dir or COUTURECAST_DATA_DIR, or change its owner and mode"
 
 
 def _blocking(look: Callable[[Configuration], Finding]) -> Callable[[Configuration], Awaitable[Finding]]:

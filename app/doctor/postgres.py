@@ -83,7 +83,7 @@ async def open_postgres(url: str, *, direct_url: str | None, pool_size: int) -> 
         database = Database(url, pool_size=_CONNECTIONS, direct_url=direct_url)
     except (ValueError, StorageError) as error:
         name = "DIRECT_URL" if isinstance(error, DirectUrlError) else "DATABASE_URL"
-        return wrong(f"{name}: {cause_of(error)}", "no process starts", "mend it")
+        return wrong(f"{name}: {cause_of(error)}", "no process starts", "correct it")
     closing = AsyncExitStack()
     closing.push_async_callback(database.close)
     try:

@@ -72,7 +72,7 @@ def read_settings(of: Configuration) -> list[Item]:
         unread = probable_typos()
     except UsageError:  # the .env file, of which there is an item
         unread = []
-    mend = "mend its name, or remove it"
+    mend = "correct its name, or remove it"
     return items + [_item("variables", warning(line, "it has no effect", mend)) for line in unread]
 
 
@@ -82,7 +82,7 @@ def _item(check: str, found: Finding) -> Item:
 
 def _broken(line: str) -> Finding:
     """The line says how to mend it, after its last colon or as a whole."""
-    return wrong(line, "no command starts", "mend it in .env or the environment")
+    return wrong(line, "no command starts", "correct it in .env or the environment")
 
 
 async def handlers(of: Configuration) -> Finding:
@@ -94,7 +94,7 @@ async def handlers(of: Configuration) -> Finding:
         found = await asyncio.to_thread(foreign_handlers, names, of.policies)
     except UsageError as error:
         line = str(error).removeprefix("COUTURECAST_HANDLERS: ")
-        return wrong(line, "no worker starts", "mend COUTURECAST_HANDLERS, or the module")
+        return wrong(line, "no worker starts", "correct COUTURECAST_HANDLERS, or the module")
     return ok(f"replaced for {', '.join(found)}" if found else "the built-in ones")
 
 
@@ -117,7 +117,7 @@ async def images(of: Configuration) -> Finding:
         return wrong(
             f"{missing[0]} is no folder that can be read",
             "images in it are refused, their jobs die at the first attempt",
-            "make it, or mend COUTURECAST_IMAGE_DIRS",
+            "make it, or correct COUTURECAST_IMAGE_DIRS",
         )
     if not folders:
         return ok("no COUTURECAST_IMAGE_DIRS: images by URL only")

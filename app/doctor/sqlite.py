@@ -41,7 +41,7 @@ def _blocking(look: Callable[[SqliteFile], Finding]) -> Callable[[SqliteFile], A
 @_blocking
 def place(file: SqliteFile) -> Finding:
     """Can it be opened, or made?"""
-    consequence, mend = "no process starts", "mend its owner and mode, or name another file in DATABASE_URL"
+    consequence, mend = "no process starts", "change its owner and mode, or name another file in DATABASE_URL"
     if file.path.exists() and not file.path.is_file():
         return wrong(f"{file.path} is no file", consequence, "name a file in DATABASE_URL")
     folder = nearest(file.path.parent)
