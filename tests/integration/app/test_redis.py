@@ -1,4 +1,4 @@
-"""The Redis that the program finds: one that may lose jobs, one that is full."""
+"""The Redis that the program finds: one that may lose jobs, one that is full, one that grants few rights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import redis
 
 from tests.integration.app.conftest import OpenTerminal, Program
 from tests.integration.app.served import QUEUE, served
+from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
 
 
@@ -74,3 +75,45 @@ def test_a_full_redis_fails_a_producer_on_the_command_line_and_over_http(
             valkey.delete("filler")
         answer = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {"item_id": "x"}})
         assert answer.status_code == 202
+
+
+RIGHTS = "+@all -@admin -@dangerous -config -info -script -client -debug -keys -flushall -flushdb -acl"
+
+
+@pytest.fixture
+def managed(tmp_path: Path) -> Iterator[str]:
+    """URL of a Redis as managed services give it, with a user who may do little."""
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">s3cret", "~*", "&*", *RIGHTS.split())
+    yield server.url.replace("://", "://app:s3cret@")
+    server.kill()
+
+
+async def test_a_user_with_few_rights_runs_all_of_it(
+    managed: str, program: Program, terminal: OpenTerminal
+) -> None:
+    program.environment["REDIS_URL"] = managed
+    headless = await program.start()
+    text = '{"content_id": "c1", "text": "a fine day"}'
+    assert program.run("enqueue", "moderation-review", "--data", text).code == 0
+    await eventually(lambda: _completed(program) == 1, within=30)
+    shown = program.run("status")
+    assert shown.code == 0
+    assert "redis ok" in shown.out
+    found = program.run("status", "--json").json
+    assert (found["redis"]["error"], found["redis"]["memory_used"]) == (None, None)
+    assert [alert for alert in found["alerts"] if alert["metric"].startswith("redis")] == []
+    screen = terminal("--no-workers", size=(160, 48))
+    await screen.shows("redis –")
+    screen.press("q")
+    assert await screen.code() == 0
+    assert await headless.stop() == 0
+    assert "s3cret" not in headless.err + shown.out + shown.err + screen.text
+    assert "does not answer" not in headless.err + screen.text
+
+
+def _completed(program: Program) -> int:
+    queues = program.run("status", "--json").json["queues"]
+    return sum(queue["completed"] for queue in queues)
