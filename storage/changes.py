@@ -8,14 +8,17 @@ listens is not heard: whoever begins to listen says so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # has no stubs
 import structlog
 from sqlalchemy import text
 
 from storage.database import Database
+from storage.errors import DatabaseUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +66,11 @@ async def probe(database: Database, *, seconds: float = _ANSWER_SECONDS) -> bool
     connection = await database.session()
     try:
         return await _hears(connection, database, seconds)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise DatabaseUnavailableError(
+            f"{database.safe_url}: notifications cannot be heard: {cause}"
+        ) from error
     finally:
         await _close(connection)
 
@@ -292,9 +300,10 @@ async def _close(connection: Any) -> None:
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
     """Cancel ``tasks`` until they have ended: Python 3.11's ``asyncio.wait_for`` may lose a cancellation
-    (https://github.com/python/cpython/issues/86296).
+    (https://github.com/python/cpython/issues/86296).  Who cancels again waits too.
     """
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=2 * _CLOSE_SECONDS)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(pending, timeout=2 * _CLOSE_SECONDS)

@@ -108,7 +108,7 @@ class Database:
         with _Told(target.safe_url, self._direct_error):
             try:
                 return await connector(target, _STATEMENT_SECONDS)()
-            except asyncpg.PostgresError as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 raise ConnectionError(" ".join(str(error).split())) from error
 
     @property

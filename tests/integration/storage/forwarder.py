@@ -25,8 +25,9 @@ class Forwarder:
         self._links: dict[asyncio.Task[None], asyncio.Event] = {}
 
     def url(self, parameters: str = "", *, host: str = "127.0.0.1") -> str:
-        """The URL by way of this, with a password that Postgres does not ask for."""
-        return f"postgresql://postgres:hidden@{host}:{self._port}/{self._upstream.database}?{parameters}"
+        """The URL by way of this, with a password even where Postgres asks for none."""
+        user = f"{self._upstream.username}:{self._upstream.password or 'hidden'}"
+        return f"postgresql://{user}@{host}:{self._port}/{self._upstream.database}?{parameters}"
 
     async def start(self) -> None:
         """Accept connections."""
