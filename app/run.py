@@ -182,7 +182,7 @@ async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo
 
     # Started lazily, it would be handed the standard error that the dashboard puts in place of the real one.
     resource_tracker.ensure_running()
-    screen = Dashboard(each.operations, demo=demo)
+    screen = Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot)
     if each.process is None or drained is None:
         for name in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(name, screen.exit, 0)

@@ -29,8 +29,8 @@ from workers.snapshot import Snapshot
 
 T = TypeVar("T")
 
-INTERVAL = 1.0
-"""Seconds between snapshots, and so between paintings."""
+_TICK = 1.0
+"""Seconds between looks whether it is time for a snapshot, and whether the terminal is still there."""
 _PATIENCE = 5.0
 """Seconds that a snapshot may take."""
 _MESSAGE = 300
@@ -73,7 +73,8 @@ class Dashboard(App[int]):
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
     ]
 
-    def __init__(self, operations: Operations, *, demo: bool = False) -> None:
+    def __init__(self, operations: Operations, *, demo: bool = False, interval: float = 1.0) -> None:
+        """``interval``: seconds between snapshots, and so between paintings."""
         super().__init__()
         self.operations = operations
         self.snapshot: Snapshot | None = None
@@ -82,7 +83,9 @@ class Dashboard(App[int]):
         self.discarded: tuple[Wanted, int] | None = None
         """What was discarded last from here, and how many letters that were."""
         self._demo = demo
+        self._interval = interval
         self._fetching = False
+        self._due = 0.0
 
     @property
     def now(self) -> float:
@@ -95,8 +98,13 @@ class Dashboard(App[int]):
 
     def on_mount(self) -> None:
         """Start the clock."""
-        self.set_interval(INTERVAL, self.look_again)
+        self.set_interval(_TICK, self._tick)
         self.look_again()
+        if self._interval > _TICK:
+            self.notify(
+                f"economical: a snapshot every {self._interval:g} s, and after each act; r takes one now",
+                timeout=8,
+            )
         if self.operations.read_only:
             self.notify("read-only: nothing can be changed from here", severity="warning", timeout=8)
         if self._demo:
@@ -104,19 +112,24 @@ class Dashboard(App[int]):
                 "sample jobs are fed; some fail, so that there are dead letters to look at", timeout=8
             )
 
+    def _tick(self) -> None:
+        """A drain is followed by the second, whatever a snapshot costs."""
+        if isinstance(self._driver, Terminal) and self._driver.gone:
+            self.exit(0)
+        elif self.operations.draining or time.monotonic() >= self._due:
+            self.look_again()
+
     def look_again(self, *, letters: bool = False) -> None:
         """Fetch a snapshot now, unless one is being fetched; a slow one never piles up.
 
         With ``letters`` the views that are open read theirs anew, too.
         """
-        if isinstance(self._driver, Terminal) and self._driver.gone:
-            self.exit(0)
-            return
         for screen in self.screen_stack if letters else ():
             if isinstance(screen, View):
                 screen.look_again()
         if not self._fetching:
             self._fetching = True
+            self._due = time.monotonic() + self._interval - _TICK / 2
             self.fetch()
 
     @work

@@ -35,6 +35,9 @@ class Pace:
     abort: float
     """Between looks, while jobs run, whether one of them is to be aborted; SAQ's wish lasts for 5."""
 
+    snapshot: float = 1.0
+    """Between the snapshots of a dashboard on which nobody acts: each is some forty commands."""
+
     @property
     def forget(self) -> float:
         """Seconds after which a process that has not been heard of is off the list."""
@@ -42,7 +45,7 @@ class Pace:
 
 
 NORMAL = Pace(look=5, doorbell=30, announce=30, abort=1)
-ECONOMICAL = Pace(look=60, doorbell=300, announce=180, abort=4)
+ECONOMICAL = Pace(look=60, doorbell=300, announce=180, abort=4, snapshot=15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,8 +203,10 @@ class CannedOperations:
         self.draining = False
         self.in_flight = 2
         self.error: Exception | None = None
+        self.snapshots = 0
 
     async def snapshot(self) -> Snapshot:
+        self.snapshots += 1
         if self.error is not None:
             raise self.error
         return self.now

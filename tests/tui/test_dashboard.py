@@ -396,3 +396,16 @@ async def settled(pilot: Pilot[Any]) -> None:
     for field in (*app.screen.query(Input), *app.screen.query(TextArea)):
         field.cursor_blink = False
     await pilot.pause()
+
+
+async def test_an_economical_dashboard_takes_a_snapshot_seldom_at_a_key_and_while_draining() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = Dashboard(cast(Operations, operations), interval=60)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause(2.5)
+        assert operations.snapshots == 1
+        assert any("every 60 s" in note.message for note in app._notifications)
+        await pilot.press("r")
+        await until(pilot, lambda: operations.snapshots == 2)
+        operations.draining = True
+        await until(pilot, lambda: operations.snapshots > 3)

@@ -26,7 +26,10 @@ class Overview(Acts):
     """Queue rows, the last hour, the newest dead letters."""
 
     HELP = "The four queues at this moment, the last hour of each, and what died last."
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "metric", "Metric")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "metric", "Metric"),
+        Binding("r", "reload", "Snapshot now", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +59,10 @@ class Overview(Acts):
         if seen != self._seen and snapshot.database.error is None:
             self._seen = seen
             self.read_letters(snapshot)
+
+    def action_reload(self) -> None:
+        """Do not wait for the next snapshot."""
+        self.dashboard.look_again(letters=True)
 
     def look_again(self) -> None:
         """Read the letters anew at the next snapshot."""
