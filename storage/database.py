@@ -92,9 +92,9 @@ class Database:
     def without_sessions(self) -> str | None:
         """Why `session` cannot be had, and how to mend it; None where it can."""
         if self._target is None:
-            return "SQLite has none"
+            return "SQLite sends no notifications"
         if self._target.pooled and self._direct is None:
-            return "a transaction pooler carries none: give the URL past it as DIRECT_URL"
+            return "a transaction pooler carries no session: give the URL past it as DIRECT_URL"
         return None
 
     async def session(self) -> Any:
@@ -104,7 +104,7 @@ class Database:
         """
         target = self._direct or self._target
         if target is None or target.pooled:
-            raise DatabaseUnavailableError(f"{self.safe_url}: no session: {self.without_sessions}")
+            raise DatabaseUnavailableError(f"{self.safe_url}: {self.without_sessions}")
         with _Told(target.safe_url, self._direct_error):
             try:
                 return await connector(target, _STATEMENT_SECONDS)()

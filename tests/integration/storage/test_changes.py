@@ -315,7 +315,7 @@ async def by_way(
     postgres_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Forwarder, Database]]:
     """A database whose sessions go by way of a forwarder, and its pool does not."""
-    monkeypatch.setattr(changes, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(changes, "_ANSWER_SECONDS", 2.0)
     forwarder = Forwarder(postgres_url)
     await forwarder.start()
     database = Database(postgres_url, direct_url=forwarder.url())

@@ -160,11 +160,11 @@ async def test_e8_the_limits_of_a_role_are_no_refusal(postgres_url: str) -> None
     async with database.begin() as connection:
         name = await connection.scalar(text("SELECT current_database()"))
         for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-            await connection.exec_driver_sql(f"ALTER DATABASE {name} SET {limit} = '200ms'")
+            await connection.exec_driver_sql(f"ALTER DATABASE {name} SET {limit} = '1s'")
     await database.engine.dispose()
     with pytest.raises(DatabaseUnavailableError, match="statement timeout"):
         async with database.connect() as connection:
-            await connection.execute(text("SELECT pg_sleep(5)"))
+            await connection.execute(text("SELECT pg_sleep(20)"))
     with pytest.raises(DatabaseUnavailableError, match=r"idle.in.transaction|closed"):
         await _idle(database)
     assert await DeadLetters(database).record([letter()]) == 1
