@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from app import commands
 from app.acting import DataDir, Json, act, configured
+from app.cache import cache
 from app.errors import AppError, UsageError
 from app.failed_jobs import failed_jobs
 from app.http.address import Address
@@ -28,6 +29,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(failed_jobs, name="failed-jobs")
+cli.add_typer(cache, name="cache")
 cli.add_typer(upstash, name="upstash")
 
 Queue = Annotated[

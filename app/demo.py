@@ -97,7 +97,7 @@ async def _read(appliance: Appliance) -> None:
             await operations.personalization.payload(user, home.id)
         except FAILURES as error:
             log.warning("sample payload not read", user=user, error=str(error))
-        await asyncio.sleep(random.uniform(0.05, 0.3))  # noqa: S311
+        await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
 
 
 def _preferences() -> dict[str, Any]:

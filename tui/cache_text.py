@@ -56,13 +56,18 @@ def head(
     """
     if overview is None:
         return Text(f" ▲ {safe(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
-    rate, reads, memory = _rate(overview), _reads(overview), _memory(overview)
+    rate, reads, memory = lines_of(overview)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
         lines.insert(0, Text(f" ▲ {safe(problem)} · figures of {instant(read_at)}", BAD))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
+
+
+def lines_of(overview: CacheOverview) -> tuple[Text, Text, Text]:
+    """Hit rate, how reads ended, memory."""
+    return _rate(overview), _reads(overview), _memory(overview)
 
 
 def _rate(overview: CacheOverview) -> Text:
@@ -134,22 +139,23 @@ def _brief(seconds: float | None, room: int) -> str:
     return fit(room, text, text.replace(" ", ""), text.partition(" ")[0]).rjust(room)
 
 
-def detail(entry: CacheEntry, value: Any, *, read_at: float | None, gone: str = "") -> Text:
-    """All of an entry; ``gone`` says why there is no value."""
-    rows = (
+def facts(entry: CacheEntry) -> list[tuple[str, str]]:
+    """What an entry says of itself: names and texts."""
+    exact = f" ({count(entry.size)} bytes)" if entry.size >= 1024 else ""
+    return [
         ("key", safe(entry.key)),
         ("user", safe(user_of(entry.key))),
         ("state", f"{entry.state}: {_MEANS.get(entry.state, '')}"),
         ("age", duration(entry.age)),
         ("ttl", duration(entry.ttl) if entry.ttl > 0 else "none: it would never go"),
-        (
-            "size",
-            f"{size(entry.size)} ({count(entry.size)} bytes)" if entry.size >= 1024 else size(entry.size),
-        ),
-        ("as of", instant(read_at, "%H:%M:%S UTC")),
-    )
+        ("size", size(entry.size) + exact),
+    ]
+
+
+def detail(entry: CacheEntry, value: Any, *, read_at: float | None, gone: str = "") -> Text:
+    """All of an entry; ``gone`` says why there is no value."""
     text = Text()
-    for name, shown in rows:
+    for name, shown in (*facts(entry), ("as of", instant(read_at, "%H:%M:%S UTC"))):
         text.append(f"  {name:<10}", DIM)
         text.append(f"{shown}\n")
     text.append("\n  Value\n", "bold underline")

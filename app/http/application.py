@@ -30,7 +30,7 @@ def application(context: Context, token: str, routes: Sequence[Route] = ROUTES) 
     """All routes, of which those that are not open need ``token``."""
     paths: dict[str, dict[str, Route]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method] = route
+        paths.setdefault(route.pattern, {})[route.method] = route
     made = Starlette(
         routes=[Path(path, endpoint=_Endpoint(context, methods)) for path, methods in paths.items()],
         middleware=[Middleware(Guard, token=token, open_paths={each.path for each in routes if each.open})],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +15,7 @@ from workers.snapshot import Percentiles, QueueSnapshot, Snapshot
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 Value = float | int | None
+_OUTCOMES = {"hit": "hits", "miss": "misses", "stale": "stale", "error": "errors"}
 
 
 async def metrics(call: Call) -> Reply:
@@ -22,25 +24,32 @@ async def metrics(call: Call) -> Reply:
         snapshot = await call.context.snapshot()
     except TimeoutError:
         snapshot = None
-    return Reply(exposition(snapshot, call.context.version))
+    return Reply(exposition(snapshot, call.context.version, call.operations.cache.counts))
 
 
-def exposition(snapshot: Snapshot | None, version: str) -> bytes:
-    """A snapshot in the text format; None where Redis is silent.  Pure."""
+def exposition(
+    snapshot: Snapshot | None, version: str, cache: Mapping[str, int] = MappingProxyType({})
+) -> bytes:
+    """A snapshot in the text format, None where Redis is silent; and this process' counts of the cache.
+
+    Pure.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(snapshot, version))
+    registry.register(_Figures(snapshot, version, cache))
     return generate_latest(registry)
 
 
 class _Figures(Collector):
-    def __init__(self, snapshot: Snapshot | None, version: str) -> None:
+    def __init__(self, snapshot: Snapshot | None, version: str, cache: Mapping[str, int]) -> None:
         self._snapshot = snapshot
         self._version = version
+        self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
         """Figures that only Redis knows are left out while it is away: old ones would pass for new."""
         snapshot = self._snapshot
         yield _gauge("build_info", "The version that runs.", [((self._version,), 1)], ("version",))
+        yield from _cache(self._cache)
         redis_up = snapshot is not None and snapshot.redis.error is None
         yield _one("redis_up", "Whether Redis answers.", int(redis_up))
         if snapshot is None:
@@ -51,6 +60,25 @@ class _Figures(Collector):
             yield _one("workers", "Live worker processes of the cluster.", len(snapshot.workers))
             yield from _queues(snapshot.queues)
             yield from _totals(snapshot.queues)
+
+
+def _cache(counts: Mapping[str, int]) -> Iterator[Metric]:
+    """Of this process: the sum over all processes is that of the cluster."""
+    reads = CounterMetricFamily(
+        "couturecast_cache_reads",
+        "Reads of the cache by this process, by how they ended.",
+        labels=("outcome",),
+    )
+    for outcome, name in _OUTCOMES.items():
+        reads.add_metric((outcome,), counts.get(name, 0))
+    yield reads
+    for name, text in (
+        ("loads", "Loads of what the cache of this process did not have."),
+        ("load_failures", "Loads of this process that failed."),
+    ):
+        metric = CounterMetricFamily(f"couturecast_cache_{name}", text)
+        metric.add_metric((), counts.get(name, 0))
+        yield metric
 
 
 def _servers(snapshot: Snapshot) -> Iterator[Metric]:

@@ -86,6 +86,8 @@ class Route:
     answers: Mapping[int, Answer]
     open: bool = False
     path_model: type[Given] | None = None
+    slashes: bool = False
+    """Whether the last parameter of the path may hold some."""
     query: type[Given] | None = None
     body: type[GivenBody] | None = None
     body_optional: bool = False
@@ -93,6 +95,11 @@ class Route:
     many: int = 0
     """How many of ``body`` a list may hold that is sent in its place; 0: no list is taken."""
     problems: tuple[int, ...] = field(default=())
+
+    @property
+    def pattern(self) -> str:
+        """The path as it is matched."""
+        return f"{self.path[:-1]}:path}}" if self.slashes else self.path
 
     @property
     def problem_statuses(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from app.http import drain, filters, health, jobs, letters, metrics, plans
+from app.http import cache, drain, filters, health, jobs, letters, metrics, plans
 from app.http.openapi import document
 from app.http.route import Answer, Call, Reply, Route
 
@@ -73,6 +73,27 @@ ROUTES: tuple[Route, ...] = (
         body=jobs.Job,
         many=jobs.MOST_JOBS,
         problems=(403, 409, 503),
+    ),
+    Route(
+        "GET",
+        "/api/v1/personalization/users/{user_id}",
+        "What a user is shown for a place and a time, read through the cache.",
+        cache.payload,
+        {200: Answer("The payload, and where it came from.", cache.Personalized)},
+        path_model=cache.UserPath,
+        slashes=True,
+        query=cache.PayloadQuery,
+        problems=(503,),
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/cache/users/{user_id}",
+        "Invalidate all that the cache has of a user, in all processes.",
+        cache.invalidate,
+        {200: Answer("How many entries there were.", cache.Removed)},
+        path_model=cache.UserPath,
+        slashes=True,
+        problems=(403, 503),
     ),
     Route(
         "POST",

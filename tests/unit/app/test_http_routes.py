@@ -162,4 +162,27 @@ def test_names_end_in_their_unit() -> None:
     assert all(family.documentation.endswith(".") for family in families)
     for family in families:
         assert not family.name.endswith(("_ms", "_percent", "_mb"))
-        assert (family.type == "counter") == (family.name.startswith(("couturecast_jobs", "couturecast_att")))
+        counts = ("couturecast_jobs", "couturecast_att", "couturecast_cache")
+        assert (family.type == "counter") == family.name.startswith(counts)
+
+
+def test_the_cache_is_counted_also_while_redis_is_away() -> None:
+    counts = {"hits": 7, "misses": 2, "errors": 1, "loads": 3}
+    for snapshot in (HEALTHY, AWAY, None):
+        found = figures(exposition(snapshot, "1", counts))
+        reads = {
+            outcome: found["couturecast_cache_reads_total", outcome]
+            for outcome in ("hit", "miss", "stale", "error")
+        }
+        assert reads == {"hit": 7, "miss": 2, "stale": 0, "error": 1}
+        assert found["couturecast_cache_loads_total",] == 3
+        assert found["couturecast_cache_load_failures_total",] == 0
+
+
+def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:
+    deep = [route for route in ROUTES if route.slashes]
+    assert {route.path for route in deep} == {
+        "/api/v1/cache/users/{user_id}",
+        "/api/v1/personalization/users/{user_id}",
+    }
+    assert all(route.pattern == route.path.replace("}", ":path}") for route in deep)
