@@ -17,10 +17,12 @@ from typing import Any
 from urllib.parse import quote
 
 import structlog
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.embedded import EmbeddedServer, prepare_data_dir
+from app.encryption import encryption_problem
 from app.errors import AppError, UnavailableError, UsageError
 from app.settings import Settings
 from storage.alerts import AlertStore
@@ -53,6 +55,8 @@ log = structlog.get_logger(__name__)
 VERSION = version("couturecast-tui")
 
 _REVIVE_SECONDS = 1.0
+_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, InvalidResponse)
+"""What a Redis that does not answer raises, beside OSError."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +206,10 @@ async def _wait_for_redis(url: str, patience: float) -> None:
                 await command(client, "PING")
             except AuthenticationError as error:
                 raise UsageError(f"REDIS_URL: {safe_url(url)} refuses user or password: {error}") from None
-            except (RedisConnectionError, BusyLoadingError, TimeoutError, OSError) as error:
+            except (*_AWAY, OSError) as error:
                 cause = " ".join(str(error).split())
+                if not told and (wrong := await encryption_problem(url, error)) is not None:
+                    raise UsageError(f"REDIS_URL: {safe_url(url)}: {wrong}") from None
                 if time.monotonic() + delay > deadline:
                     raise UnavailableError(
                         f"REDIS_URL: {safe_url(url)} does not answer, given up after {patience:g} s: {cause}"

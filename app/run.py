@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from app import logs
 from app.appliance import Appliance, appliance
+from app.encryption import warn_where_unchecked
 from app.errors import InterruptedStartError, UnavailableError, UsageError
 from app.eviction import check_eviction
 from app.http.service import admin_token, listener, serving
@@ -126,6 +127,7 @@ async def _opened(
     stack: AsyncExitStack, settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...]
 ) -> Appliance:
     each = await stack.enter_async_context(appliance(settings, policies, run=queues))
+    warn_where_unchecked(each.redis_url)
     cache = settings.cache_redis_url
     await check_eviction(each.redis_url, cache.get_secret_value() if cache is not None else None)
     return each

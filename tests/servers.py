@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import importlib.util
 import os
 import pwd
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +100,51 @@ class ValkeyServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class TlsForwarder:
+    """Speaks TLS on a loopback port of its own, in a thread of its own, for a server that does not."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self.port = 0
+        self._upstream = port
+        self._context = context
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        """Accept connections."""
+        self._thread.start()
+        starting = asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
+        server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self.port = server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        """Close everything."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(_pass(reader, upstream[1]), _pass(upstream[0], writer))
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
 
 
 class PostgresServer:

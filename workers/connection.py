@@ -131,5 +131,5 @@ def safe_url(url: str) -> str:
     """``url`` without its password, which may also stand among its parameters."""
     place, mark, query = url.partition("?")
     place = re.sub(r"^([a-z]+://[^:/@]*):.*@", r"\1:***@", place)
-    query = re.sub(r"(?i)(?<![^&])(password)=[^&]*", r"\1=***", query)
+    query = re.sub(r"(?i)(?<![^&])((?:ssl_)?password)=[^&]*", r"\1=***", query)
     return f"{place}{mark}{query}"
