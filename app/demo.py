@@ -51,7 +51,9 @@ def demo_settings(settings: Settings) -> Settings:
     """Embedded servers and offline weather, whatever the environment names: samples are for nobody else's."""
     ours: dict[str, Any] = {
         "redis_url": None,
+        "cache_redis_url": None,
         "database_url": None,
+        "direct_url": None,
         "openweather_api_key": None,
         "moderation_url": None,
         "handlers": "",

@@ -18,13 +18,13 @@ import structlog
 from sqlalchemy import text
 
 from storage.database import Database
+from storage.subjects import ALL
 from storage.errors import DatabaseUnavailableError
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "couturecast_cache"
 """Where the triggers of the migrations send; the payload is ``user:<id>``, ``location:<id>`` or `ALL`."""
-ALL = "all"
 _KINDS = ("user:", "location:")
 
 _LOCK = 0x636F757463616368  # any number of ours: the key of Postgres' advisory lock
