@@ -9,13 +9,16 @@ from functools import cache
 from typing import Any
 
 import redis
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
+MOST_CONNECTIONS = 10
+"""Of one client at the same time."""
 _CONNECT_TIMEOUT = 5.0
 _REPLY_TIMEOUT = 10.0  # s: a command that has no reply by then counts as a broken connection
 _TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", re.IGNORECASE)
@@ -24,18 +27,51 @@ _TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", r
 def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
     """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
 
-    ``reply_timeout`` is None for commands that block.  Raises ValueError where ``url`` is no Redis URL.
+    It opens connections as it needs them, `MOST_CONNECTIONS` at the most, and keeps them.  ``reply_timeout``
+    is None for commands that block.  Raises ValueError where ``url`` is no Redis URL.
     """
-    client = Redis.from_url(
+    pool: Any = _Pool.from_url(
         url,
+        max_connections=MOST_CONNECTIONS,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=reply_timeout,
         retry=Retry(NoBackoff(), 0),
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
-    pool: Any = client.connection_pool
     pool.connection_class = _packing(pool.connection_class)
-    return client
+    return Redis.from_pool(pool)
+
+
+class _Pool(ConnectionPool):
+    """Whoever needs a connection while all are in use waits until one comes back."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._came_back = asyncio.Event()
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """Raises redis.exceptions.ConnectionError where none comes back in time."""
+        if not self.can_get_connection():
+            await self._wait()
+        take: Any = super().get_connection
+        return await take()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_REPLY_TIMEOUT):
+                while not self.can_get_connection():
+                    self._came_back.clear()
+                    await self._came_back.wait()
+        except TimeoutError:
+            raise RedisConnectionError(
+                f"all {self.max_connections} connections to Redis are in use for {_REPLY_TIMEOUT:g} s"
+            ) from None
+
+    async def release(self, connection: Any) -> None:
+        try:
+            await super().release(connection)
+        finally:
+            self._came_back.set()
 
 
 class _Packing:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
 from tests.integration.app.conftest import OpenTerminal, Program
-from tests.integration.app.served import QUEUE, served
+from tests.integration.app.served import QUEUE, Served, served
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
 
@@ -117,3 +121,54 @@ async def test_a_user_with_few_rights_runs_all_of_it(
 def _completed(program: Program) -> int:
     queues = program.run("status", "--json").json["queues"]
     return sum(queue["completed"] for queue in queues)
+
+
+AT_REST, AT_MOST = 14, 32
+"""Connections of a process with all four queues: docs/queues.md says so too."""
+
+
+async def test_a_process_takes_few_connections_whatever_is_asked_of_it(
+    tmp_path: Path, terminal: OpenTerminal
+) -> None:
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+    with served(tmp_path, REDIS_URL=server.url) as each, redis.Redis.from_url(server.url) as valkey:
+
+        def taken() -> int:
+            return len(valkey.client_list()) - 1
+
+        assert taken() <= AT_REST
+        most = await _under_requests(each, taken)
+        assert most <= AT_MOST
+        sys.stdout.write(f"\nconnections: {most} at the most under 50 requests at once, {taken()} after\n")
+        before = taken()
+        screen = terminal("--no-workers", REDIS_URL=server.url)
+        await screen.shows("color-extraction")
+        assert taken() - before <= 6
+    server.kill()
+
+
+async def _under_requests(each: Served, taken: Callable[[], int]) -> int:
+    """The most connections while 50 clients ask as fast as they can, for 3 s."""
+    over = time.monotonic() + 3
+    paths = ("/metrics", "/api/v1/health/queues", "/readyz", "/api/v1/admin/failed-jobs")
+    headers = {"Authorization": f"Bearer {each.token}"}
+    limits = httpx.Limits(max_connections=50)
+    async with httpx.AsyncClient(base_url=each.url, headers=headers, timeout=30, limits=limits) as client:
+
+        async def ask(number: int) -> None:
+            while time.monotonic() < over:
+                job = {"data": {"item_id": "x"}}
+                await client.post(f"/api/v1/queues/{QUEUE}/jobs", json=[job] * 20)
+                answer = await client.get(paths[number % len(paths)])
+                assert answer.status_code == 200 or paths[number % len(paths)].endswith("queues")
+
+        def watch() -> int:
+            most = 0
+            while time.monotonic() < over:
+                most = max(most, taken())
+            return most
+
+        watching = asyncio.create_task(asyncio.to_thread(watch))
+        await asyncio.gather(*map(ask, range(50)))
+        return await watching
