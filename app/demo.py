@@ -113,8 +113,10 @@ async def _prepare(appliance: Appliance) -> None:
         if not await alerts.subscribers(location.id):
             for _ in range(3):
                 await alerts.add_subscriber(location.id, "log")
+    preferences = appliance.operations.preferences
     for user in USERS:
-        await appliance.operations.preferences.put(user, _preferences())
+        if not await preferences.get(user):
+            await preferences.put(user, _preferences())
     if not await alerts.subscribers("nowhere"):
         await alerts.add_subscriber("nowhere", "webhook", "https://webhook.invalid/alerts")
 

@@ -27,6 +27,8 @@ from workers import thresholds
 from workers.cache_operations import user_of
 from workers.operations import CacheEntry, CacheOverview
 
+_KEY = 40
+"""Characters that a key has room for, where the terminal has: so columns are steady from page to page."""
 _HOUR = 60
 """Minutes of the sparkline."""
 _STATES = {"fresh": (" ", GOOD), "stale": ("○", WARN), "outdated": ("×", DIM), "corrupt": ("▲", BAD)}
@@ -56,7 +58,7 @@ def head(
     """
     if overview is None:
         return Text(f" ▲ {safe(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
-    rate, reads, memory = lines_of(overview)
+    rate, reads, memory = lines_of(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
         lines.insert(0, Text(f" ▲ {safe(problem)} · figures of {instant(read_at)}", BAD))
@@ -65,9 +67,9 @@ def head(
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
-def lines_of(overview: CacheOverview) -> tuple[Text, Text, Text]:
-    """Hit rate, how reads ended, memory."""
-    return _rate(overview), _reads(overview), _memory(overview)
+def lines_of(overview: CacheOverview, room: int = 1_000) -> tuple[Text, Text, Text]:
+    """Hit rate, how reads ended, memory; the last with the address of the Redis where there is room."""
+    return _rate(overview), _reads(overview), _memory(overview, room)
 
 
 def _rate(overview: CacheOverview) -> Text:
@@ -84,7 +86,7 @@ def _reads(overview: CacheOverview) -> Text:
     return text.append(f"▲ {errors}" if figures.errors else errors, BAD if figures.errors else "")
 
 
-def _memory(overview: CacheOverview) -> Text:
+def _memory(overview: CacheOverview, room: int) -> Text:
     used, limit = overview.memory_used, overview.memory_limit
     text = Text(f" memory {size(used)}")
     if limit is not None and used is not None:
@@ -96,14 +98,18 @@ def _memory(overview: CacheOverview) -> Text:
         text.append(", no limit")
     text.append(f" · {short(overview.evicted, 6)} evicted · {safe(overview.policy or 'policy unknown')} · ")
     text.append("own Redis" if overview.own else "with the jobs")
-    return text.append(f" {safe(overview.url)}", DIM)
+    url = f" {safe(overview.url)}"
+    return text.append(url, DIM) if text.cell_len + len(url) <= room else text
 
 
-def columns(width: int) -> dict[str, int]:
-    """The columns of the entries and their widths; the key has what the others leave."""
+def columns(width: int, longest: int = 0) -> dict[str, int]:
+    """The columns of the entries and their widths; the key has what it needs of what the others leave.
+
+    ``longest`` is the number of characters of the longest key.
+    """
     chosen = {"": 1, "state": 10, "age": 7, "ttl": 7, "size": 7}
-    taken = sum(chosen.values()) + 2 * (len(chosen) + 1) + 2
-    return {"": 1, "key": max(20, width - taken)} | chosen
+    room = width - sum(chosen.values()) - 2 * (len(chosen) + 1) - 2
+    return {"": 1, "key": max(20, min(room, max(longest, _KEY)))} | chosen
 
 
 def entries(number: int) -> str:

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui import cache_text
+from tui.format import safe
 from tui.widgets.marks import Marking
 from workers.operations import CacheEntry
 
@@ -38,7 +39,7 @@ class EntryTable(Marking):
         if [each.key for each in entries] != [each.key for each in self.entries]:
             self.range_from = None
         self.entries = tuple(entries)
-        columns = cache_text.columns(width)
+        columns = cache_text.columns(width, max((len(safe(each.key)) for each in entries), default=0))
         rows = {
             each.key: cache_text.cells(each, columns, marked=self.is_marked(each)) for each in self.entries
         }

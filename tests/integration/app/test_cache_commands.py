@@ -257,6 +257,23 @@ async def test_a_redis_that_is_away_is_said_in_one_line(program: Program) -> Non
         assert "Traceback" not in each.err
 
 
+async def test_the_fifth_view_of_the_running_program(program: Program, terminal: OpenTerminal) -> None:
+    await fill(program)
+    shown = terminal("--no-workers")
+    await shown.shows("all well")
+    shown.press("5")
+    await shown.shows("5 entries · as of")
+    await shown.shows("hit rate")
+    shown.press("A")
+    await shown.shows("Evict 5 entries?")
+    shown.press("y")
+    await shown.shows("5 entries evicted")
+    await shown.shows("nothing is cached")
+    shown.press("q")
+    assert await shown.code() == 0
+    assert (kept(program), acts(program)) == ([], [("cache evict", 5, "5 of 5 evicted")])
+
+
 async def test_help_starts_nothing(program: Program) -> None:
     for name in ("list", "get", "evict", "evict-user", "stats"):
         done = program.run("cache", name, "--help")
