@@ -13,9 +13,11 @@ import pytest
 from app.embedded import EmbeddedServer
 from storage.cache import Cache
 from storage.cache_store import ENTRY, CacheKey, CacheStore
+from storage.together import Together
 from tests.integration.app.conftest import Done, OpenTerminal, Program, client
 from tests.integration.app.test_commands import many
-from workers.connection import connect
+from tests.integration.engine.conftest import eventually
+from workers.connection import Line
 
 BLOCK = "2026-03-01T12"
 KEYS = [f"{user}:{place}:{BLOCK}" for user in ("anna", "bruno") for place in ("lisboa", "porto")]
@@ -58,14 +60,14 @@ async def fill(program: Program, keys: Iterable[str] = ALL) -> None:
     """Start the program, and put entries into its cache as another of its processes would."""
     if not program.headless:
         await program.start()
-    made: Cache[dict[str, Any]] = Cache(
-        CacheStore(connect(EmbeddedServer(program.data_dir).url)), dict[str, Any]
-    )
+    line = Line(EmbeddedServer(program.data_dir).url)
+    made: Cache[dict[str, Any]] = Cache(CacheStore(Together(line.round_trip)), dict[str, Any])
     for key in keys:
         user, _, name = key.partition(":")
         owner = "josé:x" if key == ODD else user
         await made.set(CacheKey(owner, name), {"user_id": owner, "note": "\x1b[31mred\u202e"})
     await made.close()
+    await line.close()
 
 
 def kept(program: Program) -> list[str]:
@@ -272,6 +274,20 @@ async def test_the_fifth_view_of_the_running_program(program: Program, terminal:
     shown.press("q")
     assert await shown.code() == 0
     assert (kept(program), acts(program)) == ([], [("cache evict", 5, "5 of 5 evicted")])
+
+
+async def test_the_demo_has_a_living_cache(program: Program) -> None:
+    await program.start("--demo")
+    await eventually(lambda: len(kept(program)) > 5, within=30, what="payloads are read")
+
+    def read() -> bool:
+        found = program.run("cache", "stats", "--json").json
+        return bool(found["hits"] and found["misses"] and not found["errors"])
+
+    await eventually(read, within=30, what="hits and misses")
+    assert all(
+        key.split(":")[1] in ("lisboa", "porto", "tromso", "singapore", "ushuaia") for key in kept(program)
+    )
 
 
 async def test_help_starts_nothing(program: Program) -> None:
