@@ -1,0 +1,73 @@
+"""Many askers, one round trip: each gets its own replies, whoever goes and whatever breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from storage.together import Together
+
+
+class Wire:
+    """Answers each command with itself, once it is let go; remembers what went together."""
+
+    def __init__(self) -> None:
+        self.trips: list[int] = []
+        self.open = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        self.trips.append(len(commands))
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        return [words[-1] for words in commands]
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+async def ask(together: Together, *numbers: int) -> list[Any]:
+    return await together.round_trip([("ECHO", number) for number in numbers])
+
+
+async def test_who_asks_meanwhile_goes_together(wire: Wire) -> None:
+    together = Together(wire.send)
+    asking = [asyncio.create_task(ask(together, n, n + 1000)) for n in range(250)]
+    await asyncio.sleep(0)
+    wire.open.set()
+    assert await asyncio.gather(*asking) == [[n, n + 1000] for n in range(250)]
+    assert len(wire.trips) <= 4
+    assert sum(wire.trips) == 500
+
+
+async def test_whoever_goes_takes_no_reply_of_another(wire: Wire) -> None:
+    together = Together(wire.send)
+    asking = [asyncio.create_task(ask(together, n)) for n in range(20)]
+    await asyncio.sleep(0.01)
+    for task in asking[::2]:
+        task.cancel()
+    wire.open.set()
+    done = await asyncio.gather(*asking, return_exceptions=True)
+    assert [each for each in done if not isinstance(each, asyncio.CancelledError)] == [
+        [n] for n in range(1, 20, 2)
+    ]
+
+
+async def test_a_broken_round_trip_is_told_to_those_who_were_on_it_and_the_next_goes_on(wire: Wire) -> None:
+    together = Together(wire.send)
+    early = asyncio.create_task(ask(together, 1))
+    await asyncio.sleep(0.01)
+    late = asyncio.create_task(ask(together, 2))
+    wire.error = ConnectionError("broken")
+    wire.open.set()
+    with pytest.raises(ConnectionError, match="broken"):
+        await early
+    with pytest.raises(ConnectionError, match="broken"):
+        await late
+    wire.error = None
+    assert await ask(together, 3) == [3]
