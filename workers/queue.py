@@ -222,14 +222,19 @@ class ApplianceQueue(RedisQueue):
         """
         done: list[Enqueued] = []
         for batch in self._batches(jobs, tokens):
-            try:
-                replies = await lua.run_one(self._via, self._enqueue_call(batch))
-            except ResponseError as error:
-                if not is_full(error):
-                    raise
-                raise await self._full(len(done), len(jobs)) from None
+            replies = await self._send(self._enqueue_call(batch), len(done), len(jobs))
             done += map(Enqueued, replies)
         return done
+
+    async def _send(self, call: lua.Call, done: int, jobs: int) -> list[int]:
+        """Carry out one of the calls that enqueue ``jobs``, of which ``done`` are enqueued."""
+        try:
+            replies: list[int] = await lua.run_one(self._via, call)
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            raise await self._full(done, jobs) from None
+        return replies
 
     async def _full(self, done: int, jobs: int) -> RedisFullError:
         """What a producer is told that had ``done`` of ``jobs`` enqueued."""
@@ -258,7 +263,7 @@ class ApplianceQueue(RedisQueue):
         for batch in requests:
             more = batch is not requests[-1]
             call = self._enqueue_call(batch, schedule=schedule, occurrence=occurrence, more=more)
-            enqueued += (await lua.run_one(self._via, call)).count(Enqueued.DONE)
+            enqueued += (await self._send(call, enqueued, len(jobs))).count(Enqueued.DONE)
         return enqueued
 
     def _batches(self, jobs: Sequence[Job], tokens: Sequence[str] | None) -> Iterator[list[_Said]]:
