@@ -60,7 +60,7 @@ async def _same_server(client: Redis, redis_url: str, cache_url: str) -> bool:
         await cache.aclose()
     if ours is not None and theirs is not None:
         return ours == theirs
-    return _address(redis_url) == _address(cache_url)
+    return address(redis_url) == address(cache_url)
 
 
 async def _run_id(client: Redis) -> str | None:
@@ -71,7 +71,8 @@ async def _run_id(client: Redis) -> str | None:
     return str(run_id) if run_id else None
 
 
-def _address(url: str) -> tuple[str, ...]:
+def address(url: str) -> tuple[str, ...]:
+    """Where a server is, whatever database of it ``url`` names."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return ("unix", parts.path)

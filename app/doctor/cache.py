@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from app.doctor.findings import Finding, ok, unknown, warning
 from app.doctor.redis import RedisServer
-from app.eviction import eviction_policy
+from app.eviction import address, eviction_policy
 
 
 def same_server(one: RedisServer, other: RedisServer) -> bool:
@@ -14,14 +12,7 @@ def same_server(one: RedisServer, other: RedisServer) -> bool:
     ids = [server.about.get("run_id") for server in (one, other)]
     if all(ids):
         return bool(ids[0] == ids[1])
-    return _address(one.url) == _address(other.url)
-
-
-def _address(url: str) -> tuple[str, str | int]:
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return "", parts.path
-    return (parts.hostname or "localhost").lower(), parts.port or 6379
+    return address(one.url) == address(other.url)
 
 
 async def own_server(server: RedisServer) -> Finding:
