@@ -18,6 +18,7 @@ import trustme
 from tests.integration.app.conftest import Done, Headless, Program
 from tests.integration.engine.conftest import eventually
 from tests.servers import TlsForwarder, ValkeyServer
+from workers.connection import Line, connect, connect_thread
 
 QUEUE = "color-extraction"
 SECRET = "s3cr:t/@"
@@ -101,6 +102,18 @@ async def test_a_job_lives_and_dies_by_every_kind_of_url(
     assert (_ended(program), _queue(program)["depth"]) == ([2, 3, 1], 1)
     assert ("the certificate is not checked" in headless.err) == (kind == "rediss unchecked")
     _tells_no_secret(headless)
+
+
+@pytest.mark.parametrize("kind", URLS)
+async def test_every_kind_of_connection_reads_the_same_url(kind: str, redises: Redises) -> None:
+    url = URLS[kind].format(each=redises)
+    client, line, thread = connect(url), Line(url), connect_thread(url)
+    thread.set("test:who", kind)  # in the database that the URL names
+    assert await client.get("test:who") == kind.encode()
+    assert await line.round_trip([("GET", "test:who")]) == [kind.encode()]
+    thread.close()
+    await line.close()
+    await client.aclose()
 
 
 def _queue(program: Program) -> dict[str, Any]:
