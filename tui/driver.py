@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Full, Queue
 from typing import IO, Any, cast
 
@@ -53,6 +55,7 @@ class Writer(WriterThread):
                     self._catch_up()
             self._file.flush()
         except (OSError, ValueError):  # ValueError: of a file that is closed
+            self._give_up()
             while self._queue.get() is not None:
                 pass
 
@@ -63,6 +66,13 @@ class Writer(WriterThread):
         except Full:
             return
         self.join(_PARTING)
+
+    def _give_up(self) -> None:
+        """What could not be written would be tried again at exit, and spoil the exit code of a good drain."""
+        with suppress(OSError, ValueError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._file.fileno())
+            os.close(nothing)
 
     def _catch_up(self) -> None:
         if self._dropped:

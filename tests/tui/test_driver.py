@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -83,3 +84,14 @@ def test_a_terminal_that_is_gone_takes_all() -> None:
         writer.write("frame")
     writer.stop()
     until(lambda: not writer.is_alive())
+
+
+def test_what_a_terminal_that_is_gone_did_not_take_is_not_tried_again() -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as file:
+        os.close(ours)
+        writer = Writer(file, lambda: None)
+        writer.start()
+        writer.write("a frame")
+        writer.stop()
+        file.flush()  # as at exit, where a failure makes the exit code 120
