@@ -12,6 +12,7 @@ __all__ = [
     "LETTERS",
     "LOST",
     "OVERVIEW",
+    "PAUSE",
     "SETTLE",
     "TAKE",
     "Argument",
@@ -29,3 +30,4 @@ ANNOUNCE = Script.load("workers", "announce")
 ENQUEUE = Script.load("workers", "enqueue")
 HOLD = Script.load("workers", "hold")
 OVERVIEW = Script.load("workers", "overview")
+PAUSE = Script.load("workers", "pause")

@@ -32,7 +32,7 @@ from storage.plans import Ledger, Plan, PlanItem
 from storage.preferences import PreferenceStore
 from storage.together import Together
 from storage.weather import WeatherStore
-from workers import wire
+from workers import lua, wire
 from workers.audit import Audit
 from workers.cache_operations import CacheOperations, CacheOverview
 from workers.connection import Line, command, connect
@@ -239,12 +239,8 @@ class Operations:
         """Nothing of the queue starts, in any process, until it is resumed.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
         async with self._audit.act("pause", {"queue": queue}, reason):
-            seconds, micro = await self._redis.time()
-            since = seconds + micro / 1e6
-            await command(
-                self._redis, "HSET", keys.pause, "by", self.actor, "reason", reason, "since", f"{since:.6f}"
-            )
-            return Pause(self.actor, reason, since)
+            since = await lua.run_one(self._redis, lua.PAUSE.call([keys.pause], [self.actor, reason]))
+            return Pause(self.actor, reason, float(since))
 
     async def resume(self, queue: str) -> bool:
         """Let a paused queue start jobs again; False where it was not paused.  Raises UnknownQueueError."""

@@ -183,6 +183,15 @@ async def test_a_full_redis_takes_nothing_by_half_and_says_so_in_one_line(
     assert (last.affected, "RedisFullError" in last.outcome) == (0, True)
 
 
+async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Operations) -> None:
+    await _full(operations)
+    assert (await operations.pause(POLICY.name, "it is full")).reason == "it is full"
+    paused = await operations.paused(POLICY.name)
+    assert paused is not None
+    assert paused.since is not None
+    assert await operations.resume(POLICY.name)
+
+
 async def test_a_batch_that_no_longer_fits_says_how_many_were_enqueued(
     operations: Operations, redis: Redis
 ) -> None:
