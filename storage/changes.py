@@ -18,8 +18,8 @@ import structlog
 from sqlalchemy import text
 
 from storage.database import Database
-from storage.subjects import ALL
 from storage.errors import DatabaseUnavailableError
+from storage.subjects import ALL
 
 log = structlog.get_logger(__name__)
 
