@@ -5,19 +5,20 @@ Source: https://upstash.com/docs/devops/developer-api/introduction.  Its budgets
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import base64
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from app.errors import UsageError
 from app.settings import Settings
 from app.upstash.changes import Change
-from app.upstash.database import Database
+from app.upstash.database import CONSOLE, HIDDEN, Database
 from app.upstash.errors import UpstashError
 from app.upstash.wanted import Wanted, platform_of
 
@@ -25,7 +26,7 @@ _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # s
 _LONGEST_REASON = 200
 _KEYS = "https://console.upstash.com/account/api"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-_DATABASES = TypeAdapter(list[Database])
+_LISTING = "to list the databases"
 
 
 class Account:
@@ -34,6 +35,7 @@ class Account:
     def __init__(
         self, url: str, email: str, key: SecretStr, *, timeout: httpx.Timeout | float = _TIMEOUT
     ) -> None:
+        self._email = email
         self._key = key
         self._client = httpx.Client(
             base_url=url, auth=(email, key.get_secret_value()), timeout=timeout, follow_redirects=False
@@ -43,14 +45,12 @@ class Account:
         """Give up its connection."""
         self._client.close()
 
-    def databases(self) -> Sequence[Database]:
-        """All that there are.  Raises UpstashError."""
-        what = "to list the databases"
-        answer = self._ask("GET", "/redis/databases", what)
-        try:
-            return _DATABASES.validate_python(answer)
-        except ValidationError:
-            raise UpstashError(f"{what}: {self._host} answers no list of databases: {_CHECK_URL}") from None
+    def databases(self, names: Collection[str]) -> Sequence[Database]:
+        """Those of these names; the others of the account are not looked at.  Raises UpstashError."""
+        answer = self._ask("GET", "/redis/databases", _LISTING)
+        if not isinstance(answer, list) or not all(map(_is_database, answer)):
+            raise UpstashError(f"{_LISTING}: {self._host} answers no list of databases: {_CHECK_URL}")
+        return [_read(each) for each in answer if each["database_name"] in names]
 
     def create(self, wanted: Wanted) -> None:
         """Make a database.  Raises UpstashError; where that says so it may have been made."""
@@ -92,12 +92,15 @@ class Account:
             raise UpstashError(f"{what}: {self._host} cannot be reached: {_CHECK_NETWORK}") from None
         except httpx.HTTPError:
             raise UpstashError(f"{what}: no answer from {self._host}: {_again(method)}") from None
-        if response.status_code != httpx.codes.OK:
+        if not response.is_success:
             raise UpstashError(f"{what}: {self._refusal(response)}")
+        if method != "GET" and not response.content:
+            return None
         try:
             return response.json()
         except (JSONDecodeError, UnicodeDecodeError):
-            raise UpstashError(f"{what}: {self._host} answers no JSON: {_CHECK_URL}") from None
+            mend = _CHECK_URL if method == "GET" else "it may have been done: run plan, which looks"
+            raise UpstashError(f"{what}: {self._host} answers no JSON: {mend}") from None
 
     def _refusal(self, response: httpx.Response) -> str:
         """Why it was not done, and what to do."""
@@ -127,8 +130,14 @@ class Account:
         text = said.get("error") or said.get("message") if isinstance(said, dict) else said
         if not isinstance(text, str) or not text.strip():
             return ""
-        hidden = " ".join(text.replace(self._key.get_secret_value(), "***").split())
+        hidden = " ".join(self._hidden(text).split())
         return f": {hidden[:_LONGEST_REASON]}"
+
+    def _hidden(self, text: str) -> str:
+        """Without the key, also as the request's header carries it, which a proxy may quote."""
+        key = self._key.get_secret_value()
+        header = base64.b64encode(f"{self._email}:{key}".encode()).decode()
+        return text.replace(header, HIDDEN).replace(key, HIDDEN)
 
 
 _CHECK_NETWORK = "check the network, its proxy and UPSTASH_API_URL"
@@ -153,6 +162,24 @@ def account(settings: Settings) -> Iterator[Account]:
         yield found
     finally:
         found.close()
+
+
+def _is_database(described: Any) -> bool:
+    return isinstance(described, dict) and "database_name" in described
+
+
+def _read(described: Mapping[str, Any]) -> Database:
+    """Raises UpstashError, which names the database and what of it cannot be read."""
+    try:
+        return Database.model_validate(described)
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        wrong = "is not told" if problem["type"] == "missing" else f"cannot be read ({problem['msg']})"
+        raise UpstashError(
+            f"{_LISTING}: {described['database_name']}: its {field} {wrong}: "
+            f"{_CHECK_URL}, and look at the database at {CONSOLE}"
+        ) from None
 
 
 def _request(change: Change) -> tuple[str, str, dict[str, Any] | None]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.errors import AppError
-from app.upstash.database import Database
+from app.upstash.database import CONSOLE, Database
 from app.upstash.wanted import Wanted
 
 _METERED = ("free", "payg")
 """Plans that are put right; one with a fixed price was bought on purpose, and is left alone."""
-_CONSOLE = "https://console.upstash.com/redis"
+_FIXED = ("pro", "fixed_250mb", "fixed_1gb")
 
 
 What = Literal["create", "eviction", "tls", "plan", "budget"]
@@ -78,7 +78,7 @@ def named(name: str, found: Sequence[Database]) -> Database | None:
     if len(same) > 1:
         ids = ", ".join(each.database_id for each in same)
         raise AppError(
-            f"{name}: {len(same)} databases have this name ({ids}): rename all but one at {_CONSOLE}"
+            f"{name}: {len(same)} databases have this name ({ids}): rename all but one at {CONSOLE}"
         )
     return same[0] if same else None
 
@@ -93,12 +93,12 @@ def described(wanted: Wanted) -> str:
 
 def _changes(wanted: Wanted, found: Database) -> list[Change]:
     """In the order in which they are made: what endangers jobs first, the plan before its budget."""
-    metered = found.type in _METERED
+    metered = found.plan in _METERED
     budget = found.budget / 100 if found.budget else None
     values: list[tuple[What, Value, Value]] = [("eviction", found.eviction, wanted.eviction)]
     values.append(("tls", found.tls, True))
     if metered:
-        values.append(("plan", found.type, wanted.plan))
+        values.append(("plan", found.plan, wanted.plan))
     if metered and wanted.budget is not None:
         values.append(("budget", budget, wanted.budget))
     return [
@@ -115,8 +115,15 @@ def _differences(wanted: Wanted, found: Database) -> list[Difference]:
             f"is in {found.place}, not {wanted.region}, and cannot be moved: give --region {found.place}; "
             "or rename it and apply, which makes another one without its jobs"
         )
+    page = f"{CONSOLE}/{found.database_id}"
     if found.state != "active":
-        made.append(f"is {found.state}: {_CONSOLE}/{found.database_id} says why")
+        made.append(f"is {found.state}: {page} says why")
+    if found.plan not in (*_METERED, *_FIXED):
+        told = f"the plan {found.plan!r}, which is unknown here" if found.plan else "no plan that is told"
+        made.append(f"has {told}: its plan and budget are not looked at: {page} shows them")
+    if found.read_regions:
+        regions = ", ".join(found.read_regions)
+        made.append(f"has read regions ({regions}), each billed for every write: remove them at {page}")
     return [Difference(found.database_name, each) for each in made]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.acting import DataDir, Json, configured
+from app.acting import Json, configured
 from app.errors import UsageError
 from app.upstash import wanted
 
@@ -18,7 +18,12 @@ upstash = typer.Typer(
 )
 
 Region = Annotated[
-    str, typer.Option("--region", help="The region that databases are written in.", metavar="REGION")
+    str,
+    typer.Option(
+        "--region",
+        help="The region that databases are written in.  It is not remembered: give it each time.",
+        metavar="REGION",
+    ),
 ]
 Only = Annotated[
     str | None, typer.Option("--only", help="Of dev, staging, prod; all without it.", metavar="A,B")
@@ -26,7 +31,10 @@ Only = Annotated[
 Budget = Annotated[
     int | None,
     typer.Option(
-        "--budget", help="Dollars a month for the queues of prod; 20 without it.", min=1, max=100_000
+        "--budget",
+        help="Dollars a month for the queues of prod.  It is not remembered: apply without it makes it 20.",
+        min=1,
+        max=100_000,
     ),
 ]
 
@@ -36,14 +44,13 @@ def plan(
     only: Only = None,
     region: Region = wanted.DEFAULT_REGION,
     budget: Budget = None,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """What apply would do; it changes nothing."""
     from app.upstash import verbs
 
     chosen = wanted.wanted(only, region=region, budget=budget)
-    settings, _ = configured(data_dir)
+    settings, _ = configured(None)
     raise typer.Exit(verbs.plan(settings, chosen, as_json=as_json))
 
 
@@ -53,7 +60,6 @@ def apply(
     region: Region = wanted.DEFAULT_REGION,
     budget: Budget = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Make what is missing and put right what differs, after showing it."""
@@ -62,7 +68,7 @@ def apply(
     chosen = wanted.wanted(only, region=region, budget=budget)
     if not (yes or sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked: give --yes; upstash plan shows what would happen")
-    settings, _ = configured(data_dir)
+    settings, _ = configured(None)
     raise typer.Exit(verbs.apply(settings, chosen, yes=yes, as_json=as_json))
 
 
@@ -71,14 +77,13 @@ def status(
     only: Only = None,
     region: Region = wanted.DEFAULT_REGION,
     budget: Budget = None,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Each database, how it is and where; without passwords."""
     from app.upstash import verbs
 
     chosen = wanted.wanted(only, region=region, budget=budget)
-    settings, _ = configured(data_dir)
+    settings, _ = configured(None)
     raise typer.Exit(verbs.status(settings, chosen, as_json=as_json))
 
 
@@ -89,7 +94,6 @@ def env(
         Path, typer.Option("--output", help="For its owner only; it holds passwords.", metavar="FILE")
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Write REDIS_URL, and CACHE_REDIS_URL where it has one, with their passwords, into a file."""
@@ -98,5 +102,5 @@ def env(
     if "," in environment:
         raise UsageError("name one environment: a file holds the URLs of one")
     chosen = wanted.wanted(environment)
-    settings, _ = configured(data_dir)
+    settings, _ = configured(None)
     raise typer.Exit(verbs.write_env(settings, chosen, file, force=force, as_json=as_json))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from app.settings import Settings
 from app.upstash.account import Account, account
 from app.upstash.changes import Change, Comparison, Difference, compare, named
 from app.upstash.database import Database
-from app.upstash.errors import UpstashError
+from app.upstash.errors import BrokenOffError, UpstashError
 from app.upstash.wanted import Wanted
 from tui.format import MISSING
 from workers.errors import ReadOnlyError
@@ -25,7 +28,7 @@ _COMMAND = "couturecast-tui upstash"
 def plan(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> int:
     """Print what `apply` would do; 1 where that is not enough."""
     with account(settings) as upstash:
-        found = compare(wanted, upstash.databases())
+        found = compare(wanted, upstash.databases(_names(wanted)))
     if as_json:
         output.document(_fields(found))
     else:
@@ -38,13 +41,13 @@ def apply(settings: Settings, wanted: Sequence[Wanted], *, yes: bool, as_json: b
     if settings.read_only:
         raise AppError(str(ReadOnlyError("upstash apply")))
     with account(settings) as upstash:
-        found = compare(wanted, upstash.databases())
+        found = compare(wanted, upstash.databases(_names(wanted)))
         if found.changes:
             if not (as_json and yes):
-                output.note("\n".join(map(str, found.changes)))
+                _say("\n".join(map(str, found.changes)))
             if not (yes or output.confirmed(f"Carry out {_counted(found)} at Upstash?")):
                 raise AppError("nothing was changed")
-            _carry_out(upstash, found.changes, {each.name: each for each in wanted}, quiet=as_json)
+            _carry_out(upstash, found.changes, {each.name: each for each in wanted})
     if as_json:
         output.document(_fields(found))
     else:
@@ -55,7 +58,7 @@ def apply(settings: Settings, wanted: Sequence[Wanted], *, yes: bool, as_json: b
 def status(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> int:
     """Print each database that is wanted; 1 where one is missing or is not as it should be."""
     with account(settings) as upstash:
-        there = upstash.databases()
+        there = upstash.databases(_names(wanted))
     found = compare(wanted, there)
     pairs = [(each, named(each.name, there)) for each in wanted]
     if as_json:
@@ -68,8 +71,10 @@ def status(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> in
 def write_env(settings: Settings, wanted: Sequence[Wanted], file: Path, *, force: bool, as_json: bool) -> int:
     """Write the URLs of one environment, passwords and all, into a file for its owner only."""
     with account(settings) as upstash:
-        there = upstash.databases()
+        there = upstash.databases(_names(wanted))
         urls = {each.variable: _whole_url(upstash, each, named(each.name, there)) for each in wanted}
+    for line in _doubts(wanted, there):
+        _say(line)
     with output.into(file, force=force) as written:
         written.writelines(f"{name}={url}\n" for name, url in urls.items())
     if as_json:
@@ -79,27 +84,39 @@ def write_env(settings: Settings, wanted: Sequence[Wanted], file: Path, *, force
     return 0
 
 
-def _carry_out(
-    upstash: Account, changes: Sequence[Change], wanted: dict[str, Wanted], *, quiet: bool
-) -> None:
+def _names(wanted: Sequence[Wanted]) -> list[str]:
+    return [each.name for each in wanted]
+
+
+def _carry_out(upstash: Account, changes: Sequence[Change], wanted: dict[str, Wanted]) -> None:
     """Make the changes in their order.  Raises UpstashError, which names those that were made."""
     done: list[Change] = []
-    for change in changes:
-        try:
+    try:
+        for change in changes:
             if change.what == "create":
                 _create(upstash, wanted[change.database])
             else:
                 upstash.change(change)
-        except AppError as error:
-            raise UpstashError(f"{error}{_so_far(done)}") from None
-        done.append(change)
-        if not quiet:
-            output.text(f"done: {change}")
+            done.append(change)
+            _say(f"done: {change}")
+    except AppError as error:
+        raise UpstashError(f"{error}{_so_far(done)}") from None
+    except KeyboardInterrupt:
+        raise BrokenOffError(f"interrupted: what was under way may have been done{_so_far(done)}") from None
+
+
+def _say(lines: str) -> None:
+    """On stderr, where somebody still listens: nobody doing so stops nothing half-way."""
+    try:
+        output.note(lines)
+    except OSError:  # what could not be written would be tried again at exit, and spoil its code
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _create(upstash: Account, wanted: Wanted) -> None:
     """Make a database, unless it was made since the account was looked at."""
-    if named(wanted.name, upstash.databases()) is not None:
+    if named(wanted.name, upstash.databases([wanted.name])) is not None:
         raise UpstashError(
             f"{wanted.name} was made by somebody else meanwhile: apply again, which compares it"
         )
@@ -120,9 +137,21 @@ def _whole_url(upstash: Account, wanted: Wanted, found: Database | None) -> str:
         raise AppError(
             f"{wanted.name} has TLS off: {_COMMAND} apply --only {wanted.environment} puts it right"
         )
-    if not found.host:
+    if found.eviction and not wanted.eviction:
+        raise AppError(
+            f"{wanted.name} has eviction on and would lose jobs: "
+            f"{_COMMAND} apply --only {wanted.environment} puts it right"
+        )
+    if not found.url():
         raise AppError(f"{wanted.name} has no address yet: try again in a minute")
     return found.url(upstash.password(found).get_secret_value())
+
+
+def _doubts(wanted: Sequence[Wanted], there: Sequence[Database]) -> list[str]:
+    """What of the databases is not as it should be; env is told neither the region nor the budget."""
+    places = {each.database_name: each.place for each in there}
+    here = [replace(each, region=places[each.name], budget=None) for each in wanted]
+    return _comparison_lines(compare(here, there))
 
 
 def _plan_text(found: Comparison) -> str:
@@ -170,7 +199,7 @@ def _item(wanted: Wanted, found: Database | None, compared: Comparison) -> dict[
         "id": found.database_id,
         "state": found.state,
         "region": found.place,
-        "plan": found.type,
+        "plan": found.plan,
         "eviction": found.eviction,
         "tls": found.tls,
         "budget": found.budget / 100 if found.budget else None,
@@ -199,13 +228,16 @@ def _status_lines(pairs: Sequence[tuple[Wanted, Database | None]], compared: Com
         "to (password hidden)",
     )
     lines = table([head, *(_row(each, found) for each, found in pairs)])
-    lines += [str(each) for each in (*compared.changes, *compared.differences)]
-    if compared.changes:
-        lines.append(f"{_COMMAND} apply puts that right")
+    lines += _comparison_lines(compared)
     lines.append(
         f"the passwords: {_COMMAND} env ENVIRONMENT --output FILE, or https://console.upstash.com/redis"
     )
     return lines
+
+
+def _comparison_lines(compared: Comparison) -> list[str]:
+    lines = [str(each) for each in (*compared.changes, *compared.differences)]
+    return [*lines, f"{_COMMAND} apply puts that right"] if compared.changes else lines
 
 
 def _row(wanted: Wanted, found: Database | None) -> tuple[str, ...]:
@@ -216,7 +248,7 @@ def _row(wanted: Wanted, found: Database | None) -> tuple[str, ...]:
         wanted.name,
         found.state,
         found.place,
-        found.type or MISSING,
+        found.plan or MISSING,
         _eviction(wanted, found),
         "on" if found.tls else "off",
         wanted.variable,

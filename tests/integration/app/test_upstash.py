@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +21,10 @@ from app.upstash.errors import UpstashError
 from app.upstash.wanted import DATABASES
 from tests.integration.app.conftest import Done, OpenTerminal, Program
 from tests.integration.app.upstash_api import EMAIL, KEY, Fault, Upstash, serving
+from tests.integration.engine.conftest import eventually
 
 ALL = [each.name for each in DATABASES]
+HEADER = base64.b64encode(f"{EMAIL}:{KEY}".encode()).decode()
 FREE = {"type": "free"}
 PAID = {"type": "payg", "budget": 2_000}
 CACHE = {"type": "payg", "budget": 1_000, "eviction": True}
@@ -35,11 +41,16 @@ class Operator:
     def environment(self) -> dict[str, str]:
         return {"UPSTASH_EMAIL": EMAIL, "UPSTASH_API_KEY": KEY, "UPSTASH_API_URL": self.upstash.url}
 
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """Before the command, the program takes the data directory that nothing of this needs."""
+        return ("--data-dir", str(self.program.data_dir), "upstash", *arguments)
+
     def run(self, *arguments: str, **environment: str) -> Done:
         """A run that tells no secret."""
-        done = self.program.run("upstash", *arguments, **(self.environment | environment))
+        done = self.program.run(*self.command(*arguments), **(self.environment | environment))
         told = done.out + done.err
         assert KEY not in told
+        assert HEADER not in told
         assert "secret" not in told, "a password"
         assert "token-of" not in told
         assert "Traceback" not in told
@@ -101,7 +112,7 @@ def test_what_is_made_is_what_was_planned(operator: Operator) -> None:
             ALL, ("free", "free", "payg", "payg"), ({}, {}, {"budget": 3_500}, {"budget": 1_000}), strict=True
         )
     ]
-    assert "done: create couturecast-dev" in done.out
+    assert "done: create couturecast-dev" in done.err
     assert (
         "prod: couturecast-tui upstash env prod --output FILE writes REDIS_URL and CACHE_REDIS_URL"
         in done.out
@@ -200,7 +211,7 @@ def test_a_failure_in_the_middle_and_then_the_rest(operator: Operator) -> None:
     )
     done = operator.run("apply", "--yes")
     assert done.code == 1
-    assert "done: create couturecast-dev" in done.out
+    assert "done: create couturecast-dev" in done.err
     (line,) = done.errors
     assert "to create couturecast-staging: Upstash failed (503: maintenance)" in line
     assert "done before: create couturecast-dev: free" in line
@@ -220,7 +231,7 @@ def test_a_lost_answer_makes_no_second_database(operator: Operator) -> None:
 async def test_one_that_was_made_meanwhile_is_not_made_again(
     operator: Operator, terminal: OpenTerminal
 ) -> None:
-    seen = terminal("upstash", "apply", "--only", "dev", size=(160, 40), **operator.environment)
+    seen = terminal(*operator.command("apply", "--only", "dev"), size=(160, 40), **operator.environment)
     await seen.shows("Carry out 1 change at Upstash?")
     operator.upstash.add("couturecast-dev")
     seen.press("y\n")
@@ -230,7 +241,7 @@ async def test_one_that_was_made_meanwhile_is_not_made_again(
 
 
 async def test_who_says_no_changes_nothing(operator: Operator, terminal: OpenTerminal) -> None:
-    seen = terminal("upstash", "apply", size=(160, 40), **operator.environment)
+    seen = terminal(*operator.command("apply"), size=(160, 40), **operator.environment)
     await seen.shows("Carry out 4 changes at Upstash?")
     assert "create couturecast-prod: payg" in seen.text
     seen.press("n\n")
@@ -248,6 +259,7 @@ FAULTS = {
     "no list": (Fault("GET", 200, {"databases": []}), "answers no list of databases: check UPSTASH_API_URL"),
     "no databases": (Fault("GET", 200, [{"id": "x"}]), "answers no list of databases: check UPSTASH_API_URL"),
     "elsewhere": (Fault("GET", 307, "", {"Location": "http://127.0.0.1:1/"}), "127.0.0.1 answers 307"),
+    "the header": (Fault("GET", 400, {"error": f"{HEADER} is wrong"}), "refuses it (400: *** is wrong)"),
     "the key": (Fault("GET", 400, {"error": f"{KEY}\nis no key"}), "refuses it (400: *** is no key)"),
     "no bounds": (Fault("GET", 400, {"error": "x" * 5_000}), "refuses it (400: xxx"),
 }  # fmt: skip
@@ -358,7 +370,8 @@ def test_status_for_programs(operator: Operator) -> None:
 
 def test_json_is_one_document(operator: Operator) -> None:
     done = operator.run("apply", "--yes", "--json", "--only", "dev")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("done: create couturecast-dev: free")
     (change,) = done.json["changes"]
     assert (change["database"], change["what"]) == ("couturecast-dev", "create")
     assert operator.run("apply", "--yes", "--json", "--only", "dev").json == {
@@ -390,7 +403,9 @@ UNFIT: dict[str, tuple[dict[str, Any] | None, str]] = {
     "not there": (None, "couturecast-dev is not there: couturecast-tui upstash apply --only dev makes it"),
     "no TLS": ({"tls": False}, "couturecast-dev has TLS off"),
     "no address": ({"endpoint": ""}, "couturecast-dev has no address yet: try again in a minute"),
+    "no port": ({"port": None}, "couturecast-dev has no address yet: try again in a minute"),
     "no password": ({"password": ""}, "Upstash tells none to this key"),
+    "eviction of queues": ({"eviction": True}, "couturecast-dev has eviction on and would lose jobs: "),
 }  # fmt: skip
 
 
@@ -403,11 +418,109 @@ def test_no_file_where_there_is_no_url(operator: Operator, tmp_path: Path, case:
     assert not (tmp_path / "dev.env").exists()
 
 
+def test_what_is_doubtful_is_noted_beside_the_urls(operator: Operator) -> None:
+    fill(operator.upstash)
+    operator.upstash.named("couturecast-prod").update(
+        state="suspended", budget=100, primary_region="us-east-1"
+    )
+    operator.upstash.named("couturecast-prod-cache").update(eviction=False)
+    file = operator.program.directory / "prod.env"
+    done = operator.run("env", "prod", "--output", str(file))
+    assert done.code == 0
+    assert done.err.splitlines() == [
+        "change couturecast-prod-cache: eviction off → on",
+        "couturecast-prod: is suspended: https://console.upstash.com/redis/id-3 says why",
+        "couturecast-tui upstash apply puts that right",
+    ]
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_others_databases_may_be_described_in_any_way(operator: Operator) -> None:
+    fill(operator.upstash)
+    nothing = dict.fromkeys(("endpoint", "port", "region", "primary_region", "eviction", "tls", "state"))
+    operator.upstash.add("somebody-elses", **nothing, budget=12.5)
+    operator.upstash.add("anybody-elses")["database_name"] = None
+    assert operator.run("plan").out == "nothing to change\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"eviction": None}, "its eviction is not told: "),
+        ({"tls": None}, "its tls is not told: "),
+        ({"budget": 12.5}, "its budget cannot be read (Input should be a valid integer, "),
+        ({"port": "many"}, "its port cannot be read (Input should be a valid integer, "),
+    ],
+)
+def test_what_is_not_told_of_ours_is_named(operator: Operator, fields: dict[str, Any], says: str) -> None:
+    fill(operator.upstash)
+    operator.upstash.named("couturecast-prod").update(fields)
+    line = operator.fails("plan")
+    assert line.startswith(f"error: to list the databases: couturecast-prod: {says}")
+    assert line.endswith(
+        "check UPSTASH_API_URL, and look at the database at https://console.upstash.com/redis"
+    )
+    assert operator.run("plan", "--only", "dev").code == 0
+
+
+@pytest.mark.parametrize(("status", "body"), [(201, {"ok": True}), (202, "null"), (204, "")])
+def test_each_kind_of_success_is_one(operator: Operator, status: int, body: Any) -> None:
+    operator.upstash.faults.append(Fault("POST", status, body, done=True))
+    done = operator.run("apply", "--yes", "--only", "dev")
+    assert done.code == 0, done.err
+    assert operator.run("plan", "--only", "dev").out == "nothing to change\n"
+
+
+def test_a_success_that_nobody_understands_may_be_one(operator: Operator) -> None:
+    operator.upstash.faults.append(Fault("POST", 200, "<html>", done=True))
+    line = operator.fails("apply", "--yes", "--only", "dev")
+    assert "127.0.0.1 answers no JSON: it may have been done: run plan, which looks; nothing was" in line
+
+
+@pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--json")])
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_nobody_who_listens_stops_nothing(
+    operator: Operator, arguments: tuple[str, ...], closed: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {closed: writing}
+    done = subprocess.run(
+        operator.program.command(operator.command("apply", *arguments)),
+        env=operator.program.environment | operator.environment,
+        cwd=operator.program.directory,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        **streams,
+    )
+    os.close(writing)
+    assert len(operator.upstash.mutations) == 4
+    assert done.returncode == (1 if closed == "stdout" else 0)
+    if closed == "stdout":
+        assert [name for name in ALL if f"done: create {name}: ".encode() in done.stderr] == ALL
+
+
+@pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--json")])
+async def test_who_breaks_off_is_told_what_was_done(
+    operator: Operator, terminal: OpenTerminal, arguments: tuple[str, ...]
+) -> None:
+    operator.upstash.faults.append(Fault("POST", seconds=3, skip=1))
+    seen = terminal(*operator.command("apply", *arguments), size=(200, 40), **operator.environment)
+    await eventually(lambda: len(operator.upstash.mutations) == 2)
+    seen.process.send_signal(signal.SIGINT)
+    assert await seen.code() == 130
+    assert (
+        "error: interrupted: what was under way may have been done; done before: create couture" in seen.text
+    )
+    assert "apply again does the rest" in seen.text
+    assert "Traceback" not in seen.text
+
+
 def test_no_answer_in_time(upstash: Upstash) -> None:
     upstash.faults += [Fault("GET", seconds=0.5, times=1), Fault("POST", seconds=0.5, times=1)]
     account = Account(upstash.url, EMAIL, SecretStr(KEY), timeout=0.1)
     with pytest.raises(UpstashError, match=r"no answer from 127\.0\.0\.1: try again later"):
-        account.databases()
+        account.databases(ALL)
     with pytest.raises(UpstashError, match="it may have been done: apply again, which looks first"):
         account.create(DATABASES[0])
     account.close()

@@ -35,6 +35,8 @@ class Fault:
     body: Any = None
     """A str is sent as it is, everything else as JSON."""
     headers: dict[str, str] = field(default_factory=dict)
+    done: bool = False
+    """It is done all the same, and this is the answer."""
     lost: bool = False
     """It is done, and the answer breaks off."""
     seconds: float = 0.0
@@ -120,6 +122,8 @@ class Upstash:
                 return (
                     answer if fault is None else StreamingResponse(_broken(), 200, {"Content-Length": "99"})
                 )
+            if fault.done:
+                endpoint(request, body)
             if fault.seconds:
                 time.sleep(fault.seconds)  # noqa: ASYNC251 - nobody else is served meanwhile
             if isinstance(fault.body, str):

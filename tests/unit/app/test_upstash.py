@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.errors import AppError, UsageError
 from app.upstash.changes import compare
@@ -17,7 +18,9 @@ AS_WANTED = {
     "database_name": "q",
     "type": "payg",
     "primary_region": "eu-central-1",
+    "state": "active",
     "tls": True,
+    "eviction": False,
     "budget": 2_000,
 }
 
@@ -49,7 +52,9 @@ def test_each_environment_has_one_database_for_its_queues_and_names_are_their_ow
         ({"budget": 2_001}, ["budget"]),
         ({"budget": 0}, ["budget"]),
         ({"type": "pro", "budget": 0}, []),
-        ({"type": "paid", "budget": 36_000, "eviction": True}, ["eviction"]),
+        ({"type": "paid"}, []),
+        ({"type": "paid", "budget": 36_000, "eviction": True}, ["eviction", "budget"]),
+        ({"type": "fixed_1gb", "budget": 0}, []),
         (
             {"type": "free", "budget": 0, "eviction": True, "tls": False},
             ["eviction", "tls", "plan", "budget"],
@@ -58,6 +63,35 @@ def test_each_environment_has_one_database_for_its_queues_and_names_are_their_ow
 )
 def test_what_is_changed_and_in_which_order(fields: dict[str, Any], what: list[str]) -> None:
     assert changes(**fields) == what
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, None),
+        ({"type": "paid"}, None),
+        ({"type": "pro"}, None),
+        ({"read_regions": None}, None),
+        ({"type": "free_trial"}, "q: has the plan 'free_trial', which is unknown here: its plan and budget"),
+        ({"type": None}, "q: has no plan that is told: its plan and budget are not looked at: https://"),
+        ({"state": None}, "q: is of no state that is told: https://console.upstash.com/redis/1 says why"),
+        (
+            {"read_regions": ["us-east-1", "us-west-2"]},
+            "q: has read regions (us-east-1, us-west-2), each billed",
+        ),
+    ],
+)
+def test_what_is_told_and_not_changed(fields: dict[str, Any], says: str | None) -> None:
+    found = compare([QUEUES], [Database.model_validate(AS_WANTED | fields)])
+    assert found.changes == ()
+    assert [str(each)[: len(says or "")] for each in found.differences] == ([] if says is None else [says])
+
+
+@pytest.mark.parametrize("field", ["eviction", "tls"])
+def test_what_endangers_jobs_is_not_guessed(field: str) -> None:
+    for fields in ({field: None}, {}):
+        with pytest.raises(ValidationError, match=field):
+            Database.model_validate({k: v for k, v in AS_WANTED.items() if k != field} | fields)
 
 
 def test_a_database_of_old_has_its_region_in_another_field() -> None:
@@ -80,12 +114,19 @@ def test_names_are_what_databases_are_known_by() -> None:
         ("eu1-calm-owl-7.upstash.io", True, "rediss://default:***@eu1-calm-owl-7.upstash.io:6379"),
         ("calm-owl-7", False, "redis://default:***@calm-owl-7.upstash.io:6379"),
         ("", True, ""),
+        (None, True, ""),
     ],
 )
-def test_urls_hide_the_password(endpoint: str, tls: bool, url: str) -> None:
-    found = Database.model_validate(AS_WANTED | {"endpoint": endpoint, "tls": tls, "password": "x"})
+def test_urls_hide_the_password(endpoint: str | None, tls: bool, url: str) -> None:
+    found = Database.model_validate(
+        AS_WANTED | {"endpoint": endpoint, "port": 6379, "tls": tls, "password": "x"}
+    )
     assert found.url() == url
     assert "password" not in repr(found)
+
+
+def test_without_a_port_there_is_no_url() -> None:
+    assert Database.model_validate(AS_WANTED | {"endpoint": "calm-owl-7", "port": None}).url() == ""
 
 
 def test_regions_and_budgets() -> None:
