@@ -47,7 +47,7 @@ from workers.handlers.base import Enqueue, Handler
 from workers.operations import NewJob, Operations
 from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
-from workers.tasks import cancelled
+from storage.tasks import cancelled
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from tui.format import count
 from workers.errors import WorkersError
 from workers.letter_operations import LAST_WORDS
 from workers.operations import FAILURES, Operations, Plan
-from workers.tasks import cancelled
+from storage.tasks import cancelled
 
 _LOOK = 0.5
 """Seconds between two looks at the plan."""
@@ -101,7 +101,7 @@ async def _warn_of_no_worker(operations: Operations, *, wanted: bool) -> None:
 def _signals() -> Iterator[asyncio.Future[signal.Signals]]:
     """The signal that comes to end the command.
 
-    No task is cancelled by it: a cancellation may be lost on its way (see `workers.tasks`).
+    No task is cancelled by it: a cancellation may be lost on its way (see `storage.tasks`).
     """
     loop = asyncio.get_running_loop()
     came: asyncio.Future[signal.Signals] = loop.create_future()

@@ -8,6 +8,7 @@ was being written or evicted meanwhile.  Every key has an end and lies under one
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
@@ -97,8 +98,9 @@ class Found:
 class Claim:
     """The answer to a wish to load: ``load``, ``wait`` (another does) or ``failed`` (it did, just now)."""
 
+    answer: str
     right: str
-    token: str
+    """What is told when it is used, or given up."""
     generations: Mapping[str, str]
     found: Found | None
 
@@ -150,6 +152,7 @@ class CacheStore:
     def __init__(self, redis: lua.RoundTrip) -> None:
         self._redis = redis
         self._away_until = 0.0
+        self._process = secrets.token_hex(8)
         self._minutes: dict[int, Mapping[str, int]] = {}
         """How reads ended in minutes that are over, which do not change."""
 
@@ -168,33 +171,41 @@ class CacheStore:
             await self._run([_counting(counts)])
 
     async def claim(self, key: CacheKey, seconds: float, kept: float) -> Claim:
-        """Ask for the right to load, for so many seconds, what will be kept for ``kept``."""
-        subjects, token = key.depends_on, secrets.token_hex(8)
-        keys = [_entry(key), f"{_LOAD}{key}", *map(_generation, subjects)]
+        """Ask for the right to load, for so many seconds, what will be kept for ``kept``.
+
+        Whoever holds it already is granted it again.
+        """
+        subjects = key.depends_on
+        keys = [_entry(key), _load(key), *map(_generation, subjects)]
         # A generation outlives the entries that were loaded under it; where it is evicted, they are misses.
         lasts = _ms(seconds) + 2 * _ms(kept)
-        (reply,) = await self._run([CLAIM.call(keys, [token, _ms(seconds), lasts, token])])
-        right, body, left, *found = reply
+        args: list[lua.Argument] = [self._process, _ms(seconds), lasts, secrets.token_hex(8)]
+        (reply,) = await self._run([CLAIM.call(keys, args)])
+        answer, right, body, left, *found = reply
         generations = dict(zip(subjects, found, strict=True))
         names = {subject: name.decode() for subject, name in generations.items()}
-        return Claim(right.decode(), token, names, await self._found(key, body, left, generations))
+        return Claim(answer.decode(), right.decode(), names, await self._found(key, body, left, generations))
 
     async def store(self, key: CacheKey, claim: Claim, data: bytes, *, fresh: float, kept: float) -> bool:
         """Store what was loaded; False where something that it depends on was invalidated meanwhile."""
-        keys = [_entry(key), f"{_LOAD}{key}", _owned(key.user_id), *map(_generation, key.depends_on)]
+        keys = [_entry(key), _load(key), _owned(key.user_id), *map(_generation, key.depends_on)]
         named = {_quoted(subject, ":"): name for subject, name in claim.generations.items()}
         body = _head(Head(fresh, kept, named)) + data
         under = [claim.generations[each] for each in key.depends_on]
-        (stored,) = await self._run([STORE.call(keys, [claim.token, body, _ms(kept), *under])])
+        (stored,) = await self._run([STORE.call(keys, [claim.right, body, _ms(kept), *under])])
         return bool(stored)
 
     async def give_up(self, key: CacheKey, claim: Claim, pause: float = 0.0) -> None:
         """Nothing was loaded; for ``pause`` seconds others shall not try, if they have something older."""
-        await self._run([GIVE_UP.call([f"{_LOAD}{key}"], [claim.token, _ms(pause)])])
+        await self._run([GIVE_UP.call([_load(key)], [claim.right, _ms(pause)])])
+
+    async def abandon(self, key: CacheKey) -> None:
+        """Give up a right that this process may hold without having heard of it."""
+        await self._run([GIVE_UP.call([_load(key)], [self._process, 0])])
 
     async def remove(self, key: CacheKey) -> bool:
-        """Remove one entry; whether there was one."""
-        return bool(await self._command("UNLINK", _entry(key)))
+        """Remove one entry; whether there was one.  What is being loaded for it is not stored."""
+        return bool(await self.evict([str(key)]))
 
     async def invalidate(self, subjects: Iterable[str]) -> int:
         """Nothing that depends on one of ``subjects`` counts any longer, in one round trip.
@@ -209,9 +220,8 @@ class CacheStore:
 
     async def count_of_user(self, user_id: str) -> int:
         """Entries of a user, stale ones with them."""
-        seconds, micro = map(int, await self._command("TIME"))
-        now = seconds * 1000 + micro // 1000
-        return int(await self._command("ZCOUNT", _owned(user_id), now, "+inf"))
+        keys = await self._command("ZRANGE", _owned(user_id), 0, -1)
+        return int(await self._command("EXISTS", *keys)) if keys else 0
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
         """Entries whose key fits ``pattern``, in no order; one that stays for all pages is on one of them.
@@ -240,15 +250,20 @@ class CacheStore:
     async def entry(self, key: str) -> tuple[CacheEntry, bytes] | None:
         """One entry by its listed key, with its data; None where there is none."""
         rows = await self._entries([(ENTRY + key).encode()])
-        body = await self._command("GET", ENTRY + key) if rows else None
+        if not rows:
+            return None
+        (body,) = await self._answered(self._redis.round_trip([("GET", ENTRY + key)]))
+        if isinstance(body, Exception):  # of another type
+            return rows[0], b""
         return None if body is None else (rows[0], body.partition(b"\n")[2])
 
     async def evict(self, keys: Sequence[str]) -> int:
-        """Remove entries by their listed keys; how many there were."""
+        """Remove entries by their listed keys; how many there were.  What is being loaded is not stored."""
         removed = 0
         for start in range(0, len(keys), _LOOKED_AT):
-            batch = [ENTRY + key for key in keys[start : start + _LOOKED_AT]]
-            removed += int(await self._command("UNLINK", *batch))
+            batch = keys[start : start + _LOOKED_AT]
+            entries, rights = (("UNLINK", *(prefix + key for key in batch)) for prefix in (ENTRY, _LOAD))
+            removed += int((await self._pipeline([entries, rights]))[0])
         return removed
 
     async def figures(self) -> CacheFigures:
@@ -285,11 +300,12 @@ class CacheStore:
         asked = [
             words for key in keys for words in (("GETRANGE", key, 0, _HEAD), ("STRLEN", key), ("PTTL", key))
         ]
-        replies = await self._pipeline(asked)
-        heads = [_read_head(each) for each in replies[::3]]
+        replies = await self._answered(self._redis.round_trip(asked))
+        _raise_refusal(replies[2])
+        heads = [_read_head(each) if isinstance(each, bytes) else None for each in replies[::3]]
         living = await self._living(heads)
         return [
-            _row(_listed(key), head, size, left, living)
+            _row(_listed(key), head, size if isinstance(size, int) else 0, left, living)
             for key, head, size, left in zip(keys, heads, replies[1::3], replies[2::3], strict=True)
             if left != -2
         ]
@@ -314,7 +330,7 @@ class CacheStore:
         about = _read_head(head + b"\n")
         if about is None:
             log.warning("a cache entry could not be read, and was removed", key=str(key))
-            await self.remove(key)
+            await self._command("UNLINK", _entry(key))
             return None
         now = {_quoted(subject, ":"): _text(name) for subject, name in generations.items()}
         if now != about.generations:
@@ -382,6 +398,10 @@ def _entry(key: CacheKey) -> str:
     return f"{ENTRY}{key}"
 
 
+def _load(key: CacheKey) -> str:
+    return f"{_LOAD}{key}"
+
+
 def _listed(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace").removeprefix(ENTRY)
 
@@ -403,10 +423,10 @@ def _read_head(body: bytes) -> Head | None:
     line, end, _ = body.partition(b"\n")
     try:
         head: Any = orjson.loads(line) if end else None
-        return Head(
-            float(head["fresh"]), float(head["kept"]), {str(k): str(v) for k, v in head["under"].items()}
-        )
-    except (orjson.JSONDecodeError, TypeError, ValueError, LookupError, AttributeError):
+        fresh, kept = float(head["fresh"]), float(head["kept"])
+        under = {str(subject): str(name) for subject, name in head["under"].items()}
+        return Head(fresh, kept, under) if math.isfinite(fresh) and math.isfinite(kept) else None
+    except (orjson.JSONDecodeError, TypeError, ValueError, LookupError, AttributeError, OverflowError):
         return None
 
 

@@ -8,7 +8,6 @@ listens is not heard: whoever begins to listen says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,6 +19,7 @@ from sqlalchemy import text
 from storage.database import Database
 from storage.errors import DatabaseUnavailableError
 from storage.subjects import ALL
+from storage.tasks import cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ class Changes:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _ended(tasks)
+            await cancelled(tasks, again=2 * _CLOSE_SECONDS)
         for task in tasks:
             if not task.cancelled():
                 task.result()
@@ -296,14 +296,3 @@ async def _close(connection: Any) -> None:
         await asyncio.wait_for(connection.close(), _CLOSE_SECONDS)
     except Exception:  # whatever a lost connection raises
         connection.terminate()
-
-
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel ``tasks`` until they have ended: Python 3.11's ``asyncio.wait_for`` may lose a cancellation
-    (https://github.com/python/cpython/issues/86296).  Who cancels again waits too.
-    """
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait(pending, timeout=2 * _CLOSE_SECONDS)

@@ -1,4 +1,4 @@
-"""Reads JSON with orjson where it says the same as the standard library."""
+"""JSON with orjson where it says the same as the standard library."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from typing import Any
 import orjson
 
 _LONG_INTEGER = re.compile(rb"\d{19}")
+
+
+def dump(value: Any) -> bytes:
+    """JSON of a value.  Raises TypeError, ValueError or RecursionError where it has none."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # integers beyond 64 bits, among others
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load(body: bytes | str) -> Any:

@@ -40,11 +40,10 @@ class Together:
             asked, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
             try:
                 replies = await self._send([command for commands, _ in asked for command in commands])
-            except BaseException as error:
-                _fail([future for _, future in asked], error)
+            except BaseException as error:  # whoever waits for the next one would wait as long, for the same
+                _fail([future for _, future in asked + self._waiting], error)
+                self._waiting = []
                 if not isinstance(error, Exception):
-                    _fail([future for _, future in self._waiting], error)
-                    self._waiting = []
                     raise
                 continue
             at = 0

@@ -17,6 +17,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
+from storage.tasks import cancelled
+
 MOST_CONNECTIONS = 10
 """Of one client at the same time."""
 _CONNECT_TIMEOUT = 5.0
@@ -39,6 +41,7 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
     pool.connection_class = _packing(pool.connection_class)
+    pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}  # whatever the URL asks for
     return Redis.from_pool(pool)
 
 
@@ -105,6 +108,7 @@ class Line:
         self._client = connect(url, reply_timeout=None)
         self._lock = asyncio.Lock()
         self._connection: Any = None
+        self._connecting: asyncio.Task[None] | None = None
 
     async def round_trip(
         self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_TIMEOUT
@@ -113,16 +117,25 @@ class Line:
 
         Raises redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
         """
-        async with self._lock:
-            if self._connection is None:
-                self._connection = self._client.connection_pool.make_connection()
+        async with self._lock, asyncio.timeout(limit):
+            await self._connected()
             try:
-                async with asyncio.timeout(limit):
-                    await self._connection.send_packed_command(self._connection.pack_commands(commands))
-                    return [await self._reply() for _ in commands]
+                await self._connection.send_packed_command(self._connection.pack_commands(commands))
+                return [await self._reply() for _ in commands]
             except BaseException:  # replies that nobody reads would be taken for those of the next commands
                 await self._connection.disconnect(nowait=True)
                 raise
+
+    async def _connected(self) -> None:
+        """Connect, where that is needed; it goes on when whoever waits for it has waited for long enough."""
+        if self._connection is None:
+            self._connection = self._client.connection_pool.make_connection()
+        if self._connecting is None or self._connecting.done():
+            if self._connection.is_connected:
+                return
+            self._connecting = asyncio.create_task(self._connection.connect())
+            self._connecting.add_done_callback(_seen)
+        await asyncio.shield(self._connecting)
 
     async def _reply(self) -> Any:
         try:
@@ -132,9 +145,17 @@ class Line:
 
     async def close(self) -> None:
         """Close the connection."""
+        if self._connecting is not None:
+            await cancelled([self._connecting])
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
         await self._client.aclose()
+
+
+def _seen(connecting: asyncio.Task[None]) -> None:
+    """Whoever waited may have gone: an error is nobody's then."""
+    if not connecting.cancelled():
+        connecting.exception()
 
 
 async def command(client: Redis, *words: str | bytes | int | float) -> Any:

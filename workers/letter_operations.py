@@ -20,6 +20,7 @@ from storage.dead_letters import Brief, DeadLetter, DeadLetters, Group, Page
 from storage.errors import InvalidFilterError, StorageError
 from storage.filters import DEAD, POISON_DEATHS, Filter
 from storage.plans import NewPlan, Plan, PlanItem, Plans, PlanState
+from storage.tasks import cancelled
 from workers import wire
 from workers.audit import Audit
 from workers.errors import ConflictError, NotFoundError, UnknownQueueError
@@ -29,7 +30,6 @@ from workers.payload import check_body
 from workers.queue import ApplianceQueue
 from workers.replay import Replayer
 from workers.retention import RETENTION_DAYS, Retention
-from workers.tasks import cancelled
 
 log = structlog.get_logger(__name__)
 

@@ -17,6 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from storage.dead_letters import DeadLetters
+from storage.tasks import cancelled
 from workers import lua, wire
 from workers.connection import Line, connect, connect_thread
 from workers.cron import Schedule, Scheduler
@@ -27,7 +28,6 @@ from workers.policy import NORMAL, Pace, QueuePolicy
 from workers.queue import ApplianceQueue
 from workers.recorder import Recorder
 from workers.retention import Retention
-from workers.tasks import cancelled
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)

@@ -1,16 +1,23 @@
--- Ask for the right to load one cache entry; at most one holds it until it stores, gives up, or its time is over.
+-- Ask for the right to load one cache entry; at most one process holds it until it stores, gives up, or its time
+-- is over.  Its holder is granted it again: a reply may have been lost.
 --
 -- Invariant: the generations that are handed out exist when the load begins; whatever invalidates a subject removes
--- its generation, so that what was loaded before can be told from what is loaded after.
+-- its generation, so that what was loaded before can be told from what is loaded after.  A right that was given
+-- under other generations is worth nothing, since what its holder loads will not be stored.
 --
--- KEYS  1 entry  2 right to load: token of its holder, or 'failed' for a moment after a load failed
+-- KEYS  1 entry  2 right to load: "holder generation ..."; holder is 'failed' for a moment after a load failed
 --       3.. generations of the entry's subjects
--- ARGV  1 token  2 ms for which the right lasts  3 ms for which a generation lasts without a claim
+-- ARGV  1 process  2 ms for which the right lasts  3 ms for which a generation lasts without a claim
 --       4 what a generation that is made now is called: unique
--- Reply {'load' | 'wait' | 'failed', body (nil: there is none), ms until the entry goes, generation ...}
+-- Reply {'load' | 'wait' | 'failed', right, body (nil: there is none), ms until the entry goes, generation ...}
+local function read(key)
+  local value = redis.pcall('GET', key)
+  if type(value) == 'string' and redis.call('PTTL', key) > 0 then return value end
+end  -- of another type, or without an end, it is not ours: as if there were none
+
 local generations = {}
 for i = 3, #KEYS do
-  local name = redis.call('GET', KEYS[i])
+  local name = read(KEYS[i])
   if name then
     if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
   else
@@ -19,8 +26,14 @@ for i = 3, #KEYS do
   end
   generations[i - 2] = name
 end
-local right = 'load'
-if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  right = redis.call('GET', KEYS[2]) == 'failed' and 'failed' or 'wait'
+local under = table.concat(generations, ' ')
+local mine, failed = ARGV[1] .. ' ' .. under, 'failed ' .. under
+local held, answer = read(KEYS[2]), 'load'
+if held == failed then
+  answer = 'failed'
+elseif held and held ~= mine and string.sub(held, -#under - 1) == ' ' .. under then
+  answer = 'wait'
+else
+  redis.call('SET', KEYS[2], mine, 'PX', ARGV[2])
 end
-return {right, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), unpack(generations)}
+return {answer, mine, read(KEYS[1]) or false, redis.call('PTTL', KEYS[1]), unpack(generations)}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import redis.asyncio
 from structlog.testing import capture_logs
 
 from storage.cache import Cache
-from storage.cache_store import ENTRY, PREFIX, CacheKey
+from storage.cache_store import ENTRY, PREFIX, CacheKey, Claim
 from storage.errors import CacheUnavailableError, LoadError
 from storage.subjects import ALL, location, user
 from tests.integration.cache.conftest import NewCache, Outfit
@@ -68,9 +69,9 @@ async def test_an_entry_ends_with_its_ttl(cache: Cache[Outfit], raw: redis.async
     assert not await cache.exists(KEY)
 
 
-@pytest.mark.parametrize("ttl", [0, -1])
+@pytest.mark.parametrize("ttl", [0, -1, 1e-5, 1e9, float("inf"), float("nan")])
 async def test_no_entry_without_an_end(cache: Cache[Outfit], ttl: float) -> None:
-    with pytest.raises(ValueError, match="more than 0"):
+    with pytest.raises(ValueError, match="TTL"):
         await cache.set(KEY, COAT, ttl=ttl)
 
 
@@ -160,9 +161,178 @@ async def test_a_reader_that_goes_does_not_take_the_load_with_it(cache: Cache[Ou
 
 
 async def test_a_killed_loader_is_taken_over_from(new_cache: NewCache) -> None:
-    dead, cache = new_cache(), new_cache(load_seconds=0.5)
-    assert (await dead.store.claim(KEY, 0.4, 5)).right == "load"  # and then the process died
-    assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+    dead, cache, wardrobe = new_cache(), new_cache(load_seconds=0.5), Wardrobe()
+    assert (await dead.store.claim(KEY, 1.5, 5)).answer == "load"  # and then the process died
+    assert (await cache.get_or_load(KEY, wardrobe.load)).source == "loaded"
+    assert await cache.exists(KEY), "and it is kept for the next one"
+    assert wardrobe.calls == 1
+
+
+async def test_a_right_that_was_not_heard_of_keeps_nobody_waiting(
+    new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = new_cache(), new_cache()
+    real = here.store.claim
+
+    async def lost(*args: Any) -> Claim:
+        await real(*args)
+        raise CacheUnavailableError("the reply is lost")
+
+    monkeypatch.setattr(here.store, "claim", lost)
+    assert (await here.get_or_load(KEY, Wardrobe().load)).source == "direct"
+    async with asyncio.timeout(2):
+        assert (await there.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+        await here.settled()
+
+
+async def test_its_holder_is_granted_the_right_again(cache: Cache[Outfit]) -> None:
+    first = await cache.store.claim(KEY, 10, 60)
+    again = await cache.store.claim(KEY, 10, 60)
+    assert (first.answer, again.answer) == ("load", "load")
+    assert first.right == again.right
+
+
+async def test_a_cache_that_closes_leaves_no_right_behind(new_cache: NewCache) -> None:
+    closing, next_one = new_cache(), new_cache()
+    reading = asyncio.create_task(closing.get_or_load(KEY, Wardrobe(seconds=5).load))
+    await asyncio.sleep(0.1)
+    await closing.close()
+    with pytest.raises(LoadError):
+        await reading
+    async with asyncio.timeout(1):
+        assert (await next_one.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+
+
+async def test_a_foreign_right_without_an_end_is_none(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+    await raw.set(f"{PREFIX}load:{KEY}", "somebody")
+    await raw.hset(f"{PREFIX}generation:all", "a", "b")
+    async with asyncio.timeout(2):
+        assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+    assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "fresh"
+
+
+async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: NewCache) -> None:
+    here, there = (new_cache(fresh=0.1, kept=60, load_seconds=0.6) for _ in range(2))
+    await here.get_or_load(KEY, Wardrobe().load)
+    await asyncio.sleep(0.15)
+    slow = Wardrobe(seconds=60)
+    answers = await asyncio.gather(*(cache.get_or_load(KEY, slow.load) for cache in (here, there)))
+    assert [answer.source for answer in answers] == ["stale", "stale"]
+
+
+async def test_what_is_kept_is_served_by_a_server_that_takes_no_writes(
+    new_cache: NewCache, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, wardrobe = new_cache(fresh=0.1, kept=60), Wardrobe()
+    await cache.get_or_load(KEY, wardrobe.load)
+    await asyncio.sleep(0.15)
+
+    async def refuse(*_: Any) -> Claim:
+        raise CacheUnavailableError("READONLY")
+
+    monkeypatch.setattr(cache.store, "claim", refuse)
+    with capture_logs() as logs:
+        assert (await cache.get_or_load(KEY, wardrobe.load)).source == "direct"
+        wardrobe.error = RuntimeError("the database is away")
+        for _ in range(5):
+            assert (await cache.get_or_load(KEY, wardrobe.load)).stale
+    assert sum("of no help" in line["event"] for line in logs) == 1, "told once"
+
+
+async def test_a_stale_value_that_was_outdated_meanwhile_is_not_served(new_cache: NewCache) -> None:
+    here, there = (new_cache(fresh=0.1, kept=60) for _ in range(2))
+    await here.get_or_load(KEY, Wardrobe().load)
+    await asyncio.sleep(0.15)
+    failing = Wardrobe(seconds=0.3)
+    failing.error = RuntimeError("the database is away")
+    early = asyncio.create_task(there.get_or_load(KEY, failing.load))
+    await until(lambda: _called(failing, 1))
+    await here.invalidate(user("u1"))
+    late = asyncio.create_task(there.get_or_load(KEY, failing.load))
+    for task in (early, late):
+        with pytest.raises(RuntimeError, match="away"):
+            await task
+
+
+async def test_loads_that_are_outdated_again_and_again_end_with_one_that_is_not(
+    new_cache: NewCache,
+) -> None:
+    changing, reading, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.1)
+    early = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
+    late = early
+    for number in range(1, 4):
+        await until(lambda number=number: _called(wardrobe, number))  # type: ignore[misc]
+        wardrobe.outfit = Outfit(name="coat", warmth=number)
+        await changing.invalidate(user("u1"))
+        late = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
+        await asyncio.sleep(0)
+    assert (await late).value.warmth == 3
+    await early
+
+
+async def test_a_change_makes_the_load_before_it_no_reason_to_wait(new_cache: NewCache) -> None:
+    slow, quick = new_cache(), new_cache()
+    early = asyncio.create_task(slow.get_or_load(KEY, Wardrobe(seconds=3).load))
+    await asyncio.sleep(0.1)
+    await quick.invalidate(user("u1"))
+    async with asyncio.timeout(1):
+        assert (await quick.get_or_load(KEY, Wardrobe().load)).source == "loaded"
+    early.cancel()
+
+
+async def test_what_was_set_or_removed_is_not_undone_by_an_older_load(new_cache: NewCache) -> None:
+    loading, acting, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.2)
+    early = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
+    await until(lambda: _called(wardrobe, 1))
+    wardrobe.outfit = Outfit(name="raincoat")
+    assert await acting.set(KEY, Outfit(name="set"))
+    assert (await early).value.name == "set"
+    early = asyncio.create_task(loading.get_or_load(OTHER, wardrobe.load))
+    await until(lambda: _called(wardrobe, 2))
+    wardrobe.outfit = COAT
+    await acting.delete(OTHER)
+    assert (await early).value == COAT
+
+
+async def test_values_that_json_cannot_say_in_64_bits(new_cache: NewCache) -> None:
+    cache, big = new_cache(), Outfit(name="big", warmth=2**70)
+
+    async def load() -> Outfit:
+        return big
+
+    assert (await cache.get_or_load(KEY, load)).value == big
+    again = await cache.get_or_load(KEY, load)
+    assert (again.value, again.source) == (big, "fresh")
+
+
+async def test_a_value_that_is_no_json_is_served_and_keeps_nobody_waiting(
+    new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = new_cache()
+
+    def refuse(_: Any) -> bytes:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(cache, "_packed", refuse)
+    async with asyncio.timeout(2):
+        for _ in range(2):
+            assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
+        with pytest.raises(RecursionError):
+            await cache.set(KEY, COAT)
+        assert (await new_cache().get_or_load(KEY, Wardrobe().load)).source == "loaded"
+
+
+async def test_a_loader_that_says_it_took_too_long_or_was_broken_off(cache: Cache[Outfit]) -> None:
+    wardrobe = Wardrobe()
+    wardrobe.error = TimeoutError("the mail server gave no answer")
+    with pytest.raises(TimeoutError, match="mail server"):
+        await cache.get_or_load(KEY, wardrobe.load)
+
+    async def broken_off() -> Outfit:
+        raise asyncio.CancelledError
+
+    with pytest.raises(LoadError, match="broken off"):
+        await cache.get_or_load(OTHER, broken_off)
 
 
 async def test_a_change_takes_every_entry_of_the_user_and_no_other(
@@ -249,6 +419,115 @@ async def test_without_redis_there_is_no_value_and_no_error(new_cache: NewCache)
         await cache.delete(KEY)
     assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
     assert cache.counts["errors"] == 1
+
+
+async def test_more_changes_than_are_kept_in_mind_clear_everything(
+    new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, other = new_cache(), new_cache()
+    for number in range(1_200):
+        await cache.set(CacheKey(f"u{number}", "now"), COAT)
+    real = cache.store.invalidate
+
+    async def away(_: Any) -> int:
+        raise CacheUnavailableError("away")
+
+    monkeypatch.setattr(cache.store, "invalidate", away)
+    for number in range(1_100):
+        assert await cache.invalidate(user(f"u{number}")) is None
+    monkeypatch.setattr(cache.store, "invalidate", real)
+    await cache.settled()
+    assert not await other.exists(CacheKey("u1", "now"))
+    assert not await other.exists(CacheKey("u1199", "now"))
+
+
+async def test_a_change_of_a_thousand_users_is_one_round_trip(cache: Cache[Outfit]) -> None:
+    users = [f"u{number}" for number in range(12_000)]
+    await cache.set(CacheKey("u11999", "now"), COAT)
+    assert await cache.invalidate(*map(user, users)) == 1
+    assert not await cache.exists(CacheKey("u11999", "now"))
+
+
+async def test_a_change_while_redis_hears_of_an_older_one_is_told_too(
+    new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, other, heard = new_cache(), new_cache(), asyncio.Event()
+    real, calls = cache.store.invalidate, 0
+
+    async def first_two_fail(subjects: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise CacheUnavailableError("away")
+        removed = await real(subjects)
+        if calls == 2:  # Redis has heard; and now, before we hear that, it changes again
+            await other.set(KEY, COAT)
+            monkeypatch.setattr(cache.store, "invalidate", fail_once)
+            assert await cache.invalidate(user("u1")) is None
+            heard.set()
+        return removed
+
+    async def fail_once(_: Any) -> int:
+        monkeypatch.setattr(cache.store, "invalidate", real)
+        raise CacheUnavailableError("away")
+
+    monkeypatch.setattr(cache.store, "invalidate", first_two_fail)
+    assert await cache.invalidate(user("u1")) is None
+    await heard.wait()
+    await cache.settled()
+    assert not await other.exists(KEY)
+
+
+async def test_counts_of_an_outage_are_said_after_it(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
+    cache = new_cache(f"redis://127.0.0.1:{free_port()}/0")
+    for _ in range(3):
+        await cache.get_or_load(KEY, Wardrobe().load)
+    await cache.say()
+    failing = Wardrobe()
+    failing.error = RuntimeError("away")
+    with pytest.raises(RuntimeError):
+        await cache.get_or_load(KEY, failing.load)
+    assert cache.counts["errors"] == 3
+    assert cache.counts["misses"] == 1
+    cache.store = new_cache().store
+    await cache.say()
+    figures = await cache.store.figures()
+    assert (figures.errors, figures.misses) == (3, 1)
+
+
+async def test_one_key_of_another_type_does_not_hide_the_others(
+    cache: Cache[Outfit], raw: redis.asyncio.Redis
+) -> None:
+    await cache.set(KEY, COAT)
+    await raw.hset(f"{ENTRY}foreign", "a", "b")
+    rows = {row.key: row.state for row in (await cache.store.page()).items}
+    assert rows == {str(KEY): "fresh", "foreign": "corrupt"}
+    found = await cache.store.entry("foreign")
+    assert found is not None
+    assert found[1] == b""
+
+
+@pytest.mark.parametrize("options", ["?protocol=3", "?decode_responses=true"])
+async def test_whatever_the_url_asks_for(new_cache: NewCache, redis_url: str, options: str) -> None:
+    cache = new_cache(redis_url + options)
+    for source in ("loaded", "fresh"):
+        assert (await cache.get_or_load(KEY, Wardrobe().load)).source == source
+    await cache.say()
+    assert (await cache.store.figures()).hits == 1
+    assert "maxmemory_policy" in await cache.store.about()
+    assert (await cache.store.page()).items
+
+
+async def test_readers_of_a_redis_that_hangs_wait_once(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
+    """However many they are."""
+    cache = new_cache()
+    await cache.get_or_load(KEY, Wardrobe().load)
+    await raw.execute_command("CLIENT", "PAUSE", 4_000, "ALL")
+    began = asyncio.get_running_loop().time()
+    answers = await asyncio.gather(*(cache.get_or_load(KEY, Wardrobe().load) for _ in range(1_000)))
+    assert {answer.source for answer in answers} == {"direct"}
+    assert asyncio.get_running_loop().time() - began < 3
+    await asyncio.sleep(4)
 
 
 async def test_changes_while_others_write_leave_nothing_outdated(new_cache: NewCache) -> None:
