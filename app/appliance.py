@@ -38,6 +38,7 @@ from storage.errors import (
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
 from storage.subjects import ALL, Invalidate
+from storage.tasks import cancelled
 from storage.weather import WeatherStore
 from workers.connection import command, connect, safe_url
 from workers.cron import Schedule
@@ -47,7 +48,6 @@ from workers.handlers.base import Enqueue, Handler
 from workers.operations import NewJob, Operations
 from workers.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.process import WorkerProcess
-from storage.tasks import cancelled
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from app import output
 from app.errors import AppError
 from app.plans_report import progress_text
+from storage.tasks import cancelled
 from tui.format import count
 from workers.errors import WorkersError
 from workers.letter_operations import LAST_WORDS
 from workers.operations import FAILURES, Operations, Plan
-from storage.tasks import cancelled
 
 _LOOK = 0.5
 """Seconds between two looks at the plan."""
