@@ -33,6 +33,8 @@ _MOST_WAITING = 10_000
 _STANDBY_SECONDS = 5.0
 _BEAT_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
+_SILENT_SECONDS = 45.0
+"""After which whoever holds the lock and has said nothing is frozen: it says something every 15."""
 _DEAF_SECONDS = 60.0
 """Before it is tried again whether notifications arrive."""
 _CLOSE_SECONDS = 1.0
@@ -42,9 +44,11 @@ _OUTAGE = 3
 """Failures in a row, after which what else waits is not tried at once."""
 
 _HOLDER = text(
-    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+    "SELECT pid, extract(epoch FROM clock_timestamp() - state_change) AS silent "
+    "FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) "
+    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
     "AND classid = CAST(:high AS bigint) AND objid = CAST(:low AS bigint) "
-    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 ).bindparams(high=_LOCK >> 32, low=_LOCK & 0xFFFFFFFF)
 _LONG_LIFE = (
     "SELECT set_config(name, wanted, false) FROM pg_settings JOIN (VALUES ('idle_session_timeout', '0'), "
@@ -130,8 +134,8 @@ class Changes:
 
     async def _turn(self) -> float:
         """Listen until the connection is lost, which raises; or seconds to stand by."""
-        holder = await self._holder()
-        if holder is not None and holder != self._pid:
+        holder, silent = await self._holder()
+        if holder is not None and holder != self._pid and silent < _SILENT_SECONDS:
             self._told = False
             return _STANDBY_SECONDS
         connection = await self._database.session()
@@ -140,7 +144,7 @@ class Changes:
                 self._warn("notifications do not arrive", _no_arrival(self._database))
                 return _DEAF_SECONDS
             await connection.execute(_LONG_LIFE)
-            if holder is not None:  # a connection of ours that was lost, which the server has not noticed
+            if holder is not None:  # a frozen process', or one of ours that was lost: the server keeps both
                 await connection.execute("SELECT pg_terminate_backend($1)", holder)
             if await self._lock(connection):
                 await self._hear(connection)
@@ -148,10 +152,11 @@ class Changes:
             await _close(connection)
         return _FIRST_DELAY  # somebody else was faster
 
-    async def _holder(self) -> int | None:
+    async def _holder(self) -> tuple[int | None, float]:
+        """The server's process that has the lock, and for how many seconds it has had nothing to do."""
         async with self._database.connect() as connection:
-            pid: int | None = await connection.scalar(_HOLDER)
-        return pid
+            found = (await connection.execute(_HOLDER)).one_or_none()
+        return (None, 0.0) if found is None else (found.pid, float(found.silent or 0.0))
 
     async def _lock(self, connection: Any) -> bool:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK, timeout=_ANSWER_SECONDS):

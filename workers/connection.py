@@ -113,15 +113,19 @@ class Line:
     async def round_trip(
         self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_TIMEOUT
     ) -> list[Any]:
-        """The reply of each command, an error reply as its exception; in ``limit`` seconds.
+        """The reply of each command, an error reply as its exception; in ``limit`` seconds from when it is
+        connected, for which it waits as long.
 
         Raises redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
         """
-        async with self._lock, asyncio.timeout(limit):
-            await self._connected()
+        async with self._lock:
+            if self._connection is None or not self._connection.is_connected:
+                async with asyncio.timeout(limit):
+                    await self._connected()
             try:
-                await self._connection.send_packed_command(self._connection.pack_commands(commands))
-                return [await self._reply() for _ in commands]
+                async with asyncio.timeout(limit):
+                    await self._connection.send_packed_command(self._connection.pack_commands(commands))
+                    return [await self._reply() for _ in commands]
             except BaseException:  # replies that nobody reads would be taken for those of the next commands
                 await self._connection.disconnect(nowait=True)
                 raise
@@ -131,8 +135,6 @@ class Line:
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
         if self._connecting is None or self._connecting.done():
-            if self._connection.is_connected:
-                return
             self._connecting = asyncio.create_task(self._connection.connect())
             self._connecting.add_done_callback(_seen)
         await asyncio.shield(self._connecting)

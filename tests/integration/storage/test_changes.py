@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -280,6 +281,7 @@ async def test_one_process_listens_and_another_takes_over(
 
 _LISTENER = """
 import asyncio, sys
+from storage import changes
 from storage.changes import Changes
 from storage.database import Database
 
@@ -287,6 +289,7 @@ async def say(subject="gap"):
     with open(sys.argv[2], "a") as said:
         print(subject, file=said)
 
+changes._BEAT_SECONDS = 0.3
 asyncio.run(Changes(Database(sys.argv[1]), on_change=say, on_gap=say).run())
 """
 
@@ -308,6 +311,32 @@ async def test_another_takes_over_from_a_process_that_is_killed(
     await ear.listens()
     await write_one(postgres_url)
     await ear.hears("user:after")
+
+
+async def test_another_takes_over_from_a_process_that_is_frozen(
+    database: Database,
+    postgres_url: str,
+    make_ear: MakeEar,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.2)
+    monkeypatch.setattr(changes, "_SILENT_SECONDS", 3.0)
+    said = tmp_path / "said"
+    said.touch()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _LISTENER, postgres_url, str(said), stdout=subprocess.DEVNULL
+    )
+    await eventually(lambda: said.read_text() == "gap\n")
+    ear = make_ear(database)
+    await asyncio.sleep(4)
+    assert ear.gaps == 0, "it is idle, and alive"
+    process.send_signal(signal.SIGSTOP)
+    await ear.listens()
+    await write_one(postgres_url)
+    await ear.hears("user:after")
+    process.kill()
+    await process.wait()
 
 
 @pytest.fixture
