@@ -116,18 +116,22 @@ async def appliance(
         operations_slot.append(operations)
         stack.push_async_callback(operations.close)
         if run:
-            listening = asyncio.create_task(_changes(database, operations).run())
+            listening = asyncio.create_task(_listen(database, operations))
             stack.push_async_callback(cancelled, [listening])
         yield Appliance(settings, operations, database, data_dir, process, redis_url)
 
 
-def _changes(database: Database, operations: Operations) -> Changes:
+async def _listen(database: Database, operations: Operations) -> None:
     """What other programs change in the database, the cache hears; after a gap, that anything may have."""
 
     async def hear(subject: str) -> None:
         await operations.cache.hear(subject)
 
-    return Changes(database, on_change=hear, on_gap=lambda: hear(ALL))
+    try:
+        await Changes(database, on_change=hear, on_gap=lambda: hear(ALL)).run()
+    except Exception:
+        log.exception("changes by other programs are no longer heard")
+        raise
 
 
 def foreign_handlers(text: str, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
