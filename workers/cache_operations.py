@@ -133,8 +133,8 @@ class CacheOperations:
             removed = await self.hear(user(user_id))
             if removed is None:
                 raise CacheUnavailableError(
-                    f"the cache's Redis ({self._url}) does not answer: while this process runs, it "
-                    "is told as soon as it does; until then other processes may serve what they have for a minute"
+                    f"the cache's Redis ({self._url}) does not answer: while this process runs, it is told "
+                    "as soon as it does; until then other processes may serve what they have for a minute"
                 )
             act.affected = removed
             return removed
