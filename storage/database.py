@@ -27,8 +27,9 @@ from storage.errors import (
     DirectConnectionError,
     DirectUrlError,
     MigrationError,
+    UnusableUrlError,
 )
-from storage.migrations import is_current, upgrade
+from storage.migrations import elsewhere, is_current, upgrade
 from storage.postgres import Target, connector, understand
 
 _DRIVERS = {
@@ -54,6 +55,7 @@ _WITH_MEMORY = text(
     "WHERE name = 'maintenance_work_mem' AND setting::bigint < 262144"
 )
 
+_ENCODED = "in a password write %40 for @, %2F for / and %3A for :"
 _PLACE = text("SELECT current_database(), current_schema(), pg_postmaster_start_time()")
 
 Insert = postgresql.Insert | sqlite.Insert
@@ -119,7 +121,8 @@ class Database:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
         ``on_wait`` is told once what is waited for.  Raises DatabaseUnavailableError after ``patience``
-        seconds, MigrationError.  Where another process changes the tables, that is waited for without limit.
+        seconds, UnusableUrlError at once, MigrationError.  Where another process changes the tables, that is
+        waited for without limit.
         """
         self._make_file()
         deadline, delay = time.monotonic() + patience, 0.1
@@ -127,6 +130,8 @@ class Database:
             try:
                 await self.ping()
                 break
+            except UnusableUrlError:
+                raise
             except DatabaseUnavailableError as error:
                 if time.monotonic() + delay > deadline:
                     raise
@@ -191,6 +196,8 @@ class Database:
                     on_wait = _say_nothing
         except (SQLAlchemyError, MigrationError) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            if cause.endswith("already exists"):
+                cause += f", and is not ours: {elsewhere(self.dialect)}"
             raise MigrationError(
                 f"{self.safe_url}: the tables cannot be brought up to date: {cause}"
             ) from error
@@ -291,7 +298,8 @@ def _is_refusal(error: BaseException) -> bool:
         return False
     cause = error.orig
     if isinstance(cause, sqlite3.OperationalError):  # the class of a locked file too
-        return str(cause).startswith(("no such", "near ", "malformed JSON"))
+        said = str(cause)
+        return said.startswith(("no such", "near ", "malformed JSON")) or said.endswith("already exists")
     if isinstance(cause, sqlite3.Error):  # of that very class is a file that is no database, or damaged
         return type(cause) is not sqlite3.DatabaseError
     if isinstance(getattr(cause, "__cause__", None), ValueError):
@@ -345,10 +353,14 @@ def _with_driver(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise ValueError("not a database URL: use postgresql://user@host/name or sqlite:///path") from None
+        raise ValueError(
+            f"not a database URL: use postgresql://user@host/name or sqlite:///path; {_ENCODED}"
+        ) from None
     driver = _DRIVERS.get(parsed.get_backend_name())
     if driver is None:
         raise ValueError(f"unknown database {parsed.drivername!r}: use postgresql:// or sqlite:///")
+    if parsed.get_backend_name() != "sqlite" and url.partition("?")[0].count("@") > 1:
+        raise ValueError(f"two @ stand before its parameters: {_ENCODED}")
     return parsed.set(drivername=driver)
 
 

@@ -11,6 +11,10 @@ class DatabaseUnavailableError(StorageError):
     """The database does not answer; the message names it without its password."""
 
 
+class UnusableUrlError(DatabaseUnavailableError):
+    """Parameters of the URL are refused, and will be: there is nothing to wait for."""
+
+
 class DirectConnectionError(DatabaseUnavailableError):
     """The database does not answer past its pooler, where ``direct_url`` leads."""
 

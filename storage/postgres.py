@@ -10,12 +10,13 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy.engine import URL
 
-from storage.errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError, UnusableUrlError
 
 _CONNECT_SECONDS = 5
 _POOLER_PORT = 6543
 """Where Supabase's transaction poolers listen, and on no other host anything else."""
-_SECRET = ("password", "sslpassword")
+_UNUSABLE = ("22", "42704")
+"""SQLSTATEs, or their class, with which a server refuses a parameter or its value."""
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _NOT_FOR_THE_SERVER = frozenset(
@@ -56,9 +57,11 @@ class Target:
 
 def understand(url: URL) -> Target:
     """What a ``postgresql://`` URL means.  Raises ValueError, in one line, where that cannot be done."""
-    safe_url = url.difference_update_query(_SECRET).render_as_string(hide_password=True)
+    secret = [name for name in url.query if "password" in name.lower()]
+    safe_url = url.difference_update_query(secret).render_as_string(hide_password=True)
     query = {name: value if isinstance(value, str) else value[-1] for name, value in url.query.items()}
     pooled = _is_pooled(url, query)
+    _check_ports(url, query)
     _read_tls(query)
     _read_schema(query, pooled)
     kept = {name: value for name, value in query.items() if name not in _NOT_FOR_THE_SERVER}
@@ -91,13 +94,28 @@ def connector(target: Target, statement_seconds: float | None) -> Connect:
             )
         except TimeoutError:
             raise TimeoutError(f"no connection within {_CONNECT_SECONDS} s") from None
-        except (OSError, asyncpg.InterfaceError, asyncpg.TooManyConnectionsError) as error:
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             line = _explained(error)
             if line is None:
                 raise
-            raise DatabaseUnavailableError(f"{target.safe_url}: {line}") from error
+            kind = UnusableUrlError if _is_unusable(error) else DatabaseUnavailableError
+            raise kind(f"{target.safe_url}{line}") from error
 
     return connect
+
+
+def _check_ports(url: URL, query: Mapping[str, str]) -> None:
+    given = [] if url.port is None else [str(url.port)]
+    for port in (*given, *filter(None, query.get("port", "").split(","))):
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+            raise ValueError(f"port {port}: use one from 1 to 65535, of Postgres mostly 5432")
+
+
+def _is_unusable(error: Exception) -> bool:
+    """Whether it is the URL that is wrong, whatever the server's state."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(_UNUSABLE)
+    return isinstance(error, asyncpg.ClientConfigurationError)
 
 
 def _is_pooled(url: URL, query: Mapping[str, str]) -> bool:
@@ -159,18 +177,29 @@ def _system_trust(certificate: tuple[str, str | None] | None) -> ssl.SSLContext:
 
 
 def _explained(error: Exception) -> str | None:
-    """What is wrong and how to mend it, in one line; None where the error's own words say it."""
+    """What is wrong and how to mend it, to follow the URL; None where the error's own words say it."""
     words = " ".join(str(error.args[0] if error.args else error).split())
     if isinstance(error, ssl.SSLCertVerificationError):
         mend = _TLS_MENDS.get(error.verify_code, _OTHER_TLS_MEND)
-        return f"its TLS certificate is refused: {error.verify_message.rstrip('.')}: {mend}"
+        return f": its TLS certificate is refused: {error.verify_message.rstrip('.')}: {mend}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS fails: {error.reason or error.strerror}: check the files and modes of the ssl parameters"
+        return (
+            f": TLS fails: {error.reason or error.strerror}: check the files and modes of the ssl parameters"
+        )
+    if isinstance(error, asyncpg.PostgresError):
+        return _refused(error, words)
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return f": {words}: {_OTHER_TLS_MEND}" if "root certificate" in words else f": {words}"
+    if "rejected SSL upgrade" in words:
+        return ": it speaks no TLS, and sslmode asks for it: switch TLS on there, or use sslmode=disable"
+    return None
+
+
+def _refused(error: asyncpg.PostgresError, words: str) -> str:
+    """What a server said instead of letting us in."""
     if isinstance(error, asyncpg.TooManyConnectionsError):
         mend = "run fewer processes, or with a smaller pool each, or give the server more"
-        return f"all of its connections are taken ({words}): {mend}"
-    if isinstance(error, asyncpg.ClientConfigurationError):
-        return f"{words}: {_OTHER_TLS_MEND}" if "root certificate" in words else words
-    if "rejected SSL upgrade" in words:
-        return "it speaks no TLS, and sslmode asks for it: switch TLS on there, or use sslmode=disable"
-    return None
+        return f": all of its connections are taken ({words}): {mend}"
+    if _is_unusable(error):
+        return f" is refused: {words}: correct that parameter of the URL, or drop it"
+    return f" does not answer: {words}"

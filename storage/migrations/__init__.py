@@ -12,6 +12,16 @@ HEAD = "0004"
 """The newest revision in ``versions/``."""
 
 
+def elsewhere(dialect: str) -> str:
+    """What to do where tables of somebody else's have our names."""
+    if dialect == "sqlite":
+        return "name another file in DATABASE_URL"
+    return (
+        "CREATE SCHEMA couturecast, and append ?schema=couturecast to DATABASE_URL "
+        "or ALTER ROLE … SET search_path = couturecast"
+    )
+
+
 def is_current(connection: Connection) -> bool:
     """The tables are up to date.  Only reads."""
     return _revision(connection) == HEAD
@@ -34,7 +44,10 @@ def upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise MigrationError(str(error)) from error
+        raise MigrationError(
+            f"{error}: a newer version wrote that, which is to run then, or another program: "
+            f"{elsewhere(connection.dialect.name)}"
+        ) from error
 
 
 def _revision(connection: Connection) -> str | None:

@@ -113,6 +113,10 @@ CASES = {
     "bad policy": setting("60/60, or none", COUTURECAST_ALERT_FANOUT_RATE_LIMIT="often"),
     "bad Redis URL": setting("REDIS_URL: the host or the port cannot", REDIS_URL=f"redis://:{SECRET}@h:x/0"),
     "bad database URL": setting("DATABASE_URL: not a database URL", DATABASE_URL=f"postgresql://u:{SECRET}@h:x/d"),
+    "@ in a password": setting("DATABASE_URL: two @ stand before its parameters: in a password write %40",
+                               DATABASE_URL=f"postgresql://u:x@{SECRET}@h/d"),
+    "bad database port": setting("DATABASE_URL: port 99999: use one from 1 to 65535",
+                                 DATABASE_URL=f"postgresql://u:{SECRET}@h:99999/d"),
     "data directory below a file": Case("cannot be written (Not a directory): name another data directory",
                                         ("status", "--data-dir", "/dev/null/data")),
     "data directory of the kernel": Case("cannot be written", ("status", "--data-dir", "/proc/self/data")),
@@ -281,6 +285,18 @@ async def test_a_database_in_which_no_tables_may_be_made_is_said(program: Progra
     assert done.code == 1
     assert "the tables cannot be brought up to date: " in told(done)
     assert "permission denied" in told(done)
+
+
+@pytest.mark.parametrize("parameter", ["foo=bar", "statement_timeout=abc"])
+def test_a_parameter_that_the_database_refuses_is_said_at_once(
+    program: Program, postgres_url: str, parameter: str
+) -> None:
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameter}"
+    done = program.run("status", DATABASE_URL=url, COUTURECAST_START_PATIENCE="3600")
+    assert done.code == 1
+    assert told(done).startswith("DATABASE_URL: postgresql://")
+    assert told(done).endswith(": correct that parameter of the URL, or drop it")
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_database_of_a_newer_version_is_said(program: Program) -> None:

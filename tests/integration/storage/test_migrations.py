@@ -23,7 +23,7 @@ from storage import database as database_module
 from storage import migrations
 from storage.database import Database
 from storage.dead_letters import DeadLetters
-from storage.errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.filters import Filter
 from tests.integration.storage.test_storage import NOON, letter
 
@@ -181,6 +181,44 @@ async def test_old_jobs_that_are_no_json_are_kept(sqlite_url: str) -> None:
     assert [each.uid for each in (await letters.page(Filter(args={"city": "Porto"}))).items] == ["plain"]
     assert await letters.archive(NOON + timedelta(days=1)) == len(odd) + 1
     assert len((await letters.page(Filter(archived=True))).items) == len(odd) + 1
+    await database.close()
+
+
+@pytest.mark.parametrize("table", ["user_preferences", "job_failures", "weather"])
+async def test_a_table_of_somebody_else_is_told(database_url: str, table: str) -> None:
+    database = Database(database_url)
+    await database.ping()
+    async with database.begin() as connection:
+        await connection.exec_driver_sql(f"CREATE TABLE {table} (theirs INT)")
+    with pytest.raises(MigrationError, match=f"{table}.* already exists, and is not ours: ") as told:
+        await database.start()
+    mend = "?schema=couturecast" if database.dialect == "postgresql" else "name another file in DATABASE_URL"
+    assert mend in str(told.value)
+    assert "\n" not in str(told.value)
+    await database.close()
+
+
+async def test_beside_the_tables_of_somebody_else_ours_have_a_schema(postgres_url: str) -> None:
+    theirs = Database(postgres_url)
+    async with theirs.begin() as connection:
+        await connection.exec_driver_sql("CREATE TABLE user_preferences (theirs INT)")
+        await connection.exec_driver_sql("CREATE SCHEMA couturecast")
+    ours = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=couturecast")
+    await ours.start()
+    await ours.close()
+    await theirs.close()
+
+
+async def test_the_migrations_of_another_program_are_told(database_url: str) -> None:
+    database = Database(database_url)
+    await database.ping()
+    async with database.begin() as connection:
+        await connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        await connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('3f2a')")
+    with pytest.raises(
+        MigrationError, match=r"'3f2a': a newer version wrote that, which .* or another program: "
+    ):
+        await database.start()
     await database.close()
 
 

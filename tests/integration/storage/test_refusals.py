@@ -15,10 +15,11 @@ from typing import Any
 import asyncpg
 import pytest
 import structlog
+from sqlalchemy.engine import make_url
 
 from storage.database import Database
 from storage.dead_letters import DeadLetters, Ended, NewLetter
-from storage.errors import DatabaseUnavailableError, InvalidCursorError
+from storage.errors import DatabaseUnavailableError, InvalidCursorError, UnusableUrlError
 from storage.filters import Filter
 from storage.letter_queries import LIVING
 from tests.integration.engine.conftest import eventually
@@ -239,7 +240,78 @@ async def test_the_parameters_of_hosted_postgres_are_understood(postgres_url: st
 
 
 async def test_a_password_among_the_parameters_is_not_shown() -> None:
-    assert "hidden" not in Database("postgresql://me@localhost/db?password=hidden").safe_url
+    for name in ("password", "Password", "sslpassword", "PGPASSWORD"):
+        assert "hidden" not in Database(f"postgresql://me@localhost/db?{name}=hidden").safe_url
+
+
+@pytest.mark.parametrize(
+    "password", ["hidden@hidden", "@hidden", "hidden@", "hidden@hidden/hidden", "h@hidden:5"]
+)
+@pytest.mark.parametrize("place", ["host/db", "host:5432/db", "host", "host/db?application_name=a@b"])
+def test_an_at_sign_in_a_password_is_told_and_not_shown(password: str, place: str) -> None:
+    with pytest.raises(ValueError, match="write %40 for @") as refused:
+        Database(f"postgresql://me:{password}@{place}")
+    assert "hidden" not in str(refused.value)
+
+
+def test_an_at_sign_elsewhere_is_none_of_a_password() -> None:
+    assert Database("postgresql://me:a%40b@host/a%40b?application_name=a@b").safe_url.startswith(
+        "postgresql://me:***@"
+    )
+    assert Database("sqlite:////a@b/c@d.db").dialect == "sqlite"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "-1", "5432x"])
+def test_a_port_that_is_none_is_refused_where_the_url_is_read(port: str) -> None:
+    urls = [f"postgresql://me:hidden@host/db?port={port}"]
+    if port.isdigit():
+        urls.append(f"postgresql://me:hidden@host:{port}/db")
+    for url in urls:
+        with pytest.raises(ValueError, match=f"port {port}: use one from 1 to 65535") as refused:
+            Database(url)
+        assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        (
+            "foo=bar",
+            ' is refused: unrecognized configuration parameter "foo": correct that parameter of the URL',
+        ),
+        (
+            "statement_timeout=abc",
+            ' is refused: invalid value for parameter "statement_timeout": "abc": correct',
+        ),
+        ("options=-cfoo%3Dbar", ' is refused: unrecognized configuration parameter "foo": correct that'),
+        ("target_session_attrs=bad", ": target_session_attrs is expected to be one of"),
+    ],
+)
+async def test_a_parameter_that_never_works_is_not_waited_for(
+    postgres_url: str, parameters: str, says: str
+) -> None:
+    database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}")
+    waited: list[str] = []
+    with pytest.raises(UnusableUrlError) as refused:
+        await database.start(patience=60, on_wait=waited.append)
+    assert str(refused.value).startswith(f"{database.safe_url}{says}")
+    assert waited == []
+    with pytest.raises(UnusableUrlError):
+        await database.session()
+    await database.close()
+
+
+async def test_e8_a_role_that_may_not_connect_costs_no_payload(postgres: Database) -> None:
+    admin = await _connection(postgres)
+    name = await admin.fetchval("SELECT current_database()")
+    await admin.execute(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
+    await admin.execute(f"CREATE ROLE outside_{name} LOGIN PASSWORD 'x'")
+    await admin.close()
+    url = make_url(postgres.safe_url).set(username=f"outside_{name}", password="x")
+    database = Database(url.render_as_string(hide_password=False))
+    with pytest.raises(DatabaseUnavailableError, match="does not answer: permission denied for database"):
+        await DeadLetters(database).record([letter()])
+    await database.close()
 
 
 async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgres: Database) -> None:
