@@ -254,6 +254,57 @@ async def test_a_stale_value_that_was_outdated_meanwhile_is_not_served(new_cache
             await task
 
 
+async def test_whoever_comes_while_the_word_that_it_is_stored_is_under_way_reads_anew(
+    new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing, loading, wardrobe = new_cache(), new_cache(), Wardrobe()
+    stored, go, real = asyncio.Event(), asyncio.Event(), loading.store.store
+
+    async def slow(*args: Any, **options: Any) -> bool:
+        done = await real(*args, **options)
+        stored.set()
+        await go.wait()
+        return done
+
+    monkeypatch.setattr(loading.store, "store", slow)
+    early = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
+    await stored.wait()
+    monkeypatch.setattr(loading.store, "store", real)
+    wardrobe.outfit = Outfit(name="raincoat")
+    await changing.invalidate(user("u1"))
+    late = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
+    await asyncio.sleep(0.05)
+    go.set()
+    assert (await late).value.name == "raincoat"
+    assert (await early).value == COAT
+
+
+async def test_what_another_process_was_faster_to_load_is_looked_at_anew(
+    new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, reading, wardrobe = new_cache(), new_cache(), Wardrobe()
+    claimed, go, real = asyncio.Event(), asyncio.Event(), reading.store.claim
+
+    async def slow(*args: Any) -> Claim:
+        await other.set(KEY, COAT)
+        claim = await real(*args)
+        monkeypatch.setattr(reading.store, "claim", real)
+        claimed.set()
+        await go.wait()
+        return claim
+
+    monkeypatch.setattr(reading.store, "claim", slow)
+    early = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
+    await claimed.wait()
+    wardrobe.outfit = Outfit(name="raincoat")
+    await other.invalidate(user("u1"))
+    late = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
+    await asyncio.sleep(0.05)
+    go.set()
+    assert (await late).value.name == "raincoat"
+    assert (await early).value.name == "raincoat"
+
+
 async def test_loads_that_are_outdated_again_and_again_end_with_one_that_is_not(
     new_cache: NewCache,
 ) -> None:
