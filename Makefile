@@ -15,7 +15,7 @@ BENCH_VENV := .venv-bench
 INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
-.PHONY: help run test burn-in chaos check format bench bench-letters lock clean
+.PHONY: help run test burn-in chaos check format bench bench-letters bench-cache lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,9 @@ bench-letters: $(STAMP) ## the dead letters' screens over a million rows (LETTER
 	@$(BIN)/python -m tests.benchmarks.letters $(if $(LETTERS),--rows=$(LETTERS)) \
 		$(if $(DATABASE),--database=$(DATABASE))
 
+bench-cache: $(STAMP) $(BENCH_VENV)/cache/.installed ## our cache and the libraries that it was weighed against, in turn
+	@$(BIN)/python -m tests.benchmarks.cache
+
 $(BENCH_VENV)/%/.installed: $(BENCH)/requirements/%.lock
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
@@ -77,7 +80,7 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	$(PIP) install --quiet uv
 	$(RESOLVE) --upgrade -o requirements.lock pyproject.toml
 	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build -o requirements-dev.lock pyproject.toml
-	for peer in arq taskiq; do \
+	for peer in arq taskiq cache; do \
 		$(RESOLVE) --upgrade -o $(BENCH)/requirements/$$peer.lock $(BENCH)/requirements/$$peer.in || exit 1; \
 	done
 	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund
