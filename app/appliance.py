@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from app.embedded import EmbeddedServer, prepare_data_dir
 from app.encryption import encryption_problem
 from app.errors import AppError, UnavailableError, UsageError
-from app.settings import Settings
+from app.settings import DATABASE_FILE, Settings
 from storage.alerts import AlertStore
 from storage.changes import Changes
 from storage.database import Database
@@ -234,7 +234,7 @@ async def _wait_for_redis(url: str, patience: float) -> None:
 async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> Database:
     given = settings.database_url
     url = (
-        given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/couturecast.db"
+        given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/{DATABASE_FILE}"
     )
     direct = settings.direct_url.get_secret_value() if settings.direct_url is not None else None
     try:

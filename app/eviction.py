@@ -42,7 +42,7 @@ async def check_eviction(redis_url: str, cache_url: str | None) -> None:
             log.info("eviction", url=safe_url(redis_url), policy=policy or "unknown")
             return
         danger = f"{safe_url(redis_url)} evicts by {policy}: queued jobs may be evicted, and so lost"
-        if cache_url is None or await _same_server(client, redis_url, cache_url):
+        if cache_url is None or await _on_one_server(client, redis_url, cache_url):
             raise UsageError(f"REDIS_URL: {danger}: {MEND}")
         log.warning(danger, mend="CONFIG SET maxmemory-policy noeviction")
     except (RedisError, OSError) as error:
@@ -51,16 +51,20 @@ async def check_eviction(redis_url: str, cache_url: str | None) -> None:
         await client.aclose()
 
 
-async def _same_server(client: Redis, redis_url: str, cache_url: str) -> bool:
-    """By what the servers say of themselves, else by their addresses; another database is no other server."""
+def same_server(one: tuple[object, str], other: tuple[object, str]) -> bool:
+    """By the run ids that servers tell, else by their URLs; another database is no other server."""
+    if one[0] and other[0]:
+        return one[0] == other[0]
+    return _address(one[1]) == _address(other[1])
+
+
+async def _on_one_server(client: Redis, redis_url: str, cache_url: str) -> bool:
     cache = connect(cache_url)
     try:
         ours, theirs = await _run_id(client), await _run_id(cache)
     finally:
         await cache.aclose()
-    if ours is not None and theirs is not None:
-        return ours == theirs
-    return address(redis_url) == address(cache_url)
+    return same_server((ours, redis_url), (theirs, cache_url))
 
 
 async def _run_id(client: Redis) -> str | None:
@@ -71,7 +75,7 @@ async def _run_id(client: Redis) -> str | None:
     return str(run_id) if run_id else None
 
 
-def address(url: str) -> tuple[str, ...]:
+def _address(url: str) -> tuple[str, ...]:
     """Where a server is, whatever database of it ``url`` names."""
     parts = urlsplit(url)
     if parts.scheme == "unix":

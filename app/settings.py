@@ -33,6 +33,8 @@ from app.http.token import LEAST, usable
 from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
 
 PREFIX = "COUTURECAST_"
+DATABASE_FILE = "couturecast.db"
+"""In the data directory, where no DATABASE_URL is given."""
 _QUEUE_SETTINGS = ("CONCURRENCY", "RATE_LIMIT", "TIMEOUT", "RETRY_DELAYS")
 _MENDS = {
     "bool_parsing": "is neither yes nor no: use 1 or 0",
@@ -164,8 +166,7 @@ class Settings(BaseSettings):
     def pace(self) -> Pace:
         """What an idle process spends; Upstash bills every command."""
         url = self.redis_url.get_secret_value() if self.redis_url else ""
-        billed = (urlsplit(url).hostname or "").endswith(".upstash.io")
-        return ECONOMICAL if (billed if self.economical is None else self.economical) else NORMAL
+        return ECONOMICAL if (at_upstash(url) if self.economical is None else self.economical) else NORMAL
 
     @property
     def http_named(self) -> bool:
@@ -208,6 +209,11 @@ def read(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
     if settings is None or made is None:
         raise UsageError("\n".join(problems))
     return settings, made
+
+
+def at_upstash(url: str) -> bool:
+    """Whether the server of a Redis URL is Upstash's."""
+    return (urlsplit(url).hostname or "").endswith(".upstash.io")
 
 
 def environment() -> dict[str, str]:
@@ -256,7 +262,7 @@ def probable_typos(values: Mapping[str, str] | None = None) -> list[str]:
     """One line for each COUTURECAST_ variable that nothing reads."""
     values = environment() if values is None else values
     queues = [name.upper().replace("-", "_") for name in DEFAULT_POLICIES]
-    known = [_variable(field) for field in Settings.model_fields]
+    known = [variable(field) for field in Settings.model_fields]
     known += [f"{PREFIX}{queue}_{setting}" for queue in queues for setting in _QUEUE_SETTINGS]
     lines = []
     for name in values:
@@ -267,7 +273,7 @@ def probable_typos(values: Mapping[str, str] | None = None) -> list[str]:
     return lines
 
 
-def _variable(field: str) -> str:
+def variable(field: str) -> str:
     """The environment variable that a field is read from."""
     aliased = Settings.model_fields[field].validation_alias is not None
     return field.upper() if aliased else PREFIX + field.upper()
@@ -278,7 +284,7 @@ def _problem(error: Any) -> str:
     message = _MENDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
     if message[1:2].islower():  # not an acronym
         message = message[0].lower() + message[1:]
-    return f"{_variable(str(error['loc'][0]).lower())}: {message}"
+    return f"{variable(str(error['loc'][0]).lower())}: {message}"
 
 
 def _concurrency(text: str) -> int:

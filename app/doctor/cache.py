@@ -1,18 +1,26 @@
-"""The cache's own Redis."""
+"""The cache's own Redis, without which all works, if slower: what is amiss there is a warning."""
 
 from __future__ import annotations
 
-from app.doctor.findings import Finding, ok, unknown, warning
+from dataclasses import replace
+
+from app.doctor import redis_state
+from app.doctor.findings import Finding, Item, ok, unknown, warning
 from app.doctor.redis import RedisServer
-from app.eviction import address, eviction_policy
+from app.eviction import eviction_policy
+from storage.cache_store import PREFIX
+
+PREFIXES = (PREFIX,)
+VARIABLE = "CACHE_REDIS_URL"
 
 
-def same_server(one: RedisServer, other: RedisServer) -> bool:
-    """By what the servers say of themselves, else by their addresses; another database is no other server."""
-    ids = [server.about.get("run_id") for server in (one, other)]
-    if all(ids):
-        return bool(ids[0] == ids[1])
-    return address(one.url) == address(other.url)
+def as_warning(item: Item) -> Item:
+    """``item`` of a check that was made for the queues, as it is of a cache."""
+    found = item.found
+    if found.state != "wrong":
+        return item
+    consequence = "nothing is cached: every read goes to the database"
+    return replace(item, found=warning(found.finding, consequence, found.mend))
 
 
 async def own_server(server: RedisServer) -> Finding:
@@ -39,3 +47,10 @@ async def eviction(server: RedisServer) -> Finding:
         "once it is full, nothing new is cached and every read goes to the database",
         "CONFIG SET maxmemory-policy allkeys-lru there",
     )
+
+
+async def memory(server: RedisServer) -> Finding:
+    """A cache that evicts may be full."""
+    found = await redis_state.memory(server)
+    evicts = server.about.get("maxmemory_policy", "noeviction") != "noeviction"
+    return ok(found.finding) if evicts and found.mend and not server.cache_beside else found

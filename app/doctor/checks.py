@@ -53,9 +53,10 @@ CACHE: tuple[Check[RedisServer], ...] = (
     Check("round trip", redis.round_trip),
     Check("encryption", redis_encryption.encryption),
     Check("own server", cache.own_server),
+    Check("scripts", redis_rights.scripts),
     Check("write rights", redis_rights.writes),
     Check("eviction", cache.eviction),
-    Check("memory", redis_state.memory),
+    Check("memory", cache.memory),
 )
 """Where CACHE_REDIS_URL is set."""
 
@@ -70,6 +71,7 @@ POSTGRES: tuple[Check[Postgres], ...] = (
     Check("pooler", postgres.pooler),
     Check("search", postgres.trigrams),
     Check("clock", postgres.clock),
+    Check("direct URL", postgres.direct),
     Check("notifications", postgres.notifications),
 )
 

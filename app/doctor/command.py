@@ -7,44 +7,70 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-from pydantic import SecretStr
+from typing import NoReturn
 
 from app import logs, output
-from app.doctor.findings import Finding, Item, number_of
+from app.doctor.findings import Item, number_of
+from app.doctor.secret import conceal, secrets_given, without_passwords
 from app.doctor.settings import Configuration, configuration
 from app.doctor.text import findings_text
-from app.settings import Settings
+from app.errors import AppError
+from tui.format import safe
 
 _THREADS_END_SECONDS = 0.2
-_SHORTEST_SECRET = 4
 
 
 def doctor(data_dir: Path | None, *, as_json: bool) -> int:
     """Check everything and print it; 1 where something is wrong.  Raises AppError."""
-    stdout = sys.stdout
     logs.configure("error")
-    logging.getLogger().setLevel(logging.CRITICAL)  # what goes wrong is told below, in a line
+    logging.disable(logging.CRITICAL)  # what goes wrong is told below, in a line
+    conceal(secrets_given())
     of = configuration(data_dir=data_dir)
     with asyncio.Runner() as runner:
-        items = runner.run(_examine(of))
-        sys.stdout = stdout  # a module that hangs while it is imported still has it redirected
-        items = _without_secrets(items, _secrets(of.settings))
-        _print(items, as_json=as_json)
-        code = 1 if number_of("wrong", items) else 0
-        if runner.run(_hang()):
-            os._exit(code)  # a name server or a disk that does not answer would be waited for
+        code, error = 1, ""
+        try:
+            code = _reported(runner, of, as_json=as_json)
+        except KeyboardInterrupt:
+            code, error = 130, "interrupted"
+            raise
+        except AppError as refused:
+            error = str(refused)
+            raise
+        finally:
+            if runner.run(_hang()):
+                _leave(code, error)
     return code
+
+
+def _reported(runner: asyncio.Runner, of: Configuration, *, as_json: bool) -> int:
+    stdout = sys.stdout
+    try:
+        items = runner.run(_examine(of))
+    finally:
+        sys.stdout = stdout  # a module that hangs while it is imported still has it redirected
+    _print(items, as_json=as_json)
+    return 1 if number_of("wrong", items) else 0
 
 
 async def _examine(of: Configuration) -> list[Item]:
     from app.doctor.patient import examine
 
-    return await examine(of)
+    return [_without_passwords(item) for item in await examine(of)]
+
+
+def _without_passwords(item: Item) -> Item:
+    found = item.found
+    return replace(item, found=replace(found, finding=without_passwords(found.finding)))
+
+
+def _leave(code: int, error: str) -> NoReturn:
+    """End at once: a name server or a disk that does not answer would be waited for."""
+    if error:
+        sys.stderr.write(f"error: {safe(error)}\n")
+        sys.stderr.flush()
+    os._exit(code)
 
 
 async def _hang() -> bool:
@@ -70,31 +96,3 @@ def _print(items: list[Item], *, as_json: bool) -> None:
         encoding=sys.stdout.encoding,
     )
     output.piece(f"{text}\n")
-
-
-def _secrets(settings: Settings) -> set[str]:
-    """Whatever no line may hold; foreign words, as of a handler that cannot be imported, may quote it."""
-    values = {value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)}
-    passwords = {urlsplit(value).password or "" for value in values if "://" in value}
-    found = {value for value in values if "://" not in value} | passwords | set(map(unquote, passwords))
-    return {each for each in found if len(each) >= _SHORTEST_SECRET}
-
-
-def _without_secrets(items: Iterable[Item], secrets: set[str]) -> list[Item]:
-    def hidden(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    return [
-        replace(
-            item,
-            found=Finding(
-                item.found.state,
-                hidden(item.found.finding),
-                hidden(item.found.consequence),
-                hidden(item.found.mend),
-            ),
-        )
-        for item in items
-    ]

@@ -17,7 +17,7 @@ OPENING_SECONDS = 5.0
 """What a server has for its first answer."""
 CHECK_SECONDS = 4.0
 """What a check has."""
-ALL_SECONDS = 7.0
+ALL_SECONDS = 6.0
 """What the checks of one group have together, after the opening."""
 _TOGETHER = 4  # checks, and so connections, of one group at the same time
 
@@ -31,6 +31,15 @@ class Check(Generic[S]):
 
     name: str
     look: Callable[[S], Awaitable[Finding]]
+
+
+def in_thread(look: Callable[[S], Finding]) -> Callable[[S], Awaitable[Finding]]:
+    """``look`` in a thread: a file system may hang."""
+
+    async def looked(subject: S) -> Finding:
+        return await asyncio.to_thread(look, subject)
+
+    return looked
 
 
 async def within(seconds: float, awaitable: Awaitable[T]) -> T:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from app.doctor.secret import concealed
+from storage.errors import StorageError
+
 State = Literal["ok", "warning", "wrong", "unknown"]
 
 
@@ -66,6 +69,16 @@ def number_of(state: State, items: Iterable[Item]) -> int:
 
 
 def cause_of(error: BaseException) -> str:
-    """An error in one line; of a statement the driver's, without the statement."""
-    error = getattr(error, "orig", None) or error
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error in one line, without secrets; of a statement the driver's, without the statement."""
+    line = _line(error) or type(error).__name__
+    if not isinstance(error, StorageError):
+        return concealed(line)
+    cause = error.__cause__  # our own words around somebody else's
+    theirs = "" if cause is None else _line(cause)
+    if cause is None or theirs in line:
+        return line.replace(theirs, cause_of(cause)) if cause is not None and theirs else line
+    return concealed(line)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import resource
 import socket
 import stat
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from app.doctor.disk import free_space, nearest
+from app.doctor.examination import in_thread
 from app.doctor.findings import Finding, ok, warning, wrong
 from app.doctor.settings import Configuration
 from app.embedded import EmbeddedServer
-from app.http.token import FILE, LEAST, usable
+from app.errors import UsageError
+from app.http.token import kept_already
 from workers.policy import COLOR
 
 _FILES = 1024
@@ -23,22 +23,13 @@ _CROWD = 4  # images in work for each processor
 _OTHER_FOLDER = "name another with --data-dir or COUTURECAST_DATA_DIR, or change its owner and mode"
 
 
-def _blocking(look: Callable[[Configuration], Finding]) -> Callable[[Configuration], Awaitable[Finding]]:
-    """In a thread: a file system may hang."""
-
-    async def looked(of: Configuration) -> Finding:
-        return await asyncio.to_thread(look, of)
-
-    return looked
-
-
-@_blocking
+@in_thread
 def python(of: Configuration) -> Finding:
     """Which runs us; the package asks for 3.11."""
     return ok(f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}")
 
 
-@_blocking
+@in_thread
 def data_directory(of: Configuration) -> Finding:
     """Is it there, or could it be made; is it ours alone?"""
     folder = of.settings.data_dir.absolute()
@@ -61,35 +52,28 @@ def data_directory(of: Configuration) -> Finding:
     return ok(str(folder))
 
 
-@_blocking
+@in_thread
 def disk(of: Configuration) -> Finding:
     """Free space for the embedded servers and the log."""
     return free_space(of.settings.data_dir.absolute())
 
 
-@_blocking
+@in_thread
 def token(of: Configuration) -> Finding:
     """What the admin routes ask for; it is not made here."""
     if of.settings.admin_token is not None:
         return ok("COUTURECAST_ADMIN_TOKEN is set")
-    path = of.settings.data_dir / FILE
-    mend = "remove it, and one is made; or set COUTURECAST_ADMIN_TOKEN"
+    if of.settings.http is None:
+        return ok("none is needed: no HTTP is served")
     try:
-        if path.is_symlink():
-            return wrong(f"{path} is a symbolic link", "no worker starts", mend)
-        found = path.read_text(encoding="ascii", errors="replace").strip()
-    except (FileNotFoundError, NotADirectoryError):
-        found = ""
-    except OSError as error:
-        return wrong(f"{path} cannot be read ({error.strerror})", "no worker starts", mend)
-    if not found:
-        return ok("none yet: the next start makes one")
-    if usable(found):
-        return ok(f"kept in {path}")
-    return wrong(f"{path} holds no token of {LEAST} characters or more", "no worker starts", mend)
+        path = kept_already(of.settings.data_dir)
+    except UsageError as error:
+        finding, _, mend = str(error).rpartition(": ")
+        return wrong(finding, "no worker starts", mend)
+    return ok("none yet: the next start makes one" if path is None else f"kept in {path}")
 
 
-@_blocking
+@in_thread
 def open_files(of: Configuration) -> Finding:
     """The limit of this process; each connection is one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -102,7 +86,7 @@ def open_files(of: Configuration) -> Finding:
     )
 
 
-@_blocking
+@in_thread
 def processors(of: Configuration) -> Finding:
     """Against the images that are in work at the same time."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -117,7 +101,7 @@ def processors(of: Configuration) -> Finding:
     )
 
 
-@_blocking
+@in_thread
 def embedded_server(of: Configuration) -> Finding:
     """Of a server that does not run: could it be started?"""
     server = EmbeddedServer(of.settings.data_dir)
@@ -139,16 +123,16 @@ def embedded_server(of: Configuration) -> Finding:
 
 
 def _socket_folder(folder: Path) -> Finding | None:
-    """Why the server's socket cannot be made there; None where it can."""
+    """Why the server's socket cannot be made there; None where it can.  A start mends the mode of ours."""
     found = nearest(folder)
     about = found.lstat()
     if not stat.S_ISDIR(about.st_mode):
-        return wrong(f"{found} is no folder", "the embedded server cannot be started", _OTHER_FOLDER)
-    if found == folder and about.st_uid != os.geteuid():
-        return wrong(f"{found} is somebody else's", "the embedded server cannot be started", _OTHER_FOLDER)
-    if not os.access(found, os.W_OK | os.X_OK):
-        return wrong(f"{found} cannot be written", "the embedded server cannot be started", _OTHER_FOLDER)
-    return None
+        lack = "is no folder"
+    elif found == folder:
+        lack = "is somebody else's" if about.st_uid != os.geteuid() else ""
+    else:
+        lack = "" if os.access(found, os.W_OK | os.X_OK) else "cannot be written"
+    return wrong(f"{found} {lack}", "the embedded server cannot be started", _OTHER_FOLDER) if lack else None
 
 
 def embedded_listens(of: Configuration) -> bool:

@@ -9,20 +9,23 @@ from typing import TypeVar
 
 from sqlalchemy.engine import make_url
 
+from app.doctor import cache as caches
 from app.doctor import checks
-from app.doctor.cache import same_server
-from app.doctor.examination import Check, examined, unexamined
-from app.doctor.findings import Finding, Item, ok, unknown
+from app.doctor.examination import OPENING_SECONDS, Check, examined, unexamined, within
+from app.doctor.findings import Finding, Item, cause_of, ok, unknown
 from app.doctor.machine import embedded_listens
 from app.doctor.postgres import Postgres, open_postgres
 from app.doctor.redis import RedisServer, open_redis
 from app.doctor.settings import GROUP, Configuration, read_settings
 from app.doctor.sqlite import SqliteFile
 from app.embedded import EmbeddedServer
+from app.eviction import same_server
+from app.settings import DATABASE_FILE
 
 REDIS, CACHE, DATABASE, MACHINE = "Redis", "cache", "database", "machine"
 
 S = TypeVar("S")
+_MOST_SECONDS = OPENING_SECONDS + 2.0  # of an opening, all in all
 
 
 async def examine(of: Configuration) -> list[Item]:
@@ -32,7 +35,9 @@ async def examine(of: Configuration) -> list[Item]:
         asyncio.ensure_future(examined(GROUP, of, checks.SETTINGS)),
         asyncio.ensure_future(examined(MACHINE, of, checks.MACHINE)),
     ]
-    redis, cache, database = await asyncio.gather(_open_redis(of), _open_cache(of), _open_database(of))
+    redis, cache, database = await asyncio.gather(
+        _opened(_open_redis(of)), _opened(_open_cache(of)), _opened(_open_database(of))
+    )
     _introduce(redis, cache, database)
     try:
         servers = await asyncio.gather(
@@ -44,6 +49,14 @@ async def examine(of: Configuration) -> list[Item]:
             *(each.close() for each in (redis, cache, database) if isinstance(each, RedisServer | Postgres))
         )
     return [*read_settings(of), *settings, *(item for group in servers for item in group), *machine]
+
+
+async def _opened(opening: Awaitable[S]) -> S | Finding:
+    """What no part of the opening foresees hides nothing else either."""
+    try:
+        return await within(_MOST_SECONDS, opening)
+    except Exception as error:
+        return unknown(f"not checked: {cause_of(error)}")
 
 
 async def _open_redis(of: Configuration) -> RedisServer | Finding | None:
@@ -68,7 +81,12 @@ async def _open_cache(of: Configuration) -> RedisServer | Finding | None:
     if of.is_broken("CACHE_REDIS_URL"):
         return unknown("not checked: CACHE_REDIS_URL cannot be read")
     given = of.settings.cache_redis_url
-    return None if given is None else await open_redis(given.get_secret_value(), "CACHE_REDIS_URL")
+    if given is None:
+        return None
+    found = await open_redis(given.get_secret_value(), caches.VARIABLE)
+    if isinstance(found, RedisServer):
+        found.prefixes = caches.PREFIXES
+    return found
 
 
 async def _open_database(of: Configuration) -> Postgres | SqliteFile | Finding:
@@ -76,7 +94,7 @@ async def _open_database(of: Configuration) -> Postgres | SqliteFile | Finding:
         return unknown("not checked: DATABASE_URL cannot be read")
     settings = of.settings
     if settings.database_url is None:
-        return SqliteFile(settings.data_dir.absolute() / "couturecast.db")
+        return SqliteFile(settings.data_dir.absolute() / DATABASE_FILE)
     url = settings.database_url.get_secret_value()
     if url.startswith("sqlite:"):
         return SqliteFile(Path(make_url(url).database or ""))
@@ -87,7 +105,8 @@ async def _open_database(of: Configuration) -> Postgres | SqliteFile | Finding:
 def _introduce(redis: object, cache: object, database: object) -> None:
     """Tell each server what it has to know of the others."""
     if isinstance(redis, RedisServer) and isinstance(cache, RedisServer):
-        redis.cache_beside = cache.cache_beside = same_server(redis, cache)
+        ids = [(each.about.get("run_id"), each.url) for each in (redis, cache)]
+        redis.cache_beside = cache.cache_beside = same_server(*ids)
     elif isinstance(redis, RedisServer):
         redis.cache_beside = cache is None
     elif isinstance(cache, RedisServer):
@@ -105,7 +124,8 @@ async def _examine_redis(of: Configuration, redis: RedisServer | Finding | None)
 async def _examine_cache(cache: RedisServer | Finding | None) -> list[Item]:
     if cache is None:
         return [Item(CACHE, "server", ok("beside the queues: no CACHE_REDIS_URL"))]
-    return await _examine(CACHE, cache, checks.CACHE, "the cache's Redis does not answer")
+    items = await _examine(CACHE, cache, checks.CACHE, "the cache's Redis does not answer")
+    return list(map(caches.as_warning, items))
 
 
 async def _examine_database(database: Postgres | SqliteFile | Finding) -> list[Item]:

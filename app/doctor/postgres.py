@@ -22,12 +22,15 @@ from storage.database import Database
 from storage.errors import DatabaseUnavailableError, DirectUrlError, StorageError
 from storage.migrations import HEAD
 from storage.models import Base
+from storage.postgres import understand
 from workers import wire
 from workers.keys import WORKERS
 
 _OLDEST = 11  # CREATE TRIGGER … EXECUTE FUNCTION
 _MOST = 100
 """Connections that all processes together stay below."""
+_BESIDE = 2
+"""Connections beside the pools: one that listens, one for migrations; see docs/postgres.md."""
 _HEARD_SECONDS = 2.0
 _SESSION_SECONDS = 3.0  # less than a check has
 _CONNECTIONS = 2  # ours, and one that notifies
@@ -46,6 +49,7 @@ _SEQUENCES_LACKING = text(
     "AND t.relname = ANY(CAST(:tables AS text[])) AND pg_table_is_visible(t.oid) "
     "AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') ELSE false END LIMIT 1"
 )
+_PLACE = "SELECT current_database(), current_schema(), pg_postmaster_start_time()"
 _ALL_RIGHTS = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
 _ALL_SEQUENCES = "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
 
@@ -62,6 +66,8 @@ class Postgres:
     closing: AsyncExitStack
     redis: RedisServer | None = None
     """The queues' Redis, which knows the cluster's processes; None where it does not answer."""
+    direct_problem: str = ""
+    """Why ``direct_url`` is of no use."""
 
     async def row(self, query: str, **values: Any) -> Any:
         """The first row."""
@@ -81,21 +87,31 @@ async def open_postgres(url: str, *, direct_url: str | None, pool_size: int) -> 
     """The database, or why there is none, within `OPENING_SECONDS`."""
     try:
         database = Database(url, pool_size=_CONNECTIONS, direct_url=direct_url)
-    except (ValueError, StorageError) as error:
+    except Exception as error:  # ValueError, StorageError, or what a URL raises that nobody has seen yet
         name = "DIRECT_URL" if isinstance(error, DirectUrlError) else "DATABASE_URL"
         return wrong(f"{name}: {cause_of(error)}", "no process starts", "correct it")
     closing = AsyncExitStack()
     closing.push_async_callback(database.close)
     try:
         connection = await within(OPENING_SECONDS, _connected(database, closing))
-    except (DatabaseUnavailableError, TimeoutError, OSError) as error:
-        late = f"{database.safe_url} does not answer: nothing within {OPENING_SECONDS:g} s"
-        return wrong(
-            late if isinstance(error, TimeoutError) else cause_of(error),
-            "no process starts; while it is away, dead letters wait in Redis",
-            "see that it runs, that DATABASE_URL names it, and that user and password are right",
-        )
+    except Exception as error:
+        return _unreachable(error, database.safe_url)
     return Postgres(url, direct_url, pool_size, database, connection, closing)
+
+
+def _unreachable(error: Exception, safe_url: str) -> Finding:
+    consequence = "no process starts; while it is away, dead letters wait in Redis"
+    mend = "see that it runs, that DATABASE_URL names it, and that user and password are right"
+    if isinstance(error, TimeoutError):
+        late = f"{safe_url} does not answer: nothing within {OPENING_SECONDS:g} s"
+        return wrong(late, consequence, mend)
+    if isinstance(error, DatabaseUnavailableError):
+        return wrong(cause_of(error), consequence, mend)
+    return wrong(
+        f"{safe_url}: {cause_of(error)}",
+        "no process starts",
+        "correct DATABASE_URL: see its port and its parameters",
+    )
 
 
 async def _connected(database: Database, closing: AsyncExitStack) -> AsyncConnection:
@@ -120,10 +136,11 @@ async def version(at: Postgres) -> Finding:
 
 
 async def encryption(at: Postgres) -> Finding:
-    """TLS, as the server sees it."""
-    row = await at.row("SELECT max(version), bool_or(ssl) FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-    if row[1]:
-        return ok(f"{row[0]}")
+    """TLS of our own connection: what the server sees may be that of a pooler."""
+    ours: Any = (await at.connection.get_raw_connection()).driver_connection
+    tls = ours._transport.get_extra_info("ssl_object")
+    if tls is not None:
+        return ok(tls.version() or "TLS")
     url = make_url(at.url)
     host = url.host or str(url.query.get("host", ""))
     if await is_near(host):
@@ -213,27 +230,34 @@ async def _lacking(at: Postgres) -> tuple[str, str] | None:
 
 async def connections(at: Postgres) -> Finding:
     """The pools of all processes against what the server gives."""
+    processes = await _processes(at.redis)
+    if understand(make_url(at.url).set(drivername="postgresql")).pooled:
+        return pools(at.pool_size, processes, _MOST, None)
     most, reserved, used = await at.row(
         "SELECT current_setting('max_connections')::int, "
         "current_setting('superuser_reserved_connections')::int, "
         "(SELECT coalesce(sum(numbackends), 0) FROM pg_stat_database)"
     )
-    processes = await _processes(at.redis)
     return pools(at.pool_size, processes, min(_MOST, most - reserved), int(used))
 
 
-def pools(pool_size: int, processes: int | None, limit: int, used: int) -> Finding:
-    """``processes`` workers that are known, and one more: a dashboard, a command, or the next worker."""
-    wanted = pool_size * ((processes or 0) + 1)
+def pools(pool_size: int, processes: int | None, limit: int, used: int | None) -> Finding:
+    """``processes`` workers that are known, and one more: a dashboard, a command, or the next worker.
+
+    ``used``: None where a pooler stands between, which shares out the server's connections as it likes.
+    """
+    wanted = pool_size * ((processes or 0) + 1) + _BESIDE
     known = "unknown" if processes is None else str(processes)
-    text_ = f"{used} of {limit} in use; pool size {pool_size} × ({known} workers + 1) = {wanted}"
+    text_ = "to a pooler, at most 100" if used is None else f"{used} of {limit} in use"
+    text_ += f"; pool size {pool_size} × ({known} workers + 1) + {_BESIDE} = {wanted}"
     if wanted > limit:
+        fitting = max(1, (limit - _BESIDE) // ((processes or 0) + 1))
         return wrong(
             text_,
             "processes find no connection, and dead letters wait",
-            f"set COUTURECAST_DB_POOL_SIZE to {max(1, limit // ((processes or 0) + 1))}, or use a pooler",
+            f"set COUTURECAST_DB_POOL_SIZE to {fitting}, or use a pooler",
         )
-    if used >= 0.9 * limit:
+    if used is not None and used >= 0.9 * limit:
         return warning(text_, "the next process may find none", "see pg_stat_activity for who holds them")
     return ok(text_)
 
@@ -264,10 +288,43 @@ async def pooler(at: Postgres) -> Finding:
     return ok("none, as far as the URL tells" if at.direct_url is None else "DIRECT_URL goes past it")
 
 
+async def direct(at: Postgres) -> Finding:
+    """Whether DIRECT_URL leads where DATABASE_URL leads: migrations go there, and what listens."""
+    if at.direct_url is None:
+        return ok("no DIRECT_URL: all goes by way of DATABASE_URL")
+    try:
+        there = await within(_SESSION_SECONDS, _direct_place(at.database))
+    except Exception as error:
+        cause = "no answer in time" if isinstance(error, TimeoutError) else cause_of(error)
+        at.direct_problem = f"DIRECT_URL cannot be used: {cause}"
+        mend = "see that it names the same database past the pooler, and that user and password are right"
+        if await _revision(at) != HEAD:
+            return wrong(at.direct_problem, "the next start fails: migrations go that way", mend)
+        return warning(at.direct_problem, f"{_UNHEARD}; a start with migrations fails", mend)
+    if there == tuple(await at.row(_PLACE)):
+        return ok("the same database, past any pooler")
+    at.direct_problem = "DIRECT_URL leads to another server, database or schema"
+    return wrong(
+        at.direct_problem,
+        f"a start that has to migrate fails; {_UNHEARD}",
+        "give the same one past the pooler",
+    )
+
+
+async def _direct_place(database: Database) -> tuple[Any, ...]:
+    connection = await database.session()
+    try:
+        return tuple(await connection.fetchrow(_PLACE))
+    finally:
+        connection.terminate()
+
+
 async def notifications(at: Postgres) -> Finding:
     """Whether a NOTIFY of our own arrives, past the pooler where a URL for that is set."""
     if at.database.without_sessions is not None:
         return unknown("not checked: a transaction pooler carries none")
+    if at.direct_problem:
+        return unknown("not checked: DIRECT_URL cannot be used")
     try:
         heard = await within(_SESSION_SECONDS, probe(at.database, seconds=_HEARD_SECONDS))
     except (StorageError, TimeoutError, OSError) as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +17,25 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.doctor.examination import OPENING_SECONDS, within
 from app.doctor.findings import Finding, cause_of, ok, warning, wrong
-from workers.connection import command, connect, safe_url
+from app.encryption import encryption_problem
+from app.settings import at_upstash
+from workers.connection import MOST_CONNECTIONS, command, connect, safe_url
 from workers.policy import NORMAL, Pace
 
 _PINGS = 5
 _SLOW = 0.05  # s
-UPSTASH = ".upstash.io"
+_ENCRYPTION_SECONDS = 1.5  # beside what the opening has
+_CLOSE_SECONDS = 0.3
+_NO_DATABASE = re.compile(r"DB index|\bdatabase\b|SELECT", re.IGNORECASE)
+QUEUES = ("saq:", "couturecast:")
+"""How the keys begin, of SAQ's and of ours."""
 
 
 @dataclass
@@ -44,6 +54,8 @@ class RedisServer:
     cache_beside: bool = True
     """Whether the cache lives on this server too."""
     pace: Pace = NORMAL
+    prefixes: tuple[str, ...] = QUEUES
+    """Of the keys that the product has there."""
 
     @property
     def host(self) -> str:
@@ -53,7 +65,7 @@ class RedisServer:
     @property
     def is_upstash(self) -> bool:
         """Whether Upstash runs it."""
-        return self.host.endswith(UPSTASH)
+        return at_upstash(self.url)
 
     @property
     def role(self) -> str:
@@ -66,13 +78,17 @@ class RedisServer:
 
 
 async def open_redis(url: str, variable: str, *, embedded: Path | None = None) -> RedisServer | Finding:
-    """The server, or why there is none, within `OPENING_SECONDS`; ``embedded``: the folder of ours."""
+    """The server, or why there is none, soon after `OPENING_SECONDS`; ``embedded``: the folder of ours."""
     client = connect(url)
+    client.connection_pool.max_connections = MOST_CONNECTIONS  # whatever the URL asks for
     try:
         server = await within(OPENING_SECONDS, _asked(client, url, variable))
-    except (RedisError, OSError) as error:  # TimeoutError is an OSError
-        await client.aclose()
-        return _unreachable(error, url, variable) if embedded is None else _hung(embedded)
+    except Exception as error:  # of redis-py, of the system, or of an answer that nobody has seen yet
+        with suppress(Exception):
+            await within(_CLOSE_SECONDS, client.aclose())
+        if embedded is not None and not isinstance(error, BusyLoadingError):
+            return _hung(embedded)
+        return await _unreachable(error, url, variable)
     server.embedded = embedded is not None
     return server
 
@@ -87,15 +103,24 @@ async def _asked(client: Redis, url: str, variable: str) -> RedisServer:
 
 
 async def _about(client: Redis) -> dict[str, Any]:
+    return await _told(client.info()) or await _told(_greeting(client))
+
+
+async def _told(asking: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """What the server says; nothing where it denies that, or says what nobody else does."""
     try:
-        return dict(await client.info())
-    except ResponseError:
-        pass
-    try:
-        flat = await command(client, "HELLO")
-    except ResponseError:
+        return await asking
+    except (RedisConnectionError, RedisTimeoutError):
+        raise
+    except Exception:
         return {}
-    text = [each.decode() if isinstance(each, bytes) else each for each in flat]
+
+
+async def _greeting(client: Redis) -> dict[str, Any]:
+    """What HELLO says, under the names that INFO has for it."""
+    reply = await command(client, "HELLO")
+    flat = [each for pair in reply.items() for each in pair] if isinstance(reply, dict) else reply
+    text = [each.decode(errors="replace") if isinstance(each, bytes) else each for each in flat]
     said = dict(zip(text[::2], text[1::2], strict=False))
     version = "valkey_version" if said.get("server") == "valkey" else "redis_version"
     return {"role": said.get("role"), "redis_mode": said.get("mode"), version: said.get("version")}
@@ -109,7 +134,7 @@ def _hung(folder: Path) -> Finding:
     )
 
 
-def _unreachable(error: BaseException, url: str, variable: str) -> Finding:
+async def _unreachable(error: Exception, url: str, variable: str) -> Finding:
     place = safe_url(url)
     consequence = "no process starts"
     if isinstance(error, AuthenticationError | AuthorizationError):
@@ -120,21 +145,33 @@ def _unreachable(error: BaseException, url: str, variable: str) -> Finding:
         )
     if isinstance(error, BusyLoadingError):
         return wrong(f"{place} loads its data", "processes wait for it at start", "wait until it has")
-    if isinstance(error, TimeoutError) and not str(error):
-        cause = f"nothing within {OPENING_SECONDS:g} s"
-    else:
-        cause = cause_of(error)
-    if "CERTIFICATE_VERIFY_FAILED" in cause:
-        why = cause.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
-        return wrong(
-            f"{place}: {why or cause}",
-            consequence,
-            f"renew the certificate, or name its CA in {variable}: ?ssl_ca_certs=/path/ca.pem",
-        )
+    if isinstance(error, ResponseError):
+        return _refused(error, place, variable)
+    with suppress(Exception):  # the server may hang there too
+        problem = await within(_ENCRYPTION_SECONDS, encryption_problem(url, error))
+        if problem is not None:
+            finding, _, mend = problem.rpartition(": ")
+            return wrong(f"{place}: {finding}", consequence, f"{mend}; the URL is in {variable}")
+    silent = isinstance(error, TimeoutError) and not str(error)
+    cause = f"nothing within {OPENING_SECONDS:g} s" if silent else cause_of(error)
     return wrong(
         f"{place} does not answer: {cause}",
         consequence,
         f"see that the server runs, that a firewall lets us through, and that {variable} names it",
+    )
+
+
+def _refused(error: ResponseError, place: str, variable: str) -> Finding:
+    """It answers, and lets us not even begin."""
+    cause = cause_of(error)
+    if _NO_DATABASE.search(cause):
+        return wrong(
+            f"{place}: there is no such database: {cause}",
+            "no process starts",
+            f"name a lower number in {variable}, for instance /0",
+        )
+    return wrong(
+        f"{place} refuses: {cause}", "no process starts", "see the server's documents for this error"
     )
 
 

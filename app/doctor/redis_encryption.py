@@ -20,7 +20,7 @@ async def encryption(server: RedisServer) -> Finding:
         return await _plain(server)
     options = server.client.connection_pool.connection_kwargs
     mend = f"drop ssl_cert_reqs and ssl_check_hostname from {server.variable}; name the CA by ssl_ca_certs"
-    if str(options.get("ssl_cert_reqs", "required")) in ("none", "optional"):
+    if str(options.get("ssl_cert_reqs", "required")) == "none":
         return warning("TLS, but the certificate is not checked", "anybody may pose as the server", mend)
     if not options.get("ssl_check_hostname", True):
         return warning(

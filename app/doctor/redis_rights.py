@@ -21,9 +21,14 @@ from workers.connection import command
 
 Words = tuple[str | int | float, ...]
 
-_ACL = "ACL SETUSER NAME ~saq:* ~couturecast:* &* +@all -@dangerous +info"
 _HEARD_SECONDS = 2.0
 _BLOCK_SECONDS = 0.05
+
+
+def _rule(server: RedisServer) -> str:
+    """What lets our user do all that the product does there."""
+    keys = " ".join(f"~{prefix}*" for prefix in server.prefixes)
+    return f"ACL SETUSER NAME {keys} &* +@all -@dangerous +info"
 
 
 def _nothing(prefix: str) -> str:
@@ -50,7 +55,7 @@ def _without_effect(key: str) -> list[Words]:
 async def scripts(server: RedisServer) -> Finding:
     """EVAL, and EVALSHA of a script that nobody has."""
     calls: list[Words] = [
-        ("EVAL", "return redis.call('EXISTS', KEYS[1])", 1, _nothing("couturecast:")),
+        ("EVAL", "return redis.call('EXISTS', KEYS[1])", 1, _nothing(server.prefixes[-1])),
         ("EVALSHA", "0" * 40, 0),
     ]
     for call in calls:
@@ -64,7 +69,7 @@ async def scripts(server: RedisServer) -> Finding:
             return wrong(
                 f"{call[0]} is refused: {cause_of(error)}",
                 "no job can be taken or settled, as each move of a job is one script",
-                f"let our user run scripts: {_ACL}",
+                f"let our user run scripts: {_rule(server)}",
             )
     return ok("EVAL and EVALSHA are allowed")
 
@@ -80,7 +85,7 @@ async def blocking(server: RedisServer) -> Finding:
         return wrong(
             f"BLMOVE is refused: {cause_of(error)}",
             "an idle worker cannot wait for jobs",
-            f"use Redis 6.2 or newer, or Valkey; let our user block: {_ACL}",
+            f"use Redis 6.2 or newer, or Valkey; let our user block: {_rule(server)}",
         )
     return ok("BLMOVE waits and returns")
 
@@ -96,7 +101,7 @@ async def messages(server: RedisServer) -> Finding:
         await command(server.client, "PUBLISH", channel, "heard")
         heard: Any = await listener.get_message(timeout=_HEARD_SECONDS)
     except ResponseError as error:
-        return wrong(f"refused: {cause_of(error)}", consequence, f"let our user do both: {_ACL}")
+        return wrong(f"refused: {cause_of(error)}", consequence, f"let our user do both: {_rule(server)}")
     finally:
         await listener.aclose()
     if heard is None:
@@ -109,8 +114,8 @@ async def messages(server: RedisServer) -> Finding:
 
 
 async def writes(server: RedisServer) -> Finding:
-    """Reads and writes on keys of SAQ's and of ours that are not there."""
-    calls = [call for prefix in ("saq:", "couturecast:") for call in _without_effect(_nothing(prefix))]
+    """Reads and writes on keys of the product's that are not there."""
+    calls = [call for prefix in server.prefixes for call in _without_effect(_nothing(prefix))]
     pipeline = server.client.pipeline(transaction=False)
     for call in calls:
         pipeline.execute_command(*call)
@@ -119,20 +124,20 @@ async def writes(server: RedisServer) -> Finding:
         if isinstance(reply, RedisConnectionError):
             raise reply
         if isinstance(reply, Exception):
-            return _refused(f"{call[0]} {str(call[1]).partition('doctor:')[0]}…", reply)
-    return ok("saq: and couturecast: can be read and written")
+            return _refused(f"{call[0]} {str(call[1]).partition('doctor:')[0]}…", reply, server)
+    return ok(f"{' and '.join(server.prefixes)} can be read and written")
 
 
-def _refused(what: str, error: Exception) -> Finding:
+def _refused(what: str, error: Exception, server: RedisServer) -> Finding:
     """Why a write is refused, by the error's class or first word."""
     cause = cause_of(error)
     if isinstance(error, NoPermissionError):
-        return wrong(f"{what} is not permitted: {cause}", "no job moves", f"permit it: {_ACL}")
+        return wrong(f"{what} is not permitted: {cause}", "no job moves", f"permit it: {_rule(server)}")
     if isinstance(error, ReadOnlyError):
         return wrong(
             "the server is a read-only replica",
             "no job can be enqueued, taken or settled",
-            "name the primary in REDIS_URL",
+            f"name the primary in {server.variable}",
         )
     if isinstance(error, OutOfMemoryError):
         return wrong(

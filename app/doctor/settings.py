@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.doctor.examination import in_thread
 from app.doctor.findings import Finding, Item, ok, warning, wrong
+from app.doctor.secret import concealed
 from app.errors import UsageError
-from app.settings import PREFIX, Settings, environment, policies, probable_typos, read
+from app.settings import Settings, environment, policies, probable_typos, read, variable
 from workers.policy import DEFAULT_POLICIES, QueuePolicy
 
 GROUP = "settings"
@@ -39,8 +41,7 @@ def configuration(**flags: Any) -> Configuration:
         problems = tuple(str(error).split("\n"))
     defaults = {}
     for name, field in Settings.model_fields.items():
-        variable = name.upper() if field.validation_alias is not None else PREFIX + name.upper()
-        if any(line.startswith(f"{variable}: ") for line in problems):
+        if any(line.startswith(f"{variable(name)}: ") for line in problems):
             defaults[name] = field.get_default(call_default_factory=True)
     return Configuration(_readable(flags, defaults), _policies(), problems)
 
@@ -82,7 +83,9 @@ def _item(check: str, found: Finding) -> Item:
 
 def _broken(line: str) -> Finding:
     """The line says how to mend it, after its last colon or as a whole."""
-    return wrong(line, "no command starts", "correct it in .env or the environment")
+    ours, colon, theirs = line.partition(" cannot be used: ")
+    finding = f"{ours}{colon}{concealed(theirs)}"
+    return wrong(finding, "no command starts", "correct it in .env or the environment")
 
 
 async def handlers(of: Configuration) -> Finding:
@@ -94,7 +97,9 @@ async def handlers(of: Configuration) -> Finding:
         found = await asyncio.to_thread(foreign_handlers, names, of.policies)
     except UsageError as error:
         line = str(error).removeprefix("COUTURECAST_HANDLERS: ")
-        return wrong(line, "no worker starts", "correct COUTURECAST_HANDLERS, or the module")
+        ours, colon, theirs = line.partition(" cannot be imported: ")
+        finding = f"{ours}{colon}{concealed(theirs)}"
+        return wrong(finding, "no worker starts", "correct COUTURECAST_HANDLERS, or the module")
     return ok(f"replaced for {', '.join(found)}" if found else "the built-in ones")
 
 
@@ -109,10 +114,11 @@ async def weather(of: Configuration) -> Finding:
     )
 
 
-async def images(of: Configuration) -> Finding:
+@in_thread
+def images(of: Configuration) -> Finding:
     """Whether the folders for images are there."""
     folders = of.settings.image_dirs
-    missing = [each for each in folders if not (each.is_dir() and os.access(each, os.R_OK | os.X_OK))]
+    missing = [each for each in folders if not (os.path.isdir(each) and os.access(each, os.R_OK | os.X_OK))]
     if missing:
         return wrong(
             f"{missing[0]} is no folder that can be read",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from urllib.parse import quote
 
 from app.doctor.database import migrations as of_revision
 from app.doctor.disk import free_space, nearest, network_file_system
+from app.doctor.examination import in_thread
 from app.doctor.findings import Finding, ok, unknown, wrong
 from storage.models import Base
 
@@ -27,22 +26,25 @@ class SqliteFile:
 
     @property
     def exists(self) -> bool:
-        """Whether it has been made."""
-        return self.path.exists()
+        """Whether it has been made, as far as its folder lets us see."""
+        return os.path.exists(self.path)
+
+    @property
+    def log(self) -> Path:
+        """What has been written and is not in the file yet."""
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    @property
+    def index(self) -> Path:
+        """Of the log; whoever opens the file to write makes it."""
+        return self.path.with_name(f"{self.path.name}-shm")
 
 
-def _blocking(look: Callable[[SqliteFile], Finding]) -> Callable[[SqliteFile], Awaitable[Finding]]:
-    async def looked(file: SqliteFile) -> Finding:
-        return await asyncio.to_thread(look, file)
-
-    return looked
-
-
-@_blocking
+@in_thread
 def place(file: SqliteFile) -> Finding:
     """Can it be opened, or made?"""
     consequence, mend = "no process starts", "change its owner and mode, or name another file in DATABASE_URL"
-    if file.path.exists() and not file.path.is_file():
+    if file.exists and not file.path.is_file():
         return wrong(f"{file.path} is no file", consequence, "name a file in DATABASE_URL")
     folder = nearest(file.path.parent)
     if not folder.is_dir():
@@ -56,7 +58,7 @@ def place(file: SqliteFile) -> Finding:
     return ok(str(file.path))
 
 
-@_blocking
+@in_thread
 def library(file: SqliteFile) -> Finding:
     """FTS5 with trigrams, and JSON."""
     try:
@@ -76,13 +78,19 @@ def library(file: SqliteFile) -> Finding:
     )
 
 
-@_blocking
+@in_thread
 def migrations(file: SqliteFile) -> Finding:
     """Which revision its tables have."""
+    if not os.access(nearest(file.path.parent), os.X_OK):
+        return unknown("not checked: its folder may not be entered")
+    if file.exists and _is_unreadable_log(file):
+        return unknown(
+            "cannot be read now: there is a write-ahead log without its index", "start the program"
+        )
     if not file.exists or file.path.stat().st_size == 0:
         return of_revision(None, set())
     try:
-        with closing(_read_only(file.path)) as connection:
+        with closing(_read_only(file)) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
             found = None
             if "alembic_version" in names:
@@ -98,18 +106,22 @@ def migrations(file: SqliteFile) -> Finding:
     return of_revision(found[0] if found else None, names & set(Base.metadata.tables))
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def _is_unreadable_log(file: SqliteFile) -> bool:
+    """Only a writer may read what is in it."""
+    return file.log.exists() and file.log.stat().st_size > 0 and not file.index.exists()
+
+
+def _read_only(file: SqliteFile) -> sqlite3.Connection:
     """A connection that leaves the folder as it is.
 
     Without a write-ahead log nobody has the file open, or nothing is in it: so it does not change.  With one,
     its index is read, never made.
     """
-    journals = [path.with_name(f"{path.name}-{end}") for end in ("wal", "shm")]
-    way = "readonly_shm=1" if all(each.exists() for each in journals) else "immutable=1"
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&{way}", uri=True, timeout=1)
+    way = "readonly_shm=1" if file.log.exists() and file.index.exists() else "immutable=1"
+    return sqlite3.connect(f"file:{quote(str(file.path.absolute()))}?mode=ro&{way}", uri=True, timeout=1)
 
 
-@_blocking
+@in_thread
 def disk(file: SqliteFile) -> Finding:
     """Where it lies: on a disk of this machine, with space."""
     kind = network_file_system(file.path)

@@ -17,6 +17,9 @@ _STATES: dict[State, tuple[str, str, int]] = {
 }
 """Sign, the same in ASCII, and colour."""
 _WORD = max(map(len, _STATES))
+_LEAST = 20
+"""Columns for findings; where there are fewer beside the names, they stand below them."""
+_INDENT = 4
 
 
 def findings_text(items: Sequence[Item], *, width: int | None, colour: bool, encoding: str) -> str:
@@ -39,13 +42,17 @@ def _lines(item: Item, name: int, width: int | None, *, colour: bool) -> list[st
     mend = f"to mend: {found.mend}" if found.mend else ""
     parts = [safe(each) for each in (found.finding, found.consequence, mend) if each]
     whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
-    room = None if width is None else max(20, width - len(head) - len(label))
-    if room is None or len(whole) <= room:
-        body = [whole]
-    else:
-        body = [line for part in parts for line in textwrap.wrap(part, room, break_on_hyphens=False)]
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
-    return [f"{first}{label}{body[0]}", *(f"{' ' * len(head + label)}{line}" for line in body[1:])]
+    indent = len(head + label)
+    if width is None or indent + len(whole) <= width:
+        return [f"{first}{label}{whole}"]
+    if width - indent < _LEAST:
+        indent = _INDENT
+    body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
+    shown = [f"{' ' * indent}{line}" for line in body]
+    if indent == _INDENT:
+        return [f"{first}{item.check}", *shown]
+    return [f"{first}{label}{body[0]}", *shown[1:]]
 
 
 def summary(items: Sequence[Item]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -38,13 +39,41 @@ def kept_token(data_dir: Path) -> str:
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be used ({error.strerror}): mend it, or set COUTURECAST_ADMIN_TOKEN"
-        ) from None
+        raise _useless(path, error) from None
+    _check(path, found)
+    return found
+
+
+def kept_already(data_dir: Path) -> Path | None:
+    """The file that `kept_token` reads, if it holds one.  Changes nothing.  Blocking.  Raises UsageError."""
+    path = data_dir / FILE
+    try:
+        with open(path, "r+", encoding="ascii", errors="replace", opener=_existing) as file:
+            if os.geteuid() not in (0, os.fstat(file.fileno()).st_uid):
+                raise PermissionError(errno.EPERM, "it is somebody else's")
+            found = file.read().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _useless(path, error) from None
+    if not found:
+        return None
+    _check(path, found)
+    return path
+
+
+def _check(path: Path, found: str) -> None:
     if not usable(found):
         raise UsageError(f"{path} holds no token of {LEAST} characters or more: remove it, and one is made")
-    return found
+
+
+def _useless(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be used ({error.strerror}): mend it, or set COUTURECAST_ADMIN_TOKEN")
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _existing(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)

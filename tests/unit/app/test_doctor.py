@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import os
+import shutil
+import tempfile
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from app.doctor import checks, redis_state
-from app.doctor.cache import same_server
-from app.doctor.command import _secrets, _without_secrets
+from app.doctor import checks, machine, redis_state, settings, sqlite
+from app.doctor.cache import as_warning
+from app.doctor.cache import memory as cache_memory
 from app.doctor.database import migrations, revisions
 from app.doctor.disk import nearest, network_file_system
 from app.doctor.examination import Check, examined, within
-from app.doctor.findings import Finding, Item, ok, unknown, warning, wrong
+from app.doctor.findings import Finding, Item, cause_of, ok, unknown, warning, wrong
 from app.doctor.places import is_near
 from app.doctor.postgres import pools
-from app.doctor.redis import RedisServer, round_trip
+from app.doctor.redis import RedisServer, open_redis, round_trip
 from app.doctor.redis_encryption import certificate, encryption
 from app.doctor.redis_state import clock_difference, eviction_of_queues
+from app.doctor.secret import conceal, secrets_given, without_passwords
 from app.doctor.settings import configuration
+from app.doctor.sqlite import SqliteFile
 from app.doctor.terminal import terminal_of
 from app.doctor.text import findings_text, summary
-from app.settings import Settings
+from app.eviction import same_server
+from storage.errors import DatabaseUnavailableError
 from storage.migrations import HEAD
 from workers.connection import connect
 from workers.policy import ECONOMICAL, NORMAL
@@ -90,13 +99,15 @@ def test_certificates() -> None:
     [
         (5, 3, 97, 20, "ok"),
         (5, None, 97, 20, "ok"),
-        (5, 19, 100, 20, "ok"),
-        (5, 20, 100, 20, "wrong"),
+        (7, 13, 100, 20, "ok"),
+        (5, 19, 100, 20, "wrong"),
+        (5, 3, 100, None, "ok"),
+        (60, 1, 100, None, "wrong"),
         (60, None, 50, 1, "wrong"),
         (5, 3, 97, 95, "warning"),
     ],
 )
-def test_pools(pool: int, processes: int | None, limit: int, used: int, state: str) -> None:
+def test_pools(pool: int, processes: int | None, limit: int, used: int | None, state: str) -> None:
     assert pools(pool, processes, limit, used).state == state
 
 
@@ -218,6 +229,7 @@ async def test_a_far_server_is_slow() -> None:
         ("unix:///tmp/redis.sock", "ok"),
         ("rediss://8.8.8.8:6379/0?ssl_cert_reqs=none", "warning"),
         ("rediss://8.8.8.8:6379/0?ssl_check_hostname=false", "warning"),
+        ("rediss://8.8.8.8:6379/0?ssl_cert_reqs=optional&ssl_check_hostname=false", "warning"),
     ],
 )
 async def test_what_travels_in_clear(url: str, state: str) -> None:
@@ -236,11 +248,184 @@ async def test_upstash() -> None:
 
 
 def test_one_server_by_two_names() -> None:
-    one, other = server("redis://127.0.0.1:1/0", run_id="a"), server("redis://localhost:1/1", run_id="a")
+    one, other = ("a", "redis://127.0.0.1:1/0"), ("a", "redis://localhost:1/1")
     assert same_server(one, other)
-    assert not same_server(one, server("redis://127.0.0.1:1/0", run_id="b"))
-    assert same_server(server("redis://127.0.0.1/0"), server("redis://127.0.0.1:6379/1"))
-    assert not same_server(server("redis://127.0.0.1:1"), server("redis://127.0.0.1:2"))
+    assert not same_server(one, ("b", "redis://127.0.0.1:1/0"))
+    assert same_server((None, "redis://127.0.0.1/0"), (None, "redis://127.0.0.1:6379/1"))
+    assert not same_server((None, "redis://127.0.0.1:1"), (None, "redis://127.0.0.1:2"))
+
+
+def test_what_is_amiss_with_a_cache_is_a_warning() -> None:
+    item = Item("cache", "server", wrong("does not answer", "no process starts", "see that it runs"))
+    assert as_warning(item).found == warning(
+        "does not answer", "nothing is cached: every read goes to the database", "see that it runs"
+    )
+    assert as_warning(ITEMS[0]) == ITEMS[0]
+
+
+@pytest.mark.parametrize(("policy", "state"), [("allkeys-lru", "ok"), ("noeviction", "warning")])
+async def test_a_cache_that_evicts_may_be_full(policy: str, state: str) -> None:
+    full = server(used_memory=99, maxmemory=100, maxmemory_policy=policy)
+    full.cache_beside = False
+    assert (await cache_memory(full)).state == state
+
+
+# Servers that answer oddly
+
+PONG, DENIED = b"+PONG\r\n", b"-ERR unknown command\r\n"
+
+
+@asynccontextmanager
+async def odd_server(answers: dict[bytes, bytes]) -> AsyncIterator[str]:
+    """Its URL; a command that is not in ``answers`` it does not know."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                await reader.readline()
+                words.append((await reader.readline()).strip().upper())
+            writer.write(answers.get(words[0], DENIED))
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize(
+    ("answers", "role"),
+    [
+        ({b"INFO": b":5\r\n"}, ""),
+        ({b"HELLO": b"*2\r\n$6\r\nserver\r\n$2\r\n\xff\xfe\r\n"}, ""),
+        ({b"HELLO": b":5\r\n"}, ""),
+        ({b"HELLO": b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"}, "master"),
+    ],
+)
+async def test_a_server_that_answers_as_no_other_is_a_server(answers: dict[bytes, bytes], role: str) -> None:
+    async with odd_server({b"PING": PONG} | answers) as url:
+        found = await open_redis(url, "REDIS_URL")
+        assert isinstance(found, RedisServer)
+        assert found.role == role
+        await found.close()
+
+
+async def test_an_embedded_server_that_loads_does_not_hang(tmp_path: Path) -> None:
+    async with odd_server({b"PING": b"-LOADING Redis is loading the dataset in memory\r\n"}) as url:
+        found = await open_redis(url, "REDIS_URL", embedded=tmp_path)
+    assert isinstance(found, Finding)
+    assert found.finding.endswith("loads its data")
+    assert found.mend == "wait until it has"
+
+
+async def test_a_database_number_that_is_not_there() -> None:
+    async with odd_server({b"PING": PONG, b"SELECT": b"-ERR DB index is out of range\r\n"}) as url:
+        found = await open_redis(f"{url}99", "REDIS_URL")
+    assert isinstance(found, Finding)
+    assert "there is no such database" in found.finding
+    assert "/0" in found.mend
+
+
+async def test_a_clock_is_read_on_a_connection_that_stands() -> None:
+    calls: list[str] = []
+    far = server()
+    far.client = Slow(calls)  # type: ignore[assignment]
+    assert (await redis_state.clock(far)).state == "ok"
+    assert calls == ["PING", "TIME"]
+
+
+class Slow:
+    """A client whose first command takes 2.5 s more, as that which connects does."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls = calls
+
+    def client(self) -> Slow:
+        return self
+
+    async def __aenter__(self) -> Slow:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def execute_command(self, name: str) -> tuple[int, int]:
+        await asyncio.sleep(0 if self._calls else 2.5)
+        self._calls.append(name)
+        return divmod(int(time.time() * 1e6), 1_000_000)
+
+
+# Files of others
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Without the rights of root, where the tests run with them."""
+    root = os.geteuid() == 0
+    codecs.lookup("ascii")  # which may lie where only root reads
+    if root:
+        os.setresuid(65534, 65534, 0)
+    yield
+    if root:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that anybody may write."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    for each in folder.rglob("*"):
+        each.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+async def test_a_folder_that_may_not_be_entered(place: Path, nobody: None) -> None:
+    (place / "closed").mkdir(mode=0)
+    file = SqliteFile(place / "closed" / "couturecast.db")
+    assert (await sqlite.place(file)).state == "wrong"
+    assert (await sqlite.migrations(file)).finding == "not checked: its folder may not be entered"
+
+
+async def test_images_in_a_folder_that_may_not_be_entered(
+    place: Path, nobody: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    (place / "closed").mkdir(mode=0)
+    monkeypatch.setenv("COUTURECAST_IMAGE_DIRS", str(place / "closed" / "images"))
+    assert (await settings.images(configuration(data_dir=place))).state == "wrong"
+
+
+def test_a_mode_that_a_start_mends(place: Path, nobody: None) -> None:
+    (place / "valkey").mkdir(mode=0o500)
+    assert machine._socket_folder(place / "valkey") is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "http", "state"),
+    [
+        ("short", "none", "ok"),
+        ("short", "127.0.0.1:1", "wrong"),
+        ("read-only-but-long", "127.0.0.1:1", "wrong"),
+    ],
+)
+async def test_a_token_file(
+    place: Path, nobody: None, monkeypatch: pytest.MonkeyPatch, kept: str, http: str, state: str
+) -> None:
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("COUTURECAST_HTTP", http)
+    (place / "admin-token").write_text(kept)
+    (place / "admin-token").chmod(0o400 if "read-only" in kept else 0o600)
+    assert (await machine.token(configuration(data_dir=place))).state == state
+
+
+async def test_a_token_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "admin-token").write_text("long-enough-to-be-one")
+    assert (await machine.token(configuration(data_dir=tmp_path))).state == "ok"
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    found = await machine.token(configuration(data_dir=tmp_path))
+    assert (found.state, "somebody else's" in found.finding) == ("wrong", True)
 
 
 # The run of the checks
@@ -321,14 +506,53 @@ def test_broken_settings_leave_the_others(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert of.settings.data_dir == tmp_path / "data"
 
 
-def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Conceals the secrets of an environment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDIS_URL", "redis://u:p%40ssword@h:1/0")
-    monkeypatch.setenv("OPENWEATHER_API_KEY", "open-sesame")
-    secrets = _secrets(Settings.read())
-    item = Item("g", "c", warning("p@ssword", "p%40ssword u", "open-sesame!"))
-    (hidden,) = _without_secrets([item], secrets)
-    assert (hidden.found.finding, hidden.found.consequence, hidden.found.mend) == ("***", "*** u", "***!")
+
+    def give(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        conceal(secrets_given())
+
+    yield give
+    conceal(())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "secrets"),
+    [
+        ("REDIS_URL", "redis://u:p%40ssword@h:1/0", ["p%40ssword", "p@ssword"]),
+        ("REDIS_URL", "broken://u:pass@wo/rd@h:1/0", ["pass@wo/rd"]),
+        ("DATABASE_URL", "postgresql://u:s3cr[et@/d1?host=/x", ["s3cr[et"]),
+        ("DATABASE_URL", "postgresql://u:s3cr\u2100et@h/x", ["s3cr\u2100et"]),
+        ("DIRECT_URL", "postgresql://u@h/x?a=b&PassWord=hidden&sslpassword=key-word", ["hidden", "key-word"]),
+        ("CACHE_REDIS_URL", "rediss://h?ssl_password=hidden", ["hidden"]),
+        ("COUTURECAST_ADMIN_TOKEN", "http://[aaaabbbbccccdddd", []),
+        ("OPENWEATHER_API_KEY", "open-sesame", ["open-sesame"]),
+    ],
+)
+def test_no_secret_is_told(given: Callable[..., None], variable: str, value: str, secrets: list[str]) -> None:
+    given(**{variable: value})
+    for secret in secrets:
+        assert cause_of(ValueError(f"cannot read {secret}!")) == "cannot read ***!"
+
+
+def test_our_own_words_stay_as_they_are(given: Callable[..., None]) -> None:
+    given(DATABASE_URL="postgresql://u:postgres@h/x", DIRECT_URL="postgresql://u:answer@h/x")
+    away = DatabaseUnavailableError("postgresql://u:***@h/x does not answer: no answer for postgres")
+    away.__cause__ = OSError("no answer for postgres")
+    assert cause_of(away) == "postgresql://u:***@h/x does not answer: no *** for ***"
+    assert (
+        cause_of(DatabaseUnavailableError("postgresql:// does not answer")) == "postgresql:// does not answer"
+    )
+
+
+def test_passwords_of_odd_urls_do_not_show() -> None:
+    assert without_passwords("redis://u:a@b/c@h:1/0?x=1&SSL_PASSWORD=y is away") == (
+        "redis://u:***@h:1/0?x=1&SSL_PASSWORD=*** is away"
+    )
 
 
 # The lines
@@ -360,6 +584,12 @@ def test_further_lines_are_indented_where_a_line_is_too_short() -> None:
         "                      noeviction",
     ]
     assert max(map(len, lines)) <= 60
+
+
+def test_findings_stand_below_the_names_where_it_is_narrow() -> None:
+    lines = text(40)
+    assert lines[3:6] == ["  ✗ wrong   eviction", "    allkeys-lru", "    jobs are lost"]
+    assert max(map(len, lines)) <= 40
 
 
 def test_signs_and_words_stand_without_colour_and_in_ascii() -> None:
