@@ -118,7 +118,7 @@ def test_no_http_serves_none(tmp_path: Path) -> None:
     with served(tmp_path, "--no-http", COUTURECAST_HTTP="127.0.0.1:0") as each:
         each.process.send_signal(signal.SIGTERM)
         assert each.ended() == 0
-        assert "http" not in each.log
+        assert "http answers" not in each.log
         assert not (each.program.data_dir / "admin-token").exists()
 
 
