@@ -141,9 +141,11 @@ class Cache(Generic[T]):
     async def get(self, key: CacheKey) -> T | None:
         """The value while it is fresh, else None."""
         held = self._held(key, await self._read(key))
-        fresh = held is not None and held.source == FRESH
-        self._count("hits" if fresh else "misses")
-        return held.value if held is not None and fresh else None
+        if held is None or not _is_fresh(held):
+            self._count("misses")
+            return None
+        self._count("hits")
+        return held.value
 
     async def exists(self, key: CacheKey) -> bool:
         """Whether there is a fresh value."""
@@ -222,7 +224,7 @@ class Cache(Generic[T]):
             flight = self._flights.get(name)
             if flight is None:
                 held = self._held(key, await self._read(key))
-                if held is not None and held.source == FRESH:
+                if held is not None and _is_fresh(held):
                     return held
                 # Somebody who asked meanwhile may have taken off.
                 flight = self._flights.get(name) or self._take_off(key, loader)
@@ -254,15 +256,15 @@ class Cache(Generic[T]):
 
     async def _fly(self, key: CacheKey, loader: Loader[T], flight: _Flight[T]) -> Cached[T] | None:
         """Load what nobody else loads, and store it."""
-        claim = await self._claim(key)
+        claim, held = await self._claim(key)
         if claim is None:
             return await self._directly(key, loader, DIRECT)
-        if claim.found is not None and claim.found.fresh_for > 0:  # another process was faster
+        if _is_fresh(held):  # another process was faster
             self._board_no_more(key, flight)
             if claim.answer == "load":
                 await self._give_up(key, claim)
             held = self._held(key, await self._read(key))
-            return replace(held, source=LOADED) if held is not None and held.source == FRESH else None
+            return replace(held, source=LOADED) if held is not None and _is_fresh(held) else None
         if claim.answer != "load":
             self._board_no_more(key, flight)
             held = self._held(key, await self._read(key))
@@ -279,8 +281,11 @@ class Cache(Generic[T]):
         self._board_no_more(key, flight)
         return Cached(value, LOADED) if await self._stored(key, claim, value) else None
 
-    async def _claim(self, key: CacheKey) -> Claim | None:
-        """The right to load, or what another process has loaded meanwhile; None where Redis is no help."""
+    async def _claim(self, key: CacheKey) -> tuple[Claim | None, Cached[T] | None]:
+        """The right to load, and what is held; no right where Redis is no help.
+
+        Whoever has not got the right waits until something fresh is held, or the right is to be had.
+        """
         delay, deadline = _POLL[0], time.monotonic() + self._load_seconds + 1 + 2 * _POLL[1]
         while not self._owes(key):
             self._unheard.add(key)
@@ -289,18 +294,18 @@ class Cache(Generic[T]):
             except CacheUnavailableError as error:
                 self._trouble(_WRITES, error)
                 self._owe(())
-                return None
+                return None, None
             except asyncio.CancelledError:
                 self._owe(())
                 raise
             self._unheard.discard(key)
             self._trouble(_WRITES, None)
-            ready = claim.found is not None and claim.found.fresh_for > 0
-            if claim.answer != "wait" or ready or time.monotonic() > deadline:
-                return claim
+            held = self._held(key, claim.found)
+            if claim.answer != "wait" or _is_fresh(held) or time.monotonic() > deadline:
+                return claim, held
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, _POLL[1])
-        return None
+        return None, None
 
     async def _directly(self, key: CacheKey, loader: Loader[T], source: str) -> Cached[T]:
         """Load and store nothing."""
@@ -453,6 +458,10 @@ class Cache(Generic[T]):
 
 
 _OUTCOMES = {FRESH: "hits", STALE: "stale", DIRECT: "errors"}
+
+
+def _is_fresh(held: Cached[Any] | None) -> bool:
+    return held is not None and held.source == FRESH
 
 
 def _is_cancelled_itself() -> bool:

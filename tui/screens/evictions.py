@@ -12,7 +12,7 @@ from workers.cache_operations import CacheOperations, pattern_of, user_of
 
 _KEY = 120
 """Characters of a key, a user's id or a pattern in a question."""
-_HARMLESS = "They are loaded again when somebody asks for them."
+_HARMLESS = "What is evicted is loaded again when somebody asks for it."
 _LONGEST_USER = 200
 
 
