@@ -47,7 +47,7 @@ class FilterLine(Vertical):
         """The line as text, as input, and what is wrong with it."""
         field = Input(placeholder=self._words, id="filter-input", compact=True)
         field.display = self.display = False
-        field.disabled = True  # else it would be focused although it is not shown
+        field.can_focus = False  # else it would be focused although it is not shown
         yield Static("", id="filter-text", markup=False)
         yield field
         yield Static("", id="filter-hint", markup=False)
@@ -62,7 +62,7 @@ class FilterLine(Vertical):
         field = self.query_one(Input)
         field.value = line
         field.display = True
-        field.disabled = False
+        field.can_focus = True
         field.cursor_position = len(line)
         self.query_one("#filter-text").display = False
         self.tell("enter apply · esc leave it as it was")
@@ -72,7 +72,7 @@ class FilterLine(Vertical):
     def close(self, line: str) -> None:
         """Close the input, and show the filter that holds, if there is one."""
         field = self.query_one(Input)
-        field.display, field.disabled = False, True
+        field.display = field.can_focus = False
         self.query_one("#filter-hint").display = False
         shown = self.query_one("#filter-text", Static)
         shown.update(f" / {safe(line)}")
