@@ -171,6 +171,11 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, OutOfMemoryError) or any(words in str(error) for words in full)
 
 
+def is_wrong_type(error: Exception) -> bool:
+    """Whether a key that a command or a script works on is of another type."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
+
+
 def is_too_large(error: Exception) -> bool:
     """Whether a server refused a command for its size: managed ones have a limit, and so has Redis itself."""
     return isinstance(error, ResponseError) and _TOO_LARGE.search(str(error)) is not None

@@ -81,7 +81,8 @@ class Scheduler:
         at = datetime.fromtimestamp(int(seconds), UTC)
         occurrence = self._schedule.last(at)
         done = await command(self._queue.redis, "HGET", CRON, self._schedule.name)
-        if done is None or int(done) < occurrence.timestamp():
+        newest = past_second(done, now=int(seconds))
+        if newest is None or newest < occurrence.timestamp():
             enqueued = await self._enqueue(int(occurrence.timestamp()))
             log.info("by the clock", schedule=self._schedule.name, occurrence=occurrence, jobs=enqueued)
         return (self._schedule.next(at) - at).total_seconds()
@@ -93,3 +94,15 @@ class Scheduler:
             for key, arguments in wanted.items()
         ]
         return await self._queue.enqueue_occurrence(self._schedule.name, occurrence, jobs)
+
+
+def past_second(text: bytes | None, *, now: int) -> int | None:
+    """The Unix second that a field of the schedules holds; None where it is none, or lies ahead of ``now``.
+
+    A time that lies ahead was written before the server's clock was set back.
+    """
+    try:
+        second = int(text or b"")
+    except ValueError:
+        return None
+    return second if second <= now else None

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from workers import outcome, wire
 from workers.batches import batches
@@ -150,6 +150,8 @@ class Dispatcher:
                 except (RedisError, OSError) as error:
                     self._on_reply(error)
                     self._doubt = True
+                    if isinstance(error, ResponseError):
+                        self.queue.reconciler.request(now=True)
                     await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
                     backoff = min(backoff * 2, _BACKOFF[0] if self._draining else _BACKOFF[1])
                 else:
@@ -167,6 +169,7 @@ class Dispatcher:
         if self._doubt:
             await self._reconcile()
         batch = next(batches(self._settlements, Settlement.size, self._most), [])
+        expected = self.in_flight - sum(settlement.verb != "mark" for settlement in batch)
         try:
             if self._draining:
                 stood, take = await self.queue.settle(batch), None
@@ -184,6 +187,8 @@ class Dispatcher:
         self._settled(batch, stood)
         if take is None:
             return 0.0 if self._settlements else None
+        if take.own != expected:  # a take was carried out although its reply was lost, or leases are gone
+            self._doubt = True
         return await self._started(take)
 
     def _refused(self, batch: list[Settlement], error: Exception) -> None:
@@ -209,8 +214,8 @@ class Dispatcher:
 
     async def _started(self, take: Take) -> float | None:
         self.state = take.state
-        if take.own > self.in_flight:
-            self._doubt = True  # a take whose reply was given up was carried out after all, and late
+        if take.depth or take.jobs or take.own or take.foreign:
+            self.queue.reconciler.request()
         for taken in take.jobs:
             if self._draining:
                 self._return(taken)

@@ -26,7 +26,6 @@ class QueueKeys:
     active: str
     incomplete: str
     leases: str
-    holders: str
     starts: str
     pause: str
     looks: str
@@ -35,6 +34,8 @@ class QueueKeys:
     failed: str
     totals: str
     minute: str
+    aside: str
+    """Prefix of the names under which keys of another type are kept."""
 
     @classmethod
     def of(cls, queue: str) -> QueueKeys:
@@ -45,7 +46,6 @@ class QueueKeys:
             active=f"{saq}active",
             incomplete=f"{saq}incomplete",
             leases=f"{own}leases",
-            holders=f"{own}holders",
             starts=f"{own}starts",
             pause=f"{own}pause",
             looks=f"{own}looks",
@@ -54,4 +54,5 @@ class QueueKeys:
             failed=f"{own}failed",
             totals=f"{own}totals",
             minute=f"{own}minute:",
+            aside=f"{own}aside:",
         )

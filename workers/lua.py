@@ -13,6 +13,8 @@ __all__ = [
     "LOST",
     "OVERVIEW",
     "PAUSE",
+    "RECONCILE",
+    "RELIST",
     "SETTLE",
     "TAKE",
     "Argument",
@@ -31,3 +33,5 @@ ENQUEUE = Script.load("workers", "enqueue")
 HOLD = Script.load("workers", "hold")
 OVERVIEW = Script.load("workers", "overview")
 PAUSE = Script.load("workers", "pause")
+RECONCILE = Script.load("workers", "reconcile")
+RELIST = Script.load("workers", "relist")

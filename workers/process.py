@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -139,6 +139,7 @@ class WorkerProcess:
             _repeat(self._look_for_aborts, self._pace.abort),
             *(scheduler.run() for scheduler in self._schedulers),
             self._retention.run(),
+            *(dispatcher.queue.reconciler.run() for dispatcher in self.dispatchers.values()),
         ]
         self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
         gc.freeze()  # what was loaded lives as long as the process: the collector need not look at it again
@@ -245,20 +246,32 @@ class WorkerProcess:
 
         Our own producers and retries say so themselves; foreign producers write it down in silence.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for dispatcher in self.dispatchers.values():
-            key = dispatcher.queue.keys.incomplete
-            pipeline.zrangebyscore(key, "(0", "+inf", start=0, num=1, withscores=True)
         try:
-            found = await pipeline.execute()
+            lowest = await self._lowest(self.dispatchers.values(), "-inf")
+            holding = [self.dispatchers[name] for name, first in lowest.items() if first and first[0][1] <= 0]
+            upcoming = lowest | await self._lowest(holding, "(0")
         except (RedisError, OSError):
             for dispatcher in self.dispatchers.values():
                 dispatcher.nudge()  # its turn finds out whether Redis is away, and when it is back
             raise
-        for (name, dispatcher), first in zip(self.dispatchers.items(), found, strict=True):
+        for name, first in upcoming.items():
             if first and first != self._upcoming.get(name):
-                dispatcher.nudge()
-            self._upcoming[name] = first
+                self.dispatchers[name].nudge()
+            if lowest[name]:
+                self.dispatchers[name].queue.reconciler.request()
+        self._upcoming = upcoming
+
+    async def _lowest(
+        self, dispatchers: Iterable[Dispatcher], lowest: str
+    ) -> dict[str, list[tuple[bytes, float]]]:
+        """By queue name: the id with the lowest score from ``lowest`` on, and its score, or []."""
+        pipeline = self._redis.pipeline(transaction=False)
+        names = []
+        for dispatcher in dispatchers:
+            names.append(dispatcher.queue.name)
+            key = dispatcher.queue.keys.incomplete
+            pipeline.zrangebyscore(key, lowest, "+inf", start=0, num=1, withscores=True)
+        return dict(zip(names, await pipeline.execute(), strict=True))
 
     async def _look_for_aborts(self) -> None:
         for dispatcher in self.dispatchers.values():

@@ -15,7 +15,7 @@ from saq.queue.redis import RedisQueue
 
 from workers import lua, wire
 from workers.batches import REQUEST_BYTES, batches
-from workers.connection import Line, command, is_full
+from workers.connection import Line, command, is_full, is_wrong_type
 from workers.errors import RedisFullError
 from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, QueueKeys
 from workers.policy import (
@@ -28,6 +28,7 @@ from workers.policy import (
     MAX_PROCESSES,
     QueuePolicy,
 )
+from workers.reconciler import Reconciler
 
 _RATE_GUARD_US = 250_000
 """Added to the rate window: a start is counted when it is granted, and the handler begins a moment later."""
@@ -133,6 +134,11 @@ class ApplianceQueue(RedisQueue):
         self.policy = policy
         self._via = line or redis
         self.keys = QueueKeys.of(policy.name)
+        self.reconciler = Reconciler(redis, policy)
+
+    def job_key_from_id(self, job_id: str) -> str:
+        """The key of a job of this queue; an id that is none of it stands for itself."""
+        return job_id.removeprefix(self.job_id(""))
 
     def serialize(self, job: Job) -> bytes:
         """The job as it goes over the wire."""
@@ -182,16 +188,29 @@ class ApplianceQueue(RedisQueue):
     async def wishes_to_abort(self, jobs: Sequence[tuple[str, Job]]) -> list[str | None]:
         """For each job that runs (SAQ id, job), why it is to be aborted; None where nobody wishes that.
 
-        Raises RedisError.  SAQ's wish lasts for 5 seconds; that it took the job off incomplete stays.
+        Raises RedisError.  SAQ's wish lasts for 5 seconds; that it took the job off incomplete, and what it
+        wrote to the job's record, stay.
         """
         pipeline = self.redis.pipeline(transaction=False)
         pipeline.mget([job.abort_id for _, job in jobs])
         pipeline.execute_command("ZMSCORE", self.keys.incomplete, *(job_id for job_id, _ in jobs))
         wishes, scores = await pipeline.execute()
         return [
-            wish.decode("utf-8", "replace") if wish is not None else "aborted" if score is None else None
-            for wish, score in zip(wishes, scores, strict=True)
+            wish.decode("utf-8", "replace")
+            if wish is not None
+            else await self._abort_on_record(job_id)
+            if score is None
+            else None
+            for (job_id, _), wish, score in zip(jobs, wishes, scores, strict=True)
         ]
+
+    async def _abort_on_record(self, job_id: str) -> str | None:
+        """Why a job is to be aborted by its record; None if another program took it off incomplete."""
+        try:
+            record = wire.load(await self.body(job_id))
+            return str(record.get("error") or "aborted") if record["status"] == Status.ABORTING else None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
 
     async def body(self, job_id: str) -> bytes:
         """The job's data, '' where it is gone.  Raises RedisError."""
@@ -203,7 +222,7 @@ class ApplianceQueue(RedisQueue):
         There are none of these until somebody has called this for ``dead_after`` seconds with no more than
         ``gap`` seconds in between.  Raises RedisError.
         """
-        limits = [round(dead_after * 1000), round(gap * 1000), REQUEST_BYTES]
+        limits: list[lua.Argument] = [round(dead_after * 1000), round(gap * 1000), REQUEST_BYTES, self.name]
         reply = await lua.run_one(
             self.redis, lua.LOST.call([self.keys.leases, BEATS, self.keys.looks], limits)
         )
@@ -231,9 +250,11 @@ class ApplianceQueue(RedisQueue):
         try:
             replies: list[int] = await lua.run_one(self._via, call)
         except ResponseError as error:
-            if not is_full(error):
+            if is_full(error):
+                raise await self._full(done, jobs) from None
+            if not is_wrong_type(error) or not await self.reconciler.reconcile(now=True):
                 raise
-            raise await self._full(done, jobs) from None
+            return await self._send(call, done, jobs)
         return replies
 
     async def _full(self, done: int, jobs: int) -> RedisFullError:
@@ -334,8 +355,8 @@ class ApplianceQueue(RedisQueue):
     def _take_call(self, worker_id: str, n: int) -> lua.Call:
         keys, policy, rate = self.keys, self.policy, self.policy.rate_limit
         window = round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0
-        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders]
-        names += [keys.starts, keys.pause, BEATS, keys.token, keys.looks]
+        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks]
+        names += [keys.starts, keys.pause, BEATS, keys.token, keys.failed, keys.totals]
         starts = rate.starts if rate else 0
         limits: list[lua.Argument] = [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window]
         return lua.TAKE.call(names, [*limits, NUDGE, self.name, REQUEST_BYTES])
@@ -365,7 +386,7 @@ class ApplianceQueue(RedisQueue):
                 s.letter,
             ]
             args += ["" if s.wait is None else s.wait, "" if s.run is None else s.run]
-        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders, keys.completed]
+        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks, keys.completed]
         names += [keys.failed, LETTERS, LETTER, keys.totals, keys.minute, OUTCOMES]
         return lua.SETTLE.call(names, args)
 

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from storage.dead_letters import DeadLetters
 from storage.errors import StorageError
 from workers.connection import command
+from workers.cron import past_second
 from workers.keys import CRON, RETENTION
 from workers.place import Place
 
@@ -52,7 +53,8 @@ class Retention:
         seconds, _ = await self._redis.time()
         today = int(seconds) // _DAY * _DAY
         done = await command(self._redis, "HGET", CRON, _SCHEDULE)
-        if done is not None and int(done) >= today:
+        newest = past_second(done, now=int(seconds))
+        if newest is not None and newest >= today:
             return 0
         moved = await self.archive(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
         if moved is None:

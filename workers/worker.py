@@ -36,6 +36,9 @@ _MOST_ATTEMPTS = 1_000_000
 _LOGGED = 1_000
 """Characters of an error in the log; the attempt's record has more of it."""
 
+_ID_CHARS = 200
+"""Characters of a foreign id in an error."""
+
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled coroutine has to end before it is given up."""
 
@@ -247,6 +250,8 @@ def read_job(queue: ApplianceQueue, taken: Taken) -> Job:
 
 def _read(queue: ApplianceQueue, taken: Taken) -> Job:
     body = taken.body
+    if not taken.id.startswith(queue.job_id("")):
+        raise InvalidJobError(f"not a job: the id {taken.id[:_ID_CHARS]!r} is none of {queue.name}")
     if not body:
         raise InvalidJobError("the job's data is gone from Redis")
     taken.id.encode()  # an id that is no text is none of ours
@@ -262,6 +267,8 @@ def _read(queue: ApplianceQueue, taken: Taken) -> Job:
     job = queue.deserialize(value)
     if job is None or not isinstance(job.function, str) or not isinstance(job.key, str):
         raise InvalidJobError("not a job: no function, or no key")
+    if job.id != taken.id:
+        raise InvalidJobError("not a job: its key is another one than that of its id")
     return job
 
 

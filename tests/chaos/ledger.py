@@ -76,7 +76,7 @@ class Ledger:
         """What is wrong with the queue at this moment."""
         keys = self.queue.keys
         new = list(self.acknowledged - self._known)
-        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.holders]
+        names = [keys.queued, keys.active, keys.incomplete, keys.leases]
         names += [keys.completed, keys.failed, _ACKNOWLEDGED]
         limits = (self.queue.policy.concurrency, MAX_PROCESSES)
         ids = [self.queue.job_id(key) for key in new]

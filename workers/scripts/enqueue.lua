@@ -1,6 +1,7 @@
 -- Enqueue many jobs of one queue, as SAQ enqueues one: a key that is incomplete, or being aborted, is refused.
 --
--- Invariant: all of the jobs that are not refused are enqueued, or the call fails and none is.
+-- Invariant: all of the jobs that are not refused are enqueued, or the call fails and none is: the types of the
+-- lists are tried first, and the wake-up that ends it may fail by itself.
 --
 -- KEYS  1 queued  2 incomplete: as in take.lua
 --       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second
@@ -19,10 +20,15 @@ for i = 7, #ARGV, 5 do
   end
 end
 
+redis.call('LLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+if #ARGV >= 11 and ARGV[11] ~= '' then redis.call('ZCARD', KEYS[4]) end
+local now = redis.call('TIME')[1]
 local result, ready, used, delayed = {}, {}, {}, false
 if ARGV[3] ~= '' then
-  local newest = redis.call('HGET', KEYS[3], ARGV[3])
-  if newest and tonumber(newest) >= tonumber(ARGV[4]) then return result end
+  local newest = tonumber(redis.call('HGET', KEYS[3], ARGV[3]))
+  -- An occurrence that lies ahead is none: the clock was set back.
+  if newest and newest >= tonumber(ARGV[4]) and newest <= tonumber(now) then return result end
   if ARGV[6] == '0' then redis.call('HSET', KEYS[3], ARGV[3], ARGV[4]) end
 end
 local function push()
@@ -30,7 +36,6 @@ local function push()
   if #used > 0 then redis.call('ZADD', KEYS[4], unpack(used)) end
   ready, used = {}, {}
 end
-local now = redis.call('TIME')[1]
 for i = 7, #ARGV, 5 do
   local id, score, token = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 4]
   if token ~= '' and redis.call('ZSCORE', KEYS[4], token) then
@@ -52,5 +57,5 @@ if ARGV[3] ~= '' then
 elseif #ARGV >= 11 and ARGV[11] ~= '' then
   redis.call('ZREMRANGEBYSCORE', KEYS[4], 0, now - tonumber(ARGV[5]))
 end
-if delayed then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+if delayed then redis.pcall('PUBLISH', ARGV[1], ARGV[2]) end
 return result

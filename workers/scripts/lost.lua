@@ -2,22 +2,24 @@
 --
 -- Invariant: nobody is declared dead unless somebody has looked, without a gap, for as long as a heartbeat
 -- may be old.  A server that was away or stood still, a machine that slept, and a queue at which nobody
--- looked leave a gap: the living get the time to beat first, whoever looks next.
+-- looked leave a gap: the living get the time to beat first, whoever looks next.  A time that lies ahead, since
+-- the clock was set back, counts as this moment.
 --
 -- KEYS  1 leases  2 beats: as in take.lua
 --       3 looks   hash  since, last: server time of the first and the last look without a gap, ms
 -- ARGV  1 ms without a heartbeat after which a worker is dead  2 ms between two looks that are a gap
---       3 bytes of the bodies in the reply
+--       3 bytes of the bodies in the reply  4 queue name
 -- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' where the job's data is gone, nil
 --       where it would make the reply too large.
 redis.call('HDEL', KEYS[3], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local dead_after = tonumber(ARGV[1])
+local prefix = 'saq:job:' .. ARGV[4] .. ':'
 
 local look = redis.call('HMGET', KEYS[3], 'since', 'last')
-local since = tonumber(look[1] or now_ms)
-if now_ms - tonumber(look[2] or 0) > tonumber(ARGV[2]) then since = now_ms end
+local since, last = tonumber(look[1]) or now_ms, tonumber(look[2]) or 0
+if now_ms - last > tonumber(ARGV[2]) or last > now_ms or since > now_ms then since = now_ms end
 redis.call('HSET', KEYS[3], 'since', since, 'last', now_ms)
 
 local all = redis.call('HGETALL', KEYS[1])
@@ -25,15 +27,20 @@ local out = {#all / 2}
 if now_ms - since < dead_after then return out end
 local dead, left = {}, tonumber(ARGV[3])
 for i = 1, #all, 2 do
-  local worker = string.match(all[i + 1], '^[^:]+')
+  local worker = string.match(all[i + 1], '^[^:]*')
   if dead[worker] == nil then
-    local beat = redis.call('ZSCORE', KEYS[2], worker)
-    dead[worker] = not beat or now_ms - tonumber(beat) > dead_after
+    local beat = tonumber(redis.call('ZSCORE', KEYS[2], worker))
+    if beat and beat > now_ms then
+      beat = now_ms
+      redis.call('ZADD', KEYS[2], beat, worker)
+    end
+    dead[worker] = not beat or now_ms - beat > dead_after
   end
   if dead[worker] then
     out[#out + 1] = all[i]
     out[#out + 1] = all[i + 1]
-    local body = redis.pcall('GET', all[i])  -- of any type, where a foreign producer made it
+    local ours = string.sub(all[i], 1, #prefix) == prefix
+    local body = ours and redis.pcall('GET', all[i])  -- of any type, where a foreign producer made it
     body = type(body) == 'string' and body or ''
     left = left - #body
     out[#out + 1] = left >= 0 and body

@@ -2,9 +2,12 @@
 --
 -- Invariant: a job leaves active in the same step that puts it where it belongs next: nowhere (ended),
 -- incomplete (retry), the head of queued (put back), or the letters that wait for the database (buried).
--- A lease that was given to another makes its old holder's settlement do nothing.
+-- A lease that was given to another makes its old holder's settlement do nothing.  A key that an id of another
+-- queue, or of no queue, names is never changed.
+-- Everything that can fail for what a job becomes is tried before the first write; what is only counted, kept for
+-- readers or announced may fail by itself.
 --
--- KEYS  1 queued  2 active  3 incomplete  4 leases  5 holders: as in take.lua
+-- KEYS  1 queued  2 active  3 incomplete  4 leases  5 looks: as in take.lua
 --       6 completed  zset    job id -> end, ms: the newest completed jobs
 --       7 failed     zset    job id -> end, ms: the newest failed jobs
 --       8 letters    zset    letter uid -> time of death, ms: waiting for the database
@@ -21,12 +24,25 @@
 --       (complete and abort of a replayed job have a member of outcomes in the place of the letter;
 --       '' where a field has no meaning)
 -- Reply one number a job: 1 done, 0 the lease no longer stands.
-local queued, active, incomplete, leases, holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST, WIDTH = 10, 9
+local prefix = 'saq:job:' .. ARGV[6] .. ':'
 
-local ids = {}
-for i = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[i] end
-redis.call('HDEL', leases, '')  -- see take.lua: lets jobs end on a server that is out of memory
+local ids, buries, replayed = {}, false, false
+for i = FIRST, #ARGV, WIDTH do
+  ids[#ids + 1] = ARGV[i]
+  if ARGV[i + 2] == 'bury' then buries = true elseif ARGV[i + 6] ~= '' then replayed = true end
+end
+local depth = redis.call('LLEN', queued)
+redis.call('LLEN', active)
+redis.call('ZCARD', incomplete)
+if buries then
+  redis.call('ZCARD', KEYS[8])
+  redis.call('HLEN', KEYS[9])
+end
+if replayed then redis.call('ZCARD', KEYS[12]) end
+local standby = redis.call('HGET', looks, 'standby')
+redis.call('HDEL', looks, '')  -- see take.lua: lets jobs end on a server that is out of memory
 local standing = {}  -- by id: a job that is listed twice is settled once
 for k, lease in ipairs(redis.call('HMGET', leases, unpack(ids))) do standing[ids[k]] = lease end
 
@@ -41,17 +57,23 @@ local counter = {
 local completed, failed = {}, {}
 local kept = {complete = completed, bury = failed, abort = failed}
 local left, ended = {}, {}
-local freed, outcomes, buckets, result, wake = {}, {}, {}, {}, false
+local outcomes, buckets, result, wake = {}, {}, {}, false
+
+local function is_ours(id)
+  return string.sub(id, 1, #prefix) == prefix
+end
 
 -- What comes after a letter, so that no job is sent twice.
 local function rest(id, which, body)
   if which == 'body' then return body end
-  local stored = which == 'stored' and redis.pcall('GET', id)  -- of any type, where a foreign producer made it
+  -- A foreign producer may have made it of any type.
+  local stored = which == 'stored' and is_ours(id) and redis.pcall('GET', id)
   return type(stored) == 'string' and stored or ''
 end
 
 -- Store the record of a job that has ended.  An empty body: its data is gone or unreadable, and stays as it is.
 local function store_ended(id, body)
+  if not is_ours(id) then return end
   if body == '' then
     redis.call('PEXPIRE', id, ARGV[9])
   else
@@ -69,20 +91,19 @@ for k, id in ipairs(ids) do
   if standing[id] ~= lease then
     result[k] = 0
   elseif verb == 'mark' then
-    redis.call('SET', id, body)
+    -- Off incomplete it was aborted: the record that says so stays.
+    if is_ours(id) and redis.call('ZSCORE', incomplete, id) then redis.call('SET', id, body) end
     result[k] = 1
   else
     standing[id] = false
     left[#left + 1] = id
     redis.call('LREM', active, 1, id)
-    local worker = string.match(lease, '^[^:]+')
-    freed[worker] = (freed[worker] or 0) + 1
     if verb == 'retry' then
       redis.call('ZADD', incomplete, (now_ms + tonumber(ARGV[at + 4])) / 1000, id)
       wake = true  -- every process notes when it is due, also if this one is gone by then
     elseif verb == 'return' then
       redis.call('ZADD', incomplete, 0, id)
-      redis.call('LPUSH', queued, id)
+      depth = redis.call('LPUSH', queued, id)
     else
       ended[#ended + 1] = id
       local newest = kept[verb]
@@ -96,8 +117,8 @@ for k, id in ipairs(ids) do
     elseif ARGV[at + 6] ~= '' then
       redis.call('ZADD', KEYS[12], now_ms, ARGV[at + 6])
     end
-    if kept[verb] then store_ended(id, body) elseif body ~= '' then redis.call('SET', id, body) end
-    redis.call('PUBLISH', id, status[verb])
+    if kept[verb] then store_ended(id, body) elseif body ~= '' and is_ours(id) then redis.call('SET', id, body) end
+    redis.pcall('PUBLISH', id, status[verb])
     for _, name in ipairs(counter[verb] or {}) do count(outcomes, name) end
     if ARGV[at + 7] ~= '' then count(buckets, 'w' .. ARGV[at + 7]) end
     if ARGV[at + 8] ~= '' then count(buckets, 'r' .. ARGV[at + 8]) end
@@ -107,26 +128,35 @@ end
 
 if #left > 0 then redis.call('HDEL', leases, unpack(left)) end
 if #ended > 0 then redis.call('ZREM', incomplete, unpack(ended)) end
-for worker, n in pairs(freed) do
-  if redis.call('HINCRBY', holders, worker, -n) <= 0 then
-    redis.call('HDEL', holders, worker)
-    if redis.call('HLEN', holders) == tonumber(ARGV[4]) - 1 then wake = true end  -- a standby's turn
+if standby then
+  local holders, is_holder = 0, {}
+  for _, lease in ipairs(redis.call('HVALS', leases)) do
+    local holder = string.match(lease, '^[^:]*')
+    if not is_holder[holder] then
+      is_holder[holder] = true
+      holders = holders + 1
+    end
+  end
+  if holders < tonumber(ARGV[4]) then
+    redis.call('HDEL', looks, 'standby')
+    wake = true
   end
 end
-if wake then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
+if wake then redis.pcall('PUBLISH', ARGV[5], ARGV[6]) end
 
 -- The newest stay; what falls out stays readable a little longer, unless its key has been enqueued again.
 local function keep(key, other, new, most)
   if #new == 0 then return end
-  redis.call('ZADD', key, unpack(new))
+  if type(redis.pcall('ZADD', key, unpack(new))) ~= 'number' then return end
   local names = {}
   for i = 2, #new, 2 do names[#names + 1] = new[i] end
-  redis.call('ZREM', other, unpack(names))
+  redis.pcall('ZREM', other, unpack(names))
   local over = redis.call('ZCARD', key) - most
   if over <= 0 then return end
   local out = redis.call('ZPOPMIN', key, over)
   for i = 1, #out, 2 do
-    if not redis.call('ZSCORE', incomplete, out[i]) then redis.call('PEXPIRE', out[i], ARGV[3]) end
+    local id = out[i]
+    if is_ours(id) and not redis.call('ZSCORE', incomplete, id) then redis.call('PEXPIRE', id, ARGV[3]) end
   end
 end
 keep(KEYS[6], KEYS[7], completed, tonumber(ARGV[1]))
@@ -135,11 +165,11 @@ keep(KEYS[7], KEYS[6], failed, tonumber(ARGV[2]))
 if next(outcomes) or next(buckets) then
   local minute = string.format('%s%.0f', KEYS[11], math.floor(time[1] / 60))
   for name, by in pairs(outcomes) do
-    redis.call('HINCRBY', minute, name, by)
-    redis.call('HINCRBY', KEYS[10], name, by)
+    redis.pcall('HINCRBY', minute, name, by)
+    redis.pcall('HINCRBY', KEYS[10], name, by)
   end
-  for name, by in pairs(buckets) do redis.call('HINCRBY', minute, name, by) end
-  redis.call('HSET', minute, 'depth', redis.call('LLEN', queued))
+  for name, by in pairs(buckets) do redis.pcall('HINCRBY', minute, name, by) end
+  redis.pcall('HSET', minute, 'depth', depth)
   redis.call('EXPIRE', minute, 4500)
 end
 return result

@@ -2,30 +2,54 @@
 --
 -- Invariant: a job is on exactly one of queued, active or (by its time) incomplete before and after;
 -- a job on active has a lease, and there are never more leases than the concurrency.
+-- Everything that can fail is tried before the first write: a key of another type, a counter that is no number.
 --
 -- KEYS  1 queued      list    job ids that are ready, head first (SAQ's)
 --       2 active      list    job ids in flight (SAQ's)
 --       3 incomplete  zset    job id -> 0, or the Unix second at which it becomes ready (SAQ's)
 --       4 leases      hash    job id -> "worker:token:taken_ms"
---       5 holders     hash    worker -> number of its leases
+--       5 looks       hash    told: server time at which all were told that somebody began to hold jobs, ms;
+--                             standby: server time at which a process last found all places taken, ms;
+--                             since, last: as in lost.lua; reconciled: as in reconcile.lua
 --       6 starts      zset    start -> server time in microseconds, for the rate limit
 --       7 pause       hash    by, reason, since; absent while the queue runs
 --       8 beats       zset    worker -> server time of its last heartbeat, ms
 --       9 token       string  counter that makes each lease unique
---       10 looks      hash    told: server time at which all were told that somebody began to hold jobs, ms
+--       10 failed     zset    as in settle.lua
+--       11 totals     hash    as in settle.lua
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
 --       7 channel that wakes the queue's workers  8 queue name  9 bytes of the bodies in the reply
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, leases of its own
---        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone,
---        nil where it would make the reply too large: the first body is in it in any case.
-local queued, active, incomplete, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+--        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone
+--        or the id is none of this queue, nil where it would make the reply too large: the first body is in it in
+--        any case.
+local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local worker, n, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local rate, window = tonumber(ARGV[5]), tonumber(ARGV[6])
 local MOST = 1000  -- unpack takes some thousand values, and fails with the jobs off their list
+local LONGEST_MS = 86400000  -- of a wait: a score may be infinite
+local prefix = 'saq:job:' .. ARGV[8] .. ':'
+
+local held, own, holders = 0, 0, 0
+local is_holder, mine = {}, worker .. ':'
+for _, lease in ipairs(redis.call('HVALS', leases)) do
+  held = held + 1
+  if string.sub(lease, 1, #mine) == mine then
+    own = own + 1
+  else
+    local holder = string.match(lease, '^[^:]*')
+    if not is_holder[holder] then
+      is_holder[holder] = true
+      holders = holders + 1
+    end
+  end
+end
+local depth = redis.call('LLEN', queued)
+redis.call('LLEN', active)
 
 -- A write that adds nothing comes first: a server that is out of memory then lets the rest of the script
 -- pass, and jobs can end and free memory.
-redis.call('HDEL', leases, '')
+redis.call('HDEL', looks, '')
 
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
@@ -36,18 +60,15 @@ for _, id in ipairs(due) do
   redis.call('ZADD', incomplete, 0, id)
   redis.call('RPUSH', queued, id)
 end
+depth = depth + #due
 
 local wait = -1
 local function until_us(at)
-  local ms = math.max(0, math.ceil((at - now_us) / 1000))
+  local ms = math.min(LONGEST_MS, math.max(0, math.ceil((at - now_us) / 1000)))
   if wait < 0 or ms < wait then wait = ms end
 end
 local upcoming = redis.call('ZRANGEBYSCORE', incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 if upcoming[2] then until_us(tonumber(upcoming[2]) * 1000000) end
-
-local held = redis.call('HLEN', leases)
-local own = tonumber(redis.call('HGET', KEYS[5], worker) or 0)
-local depth = redis.call('LLEN', queued)
 
 local function reply(state)
   return {state, wait, held - own, own, now_ms, depth}
@@ -56,63 +77,93 @@ end
 if redis.call('EXISTS', KEYS[7]) == 1 then return reply('paused') end
 if n <= 0 then return reply('busy') end
 if depth == 0 then return reply('empty') end
-if own == 0 and redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[4]) then return reply('standby') end
+if own == 0 and holders >= tonumber(ARGV[4]) then
+  redis.call('HSET', looks, 'standby', now_ms)  -- whoever frees a place wakes this one
+  return reply('standby')
+end
 n = math.min(n, concurrency - held, MOST)
 if n <= 0 then return reply('full') end
 if rate > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[6], 0, '(' .. string.format('%.0f', now_us - window))
-  n = math.min(n, rate - redis.call('ZCARD', KEYS[6]))
+  local starts, now_text = KEYS[6], string.format('%.0f', now_us)
+  redis.call('ZREMRANGEBYSCORE', starts, '-inf', '(' .. string.format('%.0f', now_us - window))
+  -- The clock was set back: a start that lies ahead counts as one of this moment, and blocks no longer than that.
+  for _, start in ipairs(redis.call('ZRANGEBYSCORE', starts, '(' .. now_text, '+inf')) do
+    redis.call('ZADD', starts, now_text, start)
+  end
+  n = math.min(n, rate - redis.call('ZCARD', starts))
   if n <= 0 then
-    local oldest = redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')
+    local oldest = redis.call('ZRANGE', starts, 0, 0, 'WITHSCORES')
     until_us(tonumber(oldest[2]) + window + 1000)
     return reply('limited')
   end
 end
+local token = redis.call('INCR', KEYS[9])
+redis.call('ZADD', KEYS[8], now_ms, worker)
+
+-- Whether a job that is on no record of those to come has ended: its record has a TTL then, or is gone while
+-- the list of the failed has its id.
+local function ended(id, ours)
+  local ttl = ours and redis.call('PTTL', id) or -2
+  return ttl > 0 or ttl == -2 and type(redis.pcall('ZSCORE', KEYS[10], id)) == 'string'
+end
 
 local ids = redis.call('LPOP', queued, n)
 local leased = redis.call('HMGET', leases, unpack(ids))
-local taken, seen = {}, {}
+local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
+local taken, ours, seen, unknown, dropped = {}, {}, {}, {}, 0
 for i, id in ipairs(ids) do
-  -- An id that is in flight already was listed twice; the second listing is dropped, the job is not.
-  if not leased[i] and not seen[id] then
+  local is_ours, score = string.sub(id, 1, #prefix) == prefix, scores[i]
+  -- An id may be listed twice.  The listing of a job that is in flight, waits for its time or has ended is
+  -- dropped; the job is not.
+  if leased[i] or seen[id] or score and tonumber(score) * 1000000 > now_us
+      or not score and ended(id, is_ours) then
+    dropped = dropped + 1
+  else
     seen[id] = true
     taken[#taken + 1] = id
+    if is_ours then ours[#ours + 1] = id end
+    if not score then
+      unknown[#unknown + 1] = 0
+      unknown[#unknown + 1] = id
+    end
   end
 end
+depth = depth - #ids
+if dropped > 0 then redis.pcall('HINCRBY', KEYS[11], 'repaired:duplicate', dropped) end
 if #taken == 0 then return reply('again') end
 
-local token = redis.call('INCR', KEYS[9])
 local lease = string.format('%s:%.0f:%.0f', worker, token, now_ms)
-local pairs_, started, waiting = {}, {}, {}
+local pairs_, started = {}, {}
 for i, id in ipairs(taken) do
   pairs_[2 * i - 1] = id
   pairs_[2 * i] = lease
-  waiting[2 * i - 1] = 0
-  waiting[2 * i] = id
   started[2 * i - 1] = string.format('%.0f', now_us)
   started[2 * i] = string.format('%.0f:%d', token, i)
 end
 redis.call('RPUSH', active, unpack(taken))
-redis.call('ZADD', incomplete, 'NX', unpack(waiting))  -- off it, a running job is one that was aborted
+if #unknown > 0 then redis.call('ZADD', incomplete, unpack(unknown)) end  -- off it, one that runs was aborted
 redis.call('HSET', leases, unpack(pairs_))
-redis.call('HINCRBY', KEYS[5], worker, #taken)
-redis.call('ZADD', KEYS[8], now_ms, worker)
+if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
 -- Whoever does not see a worker's first lease would not look whether it lives.  Once a second is enough: all
 -- who were told look a while later.
-if own == 0 and now_ms - tonumber(redis.call('HGET', KEYS[10], 'told') or 0) > 1000 then
-  redis.call('HSET', KEYS[10], 'told', now_ms)
-  redis.call('PUBLISH', ARGV[7], ARGV[8] .. ' held')
+if own == 0 then
+  local since = now_ms - (tonumber(redis.call('HGET', looks, 'told')) or 0)
+  if since > 1000 or since < 0 then
+    redis.call('HSET', looks, 'told', now_ms)
+    redis.pcall('PUBLISH', ARGV[7], ARGV[8] .. ' held')
+  end
 end
-if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
 
-depth = depth - #ids
 local out = reply('taken')
 out[7] = lease
-local left = tonumber(ARGV[9])
-for i, body in ipairs(redis.call('MGET', unpack(taken))) do
-  body = body or ''
+local bodies, left = {}, tonumber(ARGV[9])
+if #ours > 0 then
+  for i, body in ipairs(redis.call('MGET', unpack(ours))) do bodies[ours[i]] = body end
+end
+for i, id in ipairs(taken) do
+  local body = bodies[id] or ''
   left = left - #body
-  out[#out + 1] = taken[i]
+  out[#out + 1] = id
   out[#out + 1] = (left >= 0 or i == 1) and body
 end
 return out

@@ -82,7 +82,6 @@ class Bench:
             "active": await self.redis.llen(keys.active),
             "incomplete": await self.redis.zcard(keys.incomplete),
             "leases": await self.redis.hlen(keys.leases),
-            "holders": await self.redis.hlen(keys.holders),
         }
 
     async def empty(self) -> bool:

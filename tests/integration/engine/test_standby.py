@@ -73,7 +73,8 @@ async def _sixth(bench: Bench, started: asyncio.Event) -> WorkerProcess:
 
 
 async def _holders(bench: Bench) -> list[str]:
-    return [worker.decode() for worker in await bench.redis.hkeys(bench.queue.keys.holders)]
+    leases = await bench.redis.hvals(bench.queue.keys.leases)
+    return [lease.decode().split(":")[0] for lease in leases]
 
 
 async def _beat(bench: Bench, workers: list[str]) -> None:

@@ -256,19 +256,15 @@ class QueueMachine(RuleBasedStateMachine):
         pipeline.lrange(keys.active, 0, -1)
         pipeline.zrange(keys.incomplete, 0, -1, withscores=True)
         pipeline.hgetall(keys.leases)
-        pipeline.hgetall(keys.holders)
         pipeline.execute_command("HGETALL", LETTER)
         pipeline.zrange(LETTERS, 0, -1)
-        queued, active, incomplete, leases, holders, letters, uids = await pipeline.execute()
+        queued, active, incomplete, leases, letters, uids = await pipeline.execute()
         assert sorted(map(self._key, queued)) == sorted(model.waiting)
         assert sorted(map(self._key, active)) == sorted(model.held)
         assert {self._key(job_id) for job_id in leases} == set(model.held)
         for job_id, lease in leases.items():
             assert model.held[self._key(job_id)].taken.lease == lease
         assert len(leases) <= POLICY.concurrency
-        assert {name.decode(): int(n) for name, n in holders.items()} == dict(
-            Counter(held.worker for held in model.held.values())
-        )
         scores = {self._key(job_id): score for job_id, score in incomplete}
         assert set(scores) == model.waiting | model.delayed | set(model.held)
         assert {key for key, score in scores.items() if score} == model.delayed
