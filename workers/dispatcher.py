@@ -319,7 +319,7 @@ class Dispatcher:
         self._look_at = now + _LOST_POLL
         _, lost = await self.queue.lost(DEAD_AFTER, _LOOK_GAP)
         for taken in lost:
-            worker = taken.lease.decode().split(":", 1)[0]
+            worker = taken.lease.decode(errors="replace").split(":", 1)[0]
             log.warning("worker died with a job", queue=self.queue.name, job=taken.id, worker=worker)
             self._settlements.append(self._crashed(taken, worker))
 

@@ -27,6 +27,8 @@ INTERVAL_SECONDS = 60.0
 """Between two checks of a queue, by any process of the cluster, while the queue holds anything."""
 _FORCED_INTERVAL_SECONDS = 1.0
 """Between two checks of this process after a script found a key that it cannot work on."""
+_EVERYTHING_SECONDS = 3600.0
+"""Between two searches of this process, through all keys of the server, for jobs whose ids are on no key."""
 _PAGE = 1000
 """Ids in one command."""
 _BODIES = 50
@@ -49,6 +51,7 @@ class Reconciler:
         self._keys = QueueKeys.of(policy.name)
         self._holds_ids = asyncio.Event()
         self._is_broken = asyncio.Event()
+        self._next_search = 0.0
 
     def request(self, *, now: bool = False) -> None:
         """Check the queue when a check is due: it holds something.  ``now``: one of its keys is broken."""
@@ -66,7 +69,7 @@ class Reconciler:
             try:
                 await self.reconcile(now=now)
             except (RedisError, OSError) as error:
-                log.debug("a queue was not reconciled", queue=self._policy.name, error=repr(error))
+                log.debug("a queue was not reconciled", queue=self._policy.name, error=str(error))
             await asyncio.sleep(_FORCED_INTERVAL_SECONDS)
             try:
                 async with asyncio.timeout(INTERVAL_SECONDS - _FORCED_INTERVAL_SECONDS):
@@ -74,10 +77,12 @@ class Reconciler:
             except TimeoutError:
                 pass
 
-    async def reconcile(self, *, now: bool = False) -> Counter[str] | None:
+    async def reconcile(self, *, now: bool = False, everything: bool = False) -> Counter[str] | None:
         """Check the queue, unless that was done within the last minute and ``now`` is false.
 
-        Returns the number of repairs by kind, None where no check was due.  Raises RedisError.
+        ``everything``: search for jobs whose ids are on no key, too, as is done once an hour and when a key
+        that had ids is gone.  Returns the number of repairs by kind, None if no check was due.  Raises
+        RedisError.
         """
         reply = await lua.run_one(self._redis, self._reconcile_call(now=now))
         if not reply:
@@ -87,7 +92,9 @@ class Reconciler:
         is_emptied = ready == 0 and listed + leases > 0
         if listed + leases != ready or listed <= _SMALL_QUEUE or repairs:
             repairs += await self._relist(self._misplaced_ids())
-        if is_emptied or "type" in repairs:
+        time = asyncio.get_running_loop().time()
+        if everything or is_emptied or "type" in repairs or time >= self._next_search:
+            self._next_search = time + _EVERYTHING_SECONDS
             repairs += await self._relist(self._unknown_jobs())
         if set_back:
             repairs += await self._relist(self._late_retries())
