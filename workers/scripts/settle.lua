@@ -23,7 +23,7 @@
 --       verb: complete | retry | bury | abort (with SAQ's abort key in the place of the letter uid) | return | mark
 --       (complete and abort of a replayed job have a member of outcomes in the place of the letter;
 --       '' where a field has no meaning)
--- Reply one number a job: 1 done, 0 the lease no longer stands.
+-- Reply one number a job: 1 done, 0 the lease no longer stands, or the job has ended before.
 local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST, WIDTH = 10, 9
 local prefix = 'saq:job:' .. ARGV[6] .. ':'
@@ -35,7 +35,7 @@ for i = FIRST, #ARGV, WIDTH do
 end
 local depth = redis.call('LLEN', queued)
 redis.call('LLEN', active)
-redis.call('ZCARD', incomplete)
+local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
 if buries then
   redis.call('ZCARD', KEYS[8])
   redis.call('HLEN', KEYS[9])
@@ -90,9 +90,16 @@ for k, id in ipairs(ids) do
   local lease, verb, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if standing[id] ~= lease then
     result[k] = 0
+  elseif not scores[k] and is_ours(id) and redis.call('PTTL', id) > 0 then
+    -- Another program wrote a lease on a job that has ended: it ends once.
+    standing[id] = false
+    left[#left + 1] = id
+    redis.call('LREM', active, 1, id)
+    count(outcomes, 'repaired:lease')
+    result[k] = 0
   elseif verb == 'mark' then
     -- Off incomplete it was aborted: the record that says so stays.
-    if is_ours(id) and redis.call('ZSCORE', incomplete, id) then redis.call('SET', id, body) end
+    if is_ours(id) and scores[k] then redis.call('SET', id, body) end
     result[k] = 1
   else
     standing[id] = false
