@@ -180,13 +180,15 @@ class Dispatcher:
                 self._refused(batch, error)
                 return 0.0
             for settlement in batch:
-                settlement.repeated = True
+                settlement.repeated = settlement.repeated or not isinstance(error, ResponseError)
             raise
         self._most = _BATCH
         del self._settlements[: len(batch)]
         self._settled(batch, stood)
         if take is None:
             return 0.0 if self._settlements else None
+        if isinstance(take, Exception):
+            raise take
         if take.own != expected:  # a take was carried out although its reply was lost, or leases are gone
             self._doubt = True
         return await self._started(take)

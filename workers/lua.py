@@ -13,6 +13,7 @@ __all__ = [
     "LOST",
     "OVERVIEW",
     "PAUSE",
+    "PENDING",
     "RECONCILE",
     "RELIST",
     "SETTLE",
@@ -33,5 +34,6 @@ ENQUEUE = Script.load("workers", "enqueue")
 HOLD = Script.load("workers", "hold")
 OVERVIEW = Script.load("workers", "overview")
 PAUSE = Script.load("workers", "pause")
+PENDING = Script.load("workers", "pending")
 RECONCILE = Script.load("workers", "reconcile")
 RELIST = Script.load("workers", "relist")

@@ -146,19 +146,20 @@ class ApplianceQueue(RedisQueue):
 
     async def take(
         self, worker_id: str, n: int, settlements: Sequence[Settlement]
-    ) -> tuple[list[bool], Take]:
+    ) -> tuple[list[bool], Take | Exception]:
         """Carry out ``settlements``, then take up to ``n`` jobs, in one round trip.
 
-        Returns, for each settlement, whether its lease still stood, and the take.  Raises RedisError; what
-        was asked for may then have happened all the same.
+        Returns, for each settlement, whether its lease still stood, and the take, or why Redis refused it.
+        Raises RedisError: a ResponseError says that nothing was settled, and jobs may have been taken; after
+        any other both may have happened.
         """
         calls = [self.settle_call(settlements)] if settlements else []
         replies = await lua.run(self._via, [*calls, self._take_call(worker_id, n)])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        stood = [bool(done) for done in replies[0]] if settlements else []
-        return stood, await self._take_of(replies[-1])
+        settled = replies[0] if settlements else []
+        if isinstance(settled, Exception):
+            raise settled
+        take = replies[-1]
+        return list(map(bool, settled)), take if isinstance(take, Exception) else await self._take_of(take)
 
     async def _take_of(self, reply: list[Any]) -> Take:
         state, wait, foreign, own, now_ms, depth, *rest = reply

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import structlog
@@ -31,8 +31,8 @@ _EVERYTHING_SECONDS = 3600.0
 """Between two searches of this process, through all keys of the server, for jobs whose ids are on no key."""
 _PAGE = 1000
 """Ids in one command."""
-_BODIES = 50
-"""Jobs' records in one command: each may have a megabyte."""
+_BODIES = 20
+"""Jobs' records in one round trip: each may have a megabyte."""
 _SMALL_QUEUE = 1000
 """Ready jobs up to which ids are compared at each check, and not only when their numbers differ."""
 _LAST_SECOND = 253_402_300_799
@@ -165,10 +165,10 @@ class Reconciler:
                 yield id_, "unindexed", 0.0
         leased = await command(self._redis, "HKEYS", self._keys.leases)
         unlisted.difference_update(map(hash, leased))
-        for id_ in await self._not_incomplete(leased):
-            record = _record(await self._redis.get(id_)) or {}
-            if record.get("status") != "aborting":  # SAQ's abort takes a running job off incomplete
-                yield id_, "unindexed", 0.0
+        async for id_, body in self._bodies(await self._not_incomplete(leased)):
+            record = _record(body)
+            if record is not None and record.get("status") != "aborting":
+                yield id_, "unindexed", 0.0  # an aborted job has been taken off incomplete by SAQ
         if unlisted:
             async for ids in self._ready_ids():
                 for id_ in ids:
@@ -205,11 +205,11 @@ class Reconciler:
         cursor: Any = 0
         while True:
             cursor, ids = await self._redis.scan(cursor, match=pattern, count=_PAGE, _type="string")
-            for page in _pages(await self._not_incomplete(ids), _BODIES):
-                for id_, body in zip(page, await self._redis.mget(page), strict=True):
-                    due = _due_second(body, now)
-                    if due is not None:
-                        yield id_, "unknown", due
+            pending = await lua.run_one(self._redis, lua.PENDING.call([self._keys.incomplete], ids))
+            async for id_, body in self._bodies(pending):
+                due = _due_second(body, now)
+                if due is not None:
+                    yield id_, "unknown", due
             if not cursor:
                 return
 
@@ -218,20 +218,24 @@ class Reconciler:
         now = float((await self._redis.time())[0])
         longest = max(self._policy.retry_delays, default=0.0)
         async for ids in self._incomplete_ids(now + longest + 1, _LAST_SECOND):
-            for page in _pages(ids, _BODIES):
-                for id_, body in zip(page, await self._redis.mget(page), strict=True):
-                    attempts = _attempts(body)
-                    if attempts:
-                        yield id_, "late", now + (self._policy.retry_delay(attempts) or 0.0)
+            async for id_, body in self._bodies(ids):
+                attempts = _attempts(body)
+                if attempts:
+                    yield id_, "late", now + (self._policy.retry_delay(attempts) or 0.0)
+
+    async def _bodies(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes | None]]:
+        """The record of each job; None if its id names none, or a key of another type."""
+        for start in range(0, len(ids), _BODIES):
+            page = ids[start : start + _BODIES]
+            pipeline = self._redis.pipeline(transaction=False)
+            for id_ in page:
+                pipeline.get(id_)
+            for id_, body in zip(page, await pipeline.execute(raise_on_error=False), strict=True):
+                yield id_, body if isinstance(body, bytes) else None
 
 
 def _counter(flat: Sequence[Any]) -> Counter[str]:
     return Counter({kind.decode(): count for kind, count in zip(flat[::2], flat[1::2], strict=True)})
-
-
-def _pages(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _record(body: bytes | None) -> dict[str, Any] | None:
