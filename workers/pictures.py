@@ -6,8 +6,11 @@ Runs in the processes of the pool, and imports little, since each of these proce
 from __future__ import annotations
 
 import io
+import os
+import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,11 +23,13 @@ from workers.picture_memory import MEMORY_BYTES, WEBP_BYTES, decoding_bytes
 SIDE_PIXELS = 160
 """The longer side of the small picture, at most."""
 _KINDS = "JPEG, HEIC, PNG, WebP, AVIF, GIF, TIFF or BMP"
+_UNKNOWN = f"image: not a picture of a known format, or its head is damaged: use {_KINDS}"
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-"""What photographs come in, beside HEIC and AVIF.  Pillow reads many more; for one of them it runs Ghostscript."""
+"""Beside HEIC and AVIF.  Pillow reads many more; for one of them it runs Ghostscript."""
 _STRIP_PIXELS = 1_000_000  # that are converted at a time: a copy of the whole picture may not fit
 _INVISIBLE_ALPHA = 5  # of 255
 _MESSAGE_CHARS = 200  # of what a decoder says
+_OUT_OF_MEMORY = re.compile(r"^Out of memory|: Out of memory|Allocating \d+ bytes failed")  # libheif, libavif
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 
 
@@ -45,11 +50,15 @@ def decode(data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise PermanentError(_too_large("the picture")) from None
     except UnidentifiedImageError:
-        raise PermanentError(f"image: not a picture of a known format: use {_KINDS}") from None
-    except MemoryError:
+        raise PermanentError(
+            f"image: not a picture of a known format, or its head is damaged: use {_KINDS}"
+        ) from None
+    except (MemoryError, ImportError):
         raise
     except Exception as error:  # decoders raise whatever their damaged input leads them to
         reason = " ".join(str(error).split())[:_MESSAGE_CHARS] or type(error).__name__
+        if _OUT_OF_MEMORY.search(reason):
+            raise MemoryError(reason) from None
         raise PermanentError(f"image: the picture is damaged: {reason}") from None
 
 
@@ -68,7 +77,8 @@ def _decode(data: bytes) -> Image.Image:
         image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
     if decoding_bytes(image, data, (width, height)) > MEMORY_BYTES:
         raise PermanentError(_too_large(f"a {image.format} of {width:,} x {height:,} pixels"))
-    image.load()
+    with _silenced_stderr():
+        image.load()
     orientation = _orientation(image)
     profile = image.info.get("icc_profile")
     small = _to_srgb(_small(image), profile)
@@ -90,6 +100,23 @@ def _open(data: bytes) -> Image.Image:
         _register_heif()
         return Image.open(io.BytesIO(data), formats=("AVIF", "HEIF"))
     return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """libtiff reports damage on descriptor 2, which may be the terminal that the dashboard is on."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _register_heif() -> None:

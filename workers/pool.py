@@ -95,13 +95,8 @@ class CpuPool:
                 max_workers=self._processes, initializer=_prepare, initargs=(os.getpid(),), context=_Context()
             )
             with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
-                return self._submit(self._pool, function, args, kwargs)
-        return self._submit(self._pool, function, args, kwargs)
-
-    def _submit(
-        self, pool: pebble.ProcessPool, function: Callable[..., T], args: Any, kwargs: Any
-    ) -> Future[T]:
-        return pool.schedule(_call, args=(self._call_bytes, function, args, kwargs))
+                return self._pool.schedule(_call, args=call)
+        return self._pool.schedule(_call, args=call)
 
 
 class _Process(SpawnProcess):
