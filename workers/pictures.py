@@ -26,7 +26,7 @@ _KINDS = "JPEG, HEIC, PNG, WebP, AVIF, GIF, TIFF or BMP"
 _UNKNOWN = f"image: not a picture of a known format, or its head is damaged: use {_KINDS}"
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 """Beside HEIC and AVIF.  Pillow reads many more; for one of them it runs Ghostscript."""
-_STRIP_PIXELS = 1_000_000  # that are converted at a time: a copy of the whole picture may not fit
+_STRIP_PIXELS = 250_000  # that are converted at a time: a copy of the whole picture may not fit
 _INVISIBLE_ALPHA = 5  # of 255
 _MESSAGE_CHARS = 200  # of what a decoder says
 _OUT_OF_MEMORY = re.compile(r"^Out of memory|: Out of memory|Allocating \d+ bytes failed")  # libheif, libavif

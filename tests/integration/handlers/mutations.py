@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,31 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def tiled_tiff(*, claimed_tile: int = 16, claimed_size: int | None = None) -> bytes:
+    """A grey TIFF of 64 x 48 pixels in tiles, which Pillow does not write; tags may claim other figures."""
+    side, tiles = 16, 12
+    parts = [zlib.compress(bytes(range(256))) for _ in range(tiles)]
+    offsets = [8 + sum(map(len, parts[:number])) for number in range(tiles)]
+    arrays = 8 + sum(map(len, parts))
+    entries = [
+        (256, 1, claimed_size or 4 * side),  # width
+        (257, 1, claimed_size or 3 * side),  # height
+        (258, 1, 8),  # bits per sample
+        (259, 1, 8),  # compression: deflate
+        (262, 1, 1),  # black is zero
+        (277, 1, 1),  # samples per pixel
+        (322, 1, claimed_tile),  # width of a tile
+        (323, 1, claimed_tile),
+        (324, tiles, arrays),  # where the tiles are
+        (325, tiles, arrays + 4 * tiles),  # how many bytes they have
+    ]
+    numbers = struct.pack(f"<{2 * tiles}I", *offsets, *map(len, parts))
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in entries)
+    start = arrays + len(numbers)
+    return struct.pack("<2sHI", b"II", 42, start) + b"".join(parts) + numbers + directory + bytes(4)
 
 
 def whole_pictures() -> dict[str, bytes]:
@@ -54,7 +80,7 @@ def whole_pictures() -> dict[str, bytes]:
         "tiff-lzw": encode(faded, "TIFF", compression="tiff_lzw"),
         "tiff-jpeg": encode(photo, "TIFF", compression="jpeg"),
         "tiff-deflate": encode(deep, "TIFF", compression="tiff_adobe_deflate"),
-        "tiff-tiled": encode(photo, "TIFF", compression="tiff_lzw", tiffinfo={322: 16, 323: 16}),
+        "tiff-tiled": tiled_tiff(),
         "tiff-fax": encode(photo.convert("1"), "TIFF", compression="group4"),
         "bmp": encode(photo, "BMP"),
         "bmp-palette": encode(few, "BMP"),

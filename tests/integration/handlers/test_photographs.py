@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import struct
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from storage.database import Database
 from storage.palettes import PaletteStore
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES
-from tests.integration.handlers.mutations import encode
+from tests.integration.handlers.mutations import encode, tiled_tiff
 from workers import pictures, pixels
 from workers.errors import PermanentError
 from workers.handlers.color import ColorHandler, ColorPayload
@@ -68,11 +67,11 @@ def halves(size: tuple[int, int]) -> Image.Image:
 
 
 def assert_halves(colors: dict[str, float], tolerance: int = 6) -> None:
-    assert len(colors) == 2
-    red, blue = sorted(colors, reverse=True)
+    """Besides the two, a lossy format has a few pixels of other colours where they meet."""
+    red, blue = sorted(list(colors)[:2], reverse=True)
     assert near(red, RED, tolerance)
     assert near(blue, BLUE, tolerance)
-    assert colors[red] == pytest.approx(0.5, abs=0.02)
+    assert min(colors[red], colors[blue]) > 0.45
 
 
 # -- size ------------------------------------------------------------------------------------------
@@ -112,20 +111,22 @@ async def test_narrow_and_tiny_pictures_have_a_palette(
 def peak_bytes(path: Path) -> int:
     """What finding the palette of the file adds to the memory of a process of its own, at its peak."""
     program = (
-        "import resource, sys\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "from workers import pixels\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
-        "resident = int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()\n"
+        "def kilobytes(name):\n"
+        "    return int(Path('/proc/self/status').read_text().split(name + ':')[1].split()[0])\n"
+        "resident = kilobytes('VmRSS')\n"
         "pixels.palette(data)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)\n"
+        "print((kilobytes('VmHWM') - resident) * 1024)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 def estimated_bytes(data: bytes) -> int:
-    image = Image.open(io.BytesIO(data))
+    image = pictures._open(data)
     size = image.size
     if image.format == "JPEG":
         image.draft("RGB", (size[0] // 8, size[1] // 8))
@@ -156,7 +157,7 @@ MEASURED: list[Any] = [
     ),
     pytest.param("WEBP", "RGBA", {"lossless": True, "method": 0}, id="webp", marks=pytest.mark.slow),
     pytest.param("AVIF", "RGB", {"speed": 10, "subsampling": "4:4:4"}, id="avif", marks=pytest.mark.slow),
-    pytest.param("HEIF", "RGB", {"chroma": 444}, id="heic", marks=pytest.mark.slow),
+    pytest.param("HEIF", "RGB", {"enc_params": {"preset": "ultrafast"}}, id="heic", marks=pytest.mark.slow),
 ]
 
 
@@ -185,22 +186,8 @@ def one_component_a_scan(size: tuple[int, int]) -> bytes:
     return claim_size(bytes(data), *size)
 
 
-def tiff_with(**tags: int) -> bytes:
-    """A small TIFF whose tags claim other values; a name is ``tag_`` and the tag's number."""
-    data = bytearray(encode(halves((64, 64)), "TIFF", compression="tiff_lzw", tiffinfo={322: 16, 323: 16}))
-    start = int.from_bytes(data[4:8], "little")
-    for entry in range(int.from_bytes(data[start : start + 2], "little")):
-        at = start + 2 + 12 * entry
-        value = tags.get(f"tag_{int.from_bytes(data[at : at + 2], 'little')}")
-        if value is not None:
-            data[at + 2 : at + 12] = struct.pack("<HII", 4, 1, value)
-    return bytes(data)
-
-
 def webp_claiming(side: int) -> bytes:
-    data = bytearray(
-        encode(halves((32, 32)).convert("RGBA"), "WEBP", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08")
-    )
+    data = bytearray(encode(halves((32, 32)).convert("RGBA"), "WEBP", xmp=b"<x/>"))
     assert data[12:16] == b"VP8X"
     data[24:27] = data[27:30] = (side - 1).to_bytes(3, "little")
     return bytes(data)
@@ -225,8 +212,8 @@ def heic_claiming(side: int) -> bytes:
             "JPEG of 60,000 x 60,000",
         ),
         (one_component_a_scan((60_000, 60_000)), "JPEG of 60,000 x 60,000"),
-        (tiff_with(tag_322=65_520, tag_323=65_520), "TIFF of 64 x 64"),
-        (tiff_with(tag_256=60_000, tag_257=60_000), "TIFF of 60,000 x 60,000"),
+        (tiled_tiff(claimed_tile=65_520), "TIFF of 64 x 48"),
+        (tiled_tiff(claimed_size=60_000), "TIFF of 60,000 x 60,000"),
         (webp_claiming(16_000), "the picture"),
         (heic_claiming(20_000), "HEIF of 20,000 x 20,000"),
     ],
@@ -271,7 +258,7 @@ def test_a_heic_that_exif_turns_stands_upright(orientation: int) -> None:
     exif[0x0112] = orientation
     photo = Image.open(SAMPLES / "coffee.jpg").convert("RGB")
     back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-    turned = pictures.decode(encode(photo.transpose(back[orientation]), "HEIF", exif=exif))
+    turned = pictures.decode(encode(photo.transpose(back[orientation]), "HEIF", exif=exif.tobytes()))
     expected = np.asarray(pictures.decode(encode(photo)).convert("L"), dtype=float)
     seen = np.asarray(turned.convert("L"), dtype=float)
     assert seen.shape == expected.shape
