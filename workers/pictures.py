@@ -42,8 +42,8 @@ def decode(data: bytes) -> Image.Image:
     if not data:
         raise PermanentError(f"image: it is empty (0 bytes): use {_KINDS}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they would be written across the dashboard's screen
+        with warnings.catch_warnings(), _silenced_stderr():
+            warnings.simplefilter("ignore")
             return _decode(data)
     except PermanentError:
         raise
@@ -77,11 +77,9 @@ def _decode(data: bytes) -> Image.Image:
         image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
     if decoding_bytes(image, data, (width, height)) > MEMORY_BYTES:
         raise PermanentError(_too_large(f"a {image.format} of {width:,} x {height:,} pixels"))
-    with _silenced_stderr():
-        image.load()
+    image.load()
     orientation = _orientation(image)
-    profile = image.info.get("icc_profile")
-    small = _to_srgb(_small(image), profile)
+    small = _to_srgb(_small(image), image.info.get("icc_profile"))
     if orientation != 1:
         exif = Image.Exif()
         exif[_ORIENTATION_TAG] = orientation
@@ -104,7 +102,7 @@ def _open(data: bytes) -> Image.Image:
 
 @contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """libtiff reports damage on descriptor 2, which may be the terminal that the dashboard is on."""
+    """libtiff, and Pillow's log, report damage on descriptor 2, which may be the dashboard's terminal."""
     try:
         saved = os.dup(2)
     except OSError:  # it is closed
@@ -135,7 +133,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """Of mode L, LA, RGB, RGBA, CMYK or LAB.  Made small strip by strip, then made smaller as a whole."""
+    """Of mode L, LA, RGB, RGBA or CMYK.  Made small strip by strip, then made smaller as a whole."""
     factor = max(1, max(image.size) // (4 * SIDE_PIXELS))
     scale = _alpha_scale(image)
     top = _brightest(image)
@@ -173,7 +171,7 @@ def _plain(image: Image.Image, top: float) -> Image.Image:
         return image.convert("RGBA")
     if mode == "1":
         return image.convert("L")
-    return image if mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
+    return image if mode in ("L", "RGB", "CMYK") else image.convert("RGB")
 
 
 def _alpha_scale(image: Image.Image) -> list[int] | None:
@@ -225,12 +223,9 @@ def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
 
 
 def _convert_profile(image: Image.Image, profile: Any) -> Image.Image:
-    srgb = ImageCms.createProfile("sRGB")
-    if image.mode == "LAB":
-        converted = ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
-        return converted or Image.new("RGB", image.size)
     if not profile:
         return image.convert("RGB")
+    srgb = ImageCms.createProfile("sRGB")
     given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(given.profile.xcolor_space.strip())
     if mode != image.mode and (mode, image.mode) != ("RGB", "L"):  # a profile for other pictures

@@ -6,13 +6,14 @@ import asyncio
 import io
 import multiprocessing
 import signal
+import struct
 from collections import Counter
 
 import pytest
 from PIL import Image
 
 from tests.integration.handlers import calls
-from tests.integration.handlers.mutations import damaged_pictures, encode, whole_pictures
+from tests.integration.handlers.mutations import damaged_pictures, encode, tiled_tiff, whole_pictures
 from workers import pixels
 from workers.errors import PermanentError
 from workers.pool import CpuPool, PoolProcessDiedError
@@ -98,9 +99,14 @@ async def test_only_the_first_frame_of_an_animation_is_decoded(pool: CpuPool) ->
 
 
 async def test_a_damaged_tiff_writes_nothing_to_the_terminal(pool: CpuPool) -> None:
-    data = bytearray(whole_pictures()["tiff-fax"])
-    data[8:40] = bytes(range(32))
-    assert await pool.run(calls.stderr_of, pixels.palette, bytes(data)) == b""
+    whole = whole_pictures()["tiff-fax"]
+    for place in range(8, len(whole) - 8, 40):
+        data = whole[:place] + bytes(8) + whole[place + 8 :]
+        assert await pool.run(calls.stderr_of, pixels.palette, data) == b""
+    many_samples = tiled_tiff().replace(
+        struct.pack("<HHII", 277, 4, 1, 1), struct.pack("<HHII", 277, 4, 1, 10**8)
+    )
+    assert await pool.run(calls.stderr_of, pixels.palette, many_samples) == b""
 
 
 async def test_a_decoder_that_crashes_fails_its_own_job_and_says_so() -> None:
