@@ -139,24 +139,28 @@ def _call(call_bytes: int, function: Callable[..., T], args: Any, kwargs: Any) -
 
     The process ends if that is too little: C libraries leak, and worse, where an allocation fails.
     """
-    before = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        _limit_memory(call_bytes, before)
-        return function(*args, **kwargs)
+        with _limited_memory(call_bytes):
+            return function(*args, **kwargs)
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def _limit_memory(call_bytes: int, limits: tuple[int, int]) -> None:
-    """From what the process has now: NumPy alone maps more on a machine with more cores."""
+@contextmanager
+def _limited_memory(call_bytes: int) -> Iterator[None]:
+    """Counted from what the process has now: NumPy alone maps more on a machine with more cores."""
     if sys.platform != "linux":  # macOS accepts the limit and ignores it
+        yield
         return
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     size = pages * resource.getpagesize() + call_bytes
-    lowest = min([size, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
-    resource.setrlimit(resource.RLIMIT_AS, (lowest, limits[1]))
+    limits = [size, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _follow_parent() -> None:
