@@ -23,7 +23,6 @@ from tests.integration.handlers.mutations import encode, tiled_tiff
 from workers import pictures, pixels
 from workers.errors import PermanentError
 from workers.handlers.color import ColorHandler, ColorPayload
-from workers.picture_memory import MEMORY_BYTES, decoding_bytes
 from workers.pool import CpuPool
 
 pillow_heif.register_heif_opener()
@@ -32,7 +31,6 @@ RED, BLUE = (200, 30, 40), (20, 40, 200)
 PHONE_50 = (8192, 6144)
 PHONE_108 = (12000, 9000)
 PHONE_200 = (16320, 12240)
-MARGIN_BYTES = 24 << 20  # for the small picture, the counting and the decoder's own tables
 
 
 @pytest.fixture
@@ -108,71 +106,6 @@ async def test_narrow_and_tiny_pictures_have_a_palette(
     assert [near(color, RED) for color in colors] == [True]
 
 
-def peak_bytes(path: Path) -> int:
-    """What finding the palette of the file adds to the memory of a process of its own, at its peak."""
-    program = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from workers import pixels\n"
-        "data = Path(sys.argv[1]).read_bytes()\n"
-        "def kilobytes(name):\n"
-        "    return int(Path('/proc/self/status').read_text().split(name + ':')[1].split()[0])\n"
-        "resident = kilobytes('VmRSS')\n"
-        "pixels.palette(data)\n"
-        "print((kilobytes('VmHWM') - resident) * 1024)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
-    return int(done.stdout)
-
-
-def estimated_bytes(data: bytes) -> int:
-    image = pictures._open(data)
-    size = image.size
-    if image.format == "JPEG":
-        image.draft("RGB", (size[0] // 8, size[1] // 8))
-    return decoding_bytes(image, data, size)
-
-
-def noise(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
-    """Hard to compress, so that decoders use their tables."""
-    block = np.random.default_rng(7).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    repeats = (-(-size[1] // 256), -(-size[0] // 256), 1)
-    return Image.fromarray(np.tile(block, repeats)[: size[1], : size[0]]).convert(mode)
-
-
-MEASURED: list[Any] = [
-    pytest.param("JPEG", "RGB", {}, id="jpeg"),
-    pytest.param("JPEG", "RGB", {"progressive": True, "subsampling": 0}, id="jpeg-progressive"),
-    pytest.param("PNG", "RGBA", {"compress_level": 1}, id="png", marks=pytest.mark.slow),
-    pytest.param("PNG", "I;16", {"compress_level": 1}, id="png-deep", marks=pytest.mark.slow),
-    pytest.param("GIF", "P", {}, id="gif", marks=pytest.mark.slow),
-    pytest.param("BMP", "RGB", {}, id="bmp", marks=pytest.mark.slow),
-    pytest.param("TIFF", "RGB", {"tiffinfo": {274: 6}}, id="tiff-turned", marks=pytest.mark.slow),
-    pytest.param(
-        "TIFF",
-        "RGB",
-        {"compression": "jpeg", "tiffinfo": {278: 3000}},
-        id="tiff-one-strip",
-        marks=pytest.mark.slow,
-    ),
-    pytest.param("WEBP", "RGBA", {"lossless": True, "method": 0}, id="webp", marks=pytest.mark.slow),
-    pytest.param("AVIF", "RGB", {"speed": 10, "subsampling": "4:4:4"}, id="avif", marks=pytest.mark.slow),
-    pytest.param("HEIF", "RGB", {"enc_params": {"preset": "ultrafast"}}, id="heic", marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("kind", "mode", "options"), MEASURED)
-def test_a_picture_takes_no_more_memory_than_was_estimated(
-    tmp_path: Path, kind: str, mode: str, options: dict[str, Any]
-) -> None:
-    plain = noise((4000, 3000))
-    deep = Image.fromarray(np.asarray(plain.convert("L"), dtype=np.uint16) * 257)
-    data = encode(deep if mode == "I;16" else plain.convert(mode), kind, **options)
-    (tmp_path / "picture").write_bytes(data)
-    assert peak_bytes(tmp_path / "picture") < estimated_bytes(data) + MARGIN_BYTES
-
-
 def claim_size(data: bytes, width: int, height: int) -> bytes:
     """A JPEG, as if it had this size."""
     at = data.index(b"\xff\xc2" if b"\xff\xc2" in data else b"\xff\xc0") + 5
@@ -225,13 +158,6 @@ async def test_pictures_are_refused_by_the_memory_that_decoding_would_take(
     assert len(data) < 20_000
     with pytest.raises(PermanentError, match=f"image: .*{what}.* more than 640 MiB .*: make it smaller"):
         await palette_of(data)
-
-
-def test_the_estimate_is_that_of_the_format() -> None:
-    assert estimated_bytes(claim_size(encode(halves((64, 64)), "JPEG"), *PHONE_200)) < 16 << 20
-    progressive = encode(halves((64, 64)), "JPEG", progressive=True)
-    assert 560 << 20 < estimated_bytes(claim_size(progressive, *PHONE_200)) < MEMORY_BYTES
-    assert estimated_bytes(encode(Image.new("1", (1000, 1000)))) == 1_000_000
 
 
 # -- formats ---------------------------------------------------------------------------------------
