@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
-import warnings
 from functools import cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -17,20 +15,18 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import webcolors
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from workers.errors import PermanentError
+from workers.pictures import decode
 
 Floats = NDArray[np.float64]
 
-MAX_PIXELS = 50_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
-"""What photographs come in.  Pillow knows many more; for one of them it runs Ghostscript."""
-_SIDE = 160  # pixels of the longer side at which colours are counted
 _COLORS = 6
 _ROUNDS = 20
 _SAME_COLOR = 8.0  # CIELAB distance below which two clusters are one colour
 _BACKGROUND = 12.0  # CIELAB distance from the border's colour below which a pixel is background
+_TRANSPARENT = 0.1  # of the highest alpha
 _UNIFORM_BORDER = 0.7  # share of the border that must agree for it to count as a background
 
 
@@ -50,9 +46,9 @@ def data_url_bytes(url: str) -> bytes:
 def palette(data: bytes) -> list[dict[str, Any]]:
     """Up to six colours, the most frequent first: hex, name, share (their sum is 1), lab.
 
-    Raises PermanentError for what is no picture, is truncated, or has more than 50 million pixels.
+    Raises PermanentError for data that `workers.pictures.decode` refuses.
     """
-    colors, weights = _foreground(_decode(data))
+    colors, weights = _foreground(decode(data))
     centers, shares = _cluster(rgb_to_lab(colors), weights)
     return [
         {
@@ -65,79 +61,16 @@ def palette(data: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def _decode(data: bytes) -> Image.Image:
-    """A small RGBA picture, turned as its EXIF says."""
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they would be written across the dashboard's screen
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            image.draft("RGB", (_SIDE * 4, _SIDE * 4))
-            image.load()
-            return ImageOps.exif_transpose(_small_rgba(image))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise PermanentError(f"image: more than {MAX_PIXELS:,} pixels") from None
-    except UnidentifiedImageError:
-        raise PermanentError(
-            "image: not a picture of a known format: use JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
-        ) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise whatever their damaged input leads them to
-        raise PermanentError(f"image: the picture is damaged: {error}") from None
-
-
-def _small_rgba(image: Image.Image) -> Image.Image:
-    """Made small before all else: the whole of it may have 50 million pixels."""
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, grey
-        image = _eight_bits(image)
-    elif image.mode in ("1", "P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-    if image.mode == "LA":
-        image = image.convert("RGBA")
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    image = _to_srgb(image.convert("RGB") if alpha else image)
-    if alpha is not None:
-        image.putalpha(alpha)
-    return image.convert("RGBA")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of few pixels; what the brightest value is depends on the mode."""
-    step = max(1, max(image.size) // (4 * _SIDE))
-    values = np.nan_to_num(np.asarray(image)[::step, ::step].astype(np.float64), posinf=0.0, neginf=0.0)
-    highest = float(values.max())
-    if image.mode.startswith("I;16"):
-        top = 65535.0
-    else:
-        top = next((each for each in (1.0, 255.0, 65535.0) if highest <= each), highest)
-    return Image.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """By the colour profile that the picture brings, where it brings a good one: phones use Display P3."""
-    profile = image.info.get("icc_profile")
-    if profile and image.mode in ("RGB", "CMYK"):
-        try:
-            given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            srgb = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, given, srgb, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):
-            converted = None  # a damaged profile does not make the picture one
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
-
-
 def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
-    """Colours (n x 3, 0 to 255) and weights of the pixels that are neither transparent nor background."""
+    """Colours (n x 3, 0 to 255) and weights of the pixels that are neither transparent nor background.
+
+    A pixel counts by its alpha; one that is (nearly) transparent has no colour that could be relied on.
+    """
     pixels = np.asarray(image, dtype=np.float64)
     rgb, alpha = pixels[..., :3], pixels[..., 3] / 255
-    if alpha.max() < 0.5:
+    if alpha.max() == 0:  # a few specks, in a picture of many pixels
         raise PermanentError("image: all of it is transparent")
-    seen = alpha >= 0.5
+    seen = alpha >= alpha.max() * _TRANSPARENT
     if seen.all():
         seen &= ~_background(rgb)
     return rgb[seen], alpha[seen]

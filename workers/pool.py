@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pebble
@@ -25,10 +27,17 @@ T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 3  # of a call that had not begun when the pool broke
+_CALL_BYTES = 1280 << 20
+"""What a call may add to the address space of its process; it is twice what a picture may take to decode."""
+_OUT_OF_MEMORY = 99  # exit code
 
 
 class PoolProcessDiedError(Exception):
     """A process of the pool died while it worked; only its own call fails."""
+
+
+class PoolMemoryError(PoolProcessDiedError):
+    """A call needed more memory than a call may have; its process was replaced."""
 
 
 class CpuPool:
@@ -37,20 +46,26 @@ class CpuPool:
     Cancelling a call that runs kills its process, whatever it is doing; another takes its place.
     """
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, *, call_bytes: int = _CALL_BYTES) -> None:
         self._processes = processes
+        self._call_bytes = call_bytes
         self._pool: pebble.ProcessPool | None = None
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function(*args, **kwargs)`` in a process of the pool; all of it must be picklable.
 
-        Raises what the function raises, PoolProcessDiedError, and RuntimeError after `close`.
+        Raises what the function raises, PoolProcessDiedError, PoolMemoryError for a call that takes more than
+        ``call_bytes`` of memory (on Linux), and RuntimeError after `close`.
         """
         for _ in range(_TRIES):
             try:
                 result: T = await asyncio.wrap_future(self._schedule(function, args, kwargs))
             except ProcessExpired as error:
+                if error.exitcode == _OUT_OF_MEMORY:
+                    raise PoolMemoryError(
+                        f"it needs more than {self._call_bytes >> 20} MiB of memory"
+                    ) from None
                 raise PoolProcessDiedError(
                     f"the process that worked on it died (exit code {error.exitcode})"
                 ) from None
@@ -74,13 +89,14 @@ class CpuPool:
             self._pool.stop()
             threading.Thread(target=self._pool.join, daemon=True).start()
             self._pool = None
+        call = (self._call_bytes, function, args, kwargs)
         if self._pool is None:
             self._pool = pebble.ProcessPool(
                 max_workers=self._processes, initializer=_prepare, initargs=(os.getpid(),), context=_Context()
             )
             with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
-                return self._pool.schedule(function, args=args, kwargs=kwargs)
-        return self._pool.schedule(function, args=args, kwargs=kwargs)
+                return self._pool.schedule(_call, args=call)
+        return self._pool.schedule(_call, args=call)
 
 
 class _Process(SpawnProcess):
@@ -116,6 +132,35 @@ def _prepare(parent: int) -> None:
         threading.Thread(target=_follow_parent, daemon=True).start()
     if os.getppid() != parent:  # it died before we could ask to be told
         os._exit(1)
+
+
+def _call(call_bytes: int, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+    """In the child: ``function`` with a bounded amount of memory.
+
+    The process ends if that is too little: C libraries leak, and worse, where an allocation fails.
+    """
+    try:
+        with _limited_memory(call_bytes):
+            return function(*args, **kwargs)
+    except MemoryError:
+        os._exit(_OUT_OF_MEMORY)
+
+
+@contextmanager
+def _limited_memory(call_bytes: int) -> Iterator[None]:
+    """Counted from what the process has now: NumPy alone maps more on a machine with more cores."""
+    if sys.platform != "linux":  # macOS accepts the limit and ignores it
+        yield
+        return
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    size = pages * resource.getpagesize() + call_bytes
+    limits = [size, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _follow_parent() -> None:

@@ -15,9 +15,9 @@ from workers import net
 from workers.errors import PermanentError
 from workers.handlers.base import Handler, JobContext, Payload
 from workers.policy import COLOR
-from workers.pool import CpuPool
+from workers.pool import CpuPool, PoolMemoryError
 
-_MAX_BYTES = 20_000_000
+_MAX_BYTES = 80_000_000  # of a picture as it comes; a phone's 200 megapixels are 20 to 60 million
 _TIMEOUT = 10.0  # s, for each of connecting and reading
 _SHOWN = 200  # characters of a path that a message shows
 _DOWNLOAD = 25.0  # s for all of it, so that the job's 60 s leave time to decode
@@ -72,7 +72,10 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
             pixels,  # NumPy and Pillow: a tenth of a second for every command, if it were above
         )
 
-        found: list[dict[str, Any]] = await self._pool.run(pixels.palette, data)
+        try:
+            found: list[dict[str, Any]] = await self._pool.run(pixels.palette, data)
+        except PoolMemoryError as error:
+            raise PermanentError(f"image: it cannot be decoded, {error}: make it smaller") from None
         await self._store.upsert(payload.item_id, found)
         return ColorResult(item_id=payload.item_id, colors=[Color(**color) for color in found])
 

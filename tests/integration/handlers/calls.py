@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from workers.errors import PermanentError
 
 
 def spin(started: str) -> None:
@@ -40,3 +44,30 @@ def length(data: bytes) -> int:
 
 def with_pid(function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
     return os.getpid(), function(*args)
+
+
+def allocate(size: int) -> int:
+    """Takes ``size`` bytes of memory, and gives them back."""
+    return len(bytearray(size))
+
+
+def loads_pillow_heif(function: Callable[..., Any], *args: Any) -> bool:
+    """Whether the process has loaded pillow_heif once the function has returned."""
+    function(*args)
+    return "pillow_heif" in sys.modules
+
+
+def stderr_of(function: Callable[..., Any], *args: Any) -> bytes:
+    """What the function, and the C libraries below it, write to descriptor 2."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            function(*args)
+        except PermanentError:
+            pass
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+        file.seek(0)
+        return file.read()

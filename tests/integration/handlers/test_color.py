@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import os
-import random
 import struct
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +21,7 @@ from storage.palettes import PaletteStore
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES, Answer, Serve, Server, Ticker
-from workers import pixels
+from workers import pictures, pixels
 from workers.errors import PermanentError
 from workers.handlers import color
 from workers.handlers.base import validate_payload
@@ -177,8 +176,8 @@ async def test_a_picture_that_exif_turns_has_the_palette_of_the_upright_one(
     (folder / "turned.jpg").write_bytes(data)
     result = await palette_of(handler, "turned.jpg")
     assert distance(result, await palette_of(handler, "coffee.jpg")) < 10
-    seen = np.asarray(pixels._decode(data).convert("L"), dtype=float)
-    expected = np.asarray(pixels._decode(COFFEE.read_bytes()).convert("L"), dtype=float)
+    seen = np.asarray(pictures.decode(data).convert("L"), dtype=float)
+    expected = np.asarray(pictures.decode(COFFEE.read_bytes()).convert("L"), dtype=float)
     assert seen.shape == expected.shape
     assert np.abs(seen - expected).mean() < 8, "it stands upright"
 
@@ -285,20 +284,20 @@ def bomb() -> bytes:
 
 
 def real_bomb() -> bytes:
-    return encoded(Image.new("1", (10_000, 10_000)))
+    return encoded(Image.new("1", (26_000, 26_000)))
 
 
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "not a picture of a known format"),
+        (b"", "empty .0 bytes.: use JPEG, HEIC"),
         (b"<html>not here</html>", "not a picture of a known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture of a known"),
         (b"\x89PNG\r\n\x1a\n", "not a picture|damaged"),
         (COFFEE.read_bytes()[:20_000], "damaged: .*truncated"),
         (encoded(Image.open(COFFEE))[:20_000], "damaged: .*truncated"),
-        (bomb(), "more than 50,000,000 pixels"),
-        (real_bomb(), "more than 50,000,000 pixels"),
+        (bomb(), r"a PNG of 30,000 x 30,000 pixels would take more than 640 MiB of memory"),
+        (real_bomb(), r"a PNG of 26,000 x 26,000 pixels would take more than 640 MiB of memory"),
     ],
     ids=["empty", "html", "eps", "head-only", "cut-jpeg", "cut-png", "claimed-bomb", "real-bomb"],
 )
@@ -310,24 +309,6 @@ async def test_what_is_no_whole_picture_is_permanent(
     with pytest.raises(PermanentError, match=f"image: .*({problem})"):
         await palette_of(handler, "bad")
     assert await store.get("dress-17") is None
-
-
-async def test_damaged_pictures_have_a_palette_or_a_permanent_error(pool: CpuPool) -> None:
-    """Whatever a decoder makes of flipped bytes: no other error, which would be retried for nothing."""
-    chance = random.Random(7)
-    photo = Image.open(COFFEE).resize((60, 40))
-    whole = [encoded(photo, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")]
-    refused = 0
-    for data in whole:
-        for _ in range(15):
-            damaged = bytearray(data)
-            for _ in range(chance.randint(1, 30)):
-                damaged[chance.randrange(min(len(damaged), 2000))] = chance.randrange(256)
-            try:
-                assert await pool.run(pixels.palette, bytes(damaged))
-            except PermanentError:
-                refused += 1
-    assert 10 < refused < 95
 
 
 @pytest.mark.parametrize(
@@ -391,8 +372,8 @@ async def test_without_allowed_folders_no_path_is_read(store: PaletteStore, pool
 
 async def test_a_file_that_is_too_large_is_refused_unread(handler: ColorHandler, folder: Path) -> None:
     with (folder / "huge.png").open("wb") as file:
-        file.truncate(20_000_001)
-    with pytest.raises(PermanentError, match="larger than 20,000,000 bytes"):
+        file.truncate(80_000_001)
+    with pytest.raises(PermanentError, match="larger than 80,000,000 bytes"):
         await palette_of(handler, "huge.png")
 
 
@@ -461,7 +442,7 @@ async def test_five_stuck_pictures_do_not_stop_the_queue(
     make_bench: MakeBench, store: PaletteStore, tmp_path: Path
 ) -> None:
     """Calls past the queue's timeout are killed; the next job runs."""
-    bench = make_bench(concurrency=2, timeout=1.5, retry_delays=())
+    bench = make_bench(concurrency=2, timeout=5, retry_delays=())
     pool = CpuPool(2)
     handler = ColorHandler(store, pool, image_dirs=[SAMPLES])
     extract = handler.as_function()
@@ -474,7 +455,7 @@ async def test_five_stuck_pictures_do_not_stop_the_queue(
     await bench.start(stuck_or_not)
     for number in range(2):
         await bench.stock.enqueue("extract_colors", item_id=f"stuck-{number}", image="coffee.jpg")
-    result = await bench.stock.apply("extract_colors", timeout=15, item_id="a", image="coffee.jpg")
+    result = await bench.stock.apply("extract_colors", timeout=30, item_id="a", image="coffee.jpg")
     assert result["item_id"] == "a"
     await eventually(lambda: _two(bench), what="the stuck ones are dead letters")
     assert {letter.error_type for letter in (await bench.letters.page()).items} == {
