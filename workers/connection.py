@@ -18,6 +18,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
 from storage.tasks import cancelled
+from workers.failover import FailoverConnection, FailoverThreadConnection
 
 MOST_CONNECTIONS = 10
 """Of one client at the same time."""
@@ -40,7 +41,7 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         retry=Retry(NoBackoff(), 0),
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
-    pool.connection_class = _packing(pool.connection_class)
+    pool.connection_class = _ours(pool.connection_class)
     pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}  # whatever the URL asks for
     return Redis.from_pool(pool)
 
@@ -77,7 +78,7 @@ class _Pool(ConnectionPool):
             self._came_back.set()
 
 
-class _Packing:
+class _Packing(FailoverConnection):
     """Packs commands with hiredis, as redis-py's blocking connections do; its others do it in Python."""
 
     _serializer = HiredisRespSerializer()
@@ -93,8 +94,10 @@ class _Packing:
 
 
 @cache
-def _packing(kind: Any) -> Any:
-    return type(f"Packing{kind.__name__}", (_Packing, kind), {})
+def _ours(kind: Any) -> Any:
+    """redis-py's connection ``kind`` with our parts."""
+    part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _Packing
+    return type(f"Our{kind.__name__}", (part, kind), {})
 
 
 class Line:
@@ -116,25 +119,32 @@ class Line:
         """The reply of each command, an error reply as its exception; in ``limit`` seconds from when it is
         connected, for which it waits as long.
 
-        Raises redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
+        A connection that the server closed while it was idle is replaced before anything is sent.  Raises
+        redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
         """
         async with self._lock:
-            if self._connection is None or not self._connection.is_connected:
+            if self._connecting is None or not self._connecting.done() or not self._connection.can_send:
                 async with asyncio.timeout(limit):
                     await self._connected()
             try:
                 async with asyncio.timeout(limit):
                     await self._connection.send_packed_command(self._connection.pack_commands(commands))
-                    return [await self._reply() for _ in commands]
+                    replies = [await self._reply() for _ in commands]
             except BaseException:  # replies that nobody reads would be taken for those of the next commands
                 await self._connection.disconnect(nowait=True)
                 raise
+            if self._connection.should_reconnect():
+                await self._connection.disconnect(nowait=True)
+            return replies
 
     async def _connected(self) -> None:
         """Connect, where that is needed; it goes on when whoever waits for it has waited for long enough."""
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
         if self._connecting is None or self._connecting.done():
+            await self._connection.disconnect(
+                nowait=True
+            )  # from a server that has closed it, or is the wrong one
             self._connecting = asyncio.create_task(self._connection.connect())
             self._connecting.add_done_callback(_seen)
         await asyncio.shield(self._connecting)
@@ -178,12 +188,14 @@ def is_too_large(error: Exception) -> bool:
 
 def connect_thread(url: str) -> redis.Redis:
     """A blocking client, for the heartbeat's thread."""
-    return redis.Redis.from_url(
+    client = redis.Redis.from_url(
         url,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=_CONNECT_TIMEOUT,
         retry=SyncRetry(NoBackoff(), 0),
     )
+    client.connection_pool.connection_class = _ours(client.connection_pool.connection_class)
+    return client
 
 
 def safe_url(url: str) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "LOST",
     "OVERVIEW",
     "PAUSE",
+    "PROBE",
     "SETTLE",
     "TAKE",
     "Argument",
@@ -31,3 +32,4 @@ ENQUEUE = Script.load("workers", "enqueue")
 HOLD = Script.load("workers", "hold")
 OVERVIEW = Script.load("workers", "overview")
 PAUSE = Script.load("workers", "pause")
+PROBE = Script.load("workers", "probe")

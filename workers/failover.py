@@ -1,0 +1,108 @@
+"""Closes connections that lead to a server which is the wrong one, or which cannot serve now.
+
+After a failover behind one address, old connections stay open to the server that was demoted, and new ones
+reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
+connections that this process opened to it before are closed too: a wait for jobs and a subscription get no
+reply there, and would wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+from weakref import WeakSet
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from storage.refusals import refusal_of
+
+_numbers = itertools.count()
+_connections: WeakSet[Any] = WeakSet()
+
+
+class FailoverConnection:
+    """Part of a redis.asyncio connection: closes after some error replies, and knows if it can be used."""
+
+    number = 0
+    """Of those of this process in the order in which they were opened."""
+    loop: asyncio.AbstractEventLoop | None = None
+    _reader: Any
+    _writer: Any
+    _should_reconnect: bool
+
+    @property
+    def can_send(self) -> bool:
+        """Whether it is open, to the right server, and nothing came while it was idle.
+
+        A server may close an idle connection, and some say why before.  The check costs no system call.
+        """
+        reader = self._reader
+        return (
+            reader is not None
+            and not self._should_reconnect
+            and not reader._eof
+            and not reader._buffer
+            and reader.exception() is None
+        )
+
+    async def _connect(self) -> None:
+        self.number = next(_numbers)
+        self.loop = asyncio.get_running_loop()
+        connecting: Any = super()
+        await connecting._connect()
+        _connections.add(self)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Greet the server.  Raises the error with which a server refuses a client before it closes."""
+        reader = self._reader
+        greeting: Any = super()
+        try:
+            await greeting.on_connect_check_health(check_health)
+        except RedisConnectionError as error:
+            said = bytes(reader._buffer) if reader is not None else b""
+            if not said.startswith(b"-"):
+                raise
+            raise RedisConnectionError(said[1:].decode(errors="replace").strip()) from error
+
+    async def read_response(self, *options: Any, **named: Any) -> Any:
+        """As redis-py does."""
+        reading: Any = super()
+        try:
+            return await reading.read_response(*options, **named)
+        except ResponseError as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.closes:
+                self._should_reconnect = True
+                if refusal.demoted:
+                    _close_older(self)
+            raise
+
+
+class FailoverThreadConnection:
+    """Part of a blocking connection: closes after the same error replies."""
+
+    def read_response(self, *options: Any, **named: Any) -> Any:
+        """As redis-py does."""
+        connection: Any = super()
+        try:
+            return connection.read_response(*options, **named)
+        except ResponseError as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.closes:
+                connection.mark_for_reconnect()
+            raise
+
+
+def _close_older(demoted: Any) -> None:
+    """Close what was opened before ``demoted`` to its address; a command under way there fails.
+
+    Later ones may lead to the new primary.
+    """
+    address = demoted._host_error()
+    for other in list(_connections):
+        older = other.number < demoted.number and other.loop is demoted.loop
+        if older and other._writer is not None and other._host_error() == address:
+            other._should_reconnect = True
+            other._writer.transport.abort()
