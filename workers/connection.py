@@ -18,7 +18,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
 from storage.tasks import cancelled
-from workers.failover import FailoverConnection, FailoverThreadConnection
+from workers.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
 
 MOST_CONNECTIONS = 10
 """Of one client at the same time."""
@@ -154,6 +154,11 @@ class Line:
             return await self._connection.read_response()
         except ResponseError as error:
             return error
+
+    def confirm_primary(self) -> None:
+        """Say that a write succeeded over it: see `workers.failover`."""
+        if self._connection is not None:
+            confirm_primary(self._connection)
 
     async def close(self) -> None:
         """Close the connection."""

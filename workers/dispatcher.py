@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from workers import outcome, wire
 from workers.backoff import Backoff
@@ -274,9 +274,9 @@ class Dispatcher:
             except (RedisError, OSError) as error:
                 log.debug("doorbell broke", queue=self.queue.name, error=repr(error))
                 pause = backoff.failed()
-                if pause:
-                    self._wake.set()  # the next turn finds out whether Redis is away
-                    await asyncio.sleep(pause)
+                if pause or isinstance(error, ResponseError):
+                    self._wake.set()  # the next turn finds out whether Redis is away, or another server
+                await asyncio.sleep(pause)
             else:
                 backoff.succeeded()
                 if rung:

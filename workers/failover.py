@@ -4,6 +4,9 @@ After a failover behind one address, old connections stay open to the server tha
 reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
 connections that this process opened to it before are closed too: a wait for jobs and a subscription get no
 reply there, and would wait for ever.
+
+Connections are opened again at once, perhaps before the address leads to the new primary.  So those that are
+older than the first one over which a write succeeds are closed once more.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from storage.refusals import refusal_of
 
 _numbers = itertools.count()
 _connections: WeakSet[Any] = WeakSet()
+_demotions: set[str] = set()
+"""Addresses at which a server was found demoted, and nothing was written since."""
 
 
 class FailoverConnection:
@@ -76,6 +81,7 @@ class FailoverConnection:
             if refusal is not None and refusal.closes:
                 self._should_reconnect = True
                 if refusal.demoted:
+                    _demotions.add(_address(self))
                     _close_older(self)
             raise
 
@@ -95,14 +101,25 @@ class FailoverThreadConnection:
             raise
 
 
-def _close_older(demoted: Any) -> None:
-    """Close what was opened before ``demoted`` to its address; a command under way there fails.
+def confirm_primary(connection: Any) -> None:
+    """A write succeeded over ``connection``: after a demotion, close what was opened before it."""
+    if _demotions and _address(connection) in _demotions:
+        _demotions.discard(_address(connection))
+        _close_older(connection)
+
+
+def _address(connection: Any) -> str:
+    return str(connection._host_error())
+
+
+def _close_older(connection: Any) -> None:
+    """Close what was opened before ``connection`` to its address; a command under way there fails.
 
     Later ones may lead to the new primary.
     """
-    address = demoted._host_error()
+    address = _address(connection)
     for other in list(_connections):
-        older = other.number < demoted.number and other.loop is demoted.loop
-        if older and other._writer is not None and other._host_error() == address:
+        older = other.number < connection.number and other.loop is connection.loop
+        if older and other._writer is not None and _address(other) == address:
             other._should_reconnect = True
             other._writer.transport.abort()

@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -83,7 +84,7 @@ class WorkerProcess:
                 worker_id=self.id,
                 doorbell=doorbell,
                 pace=pace,
-                on_reply=self._replied,
+                on_reply=partial(self._replied, line),
                 on_letter=self._recorder.wake,
             )
             for policy, line, doorbell in zip(policies, self._lines, self._doorbells, strict=True)
@@ -206,7 +207,9 @@ class WorkerProcess:
             self.begin_drain()
             raise
 
-    def _replied(self, error: Exception | None) -> None:
+    def _replied(self, line: Line, error: Exception | None) -> None:
+        if error is None:
+            line.confirm_primary()
         text = None if error is None else reason(error)
         if (text is None) != (self.redis_error is None):
             if error is None:
