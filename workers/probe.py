@@ -64,7 +64,7 @@ async def check_rights(redis: Redis) -> None:
     Raises MissingRightError if the user may not run one, and other RedisErrors if writes are refused.  A full
     server passes, as jobs can end there.
     """
-    refused = _refused(await lua.run_one(redis, _probe("rights")))
+    refused = await _refused(redis, "rights")
     for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", NUDGE, _subscribe)):
         try:
             await check(redis)
@@ -74,16 +74,20 @@ async def check_rights(redis: Redis) -> None:
     for each in refused:
         if each.code != "NOPERM":
             raise each.error
-    if refused:
-        options: dict[str, Any] = redis.connection_pool.connection_kwargs
-        raise _missing(refused, str(options.get("username") or "default"))
+    _raise_missing(refused, redis)
+
+
+async def check_permissions(redis: Redis) -> None:
+    """As `check_rights`, for the commands of scripts alone, and without any effect."""
+    _raise_missing(await _refused(redis, "check"), redis)
 
 
 def _probe(mode: str) -> lua.Call:
     return lua.PROBE.call([_KEY, _SAQ_KEY], [mode, *_CHANNELS])
 
 
-def _refused(reply: Sequence[bytes]) -> list[_Refused]:
+async def _refused(redis: Redis, mode: str) -> list[_Refused]:
+    reply = await lua.run_one(redis, _probe(mode))
     text = [part.decode(errors="replace") for part in reply]
     return [
         _Refused(name, on, ResponseError(error))
@@ -104,8 +108,12 @@ async def _subscribe(redis: Redis) -> None:
         await listener.aclose()
 
 
-def _missing(refused: Sequence[_Refused], user: str) -> MissingRightError:
-    """One error for all that is not permitted, with the rules that permit it."""
+def _raise_missing(refused: Sequence[_Refused], redis: Redis) -> None:
+    """Raise one error for all that is not permitted, with the rules that permit it."""
+    if not refused:
+        return
+    options: dict[str, Any] = redis.connection_pool.connection_kwargs
+    user = str(options.get("username") or "default")
     commands = [each.name for each in refused if each.kind == "command"]
     channels = [each for each in refused if each.kind == "channel"]
     keys = {each.on for each in refused if each.kind == "key"}
@@ -123,4 +131,4 @@ def _missing(refused: Sequence[_Refused], user: str) -> MissingRightError:
         few = len(names) <= _MOST_NAMED
         actions.append(f"run {', '.join(names[:_MOST_NAMED])}{'' if few else ' and others'}")
         rules += [f"+{name.lower()}" for name in names] if few else ["+@all", "-@dangerous", "+info"]
-    return MissingRightError(user, ", and may not ".join(actions), " ".join(rules))
+    raise MissingRightError(user, ", and may not ".join(actions), " ".join(rules))

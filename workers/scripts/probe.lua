@@ -4,9 +4,9 @@
 --
 -- KEYS  1 probe key among ours  2 probe key among SAQ's; in cluster mode they lie on different nodes
 -- ARGV  1 writes: one write, which a full server refuses | rights: every command, also on a full server
+--         | check: as rights, but nothing is carried out; a server before Redis 7 cannot do that and permits all
 --       2.. channels on which we publish
--- Reply with rights {command, key or channel ('': none), error, command, ...} of what is refused; with writes, or
---       where nothing is, {}
+-- Reply {command, key or channel ('': none), error, command, ...} of what is refused; of writes {}
 local PROBE, TTL_MS = 'probe', 5000
 
 if ARGV[1] == 'writes' then
@@ -15,6 +15,9 @@ if ARGV[1] == 'writes' then
   for i = 2, #ARGV do redis.call('PUBLISH', ARGV[i], PROBE) end
   return {}
 end
+
+local DRY = ARGV[1] == 'check'
+if DRY and not redis.acl_check_cmd then return {} end
 
 -- For each type of value the commands, in an order in which the key has that type or is gone.
 local ON_KEY = {
@@ -29,7 +32,10 @@ local ON_KEY = {
 }
 local refused, seen = {}, {}
 local function try(command, on, ...)
-  local reply
+  if DRY and (on == '' and redis.acl_check_cmd(command) or on ~= '' and redis.acl_check_cmd(command, on, ...)) then
+    return
+  end
+  local reply  -- of a check: an error, without effect, that says which right is missing
   if on == '' then reply = redis.pcall(command) else reply = redis.pcall(command, on, ...) end
   if type(reply) == 'table' and reply.err and not seen[command .. on] then
     seen[command .. on] = true
