@@ -16,7 +16,7 @@ import redis
 from tests.integration.app.conftest import Done, Program
 from tests.integration.app.served import QUEUE, served
 from tests.integration.engine.conftest import eventually
-from tests.servers import ValkeyServer
+from tests.servers import ValkeyServer, free_port
 
 SECRET = "pa55word"
 Fix = Callable[[], object]
@@ -126,12 +126,12 @@ def unknown(at: Surroundings) -> Fix:
 
 
 def cluster(at: Surroundings) -> Fix:
-    at.start("--cluster-enabled", "yes")
+    at.start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     return lambda: None
 
 
 def whole_cluster(at: Surroundings) -> Fix:
-    admin = at.start("--cluster-enabled", "yes")
+    admin = at.start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     return lambda: None
 
@@ -183,7 +183,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "resume": ("resume", QUEUE),
     "cache": ("cache", "stats"),
     "list": ("cache", "list"),
-    "failed-jobs": ("failed-jobs", "replay", "01890000-0000-7000-8000-000000000000"),
+    "failed-jobs": ("failed-jobs", "replay", "1"),
 }
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in PASSES if name != "READONLY"]
 
