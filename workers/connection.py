@@ -42,6 +42,7 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
     pool.connection_class = _ours(pool.connection_class)
+    pool.blocks = reply_timeout is None
     pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}  # whatever the URL asks for
     return Redis.from_pool(pool)
 
@@ -49,9 +50,19 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
 class _Pool(ConnectionPool):
     """Whoever needs a connection while all are in use waits until one comes back."""
 
+    blocks = False
+    """Whether its connections wait for jobs or messages."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._came_back = asyncio.Event()
+
+    def make_connection(self) -> Any:
+        """A new connection."""
+        make: Any = super().make_connection
+        connection = make()
+        connection.blocks = self.blocks
+        return connection
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         """Raises redis.exceptions.ConnectionError where none comes back in time."""
@@ -107,10 +118,13 @@ class Line:
     the sending and for each reply.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, blocks: bool = False) -> None:
+        """``blocks``: it waits for jobs."""
         self._client = connect(url, reply_timeout=None)
+        self._client.connection_pool.blocks = blocks  # type: ignore[attr-defined]
         self._lock = asyncio.Lock()
         self._connection: Any = None
+        self._read: Any = None
         self._connecting: asyncio.Task[None] | None = None
 
     async def round_trip(
@@ -141,6 +155,8 @@ class Line:
         """Connect, where that is needed; it goes on when whoever waits for it has waited for long enough."""
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
+            # redis-py's own, since a call more for each reply is one too many here
+            self._read = super(FailoverConnection, self._connection).read_response
         if self._connecting is None or self._connecting.done():
             await self._connection.disconnect(
                 nowait=True
@@ -151,8 +167,9 @@ class Line:
 
     async def _reply(self) -> Any:
         try:
-            return await self._connection.read_response()
+            return await self._read()
         except ResponseError as error:
+            self._connection.note_refusal(error)
             return error
 
     def confirm_primary(self) -> None:

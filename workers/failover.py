@@ -33,6 +33,8 @@ class FailoverConnection:
     number = 0
     """Of those of this process in the order in which they were opened."""
     loop: asyncio.AbstractEventLoop | None = None
+    blocks = False
+    """Whether it waits for jobs or messages, for which no error comes where there are none."""
     _reader: Any
     _writer: Any
     _should_reconnect: bool
@@ -51,6 +53,13 @@ class FailoverConnection:
             and not reader._buffer
             and reader.exception() is None
         )
+
+    async def connect(self) -> None:
+        """As redis-py does; one that is to be closed is closed before."""
+        connecting: Any = super()
+        if self._should_reconnect:
+            await connecting.disconnect(nowait=True)
+        await connecting.connect()
 
     async def _connect(self) -> None:
         self.number = next(_numbers)
@@ -77,13 +86,17 @@ class FailoverConnection:
         try:
             return await reading.read_response(*options, **named)
         except ResponseError as error:
-            refusal = refusal_of(error)
-            if refusal is not None and refusal.closes:
-                self._should_reconnect = True
-                if refusal.demoted:
-                    _demotions.add(_address(self))
-                    _close_older(self)
+            self.note_refusal(error)
             raise
+
+    def note_refusal(self, error: ResponseError) -> None:
+        """Close it after ``error``, if that says that this server cannot serve."""
+        refusal = refusal_of(error)
+        if refusal is not None and refusal.closes:
+            self._should_reconnect = True
+            if refusal.demoted:
+                _demotions.add(_address(self))
+                _close_older(self)
 
 
 class FailoverThreadConnection:
@@ -113,13 +126,14 @@ def _address(connection: Any) -> str:
 
 
 def _close_older(connection: Any) -> None:
-    """Close what was opened before ``connection`` to its address; a command under way there fails.
+    """Close what is older than ``connection``, to its address: at once if it blocks, else before its use.
 
-    Later ones may lead to the new primary.
+    Later ones may lead to the new primary.  A command under way gets its reply.
     """
     address = _address(connection)
     for other in list(_connections):
         older = other.number < connection.number and other.loop is connection.loop
         if older and other._writer is not None and _address(other) == address:
             other._should_reconnect = True
-            other._writer.transport.abort()
+            if other.blocks:
+                other._writer.transport.abort()

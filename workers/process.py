@@ -74,7 +74,7 @@ class WorkerProcess:
         self._redis = connect(redis_url)
         self._subscriber = connect(redis_url, reply_timeout=None)
         self._lines = [Line(redis_url) for _ in policies]
-        self._doorbells = [Line(redis_url) for _ in policies]
+        self._doorbells = [Line(redis_url, blocks=True) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self._retention = Retention(self._redis, letters)
         self.dispatchers = {
