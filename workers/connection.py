@@ -156,7 +156,7 @@ class Line:
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
             # redis-py's own, since a call more for each reply is one too many here
-            reader: Any = super(FailoverConnection, self._connection)  # type: ignore[misc]
+            reader: Any = super(FailoverConnection, self._connection)
             self._read = reader.read_response
         if self._connecting is None or self._connecting.done():
             await self._connection.disconnect(
