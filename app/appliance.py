@@ -7,7 +7,6 @@ import importlib
 import inspect
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -17,14 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 import structlog
-from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.embedded import EmbeddedServer, prepare_data_dir
-from app.encryption import encryption_problem
 from app.errors import AppError, UnavailableError, UsageError
 from app.settings import DATABASE_FILE, Settings
+from app.waiting import wait_for_redis
 from storage.alerts import AlertStore
 from storage.changes import Changes
 from storage.database import Database
@@ -40,7 +36,6 @@ from storage.palettes import PaletteStore
 from storage.subjects import ALL, Invalidate
 from storage.tasks import cancelled
 from storage.weather import WeatherStore
-from workers.connection import command, connect, safe_url
 from workers.cron import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers import PAYLOAD_MODELS
@@ -55,8 +50,6 @@ log = structlog.get_logger(__name__)
 VERSION = version("couturecast-tui")
 
 _REVIVE_SECONDS = 1.0
-_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, InvalidResponse)
-"""What a Redis that does not answer raises, beside OSError."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ async def appliance(
     replaced = foreign_handlers(settings.handlers, policies)
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
-        redis_url = await _redis(settings, data_dir, stack)
+        redis_url = await _redis(settings, data_dir, stack, works=bool(run))
         database = await _database(settings, data_dir, stack)
         letters = DeadLetters(database)
         process = None
@@ -170,7 +163,7 @@ def _import(name: str) -> SaqFunction:
     return function  # type: ignore[no-any-return]
 
 
-async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> str:
+async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
     if settings.redis_url is None:
         server = EmbeddedServer(data_dir)
         joining = asyncio.create_task(asyncio.to_thread(server.join))
@@ -180,7 +173,7 @@ async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> s
         stack.callback(keeper.cancel)
         return server.url
     url = settings.redis_url.get_secret_value()
-    await _wait_for_redis(url, settings.start_patience)
+    await wait_for_redis(url, settings.start_patience, works=works)
     return url
 
 
@@ -199,36 +192,6 @@ async def _keep_alive(server: EmbeddedServer) -> None:
                 log.warning("the embedded Valkey had died and was started again")
         except AppError as error:
             log.warning("the embedded Valkey cannot be started again", error=str(error))
-
-
-async def _wait_for_redis(url: str, patience: float) -> None:
-    client = connect(url)
-    deadline, delay, told = time.monotonic() + patience, 0.1, False
-    try:
-        while True:
-            try:
-                await command(client, "PING")
-            except AuthenticationError as error:
-                raise UsageError(f"REDIS_URL: {safe_url(url)} refuses user or password: {error}") from None
-            except (*_AWAY, OSError) as error:
-                cause = " ".join(str(error).split())
-                if not told and (wrong := await encryption_problem(url, error)) is not None:
-                    raise UsageError(f"REDIS_URL: {safe_url(url)}: {wrong}") from None
-                if time.monotonic() + delay > deadline:
-                    raise UnavailableError(
-                        f"REDIS_URL: {safe_url(url)} does not answer, given up after {patience:g} s: {cause}"
-                    ) from None
-                if not told:
-                    log.warning("waiting for Redis", url=safe_url(url), cause=cause)
-                    told = True
-            except RedisError as error:
-                raise UnavailableError(f"REDIS_URL: {safe_url(url)}: {error}") from None
-            else:
-                return
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
-    finally:
-        await client.aclose()
 
 
 async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> Database:

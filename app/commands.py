@@ -23,6 +23,7 @@ async def told(verb: Awaitable[int]) -> int:
     from redis.exceptions import RedisError
 
     from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
+    from storage.refusals import explain
     from workers.errors import InvalidJobError, NotFoundError, UnknownQueueError, WorkersError
 
     try:
@@ -34,7 +35,7 @@ async def told(verb: Awaitable[int]) -> int:
     except BrokenPipeError:  # of standard output
         raise
     except (RedisError, OSError) as error:
-        raise AppError(f"Redis: {' '.join(str(error).split())}") from None
+        raise AppError(safe(explain(error))) from None
 
 
 def read_jobs(data: str | None, file: Path | None, *, key: str | None, delay: float) -> list[NewJob]:

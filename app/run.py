@@ -14,15 +14,15 @@ from typing import Any
 
 import structlog
 import uvloop
-from redis.exceptions import RedisError
 
 from app import logs
 from app.appliance import Appliance, appliance
 from app.encryption import warn_where_unchecked
-from app.errors import InterruptedStartError, UnavailableError, UsageError
+from app.errors import InterruptedStartError, UsageError
 from app.eviction import check_eviction
 from app.http.service import admin_token, listener, serving
 from app.settings import Settings
+from app.waiting import until_redis_serves
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
 
@@ -106,7 +106,7 @@ async def _run(
         token = admin_token(settings, each.data_dir) if door is not None else ""
         drained = None
         if each.process is not None:
-            await _start(each.process)
+            await _start(each, each.process)
             drained = asyncio.create_task(each.process.drained())
         if not ui:
             _say_ready()
@@ -155,22 +155,29 @@ async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
     return task.result()
 
 
-async def _start(process: WorkerProcess) -> None:
-    """Take jobs; from now on SIGTERM, SIGHUP and SIGINT drain, and a second SIGINT ends the wait."""
-    loop = asyncio.get_running_loop()
+async def _start(each: Appliance, process: WorkerProcess) -> None:
+    """Take jobs; from now on SIGTERM, SIGHUP and SIGINT drain, and a second SIGINT ends the wait.
 
-    def interrupted() -> None:
-        if process.draining:
+    A Redis that does not serve yet is waited for; a signal ends that.
+    """
+    loop = asyncio.get_running_loop()
+    signals: list[signal.Signals] = []
+
+    def interrupt(name: signal.Signals) -> None:
+        signals.append(name)
+        if name is signal.SIGINT and process.draining:
             process.cut_short()
         process.begin_drain()
 
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, process.begin_drain)
-    loop.add_signal_handler(signal.SIGINT, interrupted)
-    try:
+    for name in _BROKEN_OFF:
+        loop.add_signal_handler(name, interrupt, name)
+
+    async def start() -> None:
+        if signals:
+            raise InterruptedStartError(_BROKEN_OFF[signals[0]])
         await process.start()
-    except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis: {' '.join(str(error).split())}") from None
+
+    await until_redis_serves(start, each.redis_url, each.settings.start_patience)
 
 
 def _say_ready() -> None:

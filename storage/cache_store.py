@@ -24,6 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from storage import lua
 from storage.errors import CacheUnavailableError, InvalidCursorError
+from storage.refusals import explain, refusal_of
 from storage.subjects import ALL, user
 
 log = structlog.get_logger(__name__)
@@ -370,7 +371,9 @@ class CacheStore:
 
 def _raise_refusal(reply: object) -> None:
     if isinstance(reply, Exception):
-        raise CacheUnavailableError(f"the cache's Redis refuses: {_line(reply)}") from reply
+        known = refusal_of(reply) is not None
+        refusal = f"the cache's {explain(reply)}" if known else f"the cache's Redis refuses: {_line(reply)}"
+        raise CacheUnavailableError(refusal) from reply
 
 
 def _line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
 from storage.tasks import cancelled
+from workers.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
 
 MOST_CONNECTIONS = 10
 """Of one client at the same time."""
@@ -40,7 +41,8 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         retry=Retry(NoBackoff(), 0),
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
-    pool.connection_class = _packing(pool.connection_class)
+    pool.connection_class = _ours(pool.connection_class)
+    pool.blocks = reply_timeout is None
     pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}  # whatever the URL asks for
     return Redis.from_pool(pool)
 
@@ -48,9 +50,19 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
 class _Pool(ConnectionPool):
     """Whoever needs a connection while all are in use waits until one comes back."""
 
+    blocks = False
+    """Whether its connections wait for jobs or messages."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._came_back = asyncio.Event()
+
+    def make_connection(self) -> Any:
+        """A new connection."""
+        make: Any = super().make_connection
+        connection = make()
+        connection.blocks = self.blocks
+        return connection
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         """Raises redis.exceptions.ConnectionError where none comes back in time."""
@@ -77,7 +89,7 @@ class _Pool(ConnectionPool):
             self._came_back.set()
 
 
-class _Packing:
+class _Packing(FailoverConnection):
     """Packs commands with hiredis, as redis-py's blocking connections do; its others do it in Python."""
 
     _serializer = HiredisRespSerializer()
@@ -93,8 +105,10 @@ class _Packing:
 
 
 @cache
-def _packing(kind: Any) -> Any:
-    return type(f"Packing{kind.__name__}", (_Packing, kind), {})
+def _ours(kind: Any) -> Any:
+    """redis-py's connection ``kind`` with our parts."""
+    part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _Packing
+    return type(f"Our{kind.__name__}", (part, kind), {})
 
 
 class Line:
@@ -104,10 +118,13 @@ class Line:
     the sending and for each reply.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, blocks: bool = False) -> None:
+        """``blocks``: it waits for jobs."""
         self._client = connect(url, reply_timeout=None)
+        self._client.connection_pool.blocks = blocks  # type: ignore[attr-defined]
         self._lock = asyncio.Lock()
         self._connection: Any = None
+        self._read: Any = None
         self._connecting: asyncio.Task[None] | None = None
 
     async def round_trip(
@@ -116,34 +133,50 @@ class Line:
         """The reply of each command, an error reply as its exception; in ``limit`` seconds from when it is
         connected, for which it waits as long.
 
-        Raises redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
+        A connection that the server closed while it was idle is replaced before anything is sent.  Raises
+        redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
         """
         async with self._lock:
-            if self._connection is None or not self._connection.is_connected:
+            if self._connecting is None or not self._connecting.done() or not self._connection.can_send:
                 async with asyncio.timeout(limit):
                     await self._connected()
             try:
                 async with asyncio.timeout(limit):
                     await self._connection.send_packed_command(self._connection.pack_commands(commands))
-                    return [await self._reply() for _ in commands]
+                    replies = [await self._reply() for _ in commands]
             except BaseException:  # replies that nobody reads would be taken for those of the next commands
                 await self._connection.disconnect(nowait=True)
                 raise
+            if self._connection.should_reconnect():
+                await self._connection.disconnect(nowait=True)
+            return replies
 
     async def _connected(self) -> None:
         """Connect, where that is needed; it goes on when whoever waits for it has waited for long enough."""
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
+            # redis-py's own, since a call more for each reply is one too many here
+            reader: Any = super(FailoverConnection, self._connection)
+            self._read = reader.read_response
         if self._connecting is None or self._connecting.done():
+            await self._connection.disconnect(
+                nowait=True
+            )  # from a server that has closed it, or is the wrong one
             self._connecting = asyncio.create_task(self._connection.connect())
             self._connecting.add_done_callback(_seen)
         await asyncio.shield(self._connecting)
 
     async def _reply(self) -> Any:
         try:
-            return await self._connection.read_response()
+            return await self._read()
         except ResponseError as error:
+            self._connection.note_refusal(error)
             return error
+
+    def confirm_primary(self) -> None:
+        """Say that a write succeeded over it: see `workers.failover`."""
+        if self._connection is not None:
+            confirm_primary(self._connection)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -183,12 +216,14 @@ def is_too_large(error: Exception) -> bool:
 
 def connect_thread(url: str) -> redis.Redis:
     """A blocking client, for the heartbeat's thread."""
-    return redis.Redis.from_url(
+    client = redis.Redis.from_url(
         url,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=_CONNECT_TIMEOUT,
         retry=SyncRetry(NoBackoff(), 0),
     )
+    client.connection_pool.connection_class = _ours(client.connection_pool.connection_class)
+    return client
 
 
 def safe_url(url: str) -> str:

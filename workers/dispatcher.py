@@ -15,6 +15,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from workers import outcome, wire
+from workers.backoff import Backoff
 from workers.batches import batches
 from workers.connection import Line, is_too_large
 from workers.errors import InvalidJobError, WorkerLostError
@@ -267,16 +268,24 @@ class Dispatcher:
             alarm.cancel()
 
     async def _ring(self) -> None:
-        """Wake the dispatcher when its empty queue gets a job; waits on a connection of its own."""
+        """Wake the dispatcher when its empty queue gets a job; waits on a connection of its own.
+
+        Proxies close a connection that waits for long: the first time it is opened again at once.
+        """
+        backoff = Backoff(*_BACKOFF)
         while True:
             await self._empty.wait()
+            backoff.begin()
             try:
                 rung = await self.queue.wait_for_job(self._doorbell, self._pace.doorbell)
             except (RedisError, OSError) as error:
                 log.debug("doorbell broke", queue=self.queue.name, error=repr(error))
-                self._wake.set()  # the next turn finds out whether Redis is away
-                await asyncio.sleep(_BACKOFF[1])
+                pause = backoff.failed()
+                if pause or isinstance(error, ResponseError):
+                    self._wake.set()  # the next turn finds out whether Redis is away, or another server
+                await asyncio.sleep(pause)
             else:
+                backoff.succeeded()
                 if rung:
                     self._empty.clear()
                     self._wake.set()

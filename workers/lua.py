@@ -14,6 +14,7 @@ __all__ = [
     "OVERVIEW",
     "PAUSE",
     "PENDING",
+    "PROBE",
     "RECONCILE",
     "RELIST",
     "SETTLE",
@@ -35,5 +36,6 @@ HOLD = Script.load("workers", "hold")
 OVERVIEW = Script.load("workers", "overview")
 PAUSE = Script.load("workers", "pause")
 PENDING = Script.load("workers", "pending")
+PROBE = Script.load("workers", "probe")
 RECONCILE = Script.load("workers", "reconcile")
 RELIST = Script.load("workers", "relist")

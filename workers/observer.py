@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from storage.database import Database
 from storage.dead_letters import DeadLetters
+from storage.refusals import reason
 from workers import histogram, lua, thresholds, wire
 from workers.connection import safe_url
 from workers.keys import BEATS, LETTERS, WORKERS, QueueKeys
@@ -85,7 +86,7 @@ class Observer:
             queues, workers, waiting, oldest = await self._cluster()
             self._redis_error = None
         except (RedisError, OSError) as error:
-            self._redis_error = f"{type(error).__name__}: {error}"
+            self._redis_error = reason(error)
             self._memory.look_again()
             last = self._last
             queues, workers, waiting = (

@@ -48,6 +48,7 @@ from workers.letter_operations import LetterOperations, Preview, ReplayOptions, 
 from workers.observer import Observer, read_pause
 from workers.payload import check_body
 from workers.policy import QueuePolicy
+from workers.probe import check_writes
 from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue, Enqueued
 from workers.snapshot import Pause, Snapshot
@@ -193,6 +194,13 @@ class Operations:
     async def ping(self) -> None:
         """Raises RedisError where Redis does not answer."""
         await command(self._redis, "PING")
+
+    async def check_writes(self) -> None:
+        """Raises RedisError if Redis is away, read-only or full, refuses writes or forbids to publish.
+
+        It takes one round trip and leaves nothing behind.
+        """
+        await check_writes(self._redis)
 
     async def snapshot(self) -> Snapshot:
         """This moment of the cluster; never raises for a server that is away, but says so."""

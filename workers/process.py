@@ -11,14 +11,17 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from storage.dead_letters import DeadLetters
+from storage.refusals import reason, refusal_of
 from storage.tasks import cancelled
 from workers import lua, wire
+from workers.backoff import Backoff
 from workers.connection import Line, connect, connect_thread
 from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
@@ -34,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 _FORGET_AFTER = 86_400.0
 """Seconds after which the traces of a process that died are removed."""
+_LISTEN_BACKOFF_SECONDS = (0.1, 2.0)
 _LAST_WORDS = 2.0
 """Seconds that a process which leaves gives the database; letters that wait are recorded by the others."""
 _SETTLE_SECONDS = 5.0
@@ -64,13 +68,13 @@ class WorkerProcess:
         self.id = uuid.uuid4().hex
         self.drain_seconds = drain_seconds
         self.redis_error: str | None = None
-        """Why Redis does not answer; None while it does."""
+        """Why Redis does not answer, or refuses; None while it does what it is asked for."""
         self._version = version
         self._pace = pace
         self._redis = connect(redis_url)
         self._subscriber = connect(redis_url, reply_timeout=None)
         self._lines = [Line(redis_url) for _ in policies]
-        self._doorbells = [Line(redis_url) for _ in policies]
+        self._doorbells = [Line(redis_url, blocks=True) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self._retention = Retention(self._redis, letters)
         self.dispatchers = {
@@ -80,7 +84,7 @@ class WorkerProcess:
                 worker_id=self.id,
                 doorbell=doorbell,
                 pace=pace,
-                on_reply=self._replied,
+                on_reply=partial(self._replied, line),
                 on_letter=self._recorder.wake,
             )
             for policy, line, doorbell in zip(policies, self._lines, self._doorbells, strict=True)
@@ -204,13 +208,16 @@ class WorkerProcess:
             self.begin_drain()
             raise
 
-    def _replied(self, error: Exception | None) -> None:
-        text = None if error is None else f"{type(error).__name__}: {error}"
+    def _replied(self, line: Line, error: Exception | None) -> None:
+        if error is None:
+            line.confirm_primary()
+        text = None if error is None else reason(error)
         if (text is None) != (self.redis_error is None):
-            if text is None:
+            if error is None:
                 log.info("Redis answers again")
             else:
-                log.error("Redis does not answer", error=text)
+                refuses = isinstance(error, ResponseError) or refusal_of(error) is not None
+                log.error("Redis refuses" if refuses else "Redis does not answer", error=text)
         self.redis_error = text
 
     def _gap(self) -> None:
@@ -221,7 +228,9 @@ class WorkerProcess:
 
     async def _listen(self) -> None:
         """Nudges: a queue was resumed, a delayed job was enqueued, a standby's place is free."""
+        backoff = Backoff(*_LISTEN_BACKOFF_SECONDS)
         while True:
+            backoff.begin()
             try:
                 async with self._subscriber.pubsub() as channel:
                     await channel.subscribe(NUDGE)
@@ -229,7 +238,7 @@ class WorkerProcess:
                         self._heard(message)
             except (RedisError, OSError) as error:
                 log.debug("nudges broke", error=repr(error))
-                await asyncio.sleep(2.0)
+                await asyncio.sleep(backoff.failed())
 
     def _heard(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":

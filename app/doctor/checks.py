@@ -37,6 +37,7 @@ REDIS: tuple[Check[RedisServer], ...] = (
     Check("blocking wait", redis_rights.blocking),
     Check("messages", redis_rights.messages),
     Check("write rights", redis_rights.writes),
+    Check("engine's rights", redis_rights.engine),
     Check("eviction", redis_state.eviction),
     Check("memory", redis_state.memory),
     Check("persistence", redis_state.persistence),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
@@ -17,7 +18,9 @@ from redis.exceptions import (
 
 from app.doctor.findings import Finding, cause_of, ok, unknown, wrong
 from app.doctor.redis import RedisServer
+from storage.refusals import MissingRightError, fix_of, problem_of, refusal_of
 from workers.connection import command
+from workers.probe import check_permissions
 
 Words = tuple[str | int | float, ...]
 
@@ -101,7 +104,7 @@ async def messages(server: RedisServer) -> Finding:
         await command(server.client, "PUBLISH", channel, "heard")
         heard: Any = await listener.get_message(timeout=_HEARD_SECONDS)
     except ResponseError as error:
-        return wrong(f"refused: {cause_of(error)}", consequence, f"let our user do both: {_rule(server)}")
+        return _not_permitted(server, error)
     finally:
         await listener.aclose()
     if heard is None:
@@ -111,6 +114,26 @@ async def messages(server: RedisServer) -> Finding:
             "connect to the server itself, not through a proxy that drops it",
         )
     return ok("what is published is heard")
+
+
+def _not_permitted(server: RedisServer, error: ResponseError) -> Finding:
+    """As the start says it, which refuses to begin then."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        return wrong(f"refused: {cause_of(error)}", "no process starts", f"permit it: {_rule(server)}")
+    user = unquote(urlsplit(server.url).username or "default")
+    return wrong(problem_of(error, refusal), "no process starts", fix_of(error, refusal, user))
+
+
+async def engine(server: RedisServer) -> Finding:
+    """Each command of the engine's scripts; a start, which may change something, tries them."""
+    try:
+        await check_permissions(server.client)
+    except MissingRightError as error:
+        return _not_permitted(server, error)
+    except ResponseError as error:
+        return unknown(f"not checked: {cause_of(error)}")
+    return ok("each command of the engine is permitted")
 
 
 async def writes(server: RedisServer) -> Finding:

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from app.doctor.findings import Finding, ok, unknown, warning, wrong
 from app.doctor.redis import RedisServer
 from app.eviction import eviction_policy
+from storage.refusals import CLUSTER_MODE
 from tui.format import size
 from workers.connection import command
 from workers.policy import ECONOMICAL
@@ -45,11 +46,11 @@ async def role(server: RedisServer) -> Finding:
     """A primary that stands alone, as all keys of one script must be on one server."""
     mode = str(server.about.get("redis_mode") or server.about.get("server_mode") or "standalone")
     if mode != "standalone":
+        if mode == "cluster":
+            return wrong(f"the server {CLUSTER_MODE.problem}", "no process starts", CLUSTER_MODE.fix)
         return wrong(
             f"the server runs in {mode} mode",
-            "scripts whose keys lie on several nodes are refused"
-            if mode == "cluster"
-            else "it holds no keys",
+            "it holds no keys",
             f"name a single primary in {server.variable}",
         )
     if server.role in ("slave", "replica"):

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 from redis.exceptions import RedisError
 
+from storage.refusals import reason, refusal_of
 from workers.operations import Operations
 from workers.process import WorkerProcess
 from workers.snapshot import Snapshot
@@ -45,7 +46,7 @@ class Context:
         self.drained = drained
         self.version = version
         self._snapshot = _Shared(operations.snapshot)
-        self._ping = _Shared(operations.ping)
+        self._writes = _Shared(operations.check_writes)
         self._told = False
 
     async def snapshot(self) -> Snapshot:
@@ -53,13 +54,16 @@ class Context:
         return await self._snapshot.get()
 
     async def redis_error(self) -> str | None:
-        """Why Redis does not answer, without its address; None where it does, or did a second ago."""
+        """Why Redis does not answer or takes no writes, without its address; None if it did a second ago."""
         try:
-            await self._ping.get()
+            await self._writes.get()
         except (RedisError, OSError) as error:
             if not self._told:
-                log.warning("not ready: Redis does not answer", error=str(error) or type(error).__name__)
+                log.warning("not ready", error=reason(error))
             self._told = True
+            refusal = refusal_of(error)
+            if refusal is not None:
+                return f"Redis {refusal.problem} ({refusal.code})"
             # redis.exceptions.TimeoutError is no OSError
             return SILENT if "Timeout" in type(error).__name__ else REFUSES
         self._told = False
@@ -68,7 +72,7 @@ class Context:
     def close(self) -> None:
         """Break off what is being asked."""
         self._snapshot.close()
-        self._ping.close()
+        self._writes.close()
 
 
 class _Shared(Generic[T]):

@@ -104,7 +104,10 @@ def health_of(snapshot: Snapshot) -> Health:
 def _public(alert: Alert, snapshot: Snapshot) -> Alert:
     """Without the address of a server, which its error may name: anybody may ask for the health."""
     if alert.metric == "redis":
-        silent = (snapshot.redis.error or "").startswith("Timeout")
+        error = snapshot.redis.error or ""
+        if error.startswith("Redis "):  # a refusal: see storage.refusals
+            return replace(alert, message=error.partition(" (")[0])
+        silent = error.startswith("Timeout")
         return replace(alert, message=SILENT if silent else REFUSES)
     if alert.metric == "database":
         return replace(alert, message="the database does not answer")

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 
 from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
+from storage.refusals import explain
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -85,8 +86,8 @@ def problem_of(error: Exception) -> ProblemError | None:
         case StorageError() | RedisFullError():
             return ProblemError(503, text, headers={"Retry-After": _AGAIN_IN})
         case RedisError() | OSError():  # TimeoutError is an OSError
-            cause = " ".join(text.split()) or "no answer in time"
-            return ProblemError(503, f"Redis: {cause}", headers={"Retry-After": _AGAIN_IN})
+            cause = explain(error) if text.strip() else "Redis: no answer in time"
+            return ProblemError(503, cause, headers={"Retry-After": _AGAIN_IN})
     return None
 
 

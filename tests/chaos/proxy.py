@@ -74,6 +74,15 @@ class Proxy:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
 
+    def lead_to(self, server_port: int) -> None:
+        """New connections lead to another server; those that are open stay where they are."""
+        self._server_port = server_port
+
+    def close_links(self) -> None:
+        """Close all connections, as a proxy closes those that are idle."""
+        for link in list(self._links):
+            link.cancel()
+
     def arm(self, kind: str, cut: Cut, number: int = 1) -> None:
         """Cut the connection of the ``number``-th command of ``kind`` from now on, once."""
         self._armed = (kind, cut, number)

@@ -384,10 +384,11 @@ def test_a_redis_that_may_evict_jobs(
 
 RULES: dict[str, list[str]] = {
     "~* +@all -@scripting": ["scripts"],
-    "~* +@all -@write": ["blocking wait", "write rights"],
+    "~* +@all -@write": ["blocking wait", "write rights", "engine's rights"],
     "~* +@all -@dangerous +info": [],
     "~* +@all -@blocking": ["blocking wait"],
-    "~* +@all -publish": ["messages"],
+    "~* +@all -publish": ["messages", "engine's rights"],
+    "~* +@all -hincrby": ["engine's rights"],
     "~* +@all -info -config -hello -role": [],
     "~saq:* +@all": ["scripts", "write rights"],
 }

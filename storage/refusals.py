@@ -1,0 +1,256 @@
+"""Why a Redis refuses a command, what to do about it, and whether it passes: one table for all faces."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    ExecAbortError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+
+_MAX_QUOTE_CHARS = 300
+_USER = re.compile(r"\b[Uu]ser (\S+) has no permissions")
+_COMMAND = re.compile(r"to run the '([\w|-]+)' command")
+_SCRIPT = re.compile(r",? script: ([0-9a-f]{40}|on @).*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A kind of error reply.
+
+    ``problem`` follows "Redis …"; it and ``fix`` hold no address.  ``passes``: it may end by itself, so that
+    a start waits for it.  ``closes``: this server is the wrong one or cannot serve now: the connection
+    is closed and the next try opens another.  ``demoted``: all connections that were opened before lead to
+    the wrong server, too.  ``quotes``: the server's own words say more.
+    """
+
+    code: str
+    problem: str
+    fix: str
+    passes: bool = False
+    closes: bool = False
+    demoted: bool = False
+    quotes: bool = False
+
+
+_CLUSTER = (
+    "runs in cluster mode, which spreads the keys of one queue over several servers",
+    "use a Redis without cluster mode, or the single endpoint of one that hides its nodes",
+)
+_CREDENTIALS = (
+    "refuses user or password",
+    "set them in the URL: redis://USER:PASSWORD@HOST:PORT/0",
+)
+_REPLICA_FIX = "wait until the failover has ended, or name the primary"
+
+CLUSTER_MODE = Refusal("CROSSSLOT", *_CLUSTER)
+"""Of a server that says of itself that it is a node of a cluster."""
+
+_TABLE = {
+    refusal.code: refusal
+    for refusal in (
+        Refusal(
+            "READONLY",
+            "is a read-only replica",
+            _REPLICA_FIX,
+            passes=True,
+            closes=True,
+            demoted=True,
+            quotes=True,
+        ),
+        Refusal(
+            "MASTERDOWN",
+            "is a replica that has lost its primary",
+            _REPLICA_FIX,
+            passes=True,
+            closes=True,
+            demoted=True,
+        ),
+        Refusal(
+            "UNBLOCKED",
+            "ended the wait for jobs, as its role has changed",
+            _REPLICA_FIX,
+            passes=True,
+            closes=True,
+            demoted=True,
+        ),
+        Refusal("LOADING", "is loading its data", "wait until it has loaded", passes=True, closes=True),
+        Refusal(
+            "BUSY",
+            "runs a script that does not end",
+            "wait for its end, or stop it by SCRIPT KILL",
+            passes=True,
+        ),
+        Refusal(
+            "MISCONF",
+            "cannot write to its disk, and so refuses writes",
+            "free its disk, make its folder writable, and see its log",
+            passes=True,
+        ),
+        Refusal(
+            "NOREPLICAS",
+            "refuses writes, as it has too few replicas",
+            "bring its replicas back, or lower min-replicas-to-write",
+            passes=True,
+        ),
+        Refusal(
+            "MAXCLIENTS",
+            "has as many clients as it allows",
+            "raise its maxclients, or close idle clients",
+            passes=True,
+            closes=True,
+        ),
+        Refusal("TRYAGAIN", "is moving its keys", "wait until it has moved them", passes=True),
+        Refusal(
+            "CLUSTERDOWN",
+            "is part of a cluster that is down",
+            "wait until the cluster is up; a server in cluster mode itself cannot hold queues",
+            passes=True,
+            closes=True,
+        ),
+        Refusal(
+            "OOM",
+            "is full",
+            "wait until the workers have freed memory, raise its maxmemory, or remove keys that are not ours",
+        ),
+        Refusal("MOVED", *_CLUSTER),
+        Refusal("ASK", *_CLUSTER),
+        CLUSTER_MODE,
+        Refusal("NOPERM", "does not permit our user what is needed", "", quotes=True),
+        Refusal("NOAUTH", *_CREDENTIALS, quotes=True),
+        Refusal(
+            "UNKNOWN",
+            "does not know a command that is needed",
+            "use Redis 6.2 or newer, or Valkey, and rename no commands there",
+            quotes=True,
+        ),
+        Refusal(
+            "WRONGTYPE",
+            "holds a value of another type under a key of ours",
+            "move that key away: another program has written it, see docs/queues.md for the keys",
+            quotes=True,
+        ),
+        Refusal("EXECABORT", "refused a transaction", "try again, and see the server's log", quotes=True),
+        Refusal(
+            "DATABASE",
+            "has no database of that number",
+            "name a lower number in the URL, for instance /0",
+            quotes=True,
+        ),
+    )
+}
+
+_CLASSES: tuple[tuple[type[Exception], str], ...] = (
+    (ReadOnlyError, "READONLY"),
+    (MasterDownError, "MASTERDOWN"),
+    (BusyLoadingError, "LOADING"),
+    (NoPermissionError, "NOPERM"),
+    (AuthenticationError, "NOAUTH"),
+    (AuthorizationError, "NOAUTH"),
+    (OutOfMemoryError, "OOM"),
+    (ExecAbortError, "EXECABORT"),
+    (ClusterCrossSlotError, "CROSSSLOT"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (TryAgainError, "TRYAGAIN"),
+    (MovedError, "MOVED"),  # and its subclass AskError
+)
+_CODE = re.compile(
+    # At the beginning, or after the words with which Redis 6 reports the error of a script.
+    r"(?:^|: -|^-)(READONLY|MASTERDOWN|UNBLOCKED(?= force)|LOADING|BUSY|MISCONF|NOREPLICAS|TRYAGAIN"
+    r"|CLUSTERDOWN|OOM|MOVED|ASK|CROSSSLOT|NOPERM|NOAUTH|WRONGPASS|WRONGTYPE|EXECABORT)\b"
+)
+_WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), code)
+    for pattern, code in (
+        (r"max number of clients", "MAXCLIENTS"),
+        (r"ACL failure|can't run this command|no permissions to|access at least one of the keys", "NOPERM"),
+        (r"unknown (redis |valkey )?command|unknown subcommand", "UNKNOWN"),
+        (r"(script|transaction).*keys? .*(hash|same) slot|not hash to the same slot", "CROSSSLOT"),
+        (r"DB index is out of range|invalid DB index", "DATABASE"),
+        (r"capacity quota exceeded", "OOM"),
+        (r"authentication required|invalid username-password|without any password", "NOAUTH"),
+    )
+)
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """The kind of error reply that ``error`` is; None where it is none of the table, or no reply at all.
+
+    By redis-py's class, and by the text: of an error inside a script the class says nothing on older servers.
+    """
+    for kind, code in _CLASSES:
+        if isinstance(error, kind):
+            return _TABLE[code]
+    text = _line(error)
+    found = _CODE.search(text)
+    if found is not None:
+        return _TABLE["NOAUTH" if found[1] == "WRONGPASS" else found[1]]
+    for pattern, code in _WORDS:
+        if pattern.search(text):
+            return _TABLE[code]
+    return None
+
+
+class MissingRightError(NoPermissionError):
+    """Our user lacks rights that the product needs.  ``rules`` of ACL SETUSER grant them."""
+
+    def __init__(self, user: str, action: str, rules: str) -> None:
+        super().__init__(f"user {user!r} may not {action}")
+        self.fix = f"ACL SETUSER {user} {rules}"
+
+
+def explain(error: BaseException) -> str:
+    """Why Redis failed, in one line; if the table knows it, with what to do and without an address."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        return f"Redis: {_line(error) or type(error).__name__}"
+    return f"{problem_of(error, refusal)}: {fix_of(error, refusal)}"
+
+
+def reason(error: BaseException) -> str:
+    """As `explain`; an error that the table does not know, with its class."""
+    return explain(error) if refusal_of(error) is not None else f"{type(error).__name__}: {error}"
+
+
+def problem_of(error: BaseException, refusal: Refusal) -> str:
+    """What happened: ``Redis is full (OOM)``, or with the server's own words if they say more."""
+    words = _quoted(error, refusal) if refusal.quotes else refusal.code
+    return f"Redis {refusal.problem} ({words})"
+
+
+def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
+    """What to do about it; of a missing right, the rules that grant it to ``user``."""
+    if isinstance(error, MissingRightError):
+        return error.fix
+    if refusal.code != "NOPERM":
+        return refusal.fix
+    text = _line(error)
+    named, command = _USER.search(text), _COMMAND.search(text)
+    if command is not None:
+        rules = "+eval +evalsha" if command[1] in ("eval", "evalsha") else f"+{command[1]}"
+    else:
+        rules = "&*" if "channel" in text else "~saq:* ~couturecast:*"
+    return f"ACL SETUSER {named[1] if named else user} {rules}"
+
+
+def _quoted(error: BaseException, refusal: Refusal) -> str:
+    """The server's words with the code that redis-py cuts off, without the name of a script."""
+    text = _SCRIPT.sub("", _line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
+    known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
+    return text if known else f"{refusal.code}: {text}"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
