@@ -14,27 +14,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.databases import DatabaseUse, open_database
 from app.embedded import EmbeddedServer, prepare_data_dir
 from app.encryption import encryption_problem
 from app.errors import AppError, UnavailableError, UsageError
-from app.settings import DATABASE_FILE, Settings
+from app.settings import Settings
 from storage.alerts import AlertStore
 from storage.changes import Changes
 from storage.database import Database
 from storage.dead_letters import DeadLetters
-from storage.errors import (
-    DatabaseUnavailableError,
-    DirectConnectionError,
-    DirectUrlError,
-    MigrationError,
-)
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
 from storage.subjects import ALL, Invalidate
@@ -73,9 +67,14 @@ class Appliance:
 
 @asynccontextmanager
 async def appliance(
-    settings: Settings, policies: Mapping[str, QueuePolicy], *, run: Iterable[str] = ()
+    settings: Settings,
+    policies: Mapping[str, QueuePolicy],
+    *,
+    run: Iterable[str] = (),
+    database: DatabaseUse = "required",
 ) -> AsyncIterator[Appliance]:
-    """Everything, started in order and closed in reverse; workers for the queues in ``run``.
+    """Everything, started in order and closed in reverse; workers for the queues in ``run``, which need the
+    database, as others say by ``database``.
 
     The worker process takes no jobs before its ``start``.  Raises AppError.
     """
@@ -84,12 +83,12 @@ async def appliance(
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
         redis_url = await _redis(settings, data_dir, stack)
-        database = await _database(settings, data_dir, stack)
-        letters = DeadLetters(database)
+        opened = await open_database(settings, data_dir, stack, "required" if run else database)
+        letters = DeadLetters(opened)
         process = None
         operations_slot: list[Operations] = []
         if run:
-            functions = await _functions(settings, policies, database, run, replaced, operations_slot, stack)
+            functions = await _functions(settings, policies, opened, run, replaced, operations_slot, stack)
             process = WorkerProcess(
                 redis_url,
                 policies=[policies[name] for name in run],
@@ -97,7 +96,7 @@ async def appliance(
                 letters=letters,
                 drain_seconds=settings.drain_seconds,
                 pace=settings.pace,
-                schedules=[_weather_schedule(WeatherStore(database))],
+                schedules=[_weather_schedule(WeatherStore(opened))],
                 version=VERSION,
             )
             stack.push_async_callback(process.close)
@@ -105,7 +104,7 @@ async def appliance(
             redis_url,
             policies=list(policies.values()),
             schemas={name: model for name, model in PAYLOAD_MODELS.items() if name not in replaced},
-            database=database,
+            database=opened,
             letters=letters,
             process=process,
             environment=settings.environment,
@@ -116,9 +115,9 @@ async def appliance(
         operations_slot.append(operations)
         stack.push_async_callback(operations.close)
         if run:
-            listening = asyncio.create_task(_listen(database, operations))
+            listening = asyncio.create_task(_listen(opened, operations))
             stack.push_async_callback(cancelled, [listening])
-        yield Appliance(settings, operations, database, data_dir, process, redis_url)
+        yield Appliance(settings, operations, opened, data_dir, process, redis_url)
 
 
 async def _listen(database: Database, operations: Operations) -> None:
@@ -229,37 +228,6 @@ async def _wait_for_redis(url: str, patience: float) -> None:
             delay = min(delay * 2, 2.0)
     finally:
         await client.aclose()
-
-
-async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> Database:
-    given = settings.database_url
-    url = (
-        given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/{DATABASE_FILE}"
-    )
-    direct = settings.direct_url.get_secret_value() if settings.direct_url is not None else None
-    try:
-        database = Database(url, pool_size=settings.db_pool_size, direct_url=direct)
-    except DirectUrlError as error:
-        raise UsageError(f"DIRECT_URL: {error}") from None
-    except ValueError as error:
-        raise UsageError(f"DATABASE_URL: {error}") from None
-    stack.push_async_callback(database.close)
-    waited = ""
-
-    def wait(cause: str) -> None:
-        nonlocal waited
-        waited = f"given up after {settings.start_patience:g} s: "
-        log.warning("waiting for the database", cause=cause)
-
-    try:
-        await database.start(patience=settings.start_patience, on_wait=wait)
-    except DirectConnectionError as error:
-        raise UnavailableError(f"DIRECT_URL: {error}") from None
-    except DatabaseUnavailableError as error:
-        raise UnavailableError(f"DATABASE_URL: {waited}{error}") from None
-    except MigrationError as error:
-        raise UnavailableError(f"DATABASE_URL: {error}") from None
-    return database
 
 
 async def _functions(

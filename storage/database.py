@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,21 @@ class Database:
     """Connections to one database.  ``url``: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``.
 
     ``direct_url``: of the same Postgres past a transaction pooler, for the migrations and for `session`;
-    without it they go by way of ``url``, as far as a pooler lets them.
+    without it they go by way of ``url``, as far as a pooler lets them.  ``busy_seconds``: how long another
+    writer on SQLite is waited for.
 
     Raises ValueError, in one line, where ``url`` is none of these; DirectUrlError for ``direct_url``.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5, direct_url: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        direct_url: str | None = None,
+        busy_seconds: float = _BUSY_SECONDS,
+    ) -> None:
+        self._given_up: str | None = None
         self._url = _with_driver(url)
         self.dialect = self._url.get_backend_name()
         self._target = self._direct = None
@@ -84,9 +94,9 @@ class Database:
         else:
             self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
             self.engine = create_async_engine(
-                self._url, connect_args={"timeout": _BUSY_SECONDS}, **_ENGINE_OPTIONS
+                self._url, connect_args={"timeout": busy_seconds}, **_ENGINE_OPTIONS
             )
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "connect", partial(_prepare_sqlite, busy_seconds))
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
 
@@ -117,18 +127,24 @@ class Database:
     def _direct_error(self) -> type[DatabaseUnavailableError]:
         return DatabaseUnavailableError if self._direct is None else DirectConnectionError
 
-    async def start(self, *, patience: float = 30.0, on_wait: Callable[[str], None] | None = None) -> None:
+    async def start(
+        self,
+        *,
+        patience: float = 30.0,
+        on_wait: Callable[[str], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
+    ) -> None:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
-        ``on_wait`` is told once what is waited for.  Raises DatabaseUnavailableError after ``patience``
-        seconds, UnusableUrlError at once, MigrationError.  Where another process changes the tables, that is
-        waited for without limit.
+        ``on_wait`` is told once what is waited for, ``on_answer`` that it answers.  Raises
+        DatabaseUnavailableError after ``patience`` seconds, UnusableUrlError at once, MigrationError.  Where
+        another process changes the tables, that is waited for without limit.
         """
         self._make_file()
         deadline, delay = time.monotonic() + patience, 0.1
         while True:
             try:
-                await self.ping()
+                await self._ping()
                 break
             except UnusableUrlError:
                 raise
@@ -140,11 +156,24 @@ class Database:
                     on_wait = None
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
+        if on_answer is not None:
+            on_answer()
         await self._migrate(on_wait or _say_nothing)
+        self._given_up = None
+
+    def give_up(self, cause: str) -> None:
+        """Ask nothing of the database: until `start` has ended, whatever is asked raises
+        DatabaseUnavailableError with ``cause`` at once.
+        """
+        self._given_up = cause
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailableError where the database does not answer."""
-        async with self.connect() as connection:
+        self._check_given_up()
+        await self._ping()
+
+    async def _ping(self) -> None:
+        async with self._connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
@@ -154,13 +183,29 @@ class Database:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with.  Raises DatabaseUnavailableError."""
+        self._check_given_up()
+        async with self._connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
+        self._check_given_up()
+        async with self._begin() as connection:
+            yield connection
+
+    def _check_given_up(self) -> None:
+        if self._given_up is not None:
+            raise DatabaseUnavailableError(self._given_up)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
         with self._told():
             async with self.engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
         with self._told():
             async with self._writer.begin() as connection:
                 yield connection
@@ -203,14 +248,14 @@ class Database:
             ) from error
 
     async def _is_current(self) -> bool:
-        async with self.connect() as connection:
+        async with self._connect() as connection:
             return await connection.run_sync(is_current)
 
     async def _upgrade(self, on_wait: Callable[[str], None]) -> None:
         """On Postgres over a connection whose statements may take as long as they need."""
         target = self._direct or self._target
         if target is None:
-            async with self.begin() as connection:
+            async with self._begin() as connection:
                 await connection.run_sync(upgrade)
             return
         engine = _postgres_engine(target, None, poolclass=NullPool)
@@ -229,7 +274,7 @@ class Database:
         if self._direct is None:
             return
         there = (await direct.execute(_PLACE)).one()
-        async with self.connect() as connection:
+        async with self._connect() as connection:
             here = (await connection.execute(_PLACE)).one()
         if there != here:
             raise MigrationError(
@@ -364,11 +409,11 @@ def _with_driver(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _prepare_sqlite(connection: Any, record: object) -> None:
+def _prepare_sqlite(busy_seconds: float, connection: Any, record: object) -> None:
     """WAL, so that readers do not wait; FULL, so that a recorded dead letter survives a power cut."""
     connection.isolation_level = None  # the driver would begin transactions by itself, and too late
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_SECONDS * 1000}"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={round(busy_seconds * 1000)}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
