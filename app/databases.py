@@ -35,6 +35,8 @@ _TRY_SECONDS = 1.0
 _BUSY_SECONDS = 0.5
 """How long a command that can do without it waits for another writer on SQLite."""
 _RETRY_SECONDS = 1.0
+_TABLES_SECONDS = 10.0
+"""How long it is waited for another process that makes the tables."""
 
 
 async def open_database(
@@ -124,6 +126,7 @@ class _Trial:
         await asyncio.wait(first, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self._answers.is_set():
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self.starting}, timeout=_TABLES_SECONDS)
         if self.starting.done():
             return None if self.starting.exception() is None else _cause(self.starting)
         if self._waits.done():
@@ -136,6 +139,8 @@ class _Trial:
         if self._database.dialect != "sqlite":
             await cancelled([self.starting])
         await asyncio.wait({self.starting})
+        if not self.starting.cancelled():
+            self.starting.exception()  # nobody asks any more
 
     async def _start(self) -> None:
         while True:
