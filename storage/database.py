@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool
 
-from storage import json_text
-from storage.driver_errors import PREPARED_NAMES, STATEMENT_SECONDS, TranslatedErrors, is_locked, sqlstate
+from storage import driver_errors, json_text
+from storage.driver_errors import PREPARED_NAMES, TranslatedErrors, is_locked, sqlstate
 from storage.errors import (
     DatabaseUnavailableError,
     DirectConnectionError,
@@ -86,9 +86,8 @@ class Database:
             self._target = understand(_of_postgres(self._url))
             self._direct = _direct(direct_url) if direct_url is not None else None
             self.safe_url = self._target.safe_url
-            self.engine = _postgres_engine(
-                self._current_target, STATEMENT_SECONDS, pool_size=pool_size, max_overflow=0, pool_timeout=10
-            )
+            limits: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
+            self.engine = _postgres_engine(self._current_target, driver_errors.STATEMENT_SECONDS, **limits)
             event.listen(self.engine.sync_engine, "handle_error", self._notice_pooler)
         else:
             self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
@@ -118,7 +117,7 @@ class Database:
             raise DatabaseUnavailableError(f"{self.safe_url}: {self.without_sessions}")
         with TranslatedErrors(target.safe_url, self._direct_error):
             try:
-                return await connector(target, STATEMENT_SECONDS)()
+                return await connector(target, driver_errors.STATEMENT_SECONDS)()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 raise ConnectionError(" ".join(str(error).split())) from error
 

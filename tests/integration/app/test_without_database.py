@@ -146,8 +146,7 @@ async def test_a_dashboard_without_workers_opens_and_uses_the_database_once_it_a
         await screen.shows(QUEUE)
         await screen.shows("does not answer")
         server.start()
-        screen.press("2")
-        await screen.shows("no letters")
+        await screen.shows("Dead letters · none")
         screen.press("q")
         assert await screen.code() == 0
     finally:

@@ -309,7 +309,7 @@ async def test_e8_a_role_that_may_not_connect_costs_no_payload(postgres: Databas
     await admin.close()
     url = make_url(postgres.safe_url).set(username=f"outside_{name}", password="x")
     database = Database(url.render_as_string(hide_password=False))
-    with pytest.raises(DatabaseUnavailableError, match="does not answer: permission denied for database"):
+    with pytest.raises(DatabaseUnavailableError, match="refuses: permission denied for database"):
         await DeadLetters(database).record([letter()])
     await database.close()
 
