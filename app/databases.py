@@ -165,8 +165,10 @@ class _Trial:
 
 def _cause(starting: asyncio.Task[None]) -> str:
     error = starting.exception()
-    if isinstance(error, StorageError):
+    if isinstance(error, DirectConnectionError):
         return _in_words(error)
+    if isinstance(error, StorageError):
+        return str(error)
     assert error is not None  # noqa: S101 - the caller has seen that there is one
     raise error
 
