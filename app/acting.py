@@ -15,6 +15,7 @@ from app.settings import Settings, probable_typos, read
 
 if TYPE_CHECKING:
     from app.appliance import Appliance
+    from app.databases import DatabaseUse
     from workers.policy import QueuePolicy
 
 log = structlog.get_logger(__name__)
@@ -46,14 +47,19 @@ def configured(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str,
     return settings, policies
 
 
-def act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> NoReturn:
-    """Carry out one verb and exit; errors of the layers below become one line."""
+def act(
+    data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]], *, database: DatabaseUse = "required"
+) -> NoReturn:
+    """Carry out one verb and exit; errors of the layers below become one line.
+
+    With ``database`` optional a verb that needs Redis alone is carried out while the database is unavailable.
+    """
     settings, policies = configured(data_dir)
 
     async def carry_out() -> int:
         from app.appliance import appliance
 
-        async with appliance(settings, policies) as each:
+        async with appliance(settings, policies, database=database) as each:
             return await commands.told(verb(each))
 
     raise typer.Exit(asyncio.run(carry_out()))

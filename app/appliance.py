@@ -13,24 +13,18 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 
+from app.databases import DatabaseUse, open_database
 from app.embedded import EmbeddedServer, prepare_data_dir
-from app.errors import AppError, UnavailableError, UsageError
-from app.settings import DATABASE_FILE, Settings
+from app.errors import AppError, UsageError
+from app.settings import Settings
 from app.waiting import wait_for_redis
 from storage.alerts import AlertStore
 from storage.changes import Changes
 from storage.database import Database
 from storage.dead_letters import DeadLetters
-from storage.errors import (
-    DatabaseUnavailableError,
-    DirectConnectionError,
-    DirectUrlError,
-    MigrationError,
-)
 from storage.moderation import ModerationStore
 from storage.palettes import PaletteStore
 from storage.subjects import ALL, Invalidate
@@ -66,9 +60,14 @@ class Appliance:
 
 @asynccontextmanager
 async def appliance(
-    settings: Settings, policies: Mapping[str, QueuePolicy], *, run: Iterable[str] = ()
+    settings: Settings,
+    policies: Mapping[str, QueuePolicy],
+    *,
+    run: Iterable[str] = (),
+    database: DatabaseUse = "required",
 ) -> AsyncIterator[Appliance]:
-    """Everything, started in order and closed in reverse; workers for the queues in ``run``.
+    """Everything, started in order and closed in reverse; workers for the queues in ``run``, which need the
+    database, as others say by ``database``.
 
     The worker process takes no jobs before its ``start``.  Raises AppError.
     """
@@ -77,12 +76,12 @@ async def appliance(
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
         redis_url = await _redis(settings, data_dir, stack, works=bool(run))
-        database = await _database(settings, data_dir, stack)
-        letters = DeadLetters(database)
+        opened = await open_database(settings, data_dir, stack, "required" if run else database)
+        letters = DeadLetters(opened)
         process = None
         operations_slot: list[Operations] = []
         if run:
-            functions = await _functions(settings, policies, database, run, replaced, operations_slot, stack)
+            functions = await _functions(settings, policies, opened, run, replaced, operations_slot, stack)
             process = WorkerProcess(
                 redis_url,
                 policies=[policies[name] for name in run],
@@ -90,7 +89,7 @@ async def appliance(
                 letters=letters,
                 drain_seconds=settings.drain_seconds,
                 pace=settings.pace,
-                schedules=[_weather_schedule(WeatherStore(database))],
+                schedules=[_weather_schedule(WeatherStore(opened))],
                 version=VERSION,
             )
             stack.push_async_callback(process.close)
@@ -98,7 +97,7 @@ async def appliance(
             redis_url,
             policies=list(policies.values()),
             schemas={name: model for name, model in PAYLOAD_MODELS.items() if name not in replaced},
-            database=database,
+            database=opened,
             letters=letters,
             process=process,
             environment=settings.environment,
@@ -109,9 +108,9 @@ async def appliance(
         operations_slot.append(operations)
         stack.push_async_callback(operations.close)
         if run:
-            listening = asyncio.create_task(_listen(database, operations))
+            listening = asyncio.create_task(_listen(opened, operations))
             stack.push_async_callback(cancelled, [listening])
-        yield Appliance(settings, operations, database, data_dir, process, redis_url)
+        yield Appliance(settings, operations, opened, data_dir, process, redis_url)
 
 
 async def _listen(database: Database, operations: Operations) -> None:
@@ -192,37 +191,6 @@ async def _keep_alive(server: EmbeddedServer) -> None:
                 log.warning("the embedded Valkey had died and was started again")
         except AppError as error:
             log.warning("the embedded Valkey cannot be started again", error=str(error))
-
-
-async def _database(settings: Settings, data_dir: Path, stack: AsyncExitStack) -> Database:
-    given = settings.database_url
-    url = (
-        given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/{DATABASE_FILE}"
-    )
-    direct = settings.direct_url.get_secret_value() if settings.direct_url is not None else None
-    try:
-        database = Database(url, pool_size=settings.db_pool_size, direct_url=direct)
-    except DirectUrlError as error:
-        raise UsageError(f"DIRECT_URL: {error}") from None
-    except ValueError as error:
-        raise UsageError(f"DATABASE_URL: {error}") from None
-    stack.push_async_callback(database.close)
-    waited = ""
-
-    def wait(cause: str) -> None:
-        nonlocal waited
-        waited = f"given up after {settings.start_patience:g} s: "
-        log.warning("waiting for the database", cause=cause)
-
-    try:
-        await database.start(patience=settings.start_patience, on_wait=wait)
-    except DirectConnectionError as error:
-        raise UnavailableError(f"DIRECT_URL: {error}") from None
-    except DatabaseUnavailableError as error:
-        raise UnavailableError(f"DATABASE_URL: {waited}{error}") from None
-    except MigrationError as error:
-        raise UnavailableError(f"DATABASE_URL: {error}") from None
-    return database
 
 
 async def _functions(

@@ -47,6 +47,7 @@ def list_entries(
     act(
         data_dir,
         lambda each: verbs.list_entries(each.operations, sound, limit=limit, cursor=cursor, as_json=as_json),
+        database="optional",
     )
 
 
@@ -56,7 +57,7 @@ def get_entry(key: Key, data_dir: DataDir = None, as_json: Json = False) -> None
     from app import cache_commands as verbs
 
     sound = _sound(key, "KEY")
-    act(data_dir, lambda each: verbs.get_entry(each.operations, sound, as_json=as_json))
+    act(data_dir, lambda each: verbs.get_entry(each.operations, sound, as_json=as_json), database="optional")
 
 
 @cache.command("evict")
@@ -81,9 +82,9 @@ def evict_entries(
     how = _how(dry_run=dry_run, yes=yes, as_json=as_json)
     if pattern is not None:
         sound = _sound(pattern, "--pattern")
-        act(data_dir, lambda each: verbs.evict_matching(each.operations, sound, how))
+        act(data_dir, lambda each: verbs.evict_matching(each.operations, sound, how), database="optional")
     named = [_sound(key, "KEY") for key in dict.fromkeys(keys or ())]
-    act(data_dir, lambda each: verbs.evict_keys(each.operations, named, how))
+    act(data_dir, lambda each: verbs.evict_keys(each.operations, named, how), database="optional")
 
 
 @cache.command("evict-user")
@@ -101,7 +102,7 @@ def evict_user(
     if not sound:
         raise UsageError("USER: is empty: give the id of a user")
     how = _how(dry_run=dry_run, yes=yes, as_json=as_json)
-    act(data_dir, lambda each: verbs.evict_user(each.operations, sound, how))
+    act(data_dir, lambda each: verbs.evict_user(each.operations, sound, how), database="optional")
 
 
 @cache.command("stats")
@@ -109,7 +110,7 @@ def stats(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Hit rate of the last hour, how reads ended, memory, evictions by the server."""
     from app import cache_commands as verbs
 
-    act(data_dir, lambda each: verbs.stats(each.operations, as_json=as_json))
+    act(data_dir, lambda each: verbs.stats(each.operations, as_json=as_json), database="optional")
 
 
 def _sound(text: str, name: str) -> str:

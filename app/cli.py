@@ -170,13 +170,17 @@ def enqueue(
     if key is not None and data is None:
         raise UsageError("--key goes with --data: each line of a file would get the same key")
     jobs = commands.read_jobs(data, Path("-") if source else file, key=key, delay=delay)
-    act(data_dir, lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json))
+    act(
+        data_dir,
+        lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json),
+        database="optional",
+    )
 
 
 @cli.command()
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """One snapshot of all that the overview shows."""
-    act(data_dir, lambda each: commands.status(each.operations, as_json=as_json))
+    act(data_dir, lambda each: commands.status(each.operations, as_json=as_json), database="optional")
 
 
 @cli.command()
@@ -186,13 +190,13 @@ def pause(
     data_dir: DataDir = None,
 ) -> None:
     """Start nothing of a queue, in any process, until it is resumed."""
-    act(data_dir, lambda each: commands.pause(each.operations, queue, reason))
+    act(data_dir, lambda each: commands.pause(each.operations, queue, reason), database="optional")
 
 
 @cli.command()
 def resume(queue: Queue, data_dir: DataDir = None) -> None:
     """Let a paused queue start jobs again."""
-    act(data_dir, lambda each: commands.resume(each.operations, queue))
+    act(data_dir, lambda each: commands.resume(each.operations, queue), database="optional")
 
 
 @cli.command()

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import stat
 import subprocess
 import tempfile
@@ -25,10 +26,14 @@ from types import TracebackType
 from urllib.parse import quote
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app import append_only
 from app.errors import AppError, UsageError
+
+log = structlog.get_logger(__name__)
 
 MAX_SOCKET_PATH = 103
 """Bytes of a Unix socket's path that every kernel takes (Linux 107, macOS 103)."""
@@ -37,6 +42,9 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 """How long a server may take to write what it holds and end."""
 _POLL_SECONDS = 0.01
+_KEPT_FILE = re.compile(r"(?:append only file|AOF file|RDB file) (appendonly\.aof[\w.]*\.(?:aof|rdb))\b")
+"""How the server names the file that it cannot load."""
+_NEWEST_LINES = 10  # of the server's log: those of its end
 
 
 class EmbeddedServerError(AppError):
@@ -107,13 +115,25 @@ class EmbeddedServer:
             self._process.poll()
 
     def _start(self) -> bool:
-        """Start the server where none lives, and wait until it answers; whether one was started."""
+        """Start the server where none lives, and wait until it answers; whether one was started.
+
+        A damaged end of its append-only file is cut off before, or where the server does not load it.
+        """
+        try:
+            return self._start_once()
+        except EmbeddedServerError:
+            if not self._died() or not self._repair():
+                raise
+        return self._start_once()
+
+    def _start_once(self) -> bool:
         lock = self._open("server")
         deadline = time.monotonic() + START_SECONDS
         try:
             started = False
             while not started and not self._answers():
                 if _try_lock(lock):
+                    self._repair(only_if_obvious=True)
                     self._spawn(lock)
                     started = True
                 self._wait(deadline)
@@ -152,14 +172,14 @@ class EmbeddedServer:
             "save": '""',
             "appendonly": "yes",
             "appendfsync": "everysec",
-            "aof-load-truncated": "yes",
+            "aof-load-truncated": "no",  # we cut it off ourselves, and keep what is cut
             "maxmemory": "1gb",
             "maxmemory-policy": "volatile-lru",
         }
         return "".join(f"{name} {value}\n" for name, value in options.items())
 
     def _wait(self, deadline: float) -> None:
-        if self._process is not None and self._process.poll() is not None:
+        if self._died():
             raise EmbeddedServerError(
                 f"the embedded Redis did not start: {self._last_words()}; see {self._log}"
             )
@@ -169,6 +189,39 @@ class EmbeddedServer:
                 f"see {self._log}, end that process and start again"
             )
         time.sleep(_POLL_SECONDS)
+
+    def _died(self) -> bool:
+        """Whether the server that this one started has ended."""
+        return self._process is not None and self._process.poll() is not None
+
+    def _repair(self, *, only_if_obvious: bool = False) -> bool:
+        """Cut a damaged end off the append-only file, and keep the whole file aside; whether there was one.
+
+        Only while no server lives.  With ``only_if_obvious`` just the last bytes are read, if they are right.
+        Raises EmbeddedServerError where that cannot be done, or is not ours to do.
+        """
+        file = append_only.last_file(self.directory)
+        try:
+            if file is None or not file.exists() or (only_if_obvious and not append_only.ends_badly(file)):
+                return False
+            damage = append_only.find_damage(file)
+            if damage is None:
+                return False
+            if damage.in_the_middle:
+                raise EmbeddedServerError(damage.in_words())
+            kept = append_only.cut(damage)
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"{file} is damaged, and cannot be repaired: {error.strerror}: see that its disk has room "
+                "for a copy of it, and start again"
+            ) from None
+        log.warning(
+            "the append-only file of the embedded Valkey was damaged at its end, which was cut off",
+            file=str(file),
+            kept=str(kept),
+            cut_bytes=damage.size - damage.good,
+        )
+        return True
 
     def _client(self, timeout: float) -> redis.Redis:
         """A client that repeats nothing: after SHUTDOWN it would knock for seconds where nobody is left."""
@@ -225,6 +278,15 @@ class EmbeddedServer:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
+        newest = "\n".join(lines[-_NEWEST_LINES:])
+        folder = self.directory / append_only.FOLDER
+        named = _KEPT_FILE.findall(newest)
+        if named:
+            file = folder / named[-1]
+            state = "is damaged" if file.exists() else "is missing"
+            return (
+                f"{file} {state}: restore {folder} from a backup, or move it away to start without its jobs"
+            )
         return lines[-1] if lines else "it said nothing"
 
     def _pid(self) -> str:

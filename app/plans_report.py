@@ -41,7 +41,8 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
 def plan_text(plan: Plan) -> str:
     """All of one plan."""
     lines = [
-        f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}",
+        standing(plan),
+        *([f"go on with: {resume_command(plan)}"] if plan.standing in ("interrupted", "paused") else []),
         f"made at {instant(plan.created_at, f'{_DATE} UTC')} by {safe(plan.actor)}"
         + (f": {safe(plan.reason)}" if plan.reason else ""),
         f"of {counted(plan.total)}: {selection(plan)}",
@@ -50,6 +51,18 @@ def plan_text(plan: Plan) -> str:
         ledger_text(plan.ledger),
     ]
     return "\n".join(lines)
+
+
+def standing(plan: Plan) -> str:
+    """The plan's state in a line."""
+    if plan.standing == "unknown":
+        return f"plan {plan.id} should run: Redis does not say whether a process carries it out"
+    return f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}"
+
+
+def resume_command(plan: Plan) -> str:
+    """What goes on with a plan."""
+    return f"couturecast-tui failed-jobs resume {plan.id}"
 
 
 def selection(plan: Plan) -> str:

@@ -19,7 +19,15 @@ from app.letters_commands import (
     width,
 )
 from app.letters_report import counted, preview_text
-from app.plans_report import items_text, ledger_text, manner, plan_text, plans_text
+from app.plans_report import (
+    items_text,
+    ledger_text,
+    manner,
+    plan_text,
+    plans_text,
+    resume_command,
+    standing,
+)
 from app.replaying import carried_out, waited
 from tui.format import count, safe
 from workers.operations import Operations, Plan, PlanItem, ReplayOptions, Wanted
@@ -129,6 +137,9 @@ async def list_plans(operations: Operations, *, limit: int, as_json: bool) -> in
         output.document({"items": [_document(each) for each in plans], "next": None})
     else:
         output.text(plans_text(plans, width=width()))
+        for plan in plans:
+            if plan.standing == "interrupted":
+                output.note(f"plan {plan.id} is interrupted: go on with {resume_command(plan)}")
     return 0
 
 
@@ -183,7 +194,7 @@ async def _ended(
 
 def _told(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
     command = f"couturecast-tui failed-jobs plan {plan.id}"
-    lines = [f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}"]
+    lines = [standing(plan)]
     lines.append(ledger_text(plan.ledger))
     if skipped:
         lines += ["skipped:"]
@@ -198,7 +209,7 @@ def _told(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
             for verb in (f"resume {plan.id} {_higher(plan)}", f"cancel {plan.id}")
         ]
     elif plan.state == "paused":
-        lines.append(f"go on with: couturecast-tui failed-jobs resume {plan.id}")
+        lines.append(f"go on with: {resume_command(plan)}")
     elif plan.ledger.enqueued:
         lines.append(f"how they end: {command}")
     return lines

@@ -126,7 +126,7 @@ async def _run(
 async def _opened(
     stack: AsyncExitStack, settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...]
 ) -> Appliance:
-    each = await stack.enter_async_context(appliance(settings, policies, run=queues))
+    each = await stack.enter_async_context(appliance(settings, policies, run=queues, database="later"))
     warn_where_unchecked(each.redis_url)
     cache = settings.cache_redis_url
     await check_eviction(each.redis_url, cache.get_secret_value() if cache is not None else None)

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
-from sqlalchemy import Connection, event, text
+import structlog
+from sqlalchemy import event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool
 
-from storage import json_text
+from storage import driver_errors, json_text
+from storage.driver_errors import PREPARED_NAMES, TranslatedErrors, is_locked, sqlstate
 from storage.errors import (
     DatabaseUnavailableError,
     DirectConnectionError,
     DirectUrlError,
     MigrationError,
-    UnusableUrlError,
+    PermanentDatabaseError,
 )
 from storage.migrations import elsewhere, is_current, upgrade
 from storage.postgres import Target, connector, understand
+from storage.sqlite import begin_transaction, prepare_connection
+
+log = structlog.get_logger(__name__)
 
 _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
     "sqlite": "sqlite+aiosqlite",
 }
-_AWAY = (OSError, TimeoutError, DBAPIError, PoolTimeoutError)
-_REFUSALS = ("21", "22", "23", "42", "54")
-"""SQLSTATE classes of a statement that would be refused again: its values, its constraints, its text."""
-_NAMES = ("26000", "42P05")
-"""SQLSTATEs of a prepared statement that another client of a pooler made, or that its server never saw."""
-_STATEMENT_SECONDS = 30
 _BUSY_SECONDS = 10
 _MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
 
@@ -65,12 +64,21 @@ class Database:
     """Connections to one database.  ``url``: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``.
 
     ``direct_url``: of the same Postgres past a transaction pooler, for the migrations and for `session`;
-    without it they go by way of ``url``, as far as a pooler lets them.
+    without it they go by way of ``url``, as far as a pooler lets them.  ``busy_seconds``: how long another
+    writer on SQLite is waited for.
 
     Raises ValueError, in one line, where ``url`` is none of these; DirectUrlError for ``direct_url``.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5, direct_url: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        direct_url: str | None = None,
+        busy_seconds: float = _BUSY_SECONDS,
+    ) -> None:
+        self._given_up: str | None = None
         self._url = _with_driver(url)
         self.dialect = self._url.get_backend_name()
         self._target = self._direct = None
@@ -78,16 +86,16 @@ class Database:
             self._target = understand(_of_postgres(self._url))
             self._direct = _direct(direct_url) if direct_url is not None else None
             self.safe_url = self._target.safe_url
-            self.engine = _postgres_engine(
-                self._target, _STATEMENT_SECONDS, pool_size=pool_size, max_overflow=0, pool_timeout=10
-            )
+            limits: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
+            self.engine = _postgres_engine(self._current_target, driver_errors.STATEMENT_SECONDS, **limits)
+            event.listen(self.engine.sync_engine, "handle_error", self._notice_pooler)
         else:
             self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
             self.engine = create_async_engine(
-                self._url, connect_args={"timeout": _BUSY_SECONDS}, **_ENGINE_OPTIONS
+                self._url, connect_args={"timeout": busy_seconds}, **_ENGINE_OPTIONS
             )
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+            event.listen(self.engine.sync_engine, "connect", partial(prepare_connection, busy_seconds))
+            event.listen(self.engine.sync_engine, "begin", begin_transaction)
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
 
     @property
@@ -107,32 +115,79 @@ class Database:
         target = self._direct or self._target
         if target is None or target.pooled:
             raise DatabaseUnavailableError(f"{self.safe_url}: {self.without_sessions}")
-        with _Told(target.safe_url, self._direct_error):
+        with TranslatedErrors(target.safe_url, self._direct_error):
             try:
-                return await connector(target, _STATEMENT_SECONDS)()
+                return await connector(target, driver_errors.STATEMENT_SECONDS)()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 raise ConnectionError(" ".join(str(error).split())) from error
+
+    def _current_target(self) -> Target:
+        assert self._target is not None  # noqa: S101 - of Postgres
+        return self._target
+
+    async def _recognise_pooler(self) -> None:
+        """Whoever answers for a server's connection as another than it is is a pooler: of which kind shows
+        when it mixes up statements, and then perhaps too late.
+        """
+        if self._target is None or not self._target.may_be_pooled:
+            return
+        async with self._connect() as connection:
+            serving = await connection.scalar(text("SELECT pg_backend_pid()"))
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            is_pooler = driver.get_server_pid() != serving
+        if is_pooler:
+            self._target = replace(self._target, prepares=False, may_be_pooled=False)
+            log.info(
+                "a pooler stands before the database: no statements are prepared; "
+                "pgbouncer=false in the URL keeps them, pgbouncer=true is for a transaction pooler",
+                url=self.safe_url,
+            )
+            await self.engine.dispose()
+
+    def _notice_pooler(self, context: ExceptionContext) -> None:
+        """A statement that was mixed up shows a transaction pooler: all connections are made again."""
+        target = self._current_target()
+        if target.said_no or sqlstate(context.original_exception) not in PREPARED_NAMES:
+            return
+        context.is_disconnect = True
+        if not target.pooled:
+            self._target = replace(target, prepares=False, pooled=True, may_be_pooled=False)
+            log.warning(
+                "the database is behind a transaction pooler: no statements are prepared from now on; "
+                "pgbouncer=true in the URL says so from the start",
+                url=self.safe_url,
+            )
 
     @property
     def _direct_error(self) -> type[DatabaseUnavailableError]:
         return DatabaseUnavailableError if self._direct is None else DirectConnectionError
 
-    async def start(self, *, patience: float = 30.0, on_wait: Callable[[str], None] | None = None) -> None:
+    async def start(
+        self,
+        *,
+        patience: float = 30.0,
+        on_wait: Callable[[str], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
+    ) -> None:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
-        ``on_wait`` is told once what is waited for.  Raises DatabaseUnavailableError after ``patience``
-        seconds, UnusableUrlError at once, MigrationError.  Where another process changes the tables, that is
-        waited for without limit.
+        ``on_wait`` is told once what is waited for, ``on_answer`` that it answers.  Raises
+        DatabaseUnavailableError after ``patience`` seconds, PermanentDatabaseError at once, MigrationError.
+        Where another process changes the tables, that is waited for without limit.
         """
         self._make_file()
         deadline, delay = time.monotonic() + patience, 0.1
         while True:
+            target = self._target
             try:
-                await self.ping()
+                await self._ping()
+                await self._recognise_pooler()
                 break
-            except UnusableUrlError:
+            except PermanentDatabaseError:
                 raise
             except DatabaseUnavailableError as error:
+                if self._target is not target:  # a pooler was recognised: the next try is another
+                    continue
                 if time.monotonic() + delay > deadline:
                     raise
                 if on_wait is not None:
@@ -140,11 +195,24 @@ class Database:
                     on_wait = None
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
+        if on_answer is not None:
+            on_answer()
         await self._migrate(on_wait or _say_nothing)
+        self._given_up = None
+
+    def give_up(self, cause: str) -> None:
+        """Ask nothing of the database: until `start` has ended, whatever is asked raises
+        DatabaseUnavailableError with ``cause`` at once.
+        """
+        self._given_up = cause
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailableError where the database does not answer."""
-        async with self.connect() as connection:
+        self._check_given_up()
+        await self._ping()
+
+    async def _ping(self) -> None:
+        async with self._connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
@@ -154,13 +222,29 @@ class Database:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with.  Raises DatabaseUnavailableError."""
+        self._check_given_up()
+        async with self._connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
+        self._check_given_up()
+        async with self._begin() as connection:
+            yield connection
+
+    def _check_given_up(self) -> None:
+        if self._given_up is not None:
+            raise DatabaseUnavailableError(self._given_up)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
         with self._told():
             async with self.engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
         with self._told():
             async with self._writer.begin() as connection:
                 yield connection
@@ -170,8 +254,8 @@ class Database:
         make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
         return make(table).values(list(rows)) if rows else make(table)
 
-    def _told(self) -> _Told:
-        return _Told(self.safe_url, DatabaseUnavailableError)
+    def _told(self) -> TranslatedErrors:
+        return TranslatedErrors(self.safe_url, DatabaseUnavailableError)
 
     def _make_file(self) -> None:
         """SQLite's file, readable by its owner only."""
@@ -190,7 +274,7 @@ class Database:
                 try:
                     await self._upgrade(on_wait)
                 except DatabaseUnavailableError as error:
-                    if not _is_locked(error):
+                    if not is_locked(error):
                         raise
                     on_wait(f"{self.safe_url}: another process writes, perhaps the tables")
                     on_wait = _say_nothing
@@ -203,18 +287,18 @@ class Database:
             ) from error
 
     async def _is_current(self) -> bool:
-        async with self.connect() as connection:
+        async with self._connect() as connection:
             return await connection.run_sync(is_current)
 
     async def _upgrade(self, on_wait: Callable[[str], None]) -> None:
         """On Postgres over a connection whose statements may take as long as they need."""
         target = self._direct or self._target
         if target is None:
-            async with self.begin() as connection:
+            async with self._begin() as connection:
                 await connection.run_sync(upgrade)
             return
-        engine = _postgres_engine(target, None, poolclass=NullPool)
-        with _Told(target.safe_url, self._direct_error):
+        engine = _postgres_engine(lambda: target, None, poolclass=NullPool)
+        with TranslatedErrors(target.safe_url, self._direct_error):
             async with engine.begin() as connection:
                 await self._check_place(connection)
                 await connection.execute(_WITHOUT_LIMITS)
@@ -229,7 +313,7 @@ class Database:
         if self._direct is None:
             return
         there = (await direct.execute(_PLACE)).one()
-        async with self.connect() as connection:
+        async with self._connect() as connection:
             here = (await connection.execute(_PLACE)).one()
         if there != here:
             raise MigrationError(
@@ -262,61 +346,6 @@ def _read_json(body: bytes | str) -> Any:
 _ENGINE_OPTIONS: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": _read_json}
 
 
-class _Told:
-    """Turns whatever a driver raises when the database is away into one line without the password."""
-
-    def __init__(self, safe_url: str, kind: type[DatabaseUnavailableError]) -> None:
-        self._safe_url = safe_url
-        self._kind = kind
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DatabaseUnavailableError):
-            if isinstance(error, self._kind):
-                return
-            raise self._kind(str(error)) from error
-        if isinstance(error, _AWAY) and not _is_refusal(error):
-            cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-            if isinstance(cause, TimeoutError) and not cause.args:
-                late = f"{self._safe_url} did not answer within {_STATEMENT_SECONDS:g} s"
-                raise self._kind(late) from error
-            line = " ".join(str(cause).split()) or type(cause).__name__
-            if _sqlstate(cause) in _NAMES:
-                line += ": this is a transaction pooler: add pgbouncer=true to the parameters of the URL"
-            raise self._kind(f"{self._safe_url} does not answer: {line}") from error
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """The database answered, and would answer the same statement in the same way again.
-
-    Whatever else a driver raises (too many clients, starting up, read-only, disk full, a wrong password)
-    passes, or is the operator's to mend: then nothing is wrong with what was to be written.
-    """
-    if not isinstance(error, DBAPIError) or error.connection_invalidated:
-        return False
-    cause = error.orig
-    if isinstance(cause, sqlite3.OperationalError):  # the class of a locked file too
-        said = str(cause)
-        return said.startswith(("no such", "near ", "malformed JSON")) or said.endswith("already exists")
-    if isinstance(cause, sqlite3.Error):  # of that very class is a file that is no database, or damaged
-        return type(cause) is not sqlite3.DatabaseError
-    if isinstance(getattr(cause, "__cause__", None), ValueError):
-        return True  # asyncpg refuses some values itself, without a SQLSTATE
-    return _sqlstate(cause).startswith(_REFUSALS) and _sqlstate(cause) not in _NAMES
-
-
-def _sqlstate(cause: object) -> str:
-    return str(getattr(cause, "sqlstate", None) or "")
-
-
-def _is_locked(error: DatabaseUnavailableError) -> bool:
-    """Another process has written on SQLite for longer than is waited for."""
-    cause = error.__cause__
-    return isinstance(cause, DBAPIError) and str(cause.orig).startswith("database is locked")
-
-
 def _of_postgres(url: URL) -> URL:
     if url.get_backend_name() != "postgresql":
         raise ValueError("use postgresql://user:password@host/name")
@@ -333,18 +362,21 @@ def _direct(url: str) -> Target:
     return target
 
 
-def _postgres_engine(target: Target, statement_seconds: float | None, **options: Any) -> AsyncEngine:
+def _postgres_engine(
+    target: Callable[[], Target], statement_seconds: float | None, **options: Any
+) -> AsyncEngine:
     """Behind a transaction pooler every statement is the nameless one, which is forgotten when another comes:
     nothing is left on the server's connection for the next client to trip over.
     """
-    connect = connector(target, statement_seconds)
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
 
     def create() -> Any:
         adapter: Any = engine.dialect.dbapi
-        return adapter.connect(async_creator_fn=connect, **(nameless if target.pooled else {}))
+        now = target()
+        connect = connector(now, statement_seconds)
+        return adapter.connect(async_creator_fn=connect, **({} if now.prepares else nameless))
 
-    url = target.url.set(drivername=_DRIVERS["postgresql"])
+    url = target().url.set(drivername=_DRIVERS["postgresql"])
     engine = create_async_engine(url, creator=create, **options, **_ENGINE_OPTIONS)
     return engine
 
@@ -362,18 +394,3 @@ def _with_driver(url: str) -> URL:
     if parsed.get_backend_name() != "sqlite" and url.partition("?")[0].count("@") > 1:
         raise ValueError(f"two @ stand before its parameters: {_ENCODED}")
     return parsed.set(drivername=driver)
-
-
-def _prepare_sqlite(connection: Any, record: object) -> None:
-    """WAL, so that readers do not wait; FULL, so that a recorded dead letter survives a power cut."""
-    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_SECONDS * 1000}"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A transaction that writes takes the write lock at once: waiting for it is possible only there."""
-    mode = connection.get_execution_options().get("begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {mode}")

@@ -11,7 +11,11 @@ class DatabaseUnavailableError(StorageError):
     """The database does not answer; the message names it without its password."""
 
 
-class UnusableUrlError(DatabaseUnavailableError):
+class PermanentDatabaseError(DatabaseUnavailableError):
+    """The database refuses, and will until somebody changes something: there is nothing to wait for."""
+
+
+class UnusableUrlError(PermanentDatabaseError):
     """Parameters of the URL are refused, and will be: there is nothing to wait for."""
 
 

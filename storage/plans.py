@@ -87,8 +87,12 @@ class Plan(NewPlan):
 
     @property
     def standing(self) -> str:
-        """Its state; ``interrupted`` where it should run, and nobody carries it out."""
-        return "interrupted" if self.state == "running" and self.active is False else self.state
+        """Its state; of one that should run ``interrupted`` where nobody carries it out, ``unknown`` where
+        Redis does not say so.
+        """
+        if self.state != "running" or self.active:
+            return self.state
+        return "unknown" if self.active is None else "interrupted"
 
     @property
     def higher_limit(self) -> float:

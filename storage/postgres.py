@@ -10,13 +10,21 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy.engine import URL
 
-from storage.errors import DatabaseUnavailableError, UnusableUrlError
+from storage.errors import DatabaseUnavailableError, PermanentDatabaseError, UnusableUrlError
 
 _CONNECT_SECONDS = 5
 _POOLER_PORT = 6543
 """Where Supabase's transaction poolers listen, and on no other host anything else."""
 _UNUSABLE = ("22", "42704")
 """SQLSTATEs, or their class, with which a server refuses a parameter or its value."""
+_REFUSED_MENDS = {
+    "28": "correct user and password in the URL, or let them in by pg_hba.conf",
+    "3D000": "create it, or name another in the URL",
+    "42501": "grant that to the user of the URL",
+}
+"""What to do, by SQLSTATE or its class, where a server lets us not in, and will not."""
+_POOLER_REFUSES = ("no such database", "no such user")
+"""What PgBouncer says where a server would say it with a SQLSTATE of its own."""
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _NOT_FOR_THE_SERVER = frozenset(
@@ -50,6 +58,12 @@ class Target:
     safe_url: str
     pooled: bool
     """Each transaction may be another connection of the server's: no session lasts longer than one."""
+    prepares: bool
+    """Statements may have names on the server's connection."""
+    may_be_pooled: bool
+    """The URL does not say whether a pooler is there: that shows once it answers."""
+    said_no: bool
+    """The URL says that there is no transaction pooler."""
     system_trust: bool
     """Who signed the server's certificate is for the system's CAs to say."""
     client_certificate: tuple[str, str | None] | None
@@ -70,6 +84,9 @@ def understand(url: URL) -> Target:
         url.set(query=kept),
         safe_url,
         pooled,
+        not pooled,
+        "pgbouncer" not in query and not pooled,
+        "pgbouncer" in query and not pooled,
         query.get("sslrootcert") == "system",
         certificate,
     )
@@ -85,7 +102,7 @@ def connector(target: Target, statement_seconds: float | None) -> Connect:
     dsn = target.url.render_as_string(hide_password=False)
 
     async def connect() -> Any:
-        options: dict[str, Any] = {"statement_cache_size": 0} if target.pooled else {}
+        options: dict[str, Any] = {} if target.prepares else {"statement_cache_size": 0}
         try:
             if target.system_trust:
                 options["ssl"] = _system_trust(target.client_certificate)
@@ -98,8 +115,7 @@ def connector(target: Target, statement_seconds: float | None) -> Connect:
             line = _explained(error)
             if line is None:
                 raise
-            kind = UnusableUrlError if _is_unusable(error) else DatabaseUnavailableError
-            raise kind(f"{target.safe_url}{line}") from error
+            raise _kind(error)(f"{target.safe_url}{line}") from error
 
     return connect
 
@@ -109,6 +125,18 @@ def _check_ports(url: URL, query: Mapping[str, str]) -> None:
     for port in (*given, *filter(None, query.get("port", "").split(","))):
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             raise ValueError(f"port {port}: use one from 1 to 65535, of Postgres mostly 5432")
+
+
+def _kind(error: Exception) -> type[DatabaseUnavailableError]:
+    """Whether it passes.  A host without a name does: containers get theirs when they start."""
+    if _is_unusable(error):
+        return UnusableUrlError
+    if isinstance(error, asyncpg.PostgresError):
+        words = " ".join(str(error).split())
+        lasts = str(error.sqlstate).startswith(tuple(_REFUSED_MENDS)) or words.startswith(_POOLER_REFUSES)
+    else:
+        lasts = isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL upgrade" in str(error)
+    return PermanentDatabaseError if lasts else DatabaseUnavailableError
 
 
 def _is_unusable(error: Exception) -> bool:
@@ -202,4 +230,7 @@ def _refused(error: asyncpg.PostgresError, words: str) -> str:
         return f": all of its connections are taken ({words}): {mend}"
     if _is_unusable(error):
         return f" is refused: {words}: correct that parameter of the URL, or drop it"
+    for state, mend in _REFUSED_MENDS.items():
+        if str(error.sqlstate).startswith(state):
+            return f" refuses: {words}: {mend}"
     return f" does not answer: {words}"

@@ -20,13 +20,22 @@ _STYLES = {
     "done": GOOD,
     "halted": BAD,
     "interrupted": BAD,
+    "unknown": WARN,
     "paused": WARN,
     "cancelled": WARN,
     "completed": GOOD,
     "same": BAD,
     "other": BAD,
 }
-_SIGNS = {"running": "▸", "done": "●", "halted": "▲", "interrupted": "▲", "paused": "‖", "cancelled": "×"}
+_SIGNS = {
+    "running": "▸",
+    "done": "●",
+    "halted": "▲",
+    "interrupted": "▲",
+    "unknown": "?",
+    "paused": "‖",
+    "cancelled": "×",
+}
 _BAR = 24
 _NAMED = 10
 """Groups that a preview names at the most; there may be more."""
@@ -117,7 +126,9 @@ def standing(plan: Plan) -> Text:
     running = plan.ledger.enqueued
     says = {
         "done": f": {counted(running, 'job')} still to end" if running else ": all have ended",
-        "interrupted": ": its process is gone; space goes on with it",
+        "interrupted": ": its process is gone; space goes on with it, as does "
+        f"couturecast-tui failed-jobs resume {plan.id}",
+        "unknown": ": Redis does not say whether a process carries it out",
         "halted": f": {safe(plan.note)}; space goes on with a higher limit",
         "paused": ": space goes on",
         "cancelled": ": what was enqueued goes on" if running else "",
@@ -191,11 +202,12 @@ def item_cells(item: PlanItem, columns: Mapping[str, int]) -> list[Text]:
 def keys(plan: Plan) -> str:
     """The keys that work now."""
     now = plan.standing
-    go_on = {"running": "space pause", "frozen": "space start"}.get(now, "space go on")
+    verbs = {"running": "space pause   ", "frozen": "space start   ", "unknown": ""}
+    go_on = verbs.get(now, "space go on   ")
     leave = "esc leave it running" if now == "running" else "esc close"
     if now in ("done", "cancelled"):
         return f"l ledger   {leave}"
-    return f"{go_on}   x cancel   l ledger   {leave}"
+    return f"{go_on}x cancel   l ledger   {leave}"
 
 
 def share(text: str) -> float:

@@ -41,6 +41,7 @@ _GROUPS = 1_000
 """Groups that a preview looks at."""
 _REDIS_SECONDS = 2.0
 """Seconds that the look at who carries a plan out may take."""
+_NEW_SECONDS = 3.0
 _SHOWN = 10
 """Groups that a preview names."""
 LAST_WORDS = 3.0
@@ -215,11 +216,14 @@ class LetterOperations:
         return await self._run(plan_id, halt, asyncio.get_running_loop().create_future())
 
     async def _run(self, plan_id: int, halt: float | None, begun: asyncio.Future[None]) -> Plan:
-        async with self._audit.act("run-plan", {"plan": plan_id, "halt": halt}) as act:
+        async with (
+            self._audit.act("run-plan", {"plan": plan_id, "halt": halt}) as act,
+            self._replayer.holding(plan_id) as place,
+        ):
             before = (await self._begin(plan_id, halt)).ledger.sent
             begun.set_result(None)
             try:
-                plan = await self._replayer.run(plan_id)
+                plan = await self._replayer.run(plan_id, place)
             finally:
                 act.affected = act.done_so_far = await self._sent_since(plan_id, before)
             ledger = plan.ledger
@@ -375,19 +379,23 @@ class LetterOperations:
         return found
 
     async def _with_activity(self, plans: Sequence[Plan]) -> list[Plan]:
-        """With who carries them out, which only Redis knows."""
+        """With who carries them out, which only Redis knows.
+
+        A plan may have ended between the two answers: one that nobody carries out is read again.
+        """
         running = [plan.id for plan in plans if plan.state == "running"]
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                held: set[int] | None = await self._replayer.held(running)
+                held = await self._replayer.held(running)
         except (RedisError, OSError):
-            held = None
-        return [
-            replace(
-                plan, active=None if held is None and plan.state == "running" else plan.id in (held or ())
-            )
-            for plan in plans
-        ]
+            return [replace(plan, active=None if plan.state == "running" else False) for plan in plans]
+        found = []
+        for plan in plans:
+            active = plan.id in held or (plan.state == "running" and _is_new(plan))
+            if plan.state == "running" and not active:
+                plan = await self._plans.get(plan.id) or plan
+            found.append(replace(plan, active=active))
+        return found
 
     def _runnable(self, plan: Plan, halt: float | None) -> None:
         if plan.state not in _UNENDED:
@@ -409,8 +417,6 @@ class LetterOperations:
     async def _begin(self, plan_id: int, halt: float | None) -> Plan:
         plan = await self._plan(plan_id)
         self._runnable(plan, halt)
-        if halt is not None and plan.active:
-            raise ConflictError(f"plan {plan_id} is carried out by another process: pause it first")
         if not await self._plans.set_state(plan_id, "running", of=[plan.state], halt=halt):
             raise ConflictError(f"plan {plan_id} was changed by somebody else at this moment")
         return plan
@@ -472,6 +478,11 @@ class LetterOperations:
             validate_payload(schema, dict(kwargs))
         value = {"kwargs": dict(kwargs)}
         check_body(wire.dump(value), value)
+
+
+def _is_new(plan: Plan) -> bool:
+    """Whether it was made a moment ago: a replay of one letter runs from the start, and holds no place."""
+    return timedelta(0) <= datetime.now(UTC) - plan.created_at < timedelta(seconds=_NEW_SECONDS)
 
 
 def _described(wanted: Wanted) -> dict[str, Any]:

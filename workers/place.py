@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
@@ -16,6 +17,9 @@ _RENEWED = 1.5
 """Seconds between two words of the holder."""
 _TRIED = 0.25
 """Seconds between two tries to get a place whose holder may be dead."""
+
+_NO_KEY, _NO_END = -2, -1
+"""What PTTL says of a key that is not there, and of one that never expires."""
 
 
 class Place:
@@ -49,6 +53,23 @@ class Place:
         """Make it free for others, where this one has it.  Raises RedisError."""
         self._until = 0.0
         await self._say(0)
+
+    @staticmethod
+    async def held(redis: Redis, names: Sequence[str]) -> set[str]:
+        """Those of the places that somebody holds.  Raises RedisError.
+
+        One that would be kept for longer than it can be (the server's clock was set back) is cut short: its
+        holder, if it lives, keeps it anew.
+        """
+        pipeline = redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.pttl(name)
+        left = dict(zip(names, await pipeline.execute(), strict=True)) if names else {}
+        longest = round(_KEPT * 1000)
+        for name, milliseconds in left.items():
+            if milliseconds == _NO_END or milliseconds > longest:
+                await redis.pexpire(name, longest)
+        return {name for name, milliseconds in left.items() if milliseconds != _NO_KEY}
 
     async def _say(self, milliseconds: int) -> bool:
         reply = await lua.run_one(self._redis, lua.HOLD.call([self._name], [self._who, milliseconds]))

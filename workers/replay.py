@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,13 +99,27 @@ class Replayer:
         self._queues = queues
         self._plans = plans
 
-    async def run(self, plan_id: int) -> Plan:
-        """Until all are enqueued, it halts, or somebody pauses or cancels it.
+    @asynccontextmanager
+    async def holding(self, plan_id: int) -> AsyncIterator[Place]:
+        """The place of who carries a plan out, for the length of a block: before the plan is running, so that
+        it is never seen running with nobody who does so.
+
+        Raises RedisError, ConflictError where another process carries it out.
+        """
+        place = Place(self._redis, f"{PLAN}{plan_id}")
+        if not await place.outwait():
+            raise _carried_out_elsewhere(plan_id)
+        try:
+            yield place
+        finally:
+            await self._leave(place)
+
+    async def run(self, plan_id: int, place: Place) -> Plan:
+        """Until all are enqueued, it halts, or somebody pauses or cancels it; ``place`` is of `holding`.
 
         Raises NotFoundError, ConflictError where another process carries it out, and after a minute without
         a server RedisError or StorageError: then the plan can be resumed.
         """
-        place = Place(self._redis, f"{PLAN}{plan_id}")
         run = _Run()
         away_since, backoff = None, _BACKOFF[0]
         try:
@@ -126,14 +141,11 @@ class Replayer:
         finally:
             if run.marking is not None:  # broken off: what was enqueued is marked all the same
                 await asyncio.wait({run.marking})
-            await self._leave(place)
 
     async def held(self, plan_ids: Sequence[int]) -> set[int]:
         """Those of the plans that a process carries out at this moment.  Raises RedisError."""
-        if not plan_ids:
-            return set()
-        places = await self._redis.mget([f"{PLAN}{plan_id}" for plan_id in plan_ids])
-        return {plan_id for plan_id, holder in zip(plan_ids, places, strict=True) if holder is not None}
+        held = await Place.held(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
+        return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in held}
 
     async def replay(self, plan_id: int, batch: Sequence[Replayable]) -> dict[int, str]:
         """Enqueue the jobs of ``batch``; why not, by item id, for those that were not.
@@ -181,7 +193,7 @@ class Replayer:
     async def _advance(self, plan_id: int, run: _Run, place: Place) -> Plan | None:
         """One step; the plan where that was the last one."""
         if not await place.outwait():
-            raise ConflictError(f"plan {plan_id} is carried out by another process")
+            raise _carried_out_elsewhere(plan_id)
         clock = time.monotonic()
         if run.plan is None or clock >= run.look_at:
             await run.marked()
@@ -263,6 +275,10 @@ class Replayer:
         if each.queue_name not in self._queues:
             return f"there is no queue {each.queue_name!r}"
         return ""
+
+
+def _carried_out_elsewhere(plan_id: int) -> ConflictError:
+    return ConflictError(f"plan {plan_id} is carried out by another process: pause it first")
 
 
 def _most(batch: Sequence[Replayable]) -> int:

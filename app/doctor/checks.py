@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.doctor import (
     cache,
+    embedded,
     machine,
     port,
     postgres,
@@ -46,7 +47,10 @@ REDIS: tuple[Check[RedisServer], ...] = (
     Check("idle cost", redis_state.idle_cost),
 )
 
-EMBEDDED: tuple[Check[Configuration], ...] = (Check("server", machine.embedded_server),)
+EMBEDDED: tuple[Check[Configuration], ...] = (
+    Check("server", machine.embedded_server),
+    Check("append-only file", embedded.append_only_file),
+)
 """In their place where the embedded server does not run."""
 
 CACHE: tuple[Check[RedisServer], ...] = (

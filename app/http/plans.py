@@ -38,7 +38,8 @@ class PlanNow(BaseModel):
     total: int
     state: PlanState
     standing: str = Field(
-        description="The state; `interrupted` where it should run, and nobody carries it out."
+        description="The state; of one that should run `interrupted` where nobody carries it out, and POST "
+        "…/run goes on with it; `unknown` where Redis does not say so."
     )
     note: str = Field(description="Why it is in its state.")
     ended_at: datetime | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from app.http import cache, drain, filters, health, jobs, letters, metrics, plans
+from app.http import cache, drain, filters, health, jobs, letters, metrics, plans, queues
 from app.http.openapi import document
 from app.http.route import Answer, Call, Reply, Route
 
@@ -93,6 +93,26 @@ ROUTES: tuple[Route, ...] = (
         {200: Answer("How many entries there were.", cache.Removed)},
         path_model=cache.UserPath,
         slashes=True,
+        problems=(403, 503),
+    ),
+    Route(
+        "POST",
+        "/api/v1/admin/queues/{queue}/pause",
+        "Start nothing of a queue, in any process, until it is resumed.",
+        queues.pause,
+        {200: Answer("It is paused: by whom, why and since when.", queues.Paused)},
+        path_model=jobs.QueuePath,
+        body=queues.Reason,
+        body_optional=True,
+        problems=(403, 503),
+    ),
+    Route(
+        "POST",
+        "/api/v1/admin/queues/{queue}/resume",
+        "Let a paused queue start jobs again.",
+        queues.resume,
+        {200: Answer("It runs.", queues.Resumed)},
+        path_model=jobs.QueuePath,
         problems=(403, 503),
     ),
     Route(

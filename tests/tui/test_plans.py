@@ -241,8 +241,19 @@ async def test_an_interrupted_plan_says_so_and_goes_on() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 1)
         assert "interrupted" in says(app)
+        assert "couturecast-tui failed-jobs resume 3" in " ".join(says(app).split())
         await pilot.press("space")
         await until(pilot, lambda: canned.done == [("start", 3, None)])
+
+
+async def test_a_plan_of_which_redis_says_nothing_is_not_shown_as_running() -> None:
+    canned = with_plans()
+    app = dashboard(canned)
+    canned.letters.kept_plans[2] = plan(3, active=None)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, 1)
+        assert "? unknown: Redis does not say whether a process carries it out" in says(app)
+        assert "running" not in str(app.screen.query_one("#standing", Static).render())
 
 
 async def test_a_plan_that_cannot_be_read_says_so() -> None:

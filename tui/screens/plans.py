@@ -27,6 +27,7 @@ class Plans(View):
     SIGNS = (
         "▸  is carried out     ●  all are enqueued     ‖  paused     ×  cancelled",
         "▲  halted by itself, or interrupted: nobody carries it out; enter, then space goes on",
+        "?  Redis does not say whether a process carries it out",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "reload", "Reload", show=False),
@@ -48,9 +49,9 @@ class Plans(View):
         self.action_reload()
 
     def show(self, snapshot: Snapshot | None, problem: str | None) -> None:
-        """As long as one is carried out the list is read with each snapshot."""
+        """As long as one should run the list is read with each snapshot: its process may come and go."""
         super().show(snapshot, problem)
-        if self.is_active and any(plan.active for plan in self._plans):
+        if self.is_active and any(plan.state == "running" for plan in self._plans):
             self.action_reload()
 
     def action_reload(self) -> None:

@@ -120,8 +120,8 @@ CASES = {
     "data directory below a file": Case("cannot be written (Not a directory): name another data directory",
                                         ("status", "--data-dir", "/dev/null/data")),
     "data directory of the kernel": Case("cannot be written", ("status", "--data-dir", "/proc/self/data")),
-    "database below a file": setting("does-not-exist/x.db: cannot be written: ", 1,
-                                     DATABASE_URL="sqlite:////dev/null/does-not-exist/x.db"),
+    "database below a file": Case("does-not-exist/x.db: cannot be written: ", ("failed-jobs", "list"), 1,
+                                  environment={"DATABASE_URL": "sqlite:////dev/null/does-not-exist/x.db"}),
     # foreign handlers
     "no such module": handlers("'nowhere:f' cannot be imported: ModuleNotFoundError", f"{COLOR}=nowhere:f"),
     "module that exits": handlers("'exits:f' cannot be imported: SystemExit: 0", f"{COLOR}=exits:f"),
@@ -214,7 +214,7 @@ async def test_a_redis_that_is_away_is_waited_for_and_then_given_up(program: Pro
 async def test_a_database_that_is_away_is_waited_for_and_then_given_up(program: Program) -> None:
     url = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/x"
     environment = {"DATABASE_URL": url, "COUTURECAST_START_PATIENCE": "1"}
-    for done in await many(program, ("status",), ("--no-ui",), **environment):
+    for done in await many(program, ("failed-jobs", "list"), ("--no-ui",), **environment):
         assert done.code == 1
         assert told(done).startswith("DATABASE_URL: given up after 1 s: postgresql://user:***@127.0.0.1:")
         (waiting,) = map(json.loads, done.err.splitlines()[:-1])
@@ -281,7 +281,7 @@ async def test_a_database_in_which_no_tables_may_be_made_is_said(program: Progra
     await connection.execute(f"CREATE ROLE newcomer LOGIN PASSWORD '{SECRET}'")
     await connection.close()
     limited = make_url(postgres_url).set(username="newcomer", password=SECRET)
-    done = program.run("status", DATABASE_URL=limited.render_as_string(hide_password=False))
+    done = program.run("failed-jobs", "list", DATABASE_URL=limited.render_as_string(hide_password=False))
     assert done.code == 1
     assert "the tables cannot be brought up to date: " in told(done)
     assert "permission denied" in told(done)
@@ -292,7 +292,7 @@ def test_a_parameter_that_the_database_refuses_is_said_at_once(
     program: Program, postgres_url: str, parameter: str
 ) -> None:
     url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameter}"
-    done = program.run("status", DATABASE_URL=url, COUTURECAST_START_PATIENCE="3600")
+    done = program.run("failed-jobs", "list", DATABASE_URL=url, COUTURECAST_START_PATIENCE="3600")
     assert done.code == 1
     assert told(done).startswith("DATABASE_URL: postgresql://")
     assert told(done).endswith(": correct that parameter of the URL, or drop it")
@@ -304,7 +304,7 @@ def test_a_database_of_a_newer_version_is_said(program: Program) -> None:
     with closing(sqlite3.connect(program.data_dir / "couturecast.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'from the future'")
         database.commit()
-    done = program.run("status")
+    done = program.run("failed-jobs", "list")
     assert done.code == 1
     assert "the tables cannot be brought up to date: " in told(done)
 

@@ -255,7 +255,9 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
             )
         sent = len(queued(program))
         assert not held(program)  # it need not be waited for
-    assert program.run("failed-jobs", "plan", "1").out.startswith("plan 1 is interrupted\n")
+    way_on = "go on with: couturecast-tui failed-jobs resume 1\n"
+    assert program.run("failed-jobs", "plan", "1").out.startswith(f"plan 1 is interrupted\n{way_on}")
+    assert "go on with couturecast-tui failed-jobs resume 1" in program.run("failed-jobs", "plans").err
     listed = program.run("failed-jobs", "plans", "--json").json["items"][0]
     assert (listed["state"], listed["standing"]) == ("running", "interrupted")
     cancelled = program.run("failed-jobs", "cancel", "1", "--json")

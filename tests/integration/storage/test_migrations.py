@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from storage import database as database_module
-from storage import migrations
+from storage import driver_errors, migrations
 from storage.database import Database
 from storage.dead_letters import DeadLetters
 from storage.errors import DatabaseUnavailableError, MigrationError
@@ -112,8 +112,7 @@ async def test_e8_a_start_with_nothing_to_do_waits_for_no_writer(database_url: s
 async def test_e8_a_migration_may_take_longer_than_a_statement(
     old: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_STATEMENT_SECONDS", 0.5)
-    monkeypatch.setattr(database_module, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(driver_errors, "STATEMENT_SECONDS", 0.5)
     await _add(old)
     if old.dialect == "postgresql":
         async with old.begin() as connection:
@@ -121,7 +120,7 @@ async def test_e8_a_migration_may_take_longer_than_a_statement(
             await connection.exec_driver_sql(f"ALTER DATABASE {name} SET statement_timeout = '600ms'")
             await connection.exec_driver_sql(f"ALTER DATABASE {name} SET lock_timeout = '600ms'")
     await old.close()
-    both = [Database(database_url), Database(database_url)]
+    both = [Database(database_url, busy_seconds=0.2) for _ in range(2)]
     told: list[str] = []
     async with _Holder(database_url):
         starts = [asyncio.create_task(each.start(patience=0.2, on_wait=told.append)) for each in both]
@@ -138,7 +137,7 @@ async def test_e8_a_migration_may_take_longer_than_a_statement(
 async def test_a_statement_that_took_too_long_is_told(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_STATEMENT_SECONDS", 0.3)
+    monkeypatch.setattr(driver_errors, "STATEMENT_SECONDS", 0.3)
     database = Database(postgres_url)
     with pytest.raises(DatabaseUnavailableError, match=r" did not answer within 0\.3 s$"):
         async with database.connect() as connection:

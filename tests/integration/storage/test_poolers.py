@@ -178,15 +178,3 @@ async def _idle(database: Database) -> None:
         assert raw is not None
         await eventually(raw.is_closed)
         await connection.execute(text("SELECT 1"))
-
-
-async def test_e8_statements_that_a_pooler_mixes_up_are_no_refusal(postgres_url: str) -> None:
-    database = Database(postgres_url, pool_size=1)
-    await database.start()
-    async with database.connect() as connection:
-        await connection.execute(text("SELECT 1"))
-        await connection.exec_driver_sql("DEALLOCATE ALL")
-    with pytest.raises(DatabaseUnavailableError, match="add pgbouncer=true"):
-        async with database.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-    await database.close()

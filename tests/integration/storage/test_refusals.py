@@ -99,7 +99,7 @@ async def test_e8_a_read_only_spell_does_not_cost_the_payload(postgres: Database
 
 async def test_a_database_that_does_not_exist_is_one_line(postgres: Database) -> None:
     missing = Database(postgres.safe_url.replace("/test_", "/missing_"))
-    with pytest.raises(DatabaseUnavailableError, match=r"does not exist$") as away:
+    with pytest.raises(DatabaseUnavailableError, match="does not exist") as away:
         await missing.start(patience=0.2)
     assert "\n" not in str(away.value)
     await missing.close()
@@ -309,7 +309,7 @@ async def test_e8_a_role_that_may_not_connect_costs_no_payload(postgres: Databas
     await admin.close()
     url = make_url(postgres.safe_url).set(username=f"outside_{name}", password="x")
     database = Database(url.render_as_string(hide_password=False))
-    with pytest.raises(DatabaseUnavailableError, match="does not answer: permission denied for database"):
+    with pytest.raises(DatabaseUnavailableError, match="refuses: permission denied for database"):
         await DeadLetters(database).record([letter()])
     await database.close()
 

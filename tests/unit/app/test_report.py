@@ -279,13 +279,21 @@ def test_a_plan_that_nobody_carries_out_is_interrupted() -> None:
     left = replace(
         PLAN, active=False, halt=1.0, rate=None, canary=0, selection={"ids": [1, 2], "count": 1002}
     )
-    assert plan_text(left).startswith("plan 12 is interrupted\n")
+    assert plan_text(left).startswith(
+        "plan 12 is interrupted\ngo on with: couturecast-tui failed-jobs resume 12\n"
+    )
     assert "ids 1 2 and 1,000 others" in plan_text(left)
     assert "no canary · as fast as it goes · never halts" in plan_text(left)
     rows = plans_text([PLAN, left]).split("\n")
     assert [row.split()[3] for row in rows[1:]] == ["running", "interrupted"]
     assert all(len(row) <= 80 for row in plans_text([replace(PLAN, total=10**7)] * 2, width=80).split("\n"))
     assert plans_text([]) == "no plans: failed-jobs replay makes them"
+
+
+def test_a_plan_of_which_redis_says_nothing_is_not_told_to_run() -> None:
+    unknown = replace(PLAN, active=None)
+    assert plan_text(unknown).startswith("plan 12 should run: Redis does not say whether a process")
+    assert plans_text([unknown]).split("\n")[1].split()[3] == "unknown"
 
 
 def test_the_letters_of_a_plan_have_a_row_each() -> None:

@@ -1,0 +1,103 @@
+"""Behind a transaction pooler, that the URL names or does not, and through its restart."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import structlog
+from sqlalchemy import text
+
+from storage.database import Database
+from storage.dead_letters import DeadLetters
+from storage.errors import DatabaseUnavailableError
+from storage.weather import WeatherStore
+from tests.integration.storage.pooler import TransactionPooler
+from tests.integration.storage.test_storage import letter
+
+SWITCHED_OFF = "no statements are prepared"
+
+
+@pytest.fixture
+async def pooler(postgres_url: str) -> AsyncIterator[TransactionPooler]:
+    pooler = TransactionPooler(postgres_url)
+    await pooler.start()
+    yield pooler
+    await pooler.stop()
+
+
+async def _use(*databases: Database) -> None:
+    """Different statements by different clients, each over several of the pooler's connections."""
+    for _ in range(4):
+        for database in databases:
+            letters = DeadLetters(database)
+            assert await letters.record([letter(uuid.uuid4().hex)]) == 1
+            assert len((await letters.page()).items) == await letters.count()
+            assert await WeatherStore(database).locations() == []
+
+
+async def _start_and_use(*databases: Database) -> None:
+    for database in databases:
+        await database.start(patience=0.0)
+    await _use(*databases)
+
+
+async def _lose_statements(database: Database) -> None:
+    """As where a pooler serves the second one by another connection."""
+    async with database.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        await connection.exec_driver_sql("DEALLOCATE ALL")
+        await connection.execute(text("SELECT 1"))
+
+
+async def test_prepared_statements_break_behind_it(pooler: TransactionPooler) -> None:
+    """What the others are about: this pooler is one."""
+    databases = [Database(pooler.url("pgbouncer=false"), pool_size=1) for _ in range(2)]
+    with pytest.raises(DatabaseUnavailableError, match="behind a transaction pooler"):
+        await _start_and_use(*databases)
+    for database in databases:
+        await database.close()
+
+
+@pytest.mark.parametrize("parameters", ["pgbouncer=true", "", "connection_limit=1&schema=public"])
+async def test_a_pooler_is_recognised_and_survived(pooler: TransactionPooler, parameters: str) -> None:
+    databases = [Database(pooler.url(parameters), pool_size=1) for _ in range(2)]
+    with structlog.testing.capture_logs() as logged:
+        await _start_and_use(*databases)
+    told = [line for line in logged if SWITCHED_OFF in line["event"]]
+    assert len(told) == (0 if "pgbouncer" in parameters else len(databases))
+    assert "hidden" not in str(told)
+    await pooler.stop()
+    for database in databases:
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping()
+    await pooler.start()
+    await _use(*databases)
+    for database in databases:
+        await database.close()
+
+
+async def test_a_pooler_that_comes_later_is_recognised_by_what_it_mixes_up(postgres_url: str) -> None:
+    database = Database(postgres_url, pool_size=1)
+    await database.start()
+    assert database.without_sessions is None
+    with (
+        structlog.testing.capture_logs() as logged,
+        pytest.raises(DatabaseUnavailableError, match="behind a transaction pooler"),
+    ):
+        await _lose_statements(database)
+    assert [SWITCHED_OFF in line["event"] for line in logged] == [True]
+    await _lose_statements(database)
+    assert "DIRECT_URL" in str(database.without_sessions)
+    await database.close()
+
+
+async def test_without_a_pooler_statements_are_prepared(postgres_url: str) -> None:
+    database = Database(postgres_url, pool_size=1)
+    await database.start()
+    async with database.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        names = await connection.scalar(text("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''"))
+    assert names > 0
+    await database.close()
