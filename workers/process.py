@@ -23,11 +23,13 @@ from workers.connection import Line, connect, connect_thread
 from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
-from workers.keys import BEATS, LETTERS, NUDGE, OUTCOMES, WORKERS
+from workers.keys import BEATS, LETTERS, OUTCOMES, WORKERS
+from workers.nudges import Nudges
 from workers.policy import NORMAL, Pace, QueuePolicy
 from workers.queue import ApplianceQueue
 from workers.recorder import Recorder
 from workers.retention import Retention
+from workers.watchdog import Held, LoopClock, Watchdog
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)
@@ -36,6 +38,8 @@ _FORGET_AFTER = 86_400.0
 """Seconds after which the traces of a process that died are removed."""
 _LAST_WORDS = 2.0
 """Seconds that a process which leaves gives the database; letters that wait are recorded by the others."""
+_TURN_SECONDS = 15.0
+"""Seconds that a dispatcher's turn may take, or be late, before it stands."""
 _SETTLE_SECONDS = 5.0
 """Seconds that a drain waits, after its deadline, for Redis to take what was put back."""
 
@@ -43,7 +47,9 @@ _SETTLE_SECONDS = 5.0
 class WorkerProcess:
     """Runs ``policies``' queues.  ``functions`` are by queue name; ``letters`` takes what died.
 
-    Of ``schedules`` those count whose queue is among them.
+    Of ``schedules`` those count whose queue is among them.  ``give_up`` ends the whole program: it is called
+    from a thread, with the reason, when the event loop has been blocked for longer than any job in flight may
+    take.
 
     `start` returns once jobs are taken; `begin_drain` ends it; `drained` waits for that end and returns the
     number of jobs that were put back; `close` frees the connections.
@@ -60,6 +66,7 @@ class WorkerProcess:
         pace: Pace = NORMAL,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
+        give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain_seconds = drain_seconds
@@ -90,12 +97,23 @@ class WorkerProcess:
             for schedule in schedules
             if schedule.queue in self.dispatchers
         ]
+        self._clock = LoopClock()
+        self._watchdog = Watchdog(self._clock, held=self._running_jobs, drain_seconds=drain_seconds)
         self._heartbeat = Heartbeat(
             connect_thread(redis_url),
             self.id,
             held=lambda: self.in_flight,
             gap=DEAD_AFTER - 1,
             on_gap=self._gap,
+            watchdog=self._watchdog,
+            give_up=give_up,
+        )
+        self._nudges = Nudges(
+            self._redis,
+            self._subscriber,
+            self.id,
+            self.dispatchers,
+            on_subscribed=lambda: _once(self._announce),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
@@ -124,16 +142,39 @@ class WorkerProcess:
             return None
         return max(0.0, self._drain_began + self.drain_seconds - time.monotonic())
 
+    def standing(self) -> list[str]:
+        """Why a queue makes no progress here, whatever Redis answers; empty while all do."""
+        found = []
+        for name, dispatcher in self.dispatchers.items():
+            late = dispatcher.late()
+            if late > _TURN_SECONDS:
+                found.append(f"{name}: its dispatcher stands")
+        ended = any(task.done() for task in self._running) and not self.draining
+        return [*found, "a dispatcher has ended"] if ended else found
+
+    def unready(self) -> list[str]:
+        """Why this process does not take jobs, whatever Redis answers; empty while it does."""
+        found = [f"{name}: no turn yet" for name, each in self.dispatchers.items() if not each.turned]
+        return ["draining", *found] if self.draining else found
+
+    def stop_asked(self, *, now: bool = False) -> None:
+        """A signal asks for a drain, ``now`` for one that waits for nothing; for a signal handler.
+
+        It is heard while the event loop is blocked, too: the process gives up if it cannot begin in time.
+        """
+        self._watchdog.stop_asked(now=now)
+
     async def start(self) -> None:
         """Take jobs from now on.  Raises RedisError where Redis does not answer."""
         self._loop = asyncio.get_running_loop()
+        self._clock.start()
         await self._announce(forget=True)
         self._heartbeat.start()
         for name, dispatcher in self.dispatchers.items():
             self._running.append(asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {name}"))
         helpers = [
             self._recorder.run(),
-            self._listen(),
+            self._nudges.run(),
             _repeat(self._announce, self._pace.announce),
             _repeat(self._look_for_scheduled, self._pace.look),
             _repeat(self._look_for_aborts, self._pace.abort),
@@ -148,15 +189,17 @@ class WorkerProcess:
         """From this instant no job starts.  More calls change nothing."""
         if self._drain_began is None:
             self._drain_began = time.monotonic()
+            self._watchdog.stop_asked()
             self._drain.set()
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
-            self._helpers.append(asyncio.ensure_future(_once(self._announce)))  # that it drains
+            self._say_soon()  # that it drains
 
     def cut_short(self) -> None:
         """Do not wait any longer for the jobs in flight: they are put back."""
         self.begin_drain()
+        self._watchdog.stop_asked(now=True)
         self._hurry.set()
 
     async def drained(self) -> int:
@@ -180,7 +223,9 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """Leave the list and close all connections; without a drain before, as by a crash."""
+        self._loop = None
         await cancelled([*self._running, *self._helpers])
+        self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
             try:
@@ -215,30 +260,32 @@ class WorkerProcess:
     def _gap(self) -> None:
         """Called by the heartbeat's thread."""
         if self._loop is not None:
-            for dispatcher in self.dispatchers.values():
-                self._loop.call_soon_threadsafe(dispatcher.distrust)
+            self._loop.call_soon_threadsafe(self._distrust)
 
-    async def _listen(self) -> None:
-        """Nudges: a queue was resumed, a delayed job was enqueued, a standby's place is free."""
-        while True:
-            try:
-                async with self._subscriber.pubsub() as channel:
-                    await channel.subscribe(NUDGE)
-                    async for message in channel.listen():
-                        self._heard(message)
-            except (RedisError, OSError) as error:
-                log.debug("nudges broke", error=repr(error))
-                await asyncio.sleep(2.0)
+    def _distrust(self) -> None:
+        for dispatcher in self.dispatchers.values():
+            dispatcher.distrust()
+        self._say_soon()  # others may have declared this process dead
 
-    def _heard(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe":
-            for dispatcher in self.dispatchers.values():
-                dispatcher.nudge()  # whatever was said while nobody listened
-        if message["type"] != "message":
+    def _say_soon(self) -> None:
+        if self._loop is None:
             return
-        name, _, held = message["data"].decode().partition(" ")
-        if name in self.dispatchers:
-            self.dispatchers[name].look_later() if held else self.dispatchers[name].nudge()
+        self._helpers = [task for task in self._helpers if not task.done()]
+        self._helpers.append(asyncio.ensure_future(_once(self._announce)))
+
+    def _running_jobs(self) -> list[Held]:
+        """Called by the heartbeat's thread."""
+        return [
+            Held(
+                queue=name,
+                key=running.job.key,
+                function=dispatcher.worker.functions.get(running.job.function),
+                task=running.task,
+                deadline=running.started + dispatcher.queue.policy.timeout,
+            )
+            for name, dispatcher in self.dispatchers.items()
+            for running in list(dispatcher.worker.running.values())
+        ]
 
     async def _look_for_scheduled(self) -> None:
         """Nudge a dispatcher whose queue has another next scheduled job than at the last look.
@@ -278,6 +325,7 @@ class WorkerProcess:
             "draining": self.draining,
             "standby": [name for name, each in self.dispatchers.items() if each.state == "standby"],
             "forget": self._pace.forget,
+            "channel": self._nudges.counted,
         }
         keys = [WORKERS, BEATS, LETTERS, OUTCOMES]
         for name in self.dispatchers:
