@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from app.embedded import EmbeddedServer, prepare_data_dir
 from app.encryption import encryption_problem
 from app.errors import AppError, UnavailableError, UsageError
+from app.giving_up import give_up
 from app.settings import DATABASE_FILE, Settings
 from storage.alerts import AlertStore
 from storage.changes import Changes
@@ -99,6 +100,7 @@ async def appliance(
                 pace=settings.pace,
                 schedules=[_weather_schedule(WeatherStore(database))],
                 version=VERSION,
+                give_up=give_up,
             )
             stack.push_async_callback(process.close)
         operations = Operations(

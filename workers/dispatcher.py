@@ -89,8 +89,8 @@ class Dispatcher:
         self._later: asyncio.TimerHandle | None = None
         self._look_at = 0.0
         """Loop time of the next look for dead holders."""
-        self.turned = False
-        """It has completed a turn."""
+        self.turned = asyncio.Event()
+        """Set once it has completed a turn."""
         self._due: float | None = None
         """Loop time at which the turn under way began, or the next one is due; None while nothing is due."""
         self._bell: asyncio.Task[None] | None = None
@@ -167,7 +167,7 @@ class Dispatcher:
                     backoff = min(backoff * 2, _BACKOFF[0] if self._draining else _BACKOFF[1])
                 else:
                     self._on_reply(None)
-                    self.turned = True
+                    self.turned.set()
                     backoff = _BACKOFF[0]
                     await self._sleep(wait)
         finally:

@@ -154,7 +154,9 @@ class WorkerProcess:
 
     def unready(self) -> list[str]:
         """Why this process does not take jobs, whatever Redis answers; empty while it does."""
-        found = [f"{name}: no turn yet" for name, each in self.dispatchers.items() if not each.turned]
+        found = [
+            f"{name}: no turn yet" for name, each in self.dispatchers.items() if not each.turned.is_set()
+        ]
         return ["draining", *found] if self.draining else found
 
     def stop_asked(self, *, now: bool = False) -> None:
@@ -184,6 +186,13 @@ class WorkerProcess:
         self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
         gc.freeze()  # what was loaded lives as long as the process: the collector need not look at it again
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
+
+    async def taking(self, timeout: float) -> None:
+        """Wait until each dispatcher has made a turn, or ``timeout`` seconds have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for dispatcher in self.dispatchers.values():
+                    await dispatcher.turned.wait()
 
     def begin_drain(self) -> None:
         """From this instant no job starts.  More calls change nothing."""
