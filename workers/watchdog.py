@@ -25,6 +25,8 @@ BLOCKED_SECONDS = 5.0
 """Seconds after which an event loop that stands is blocked."""
 _GRACE_SECONDS = 2.0
 """Seconds after the longest timeout of the jobs in flight: the loop, if it moves, ends them within one."""
+_LEAST_SECONDS = 10.0
+"""Seconds that a loop stands at least before its process gives up: so every screen has named the handler."""
 _IDLE_SECONDS = 30.0
 """Seconds that a process which holds no job may stand."""
 _LATE_SECONDS = 3.0
@@ -169,7 +171,7 @@ class Watchdog:
         deadline = max((job.deadline for job in self._held()), default=None)
         if deadline is None:
             return self.stood > _IDLE_SECONDS
-        return now > deadline + _GRACE_SECONDS
+        return self.stood > _LEAST_SECONDS and now > deadline + _GRACE_SECONDS
 
 
 def _name(job: Held) -> str:

@@ -62,6 +62,7 @@ def test_a_loop_that_stands_is_blocked_and_given_up_after_the_longest_timeout(wa
     watched.held += [job(-10), job(100)]
     assert watched.stand(5) is Verdict.MOVES
     assert watched.stand(1) is Verdict.BLOCKED
+    assert watched.stand(20) is Verdict.BLOCKED
     watched.held.pop()
     assert watched.stand(1) is Verdict.GIVE_UP
     watched.clock.count += 1
@@ -86,14 +87,20 @@ def test_the_time_of_a_freeze_says_nothing_of_the_loop(watched: Watched) -> None
     assert watched.stand(4) is Verdict.MOVES
     assert watched.dog.check(600.0) is Verdict.MOVES
     assert watched.stand(5) is Verdict.MOVES
-    assert watched.stand(1) is Verdict.GIVE_UP
+    assert watched.stand(1) is Verdict.BLOCKED
 
 
 def test_after_a_long_command_the_loop_may_move_before_it_is_judged(watched: Watched) -> None:
     watched.held.append(job(-100))
     assert watched.stand(4) is Verdict.MOVES
-    assert watched.dog.check(1.0, 10.0) is Verdict.MOVES
+    assert watched.dog.check(1.0, 9.0) is Verdict.MOVES
     assert watched.dog.check(1.0) is Verdict.GIVE_UP
+
+
+def test_a_short_timeout_leaves_the_time_to_show_who_blocks(watched: Watched) -> None:
+    watched.held.append(job(-100))
+    assert watched.stand(10) is Verdict.BLOCKED
+    assert watched.stand(1) is Verdict.GIVE_UP
 
 
 async def test_the_place_names_handler_line_queue_and_job() -> None:
