@@ -46,9 +46,12 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
     left = Text.assemble((" CoutureCast", "bold"), "  ")
     if snapshot is None:
         return left + Text(problem or "reading the queues …", BAD if problem else DIM)
-    wrong = any(not worker.alive for worker in snapshot.workers)
+    wrong = sum(not worker.alive for worker in snapshot.workers)
     left.append(f"{safe(snapshot.environment)} · ")
-    left.append(workers_in_words(snapshot), BAD if wrong else "")
+    words = workers_in_words(snapshot)
+    if wrong and width < 100:
+        words = f"{words.partition(' · ')[0]} ▲{wrong}"
+    left.append(words, BAD if wrong else "")
     if problem is not None:
         left.append(f"  ▲ {problem}", BAD)
     right = Text()

@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.app.conftest import OpenTerminal, Program
 from tests.integration.app.served import QUEUE, served
+from tests.integration.app.test_http_process import until
 from tests.integration.engine.conftest import eventually
 
 HANDLERS = """
@@ -29,6 +30,16 @@ async def work(ctx, block=0, seconds=0):
         journal.write(json.dumps([os.getpid(), block]) + "\\n")
     time.sleep(block)  # line 11
     await asyncio.sleep(seconds)
+"""
+WEDGE = """
+import asyncio
+
+
+async def work(ctx):
+    async def hang(*_):
+        await asyncio.Event().wait()
+
+    ctx["queue"].take = hang
 """
 GAVE_UP = 70
 
@@ -185,6 +196,21 @@ def test_probes_name_a_dispatcher_that_stands(tmp_path: Path) -> None:
         assert all(queue["held_by_dead"] == queue["held_by_blocked"] == 0 for queue in health["queues"])
         assert 'couturecast_processes{state="running"} 1.0' in client.get("/metrics").text
         assert 'couturecast_processes{state="dead"} 0.0' in client.get("/metrics").text
+
+
+@pytest.mark.slow
+def test_a_dispatcher_that_stands_fails_both_probes(tmp_path: Path) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "wedge.py").write_text(WEDGE)
+    environment = {"PYTHONPATH": str(tmp_path / "modules"), "COUTURECAST_HANDLERS": f"{QUEUE}=wedge:work"}
+    with served(tmp_path, **environment) as each, each.client() as client:
+        assert client.get("/readyz").status_code == 200
+        accepted = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {}})
+        assert accepted.status_code == 202
+        until(lambda: client.get("/livez").status_code == 503, within=60)
+        assert client.get("/livez").json()["reasons"] == [f"{QUEUE}: its dispatcher stands"]
+        assert f"{QUEUE}: its dispatcher stands" in client.get("/readyz").json()["reasons"]
+        each.process.kill()
 
 
 def test_a_frozen_process_answers_no_probe(tmp_path: Path) -> None:
