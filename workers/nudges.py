@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from workers.connection import command
 from workers.dispatcher import Dispatcher
@@ -41,6 +41,7 @@ class Nudges:
         self._redis = redis
         self._subscriber = subscriber
         self._channel = f"{PROCESS}{worker_id}"
+        self._subscriptions = [NUDGE, self._channel]
         self._dispatchers = dispatchers
         self._on_subscribed = on_subscribed
 
@@ -50,12 +51,14 @@ class Nudges:
         while True:
             try:
                 async with self._subscriber.pubsub() as channel:
-                    await channel.subscribe(NUDGE, self._channel)
+                    await channel.subscribe(*self._subscriptions)
                     async for message in channel.listen():
                         delay = _RECONNECT_SECONDS[0]
                         await self._handle(message)
             except (RedisError, OSError) as error:
                 log.debug("nudges broke", error=repr(error))
+                if isinstance(error, ResponseError):  # a user may have a right to the one channel only
+                    self._subscriptions = [NUDGE]
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _RECONNECT_SECONDS[1])
 

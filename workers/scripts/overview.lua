@@ -5,7 +5,8 @@
 -- ARGV  1 rate: window in us (0: none)  then the minutes (Unix minute numbers) whose figures are wanted
 -- Reply {now in us, depth, incomplete, leases as a flat list, starts in the window, oldest start in us or '',
 --        body of the job at the head or '', pause as a flat list, totals as a flat list,
---        the current minute as a flat list, looks: since and last while there are leases, then each minute that was asked for}
+--        the current minute as a flat list, looks: since and last while there are leases,
+--        then each minute that was asked for}
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local starts, oldest = 0, ''

@@ -22,7 +22,7 @@ from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.processes import Journal, Spawner
 from workers import heartbeat, lua, thresholds, watchdog
 from workers.connection import command
-from workers.keys import BEATS, PROCESS, WORKERS
+from workers.keys import BEATS, NUDGE, PROCESS, WORKERS
 from workers.observer import Observer
 from workers.policy import QueuePolicy
 from workers.snapshot import QueueSnapshot, Snapshot
@@ -125,6 +125,24 @@ async def test_a_redis_that_does_not_tell_who_listens_is_believed_what_processes
         assert len(await view.states()) == 2
     finally:
         await command(redis, "ACL", "SETUSER", "default", "+pubsub")
+
+
+async def test_a_user_with_a_right_to_the_one_channel_only_is_nudged_all_the_same(
+    redis: Redis, make_bench: MakeBench, view: View
+) -> None:
+    bench = make_bench()
+    await command(redis, "ACL", "SETUSER", "default", "resetchannels", f"&{NUDGE}")
+    try:
+        process = await bench.start(idle)
+
+        async def subscribed() -> bool:
+            return bool((await bench.redis.pubsub_numsub(NUDGE))[0][1] == 1)
+
+        await eventually(subscribed)
+        assert (await bench.redis.pubsub_numsub(f"{PROCESS}{process.id}"))[0][1] == 0
+        assert await view.states() == ["running"]
+    finally:
+        await command(redis, "ACL", "SETUSER", "default", "allchannels")
 
 
 async def _leases(bench: Bench, worker: str, count: int, *, beat: int | None) -> None:
