@@ -118,6 +118,7 @@ class WorkerProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
+        self._saying: asyncio.Task[None] | None = None
         self._upcoming: dict[str, list[tuple[bytes, float]]] = {}
         """By queue name: the next scheduled job and its time, as of the last look."""
         self._drain_began: float | None = None
@@ -203,7 +204,7 @@ class WorkerProcess:
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
-            self._say_soon()  # that it drains
+            self._helpers.append(asyncio.ensure_future(_once(self._announce)))  # that it drains
 
     def cut_short(self) -> None:
         """Do not wait any longer for the jobs in flight: they are put back."""
@@ -233,7 +234,7 @@ class WorkerProcess:
     async def close(self) -> None:
         """Leave the list and close all connections; without a drain before, as by a crash."""
         self._loop = None
-        await cancelled([*self._running, *self._helpers])
+        await cancelled([*self._running, *self._helpers, *([self._saying] if self._saying else [])])
         self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
@@ -277,10 +278,9 @@ class WorkerProcess:
         self._say_soon()  # others may have declared this process dead
 
     def _say_soon(self) -> None:
-        if self._loop is None:
-            return
-        self._helpers = [task for task in self._helpers if not task.done()]
-        self._helpers.append(asyncio.ensure_future(_once(self._announce)))
+        """Announce this process out of turn; once at a time, since Redis may be away."""
+        if self._loop is not None and (self._saying is None or self._saying.done()):
+            self._saying = asyncio.ensure_future(_once(self._announce))
 
     def _running_jobs(self) -> list[Held]:
         """Called by the heartbeat's thread."""

@@ -274,6 +274,7 @@ async def test_a_blocked_event_loop_is_named_while_it_stands_and_forgotten_when_
     thread = threading.Thread(target=watch)
     thread.start()
     process = await bench.start(work)
+    await eventually(lambda: process._nudges.counted)
     (key,) = await bench.send()
     await eventually(lambda: process.dispatchers[bench.policy.name].ended["complete"], within=30)
     ended.set()
