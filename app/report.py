@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui.format import MISSING, duration, percent, rate, safe
-from tui.text import workers_in_words
+from tui.text import living_workers, other_workers
 from workers import thresholds
 from workers.snapshot import QueueSnapshot, Snapshot
 
@@ -21,7 +21,7 @@ def status_text(snapshot: Snapshot) -> str:
     redis, database = snapshot.redis, snapshot.database
     lines += [
         "",
-        f"{workers_in_words(snapshot)} · redis {redis.error or 'ok'} · "
+        f"workers {living_workers(snapshot)}{other_workers(snapshot)} · redis {redis.error or 'ok'} · "
         f"database {database.error or 'ok'} · "
         f"dead letters {MISSING if snapshot.dead_letters is None else snapshot.dead_letters}"
         + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),

@@ -46,12 +46,11 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
     left = Text.assemble((" CoutureCast", "bold"), "  ")
     if snapshot is None:
         return left + Text(problem or "reading the queues …", BAD if problem else DIM)
-    wrong = sum(not worker.alive for worker in snapshot.workers)
+    living = living_workers(snapshot)
+    wrong = len(snapshot.workers) - living
     left.append(f"{safe(snapshot.environment)} · ")
-    words = workers_in_words(snapshot)
-    if wrong and width < 100:
-        words = f"{words.partition(' · ')[0]} ▲{wrong}"
-    left.append(words, BAD if wrong else "")
+    others = other_workers(snapshot) if width >= 100 else f" ▲{wrong}" if wrong else ""
+    left.append(f"{living} worker{'' if living == 1 else 's'}{others}", BAD if wrong else "")
     if problem is not None:
         left.append(f"  ▲ {problem}", BAD)
     right = Text()
@@ -65,12 +64,15 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
     return _spread(left, right, width)
 
 
-def workers_in_words(snapshot: Snapshot) -> str:
-    """How many worker processes live, and how many are blocked or dead: ``2 workers · 1 dead``."""
-    states = Counter(worker.state for worker in snapshot.workers if not worker.alive)
-    living = sum(worker.alive for worker in snapshot.workers)
-    others = "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
-    return f"{living} worker{'' if living == 1 else 's'}{others}"
+def living_workers(snapshot: Snapshot) -> int:
+    """Worker processes that are neither blocked nor dead."""
+    return sum(worker.alive for worker in snapshot.workers)
+
+
+def other_workers(snapshot: Snapshot) -> str:
+    """How many are, to be put behind that number: `` · 1 blocked · 1 dead``."""
+    states = Counter(worker.state for worker in snapshot.workers)
+    return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 
 
 def _redis(snapshot: Snapshot, *, gauge: bool) -> Text:

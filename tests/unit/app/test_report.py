@@ -102,7 +102,7 @@ def test_status_tells_the_living_from_the_dead_and_says_what_these_hold() -> Non
     workers = (first, replace(second, state="dead"), replace(third, state="blocked"))
     held = replace(HEALTHY.queues[0], in_flight=10, held_by_dead=10, workers=0)
     shown = status_text(replace(HEALTHY, queues=(held,), workers=workers))
-    assert "1 worker · 1 blocked · 1 dead · redis" in shown
+    assert "workers 1 · 1 blocked · 1 dead · redis" in shown
     assert "10 held by a dead worker, run again when a worker starts · no worker" in shown
 
 
