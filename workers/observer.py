@@ -37,6 +37,8 @@ _HISTORY = 60  # minutes
 _RECENT = 5  # minutes over which rates and percentiles are taken, the current one with them
 _RECONNECT_SECONDS = 3.0
 """A process that was connected so long ago may be reconnecting: one whose subscription broke is not gone."""
+_RECOVERY_SECONDS = 4.0
+"""Seconds after an outage of Redis in which the living beat and subscribe again."""
 _MOST = 2**53  # a counter that claims more was not written by us
 _BUCKET = re.compile(r"([wr])(\d{1,2})", re.ASCII)
 
@@ -73,6 +75,8 @@ class Observer:
         """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
         self._clock_offset = 0.0
         self._redis_error: str | None = None
+        self._failed_at = -math.inf
+        """When Redis last did not answer, by the monotonic clock."""
         self._memory = Look(self._redis.info)
         self._dead = Look(letters.count)
         self._last: Snapshot | None = None
@@ -95,6 +99,7 @@ class Observer:
             self._redis_error = None
         except (RedisError, OSError) as error:
             self._redis_error = f"{type(error).__name__}: {error}"
+            self._failed_at = time.monotonic()
             self._memory.look_again()
             last = self._last
             queues, workers, waiting = (
@@ -166,7 +171,8 @@ class Observer:
                 raise reply
         now = int(replies[0][0]) / 1e6
         self._clock_offset = now - time.time()
-        evidence = Evidence(workers_, dict(beats), now, connected)
+        recovering = time.monotonic() - self._failed_at < _RECOVERY_SECONDS
+        evidence = Evidence(workers_, dict(beats), now, connected, recovering)
         leases = [read_leases(reply[3]) for reply in replies]
         workers = roster(evidence, chain.from_iterable(leases))
         queues = tuple(

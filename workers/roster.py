@@ -48,6 +48,8 @@ class Evidence:
     beats: Mapping[bytes, float]
     now: float
     connected: Mapping[str, bool] = field(default_factory=dict)
+    recovering: bool = False
+    """Redis was away a moment ago: heartbeats and connections are late, whoever lives."""
 
     def beat_age(self, worker: str) -> float | None:
         """Seconds since its last heartbeat; None when there is none that counts."""
@@ -112,8 +114,11 @@ def _state(about: Mapping[str, Any], *, blocked: bool) -> WorkerState:
 
 
 def _lives(name: str, holds: int, about: Mapping[str, Any], evidence: Evidence) -> bool:
+    forget: float = about.get("forget", _SILENT_SECONDS)
     beat, word = evidence.beat_age(name), _word(name, evidence)
     connected = evidence.connected.get(name)
+    if evidence.recovering:
+        return word is not None and word <= forget
     if holds and not (beat is not None and beat <= _SILENT_SECONDS):
         ahead = beat is None and name.encode() in evidence.beats
         return ahead and connected is True
@@ -123,7 +128,7 @@ def _lives(name: str, holds: int, about: Mapping[str, Any], evidence: Evidence) 
         return word is not None and word <= _UNCONNECTED_SECONDS
     if word is None:
         return connected is True
-    return bool(word <= about.get("forget", _SILENT_SECONDS))
+    return word <= forget
 
 
 def _declared_dead(name: str, evidence: Evidence) -> bool:

@@ -85,6 +85,14 @@ def test_a_clock_that_is_set_back_does_not_hide_whoever_is_connected(evidence: d
     assert (worker.state, worker.last_beat_age) == ("running", None)
 
 
+@pytest.mark.parametrize("leases", [0, 2])
+def test_right_after_an_outage_nobody_is_dead_for_being_late(leases: int) -> None:
+    words, beats = {b"w": said(), b"at:w": f"{(NOW - 30) * 1000:.0f}".encode()}, {b"w": (NOW - 20) * 1000}
+    for recovering in (True, False):
+        workers = roster(Evidence(words, beats, NOW, {"w": False}, recovering), [LEASE] * leases)
+        assert [worker.state for worker in workers if worker.alive] == ["running"] * recovering
+
+
 def test_a_process_that_was_declared_dead_is_gone_until_it_speaks_again() -> None:
     def worker(beat: float | None) -> WorkerSnapshot | None:
         words = {b"w": said(channel=True), b"at:w": f"-{(NOW - 20) * 1000:.0f}".encode()}
