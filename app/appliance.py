@@ -19,6 +19,7 @@ import structlog
 from app.databases import DatabaseUse, open_database
 from app.embedded import EmbeddedServer, prepare_data_dir
 from app.errors import AppError, UsageError
+from app.giving_up import give_up
 from app.settings import Settings
 from app.waiting import wait_for_redis
 from storage.alerts import AlertStore
@@ -91,6 +92,7 @@ async def appliance(
                 pace=settings.pace,
                 schedules=[_weather_schedule(WeatherStore(opened))],
                 version=VERSION,
+                give_up=give_up,
             )
             stack.push_async_callback(process.close)
         operations = Operations(

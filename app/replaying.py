@@ -91,7 +91,7 @@ async def waited(operations: Operations, plan: Plan) -> Plan:
 
 
 async def _warn_of_no_worker(operations: Operations, *, wanted: bool) -> None:
-    if wanted and not (await operations.snapshot()).workers:
+    if wanted and not any(worker.alive for worker in (await operations.snapshot()).workers):
         output.note(
             "no worker is running: the jobs wait until one does, for instance couturecast-tui --no-ui"
         )

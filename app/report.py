@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui.format import MISSING, duration, percent, rate, safe
+from tui.text import living_workers, other_workers
+from workers import thresholds
 from workers.snapshot import QueueSnapshot, Snapshot
 
 
 def status_text(snapshot: Snapshot) -> str:
     """The overview in lines: alerts first, then a row a queue, then the servers."""
-    lines = [f"! {f'{alert.queue}: ' if alert.queue else ''}{alert.message}" for alert in snapshot.alerts]
+    lines = [
+        f"! {f'{alert.queue}: ' if alert.queue else ''}{safe(alert.message)}" for alert in snapshot.alerts
+    ]
     head = ("queue", "depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s", "")
     rows = [head, *(_row(queue) for queue in snapshot.queues)]
     lines += table(rows, right=range(1, 8))
     redis, database = snapshot.redis, snapshot.database
     lines += [
         "",
-        f"workers {len(snapshot.workers)} · redis {redis.error or 'ok'} · "
+        f"workers {living_workers(snapshot)}{other_workers(snapshot)} · redis {redis.error or 'ok'} · "
         f"database {database.error or 'ok'} · "
         f"dead letters {MISSING if snapshot.dead_letters is None else snapshot.dead_letters}"
         + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),
@@ -27,6 +31,9 @@ def status_text(snapshot: Snapshot) -> str:
 
 def _row(queue: QueueSnapshot) -> tuple[str, ...]:
     paused = queue.paused
+    words = [*thresholds.conditions(queue), *([] if queue.workers else ["no worker"])]
+    if paused:
+        words.append(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}")
     return (
         queue.name,
         str(queue.depth),
@@ -36,7 +43,7 @@ def _row(queue: QueueSnapshot) -> tuple[str, ...]:
         duration(queue.run.p95),
         percent(queue.failure_rate),
         rate(queue.throughput),
-        safe(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}") if paused else "",
+        safe(" · ".join(words)),
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from multiprocessing import resource_tracker
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 DRAINED_WITH_JOBS_PUT_BACK = 3
 _LEFT_BEHIND_SECONDS = 1.0
+_FIRST_TURN_SECONDS = 2.0
+"""Seconds that ``ready`` waits for the first turn of each queue; `/readyz` says which has made none."""
 _BROKEN_OFF = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0}
 """Exit codes of a start that a signal broke off: no job was taken, so a drain has nothing to do."""
 
@@ -171,6 +174,7 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
 
     for name in _BROKEN_OFF:
         loop.add_signal_handler(name, interrupt, name)
+    _hear_while_blocked(process)
 
     async def start() -> None:
         if signals:
@@ -178,6 +182,24 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
         await process.start()
 
     await until_redis_serves(start, each.redis_url, each.settings.start_patience)
+    await process.taking(_FIRST_TURN_SECONDS)
+
+
+def _hear_while_blocked(process: WorkerProcess) -> None:
+    """Note the signals of a drain also while the event loop, which answers them, is blocked by a handler.
+
+    Python calls such a function in the main thread, in the midst of a ``time.sleep``.
+    """
+    asked = 0
+
+    def note(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        asked += number == signal.SIGINT
+        process.stop_asked(now=asked > 1)
+
+    for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(name, note)  # the event loop hears of them by its wake-up socket, as before
+        signal.siginterrupt(name, False)
 
 
 def _say_ready() -> None:

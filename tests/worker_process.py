@@ -22,6 +22,7 @@ from typing import Any
 
 import structlog
 
+from app.giving_up import give_up
 from storage.database import Database
 from storage.dead_letters import DeadLetters, NewLetter
 from workers.policy import NORMAL, QueuePolicy, RateLimit
@@ -106,6 +107,7 @@ async def main(options: dict[str, Any]) -> int:
         letters=letters,
         drain_seconds=drain_seconds,
         pace=pace,
+        give_up=give_up,
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, process.begin_drain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import termios
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,28 @@ _MOST_WRITES = 500
 """Writes that wait for the terminal: minutes of frames."""
 _PARTING = 1.0
 """Seconds that the last frame gets."""
+
+_MODES = b"?1000l ?1002l ?1003l ?1006l ?1015l ?1016l ?2004l ?7h ?2048l <u 0m ?1049l ?25h ?1004l"
+"""Off: mouse, bracketed paste, sizes in band, keyboard protocol, colours, alternate screen, focus events.
+On: line wrap, cursor."""
+_RESTORE = b"".join(b"\x1b[" + mode for mode in _MODES.split())
+_open: list[Terminal] = []
+"""The terminal that shows the dashboard now."""
+
+
+def restore(message: str) -> None:
+    """Give the terminal back as it was, with ``message`` on it, without the event loop; for a thread.
+
+    It may block for as long as the terminal takes nothing.
+    """
+    for terminal in _open:
+        with suppress(OSError, ValueError):
+            os.write(terminal.output, _RESTORE)
+        if terminal.attrs_before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(terminal.fileno, termios.TCSANOW, terminal.attrs_before)
+        with suppress(OSError, ValueError):
+            os.write(terminal.output, f"{message}\n".encode())
 
 
 def stands_still() -> bool:
@@ -91,6 +114,22 @@ class Terminal(LinuxDriver):
     @_writer_thread.setter
     def _writer_thread(self, made: WriterThread | None) -> None:
         self.__dict__["writer"] = None if made is None else Writer(cast(IO[str], self._file), self._repaint)
+
+    @property
+    def output(self) -> int:
+        """The descriptor to which it is written."""
+        return cast(IO[str], self._file).fileno()
+
+    def start_application_mode(self) -> None:
+        """Show the dashboard."""
+        _open[:] = [self]
+        show: Callable[[], None] = super().start_application_mode
+        show()
+
+    def stop_application_mode(self) -> None:
+        """Give the terminal back."""
+        super().stop_application_mode()
+        _open.clear()
 
     @property
     def gone(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,8 +46,11 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
     left = Text.assemble((" CoutureCast", "bold"), "  ")
     if snapshot is None:
         return left + Text(problem or "reading the queues …", BAD if problem else DIM)
-    workers = len(snapshot.workers)
-    left.append(f"{safe(snapshot.environment)} · {workers} worker{'' if workers == 1 else 's'}")
+    living = living_workers(snapshot)
+    wrong = len(snapshot.workers) - living
+    left.append(f"{safe(snapshot.environment)} · ")
+    others = other_workers(snapshot) if width >= 100 else f" ▲{wrong}" if wrong else ""
+    left.append(f"{living} worker{'' if living == 1 else 's'}{others}", BAD if wrong else "")
     if problem is not None:
         left.append(f"  ▲ {problem}", BAD)
     right = Text()
@@ -58,6 +62,17 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
         right.append(f"  loop {duration(lag)}", WARN if lag > _SLOW_LOOP else "")
     right.append(f"  {instant(snapshot.taken_at)} ")
     return _spread(left, right, width)
+
+
+def living_workers(snapshot: Snapshot) -> int:
+    """Worker processes that are neither blocked nor dead."""
+    return sum(worker.alive for worker in snapshot.workers)
+
+
+def other_workers(snapshot: Snapshot) -> str:
+    """How many are, to be put behind that number: `` · 1 blocked · 1 dead``."""
+    states = Counter(worker.state for worker in snapshot.workers)
+    return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 
 
 def _redis(snapshot: Snapshot, *, gauge: bool) -> Text:
@@ -104,7 +119,7 @@ def queue_heading(width: int) -> Text:
 
 
 def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, now: float) -> list[Text]:
-    """One line, and a second one for a paused queue that says by whom, since when and why."""
+    """One line, and one more for each reason why its jobs make no progress, and for its pause."""
     chosen = columns(width)
     row = Text(no_wrap=True, overflow="crop")
     name = chosen[0].cell(queue, chosen[0].width)
@@ -119,25 +134,23 @@ def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, 
     room = width - row.cell_len - 2
     if chosen is _NARROW and room >= 4:
         row.append("  " + sparkline(history(queue, metric), min(room, 60)), "cyan")
-    rows = [row]
+    rows = [row, *(_reason(words, BAD) for words in thresholds.conditions(queue))]
     if queue.paused:
         why = f": {safe(queue.paused.reason)}" if queue.paused.reason else ""
         since = queue.paused.since
         how_long = f" for {duration(max(0.0, now - since))}" if since is not None else ""
-        rows.append(
-            Text(
-                f"    paused{how_long} by {safe(queue.paused.by)}{why}",
-                WARN,
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        )
+        rows.append(_reason(f"paused{how_long} by {safe(queue.paused.by)}{why}", WARN))
     return rows
+
+
+def _reason(words: str, style: str) -> Text:
+    return Text(f"    {safe(words)}", style, no_wrap=True, overflow="ellipsis")
 
 
 def _breached(queue: QueueSnapshot) -> bool:
     """As `thresholds.alerts` sees it."""
-    return not queue.workers or queue.depth > thresholds.DEPTH or _fails(queue)
+    wrong = not queue.workers or bool(thresholds.conditions(queue))
+    return wrong or queue.depth > thresholds.DEPTH or _fails(queue)
 
 
 def _fails(queue: QueueSnapshot) -> bool:

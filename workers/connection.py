@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -24,7 +25,19 @@ MOST_CONNECTIONS = 10
 """Of one client at the same time."""
 _CONNECT_TIMEOUT = 5.0
 _REPLY_TIMEOUT = 10.0  # s: a command that has no reply by then counts as a broken connection
+_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # s, s, probes without an answer
 _TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", re.IGNORECASE)
+
+
+def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
+    """TCP's own probes: they keep a connection open on which nobody speaks for hours, or find it dead."""
+    if url.startswith("unix:"):
+        return {}
+    if reply_timeout is not None:
+        return {"socket_keepalive": True}
+    options = {getattr(socket, name, None): value for name, value in _PROBES.items()}
+    options.pop(None, None)
+    return {"socket_keepalive": True, "socket_keepalive_options": options}
 
 
 def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
@@ -39,7 +52,7 @@ def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=reply_timeout,
         retry=Retry(NoBackoff(), 0),
-        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+        **_keepalive(url, reply_timeout),
     )
     pool.connection_class = _ours(pool.connection_class)
     pool.blocks = reply_timeout is None

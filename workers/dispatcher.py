@@ -7,6 +7,7 @@ first: an attempt that ended, a ready job, a nudge, or the time at which somethi
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -35,7 +36,7 @@ _LOST_POLL = 2.5
 """Seconds between looks for dead holders, while other workers hold leases."""
 DEAD_AFTER = 8.0
 """Seconds without a heartbeat after which a worker is dead; it beats every two."""
-_LOOK_GAP = 4.0
+LOOK_GAP = 4.0
 """Seconds between two looks for dead holders, by any process, after which silence proves nothing: a living
 one may have missed two beats, and this time."""
 _DOUBT_SECONDS = 0.5
@@ -89,11 +90,25 @@ class Dispatcher:
         self._later: asyncio.TimerHandle | None = None
         self._look_at = 0.0
         """Loop time of the next look for dead holders."""
+        self.turned = asyncio.Event()
+        """Set once it has completed a turn."""
+        self._due: float | None = None
+        """Loop time at which the turn under way began, or the next one is due; None while nothing is due."""
+        self._defect_since: float | None = None
+        """Loop time since which every turn has failed by a defect of ours."""
+        self._bell: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:
         """Jobs of this process that run, or have ended and are not settled yet."""
         return len(self.worker.running) + sum(each.verb != "mark" for each in self._settlements)
+
+    def late(self) -> float:
+        """Seconds for which a turn has been under way, or due and not begun; 0 while there is progress."""
+        if self._bell is not None and self._bell.done():
+            return math.inf  # nobody would wake it
+        since = self._defect_since or self._due
+        return 0.0 if since is None else max(0.0, asyncio.get_running_loop().time() - since)
 
     def nudge(self) -> None:
         """Look again now."""
@@ -142,10 +157,11 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Until a drain has ended: every job of this process is settled then."""
-        bell = asyncio.create_task(self._ring(), name=f"doorbell {self.queue.name}")
+        bell = self._bell = asyncio.create_task(self._ring(), name=f"doorbell {self.queue.name}")
         backoff = _BACKOFF[0]
         try:
             while not self._finished:
+                self._due = asyncio.get_running_loop().time()
                 try:
                     wait = await self._turn()
                 except (RedisError, OSError) as error:
@@ -153,13 +169,21 @@ class Dispatcher:
                     self._doubt = True
                     if isinstance(error, ResponseError):
                         self.queue.reconciler.request(now=True)
-                    await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
-                    backoff = min(backoff * 2, _BACKOFF[0] if self._draining else _BACKOFF[1])
+                except Exception:  # whatever a foreign program wrote: the queue must not stand for it
+                    log.exception("a turn failed by a defect, and is tried again", queue=self.queue.name)
+                    self._doubt = True
+                    self._defect_since = self._defect_since or self._due
                 else:
                     self._on_reply(None)
+                    self.turned.set()
+                    self._defect_since = None
                     backoff = _BACKOFF[0]
                     await self._sleep(wait)
+                    continue
+                await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
+                backoff = min(backoff * 2, _BACKOFF[0] if self._draining else _BACKOFF[1])
         finally:
+            self._bell, self._due = None, None
             bell.cancel()
             if self._later is not None:
                 self._later.cancel()
@@ -259,8 +283,10 @@ class Dispatcher:
 
     async def _pause(self, seconds: float | None) -> None:
         if seconds is None:
+            self._due = None
             await self._wake.wait()
             return
+        self._due = asyncio.get_running_loop().time() + seconds
         alarm = asyncio.get_running_loop().call_later(seconds, self._wake.set)
         try:
             await self._wake.wait()
@@ -328,14 +354,18 @@ class Dispatcher:
         if now < self._look_at:
             return
         self._look_at = now + _LOST_POLL
-        _, lost = await self.queue.lost(DEAD_AFTER, _LOOK_GAP)
+        _, lost = await self.queue.lost(DEAD_AFTER, LOOK_GAP)
+        blocked: dict[str, str | None] = {}
         for taken in lost:
             worker = taken.lease.decode(errors="replace").split(":", 1)[0]
+            if worker not in blocked:
+                blocked[worker] = await self.queue.declare_dead(worker, DEAD_AFTER)
             log.warning("worker died with a job", queue=self.queue.name, job=taken.id, worker=worker)
-            self._settlements.append(self._crashed(taken, worker))
+            self._settlements.append(self._crashed(taken, worker, blocked[worker]))
 
-    def _crashed(self, taken: Taken, worker: str) -> Settlement:
-        error = WorkerLostError(f"worker {worker} died during the attempt")
+    def _crashed(self, taken: Taken, worker: str, blocked: str | None) -> Settlement:
+        why = f"; its event loop was blocked by {blocked}" if blocked else ""
+        error = WorkerLostError(f"worker {worker} died during the attempt{why}")
         try:
             job = read_job(self.queue, taken)
         except InvalidJobError as unreadable:

@@ -1,4 +1,8 @@
-"""Says that this process lives, from a thread of its own: a blocked event loop is not a dead process."""
+"""Says that this process lives, from a thread of its own, and watches the event loop from there.
+
+A loop that a handler blocks for a while does not make the process look dead; one that stands for longer than
+the jobs in flight may take does, and the process ends itself.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,16 @@ import structlog
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from workers.keys import BEATS
-from workers.lua import BEAT
+from workers.keys import BEATS, WORKERS
+from workers.lua import BEAT, BLOCKED, GONE, Argument, Call
+from workers.watchdog import Verdict, Watchdog
 
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
 """Seconds between beats while jobs are held."""
+_WATCH_SECONDS = 1.0
+"""Seconds between looks at the event loop."""
 
 
 class Heartbeat:
@@ -25,16 +32,34 @@ class Heartbeat:
     ``on_gap`` is called, from the thread, when longer than ``gap`` seconds have passed since the last beat
     that was heard, again and again until one is: the process was frozen, or is cut off, and its jobs may have
     been given to others.
+
+    While ``watchdog`` finds the event loop blocked, the cluster is told where it stands.  If it stands for
+    too long, the process takes its word back, so that others recover its jobs at once, and ``give_up`` is
+    called with the reason, to end the process.
     """
 
     def __init__(
-        self, redis: Redis, worker_id: str, *, held: Callable[[], int], gap: float, on_gap: Callable[[], None]
+        self,
+        redis: Redis,
+        worker_id: str,
+        *,
+        held: Callable[[], int],
+        gap: float,
+        on_gap: Callable[[], None],
+        watchdog: Watchdog | None = None,
+        give_up: Callable[[str], None] | None = None,
     ) -> None:
         self._redis = redis
         self._worker_id = worker_id
         self._held = held
         self._gap = gap
         self._on_gap = on_gap
+        self._watchdog = watchdog
+        self._give_up = give_up
+        self._blocked: float | None = None
+        """Monotonic time since which the loop stands, while it is blocked."""
+        self._noted = False
+        """The cluster was told that it is."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -50,23 +75,70 @@ class Heartbeat:
         self._redis.close()
 
     def _run(self) -> None:
-        last = time.monotonic()
-        while not self._stop.wait(INTERVAL):
-            said = self._beat() if self._held() else True
+        last = began = time.monotonic()
+        due, busy = last + INTERVAL, 0.0
+        while not self._stop.wait(_WATCH_SECONDS):
             now = time.monotonic()
-            if now - last > self._gap:
-                self._on_gap()
-            if said:
-                last = now
+            self._watch(now - began, busy)
+            if now >= due - _WATCH_SECONDS / 2:
+                heard = self._beat() if self._held() else True
+                due = (heard_at := time.monotonic()) + INTERVAL
+                if heard_at - last > self._gap:
+                    self._on_gap()
+                if heard:
+                    last = heard_at
+            began = time.monotonic()
+            busy = began - now
 
     def _beat(self) -> bool:
         """False where it was not heard."""
+        return self._say(BEAT.call([BEATS], [self._worker_id]))
+
+    def _say(self, call: Call) -> bool:
+        """Run a script; False when Redis did not confirm it."""
         try:
             try:
-                self._redis.evalsha(BEAT.sha, 1, BEATS, self._worker_id)
+                self._redis.execute_command(*call.command())
             except NoScriptError:
-                self._redis.eval(BEAT.text, 1, BEATS, self._worker_id)
+                self._redis.execute_command(*call.command(text=True))
         except (RedisError, OSError) as error:
             log.warning("no heartbeat", error=repr(error))
             return False
         return True
+
+    def _watch(self, waited: float, busy: float) -> None:
+        if self._watchdog is None:
+            return
+        match self._watchdog.check(waited, busy):
+            case Verdict.MOVES if self._watchdog.stood == 0:
+                self._moves()
+            case Verdict.BLOCKED:
+                self._stands(self._watchdog)
+            case Verdict.GIVE_UP:
+                self._stands(self._watchdog)
+                if self._give_up is not None:
+                    self._end(self._watchdog, self._give_up)
+
+    def _moves(self) -> None:
+        if self._blocked is not None:
+            log.warning("the event loop moves again", stood=round(time.monotonic() - self._blocked, 1))
+            self._blocked = None
+        if self._noted:
+            self._noted = not self._note("", 0.0)
+
+    def _stands(self, watchdog: Watchdog) -> None:
+        place = watchdog.place()
+        if self._blocked is None:
+            self._blocked = time.monotonic() - watchdog.stood
+            about = {"queue": place.queue, "job": place.job} if place.job else {}
+            log.error("the event loop is blocked", where=place.where, stood=round(watchdog.stood, 1), **about)
+        self._noted = True  # also when no reply came: it may have been carried out
+        self._note(place.note(), watchdog.stood)
+
+    def _note(self, note: Argument, stood: float) -> bool:
+        return self._say(BLOCKED.call([WORKERS], [self._worker_id, note, round(stood * 1000)]))
+
+    def _end(self, watchdog: Watchdog, give_up: Callable[[str], None]) -> None:
+        place = watchdog.place()
+        self._say(GONE.call([WORKERS, BEATS], [self._worker_id, 0]))
+        give_up(f"the event loop has been blocked for {watchdog.stood:.0f} s by {place.where}")

@@ -17,6 +17,9 @@ TOKENS = "couturecast:tokens"
 NUDGE = "couturecast:nudge"
 """Channel: a queue's name wakes its dispatchers; ``name held``: somebody began to hold jobs of it."""
 
+PROCESS = "couturecast:process:"
+"""Prefix of the channels, one a process: whoever is subscribed to its own still has its connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueKeys:

@@ -7,7 +7,9 @@ from storage.lua import Argument, Call, Script, run, run_one
 __all__ = [
     "ANNOUNCE",
     "BEAT",
+    "BLOCKED",
     "ENQUEUE",
+    "GONE",
     "HOLD",
     "LETTERS",
     "LOST",
@@ -30,6 +32,8 @@ SETTLE = Script.load("workers", "settle")
 LETTERS = Script.load("workers", "letters")
 LOST = Script.load("workers", "lost")
 BEAT = Script.load("workers", "beat")
+BLOCKED = Script.load("workers", "blocked")
+GONE = Script.load("workers", "gone")
 ANNOUNCE = Script.load("workers", "announce")
 ENQUEUE = Script.load("workers", "enqueue")
 HOLD = Script.load("workers", "hold")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from storage.database import Database
 from storage.dead_letters import DeadLetters
 from storage.refusals import reason
 from workers import histogram, lua, thresholds, wire
-from workers.connection import safe_url
-from workers.keys import BEATS, LETTERS, WORKERS, QueueKeys
+from workers.connection import command, safe_url
+from workers.dispatcher import DEAD_AFTER, LOOK_GAP
+from workers.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
 from workers.look import Look
 from workers.policy import QueuePolicy
+from workers.roster import Evidence, Lease, age, number, read_leases, roster, text, with_channel
 from workers.snapshot import (
     DatabaseSnapshot,
     Pause,
@@ -31,6 +36,10 @@ from workers.snapshot import (
 
 _HISTORY = 60  # minutes
 _RECENT = 5  # minutes over which rates and percentiles are taken, the current one with them
+_RECONNECT_SECONDS = 3.0
+"""A process that was connected so long ago may be reconnecting: one whose subscription broke is not gone."""
+_RECOVERY_SECONDS = 4.0
+"""Seconds after an outage of Redis in which the living beat and subscribe again."""
 _MOST = 2**53  # a counter that claims more was not written by us
 _BUCKET = re.compile(r"([wr])(\d{1,2})", re.ASCII)
 
@@ -63,8 +72,12 @@ class Observer:
         self._environment = environment
         self._weather_provider = weather_provider
         self._minutes: dict[str, dict[int, Minute]] = {policy.name: {} for policy in policies}
+        self._connected_at: dict[str, float] = {}
+        """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
         self._clock_offset = 0.0
         self._redis_error: str | None = None
+        self._failed_at = -math.inf
+        """When Redis last did not answer, by the monotonic clock."""
         self._memory = Look(self._redis.info)
         self._dead = Look(letters.count)
         self._last: Snapshot | None = None
@@ -87,6 +100,7 @@ class Observer:
             self._redis_error = None
         except (RedisError, OSError) as error:
             self._redis_error = reason(error)
+            self._failed_at = time.monotonic()
             self._memory.look_again()
             last = self._last
             queues, workers, waiting = (
@@ -109,7 +123,13 @@ class Observer:
             letters_oldest_age=oldest,
             loop_lag=loop_lag,
             weather_provider=self._weather_provider,
-            alerts=thresholds.alerts(queues if redis.error is None else (), redis, database, oldest),
+            alerts=thresholds.alerts(
+                queues if redis.error is None else (),
+                redis,
+                database,
+                oldest,
+                workers if redis.error is None else (),
+            ),
             drain_deadline_in=drain_deadline_in,
         )
         return self._last
@@ -144,19 +164,44 @@ class Observer:
         # The server's minute, since by another clock one that is not over might be remembered for good.
         wanted = {policy.name: self._missing(policy.name, seconds // 60) for policy in self._policies}
         calls = [self._overview(policy, wanted[policy.name]) for policy in self._policies]
-        replies = await lua.run(self._redis, calls)
+        replies, connected = await asyncio.gather(
+            lua.run(self._redis, calls), self._connected(with_channel(workers_))
+        )
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         now = int(replies[0][0]) / 1e6
         self._clock_offset = now - time.time()
-        workers = _workers(workers_, dict(beats), now)
+        recovering = time.monotonic() - self._failed_at < _RECOVERY_SECONDS
+        evidence = Evidence(workers_, dict(beats), now, connected, recovering)
+        leases = [read_leases(reply[3]) for reply in replies]
+        workers = roster(evidence, chain.from_iterable(leases))
         queues = tuple(
-            self._queue(policy, reply, wanted[policy.name], workers)
-            for policy, reply in zip(self._policies, replies, strict=True)
+            replace(
+                self._queue(policy, reply, wanted[policy.name]),
+                **_held(policy, held, workers, evidence, _look_age(reply[10], now)),
+            )
+            for policy, reply, held in zip(self._policies, replies, leases, strict=True)
         )
-        since = _number(first[0][1]) if first else None
+        since = number(first[0][1]) if first else None
         return queues, workers, waiting, None if since is None else max(0.0, now - since / 1000)
+
+    async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
+        """Which of ``workers`` are subscribed to their channel; none of them when Redis does not tell."""
+        if not workers:
+            return {}
+        try:
+            reply = await command(self._redis, "PUBSUB", "NUMSUB", *(f"{PROCESS}{name}" for name in workers))
+            counts = [int(count) for count in reply[1::2]]
+        except (ResponseError, ValueError, TypeError):
+            return {}
+        now = time.monotonic()
+        before = self._connected_at
+        self._connected_at = {
+            name: now if count else before.get(name, -math.inf)
+            for name, count in zip(workers, counts, strict=False)
+        }
+        return {name: now - at < _RECONNECT_SECONDS for name, at in self._connected_at.items()}
 
     def _missing(self, queue: str, minute: int) -> list[int]:
         """The minutes of the last hour, before this one, that are not known; all others are forgotten."""
@@ -170,15 +215,17 @@ class Observer:
         keys = QueueKeys.of(policy.name)
         window = round(policy.rate_limit.seconds * 1e6) if policy.rate_limit else 0
         return lua.OVERVIEW.call(
-            [keys.queued, keys.incomplete, keys.leases, keys.starts, keys.pause, keys.totals, keys.minute],
+            [
+                *(keys.queued, keys.incomplete, keys.leases, keys.starts, keys.pause),
+                *(keys.totals, keys.minute, keys.looks),
+            ],
             [window, *minutes],
         )
 
-    def _queue(
-        self, policy: QueuePolicy, reply: list[Any], wanted: list[int], workers: Sequence[WorkerSnapshot]
-    ) -> QueueSnapshot:
+    def _queue(self, policy: QueuePolicy, reply: list[Any], wanted: list[int]) -> QueueSnapshot:
         now = int(reply[0]) / 1e6
-        depth, incomplete, leases, starts, oldest, head, pause, totals, current, *closed = reply[1:]
+        depth, incomplete, flat, starts, oldest, head, pause, totals, current, _, *closed = reply[1:]
+        leases = len(flat) // 2
         minute = int(now // 60)
         known = self._minutes[policy.name]
         known.update(zip(wanted, map(_minute, closed), strict=True))
@@ -190,7 +237,7 @@ class Observer:
             sum(figures.get(name, 0) for figures in recent) for name in ("completed", "failed")
         )
         full = policy.rate_limit is not None and starts >= policy.rate_limit.starts
-        first = _number(oldest)
+        first = number(oldest)
         return QueueSnapshot(
             name=policy.name,
             function=policy.function,
@@ -217,16 +264,48 @@ class Observer:
                 figures.get("completed", 0) if figures is not None else None for figures in history
             ),
             paused=_pause(pause),
-            workers=sum(policy.name in worker.queues for worker in workers),
+            workers=0,
+            usual_run=histogram.percentile(_buckets([each for each in history if each], "r"), 0.5),
         )
+
+
+def _held(
+    policy: QueuePolicy,
+    leases: Sequence[Lease],
+    workers: Sequence[WorkerSnapshot],
+    evidence: Evidence,
+    looked: float,
+) -> dict[str, Any]:
+    """Who holds the jobs in flight, and for how long; ``looked``: see `_look_age`."""
+    by_id = {worker.id: worker for worker in workers}
+    holders = [by_id[lease.worker] for lease in leases if lease.worker in by_id]
+    dead = [worker for worker in holders if worker.state == "dead"]
+    blocked = [worker for worker in holders if worker.state == "blocked"]
+    living = [worker for worker in workers if worker.alive and policy.name in worker.queues]
+    ages = [age(lease.taken and lease.taken * 1000, evidence.now) for lease in leases]
+    known = [each for each in ages if each is not None]
+    full = len(leases) >= policy.concurrency and len(known) == len(ages)
+    silent = [evidence.beat_age(worker.id) for worker in dead]
+    waits = [DEAD_AFTER - looked, *(DEAD_AFTER - each for each in silent if each is not None)]
+    return {
+        "workers": len(living),
+        "held_by_dead": len(dead),
+        "dead_for": max((worker.last_beat_age or 0.0 for worker in dead), default=None),
+        "recover_in": max(0.0, *waits) if dead and any(not worker.draining for worker in living) else None,
+        "held_by_blocked": len(blocked),
+        "blocked_where": next((worker.blocked_where for worker in blocked), None),
+        "oldest_running": max(known, default=None),
+        # No place is free, so nothing has ended since the newest of them was taken.
+        "full_for": min(known) if full and known else None,
+    }
 
 
 def read_pause(fields: dict[bytes, bytes]) -> Pause | None:
     """The pause that a queue's pause hash says, None where it is empty."""
     if not fields:
         return None
-    text = {_text(key): _text(value) for key, value in fields.items()}
-    return Pause(by=text.get("by", "?"), reason=text.get("reason", ""), since=_number(text.get("since")))
+    said = {text(key): text(value) for key, value in fields.items()}
+    return Pause(by=said.get("by", "?"), reason=said.get("reason", ""), since=number(said.get("since")))
 
 
 def _pause(flat: list[bytes]) -> Pause | None:
@@ -238,7 +317,7 @@ def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def _minute(flat: list[bytes]) -> Minute:
-    counters = {_text(key): _whole(value) for key, value in _pairs(flat)}
+    counters = {text(key): _whole(value) for key, value in _pairs(flat)}
     return {name: value for name, value in counters.items() if value is not None}
 
 
@@ -275,7 +354,7 @@ def _age(head: bytes, now: float) -> float | None:
     try:
         job = wire.load(head)
         queued, touched, scheduled = (
-            _number(job.get(name)) or 0.0 for name in ("queued", "touched", "scheduled")
+            number(job.get(name)) or 0.0 for name in ("queued", "touched", "scheduled")
         )
     except (ValueError, AttributeError, RecursionError):
         return None
@@ -283,51 +362,12 @@ def _age(head: bytes, now: float) -> float | None:
     return max(0.0, now - max(ready, scheduled)) if ready > 0 else None
 
 
-def _workers(found: dict[bytes, bytes], beats: dict[bytes, float], now: float) -> tuple[WorkerSnapshot, ...]:
-    workers = []
-    for key, body in found.items():
-        if key.startswith(b"at:"):
-            continue
-        beat = max(_number(found.get(b"at:" + key)) or 0.0, _number(beats.get(key)) or 0.0) / 1000
-        worker = _worker(_text(key), body, now - beat)
-        if worker is not None:
-            workers.append(worker)
-    return tuple(sorted(workers, key=lambda worker: (worker.host, worker.pid)))
-
-
-def _worker(name: str, body: bytes, age: float) -> WorkerSnapshot | None:
-    """What a process said of itself ``age`` seconds ago; None where it is gone, or that cannot be read."""
-    try:
-        about = wire.load(body)
-        if not age <= about["forget"]:
-            return None
-        return WorkerSnapshot(
-            id=name,
-            host=str(about["host"]),
-            pid=int(about["pid"]),
-            version=str(about["version"]),
-            queues=tuple(map(str, about["queues"])),
-            in_flight=int(about["in_flight"]),
-            last_beat_age=max(0.0, age),
-            draining=bool(about["draining"]),
-        )
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        return None
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
-
-
-def _number(value: Any) -> float | None:
-    """A finite number; None for whatever else a record of others may hold."""
-    try:
-        number = float(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+def _look_age(looks: Sequence[bytes | None], now: float) -> float:
+    """Seconds for which somebody has looked for dead holders without a gap: see `lost.lua`."""
+    since, last = (age(number(value), now) for value in looks)
+    return since if since is not None and last is not None and last <= LOOK_GAP else 0.0
 
 
 def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else max(0, min(int(number), _MOST))
+    found = number(value)
+    return None if found is None else max(0, min(int(found), _MOST))

@@ -21,25 +21,29 @@ from storage.dead_letters import DeadLetters
 from storage.refusals import reason, refusal_of
 from storage.tasks import cancelled
 from workers import lua, wire
-from workers.backoff import Backoff
 from workers.connection import Line, connect, connect_thread
 from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
-from workers.keys import BEATS, LETTERS, NUDGE, OUTCOMES, WORKERS
+from workers.keys import BEATS, LETTERS, OUTCOMES, WORKERS
+from workers.nudges import Nudges
 from workers.policy import NORMAL, Pace, QueuePolicy
 from workers.queue import ApplianceQueue
 from workers.recorder import Recorder
 from workers.retention import Retention
+from workers.watchdog import Held, LoopClock, Watchdog
 from workers.worker import SaqFunction
 
 log = structlog.get_logger(__name__)
 
 _FORGET_AFTER = 86_400.0
 """Seconds after which the traces of a process that died are removed."""
-_LISTEN_BACKOFF_SECONDS = (0.1, 2.0)
 _LAST_WORDS = 2.0
 """Seconds that a process which leaves gives the database; letters that wait are recorded by the others."""
+_TURN_SECONDS = 15.0
+"""Seconds that a dispatcher's turn may take, or be late, before it stands."""
+_RESTART_SECONDS = 5.0
+"""Seconds until a helper that failed by a defect is started again."""
 _SETTLE_SECONDS = 5.0
 """Seconds that a drain waits, after its deadline, for Redis to take what was put back."""
 
@@ -47,7 +51,9 @@ _SETTLE_SECONDS = 5.0
 class WorkerProcess:
     """Runs ``policies``' queues.  ``functions`` are by queue name; ``letters`` takes what died.
 
-    Of ``schedules`` those count whose queue is among them.
+    Of ``schedules`` those count whose queue is among them.  ``give_up`` ends the whole program: it is called
+    from a thread, with the reason, when the event loop has been blocked for longer than any job in flight may
+    take.
 
     `start` returns once jobs are taken; `begin_drain` ends it; `drained` waits for that end and returns the
     number of jobs that were put back; `close` frees the connections.
@@ -64,6 +70,7 @@ class WorkerProcess:
         pace: Pace = NORMAL,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
+        give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain_seconds = drain_seconds
@@ -94,16 +101,28 @@ class WorkerProcess:
             for schedule in schedules
             if schedule.queue in self.dispatchers
         ]
+        self._clock = LoopClock()
+        self._watchdog = Watchdog(self._clock, held=self._running_jobs, drain_seconds=drain_seconds)
         self._heartbeat = Heartbeat(
             connect_thread(redis_url),
             self.id,
             held=lambda: self.in_flight,
             gap=DEAD_AFTER - 1,
             on_gap=self._gap,
+            watchdog=self._watchdog,
+            give_up=give_up,
+        )
+        self._nudges = Nudges(
+            self._redis,
+            self._subscriber,
+            self.id,
+            self.dispatchers,
+            on_subscribed=lambda: _once(self._announce),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
+        self._saying: asyncio.Task[None] | None = None
         self._upcoming: dict[str, list[tuple[bytes, float]]] = {}
         """By queue name: the next scheduled job and its time, as of the last look."""
         self._drain_began: float | None = None
@@ -128,31 +147,64 @@ class WorkerProcess:
             return None
         return max(0.0, self._drain_began + self.drain_seconds - time.monotonic())
 
+    def standing(self) -> list[str]:
+        """Why a queue makes no progress here, whatever Redis answers; empty while all do."""
+        found = []
+        for name, dispatcher in self.dispatchers.items():
+            late = dispatcher.late()
+            if late > _TURN_SECONDS:
+                found.append(f"{name}: its dispatcher stands")
+        ended = any(task.done() for task in self._running) and not self.draining
+        return [*found, "a dispatcher has ended"] if ended else found
+
+    def unready(self) -> list[str]:
+        """Why this process does not take jobs, whatever Redis answers; empty while it does."""
+        found = [
+            f"{name}: no turn yet" for name, each in self.dispatchers.items() if not each.turned.is_set()
+        ]
+        return ["draining", *found] if self.draining else found
+
+    def stop_asked(self, *, now: bool = False) -> None:
+        """A signal asks for a drain, ``now`` for one that waits for nothing; for a signal handler.
+
+        It is heard while the event loop is blocked, too: the process gives up if it cannot begin in time.
+        """
+        self._watchdog.stop_asked(now=now)
+
     async def start(self) -> None:
         """Take jobs from now on.  Raises RedisError where Redis does not answer."""
         self._loop = asyncio.get_running_loop()
+        self._clock.start()
         await self._announce(forget=True)
         self._heartbeat.start()
         for name, dispatcher in self.dispatchers.items():
             self._running.append(asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {name}"))
-        helpers = [
-            self._recorder.run(),
-            self._listen(),
-            _repeat(self._announce, self._pace.announce),
-            _repeat(self._look_for_scheduled, self._pace.look),
-            _repeat(self._look_for_aborts, self._pace.abort),
-            *(scheduler.run() for scheduler in self._schedulers),
-            self._retention.run(),
-            *(dispatcher.queue.reconciler.run() for dispatcher in self.dispatchers.values()),
+        helpers: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self._recorder.run,
+            self._nudges.run,
+            partial(_repeat, self._announce, self._pace.announce),
+            partial(_repeat, self._look_for_scheduled, self._pace.look),
+            partial(_repeat, self._look_for_aborts, self._pace.abort),
+            *(scheduler.run for scheduler in self._schedulers),
+            self._retention.run,
+            *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
         ]
         self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
         gc.freeze()  # what was loaded lives as long as the process: the collector need not look at it again
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
 
+    async def taking(self, timeout: float) -> None:
+        """Wait until each dispatcher has made a turn, or ``timeout`` seconds have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for dispatcher in self.dispatchers.values():
+                    await dispatcher.turned.wait()
+
     def begin_drain(self) -> None:
         """From this instant no job starts.  More calls change nothing."""
         if self._drain_began is None:
             self._drain_began = time.monotonic()
+            self._watchdog.stop_asked()
             self._drain.set()
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
             for dispatcher in self.dispatchers.values():
@@ -162,6 +214,7 @@ class WorkerProcess:
     def cut_short(self) -> None:
         """Do not wait any longer for the jobs in flight: they are put back."""
         self.begin_drain()
+        self._watchdog.stop_asked(now=True)
         self._hurry.set()
 
     async def drained(self) -> int:
@@ -185,7 +238,9 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """Leave the list and close all connections; without a drain before, as by a crash."""
-        await cancelled([*self._running, *self._helpers])
+        self._loop = None
+        await cancelled([*self._running, *self._helpers, *([self._saying] if self._saying else [])])
+        self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
             try:
@@ -223,32 +278,31 @@ class WorkerProcess:
     def _gap(self) -> None:
         """Called by the heartbeat's thread."""
         if self._loop is not None:
-            for dispatcher in self.dispatchers.values():
-                self._loop.call_soon_threadsafe(dispatcher.distrust)
+            self._loop.call_soon_threadsafe(self._distrust)
 
-    async def _listen(self) -> None:
-        """Nudges: a queue was resumed, a delayed job was enqueued, a standby's place is free."""
-        backoff = Backoff(*_LISTEN_BACKOFF_SECONDS)
-        while True:
-            backoff.begin()
-            try:
-                async with self._subscriber.pubsub() as channel:
-                    await channel.subscribe(NUDGE)
-                    async for message in channel.listen():
-                        self._heard(message)
-            except (RedisError, OSError) as error:
-                log.debug("nudges broke", error=repr(error))
-                await asyncio.sleep(backoff.failed())
+    def _distrust(self) -> None:
+        for dispatcher in self.dispatchers.values():
+            dispatcher.distrust()
+        self._say_soon()  # others may have declared this process dead
 
-    def _heard(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe":
-            for dispatcher in self.dispatchers.values():
-                dispatcher.nudge()  # whatever was said while nobody listened
-        if message["type"] != "message":
-            return
-        name, _, held = message["data"].decode().partition(" ")
-        if name in self.dispatchers:
-            self.dispatchers[name].look_later() if held else self.dispatchers[name].nudge()
+    def _say_soon(self) -> None:
+        """Announce this process out of turn; once at a time, since Redis may be away."""
+        if self._loop is not None and (self._saying is None or self._saying.done()):
+            self._saying = asyncio.ensure_future(_once(self._announce))
+
+    def _running_jobs(self) -> list[Held]:
+        """Called by the heartbeat's thread."""
+        return [
+            Held(
+                queue=name,
+                key=running.job.key,
+                function=dispatcher.worker.functions.get(running.job.function),
+                task=running.task,
+                deadline=running.started + dispatcher.queue.policy.timeout,
+            )
+            for name, dispatcher in self.dispatchers.items()
+            for running in list(dispatcher.worker.running.values())
+        ]
 
     async def _look_for_scheduled(self) -> None:
         """Nudge a dispatcher whose queue has another next scheduled job than at the last look.
@@ -300,6 +354,7 @@ class WorkerProcess:
             "draining": self.draining,
             "standby": [name for name, each in self.dispatchers.items() if each.state == "standby"],
             "forget": self._pace.forget,
+            "channel": self._nudges.counted,
         }
         keys = [WORKERS, BEATS, LETTERS, OUTCOMES]
         for name in self.dispatchers:
@@ -344,10 +399,11 @@ async def _once(look: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await look()
 
 
-async def _guarded(helper: Coroutine[Any, Any, None]) -> None:
-    """A helper that ends by a defect is reported, and the process goes on."""
-    try:
-        await helper
-    except Exception:
-        log.exception("a helper of the process ended")
-        raise
+async def _guarded(helper: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a helper until it is cancelled; one that ends by a defect is reported, and started again."""
+    while True:
+        try:
+            await helper()
+        except Exception:
+            log.exception("a helper of the process failed, and is started again")
+        await asyncio.sleep(_RESTART_SECONDS)

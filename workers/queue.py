@@ -17,7 +17,7 @@ from workers import lua, wire
 from workers.batches import REQUEST_BYTES, batches
 from workers.connection import Line, command, is_full, is_wrong_type
 from workers.errors import RedisFullError
-from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, QueueKeys
+from workers.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, WORKERS, QueueKeys
 from workers.policy import (
     KEEP_COMPLETED,
     KEEP_ENDED_MS,
@@ -29,6 +29,7 @@ from workers.policy import (
     QueuePolicy,
 )
 from workers.reconciler import Reconciler
+from workers.watchdog import read_where
 
 _RATE_GUARD_US = 250_000
 """Added to the rate window: a start is counted when it is granted, and the handler begins a moment later."""
@@ -232,6 +233,15 @@ class ApplianceQueue(RedisQueue):
             Taken(_text(job_id), lease, await self._late(job_id) if body is None else body)
             for job_id, lease, body in lost
         ]
+
+    async def declare_dead(self, worker: str, dead_after: float) -> str | None:
+        """Have every screen show that a lost worker is gone; where its event loop stood, if that is known.
+
+        A worker that has beaten in the last ``dead_after`` seconds stays as it is.  Raises RedisError.
+        """
+        call = lua.GONE.call([WORKERS, BEATS], [_raw(worker), round(dead_after * 1000)])
+        note = await lua.run_one(self.redis, call)
+        return None if note is None else read_where(note)
 
     async def enqueue_many(self, jobs: Sequence[Job], tokens: Sequence[str] | None = None) -> list[Enqueued]:
         """Enqueue ``jobs``, in order; what became of each.

@@ -7,6 +7,7 @@ server's clock.  ``None`` means "not known" or "nothing to measure", never zero.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from workers.policy import RateLimit
 
@@ -65,12 +66,32 @@ class QueueSnapshot:
     """Jobs completed in each of the last 60 minutes, oldest first."""
     paused: Pause | None
     workers: int
-    """Live processes that serve this queue."""
+    """Live processes that serve this queue: neither dead nor blocked."""
+    held_by_dead: int = 0
+    """Of the jobs in flight, those whose worker is gone."""
+    dead_for: float | None = None
+    """Since the last word of these workers, the longest."""
+    recover_in: float | None = None
+    """Seconds until their jobs can run again; None while no live process serves the queue."""
+    held_by_blocked: int = 0
+    """Of the jobs in flight, those whose worker's event loop stands still."""
+    blocked_where: str | None = None
+    """Handler and line at which it stands."""
+    oldest_running: float | None = None
+    """How long the job that has run for the longest has run."""
+    full_for: float | None = None
+    """For how long all places have been taken and nothing has ended; None while a place is free."""
+    usual_run: float | None = None
+    """The median of the run times of the last hour."""
+
+
+WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]
+"""``standby``: for all of its queues.  ``dead``: gone, and it still holds jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
-    """One worker process of the cluster."""
+    """One worker process of the cluster; those that are gone and hold nothing are not listed."""
 
     id: str
     host: str
@@ -78,8 +99,19 @@ class WorkerSnapshot:
     version: str
     queues: tuple[str, ...]
     in_flight: int
-    last_beat_age: float
+    """Jobs that are leased to it."""
+    last_beat_age: float | None
+    """Since its last word; None when that cannot be read or lies ahead of the server's clock."""
     draining: bool
+    state: WorkerState = "running"
+    blocked_where: str | None = None
+    """Where its event loop stands, or stood when it was heard of last: handler, file and line, job."""
+    blocked_for: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take or finish jobs."""
+        return self.state not in ("blocked", "dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +142,8 @@ class Alert:
 
     queue: str | None
     metric: str
-    """``redis``, ``redis_memory``, ``redis_eviction``, ``database`` or ``letters_waiting``; of a queue
-    ``workers``, ``failure_rate`` or ``depth``."""
+    """``redis``, ``redis_memory``, ``redis_eviction``, ``database``, ``letters_waiting`` or ``blocked``; of a
+    queue ``workers``, ``held_by_dead``, ``stalled``, ``failure_rate`` or ``depth``."""
     message: str
     """One line, for people: ``132 queued, limit 100``."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from workers.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot
+from workers.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
 
 DEPTH = 100
 """Ready jobs above which a queue is too deep."""
@@ -14,12 +15,20 @@ REDIS_MEMORY = 0.8
 """Share of its memory limit above which Redis is nearly full."""
 LETTERS_WAITING = 60.0
 """Seconds that a dead letter may wait for the database."""
+STALLED_SECONDS = 10.0
+STALLED_TIMES = 10.0
+"""All places are taken and nothing has ended for longer than that, and than so many usual run times."""
+HELD_BY_DEAD_SECONDS = 20.0
+"""Jobs of a dead worker usually run again before this; until then it is information, and no alert."""
 
 _ORDER = (
     "redis",
     "database",
     "redis_eviction",
+    "blocked",
     "workers",
+    "held_by_dead",
+    "stalled",
     "letters_waiting",
     "redis_memory",
     "failure_rate",
@@ -33,12 +42,63 @@ def alerts(
     redis: RedisSnapshot,
     database: DatabaseSnapshot,
     letters_oldest_age: float | None,
+    workers: Iterable[WorkerSnapshot] = (),
 ) -> tuple[Alert, ...]:
     """What is breached at this moment, the worst first."""
-    found = [*_servers(redis, database, letters_oldest_age)]
+    found = [*_servers(redis, database, letters_oldest_age), *_blocked(workers)]
     for queue in queues:
         found += _queue(queue)
     return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.metric)))
+
+
+def conditions(queue: QueueSnapshot) -> tuple[str, ...]:
+    """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
+    found = (_held_by_dead(queue), _held_by_blocked(queue), _stalled(queue))
+    return tuple(words for words in found if words)
+
+
+def _held_by_dead(queue: QueueSnapshot) -> str:
+    if not queue.held_by_dead:
+        return ""
+    again = "when a worker starts"
+    if queue.recover_in is not None:
+        again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
+    return f"{queue.held_by_dead} held by a dead worker, run again {again}"
+
+
+def _held_by_blocked(queue: QueueSnapshot) -> str:
+    if not queue.held_by_blocked:
+        return ""
+    return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
+
+
+def _stalled(queue: QueueSnapshot) -> str:
+    """Jobs that nobody runs do not hang: these have words of their own."""
+    if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
+        return ""
+    usual = queue.usual_run
+    if queue.full_for <= max(STALLED_SECONDS, STALLED_TIMES * (usual or 0.0)):
+        return ""
+    places = f"{queue.in_flight} of {queue.concurrency} run for {_duration(queue.full_for)}"
+    if usual is None:
+        return f"stalled: {places}, nothing has ended"
+    return f"stalled: {places}, usually {_duration(usual)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _blocked(workers: Iterable[WorkerSnapshot]) -> Iterable[Alert]:
+    for worker in workers:
+        if worker.state == "blocked":
+            how_long = "" if worker.blocked_for is None else f" for {_duration(worker.blocked_for)}"
+            message = f"{worker.host}:{worker.pid} blocked{how_long}: {worker.blocked_where}"
+            yield Alert(None, "blocked", message)
 
 
 def evicts_jobs(policy: str | None) -> bool:
@@ -75,5 +135,9 @@ def _queue(queue: QueueSnapshot) -> Iterable[Alert]:
             "failure_rate",
             f"{queue.failure_rate:.1%} of attempts failed, limit {FAILURE_RATE:.0%}",
         )
+    if queue.held_by_dead and (queue.dead_for or 0.0) > HELD_BY_DEAD_SECONDS:
+        yield Alert(queue.name, "held_by_dead", _held_by_dead(queue))
+    if stalled := _stalled(queue):
+        yield Alert(queue.name, "stalled", stalled)
     if queue.workers == 0:
         yield Alert(queue.name, "workers", "no worker")

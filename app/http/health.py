@@ -13,9 +13,10 @@ from workers.snapshot import Alert, Pause, Percentiles, QueueSnapshot, Snapshot
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process answers, and its dispatchers make progress."""
 
     alive: bool = True
+    reasons: list[str] = Field(default=[], description="Why a supervisor should start it again.")
 
 
 class Ready(BaseModel):
@@ -50,7 +51,9 @@ class QueueHealth(BaseModel):
     )
     latency: Percentiles = Field(description="Of the time that jobs waited, over the last five minutes.")
     paused: Pause | None
-    workers: int = Field(description="Live processes that serve it.")
+    workers: int = Field(description="Live processes that serve it, neither dead nor blocked.")
+    held_by_dead: int = Field(description="Of the jobs in flight, those whose process is gone.")
+    held_by_blocked: int = Field(description="Of the jobs in flight, those whose event loop stands still.")
     alerts: list[Alert]
 
 
@@ -64,8 +67,12 @@ class Health(BaseModel):
 
 
 async def livez(call: Call) -> Reply:
-    """The event loop runs; no server is asked."""
-    return Reply(Alive())
+    """The event loop runs, or there would be no answer; no server is asked unless a dispatcher stands."""
+    process = call.context.process
+    reasons = process.standing() if process is not None else []
+    if reasons and await call.context.redis_error() is not None:
+        reasons = []  # Redis is to blame, and another start would change nothing
+    return Reply(Alive(alive=not reasons, reasons=reasons), 503 if reasons else 200)
 
 
 async def readyz(call: Call) -> Reply:
@@ -75,8 +82,8 @@ async def readyz(call: Call) -> Reply:
     error = await call.context.redis_error()
     if error is not None:
         reasons.append(error)
-    if process is not None and process.draining:
-        reasons.append("draining")
+    if process is not None:
+        reasons += [*process.unready(), *process.standing()]
     return Reply(Ready(ready=not reasons, reasons=reasons), 503 if reasons else 200)
 
 
@@ -102,7 +109,7 @@ def health_of(snapshot: Snapshot) -> Health:
 
 
 def _public(alert: Alert, snapshot: Snapshot) -> Alert:
-    """Without the address of a server, which its error may name: anybody may ask for the health."""
+    """Without addresses, hosts and the names of handlers: anybody may ask for the health."""
     if alert.metric == "redis":
         error = snapshot.redis.error or ""
         if error.startswith("Redis "):  # a refusal: see storage.refusals
@@ -111,6 +118,8 @@ def _public(alert: Alert, snapshot: Snapshot) -> Alert:
         return replace(alert, message=SILENT if silent else REFUSES)
     if alert.metric == "database":
         return replace(alert, message="the database does not answer")
+    if alert.metric == "blocked":
+        return replace(alert, message="the event loop of a process is blocked")
     return alert
 
 
@@ -127,5 +136,7 @@ def _queue(queue: QueueSnapshot, snapshot: Snapshot) -> QueueHealth:
         latency=queue.wait,
         paused=queue.paused,
         workers=queue.workers,
+        held_by_dead=queue.held_by_dead,
+        held_by_blocked=queue.held_by_blocked,
         alerts=alerts,
     )

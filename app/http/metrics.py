@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from app.http.route import Call, Reply
-from workers.snapshot import Percentiles, QueueSnapshot, Snapshot
+from workers.snapshot import Percentiles, QueueSnapshot, Snapshot, WorkerState
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 Value = float | int | None
@@ -57,7 +59,11 @@ class _Figures(Collector):
         yield from _servers(snapshot)
         yield from _alerts(snapshot)
         if redis_up:
-            yield _one("workers", "Live worker processes of the cluster.", len(snapshot.workers))
+            living = sum(worker.alive for worker in snapshot.workers)
+            yield _one("workers", "Live worker processes of the cluster, neither dead nor blocked.", living)
+            states = Counter(worker.state for worker in snapshot.workers)
+            values = [((state,), states[state]) for state in get_args(WorkerState)]
+            yield _gauge("processes", "Worker processes of the cluster by state.", values, ("state",))
             yield from _queues(snapshot.queues)
             yield from _totals(snapshot.queues)
 
@@ -157,6 +163,14 @@ def _queues(queues: Sequence[QueueSnapshot]) -> Iterator[Metric]:
         [(queue.next_start_in or 0) if queue.rate_limit else None for queue in queues],
     )
     yield each("paused", "Whether it is paused.", [int(queue.paused is not None) for queue in queues])
+    yield each(
+        "held_by_dead", "Jobs in flight whose process is gone.", [queue.held_by_dead for queue in queues]
+    )
+    yield each(
+        "oldest_running_seconds",
+        "How long the job that has run for the longest has run.",
+        [queue.oldest_running or 0 for queue in queues],
+    )
     yield each("workers", "Live processes that serve it.", [queue.workers for queue in queues])
     yield each(
         "failure_ratio",

@@ -22,7 +22,10 @@ ROUTES: tuple[Route, ...] = (
         "/livez",
         "Whether the process answers; no server is asked.",
         health.livez,
-        {200: Answer("It does.", health.Alive)},
+        {
+            200: Answer("It does.", health.Alive),
+            503: Answer("A dispatcher stands, although Redis answers.", health.Alive),
+        },
         open=True,
     ),
     Route(
@@ -32,7 +35,7 @@ ROUTES: tuple[Route, ...] = (
         health.readyz,
         {
             200: Answer("It does.", health.Ready),
-            503: Answer("It drains, or Redis does not answer.", health.Ready),
+            503: Answer("It drains, a queue makes no progress, or Redis does not answer.", health.Ready),
         },
         open=True,
     ),

@@ -134,3 +134,59 @@ def test_no_character_of_a_letter_reaches_the_terminal_that_it_would_obey() -> N
 def test_a_queue_without_workers_is_marked() -> None:
     alone = replace(HEALTHY.queues[0], workers=0)
     assert text.queue_rows(alone, offline=False, width=80, metric="depth", now=NOW)[0].plain[0] == "▲"
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"in_flight": 10, "held_by_dead": 10, "recover_in": 5.2},
+            "10 held by a dead worker, run again in 6 s",
+        ),
+        (
+            {"in_flight": 10, "held_by_dead": 10, "workers": 0},
+            "10 held by a dead worker, run again when a worker starts",
+        ),
+        (
+            {"held_by_blocked": 2, "blocked_where": "handler shop:f, shop.py:3 in f"},
+            "2 held by a blocked worker: handler shop:f, shop.py:3 in f",
+        ),
+        (
+            {"in_flight": 10, "full_for": 25.0, "usual_run": 1.1},
+            "stalled: 10 of 10 run for 25 s, usually 1.1 s",
+        ),
+        ({"in_flight": 10, "full_for": 25.0}, "stalled: 10 of 10 run for 25 s, nothing has ended"),
+    ],
+)
+def test_a_queue_whose_jobs_make_no_progress_says_why_and_is_not_green(
+    width: int, fields: dict[str, Any], words: str
+) -> None:
+    row, reason = text.queue_rows(
+        queue("weather-ingestion", **fields), offline=False, width=width, metric="depth", now=NOW
+    )
+    assert row.plain[0] == "▲"
+    assert reason.plain.strip() == words
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"in_flight": 10, "full_for": 9.0},
+        {"in_flight": 10, "full_for": 25.0, "usual_run": 2.6},
+        {"in_flight": 9, "full_for": None, "usual_run": 0.1, "oldest_running": 900.0},
+    ],
+)
+def test_a_queue_that_is_busy_is_not_stalled(fields: dict[str, Any]) -> None:
+    busy = queue("weather-ingestion", **fields)
+    (row,) = text.queue_rows(busy, offline=False, width=80, metric="depth", now=NOW)
+    assert row.plain[0] == "●"
+
+
+@pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])
+def test_the_header_does_not_count_the_dead_and_the_blocked_among_the_workers(width: int, words: str) -> None:
+    living, dead, blocked = HEALTHY.workers
+    workers = (living, replace(dead, state="dead"), replace(blocked, state="blocked"))
+    line = text.header(replace(HEALTHY, workers=workers), width, None).plain
+    assert words in line
+    assert line.endswith("14:32:07 ")

@@ -1,13 +1,17 @@
 -- List a worker process among those of the cluster, for our screens and for SAQ's.
 --
--- KEYS  1 workers  hash  worker -> JSON of what it is; "at:" .. worker -> server time of its last word, ms
+-- Invariant: an instant that lies ahead of the server's clock counts as this one, so that it expires.
+--
+-- KEYS  1 workers  hash  worker -> JSON of what it is; "at:" .. worker -> server time of its last word, ms, below
+--                  0 when it was declared dead then; "blocked:" .. worker -> as in blocked.lua
 --       2 beats    zset  as in take.lua
 --       3 letters  4 outcomes  zsets  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
 --       4 SAQ's worker info, JSON  5 ms after which a worker that was never heard of again is forgotten; 0: not now
 -- Reply number of letters and outcomes that wait for the database.
-redis.call('HDEL', KEYS[1], '')  -- see take.lua: works on a server that is out of memory
+-- Who announces itself has an event loop that moves.  A deletion first, see take.lua: a server that is out of memory.
+redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
@@ -27,9 +31,15 @@ end
 if forget > 0 then
   local all = redis.call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
-    if string.sub(all[i], 1, 3) == 'at:' and now_ms - tonumber(all[i + 1]) > forget then
-      redis.call('HDEL', KEYS[1], all[i], string.sub(all[i], 4))
+    if string.sub(all[i], 1, 3) == 'at:' then
+      local ago = now_ms - math.abs(tonumber(all[i + 1]) or 0)
+      local worker = string.sub(all[i], 4)
+      if ago < 0 then redis.call('HSET', KEYS[1], all[i], now_ms) end
+      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker) end
     end
+  end
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', now_ms), '+inf')) do
+    redis.call('ZADD', KEYS[2], now_ms, worker)
   end
   for i = 5, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - forget)

@@ -180,6 +180,7 @@ async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_awa
     after = await seen.now()
     assert after.redis.error == "ConnectionError: refused"
     assert (after.workers, after.queues) == (before.workers, before.queues)
+    assert seen.observer._failed_at > 0
     assert [alert.metric for alert in after.alerts] == ["redis"]
 
 

@@ -97,6 +97,15 @@ def test_status_names_the_servers_that_are_away() -> None:
     assert waiting.endswith("3 wait for the database")
 
 
+def test_status_tells_the_living_from_the_dead_and_says_what_these_hold() -> None:
+    first, second, third = HEALTHY.workers
+    workers = (first, replace(second, state="dead"), replace(third, state="blocked"))
+    held = replace(HEALTHY.queues[0], in_flight=10, held_by_dead=10, workers=0)
+    shown = status_text(replace(HEALTHY, queues=(held,), workers=workers))
+    assert "workers 1 · 1 blocked · 1 dead · redis" in shown
+    assert "10 held by a dead worker, run again when a worker starts · no worker" in shown
+
+
 def test_a_reason_cannot_add_lines_to_the_status() -> None:
     queue = replace(HEALTHY.queues[0], paused=Pause("ops", "a\nb\x1b[31m", 0.0))
     shown = status_text(replace(HEALTHY, queues=(queue,)))
