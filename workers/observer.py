@@ -265,7 +265,7 @@ class Observer:
             ),
             paused=_pause(pause),
             workers=0,
-            usual_run=histogram.percentile(_buckets([each for each in history if each], "r"), 0.5),
+            usual_run=histogram.percentile(_buckets([minute for minute in history if minute], "r"), 0.5),
         )
 
 
@@ -283,10 +283,10 @@ def _held(
     blocked = [worker for worker in holders if worker.state == "blocked"]
     living = [worker for worker in workers if worker.alive and policy.name in worker.queues]
     ages = [age(lease.taken and lease.taken * 1000, evidence.now) for lease in leases]
-    known = [each for each in ages if each is not None]
+    known = [found for found in ages if found is not None]
     full = len(leases) >= policy.concurrency and len(known) == len(ages)
     silent = [evidence.beat_age(worker.id) for worker in dead]
-    waits = [DEAD_AFTER - looked, *(DEAD_AFTER - each for each in silent if each is not None)]
+    waits = [DEAD_AFTER - looked, *(DEAD_AFTER - found for found in silent if found is not None)]
     return {
         "workers": len(living),
         "held_by_dead": len(dead),

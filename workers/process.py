@@ -160,7 +160,7 @@ class WorkerProcess:
     def unready(self) -> list[str]:
         """Why this process does not take jobs, whatever Redis answers; empty while it does."""
         found = [
-            f"{name}: no turn yet" for name, each in self.dispatchers.items() if not each.turned.is_set()
+            f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
         return ["draining", *found] if self.draining else found
 

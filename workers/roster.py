@@ -139,7 +139,7 @@ def _declared_dead(name: str, evidence: Evidence) -> bool:
 def _word(name: str, evidence: Evidence) -> float | None:
     at = number(evidence.found.get(b"at:" + name.encode()))
     ages = [evidence.beat_age(name), age(None if at is None else abs(at), evidence.now)]
-    return min((each for each in ages if each is not None), default=None)
+    return min((found for found in ages if found is not None), default=None)
 
 
 def _blocked(name: str, evidence: Evidence) -> tuple[str | None, float | None]:
