@@ -12,6 +12,7 @@ import typer
 
 from app import commands, logs
 from app.settings import Settings, probable_typos, read
+from app.signals import raise_on_interrupt
 
 if TYPE_CHECKING:
     from app.appliance import Appliance
@@ -49,11 +50,11 @@ def configured(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str,
 def act(data_dir: Path | None, verb: Callable[[Appliance], Awaitable[int]]) -> NoReturn:
     """Carry out one verb and exit; errors of the layers below become one line."""
     settings, policies = configured(data_dir)
+    from app.appliance import appliance
 
     async def carry_out() -> int:
-        from app.appliance import appliance
-
         async with appliance(settings, policies) as each:
             return await commands.told(verb(each))
 
+    raise_on_interrupt()
     raise typer.Exit(asyncio.run(carry_out()))
