@@ -11,8 +11,8 @@ import structlog
 import typer
 
 from app import commands, logs
+from app.interrupts import raise_on_interrupt
 from app.settings import Settings, probable_typos, read
-from app.signals import raise_on_interrupt
 
 if TYPE_CHECKING:
     from app.appliance import Appliance

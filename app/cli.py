@@ -91,7 +91,7 @@ def _failed(message: str, code: int) -> int:
 
 
 def _os_problem(error: OSError) -> str:
-    """An error that no layer below has explained; one of writing is standard output's, for help and version."""
+    """An error that no layer below has explained.  Help and version write to standard output, too."""
     where = f"{error.filename}: " if error.filename else ""
     if not where and error.errno in _WRITE_ERRORS:
         return f"standard output: {error.strerror}"

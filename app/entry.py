@@ -14,7 +14,7 @@ def main() -> None:
     """Entry of ``couturecast-tui``."""
     try:
         open_standard_streams()
-        from app.signals import exit_on_interrupt
+        from app.interrupts import exit_on_interrupt
 
         exit_on_interrupt()
         from app.cli import main as command_line

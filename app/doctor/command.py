@@ -17,7 +17,7 @@ from app.doctor.secret import conceal, secrets_given, without_passwords
 from app.doctor.settings import Configuration, configuration
 from app.doctor.text import findings_text
 from app.errors import AppError
-from app.signals import raise_on_interrupt
+from app.interrupts import raise_on_interrupt
 from tui.format import safe
 
 _THREADS_END_SECONDS = 0.2

@@ -10,8 +10,8 @@ import typer
 
 from app.acting import Json, configured
 from app.errors import UsageError
+from app.interrupts import raise_on_interrupt
 from app.settings import Settings
-from app.signals import raise_on_interrupt
 from app.upstash import wanted
 
 upstash = typer.Typer(
