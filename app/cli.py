@@ -19,7 +19,6 @@ from app.cache import cache
 from app.errors import AppError, UsageError, exhausted
 from app.failed_jobs import failed_jobs
 from app.http.address import Address
-from app.shutdown import exit_process
 from app.upstash.cli import upstash
 from tui.format import SMALLEST_TERMINAL, safe
 
@@ -38,6 +37,8 @@ Queue = Annotated[
     str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
 ]
 
+_ERROR_SECONDS = 5.0
+"""Longest wait for a reader of standard error."""
 _WRITE_ERRORS = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
 
@@ -49,7 +50,7 @@ def main() -> NoReturn:
             stream.reconfigure(
                 errors="backslashreplace"
             )  # a terminal that knows no dash is no reason to fail
-    exit_process(_command())
+    sys.exit(_command())
 
 
 def _command() -> int:
@@ -86,7 +87,8 @@ def _failed(message: str, code: int) -> int:
     with suppress(OSError):
         sys.stdout.flush()
     output.discard(sys.stdout)
-    output.note("\n".join(f"error: {safe(line) or 'failed'}" for line in message.split("\n")))
+    lines = [f"error: {safe(line) or 'failed'}\n" for line in message.split("\n")]
+    output.write_within(_ERROR_SECONDS, sys.stderr, "".join(lines))
     return code
 
 

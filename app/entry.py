@@ -19,7 +19,12 @@ def main() -> None:
         exit_on_interrupt()
         from app.cli import main as command_line
 
-        command_line()
+        try:
+            command_line()
+        except SystemExit as end:
+            from app.shutdown import exit_process
+
+            exit_process(end.code)
     except KeyboardInterrupt:  # before the handler of the line above, or after the command
         os._exit(130)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -61,6 +62,24 @@ def note(lines: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         discard(sys.stderr)
+
+
+def write_within(seconds: float, stream: TextIO, written: str) -> None:
+    """Write, and wait no longer than that for a reader who does not read."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # it is in memory
+        stream.write(written)
+        return
+    encoded = written.encode(stream.encoding, "backslashreplace")
+
+    def write() -> None:  # not to the stream, whose lock would be waited for at the end of the process
+        with suppress(OSError):
+            os.write(descriptor, encoded)
+
+    writing = threading.Thread(target=write, name=f"writes to {stream.name}", daemon=True)
+    writing.start()
+    writing.join(seconds)
 
 
 def discard(stream: TextIO) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -16,13 +14,16 @@ import structlog
 import uvloop
 from redis.exceptions import RedisError
 
-from app import logs
+from app import logs, output
 from app.appliance import Appliance, appliance
 from app.encryption import warn_where_unchecked
 from app.errors import InterruptedStartError, UnavailableError, UsageError
 from app.eviction import check_eviction
 from app.http.service import admin_token, listener, serving
+from app.interrupts import raise_on_interrupt
 from app.settings import Settings
+from app.shutdown import exit_at_once, warn_of_threads
+from app.signals import handle
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
 
@@ -49,18 +50,39 @@ def run(
         from app.demo import demo_settings
 
         settings = demo_settings(settings)
+    logs.log_stray_output()
+    raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_run(settings, policies, chosen, ui=ui, demo=demo))
+        code = _persistent(runner, _run(settings, policies, chosen, ui=ui, demo=demo))
         stuck = ui and _terminal_stands_still()
         if runner.run(_left_behind()) or stuck:
             # A handler's thread, or a handler that ignores its cancellation, would be waited for without end.
             # So would a terminal that takes nothing.
             # Its job has been settled; everything is closed.
-            if not stuck:
-                logging.shutdown()
-                sys.stdout.flush()
-            os._exit(code)
+            warn_of_threads()
+            exit_at_once(code, flush=not stuck)
     return code
+
+
+def _persistent(runner: asyncio.Runner, running: Coroutine[Any, Any, int]) -> int:
+    """Run until ``running`` has ended, whatever comes out of a callback or a task of a handler meanwhile.
+
+    asyncio lets a KeyboardInterrupt or a SystemExit that one of them raises end the event loop.  Ctrl-C is a
+    signal that the loop handles, and raises neither.
+    """
+    task = runner.get_loop().create_task(running)
+    while True:
+        try:
+            return runner.run(_result(task))
+        except (KeyboardInterrupt, SystemExit) as error:
+            if task.done():
+                raise
+            name = type(error).__name__
+            log.exception("a handler's task or callback raised what ends programs: ignored", error=name)
+
+
+async def _result(task: asyncio.Task[int]) -> int:
+    return await task
 
 
 def _terminal_stands_still() -> bool:
@@ -109,7 +131,7 @@ async def _run(
             await _start(each.process)
             drained = asyncio.create_task(each.process.drained())
         if not ui:
-            _say_ready()
+            output.write_within(0.0, sys.stdout, "ready\n")
         await stack.enter_async_context(serving(door, each, token, drained))
         if demo:
             from app.demo import feed
@@ -139,7 +161,7 @@ async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
     The start is told once and then waited for: its clean-up must not be broken off, too, and where the word
     was lost on its way (as ``asyncio.wait_for`` of Python 3.11 may do) it ends all the same.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(starting)
+    task = asyncio.ensure_future(starting)
     codes: list[int] = []
 
     def interrupt(code: int) -> None:
@@ -148,7 +170,7 @@ async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
             task.cancel()
 
     for name, code in _BROKEN_OFF.items():
-        loop.add_signal_handler(name, interrupt, code)
+        handle(name, interrupt, code)
     await asyncio.wait({task})
     if codes and (task.cancelled() or task.exception() is None):
         raise InterruptedStartError(codes[0])
@@ -157,7 +179,6 @@ async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
 
 async def _start(process: WorkerProcess) -> None:
     """Take jobs; from now on SIGTERM, SIGHUP and SIGINT drain, and a second SIGINT ends the wait."""
-    loop = asyncio.get_running_loop()
 
     def interrupted() -> None:
         if process.draining:
@@ -165,18 +186,12 @@ async def _start(process: WorkerProcess) -> None:
         process.begin_drain()
 
     for name in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, process.begin_drain)
-    loop.add_signal_handler(signal.SIGINT, interrupted)
+        handle(name, process.begin_drain)
+    handle(signal.SIGINT, interrupted)
     try:
         await process.start()
     except (RedisError, OSError) as error:
         raise UnavailableError(f"Redis: {' '.join(str(error).split())}") from None
-
-
-def _say_ready() -> None:
-    with suppress(BrokenPipeError):
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
 
 
 async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo: bool) -> int:
@@ -187,7 +202,7 @@ async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo
     screen = Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot)
     if each.process is None or drained is None:
         for name in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(name, screen.exit, 0)
+            handle(name, screen.exit, 0)
         await screen.run_async()
         return screen.return_code or 0
     drained.add_done_callback(lambda _: screen.drained())
@@ -198,7 +213,7 @@ async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo
     await showing
     if put_back:
         if not _terminal_stands_still():
-            with suppress(OSError):
-                sys.stderr.write(f"drained: {put_back} jobs went back to the head of their queues\n")
+            said = f"drained: {put_back} jobs went back to the head of their queues\n"
+            output.write_within(_LEFT_BEHIND_SECONDS, sys.stderr, said)
         return DRAINED_WITH_JOBS_PUT_BACK
     return screen.return_code or 0

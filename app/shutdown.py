@@ -22,9 +22,9 @@ _MAX_THREADS = 20
 """Threads that one line of the log names."""
 
 
-def exit_process(code: int) -> NoReturn:
-    """End with ``code``, after at most about two seconds."""
-    if warn_of_threads():
+def exit_process(code: str | int | None) -> NoReturn:
+    """End with ``code``, as of a SystemExit, after at most about two seconds."""
+    if isinstance(code, int) and warn_of_threads():
         exit_at_once(code)
     sys.exit(code)
 

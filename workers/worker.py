@@ -163,9 +163,9 @@ class QueueWorker(Worker[Any]):
             settlement = outcome.succeeded(running.taken, job, result)
         except asyncio.CancelledError as error:
             settlement = self._cancelled(running, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # SystemExit, and what foreign extensions raise
+        except BaseException as error:  # KeyboardInterrupt too: ctrl-C is a signal, and raises none
+            if isinstance(error, GeneratorExit) and not _runs(running.task):
+                raise
             settlement = self._failed(running, error)
         self._end(running, settlement)
 
@@ -233,6 +233,14 @@ class QueueWorker(Worker[Any]):
             settlement.wait = running.wait
             settlement.run = histogram.bucket(asyncio.get_running_loop().time() - running.started)
         self._report(settlement)
+
+
+def _runs(task: asyncio.Task[None] | None) -> bool:
+    """Whether this is called in ``task``; not where the interpreter closes its coroutine."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs any more
+        return False
 
 
 def read_job(queue: ApplianceQueue, taken: Taken) -> Job:
