@@ -86,9 +86,9 @@ def _failed(message: str, code: int) -> int:
     """A line for each problem; control characters are shown."""
     with suppress(OSError):
         sys.stdout.flush()
-    output.discard(sys.stdout)
     lines = [f"error: {safe(line) or 'failed'}\n" for line in message.split("\n")]
     output.write_within(_ERROR_SECONDS, sys.stderr, "".join(lines))
+    output.discard(sys.stdout)
     return code
 
 

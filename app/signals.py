@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
 _handled: dict[signal.Signals, Any] = {}
 """The handlers of the signals that the event loop handles."""
+_mask = threading.local()
+"""``before``: the signals that a thread had blocked before it forked."""
 
 
 def handle(number: signal.Signals, callback: Callable[..., object], *args: Any) -> None:
@@ -18,18 +21,31 @@ def handle(number: signal.Signals, callback: Callable[..., object], *args: Any) 
     _handled[number] = signal.getsignal(number)
 
 
+def _block() -> None:
+    """Before a fork: a signal must not reach the child while it has the handlers of its parent."""
+    if _handled:
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
+
+
+def _unblock() -> None:
+    """In the parent, and in the child once its handlers are its own: what came meanwhile takes effect."""
+    before = _mask.__dict__.pop("before", None)
+    if before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _forget() -> None:
     """In a forked child: signals that are meant for it end it, and do not reach the parent's event loop.
 
     The child shares the socket by which a signal wakes that loop.
     """
-    if not _handled:
-        return
-    signal.set_wakeup_fd(-1)
-    for number, handler in _handled.items():
-        if signal.getsignal(number) == handler:
-            signal.signal(number, signal.SIG_DFL)
-    _handled.clear()
+    if _handled:
+        signal.set_wakeup_fd(-1)
+        for number, handler in _handled.items():
+            if signal.getsignal(number) is handler:
+                signal.signal(number, signal.SIG_DFL)
+        _handled.clear()
+    _unblock()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_forget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,7 @@ class QueueWorker(Worker[Any]):
         self.running: dict[str, Running] = {}
         """By SAQ job id."""
         self._report = report
+        self._pid = os.getpid()
         self._clock: asyncio.TimerHandle | None = None
 
     @property
@@ -167,6 +169,8 @@ class QueueWorker(Worker[Any]):
             if isinstance(error, GeneratorExit) and not _runs(running.task):
                 raise
             settlement = self._failed(running, error)
+        if os.getpid() != self._pid:  # a child that the handler forked: the job is its parent's
+            os._exit(1)
         self._end(running, settlement)
 
     def _function(self, job: Job) -> SaqFunction:
