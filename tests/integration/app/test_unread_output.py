@@ -40,8 +40,8 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
         "COUTURECAST_HTTP": f"127.0.0.1:{port}",
     }
     unread, stderr = os.pipe()
-    process = subprocess.Popen(
-        program.command(("--no-ui",)),
+    process = await asyncio.create_subprocess_exec(
+        *program.command(("--no-ui",)),
         env=program.environment,
         cwd=program.directory,
         stdin=subprocess.DEVNULL,
@@ -57,8 +57,9 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
         assert "couturecast_log_lines_dropped_total 0.0" not in await asyncio.to_thread(get, port, "/metrics")
         assert await asyncio.to_thread(get, port, "/livez")
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     finally:
-        process.kill()
-        process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
         os.close(unread)
