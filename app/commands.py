@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app import output
-from app.errors import AppError, UsageError
+from app.errors import AppError, UsageError, exhausted
 from tui.format import safe
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ async def told(verb: Awaitable[int]) -> int:
     except BrokenPipeError:  # of standard output
         raise
     except (RedisError, OSError) as error:
+        if isinstance(error, OSError) and (problem := exhausted(error)) is not None:
+            raise AppError(problem) from None
         raise AppError(f"Redis: {' '.join(str(error).split())}") from None
 
 

@@ -28,7 +28,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.errors import AppError, UsageError
+from app.errors import AppError, UsageError, exhausted
 
 MAX_SOCKET_PATH = 103
 """Bytes of a Unix socket's path that every kernel takes (Linux 107, macOS 103)."""
@@ -285,6 +285,8 @@ def make_private(directory: Path) -> None:
 
 
 def _not_writable(directory: Path, error: OSError) -> UsageError:
+    if (problem := exhausted(error)) is not None:
+        return UsageError(f"{directory} cannot be used: {problem}")
     return UsageError(
         f"{directory} cannot be written ({error.strerror}): name another data directory with --data-dir "
         "or COUTURECAST_DATA_DIR"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.errors import UsageError
+from app.errors import UsageError, exhausted
 from app.http.address import listen
 from app.http.token import kept_token
 
@@ -33,6 +33,8 @@ def listener(settings: Settings) -> tuple[socket.socket | None, str]:
     try:
         return listen(settings.http), ""
     except OSError as error:
+        if (problem := exhausted(error)) is not None:
+            raise UsageError(f"{settings.http}: {problem}") from None
         cause = f"{settings.http} cannot be used ({error.strerror})"
         if settings.http_named:
             raise UsageError(
