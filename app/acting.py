@@ -11,6 +11,7 @@ import structlog
 import typer
 
 from app import commands, logs
+from app.interrupts import raise_on_interrupt
 from app.settings import Settings, probable_typos, read
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def act(
     With ``database`` optional a verb that needs Redis alone is carried out while the database is unavailable.
     """
     settings, policies = configured(data_dir)
+    from app.appliance import appliance
 
     async def carry_out() -> int:
-        from app.appliance import appliance
-
         async with appliance(settings, policies, database=database) as each:
             return await commands.told(verb(each))
 
+    raise_on_interrupt()
     raise typer.Exit(asyncio.run(carry_out()))

@@ -191,7 +191,7 @@ async def _keep_alive(server: EmbeddedServer) -> None:
         try:
             if await asyncio.to_thread(server.revive):
                 log.warning("the embedded Valkey had died and was started again")
-        except AppError as error:
+        except (AppError, OSError) as error:  # as where no descriptor is free: the next time may do
             log.warning("the embedded Valkey cannot be started again", error=str(error))
 
 

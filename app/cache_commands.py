@@ -74,10 +74,11 @@ async def evict_user(operations: Operations, user: str, how: How) -> int:
     if number and not how.yes:
         agreed(f"Evict {entries(number)}?")
     removed = await operations.cache.evict_user(user)
-    if how.as_json:
-        output.document({"dry_run": False, "user": user, "total": removed})
-    else:
-        output.text(f"{entries(removed)} evicted")
+    with output.receipt():
+        if how.as_json:
+            output.document({"dry_run": False, "user": user, "total": removed})
+        else:
+            output.text(f"{entries(removed)} evicted")
     return 0
 
 
@@ -121,7 +122,8 @@ async def _evict(
     if keys and not how.yes:
         agreed(f"Evict {entries(len(keys))}?")
     evicted = await cache.evict(keys, pattern=pattern) if keys else 0
-    if how.as_json:
-        output.document({"dry_run": False, "total": evicted, **named})
-    else:
-        output.text(f"{entries(evicted)} evicted")
+    with output.receipt():
+        if how.as_json:
+            output.document({"dry_run": False, "total": evicted, **named})
+        else:
+            output.text(f"{entries(evicted)} evicted")

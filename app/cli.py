@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -12,10 +13,10 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app import commands
+from app import commands, output
 from app.acting import DataDir, Json, act, configured
 from app.cache import cache
-from app.errors import AppError, UsageError
+from app.errors import AppError, UsageError, exhausted
 from app.failed_jobs import failed_jobs
 from app.http.address import Address
 from app.upstash.cli import upstash
@@ -36,28 +37,42 @@ Queue = Annotated[
     str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
 ]
 
+_ERROR_SECONDS = 5.0
+"""Longest wait for a reader of standard error."""
+_WRITE_ERRORS = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
+
 
 def main() -> NoReturn:
-    """Entry of ``couturecast-tui``."""
+    """Run the command line and end the process; ``app.entry`` is what users call."""
     os.umask(0o077)  # whatever we write is for its owner only
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
                 errors="backslashreplace"
             )  # a terminal that knows no dash is no reason to fail
+    sys.exit(_command())
+
+
+def _command() -> int:
+    """Carry out the command; its exit code."""
     try:
         code = cli(standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        _fail(_wrong_usage(error), getattr(error, "exit_code", 2))
+        return _failed(_wrong_usage(error), getattr(error, "exit_code", 2))
     except AppError as error:
-        _fail(str(error), error.exit_code)
+        return _failed(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
+        return _failed("interrupted", 130)
     except BrokenPipeError:  # whoever read the output has read enough
-        _give_up_stdout()
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        output.discard(sys.stdout)
+        return 1
+    except OSError as error:
+        return _failed(_os_problem(error), 1)
+    except SystemExit as end:  # of typer, where a pipe is broken
+        output.discard(sys.stdout)
+        code = end.code
+    return code if isinstance(code, int) else 0
 
 
 def _wrong_usage(error: TyperException) -> str:
@@ -67,20 +82,22 @@ def _wrong_usage(error: TyperException) -> str:
     return line if context is None else f"{line.rstrip('.')}: see {context.command_path} --help"
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _failed(message: str, code: int) -> int:
     """A line for each problem; control characters are shown."""
     with suppress(OSError):
         sys.stdout.flush()
-    for line in message.split("\n"):
-        sys.stderr.write(f"error: {safe(line) or 'failed'}\n")
-    _give_up_stdout()
-    sys.exit(code)
+    lines = [f"error: {safe(line) or 'failed'}\n" for line in message.split("\n")]
+    output.write_within(_ERROR_SECONDS, sys.stderr, "".join(lines))
+    output.discard(sys.stdout)
+    return code
 
 
-def _give_up_stdout() -> None:
-    """What could not be written to standard output would be tried once more at exit, with a traceback."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _os_problem(error: OSError) -> str:
+    """An error that no layer below has explained.  Help and version write to standard output, too."""
+    where = f"{error.filename}: " if error.filename else ""
+    if not where and error.errno in _WRITE_ERRORS:
+        return f"standard output: {error.strerror}"
+    return f"{where}{exhausted(error) or error.strerror or error}"
 
 
 @cli.callback(invoke_without_command=True)

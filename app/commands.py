@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app import output
-from app.errors import AppError, UsageError
+from app.errors import AppError, UsageError, exhausted
 from tui.format import safe
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ async def told(verb: Awaitable[int]) -> int:
     except BrokenPipeError:  # of standard output
         raise
     except (RedisError, OSError) as error:
+        if isinstance(error, OSError) and (problem := exhausted(error)) is not None:
+            raise AppError(problem) from None
         raise AppError(safe(explain(error))) from None
 
 
@@ -94,14 +96,15 @@ async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *,
     """Enqueue, and say which key each job has; 1 where a key was queued already."""
     keys = await operations.enqueue_many(queue, jobs)
     refused = [job.key for job, key in zip(jobs, keys, strict=True) if key is None]
-    if as_json:
-        output.document({"queue": queue, "keys": keys})
-    elif len(keys) == 1 and keys[0] is not None:
-        output.text(safe(keys[0]))
-    else:
-        output.text(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
+    with output.receipt():
+        if as_json:
+            output.document({"queue": queue, "keys": keys})
+        elif len(keys) == 1 and keys[0] is not None:
+            output.text(safe(keys[0]))
+        else:
+            output.text(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
     for key in refused:
-        sys.stderr.write(f"error: a job with the key {safe(str(key))} is queued already\n")
+        output.note(f"error: a job with the key {safe(str(key))} is queued already")
     return 1 if refused else 0
 
 
@@ -121,12 +124,14 @@ async def status(operations: Operations, *, as_json: bool) -> int:
 async def pause(operations: Operations, queue: str, reason: str) -> int:
     """Pause a queue."""
     await operations.pause(queue, reason)
-    output.text(f"{queue} is paused: nothing of it starts until couturecast-tui resume {queue}")
+    with output.receipt():
+        output.text(f"{queue} is paused: nothing of it starts until couturecast-tui resume {queue}")
     return 0
 
 
 async def resume(operations: Operations, queue: str) -> int:
     """Resume a queue."""
     done = await operations.resume(queue)
-    output.text(f"{queue} runs again" if done else f"{queue} was not paused")
+    with output.receipt():
+        output.text(f"{queue} runs again" if done else f"{queue} was not paused")
     return 0

@@ -31,7 +31,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app import append_only
-from app.errors import AppError, UsageError
+from app.errors import AppError, UsageError, exhausted
 
 log = structlog.get_logger(__name__)
 
@@ -347,6 +347,8 @@ def make_private(directory: Path) -> None:
 
 
 def _not_writable(directory: Path, error: OSError) -> UsageError:
+    if (problem := exhausted(error)) is not None:
+        return UsageError(f"{directory} cannot be used: {problem}")
     return UsageError(
         f"{directory} cannot be written ({error.strerror}): name another data directory with --data-dir "
         "or COUTURECAST_DATA_DIR"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import resource
+
 
 class AppError(Exception):
     """Root: the message is shown as ``error: …``, and the command ends with ``exit_code``."""
@@ -25,3 +28,22 @@ class InterruptedStartError(AppError):
     def __init__(self, exit_code: int) -> None:
         super().__init__("interrupted while it started")
         self.exit_code = exit_code
+
+
+class OutputError(AppError):
+    """Standard output cannot be written."""
+
+
+def exhausted(error: OSError) -> str | None:
+    """What has run out, and how to get more; None where ``error`` is about its file, or another thing."""
+    match error.errno:
+        case errno.EMFILE:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"too many open files (limit {limit}): raise it with `ulimit -n`"
+        case errno.ENFILE:
+            return "too many open files on this machine: end programs, or raise fs.file-max"
+        case errno.ENOMEM:
+            return "out of memory: end programs, or add memory"
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"{error.strerror}: free some space"
+    return None

@@ -162,10 +162,11 @@ async def export(
         async for each in pieces:
             written.write(each)
             lines += each.count("\n")
-    if as_json:
-        output.document({"file": str(file), "format": form, "lines": lines})
-    else:
-        output.text(f"{file}: {lines:,} lines")
+    with output.receipt():
+        if as_json:
+            output.document({"file": str(file), "format": form, "lines": lines})
+        else:
+            output.text(f"{file}: {lines:,} lines")
     return 0
 
 
@@ -228,11 +229,12 @@ def agreed(question: str) -> None:
 def _moved(
     verb: str, number: int, how: How, left_out: Sequence[int] | None = None, *, also: str = ""
 ) -> None:
-    if how.as_json:
-        named = {} if left_out is None else {"left_out": left_out}
-        output.document({"dry_run": False, "total": number, **named})
-    else:
-        output.text(f"{counted(number)} {verb}{f'; {also}' if also and number else ''}")
+    with output.receipt():
+        if how.as_json:
+            named = {} if left_out is None else {"left_out": left_out}
+            output.document({"dry_run": False, "total": number, **named})
+        else:
+            output.text(f"{counted(number)} {verb}{f'; {also}' if also and number else ''}")
 
 
 async def _safe(pieces: AsyncIterator[str], form: str) -> AsyncIterator[str]:

@@ -4,50 +4,73 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import select
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from typing import Any, TextIO
 
 import orjson
 import structlog
 
+_BUFFER_CHARS = 1_048_576
+"""Text that waits to be written; lines beyond it are dropped."""
+_FLUSH_SECONDS = 1.0
+"""Longest wait for that text at the end of the process."""
+
+log = structlog.get_logger(__name__)
+
 
 def configure(level: str, *, stream: TextIO | None = None) -> None:
-    """Log to ``stream`` (stderr by default): text on a terminal, JSON lines elsewhere."""
+    """Log to ``stream`` (stderr by default): text on a terminal, JSON lines elsewhere.
+
+    A thread writes, so a reader that has stopped reading holds nothing up: see `dropped_lines`.
+    """
     target = stream or sys.stderr
     people = target.isatty()
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
     ]
-    render: Any = (
-        structlog.dev.ConsoleRenderer(
-            colors="NO_COLOR" not in os.environ,
-            exception_formatter=structlog.dev.plain_traceback,  # no local variables: they may hold secrets
-        )
+    render: list[Any] = (
+        [
+            structlog.dev.ConsoleRenderer(
+                colors="NO_COLOR" not in os.environ,
+                exception_formatter=structlog.dev.plain_traceback,  # no variables: they may hold secrets
+            )
+        ]
         if people
-        else structlog.processors.JSONRenderer(
-            serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
-        )
+        else [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(
+                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
+            ),
+        ]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
     )
-    handler = logging.StreamHandler(target)
+    handler: logging.Handler = (
+        _LineHandler(target, formatter) if _has_descriptor(target) else logging.StreamHandler(target)
+    )
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    before, root.handlers[:] = root.handlers[:], [handler]
+    for each in before:
+        if isinstance(each, _LineHandler):
+            each.stop()
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchemy", "aiosqlite"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # httpx logs whole URLs, keys in them
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *(step for step in shared if step is not structlog.processors.format_exc_info),
+            *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -65,3 +88,155 @@ def to_file(level: str, path: Path) -> Iterator[None]:
             yield
         finally:
             configure(level)
+
+
+def _has_descriptor(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() >= 0
+    except OSError:  # one in memory
+        return False
+
+
+def dropped_lines() -> int:
+    """Lines that this process has dropped, since they could not be written."""
+    return _drops.total
+
+
+def log_stray_output() -> None:
+    """Log warnings and uncaught exceptions, which Python would write to stderr, however long that took."""
+    logging.captureWarnings(capture=True)
+    threading.excepthook = lambda it: _log_stray("a thread ended by an error", it.exc_value, it.thread)
+    sys.unraisablehook = lambda it: _log_stray("an error was ignored", it.exc_value, it.object)
+
+
+def _log_stray(event: str, error: BaseException | None, where: object) -> None:
+    log.error(event, where=getattr(where, "name", type(where).__name__), exc_info=error)
+
+
+class _Drops:
+    """Counts the lines that were dropped, in whichever thread."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self.total += 1
+
+
+_drops = _Drops()
+
+
+class _Buffer(queue.Queue[str | None]):
+    """A queue whose size is the length of its lines."""
+
+    _length = 0
+
+    def _qsize(self) -> int:
+        return self._length
+
+    def _put(self, item: str | None) -> None:
+        super()._put(item)
+        self._length += len(item or "-")
+
+    def _get(self) -> str | None:
+        item: str | None = super()._get()
+        self._length -= len(item or "-")
+        return item
+
+    @property
+    def relaxed(self) -> bool:
+        """Whether it is half empty: the reader reads again."""
+        return self._length < self.maxsize // 2
+
+
+class _LineHandler(QueueHandler):
+    """Hands lines to a thread that writes them; never waits for it.  In a forked child it writes itself."""
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        self._buffer = _Buffer(_BUFFER_CHARS)
+        super().__init__(self._buffer)
+        self._pid = os.getpid()
+        self._writer = _LineWriter(self._buffer, os.dup(stream.fileno()), formatter)
+        self._writer.start()
+
+    def prepare(self, record: logging.LogRecord) -> str:
+        """Format the record now, since what it refers to may change."""
+        return f"{self.format(record)}\n"
+
+    def enqueue(self, record: Any) -> None:
+        """Pass a line on, or drop it."""
+        if os.getpid() != self._pid:  # there is no thread, and its locks may be held for ever
+            self._writer.write(record)
+            return
+        try:
+            self._buffer.put_nowait(record)
+        except queue.Full:
+            _drops.add()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A record that cannot be shown is no reason to write to stderr, which may be waited for."""
+        text = f"a line of {record.name} cannot be shown: {type(sys.exc_info()[1]).__name__}"
+        self.enqueue(_line(self._writer.formatter, text))
+
+    def flush(self) -> None:
+        """Wait until all is written, but not for long."""
+        if os.getpid() == self._pid:
+            done = self._buffer.all_tasks_done
+            with done:
+                done.wait_for(lambda: not self._buffer.unfinished_tasks, _FLUSH_SECONDS)
+
+    def stop(self) -> None:
+        """Write what is left, and end the thread.  One that cannot write is left to itself."""
+        self.flush()
+        self._writer.enqueue_sentinel()
+
+
+class _LineWriter(QueueListener):
+    """Writes lines to a descriptor of its own, and says how many were dropped once it can write again."""
+
+    def __init__(self, buffer: _Buffer, descriptor: int, formatter: logging.Formatter) -> None:
+        super().__init__(buffer)
+        self.formatter = formatter
+        self._buffer = buffer
+        self._descriptor = descriptor
+        self._told = _drops.total
+
+    def handle(self, record: Any) -> None:
+        """Write a line."""
+        if not self.write(record):
+            _drops.add()
+        elif _drops.total > self._told and self._buffer.relaxed:
+            total = _drops.total
+            text = f"{total - self._told} lines of the log were dropped: nobody read them"
+            if self.write(_line(self.formatter, text)):
+                self._told = total
+
+    def write(self, line: str) -> bool:
+        """Whether the line could be written, however long that took."""
+        rest = memoryview(line.encode(errors="backslashreplace"))
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # another program has made it non-blocking
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+            except OSError:
+                return False
+        return True
+
+    def enqueue_sentinel(self) -> None:
+        """End the thread after what waits; where the buffer is full it stays, since it stands still."""
+        with suppress(queue.Full):
+            self._buffer.put_nowait(None)
+
+    def _monitor(self) -> None:
+        super()._monitor()  # type: ignore[misc]
+        os.close(self._descriptor)
+
+
+def _line(formatter: logging.Formatter, text: str) -> str:
+    record = {"name": __name__, "levelname": "WARNING", "levelno": logging.WARNING, "msg": text}
+    return f"{formatter.format(logging.makeLogRecord(record))}\n"

@@ -7,15 +7,16 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 
-from app.errors import AppError, UsageError
+from app.errors import AppError, OutputError, UsageError
 from tui.format import safe, safe_lines
 
 
@@ -30,20 +31,66 @@ def document(value: Any) -> None:
 
 
 def piece(written: str) -> None:
-    """As it is, on stdout, at once.  Raises AppError where that cannot be written."""
+    """As it is, on stdout, at once.  Raises OutputError where that cannot be written."""
     try:
         sys.stdout.write(written)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise AppError(f"standard output: {error.strerror}") from None
+        raise OutputError(f"standard output: {error.strerror}") from None
+
+
+@contextmanager
+def receipt() -> Iterator[None]:
+    """Print what an act has done.  Where that cannot be written, the act is done all the same.
+
+    So a warning is all that follows: a script that saw a failure would act again.
+    """
+    try:
+        yield
+    except (OutputError, BrokenPipeError) as error:
+        discard(sys.stdout)
+        cause = str(error) if isinstance(error, OutputError) else f"standard output: {error.strerror}"
+        note(f"warning: it is done, although its output cannot be written ({cause})")
 
 
 def note(lines: str) -> None:
-    """Lines on stderr: what is said beside the output."""
-    sys.stderr.write(f"{safe_lines(lines)}\n")
-    sys.stderr.flush()
+    """Lines on stderr: what is said beside the output.  Where nobody can read them, nothing else changes."""
+    try:
+        sys.stderr.write(f"{safe_lines(lines)}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        discard(sys.stderr)
+
+
+def write_within(seconds: float, stream: TextIO, written: str) -> None:
+    """Write, and wait no longer than that for a reader who does not read."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # it is in memory
+        stream.write(written)
+        return
+    encoded = written.encode(stream.encoding, "backslashreplace")
+
+    def write() -> None:  # not to the stream, whose lock would be waited for at the end of the process
+        with suppress(OSError):
+            os.write(descriptor, encoded)
+
+    writing = threading.Thread(target=write, name=f"writes to {stream.name}", daemon=True)
+    writing.start()
+    writing.join(seconds)
+
+
+def discard(stream: TextIO) -> None:
+    """Drop what is written to ``stream`` from now on, and what could not be written.
+
+    Otherwise that would be tried once more at exit, with a traceback or another exit code.
+    """
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 @contextmanager
@@ -83,11 +130,13 @@ def _replaced(file: Path) -> Iterator[TextIO]:
 
 
 def confirmed(question: str) -> bool:
-    """Ask on stderr; no answer is no.  Raises typer.Abort at ctrl-C."""
+    """Ask on stderr; no answer is no.  Raises typer.Abort at ctrl-C, AppError where nobody can be asked."""
     # The event loop's own handler would wait until the question is answered.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return typer.confirm(safe(question), err=True)
+    except OSError as error:
+        raise AppError(f"nobody can be asked ({error.strerror}): give --yes") from None
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -43,17 +43,19 @@ async def replay_one(
 ) -> int:
     """Enqueue one letter's job again, with another payload if one is given."""
     job_id = await operations.letters.replay(letter_id, kwargs, how.reason)
-    if not how.as_json:
-        output.text(f"{letter_id} replayed as job {safe(job_id)}")
+    with output.receipt():
+        if not how.as_json:
+            output.text(f"{letter_id} replayed as job {safe(job_id)}")
     if not (wait or how.as_json):
         return 0
     plan = await _plan_of(operations, letter_id)
     if wait:
         plan = await waited(operations, plan)
-    if how.as_json:
-        output.document({**_plan_fields(plan), "skipped": [], "job_id": job_id})
-    elif wait:
-        output.text(ledger_text(plan.ledger))
+    with output.receipt():
+        if how.as_json:
+            output.document({**_plan_fields(plan), "skipped": [], "job_id": job_id})
+        elif wait:
+            output.text(ledger_text(plan.ledger))
     return _code(plan, wait=wait)
 
 
@@ -123,10 +125,11 @@ async def cancel(operations: Operations, plan_id: int, *, as_json: bool) -> int:
 
 
 def _stopped(plan: Plan, line: str, *, as_json: bool) -> int:
-    if as_json:
-        output.document(_plan_fields(plan))
-    else:
-        output.text(line)
+    with output.receipt():
+        if as_json:
+            output.document(_plan_fields(plan))
+        else:
+            output.text(line)
     return 0
 
 
@@ -185,10 +188,11 @@ async def _ended(
     skipped: Sequence[PlanItem] = ()
     if plan.ledger.skipped:
         skipped = await operations.letters.plan_items(plan.id, state="skipped", limit=most)
-    if how.as_json:
-        output.document({**_plan_fields(plan), "skipped": [asdict(each) for each in skipped], **shown})
-    else:
-        output.text("\n".join(_told(plan, skipped)))
+    with output.receipt():
+        if how.as_json:
+            output.document({**_plan_fields(plan), "skipped": [asdict(each) for each in skipped], **shown})
+        else:
+            output.text("\n".join(_told(plan, skipped)))
     return _code(plan, wait=wait)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
@@ -16,13 +14,16 @@ from typing import Any
 import structlog
 import uvloop
 
-from app import logs
+from app import logs, output
 from app.appliance import Appliance, appliance
 from app.encryption import warn_where_unchecked
 from app.errors import InterruptedStartError, UsageError
 from app.eviction import check_eviction
 from app.http.service import admin_token, listener, serving
+from app.interrupts import raise_on_interrupt
 from app.settings import Settings
+from app.shutdown import exit_at_once, warn_of_threads
+from app.signals import handle
 from app.waiting import until_redis_serves
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
@@ -52,18 +53,39 @@ def run(
         from app.demo import demo_settings
 
         settings = demo_settings(settings)
+    logs.log_stray_output()
+    raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_run(settings, policies, chosen, ui=ui, demo=demo))
+        code = _persistent(runner, _run(settings, policies, chosen, ui=ui, demo=demo))
         stuck = ui and _terminal_stands_still()
         if runner.run(_left_behind()) or stuck:
             # A handler's thread, or a handler that ignores its cancellation, would be waited for without end.
             # So would a terminal that takes nothing.
             # Its job has been settled; everything is closed.
-            if not stuck:
-                logging.shutdown()
-                sys.stdout.flush()
-            os._exit(code)
+            warn_of_threads()
+            exit_at_once(code, flush=not stuck)
     return code
+
+
+def _persistent(runner: asyncio.Runner, running: Coroutine[Any, Any, int]) -> int:
+    """Run until ``running`` has ended, whatever comes out of a callback or a task of a handler meanwhile.
+
+    asyncio lets a KeyboardInterrupt or a SystemExit that one of them raises end the event loop.  Ctrl-C is a
+    signal that the loop handles, and raises neither.
+    """
+    task = runner.get_loop().create_task(running)
+    while True:
+        try:
+            return runner.run(_result(task))
+        except (KeyboardInterrupt, SystemExit) as error:
+            if task.done():
+                raise
+            name = type(error).__name__
+            log.exception("a handler's task or callback raised what ends programs: ignored", error=name)
+
+
+async def _result(task: asyncio.Task[int]) -> int:
+    return await task
 
 
 def _terminal_stands_still() -> bool:
@@ -112,7 +134,7 @@ async def _run(
             await _start(each, each.process)
             drained = asyncio.create_task(each.process.drained())
         if not ui:
-            _say_ready()
+            output.write_within(0.0, sys.stdout, "ready\n")
         await stack.enter_async_context(serving(door, each, token, drained))
         if demo:
             from app.demo import feed
@@ -142,7 +164,7 @@ async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
     The start is told once and then waited for: its clean-up must not be broken off, too, and where the word
     was lost on its way (as ``asyncio.wait_for`` of Python 3.11 may do) it ends all the same.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(starting)
+    task = asyncio.ensure_future(starting)
     codes: list[int] = []
 
     def interrupt(code: int) -> None:
@@ -151,7 +173,7 @@ async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
             task.cancel()
 
     for name, code in _BROKEN_OFF.items():
-        loop.add_signal_handler(name, interrupt, code)
+        handle(name, interrupt, code)
     await asyncio.wait({task})
     if codes and (task.cancelled() or task.exception() is None):
         raise InterruptedStartError(codes[0])
@@ -163,7 +185,6 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
 
     A Redis that does not serve yet is waited for; a signal ends that.
     """
-    loop = asyncio.get_running_loop()
     signals: list[signal.Signals] = []
 
     def interrupt(name: signal.Signals) -> None:
@@ -172,9 +193,15 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
             process.cut_short()
         process.begin_drain()
 
+    asked = 0
+
+    def note(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        asked += number == signal.SIGINT
+        process.stop_asked(now=asked > 1)
+
     for name in _BROKEN_OFF:
-        loop.add_signal_handler(name, interrupt, name)
-    _hear_while_blocked(process)
+        handle(name, interrupt, name, while_blocked=note)
 
     async def start() -> None:
         if signals:
@@ -185,29 +212,6 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
     await process.taking(_FIRST_TURN_SECONDS)
 
 
-def _hear_while_blocked(process: WorkerProcess) -> None:
-    """Note the signals of a drain also while the event loop, which answers them, is blocked by a handler.
-
-    Python calls such a function in the main thread, in the midst of a ``time.sleep``.
-    """
-    asked = 0
-
-    def note(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        asked += number == signal.SIGINT
-        process.stop_asked(now=asked > 1)
-
-    for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(name, note)  # the event loop hears of them by its wake-up socket, as before
-        signal.siginterrupt(name, False)
-
-
-def _say_ready() -> None:
-    with suppress(BrokenPipeError):
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-
-
 async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo: bool) -> int:
     from tui.app import Dashboard
 
@@ -216,7 +220,7 @@ async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo
     screen = Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot)
     if each.process is None or drained is None:
         for name in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(name, screen.exit, 0)
+            handle(name, screen.exit, 0)
         await screen.run_async()
         return screen.return_code or 0
     drained.add_done_callback(lambda _: screen.drained())
@@ -227,7 +231,7 @@ async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo
     await showing
     if put_back:
         if not _terminal_stands_still():
-            with suppress(OSError):
-                sys.stderr.write(f"drained: {put_back} jobs went back to the head of their queues\n")
+            said = f"drained: {put_back} jobs went back to the head of their queues\n"
+            output.write_within(_LEFT_BEHIND_SECONDS, sys.stderr, said)
         return DRAINED_WITH_JOBS_PUT_BACK
     return screen.return_code or 0

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import Redis
 
-from app.errors import UsageError
+from app.errors import UsageError, exhausted
 from app.http.address import DEFAULT_ADDRESS, Address
 from app.http.token import LEAST, usable
 from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
@@ -224,7 +224,8 @@ def environment() -> dict[str, str]:
     try:
         values = dotenv_values(".env")
     except OSError as error:
-        raise UsageError(f".env cannot be read: {error.strerror}: mend it or remove it") from None
+        problem = exhausted(error) or f"{error.strerror}: mend it or remove it"
+        raise UsageError(f".env cannot be read: {problem}") from None
     except UnicodeDecodeError:
         raise UsageError(".env is no UTF-8 text: save it as UTF-8") from None
     given = {name: value for name, value in values.items() if value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,7 @@ class QueueWorker(Worker[Any]):
         self.running: dict[str, Running] = {}
         """By SAQ job id."""
         self._report = report
+        self._pid = os.getpid()
         self._clock: asyncio.TimerHandle | None = None
 
     @property
@@ -166,10 +168,12 @@ class QueueWorker(Worker[Any]):
             settlement = outcome.succeeded(running.taken, job, result)
         except asyncio.CancelledError as error:
             settlement = self._cancelled(running, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # SystemExit, and what foreign extensions raise
+        except BaseException as error:  # KeyboardInterrupt too: ctrl-C is a signal, and raises none
+            if isinstance(error, GeneratorExit) and not _runs(running.task):
+                raise
             settlement = self._failed(running, error)
+        if os.getpid() != self._pid:  # a child that the handler forked: the job is its parent's
+            os._exit(1)
         self._end(running, settlement)
 
     def _function(self, job: Job) -> SaqFunction:
@@ -236,6 +240,14 @@ class QueueWorker(Worker[Any]):
             settlement.wait = running.wait
             settlement.run = histogram.bucket(asyncio.get_running_loop().time() - running.started)
         self._report(settlement)
+
+
+def _runs(task: asyncio.Task[None] | None) -> bool:
+    """Whether this is called in ``task``; not where the interpreter closes its coroutine."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs any more
+        return False
 
 
 def read_job(queue: ApplianceQueue, taken: Taken) -> Job:

@@ -17,6 +17,7 @@ from app.doctor.secret import conceal, secrets_given, without_passwords
 from app.doctor.settings import Configuration, configuration
 from app.doctor.text import findings_text
 from app.errors import AppError
+from app.interrupts import raise_on_interrupt
 from tui.format import safe
 
 _THREADS_END_SECONDS = 0.2
@@ -28,6 +29,7 @@ def doctor(data_dir: Path | None, *, as_json: bool) -> int:
     logging.disable(logging.CRITICAL)  # what goes wrong is told below, in a line
     conceal(secrets_given())
     of = configuration(data_dir=data_dir)
+    raise_on_interrupt()
     with asyncio.Runner() as runner:
         code, error = 1, ""
         try:
@@ -68,8 +70,7 @@ def _without_passwords(item: Item) -> Item:
 def _leave(code: int, error: str) -> NoReturn:
     """End at once: a name server or a disk that does not answer would be waited for."""
     if error:
-        sys.stderr.write(f"error: {safe(error)}\n")
-        sys.stderr.flush()
+        output.note(f"error: {safe(error)}")
     os._exit(code)
 
 

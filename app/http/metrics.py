@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from app.http.route import Call, Reply
+from app.logs import dropped_lines
 from workers.snapshot import Percentiles, QueueSnapshot, Snapshot, WorkerState
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -52,6 +53,11 @@ class _Figures(Collector):
         snapshot = self._snapshot
         yield _gauge("build_info", "The version that runs.", [((self._version,), 1)], ("version",))
         yield from _cache(self._cache)
+        dropped = CounterMetricFamily(
+            "couturecast_log_lines_dropped", "Lines of the log that this process dropped: nobody read them."
+        )
+        dropped.add_metric((), dropped_lines())
+        yield dropped
         redis_up = snapshot is not None and snapshot.redis.error is None
         yield _one("redis_up", "Whether Redis answers.", int(redis_up))
         if snapshot is None:

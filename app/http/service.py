@@ -6,13 +6,13 @@ import asyncio
 import importlib
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from app.errors import UsageError
+from app.errors import UsageError, exhausted
 from app.http.address import listen
 from app.http.token import kept_token
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
 
 
 def listener(settings: Settings) -> tuple[socket.socket | None, str]:
@@ -33,6 +35,8 @@ def listener(settings: Settings) -> tuple[socket.socket | None, str]:
     try:
         return listen(settings.http), ""
     except OSError as error:
+        if (problem := exhausted(error)) is not None:
+            raise UsageError(f"{settings.http}: {problem}") from None
         cause = f"{settings.http} cannot be used ({error.strerror})"
         if settings.http_named:
             raise UsageError(
@@ -71,14 +75,22 @@ async def _serve(
     drained: asyncio.Future[int] | None,
     ending: asyncio.Event,
 ) -> None:
-    """A defect of HTTP is reported, and the workers go on."""
-    try:
-        # In a thread, for the jobs' sake: it takes a tenth of a second, and nobody waits for it.
-        await asyncio.to_thread(importlib.import_module, "app.http.server")
-        from app.appliance import VERSION
-        from app.http.context import Context
-        from app.http.server import serve
+    """A defect of HTTP is reported, and the workers go on; it starts again after an error of the system."""
+    while not ending.is_set():
+        try:
+            # In a thread, for the jobs' sake: it takes a tenth of a second, and nobody waits for it.
+            await asyncio.to_thread(importlib.import_module, "app.http.server")
+            from app.appliance import VERSION
+            from app.http.context import Context
+            from app.http.server import serve
 
-        await serve(door, Context(each.operations, each.process, drained, VERSION), token, ending)
-    except Exception:
-        log.exception("http ended")
+            await serve(door, Context(each.operations, each.process, drained, VERSION), token, ending)
+        except OSError as error:  # as where no descriptor is free: the next time may do
+            log.warning("http does not start", error=exhausted(error) or str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), _RETRY_SECONDS)
+        except Exception:
+            log.exception("http ended")
+            return
+        else:
+            return

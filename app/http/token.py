@@ -9,7 +9,7 @@ import re
 import secrets
 from pathlib import Path
 
-from app.errors import UsageError
+from app.errors import UsageError, exhausted
 
 FILE = "admin-token"
 LEAST = 16  # characters
@@ -68,6 +68,8 @@ def _check(path: Path, found: str) -> None:
 
 
 def _useless(path: Path, error: OSError) -> UsageError:
+    if (problem := exhausted(error)) is not None:
+        return UsageError(f"{path} cannot be used: {problem}")
     return UsageError(f"{path} cannot be used ({error.strerror}): mend it, or set COUTURECAST_ADMIN_TOKEN")
 
 

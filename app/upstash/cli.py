@@ -10,6 +10,8 @@ import typer
 
 from app.acting import Json, configured
 from app.errors import UsageError
+from app.interrupts import raise_on_interrupt
+from app.settings import Settings
 from app.upstash import wanted
 
 upstash = typer.Typer(
@@ -50,7 +52,7 @@ def plan(
     from app.upstash import verbs
 
     chosen = wanted.wanted(only, region=region, budget=budget)
-    settings, _ = configured(None)
+    settings = _settings()
     raise typer.Exit(verbs.plan(settings, chosen, as_json=as_json))
 
 
@@ -68,7 +70,7 @@ def apply(
     chosen = wanted.wanted(only, region=region, budget=budget)
     if not (yes or sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked: give --yes; upstash plan shows what would happen")
-    settings, _ = configured(None)
+    settings = _settings()
     raise typer.Exit(verbs.apply(settings, chosen, yes=yes, as_json=as_json))
 
 
@@ -83,7 +85,7 @@ def status(
     from app.upstash import verbs
 
     chosen = wanted.wanted(only, region=region, budget=budget)
-    settings, _ = configured(None)
+    settings = _settings()
     raise typer.Exit(verbs.status(settings, chosen, as_json=as_json))
 
 
@@ -102,5 +104,11 @@ def env(
     if "," in environment:
         raise UsageError("name one environment: a file holds the URLs of one")
     chosen = wanted.wanted(environment)
-    settings, _ = configured(None)
+    settings = _settings()
     raise typer.Exit(verbs.write_env(settings, chosen, file, force=force, as_json=as_json))
+
+
+def _settings() -> Settings:
+    settings, _ = configured(None)
+    raise_on_interrupt()
+    return settings

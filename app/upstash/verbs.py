@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,14 +41,15 @@ def apply(settings: Settings, wanted: Sequence[Wanted], *, yes: bool, as_json: b
         found = compare(wanted, upstash.databases(_names(wanted)))
         if found.changes:
             if not (as_json and yes):
-                _say("\n".join(map(str, found.changes)))
+                output.note("\n".join(map(str, found.changes)))
             if not (yes or output.confirmed(f"Carry out {_counted(found)} at Upstash?")):
                 raise AppError("nothing was changed")
             _carry_out(upstash, found.changes, {each.name: each for each in wanted})
-    if as_json:
-        output.document(_fields(found))
-    else:
-        output.text("\n".join(_afterwards(found, wanted)))
+    with output.receipt():
+        if as_json:
+            output.document(_fields(found))
+        else:
+            output.text("\n".join(_afterwards(found, wanted)))
     return 1 if found.differences else 0
 
 
@@ -74,13 +72,14 @@ def write_env(settings: Settings, wanted: Sequence[Wanted], file: Path, *, force
         there = upstash.databases(_names(wanted))
         urls = {each.variable: _whole_url(upstash, each, named(each.name, there)) for each in wanted}
     for line in _doubts(wanted, there):
-        _say(line)
+        output.note(line)
     with output.into(file, force=force) as written:
         written.writelines(f"{name}={url}\n" for name, url in urls.items())
-    if as_json:
-        output.document({"file": str(file), "variables": list(urls)})
-    else:
-        output.text(f"{file}: {', '.join(urls)}")
+    with output.receipt():
+        if as_json:
+            output.document({"file": str(file), "variables": list(urls)})
+        else:
+            output.text(f"{file}: {', '.join(urls)}")
     return 0
 
 
@@ -98,20 +97,11 @@ def _carry_out(upstash: Account, changes: Sequence[Change], wanted: dict[str, Wa
             else:
                 upstash.change(change)
             done.append(change)
-            _say(f"done: {change}")
+            output.note(f"done: {change}")
     except AppError as error:
         raise UpstashError(f"{error}{_so_far(done)}") from None
     except KeyboardInterrupt:
         raise BrokenOffError(f"interrupted: what was under way may have been done{_so_far(done)}") from None
-
-
-def _say(lines: str) -> None:
-    """On stderr, where somebody still listens: nobody doing so stops nothing half-way."""
-    try:
-        output.note(lines)
-    except OSError:  # what could not be written would be tried again at exit, and spoil its code
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _create(upstash: Account, wanted: Wanted) -> None:

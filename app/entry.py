@@ -1,0 +1,52 @@
+"""The program's entry.  It prepares the process before anything large is imported.
+
+Most of a command's start is spent in imports, so a ctrl-C is likely to come there; and the first descriptor
+that anything opens becomes standard output where that was closed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry of ``couturecast-tui``."""
+    try:
+        open_standard_streams()
+        from app.interrupts import exit_on_interrupt
+
+        exit_on_interrupt()
+        from app.cli import main as command_line
+
+        try:
+            command_line()
+        except SystemExit as end:
+            from app.shutdown import exit_process
+
+            exit_process(end.code)
+    except KeyboardInterrupt:  # before the handler of the line above, or after the command
+        os._exit(130)
+
+
+def open_standard_streams() -> None:
+    """Open descriptors 0 to 2 on the null device where they are closed.
+
+    Reading standard input and writing standard output still fail there, as they do on a closed descriptor:
+    a command must not pass for one whose output was read.  What is written to standard error is dropped.
+    """
+    for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, mode)
+            if opened != descriptor:  # never where they are tried in their order
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            os.set_inheritable(descriptor, True)
+    if sys.stdin is None:
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # type: ignore[misc]  # noqa: SIM115

@@ -1,0 +1,26 @@
+"""What is said of an error of the system: the truth, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from app.embedded import _not_writable
+from app.http.token import _useless
+
+EXHAUSTED = [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM]
+OTHERS = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG]
+
+
+@pytest.mark.parametrize("number", [*EXHAUSTED, *OTHERS])
+def test_another_folder_is_advised_only_where_it_helps(number: int) -> None:
+    error = OSError(number, os.strerror(number), "/data/x.lock")
+    message = str(_not_writable(Path("/data"), error))
+    assert message.startswith("/data ")
+    assert ("name another data directory" in message) == (number in OTHERS)
+    assert ("COUTURECAST_ADMIN_TOKEN" in str(_useless(Path("/data"), error))) == (number in OTHERS)
+    if number == errno.EMFILE:
+        assert "ulimit -n" in message
