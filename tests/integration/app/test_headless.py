@@ -146,7 +146,7 @@ async def test_a_job_in_flight_may_end_and_a_second_sigint_ends_the_wait(
     started.signal(signal.SIGINT)
     await eventually(lambda: "draining" in started.err)
     await eventually(lambda: total(program.data_dir, "color-extraction", "completed") == 1)
-    assert started.process.returncode is None  # waits for the other
+    assert started.process.poll() is None  # waits for the other
     started.signal(signal.SIGINT)
     assert await started.ended(within=5) == 3
 

@@ -114,8 +114,9 @@ class QueueMachine(RuleBasedStateMachine):
         self._take(name, n, [])
 
     def _take(self, name: str, n: int, settlements: list[Settlement]) -> list[bool]:
-        self.dead.discard(name)
         stood, take = self.run(self.queue.take(name, n, settlements))
+        if take.jobs:  # a take that gets nothing is no heartbeat
+            self.dead.discard(name)
         free = POLICY.concurrency - len(self.model.held)
         if not settlements:
             expected = 0 if self.paused else min(n, free, len(self.model.waiting))
