@@ -1,9 +1,9 @@
-"""Starts the program by forking a process that has imported it: 40 ms a start, where importing takes a second.
+"""Starts the program by forking a process that has imported it already: 0.1 s a start instead of 1 s.
 
-What is started is a real process with descriptors, environment, working directory, signals and an exit of its
-own: it runs the program's own `main` and ends as an interpreter ends.  Only the import is shared, so nothing
-here may start a thread or an event loop before it forks.  `starts_alike` says which starts this can stand for;
-``COUTURECAST_TEST_FORK=0`` lets every test start the installed program instead.
+Each start is a real process with its own descriptors, environment, working directory, signals and exit.  It
+runs the program's own `main` and ends as an interpreter ends.  Only the imports are shared, so nothing here may
+start a thread or an event loop before it forks.  `ForkServer.can_start` says which starts it can stand for.
+With ``COUTURECAST_TEST_FORK=0`` each test starts the installed program instead; CI does.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import IO, Any, NoReturn
 
 _REQUEST_BYTES = 4_000_000
 _INHERITED = ("LANG", "LC_", "PYTHON", "LD_")
-"""Prefixes of variables that an interpreter reads when it starts, which a fork does not repeat."""
+"""Prefixes of variables that an interpreter reads when it starts; a forked one does not read them again."""
 _LAZY = ("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg")
 
 
 class ForkServer:
-    """Forks processes of a program, a script with a function ``main`` of `module`, in ``environment``."""
+    """Forks processes of ``program``, the installed script.  ``environment``: of the server itself."""
 
     def __init__(self, program: Path, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -43,16 +43,16 @@ class ForkServer:
         self._process = subprocess.Popen(
             [sys.executable, __file__, self._path, str(program)],
             env=self._environment | {"OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,  # it ends when we do
+            stdin=subprocess.PIPE,  # the server ends when this ends
             stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
 
-    def starts_alike(self, environment: Mapping[str, str]) -> bool:
-        """Whether an interpreter that starts in ``environment`` starts as the server did.
+    def can_start(self, environment: Mapping[str, str]) -> bool:
+        """Whether an interpreter started in ``environment`` has the same state as the server.
 
-        PYTHONPATH is followed by `_become`.
+        PYTHONPATH may differ: `_become` applies it.
         """
 
         def read_at_start(variables: Mapping[str, str]) -> dict[str, str]:
@@ -121,7 +121,7 @@ class ForkServer:
         return subprocess.CompletedProcess(list(arguments), code, found["out"], found["err"])
 
     def close(self) -> None:
-        """End the server; what it started goes on."""
+        """End the server.  Processes that it started go on."""
         self._process.communicate()
         self._directory.cleanup()
 
@@ -132,7 +132,7 @@ class ForkedProcess:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         number = b""
-        while not number.endswith(b"\n"):  # and no byte more: how it ended may follow at once
+        while not number.endswith(b"\n"):  # one byte at a time: the exit code may follow at once
             byte = connection.recv(1)
             assert byte, "the fork server failed"
             number += byte
@@ -204,11 +204,11 @@ def _preload() -> None:
 
 
 def _serve(path: str) -> dict[str, Any]:
-    """Fork for each connection.  Returns in the processes that are to be the program."""
+    """Fork for each connection.  Returns the request in the processes that become the program."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen(64)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their exit codes are not needed
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
@@ -222,7 +222,7 @@ def _serve(path: str) -> dict[str, Any]:
 
 
 def _start(connection: socket.socket) -> dict[str, Any]:
-    """Return in a process that is to be the program; wait for it in this one, and say how it ended."""
+    """Fork again and return the request there; in this process wait for that one and report its exit code."""
     _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
     with connection.makefile("rb") as lines:
         request: dict[str, Any] = json.loads(lines.readline(_REQUEST_BYTES))
@@ -244,10 +244,10 @@ def _start(connection: socket.socket) -> dict[str, Any]:
 
 
 def _open_streams() -> None:
-    """As an interpreter opens them when it starts; what the server's know of its own descriptors is not so."""
+    """Replace the server's streams, which remember properties of the server's own descriptors."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
-        raw = open(descriptor, "rb" if name == "stdin" else "wb", closefd=False)
+        raw = open(descriptor, "rb" if name == "stdin" else "wb", closefd=False)  # noqa: SIM115
         lines = name == "stderr" or os.isatty(descriptor)
         stream = io.TextIOWrapper(raw, old.encoding, old.errors, line_buffering=lines)
         stream.mode = old.mode  # type: ignore[attr-defined]
@@ -256,7 +256,7 @@ def _open_streams() -> None:
 
 
 def _become(program: str, request: dict[str, Any]) -> None:
-    """Be what an interpreter is that has started for ``program``."""
+    """Set the state that an interpreter has after it started ``program``."""
     _open_streams()
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -266,11 +266,11 @@ def _become(program: str, request: dict[str, Any]) -> None:
     sys.path[1:1] = [os.path.abspath(path) for path in given.split(":") if path]
     sys.argv[:] = [program, *request["arguments"]]
     main_module: Any = sys.modules["__main__"]
-    main_module.__file__ = program  # what a process of its pool imports
+    main_module.__file__ = program  # processes of its pool import this file
 
 
 def _main(path: str, program: str) -> NoReturn:
-    sys.path[0] = str(Path(program).parent)  # as where that is what was started
+    sys.path[0] = str(Path(program).parent)  # as if that script was started
     _preload()
     _become(program, _serve(path))
     from app.cli import main

@@ -86,7 +86,7 @@ class Program:
         """Run it to its end, on this data directory unless the arguments name another."""
         command, variables = self.command(arguments), self.environment | environment
         forks = fork_server()
-        if forks is not None and forks.starts_alike(variables):
+        if forks is not None and forks.can_start(variables):
             done = forks.run(
                 command[1:], environment=variables, cwd=self.directory, stdin=stdin, timeout=PATIENCE
             )
@@ -111,7 +111,7 @@ class Program:
         """Start it with ``log`` as its standard error; the process, and its standard output."""
         command, variables = self.command(arguments), self.environment | environment
         forks = fork_server()
-        if forks is None or not forks.starts_alike(variables):
+        if forks is None or not forks.can_start(variables):
             process = subprocess.Popen(
                 command,
                 env=variables,

@@ -31,8 +31,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def database(sqlite_url: str) -> AsyncIterator[Database]:
-    database = Database(sqlite_url)
+async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_sqlite_url)
     await database.start()
     yield database
     await database.close()
