@@ -1,9 +1,10 @@
 """Starts the program by forking a process that has imported it already: 0.1 s a start instead of 1 s.
 
 Each start is a real process with its own descriptors, environment, working directory, signals and exit.  It
-runs the program's own `main` and ends as an interpreter ends.  Only the imports are shared, so nothing here may
-start a thread or an event loop before it forks.  `ForkServer.can_start` says which starts it can stand for.
-With ``COUTURECAST_TEST_FORK=0`` each test starts the installed program instead; CI does.
+runs the program's own `main` and ends as an interpreter ends.  Only the imports are shared, so nothing here
+may start a thread or an event loop before it forks.  `ForkServer.can_start` says what it can start.
+
+COUTURECAST_TEST_FORK=0 makes each test start the installed program instead, as CI does.
 """
 
 from __future__ import annotations
@@ -250,7 +251,7 @@ def _open_streams() -> None:
         raw = open(descriptor, "rb" if name == "stdin" else "wb", closefd=False)  # noqa: SIM115
         lines = name == "stderr" or os.isatty(descriptor)
         stream = io.TextIOWrapper(raw, old.encoding, old.errors, line_buffering=lines)
-        stream.mode = old.mode  # type: ignore[attr-defined]
+        stream.mode = old.mode  # type: ignore[misc]
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -23,6 +23,8 @@ from storage.together import Together
 from tests.servers import ValkeyServer
 from workers.connection import Line
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = max(1, round(float(os.environ.get("COUTURECAST_TEST_CHAOS", "1"))))
 PLACES = 10
 

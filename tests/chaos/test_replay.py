@@ -23,6 +23,8 @@ from workers.operations import Operations, ReplayOptions
 from workers.policy import DEFAULT_POLICIES
 from workers.process import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 _LETTERS = 10_000
 _QUEUE = "color-extraction"
 
