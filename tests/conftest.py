@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if count > 1:
         metafunc.fixturenames.append("_run")
         metafunc.parametrize("_run", range(count), ids=lambda number: f"run-{number + 1}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_task_outlives_the_test")
+
+
+@pytest.fixture
+async def no_task_outlives_the_test() -> AsyncIterator[None]:
+    """Fails a test that leaves a task to the end of its event loop, where it breaks off anywhere.
+
+    A thread that then answers it, of SQLite for instance, finds the loop closed, in some later test.
+    """
+    yield
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert not left
 
 
 def pytest_report_header() -> str:

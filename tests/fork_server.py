@@ -209,17 +209,24 @@ def _serve(path: str) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen(64)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their exit codes are not needed
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 return _start(connection)
             connection.close()
+            _reap()
+    _reap()
     os._exit(0)
+
+
+def _reap() -> None:
+    """Wait for the children that have ended, so that their CPU time is counted."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _start(connection: socket.socket) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
         began = time.monotonic()
         each.process.send_signal(signal.SIGTERM)
         assert each.ended() == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10, "and not when the 30 s of a drain are over"
         assert "Traceback" not in each.log
 
 

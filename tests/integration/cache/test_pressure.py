@@ -72,6 +72,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
     changing = asyncio.create_task(change())
     await asyncio.gather(*(reader(cache, seed) for seed, cache in enumerate(caches * 2)))
     changing.cancel()
+    await asyncio.wait({changing})
     async with redis.asyncio.Redis.from_url(small.url) as client:
         info = await client.info()
         assert info["evicted_keys"] > 5_000

@@ -312,4 +312,4 @@ async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_away(
     process.begin_drain()
     assert await process.drained() == 0
     await process.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15, "and not the 30 s that jobs in flight would have"

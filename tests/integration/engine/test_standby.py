@@ -43,6 +43,7 @@ async def test_e3_e10_a_standby_starts_within_15_s_when_one_of_the_five_is_kille
     await asyncio.wait_for(started.wait(), 20)
     assert time.monotonic() - killed <= 15
     alive.cancel()
+    await asyncio.wait({alive})
     assert set(await _holders(bench)) - {process.id} == set(FIVE[:4])
 
 
