@@ -201,7 +201,7 @@ async def test_a_writer_of_small_rights_and_an_odd_search_path_is_heard(
 
 
 async def test_the_tables_of_another_schema_are_heard(postgres_url: str, make_ear: MakeEar) -> None:
-    await write(postgres_url, 'CREATE SCHEMA "the shop"')
+    await write(postgres_url, "DROP EXTENSION pg_trgm CASCADE", 'CREATE SCHEMA "the shop"')
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=the%20shop")
     await database.start()
     ear = make_ear(database)
