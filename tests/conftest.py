@@ -25,7 +25,7 @@ _numbers = itertools.count()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-settings.register_profile("newcomer", derandomize=True, database=None)
+settings.register_profile("newcomer", derandomize=True, database=None, max_examples=40)
 settings.register_profile("ci", print_blob=True)
 settings.load_profile(os.environ.get("COUTURECAST_TEST_HYPOTHESIS", "newcomer"))
 

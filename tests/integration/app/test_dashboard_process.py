@@ -93,6 +93,7 @@ async def test_e9_a_terminal_that_goes_away_drains_the_process(
     assert '"drained"' in (program.data_dir / "couturecast-tui.log").read_text()
 
 
+@pytest.mark.slow
 async def test_e9_a_terminal_that_stands_still_holds_no_job_up(
     program: Program, terminal: OpenTerminal
 ) -> None:

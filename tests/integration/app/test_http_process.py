@@ -272,6 +272,7 @@ def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
         assert "Traceback" not in each.log
 
 
+@pytest.mark.slow
 def test_connections_without_a_request_do_not_keep_others_out(tmp_path: Path) -> None:
     with served(tmp_path) as each, contextlib.ExitStack() as stack:
         place = urlsplit(each.url)

@@ -32,6 +32,7 @@ def small(tmp_path: Path) -> Iterator[ValkeyServer]:
     server.stop()
 
 
+@pytest.mark.slow
 async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cache: NewCache) -> None:
     """Every read is answered with what is true, while entries, generations and lists are evicted."""
     caches = [new_cache(small.url) for _ in range(3)]

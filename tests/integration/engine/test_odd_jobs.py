@@ -146,6 +146,7 @@ async def _count(bench: Bench, wanted: int) -> bool:
     return await bench.letters.count() == wanted
 
 
+@pytest.mark.slow
 async def test_e10_an_odd_record_that_a_dead_process_held_is_buried_by_the_next(
     make_bench: MakeBench,
 ) -> None:
@@ -162,6 +163,7 @@ async def test_e10_an_odd_record_that_a_dead_process_held_is_buried_by_the_next(
     assert await bench.empty()
 
 
+@pytest.mark.slow
 async def test_e10_a_job_whose_data_is_of_another_type_breaks_neither_recovery_nor_the_snapshot(
     make_bench: MakeBench, database: Database
 ) -> None:

@@ -36,7 +36,7 @@ DEAD_AFTER, GAP = 8.0, 4.0
 POLICY = QueuePolicy(
     "color-extraction", "extract_colors", concurrency=4, timeout=60, retry_delays=(3600, 3600, 3600)
 )
-EXAMPLES = round(100 * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
+EXAMPLES = round(settings().max_examples * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
 
 worker = st.sampled_from(WORKERS)
 

@@ -333,6 +333,7 @@ async def test_another_takes_over_from_a_process_that_is_killed(
     await ear.hears("user:after")
 
 
+@pytest.mark.slow
 async def test_another_takes_over_from_a_process_that_is_frozen(
     database: Database,
     postgres_url: str,

@@ -161,7 +161,7 @@ Filled = tuple[DeadLetters, list[DeadLetter]]
 
 
 @settings(
-    max_examples=150,
+    max_examples=settings().max_examples * 3 // 2,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     print_blob=True,
