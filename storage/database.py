@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util.concurrency import await_, in_greenlet
 
 from storage import json_text
 from storage.errors import (
@@ -86,6 +87,7 @@ class Database:
             self.engine = create_async_engine(
                 self._url, connect_args={"timeout": _BUSY_SECONDS}, **_ENGINE_OPTIONS
             )
+            self.engine.dialect.do_terminate = _terminate_sqlite  # type: ignore[assignment]
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
@@ -362,6 +364,24 @@ def _with_driver(url: str) -> URL:
     if parsed.get_backend_name() != "sqlite" and url.partition("?")[0].count("@") > 1:
         raise ValueError(f"two @ stand before its parameters: {_ENCODED}")
     return parsed.set(drivername=driver)
+
+
+def _terminate_sqlite(connection: Any) -> None:
+    """Close a connection whose statement was cancelled, however often it is cancelled.
+
+    SQLAlchemy ends the connection's thread if the close is cancelled too.  The close, which it shields, then
+    waits for that thread for ever, and so does the end of the event loop.
+    """
+
+    async def close() -> None:
+        with suppress(ValueError):  # it is closed
+            await connection.driver_connection.interrupt()
+        await connection._terminate_graceful_close()
+
+    if in_greenlet():
+        await_(asyncio.shield(close()))
+    else:  # the garbage collector's
+        connection._terminate_force_close()
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
