@@ -40,7 +40,7 @@ def dashboard(operations: CannedOperations) -> Dashboard:
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await pilot.pause(0.01)
 

@@ -53,7 +53,7 @@ def frozen(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await holds():  # noqa: ASYNC110 - what others do in Redis has no event
             await asyncio.sleep(0.01)
 

@@ -119,7 +119,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetters) -> Asyn
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 10.0, what: str = ""
+    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 30.0, what: str = ""
 ) -> Any:
     """Wait until ``condition()`` is true; its value.  Fails after ``within`` seconds."""
     deadline = time.monotonic() + within
