@@ -299,3 +299,17 @@ def test_e2_e3_e8_every_move_in_any_order_keeps_each_job_on_one_list(redis_url: 
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_e10_a_take_that_gets_nothing_is_no_heartbeat(redis_url: str) -> None:
+    """An example that hypothesis found: the model revived a dead worker that the server calls dead."""
+    QueueMachine.url = redis_url
+    machine = QueueMachine()
+    machine.begin()
+    machine.enqueue(count=1, delayed=False)
+    machine.take(name="ann", n=1)
+    machine.kill(name="ann")
+    machine.take(name="ann", n=1)
+    machine.recover(watched=True)
+    machine.every_job_is_where_the_model_has_it()
+    machine.teardown()
