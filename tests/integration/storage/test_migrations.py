@@ -105,7 +105,7 @@ async def test_e8_a_start_with_nothing_to_do_waits_for_no_writer(database_url: s
     async with _Holder(database_url):
         began = time.monotonic()
         await second.start(patience=0.2)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     await first.close()
     await second.close()
 

@@ -462,7 +462,7 @@ async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
 
     started = time.monotonic()
     items = await examined("group", None, [Check("a", hangs), Check("b", works)], together=1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert [item.found.state for item in items] == ["wrong", "unknown"]
     assert "within 0.05 s" in items[0].found.finding
     release.set()
