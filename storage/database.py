@@ -33,7 +33,7 @@ from storage.errors import (
 )
 from storage.migrations import elsewhere, is_current, upgrade
 from storage.postgres import Target, connector, understand
-from storage.sqlite import begin_transaction, prepare_connection
+from storage.sqlite import begin_transaction, prepare_connection, terminate_connection
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +94,7 @@ class Database:
             self.engine = create_async_engine(
                 self._url, connect_args={"timeout": busy_seconds}, **_ENGINE_OPTIONS
             )
+            self.engine.dialect.do_terminate = terminate_connection  # type: ignore[assignment]
             event.listen(self.engine.sync_engine, "connect", partial(prepare_connection, busy_seconds))
             event.listen(self.engine.sync_engine, "begin", begin_transaction)
         self._writer = self.engine.execution_options(begin="IMMEDIATE")

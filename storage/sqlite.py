@@ -1,10 +1,13 @@
-"""How each connection to SQLite begins, and each transaction."""
+"""How each connection to SQLite begins and ends, and each transaction."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.util.concurrency import await_, in_greenlet
 
 
 def prepare_connection(busy_seconds: float, connection: Any, record: object) -> None:
@@ -20,3 +23,21 @@ def begin_transaction(connection: Connection) -> None:
     """A transaction that writes takes the write lock at once: waiting for it is possible only there."""
     mode = connection.get_execution_options().get("begin", "DEFERRED")
     connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def terminate_connection(connection: Any) -> None:
+    """Close a connection whose statement was cancelled, however often it is cancelled.
+
+    SQLAlchemy ends the connection's thread if the close is cancelled too.  The close, which it shields, then
+    waits for that thread for ever, and so does the end of the event loop.
+    """
+
+    async def close() -> None:
+        with suppress(ValueError):  # it is closed
+            await connection.driver_connection.interrupt()
+        await connection._terminate_graceful_close()
+
+    if in_greenlet():
+        await_(asyncio.shield(close()))
+    else:  # the garbage collector's
+        connection._terminate_force_close()

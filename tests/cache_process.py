@@ -33,10 +33,13 @@ async def main(options: dict[str, Any]) -> None:
     cache = Cache(store, str, load_seconds=options.get("load_seconds", 2.0))
     await asyncio.sleep(max(0.0, options["at"] - time.time()))
     key = CacheKey("u1", "place")
+    began = time.monotonic()
     answers = await asyncio.gather(*(cache.get_or_load(key, load) for _ in range(options["readers"])))
+    took = time.monotonic() - began
     await cache.close()
     await line.close()
-    sys.stdout.write(json.dumps({"count": len(answers), "values": sorted({each.value for each in answers})}))
+    values = sorted({answer.value for answer in answers})
+    sys.stdout.write(json.dumps({"count": len(answers), "values": values, "seconds": took}))
 
 
 if __name__ == "__main__":

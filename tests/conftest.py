@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import itertools
+import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
+from sqlalchemy.engine import make_url
 
+from storage.database import Database
 from tests.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
 _numbers = itertools.count()
@@ -18,8 +25,43 @@ _numbers = itertools.count()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+settings.register_profile("newcomer", derandomize=True, database=None, max_examples=40)
+settings.register_profile("ci", print_blob=True)
+settings.load_profile(os.environ.get("COUTURECAST_TEST_HYPOTHESIS", "newcomer"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--count", type=int, default=1, metavar="N", help="run every test N times over")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    count = metafunc.config.getoption("count")
+    if count > 1:
+        metafunc.fixturenames.append("_run")
+        metafunc.parametrize("_run", range(count), ids=lambda number: f"run-{number + 1}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_task_outlives_the_test")
+
+
+@pytest.fixture
+async def no_task_outlives_the_test() -> AsyncIterator[None]:
+    """Fails a test that leaves a task to the end of its event loop, where it breaks off anywhere.
+
+    A thread that then answers it, of SQLite for instance, finds the loop closed, in some later test.
+    """
+    yield
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:  # some may be about to end
+        _, left = await asyncio.wait(left, timeout=1)
+    assert not left
+
+
 def pytest_report_header() -> str:
-    return f"servers: {choice()}"
+    return f"servers: {choice()}; hypothesis: {settings.get_current_profile_name()}"
 
 
 @pytest.fixture(scope="session")
@@ -60,19 +102,44 @@ def postgres_server() -> Iterator[PostgresServer | str]:
     server.remove()
 
 
+def _create_database(server: PostgresServer | str, template: str = "template1") -> str:
+    """URL of a new Postgres database, a copy of another that nobody uses."""
+    name = f"test_{next(_numbers)}"
+    if isinstance(server, PostgresServer):
+        return server.create(name, template)
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    engine.dispose()
+    return server.rpartition("/")[0] + f"/{name}"
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await database.start()
+    await database.close()
+
+
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer | str) -> str:
     """URL of a new, empty Postgres database."""
-    name = f"test_{next(_numbers)}"
-    if isinstance(postgres_server, PostgresServer):
-        return postgres_server.create(name)
-    import sqlalchemy
+    return _create_database(postgres_server)
 
-    engine = sqlalchemy.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return postgres_server.rpartition("/")[0] + f"/{name}"
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer | str) -> str:
+    """Name of a database with all tables and no rows: copying it is quicker than migrating another."""
+    url = _create_database(postgres_server)
+    asyncio.run(_migrate(url))
+    return str(make_url(url).database)
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres_server: PostgresServer | str, postgres_template: str) -> str:
+    """URL of a new Postgres database with all tables and no rows."""
+    return _create_database(postgres_server, postgres_template)
 
 
 @pytest.fixture
@@ -81,8 +148,30 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/couturecast.db"
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables and no rows: copying it is quicker than migrating another."""
+    path = tmp_path_factory.mktemp("database") / "template.db"
+    asyncio.run(_migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def migrated_sqlite_url(sqlite_url: str, sqlite_template: Path) -> str:
+    """URL of a new SQLite file with all tables and no rows."""
+    shutil.copy(sqlite_template, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """Each of the two databases in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def migrated_database_url(request: pytest.FixtureRequest) -> str:
+    """Each of the two databases in turn, with all tables and no rows."""
+    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
     return url

@@ -23,6 +23,8 @@ from storage.together import Together
 from tests.servers import ValkeyServer
 from workers.connection import Line
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = max(1, round(float(os.environ.get("COUTURECAST_TEST_CHAOS", "1"))))
 PLACES = 10
 
@@ -148,6 +150,6 @@ async def test_a_process_killed_while_it_loads_is_taken_over_from(
     await dying.wait()
     program[-1] = json.dumps(options)
     heir = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
-    began = time.monotonic()
-    assert json.loads((await heir.communicate())[0])["values"] == ["loaded once"]
-    assert time.monotonic() - began < 5
+    said = json.loads((await heir.communicate())[0])
+    assert said["values"] == ["loaded once"]
+    assert said["seconds"] < 5, "beside the start of the process"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
+
+pytestmark = pytest.mark.slow
 
 _FROZEN = 30.0  # s, in the long form
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process

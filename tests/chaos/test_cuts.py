@@ -18,6 +18,8 @@ from workers.connection import command
 from workers.policy import Pace
 from workers.process import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 WAY = (
     "take",
     "settle mark",

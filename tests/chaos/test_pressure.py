@@ -31,6 +31,8 @@ from workers.operations import NewJob, Operations
 from workers.policy import QueuePolicy
 from workers.queue import ApplianceQueue
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 32 * 2**20
 SLACK = 256 * 1024
 """The server makes room before each command, and the command's own buffers come on top."""

@@ -23,13 +23,15 @@ from workers.operations import Operations, ReplayOptions
 from workers.policy import DEFAULT_POLICIES
 from workers.process import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 _LETTERS = 10_000
 _QUEUE = "color-extraction"
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()
@@ -37,7 +39,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.mark.timeout(1200)
 async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
-    server: ValkeyServer, redis: Redis, database: Database, database_url: str, factor: float
+    server: ValkeyServer, redis: Redis, database: Database, migrated_database_url: str, factor: float
 ) -> None:
     letters = DeadLetters(database)
     now = datetime.now(UTC)
@@ -63,7 +65,9 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
 
     worker = WorkerProcess(server.url, policies=[policy], functions={_QUEUE: handler}, letters=letters)
     await worker.start()
-    options = json.dumps({"redis": server.url, "database": database_url, "queue": _QUEUE, "plan": plan.id})
+    options = json.dumps(
+        {"redis": server.url, "database": migrated_database_url, "queue": _QUEUE, "plan": plan.id}
+    )
 
     async def begin() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

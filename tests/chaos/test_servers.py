@@ -52,6 +52,7 @@ async def start(server: ValkeyServer, letters: DeadLetters) -> AsyncIterator[Sta
         await process.close()
 
 
+@pytest.mark.slow
 async def test_e2_e12_redis_killed_and_started_again_three_times_under_load_loses_nothing(
     make_ledger: MakeLedger, server: ValkeyServer, spawn: Spawner, journal: Journal, factor: float
 ) -> None:
@@ -130,6 +131,7 @@ async def test_e12_an_idle_process_says_that_redis_is_away_and_when_it_is_back(
     assert not await ledger.balance()
 
 
+@pytest.mark.slow
 async def test_e12_a_redis_without_memory_lets_jobs_end_and_refuses_new_ones(
     make_ledger: MakeLedger, redis: Redis, spawn: Spawner, journal: Journal
 ) -> None:
@@ -158,6 +160,7 @@ async def test_e12_a_redis_without_memory_lets_jobs_end_and_refuses_new_ones(
         await ledger.balance()
 
 
+@pytest.mark.slow
 async def test_e12_a_redis_that_turns_read_only_delays_jobs_and_loses_none(
     make_ledger: MakeLedger, redis: Redis, start: StartProcess
 ) -> None:
@@ -188,6 +191,7 @@ async def test_e12_a_redis_that_turns_read_only_delays_jobs_and_loses_none(
     await eventually(lambda: process.redis_error is None)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
     make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
@@ -222,6 +226,7 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
     await eventually(lambda: process.redis_error is None)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_e8_jobs_that_die_while_the_database_is_away_leave_one_row_each(
     make_ledger: MakeLedger, redis: Redis, start: StartProcess, postgres: PostgresServer, factor: float
@@ -253,6 +258,7 @@ async def test_e8_jobs_that_die_while_the_database_is_away_leave_one_row_each(
     await database.close()
 
 
+@pytest.mark.slow
 async def test_e8_a_process_killed_between_the_row_and_its_removal_from_redis_leaves_one_row(
     make_ledger: MakeLedger, redis: Redis, spawn: Spawner, journal: Journal
 ) -> None:
@@ -267,6 +273,7 @@ async def test_e8_a_process_killed_between_the_row_and_its_removal_from_redis_le
     assert set(rows) == ledger.acknowledged
 
 
+@pytest.mark.slow
 async def test_e10_a_worker_that_lives_keeps_its_jobs_while_redis_stands_still_or_is_away(
     make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
 ) -> None:

@@ -26,6 +26,8 @@ from workers.policy import MAX_PAYLOAD_BYTES
 from workers.process import WorkerProcess
 from workers.queue import ApplianceQueue, Enqueued
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 1_048_576
 LARGE = "x" * 900_000
 LARGEST = "x" * (MAX_PAYLOAD_BYTES - 300)

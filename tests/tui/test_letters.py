@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static, TextArea
 
 from tests.tui.canned import HEALTHY, CannedOperations, item, letter
-from tests.tui.test_dashboard import SIZES, dashboard, letters_view, settled, title, until
+from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, title, until
 from tui.app import Dashboard
 from tui.screens.dialogs import Ask, Confirm
 from tui.screens.edit import Edit
@@ -551,7 +551,7 @@ SCREENS = {
 }
 
 
-@pytest.mark.parametrize("size", ["80x24", "120x36"])
+@pytest.mark.parametrize("size", ["80x24", MIDDLE])
 @pytest.mark.parametrize("name", SCREENS)
 def test_letters(snap_compare: Any, name: str, size: str) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:

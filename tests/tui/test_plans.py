@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, Static
 
 from tests.tui.canned import HEALTHY, NOW, CannedOperations, item, plan
-from tests.tui.test_dashboard import SIZES, dashboard, letters_view, settled, until
+from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, until
 from tests.tui.test_letters import ask, back, operations, says, shown, write
 from tui import plan_text
 from tui.app import Dashboard
@@ -362,7 +362,7 @@ SCREENS = {
 }
 
 
-@pytest.mark.parametrize("size", ["80x24", "120x36"])
+@pytest.mark.parametrize("size", ["80x24", MIDDLE])
 @pytest.mark.parametrize("name", SCREENS)
 def test_plans(snap_compare: Any, name: str, size: str) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -23,12 +25,26 @@ import pytest
 import redis
 
 from app.embedded import EmbeddedServer
+from tests.fork_server import ForkedProcess, ForkServer
 from tests.integration.engine.conftest import eventually
 from workers.keys import QueueKeys
 
 PROGRAM = Path(sys.executable).parent / "couturecast-tui"
 _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")
 PATIENCE = 60.0  # s: no run of the program takes that long
+LANG = "C.UTF-8"
+
+Process = subprocess.Popen[bytes] | ForkedProcess
+
+
+@functools.cache
+def fork_server() -> ForkServer | None:
+    """Starts the program without importing it each time, unless ``COUTURECAST_TEST_FORK`` is 0."""
+    if os.environ.get("COUTURECAST_TEST_FORK") == "0":
+        return None
+    made = ForkServer(PROGRAM, {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": LANG})
+    atexit.register(made.close)
+    return made
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Program:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
-            "LANG": "C.UTF-8",
+            "LANG": LANG,
             "COUTURECAST_START_PATIENCE": "20",
             "COUTURECAST_HTTP": "none",
         }
@@ -68,37 +84,63 @@ class Program:
 
     def run(self, *arguments: str, stdin: bytes | None = None, **environment: str) -> Done:
         """Run it to its end, on this data directory unless the arguments name another."""
-        done = subprocess.run(
-            self.command(arguments),
-            env=self.environment | environment,
-            cwd=self.directory,
-            input=stdin,
-            stdin=None if stdin is not None else subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        command, variables = self.command(arguments), self.environment | environment
+        forks = fork_server()
+        if forks is not None and forks.can_start(variables):
+            done = forks.run(
+                command[1:], environment=variables, cwd=self.directory, stdin=stdin, timeout=PATIENCE
+            )
+        else:
+            done = subprocess.run(
+                command,
+                env=variables,
+                cwd=self.directory,
+                input=stdin,
+                stdin=None if stdin is not None else subprocess.DEVNULL,
+                capture_output=True,
+                timeout=PATIENCE,
+                check=False,
+            )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
         own = () if "--data-dir" in arguments else ("--data-dir", str(self.data_dir))
         return [str(PROGRAM), *arguments, *own]
 
+    def spawn(self, *arguments: str, log: IO[bytes], **environment: str) -> tuple[Process, IO[bytes]]:
+        """Start it with ``log`` as its standard error; the process, and its standard output."""
+        command, variables = self.command(arguments), self.environment | environment
+        forks = fork_server()
+        if forks is None or not forks.can_start(variables):
+            process = subprocess.Popen(
+                command,
+                env=variables,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+            assert process.stdout is not None
+            return process, process.stdout
+        out, inside = os.pipe()
+        with open(os.devnull, "rb") as nothing, open(inside, "wb") as output:
+            forked = forks.popen(
+                command[1:],
+                environment=variables,
+                cwd=self.directory,
+                stdin=nothing.fileno(),
+                stdout=output.fileno(),
+                stderr=log.fileno(),
+            )
+        return forked, open(out, "rb")
+
     async def start(self, *arguments: str, **environment: str) -> Headless:
         """Start it without a screen; it is ready when this returns."""
         logs = (self.directory / f"log-{len(self.headless)}").open("w+b")
-        process = await asyncio.create_subprocess_exec(
-            *self.command(("--no-ui", *arguments)),
-            env=self.environment | environment,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=logs,
-        )
-        started = Headless(process, logs)
+        process, out = self.spawn("--no-ui", *arguments, log=logs, **environment)
+        started = Headless(process, out, logs)
         self.headless.append(started)
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        line = await asyncio.wait_for(asyncio.to_thread(out.readline), PATIENCE)
         assert line == b"ready\n", started.err
         return started
 
@@ -113,8 +155,9 @@ class Program:
 class Headless:
     """A running program without a screen."""
 
-    def __init__(self, process: asyncio.subprocess.Process, logs: IO[bytes]) -> None:
+    def __init__(self, process: Process, out: IO[bytes], logs: IO[bytes]) -> None:
         self.process = process
+        self._out = out
         self._logs = logs
 
     @property
@@ -132,10 +175,17 @@ class Headless:
 
     async def ended(self, *, within: float = 20.0) -> int:
         """Its exit code.  Fails where it wrote anything after ``ready``."""
-        code = await asyncio.wait_for(self.process.wait(), within)
-        assert self.process.stdout is not None
-        assert await self.process.stdout.read() == b""
+        code = await asyncio.to_thread(self.process.wait, within)
+        assert await asyncio.to_thread(self._out.read) == b""
         return code
+
+    def close(self) -> None:
+        """End it, however it is."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._out.close()
+        self._logs.close()
 
     async def stop(self) -> int:
         self.signal(signal.SIGTERM)
@@ -147,9 +197,7 @@ async def program(tmp_path: Path) -> AsyncIterator[Program]:
     made = Program(tmp_path)
     yield made
     for each in made.headless:
-        if each.process.returncode is None:
-            each.process.kill()
-            await each.process.wait()
+        each.close()
     stop_server(made.data_dir)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,16 +49,8 @@ class Served:
         self.program = program
         self._log = Path(program.directory, f"served-{time.monotonic_ns()}")
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                program.command(("--no-ui", *arguments)),
-                env=program.environment | given | environment,
-                cwd=program.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+            self.process, self._out = program.spawn("--no-ui", *arguments, log=log, **(given | environment))
+        line = self._out.readline()
         assert line == b"ready\n", self.log
 
     @property
@@ -105,8 +96,7 @@ class Served:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._out.close()
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ async def test_without_workers_it_shows_the_cluster_of_another_process_and_drain
     await shown.shows("1 worker")
     assert await settle(shown, quit_by_key) == 0
     assert shown.modes_restored()
-    assert started.process.returncode is None
+    assert started.process.poll() is None
     assert server_pid(program.data_dir) is not None
     other = terminal("--no-workers")
     await other.shows("1 worker")
@@ -93,6 +93,7 @@ async def test_e9_a_terminal_that_goes_away_drains_the_process(
     assert '"drained"' in (program.data_dir / "couturecast-tui.log").read_text()
 
 
+@pytest.mark.slow
 async def test_e9_a_terminal_that_stands_still_holds_no_job_up(
     program: Program, terminal: OpenTerminal
 ) -> None:

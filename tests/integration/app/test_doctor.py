@@ -31,6 +31,7 @@ from app.doctor.findings import Finding
 from app.doctor.postgres import open_postgres
 from app.doctor.redis import open_redis
 from tests.integration.app.conftest import Done, OpenTerminal, Program, server_pid
+from tests.integration.engine.conftest import eventually
 from tests.integration.storage.forwarder import Forwarder
 from tests.servers import TlsForwarder, ValkeyServer, free_port
 
@@ -229,12 +230,24 @@ async def tables(url: str) -> tuple[Any, ...]:
     return sorted(map(tuple, names)), rows
 
 
+async def nobody_is_connected(redis_url: str, postgres_url: str) -> bool:
+    """Whether the servers have closed the connections of processes that ended."""
+    connection = await asyncpg.connect(postgres_url)
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    sessions = await connection.fetchval(others)
+    await connection.close()
+    with redis.Redis.from_url(redis_url) as server:
+        return bool(sessions == 0 and len(server.client_list()) == 1)
+
+
 async def test_it_changes_nothing_on_servers(program: Program, redis_url: str, postgres_url: str) -> None:
     environment = {"REDIS_URL": redis_url, "DATABASE_URL": postgres_url, "CACHE_REDIS_URL": redis_url}
     assert program.run("status", **environment).code == 0
     job = '{"content_id": "c", "text": "A fine linen coat."}'
     assert program.run("enqueue", "moderation-review", "--data", job, **environment).code == 0
-    await asyncio.sleep(0.2)  # the connections of these are closed
+    await eventually(lambda: nobody_is_connected(redis_url, postgres_url))
     before = (tree(program.directory), contents(redis_url))
     relations = await tables(postgres_url)
     found = await asyncio.to_thread(doctor, program, **environment)

@@ -212,6 +212,7 @@ async def test_a_canary_that_dies_halts_the_plan_until_the_cause_is_mended(
     assert await started.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 async def test_a_replay_that_is_killed_is_resumed_and_enqueues_each_job_once(program: Program) -> None:
     count = 2_000

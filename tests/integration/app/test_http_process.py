@@ -268,10 +268,11 @@ def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
         began = time.monotonic()
         each.process.send_signal(signal.SIGTERM)
         assert each.ended() == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10, "and not when the 30 s of a drain are over"
         assert "Traceback" not in each.log
 
 
+@pytest.mark.slow
 def test_connections_without_a_request_do_not_keep_others_out(tmp_path: Path) -> None:
     with served(tmp_path) as each, contextlib.ExitStack() as stack:
         place = urlsplit(each.url)

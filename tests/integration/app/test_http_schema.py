@@ -15,7 +15,7 @@ TOOL = Path(sys.executable).with_name("st")
 EXAMPLES = 15
 PATIENCE = 280  # s: a tenth of it on an idle machine
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CONFIGURATION = """
 [[operations]]

@@ -127,6 +127,7 @@ AT_REST, AT_MOST = 14, 32
 """Connections of a process with all four queues: docs/queues.md says so too."""
 
 
+@pytest.mark.slow
 async def test_a_process_takes_few_connections_whatever_is_asked_of_it(
     tmp_path: Path, terminal: OpenTerminal
 ) -> None:

@@ -77,9 +77,12 @@ URLS = {
     "rediss unchecked": f"rediss://app:{QUOTED}@127.0.0.1:{{each.tls}}/6?ssl_cert_reqs=none",
     "unix": f"unix://app:{QUOTED}@{{each.socket}}?db=7",
 }
+OTHERS = sorted(URLS.keys() - {"rediss", "unix"})
 
 
-@pytest.mark.parametrize("kind", URLS)
+@pytest.mark.parametrize(
+    "kind", ["rediss", "unix", *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS)]
+)
 async def test_a_job_lives_and_dies_by_every_kind_of_url(
     kind: str, redises: Redises, program: Program
 ) -> None:
@@ -165,7 +168,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-@pytest.mark.parametrize("arguments", [("status",), ("--no-ui",)], ids=["status", "headless"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("status",), id="status"),
+        pytest.param(("--no-ui",), id="headless", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_wrong_with_a_url_is_said_at_once_and_in_one_line(
     kind: str, arguments: tuple[str, ...], redises: Redises, program: Program
 ) -> None:

@@ -66,6 +66,7 @@ def test_it_holds_the_four_packages_with_every_file_and_nothing_else(wheel: Path
         assert needed in names, needed
 
 
+@pytest.mark.slow
 def test_it_runs_from_where_it_was_unpacked(wheel: Path, program: Program, tmp_path: Path) -> None:
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(wheel) as archive:

@@ -23,8 +23,8 @@ CASUAL: dict[str, Any] = {"style": "casual", "cold": 2, "palette": ["#334455"]}
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()

@@ -32,6 +32,7 @@ def small(tmp_path: Path) -> Iterator[ValkeyServer]:
     server.stop()
 
 
+@pytest.mark.slow
 async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cache: NewCache) -> None:
     """Every read is answered with what is true, while entries, generations and lists are evicted."""
     caches = [new_cache(small.url) for _ in range(3)]
@@ -72,6 +73,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
     changing = asyncio.create_task(change())
     await asyncio.gather(*(reader(cache, seed) for seed, cache in enumerate(caches * 2)))
     changing.cancel()
+    await asyncio.wait({changing})
     async with redis.asyncio.Redis.from_url(small.url) as client:
         info = await client.info()
         assert info["evicted_keys"] > 5_000

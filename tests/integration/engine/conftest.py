@@ -31,8 +31,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def database(sqlite_url: str) -> AsyncIterator[Database]:
-    database = Database(sqlite_url)
+async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_sqlite_url)
     await database.start()
     yield database
     await database.close()
@@ -118,7 +118,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetters) -> Asyn
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 10.0, what: str = ""
+    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 30.0, what: str = ""
 ) -> Any:
     """Wait until ``condition()`` is true; its value.  Fails after ``within`` seconds."""
     deadline = time.monotonic() + within

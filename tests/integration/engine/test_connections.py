@@ -8,24 +8,28 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests.integration.engine.conftest import eventually
 from workers import connection
 from workers.connection import MOST_CONNECTIONS, command, connect
 
 
-async def _clients(redis: Redis) -> int:
-    return len(await redis.client_list()) - 1
+async def _clients_since(redis: Redis, first: int) -> int:
+    """Connections that were opened after the one with the id ``first``; older ones may still be closing."""
+    return sum(int(client["id"]) > first for client in await redis.client_list())
 
 
 async def test_a_client_takes_no_more_connections_than_it_may(redis: Redis, redis_url: str) -> None:
-    await command(redis, "PING")
-    before = await _clients(redis)
+    first = await redis.client_id()
     client = connect(redis_url)
     waits = [command(client, "BLPOP", f"test:list-{number}", 0.2) for number in range(5 * MOST_CONNECTIONS)]
     waiting = asyncio.ensure_future(asyncio.gather(*waits))
-    await asyncio.sleep(0.1)
-    assert await _clients(redis) - before == MOST_CONNECTIONS
+
+    async def all_in_use() -> bool:
+        return await _clients_since(redis, first) == MOST_CONNECTIONS
+
+    await eventually(all_in_use)
     assert await waiting == [None] * len(waits)
-    assert await _clients(redis) - before == MOST_CONNECTIONS
+    assert await all_in_use()
     await client.aclose()
 
 
@@ -49,17 +53,23 @@ async def test_connections_that_were_cancelled_or_broke_are_free_again(redis: Re
 
 
 async def test_who_waits_for_a_connection_in_vain_is_told(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(redis_url)
     monkeypatch.setattr(connection, "_REPLY_TIMEOUT", 0.2)
     waits = [
-        asyncio.create_task(command(client, "BLPOP", f"test:list-{number}", 1))
+        asyncio.create_task(command(client, "BLPOP", f"test:list-{number}", 60))
         for number in range(MOST_CONNECTIONS)
     ]
-    await asyncio.sleep(0.05)
+
+    async def all_wait() -> bool:
+        return int((await redis.info("clients"))["blocked_clients"]) == MOST_CONNECTIONS
+
+    await eventually(all_wait)
     with pytest.raises(RedisConnectionError, match="all 10 connections to Redis are in use"):
         await command(client, "PING")
+    for number in range(MOST_CONNECTIONS):
+        await redis.rpush(f"test:list-{number}", "x")
     await asyncio.gather(*waits)
     assert await command(client, "PING")
     await client.aclose()

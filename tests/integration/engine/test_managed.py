@@ -104,6 +104,7 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
     assert await redis.lrange("saq:color-extraction:queued", 0, -1) == [b"saq:job:color-extraction:waits"]
 
 
+@pytest.mark.slow
 async def test_scripts_that_vanish_under_load_lose_and_repeat_nothing(
     url: str, operations: Operations, letters: DeadLetters, redis: Redis
 ) -> None:

@@ -80,14 +80,14 @@ async def test_the_first_snapshot_knows_all(seen: Seen) -> None:
 async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "PATIENCE", 0.3)
+    monkeypatch.setattr(look, "PATIENCE", 2.0)
     monkeypatch.setattr(look, "INTERVAL", 0.0)
     await seen.now()
     seen.table.hangs = True
     began = time.monotonic()
     for _ in range(5):
         last = await seen.now()
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 2.0
     assert seen.table.calls == 2  # one at a time
 
     async def away() -> Snapshot | None:
@@ -95,9 +95,9 @@ async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
         return last if last.database.error else None
 
     last = await eventually(away)
-    assert last.database.error == "no answer for 0.3 s"
+    assert last.database.error == "no answer for 2 s"
     assert last.dead_letters is None
-    assert ("database", "the database does not answer: no answer for 0.3 s") in [
+    assert ("database", "the database does not answer: no answer for 2 s") in [
         (alert.metric, alert.message) for alert in last.alerts
     ]
     seen.table.hangs = False
@@ -115,7 +115,7 @@ async def test_a_first_look_that_hangs_delays_the_first_snapshot_for_its_patienc
 ) -> None:
     monkeypatch.setattr(look, "PATIENCE", 0.2)
     seen.table.hangs = True
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         assert (await seen.now()).database.error == "no answer for 0.2 s"
 
 
@@ -134,7 +134,7 @@ async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_t
 
     looked = look.Look(stubborn)
     looked.begin()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await looked.known.wait()
     assert looked.error == "no answer for 0.1 s"
     release.set()

@@ -93,6 +93,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(timeout=0.3)
+    release = asyncio.Event()
 
     class MuteError(Exception):
         def __str__(self) -> str:
@@ -103,10 +104,9 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     async def work(ctx: dict[str, Any], number: int) -> None:
         if number == 0:
             raise MuteError
-        while True:  # deaf to its cancellation
+        while not release.is_set():  # deaf to its cancellation
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(2)
-                return
+                await release.wait()
 
     def refuse(*arguments: Any, **options: Any) -> None:
         raise TypeError("never")
@@ -118,6 +118,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     assert await bench.empty()
     found = {letter.job_data["unreadable"] != "" for letter in (await bench.letters.page()).items}
     assert found == {True}
+    release.set()
 
 
 async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_timeout(
@@ -145,6 +146,7 @@ async def _count(bench: Bench, wanted: int) -> bool:
     return await bench.letters.count() == wanted
 
 
+@pytest.mark.slow
 async def test_e10_an_odd_record_that_a_dead_process_held_is_buried_by_the_next(
     make_bench: MakeBench,
 ) -> None:
@@ -161,6 +163,7 @@ async def test_e10_an_odd_record_that_a_dead_process_held_is_buried_by_the_next(
     assert await bench.empty()
 
 
+@pytest.mark.slow
 async def test_e10_a_job_whose_data_is_of_another_type_breaks_neither_recovery_nor_the_snapshot(
     make_bench: MakeBench, database: Database
 ) -> None:
@@ -314,4 +317,4 @@ async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_away(
     process.begin_drain()
     assert await process.drained() == 0
     await process.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15, "and not the 30 s that jobs in flight would have"

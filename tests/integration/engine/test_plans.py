@@ -26,8 +26,8 @@ Operate = Callable[..., Awaitable[LetterOperations]]
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()
@@ -669,6 +669,7 @@ async def test_who_starts_a_plan_as_the_process_ends_does_not_wait_in_vain(
         await asyncio.wait_for(starting, 5)
 
 
+@pytest.mark.slow
 async def test_large_payloads_are_replayed_a_few_at_a_time(
     make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

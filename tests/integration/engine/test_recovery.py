@@ -52,6 +52,7 @@ async def test_e10_jobs_of_a_killed_process_run_again_within_15_s(
     assert max(event["at"] for event in again) - killed <= AGAIN_WITHIN
 
 
+@pytest.mark.slow
 async def test_e10_a_job_that_kills_its_process_ends_as_a_dead_letter(
     make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:
@@ -70,6 +71,7 @@ async def test_e10_a_job_that_kills_its_process_ends_as_a_dead_letter(
     assert await bench.empty()
 
 
+@pytest.mark.slow
 async def test_e10_a_process_that_is_alive_keeps_its_jobs_while_its_loop_is_blocked(
     make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:
@@ -82,6 +84,7 @@ async def test_e10_a_process_that_is_alive_keeps_its_jobs_while_its_loop_is_bloc
     assert len(journal.events("start")) == 1
 
 
+@pytest.mark.slow
 async def test_e10_a_process_that_did_not_see_a_job_arrive_sees_its_holder_die(
     make_bench: MakeBench, spawn: Spawner, journal: Journal
 ) -> None:

@@ -36,7 +36,7 @@ DEAD_AFTER, GAP = 8.0, 4.0
 POLICY = QueuePolicy(
     "color-extraction", "extract_colors", concurrency=4, timeout=60, retry_delays=(3600, 3600, 3600)
 )
-EXAMPLES = round(100 * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
+EXAMPLES = round(settings().max_examples * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
 
 worker = st.sampled_from(WORKERS)
 
@@ -114,8 +114,9 @@ class QueueMachine(RuleBasedStateMachine):
         self._take(name, n, [])
 
     def _take(self, name: str, n: int, settlements: list[Settlement]) -> list[bool]:
-        self.dead.discard(name)
         stood, take = self.run(self.queue.take(name, n, settlements))
+        if take.jobs:  # a take that gets nothing is no heartbeat
+            self.dead.discard(name)
         free = POLICY.concurrency - len(self.model.held)
         if not settlements:
             expected = 0 if self.paused else min(n, free, len(self.model.waiting))
@@ -294,3 +295,17 @@ def test_e2_e3_e8_every_move_in_any_order_keeps_each_job_on_one_list(redis_url: 
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_e10_a_take_that_gets_nothing_is_no_heartbeat(redis_url: str) -> None:
+    """An example that hypothesis found: the model revived a dead worker that the server calls dead."""
+    QueueMachine.url = redis_url
+    machine = QueueMachine()
+    machine.begin()
+    machine.enqueue(count=1, delayed=False)
+    machine.take(name="ann", n=1)
+    machine.kill(name="ann")
+    machine.take(name="ann", n=1)
+    machine.recover(watched=True)
+    machine.every_job_is_where_the_model_has_it()
+    machine.teardown()

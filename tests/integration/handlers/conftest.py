@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -198,32 +197,17 @@ def only_public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net, "is_public", lambda address: address in ("127.0.0.1", "::1"))
 
 
-@pytest.fixture(scope="session")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with all tables and no rows; copying it is quicker than migrating anew."""
-    path = tmp_path_factory.mktemp("database") / "new.db"
-
-    async def make() -> None:
-        database = Database(f"sqlite:///{path}")
-        await database.start()
-        await database.close()
-
-    asyncio.run(make())
-    return path
-
-
 @pytest.fixture
-async def database(new_database: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    shutil.copy(new_database, tmp_path / "couturecast.db")
-    database = Database(f"sqlite:///{tmp_path}/couturecast.db")
+async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_sqlite_url)
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def either_database(database_url: str) -> AsyncIterator[Database]:
+async def either_database(migrated_database_url: str) -> AsyncIterator[Database]:
     """Each of the two databases in turn."""
-    database = Database(database_url)
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()

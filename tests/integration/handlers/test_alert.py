@@ -282,7 +282,7 @@ async def test_an_answer_that_never_ends_is_a_delivery(
     await store.add_subscriber("lisboa", "webhook", server.url("/a"))
     start = time.monotonic()
     assert (await handler.run(ALERT, FIRST)).delivered == 1
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 8, "and not when the attempt's time is over"
 
 
 async def test_without_a_database_the_attempt_ends_when_all_deliveries_have(

@@ -72,7 +72,7 @@ async def test_private_and_link_local_addresses_are_refused_at_once(
     start = time.monotonic()
     with pytest.raises(ForbiddenAddressError):
         await get(guarded, f"http://{host}/latest/meta-data/")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
 
 
 async def test_a_redirect_to_a_private_address_is_refused(

@@ -66,7 +66,7 @@ async def test_a_stuck_call_is_killed_when_cancelled_and_the_pool_goes_on(
 
 
 async def test_a_neighbours_call_is_not_harmed_by_a_kill(own_pool: CpuPool, tmp_path: Path) -> None:
-    neighbour = asyncio.create_task(own_pool.run(calls.nap, str(tmp_path / "nap"), 1.0))
+    neighbour = asyncio.create_task(own_pool.run(calls.nap, str(tmp_path / "nap"), 3.0))
     pid = await pid_in(tmp_path / "nap")
     stuck = asyncio.create_task(own_pool.run(calls.spin, str(tmp_path / "spin")))
     killed = await pid_in(tmp_path / "spin")
@@ -116,6 +116,7 @@ async def test_close_leaves_no_child_process(tmp_path: Path) -> None:
     assert children() <= others
     for task in tasks:
         task.cancel()
+    await asyncio.wait(tasks)
     with pytest.raises(RuntimeError, match="closed"):
         await pool.run(os.getpid)
 

@@ -54,17 +54,24 @@ class Forwarder:
         passes.set()
         self.accepted += 1
         server: Stream | None = None
+        ways: list[asyncio.Task[None]] = []
         try:
             first = await self._greet(reader, writer)
             server = await self._connect()
             server[1].write(first)
-            ways = [_pass(reader, server[1], passes), _pass(server[0], writer, passes)]
-            await asyncio.wait(
-                [asyncio.create_task(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
-            )
+            ways += [
+                asyncio.create_task(_pass(reader, server[1], passes)),
+                asyncio.create_task(_pass(server[0], writer, passes)),
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            pass  # of `stop`: asyncio would report it as an error of the connection
         finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
             self._links.pop(task, None)
             for each in (writer, server[1] if server is not None else writer):
                 each.close()

@@ -15,7 +15,7 @@ import pytest
 import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from storage import changes, migrations
 from storage.changes import Changes, probe
@@ -84,6 +84,11 @@ async def make_ear(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeEar]:
     yield make
     for ear in ears:
         await ear.stop()
+
+
+@pytest.fixture
+def postgres_url(migrated_postgres_url: str) -> str:
+    return migrated_postgres_url
 
 
 @pytest.fixture
@@ -196,7 +201,7 @@ async def test_a_writer_of_small_rights_and_an_odd_search_path_is_heard(
 
 
 async def test_the_tables_of_another_schema_are_heard(postgres_url: str, make_ear: MakeEar) -> None:
-    await write(postgres_url, 'CREATE SCHEMA "the shop"')
+    await write(postgres_url, "DROP EXTENSION pg_trgm CASCADE", 'CREATE SCHEMA "the shop"')
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=the%20shop")
     await database.start()
     ear = make_ear(database)
@@ -240,12 +245,11 @@ async def test_a_server_that_was_away_is_listened_to_again(own: PostgresServer, 
     await database.start()
     ear = make_ear(database)
     await ear.listens()
-    await asyncio.to_thread(own.stop)
-    await asyncio.sleep(0.5)
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.to_thread(own.stop)
+        await eventually(lambda: any("not heard now" in line["event"] for line in logs), within=20)
     await asyncio.to_thread(own.start)
-    await write_one(own.url(), "unheard")
     await ear.listens(2)
-    ear.heard.clear()
     await write_one(own.url())
     await ear.hears("user:after")
     await ear.stop()
@@ -263,20 +267,36 @@ async def test_a_connection_that_is_ended_is_made_again(ear: Ear, postgres_url: 
 async def test_one_process_listens_and_another_takes_over(
     ear: Ear, database: Database, postgres_url: str, make_ear: MakeEar
 ) -> None:
-    second = make_ear(database)
-    await asyncio.sleep(0.5)
+    polls: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "pg_locks" in statement:
+            polls.append(statement)
+
+    others = Database(postgres_url)
+    event.listen(others.engine.sync_engine, "after_cursor_execute", count)
+    second = make_ear(others)
+    await eventually(lambda: len(polls) >= 2, what="the second process polls and stands by")
     await write_one(postgres_url, "first")
     await ear.hears("user:first")
     assert (second.heard, second.gaps) == ([], 0)
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    async with database.connect() as connection:
-        pool = database.engine.pool.checkedin() + database.engine.pool.checkedout()  # type: ignore[attr-defined]
-        assert await connection.scalar(text(sessions)) == pool + 1
+
+    async def one_session_beside_the_pools() -> bool:
+        """One that closes is counted until it has."""
+        pools = [each.engine.pool for each in (database, others)]
+        own = sum(pool.checkedin() + pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        async with database.connect() as connection:
+            return bool(await connection.scalar(text(sessions)) == own + 1)
+
+    await eventually(one_session_beside_the_pools)
     await ear.stop()
     await second.listens()
     await write_one(postgres_url, "second")
     await second.hears("user:second")
     assert ear.heard == []
+    await second.stop()
+    await others.close()
 
 
 _LISTENER = """
@@ -313,6 +333,7 @@ async def test_another_takes_over_from_a_process_that_is_killed(
     await ear.hears("user:after")
 
 
+@pytest.mark.slow
 async def test_another_takes_over_from_a_process_that_is_frozen(
     database: Database,
     postgres_url: str,
@@ -365,6 +386,20 @@ async def test_a_connection_that_hangs_is_noticed(
     await ear.hears("user:after")
 
 
+async def test_what_is_written_while_nobody_listens_is_a_gap(
+    by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
+) -> None:
+    forwarder, database = by_way
+    ear = make_ear(database)
+    await ear.listens()
+    await forwarder.stop()  # until it starts again there is no way for the listener
+    await write_one(postgres_url, "unheard")
+    await forwarder.start()
+    await ear.listens(2)
+    await write_one(postgres_url)
+    await ear.hears("user:after")
+
+
 async def test_the_end_is_prompt_also_where_the_connection_hangs(
     by_way: tuple[Forwarder, Database], make_ear: MakeEar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,7 +410,7 @@ async def test_the_end_is_prompt_also_where_the_connection_hangs(
     forwarder.freeze()
     began = time.monotonic()
     await ear.stop()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30, "and not when it would have looked after itself"
 
 
 async def test_what_fails_is_tried_again_and_holds_up_nothing(ear: Ear, postgres_url: str) -> None:
@@ -417,18 +452,19 @@ async def test_what_changes_while_it_is_told_is_told_again(
     async def gap() -> None:
         told.append("gap")
 
-    running = asyncio.create_task(Changes(database, on_change=change, on_gap=gap).run())
+    listener = Changes(database, on_change=change, on_gap=gap)
+    running = asyncio.create_task(listener.run())
     await eventually(lambda: told == ["gap"])
     await write_one(postgres_url, "ana")
     await eventually(lambda: told == ["gap", "user:ana"])
+    await write(postgres_url, "NOTIFY couturecast_cache, 'nonsense'")
     for user_id in ("ana", "bo", "ana"):
         await write(
             postgres_url,
             f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}') "
             "ON CONFLICT (user_id) DO UPDATE SET updated_at = now()",
         )
-    await write(postgres_url, "NOTIFY couturecast_cache, 'nonsense'")
-    await asyncio.sleep(0.2)
+    await eventually(lambda: list(listener._desk._waiting) == ["user:ana", "user:bo"], what="all arrive")
     go_on.set()
     await eventually(lambda: told == ["gap", "user:ana", "user:ana", "user:bo"])
     running.cancel()
@@ -446,9 +482,18 @@ async def test_where_nothing_arrives_it_is_said_once(
     await made.close()
     database = Database(postgres_url, direct_url=base)  # of another database
     assert not await probe(database, seconds=0.2)
+    tried: list[bool] = []
+    real = changes._hears
+
+    async def hears(*args: Any) -> bool:
+        tried.append(await real(*args))
+        return tried[-1]
+
+    monkeypatch.setattr(changes, "_hears", hears)
     with structlog.testing.capture_logs() as logs:
         running = asyncio.create_task(Changes(database, on_change=_nothing, on_gap=_nothing).run())
-        await asyncio.sleep(1.5)
+        await eventually(lambda: len(tried) >= 4, what="four tries")
+    assert not any(tried)
     running.cancel()
     await asyncio.wait({running})
     (said,) = [each for each in logs if each["log_level"] == "warning"]

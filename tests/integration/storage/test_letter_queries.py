@@ -136,8 +136,8 @@ FILTERS = st.builds(
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()
@@ -161,7 +161,7 @@ Filled = tuple[DeadLetters, list[DeadLetter]]
 
 
 @settings(
-    max_examples=150,
+    max_examples=settings().max_examples * 3 // 2,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     print_blob=True,

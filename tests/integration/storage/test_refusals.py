@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 import structlog
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from storage.database import Database
@@ -31,8 +32,8 @@ from workers.recorder import Recorder
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()
@@ -191,6 +192,7 @@ async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
     await redis.hset(LETTER, "late", dump_letter(letter("late")))
     await eventually(lambda: _recorded(letters, 4))
     running.cancel()
+    await asyncio.wait({running})
     await redis.aclose()
 
 
@@ -321,7 +323,7 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
     await _slow_down(postgres, "BEFORE INSERT ON job_failures_archive")
 
     async def end() -> None:
-        await asyncio.sleep(0.2)
+        await eventually(lambda: _archive_sleeps(postgres))
         await letters.ended([Ended(found.id, 0, "completed")])
 
     await asyncio.gather(letters.archive(NOON + timedelta(days=1)), end())
@@ -345,7 +347,7 @@ async def test_e8_a_letter_that_is_recorded_while_it_is_archived_is_one(postgres
     await _slow_down(postgres, "AFTER DELETE ON job_failures")
 
     async def again() -> int:
-        await asyncio.sleep(0.2)
+        await eventually(lambda: _archive_sleeps(postgres))
         return await letters.record([letter()])
 
     assert await asyncio.gather(letters.archive(NOON + timedelta(days=1)), again()) == [1, 0]
@@ -366,6 +368,15 @@ async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -
     archived = [await letters.archive(NOON + timedelta(days=1), limit=1) for _ in range(2)]
     assert archived == [1, 0]
     assert {each.uid for each in (await letters.page()).items} == {"a", "b"}
+
+
+async def _archive_sleeps(postgres: Database) -> bool:
+    """Whether the trigger of `_slow_down` runs."""
+    sleeps = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
+    async with postgres.connect() as connection:
+        return bool(await connection.scalar(text(sleeps)))
 
 
 async def _slow_down(postgres: Database, when: str) -> None:

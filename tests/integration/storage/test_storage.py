@@ -54,8 +54,8 @@ def letter(uid: str = "u1", **fields: Any) -> NewLetter:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()

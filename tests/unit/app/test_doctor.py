@@ -448,11 +448,13 @@ async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
 ) -> None:
     monkeypatch.setattr("app.doctor.examination.CHECK_SECONDS", 0.05)
 
+    release = asyncio.Event()
+
     async def hangs(subject: None) -> Finding:
         try:
-            await asyncio.sleep(60)
+            await release.wait()
         finally:
-            await asyncio.sleep(60)  # nor is it easily cancelled
+            await release.wait()  # nor is it easily cancelled
         return ok("")
 
     async def works(subject: None) -> Finding:
@@ -460,9 +462,10 @@ async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
 
     started = time.monotonic()
     items = await examined("group", None, [Check("a", hangs), Check("b", works)], together=1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert [item.found.state for item in items] == ["wrong", "unknown"]
     assert "within 0.05 s" in items[0].found.finding
+    release.set()
 
 
 async def test_within_gives_the_result() -> None:

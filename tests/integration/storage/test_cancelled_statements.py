@@ -1,0 +1,64 @@
+"""A statement that is cancelled leaves nothing behind, however often it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+from sqlalchemy import text
+
+from storage.database import Database
+from storage.tasks import cancelled
+
+_LONG = (
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000000) SELECT count(*) FROM n"
+)
+_PROGRAM = f"""
+import asyncio, sys
+from sqlalchemy import text
+from storage.database import Database
+from storage.tasks import cancelled
+
+async def main():
+    database = Database(sys.argv[1])
+    async with database.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+    async def run():
+        async with database.connect() as connection:
+            await connection.execute(text({_LONG!r}))
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.05)
+    await cancelled([task], again=0.01)
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+async def _run(database: Database) -> None:
+    async with database.connect() as connection:
+        await connection.execute(text(_LONG))
+
+
+@pytest.mark.parametrize("again", [0.005, 0.05, 60.0])
+async def test_a_cancelled_statement_leaves_no_task_behind(migrated_database_url: str, again: float) -> None:
+    database = Database(migrated_database_url)
+    for _ in range(3):
+        task = asyncio.create_task(_run(database))
+        await asyncio.sleep(0.05)
+        await cancelled([task], again=again)
+        assert task.cancelled()
+    async with database.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await database.close()
+
+
+async def test_a_process_ends_after_a_statement_that_was_cancelled_twice(migrated_sqlite_url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PROGRAM, migrated_sqlite_url, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err) == (0, b"")
