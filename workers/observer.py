@@ -23,7 +23,8 @@ from workers.connection import command, safe_url
 from workers.dispatcher import DEAD_AFTER, LOOK_GAP
 from workers.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
 from workers.look import Look
-from workers.policy import QueuePolicy
+from workers.policy import QueuePolicy, RateLimit
+from workers.reconciler import REPAIR_KINDS, REPAIRED
 from workers.roster import Evidence, Lease, age, number, read_leases, roster, text, with_channel
 from workers.snapshot import (
     DatabaseSnapshot,
@@ -224,7 +225,7 @@ class Observer:
 
     def _queue(self, policy: QueuePolicy, reply: list[Any], wanted: list[int]) -> QueueSnapshot:
         now = int(reply[0]) / 1e6
-        depth, incomplete, flat, starts, oldest, head, pause, totals, current, _, *closed = reply[1:]
+        depth, incomplete, flat, starts, oldest, head, pause, totals, current, _, broken, *closed = reply[1:]
         leases = len(flat) // 2
         minute = int(now // 60)
         known = self._minutes[policy.name]
@@ -248,9 +249,7 @@ class Observer:
             concurrency=policy.concurrency,
             rate_limit=policy.rate_limit,
             rate_used=starts,
-            next_start_in=max(0.0, first / 1e6 + policy.rate_limit.seconds - now)
-            if policy.rate_limit is not None and full and first is not None
-            else None,
+            next_start_in=_next_start(policy.rate_limit, first, now) if full else None,
             wait=histogram.percentiles(_buckets(recent, "w")),
             run=histogram.percentiles(_buckets(recent, "r")),
             failure_rate=failed / (completed + failed) if completed + failed else None,
@@ -258,6 +257,8 @@ class Observer:
             completed=total.get("completed", 0),
             failed=total.get("failed", 0),
             retried=total.get("retried", 0),
+            repairs={kind: total.get(f"{REPAIRED}{kind}", 0) for kind in REPAIR_KINDS},
+            broken_keys=tuple(text(key) for key in broken),
             dead_lettered=total.get("dead_lettered", 0),
             depth_history=_depths(history, depth),
             throughput_history=tuple(
@@ -298,6 +299,13 @@ def _held(
         # No place is free, so nothing has ended since the newest of them was taken.
         "full_for": min(known) if full and known else None,
     }
+
+
+def _next_start(limit: RateLimit | None, oldest: float | None, now: float) -> float | None:
+    """Seconds until a full window, whose ``oldest`` start is given in microseconds, admits another."""
+    if limit is None or oldest is None:
+        return None
+    return min(limit.seconds, max(0.0, oldest / 1e6 + limit.seconds - now))
 
 
 def read_pause(fields: dict[bytes, bytes]) -> Pause | None:

@@ -21,7 +21,7 @@ from storage.dead_letters import DeadLetters
 from storage.refusals import reason, refusal_of
 from storage.tasks import cancelled
 from workers import lua, wire
-from workers.connection import Line, connect, connect_thread
+from workers.connection import Line, connect, connect_thread, is_wrong_type
 from workers.cron import Schedule, Scheduler
 from workers.dispatcher import DEAD_AFTER, Dispatcher
 from workers.heartbeat import Heartbeat
@@ -341,7 +341,13 @@ class WorkerProcess:
             await dispatcher.look_for_aborts()
 
     async def _announce(self, *, forget: bool = False) -> None:
-        if await lua.run_one(self._redis, self._announcement(forget=forget)):
+        try:
+            waiting = await lua.run_one(self._redis, self._announcement(forget=forget))
+        except ResponseError as error:
+            if is_wrong_type(error):  # of a key that all queues share: any reconciler repairs it
+                next(iter(self.dispatchers.values())).queue.reconciler.request(now=True)
+            raise
+        if waiting:
             self._recorder.wake()
 
     def _announcement(self, *, leaving: bool = False, forget: bool = False) -> lua.Call:

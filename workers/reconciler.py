@@ -38,6 +38,22 @@ _SMALL_QUEUE = 1000
 _LAST_SECOND = 253_402_300_799
 """Unix second at the end of the year 9999: no job is scheduled for later."""
 
+REPAIRED = "repaired:"
+"""Prefix of the fields of a queue's totals that count its repairs; the rest is the kind."""
+REPAIR_KINDS = (
+    "active",
+    "duplicate",
+    "late",
+    "lease",
+    "letter",
+    "token",
+    "ttl",
+    "type",
+    "unindexed",
+    "unknown",
+    "unlisted",
+)
+
 Finding = tuple[bytes, str, float]
 """An id, what is to be done with it as relist.lua names it, and the Unix second for which (0: now)."""
 

@@ -6,6 +6,7 @@ server's clock.  ``None`` means "not known" or "nothing to measure", never zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -83,6 +84,10 @@ class QueueSnapshot:
     """For how long all places have been taken and nothing has ended; None while a place is free."""
     usual_run: float | None = None
     """The median of the run times of the last hour."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """Repairs of the reconciler since ever, by kind."""
+    broken_keys: tuple[str, ...] = ()
+    """Keys that another program has made of another type, so that nothing starts until they are repaired."""
 
 
 WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]

@@ -26,6 +26,7 @@ _ORDER = (
     "database",
     "redis_eviction",
     "blocked",
+    "broken_keys",
     "workers",
     "held_by_dead",
     "stalled",
@@ -53,8 +54,14 @@ def alerts(
 
 def conditions(queue: QueueSnapshot) -> tuple[str, ...]:
     """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
-    found = (_held_by_dead(queue), _held_by_blocked(queue), _stalled(queue))
+    found = (_broken(queue), _held_by_dead(queue), _held_by_blocked(queue), _stalled(queue))
     return tuple(words for words in found if words)
+
+
+def _broken(queue: QueueSnapshot) -> str:
+    if not queue.broken_keys:
+        return ""
+    return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"
 
 
 def _held_by_dead(queue: QueueSnapshot) -> str:
@@ -135,6 +142,8 @@ def _queue(queue: QueueSnapshot) -> Iterable[Alert]:
             "failure_rate",
             f"{queue.failure_rate:.1%} of attempts failed, limit {FAILURE_RATE:.0%}",
         )
+    if broken := _broken(queue):
+        yield Alert(queue.name, "broken_keys", broken)
     if queue.held_by_dead and (queue.dead_for or 0.0) > HELD_BY_DEAD_SECONDS:
         yield Alert(queue.name, "held_by_dead", _held_by_dead(queue))
     if stalled := _stalled(queue):

@@ -72,6 +72,7 @@ class _Figures(Collector):
             yield _gauge("processes", "Worker processes of the cluster by state.", values, ("state",))
             yield from _queues(snapshot.queues)
             yield from _totals(snapshot.queues)
+            yield _repairs(snapshot.queues)
 
 
 def _cache(counts: Mapping[str, int]) -> Iterator[Metric]:
@@ -198,6 +199,18 @@ def _totals(queues: Sequence[QueueSnapshot]) -> Iterator[Metric]:
     yield each("attempts_failed", "Attempts that failed.", [queue.failed for queue in queues])
     yield each("jobs_retried", "Failed attempts that a retry follows.", [queue.retried for queue in queues])
     yield each("jobs_dead_lettered", "Jobs that failed for good.", [queue.dead_lettered for queue in queues])
+
+
+def _repairs(queues: Sequence[QueueSnapshot]) -> Metric:
+    metric = CounterMetricFamily(
+        "couturecast_repairs",
+        "Repairs of what other programs wrote to the keys of a queue, by kind.",
+        labels=("queue", "kind"),
+    )
+    for queue in queues:
+        for kind, count in queue.repairs.items():
+            metric.add_metric((queue.name, kind), count)
+    return metric
 
 
 def _durations(name: str, text: str, found: dict[str, Percentiles]) -> Metric:

@@ -1,4 +1,5 @@
--- All that the screens show of one queue, at one moment.  Changes nothing.
+-- All that the screens show of one queue, at one moment.  Changes nothing.  A key that another program made of
+-- another type counts as empty, and is named.
 --
 -- KEYS  1 queued  2 incomplete  3 leases  4 starts  5 pause  6 totals  7 minute prefix: as in take.lua, settle.lua
 --       8 looks: as in lost.lua
@@ -6,23 +7,37 @@
 -- Reply {now in us, depth, incomplete, leases as a flat list, starts in the window, oldest start in us or '',
 --        body of the job at the head or '', pause as a flat list, totals as a flat list,
 --        the current minute as a flat list, looks: since and last while there are leases,
+--        names of the keys of another type,
 --        then each minute that was asked for}
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
+local broken = {}
+local function read(otherwise, command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  broken[#broken + 1] = key
+  return otherwise
+end
+
 local starts, oldest = 0, ''
 if ARGV[1] ~= '0' then
   local from = '(' .. string.format('%.0f', now_us - tonumber(ARGV[1]))
-  starts = redis.call('ZCOUNT', KEYS[4], from, '+inf')
-  oldest = redis.call('ZRANGEBYSCORE', KEYS[4], from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
+  starts = read(0, 'ZCOUNT', KEYS[4], from, '+inf')
+  oldest = read({}, 'ZRANGEBYSCORE', KEYS[4], from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
 end
-local head = redis.call('LINDEX', KEYS[1], 0)
-local body = head and redis.pcall('GET', head)  -- of any type, where a foreign producer made it
-local leases = redis.call('HGETALL', KEYS[3])
+local depth, body = read(0, 'LLEN', KEYS[1]), ''
+local prefix = 'saq:job:' .. string.match(KEYS[1], '^saq:(.*):queued$') .. ':'
+local head = depth > 0 and redis.call('LINDEX', KEYS[1], 0)
+if head and string.sub(head, 1, #prefix) == prefix then
+  body = redis.pcall('GET', head)  -- of any type, where a foreign producer made it
+end
+local leases = read({}, 'HGETALL', KEYS[3])
 local out = {
-  string.format('%.0f', now_us), redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), leases,
-  starts, oldest, type(body) == 'string' and body or '', redis.call('HGETALL', KEYS[5]), redis.call('HGETALL', KEYS[6]),
-  redis.call('HGETALL', string.format('%s%.0f', KEYS[7], math.floor(time[1] / 60))),
-  #leases > 0 and redis.call('HMGET', KEYS[8], 'since', 'last') or {false, false},
+  string.format('%.0f', now_us), depth, read(0, 'ZCARD', KEYS[2]), leases,
+  starts, oldest, type(body) == 'string' and body or '', read({}, 'HGETALL', KEYS[5]), read({}, 'HGETALL', KEYS[6]),
+  read({}, 'HGETALL', string.format('%s%.0f', KEYS[7], math.floor(time[1] / 60))),
+  #leases > 0 and read({false, false}, 'HMGET', KEYS[8], 'since', 'last') or {false, false},
+  broken,
 }
-for i = 2, #ARGV do out[#out + 1] = redis.call('HGETALL', KEYS[7] .. ARGV[i]) end
+for i = 2, #ARGV do out[#out + 1] = read({}, 'HGETALL', KEYS[7] .. ARGV[i]) end
 return out

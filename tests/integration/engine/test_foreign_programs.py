@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from saq import Job
 
+from storage.database import Database
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from workers import thresholds
 from workers.connection import command, connect
 from workers.cron import Schedule, Scheduler
-from workers.keys import BEATS, CRON
+from workers.keys import BEATS, CRON, NUDGE
+from workers.operations import Operations
 from workers.policy import RateLimit
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
@@ -378,3 +381,58 @@ async def test_e14_a_hundred_thousand_jobs_that_are_on_no_list_are_listed_again(
     assert await bench.queue.reconciler.reconcile(now=True) == {"unlisted": 50_000}
     assert await bench.redis.llen(bench.queue.keys.queued) == count
     assert await bench.queue.reconciler.reconcile(now=True) == Counter()
+
+
+async def test_e15_a_broken_key_is_named_and_its_repair_is_counted(
+    make_bench: MakeBench, database: Database
+) -> None:
+    bench = make_bench()
+    await bench.send()
+    name = bench.queue.keys.incomplete
+    await bench.redis.set(name, "surprise")
+    operations = Operations(
+        bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
+    )
+    try:
+        (queue,) = (await operations.snapshot()).queues
+        assert (queue.depth, queue.broken_keys) == (1, (name,))
+        assert any(name in words for words in thresholds.conditions(queue))
+        await bench.queue.reconciler.reconcile(now=True)
+        (queue,) = (await operations.snapshot()).queues
+        assert (queue.depth, queue.broken_keys) == (1, ())
+        assert queue.repairs | {"type": 1, "unindexed": 1} == queue.repairs
+    finally:
+        await operations.close()
+
+
+async def test_e14_messages_that_are_no_text_wake_nobody_and_end_nothing(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    process = await bench.start(succeed)
+    await eventually(lambda: bench.redis.pubsub_numsub(NUDGE))
+    for message in (b"\xff\xfe", b"", b"color-extraction \xff", b"nobody held"):
+        await bench.redis.publish(NUDGE, message)
+    later = Job("extract_colors", kwargs={"number": 1}, scheduled=int(time.time()) + 1)
+    await bench.queue.enqueue_many([later])  # only a nudge says so in time
+    await eventually(lambda: _completed(bench, 1), within=4)
+    assert not process.draining
+
+
+async def test_e14_a_turn_that_fails_by_a_defect_is_tried_again(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    process = await bench.start(succeed)
+    dispatcher = process.dispatchers[bench.policy.name]
+    await eventually(dispatcher.turned.is_set)
+    with monkeypatch.context() as patched:
+        patched.setattr(dispatcher, "_started", _raise_defect)
+        await bench.send(3)
+        await eventually(lambda: dispatcher.late() > 0.3)
+        assert not process.draining
+    await eventually(lambda: _completed(bench, 3))
+    await eventually(bench.empty)
+    assert dispatcher.late() < 5
+
+
+async def _raise_defect(take: object) -> None:
+    raise LookupError("a defect")

@@ -162,7 +162,9 @@ def test_names_end_in_their_unit() -> None:
     assert all(family.documentation.endswith(".") for family in families)
     for family in families:
         assert not family.name.endswith(("_ms", "_percent", "_mb"))
-        counts = ("couturecast_jobs", "couturecast_att", "couturecast_cache")
+        counts = tuple(
+            f"couturecast_{name}" for name in ("jobs", "attempts", "cache", "log_lines", "repairs")
+        )
         assert (family.type == "counter") == family.name.startswith(counts)
 
 
