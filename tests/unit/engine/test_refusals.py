@@ -106,7 +106,7 @@ def test_the_probe_tries_each_command_of_a_script(name: str) -> None:
     text = files("workers").joinpath("scripts", name).read_text()
     text = text.replace(
         "redis.pcall(command, ", "("
-    )  # of overview.lua's read, which names each where it is called
+    )  # its callers name it
     used = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", text) + re.findall(r"read\([^']*?, '(\w+)'", text))
     assert len(re.findall(r"redis\.p?call\b", text)) == len(re.findall(r"redis\.p?call\(\s*'", text)), (
         "a command that is not written out cannot be compared"
