@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -85,7 +86,9 @@ class Database:
         else:
             self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
             self.engine = create_async_engine(
-                self._url, connect_args={"timeout": _BUSY_SECONDS}, **_ENGINE_OPTIONS
+                self._url,
+                connect_args={"timeout": _BUSY_SECONDS, "async_creator_fn": _connect_sqlite},
+                **_ENGINE_OPTIONS,
             )
             self.engine.dialect.do_terminate = _terminate_sqlite  # type: ignore[assignment]
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
@@ -364,6 +367,18 @@ def _with_driver(url: str) -> URL:
     if parsed.get_backend_name() != "sqlite" and url.partition("?")[0].count("@") > 1:
         raise ValueError(f"two @ stand before its parameters: {_ENCODED}")
     return parsed.set(drivername=driver)
+
+
+async def _connect_sqlite(*args: Any, **options: Any) -> aiosqlite.Connection:
+    """Connect.  If that fails, wait for the end of the connection's thread: it still answers the event loop,
+    and would find it closed if that was the last thing that the loop did."""
+    connection = aiosqlite.connect(*args, **options)
+    connection._thread.daemon = True  # as SQLAlchemy has it
+    try:
+        return await connection
+    except sqlite3.Error:
+        await asyncio.to_thread(connection._thread.join, 1.0)
+        raise
 
 
 def _terminate_sqlite(connection: Any) -> None:
