@@ -33,7 +33,7 @@ from storage.errors import (
 )
 from storage.migrations import elsewhere, is_current, upgrade
 from storage.postgres import Target, connector, understand
-from storage.sqlite import begin_transaction, prepare_connection, terminate_connection
+from storage.sqlite import begin_transaction, connect, prepare_connection, terminate_connection
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +92,9 @@ class Database:
         else:
             self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
             self.engine = create_async_engine(
-                self._url, connect_args={"timeout": busy_seconds}, **_ENGINE_OPTIONS
+                self._url,
+                connect_args={"timeout": busy_seconds, "async_creator_fn": connect},
+                **_ENGINE_OPTIONS,
             )
             self.engine.dialect.do_terminate = terminate_connection  # type: ignore[assignment]
             event.listen(self.engine.sync_engine, "connect", partial(prepare_connection, busy_seconds))

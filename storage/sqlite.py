@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import suppress
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Connection
 from sqlalchemy.util.concurrency import await_, in_greenlet
+
+
+async def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
+    """Connect.  If that fails, wait for the end of the connection's thread.
+
+    It still answers the event loop, and would find it closed if that was the last thing that the loop did.
+    """
+    connection = aiosqlite.connect(*args, **options)
+    connection._thread.daemon = True  # as SQLAlchemy has it
+    try:
+        return await connection
+    except sqlite3.Error:
+        await asyncio.to_thread(connection._thread.join, 1.0)
+        raise
 
 
 def prepare_connection(busy_seconds: float, connection: Any, record: object) -> None:

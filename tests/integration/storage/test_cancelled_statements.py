@@ -1,14 +1,17 @@
-"""A statement that is cancelled leaves nothing behind, however often it is cancelled."""
+"""A statement that is cancelled, and a connection that fails, leave nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from storage.database import Database
+from storage.errors import DatabaseUnavailableError
 from storage.tasks import cancelled
 
 _LONG = (
@@ -62,3 +65,21 @@ async def test_a_process_ends_after_a_statement_that_was_cancelled_twice(migrate
     )
     _, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, err) == (0, b"")
+
+
+def test_a_connection_that_fails_answers_no_closed_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of a failed connection answers once more, in some runs after the loop was closed."""
+    failed: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: failed.append(str(args.exc_value)))
+
+    async def ping() -> None:
+        database = Database(f"sqlite:///{tmp_path}/missing/x.db")
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping()
+        await database.close()
+
+    for _ in range(100):
+        asyncio.run(ping())
+    assert failed == []

@@ -104,9 +104,7 @@ def test_rules_grant_what_is_missing() -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_probe_tries_each_command_of_a_script(name: str) -> None:
     text = files("workers").joinpath("scripts", name).read_text()
-    text = text.replace(
-        "redis.pcall(command, ", "("
-    )  # its callers name it
+    text = text.replace("redis.pcall(command, ", "(")  # its callers name it
     used = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", text) + re.findall(r"read\([^']*?, '(\w+)'", text))
     assert len(re.findall(r"redis\.p?call\b", text)) == len(re.findall(r"redis\.p?call\(\s*'", text)), (
         "a command that is not written out cannot be compared"
