@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
 import threading
+import time
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +16,7 @@ from typing import IO, Any, cast
 
 import structlog
 from textual import events
-from textual._xterm_parser import XTermParser
+from textual._xterm_parser import BRACKETED_PASTE_END, XTermParser
 from textual.app import App
 from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
@@ -30,6 +32,8 @@ _PARTING = 1.0
 _INPUT_WAIT_SECONDS = 0.1
 """After which a sequence that was begun counts as keys."""
 _READ_BYTES = 4096
+_PASTE_SECONDS = 2.0
+"""Of silence that end a paste."""
 _NO_KEYS = re.compile(
     rb"\x1b\[M[\x20-\xff]{3}"  # a mouse report in X10's form, as after a reattach: its bytes are no UTF-8
     rb"|\x1b[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)"  # an answer of the terminal that nobody asked for
@@ -176,10 +180,12 @@ class Keys:
         self._parser = XTermParser(debug)
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._held = b""
+        self._paste_until = math.inf
 
     def events(self, data: bytes) -> Iterator[Message]:
         """The events of ``data``, which is empty where nothing has come for a while."""
         if data:
+            self._paste_until = time.monotonic() + _PASTE_SECONDS
             data = _NO_KEYS.sub(b"", self._held + data)
             begun = _REPORT_BEGUN.search(data)
             end = begun.start() if begun is not None else len(data)
@@ -189,4 +195,7 @@ class Keys:
         if text := self._decode(data):
             yield from self._parser.feed(text)
         yield from self._parser.tick()
+        if time.monotonic() > self._paste_until:  # of a paste that was cut off: all keys would belong to it
+            self._paste_until = math.inf
+            yield from self._parser.feed(BRACKETED_PASTE_END)
         self._parser.mouse_pixels = False  # it has just read what claims to be a size

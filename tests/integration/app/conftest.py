@@ -221,9 +221,11 @@ class Terminal:
     @property
     def text(self) -> str:
         """What it has written, without colours and cursor moves."""
-        return re.sub(
-            r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])", "", self.read().decode(errors="replace")
-        )
+        return self.text_since(0)
+
+    def text_since(self, position: int) -> str:
+        """The same of what followed the first so many bytes."""
+        return _SEQUENCE.sub("", self.read()[position:].decode(errors="replace"))
 
     async def shows(self, text: str, *, within: float = 30.0) -> None:
         """Wait until it has shown ``text``.  Fails where it ends before."""
@@ -237,6 +239,10 @@ class Terminal:
 
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
+
+    def send(self, data: bytes) -> int:
+        """Have bytes arrive; how many did.  Raises BlockingIOError where the terminal is full."""
+        return os.write(self._screen, data)
 
     def modes_restored(self) -> bool:
         """Whether lines are read and echoed as they were before."""
