@@ -47,7 +47,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *(step for step in shared if step is not structlog.processors.format_exc_info),
+            *shared,  # with the traceback: it is gone when another thread writes the line
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -244,6 +244,11 @@ class Terminal:
         """Have bytes arrive; how many did.  Raises BlockingIOError where the terminal is full."""
         return os.write(self._screen, data)
 
+    def resize(self, columns: int, rows: int) -> None:
+        """As where its window is drawn larger or smaller."""
+        fcntl.ioctl(self._inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
     def modes_restored(self) -> bool:
         """Whether lines are read and echoed as they were before."""
         return termios.tcgetattr(self._inside) == self.modes
