@@ -127,14 +127,7 @@ async def _run(
             feeding = asyncio.create_task(feed(each))
             stack.callback(feeding.cancel)
         if terminal is not None:
-            from tui.app import Dashboard
-
-            # Started lazily, it would be handed what Textual puts in place of standard error.
-            resource_tracker.ensure_running()
-            screen = Dashboard(
-                each.operations, demo=demo, interval=each.settings.pace.snapshot, terminal=terminal
-            )
-            return await _dashboard(screen, each.process, drained, redirect)
+            return await _dashboard(_screen(each, terminal, demo=demo), each.process, drained, redirect)
         if drained is None:
             raise UsageError("--no-ui needs workers")
         return DRAINED_WITH_JOBS_PUT_BACK if await drained else 0
@@ -201,6 +194,14 @@ def _private_terminal(redirect: ExitStack, log_file: Path) -> TextIO:
     from tui.redirect import private_terminal
 
     return redirect.enter_context(private_terminal(log_file))
+
+
+def _screen(each: Appliance, terminal: TextIO, *, demo: bool) -> Dashboard:
+    from tui.app import Dashboard
+
+    # Started lazily, it would be handed what Textual puts in place of standard error.
+    resource_tracker.ensure_running()
+    return Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot, terminal=terminal)
 
 
 async def _dashboard(
