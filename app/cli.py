@@ -21,6 +21,7 @@ from app.failed_jobs import failed_jobs
 from app.http.address import Address
 from app.upstash.cli import upstash
 from tui.format import SMALLEST_TERMINAL, safe
+from tui.glyphs import TEXT_ERRORS, terminal_encoding
 
 cli = typer.Typer(
     add_completion=False,
@@ -46,10 +47,9 @@ def main() -> NoReturn:
     """Run the command line and end the process; ``app.entry`` is what users call."""
     os.umask(0o077)  # whatever we write is for its owner only
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that knows no dash is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no dash is no reason to fail
+            encoding = terminal_encoding(stream) if stream.isatty() else stream.encoding
+            stream.reconfigure(encoding=encoding, errors=TEXT_ERRORS)
     sys.exit(_command())
 
 

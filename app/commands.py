@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict
@@ -60,36 +58,18 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(raw.split(b"\n"), 1):
         if line.strip():
             where = f"{name}, line {number}"
-            try:
-                yield where, json_object(line.decode(), where)
-            except UnicodeDecodeError:
-                raise UsageError(f"{where}: not UTF-8") from None
+            yield where, json_object(line, where)
 
 
-def json_object(text: str, where: str) -> dict[str, Any]:
+def json_object(text: str | bytes, where: str) -> dict[str, Any]:
     """The object that a text is.  Raises UsageError, which begins with ``where``."""
+    from workers.errors import InvalidJsonError
+    from workers.json_input import parse_object
+
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except ValueError as error:
-        raise UsageError(f"{where}: {str(error).partition(';')[0]}") from None
-    except RecursionError:
-        raise UsageError(f"{where}: nested too deeply") from None
-    if not isinstance(value, dict):
-        raise UsageError(f'{where}: a JSON object is needed, for instance {{"item_id": "dress-17"}}')
-    return value
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"not JSON: {name} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"not JSON: {text[:20]} is too large a number")
-    return value
+        return parse_object(text)
+    except InvalidJsonError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *, as_json: bool) -> int:

@@ -6,10 +6,11 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from multiprocessing import resource_tracker
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 import uvloop
@@ -17,7 +18,7 @@ import uvloop
 from app import logs, output
 from app.appliance import Appliance, appliance
 from app.encryption import warn_where_unchecked
-from app.errors import InterruptedStartError, UsageError
+from app.errors import AppError, InterruptedStartError, UsageError
 from app.eviction import check_eviction
 from app.http.service import admin_token, listener, serving
 from app.interrupts import raise_on_interrupt
@@ -28,7 +29,13 @@ from app.waiting import until_redis_serves
 from workers.policy import QueuePolicy
 from workers.process import WorkerProcess
 
+if TYPE_CHECKING:
+    from tui.app import Dashboard
+
 log = structlog.get_logger(__name__)
+
+LOG_FILE = "couturecast-tui.log"
+"""In the data directory: what is logged, and what is printed, while the dashboard is open."""
 
 DRAINED_WITH_JOBS_PUT_BACK = 3
 _LEFT_BEHIND_SECONDS = 1.0
@@ -124,8 +131,11 @@ async def _run(
         if door is not None:
             stack.callback(door.close)
         each = await _started(_opened(stack, settings, policies, queues))
+        log_file = each.data_dir / LOG_FILE
         if ui:  # the screen belongs to the dashboard
-            stack.enter_context(logs.to_file(settings.log_level, each.data_dir / "couturecast-tui.log"))
+            stack.enter_context(logs.to_file(settings.log_level, log_file))
+        redirect = stack.enter_context(ExitStack())
+        terminal = _private_terminal(redirect, log_file) if ui else None
         if no_door:
             log.warning("no HTTP: name an address with --http HOST:PORT, or use --no-http", cause=no_door)
         token = admin_token(settings, each.data_dir) if door is not None else ""
@@ -141,8 +151,8 @@ async def _run(
 
             feeding = asyncio.create_task(feed(each))
             stack.callback(feeding.cancel)
-        if ui:
-            return await _dashboard(each, drained, demo=demo)
+        if terminal is not None:
+            return await _dashboard(_screen(each, terminal, demo=demo), each.process, drained, redirect)
         if drained is None:
             raise UsageError("--no-ui needs workers")
         return DRAINED_WITH_JOBS_PUT_BACK if await drained else 0
@@ -212,26 +222,56 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
     await process.taking(_FIRST_TURN_SECONDS)
 
 
-async def _dashboard(each: Appliance, drained: asyncio.Task[int] | None, *, demo: bool) -> int:
+def _private_terminal(redirect: ExitStack, log_file: Path) -> TextIO:
+    """The terminal for the dashboard alone, until ``redirect`` is closed."""
+    from tui.redirect import private_terminal
+
+    return redirect.enter_context(private_terminal(log_file))
+
+
+def _screen(each: Appliance, terminal: TextIO, *, demo: bool) -> Dashboard:
     from tui.app import Dashboard
 
-    # Started lazily, it would be handed the standard error that the dashboard puts in place of the real one.
+    # Started lazily, it would be handed what Textual puts in place of standard error.
     resource_tracker.ensure_running()
-    screen = Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot)
-    if each.process is None or drained is None:
+    return Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot, terminal=terminal)
+
+
+async def _dashboard(
+    screen: Dashboard, process: WorkerProcess | None, drained: asyncio.Task[int] | None, redirect: ExitStack
+) -> int:
+    if process is None or drained is None:
         for name in (signal.SIGTERM, signal.SIGHUP):
             handle(name, screen.exit, 0)
         await screen.run_async()
+        redirect.close()
+        if screen.failed:
+            raise AppError(f"the dashboard has failed: {LOG_FILE} in the data directory says where")
         return screen.return_code or 0
     drained.add_done_callback(lambda _: screen.drained())
     showing = asyncio.create_task(screen.run_async())
     await asyncio.wait({showing})
-    each.process.begin_drain()  # also where the screen ended in another way than by a drain
+    redirect.close()
+    if screen.failed and not drained.done():
+        _go_on_without(showing)
+    else:
+        process.begin_drain()  # also where the screen was left in another way than by a drain
     put_back = await drained
-    await showing
     if put_back:
-        if not _terminal_stands_still():
-            said = f"drained: {put_back} jobs went back to the head of their queues\n"
-            output.write_within(_LEFT_BEHIND_SECONDS, sys.stderr, said)
+        _say(f"drained: {put_back} jobs went back to the head of their queues")
         return DRAINED_WITH_JOBS_PUT_BACK
-    return screen.return_code or 0
+    return 0
+
+
+def _go_on_without(showing: asyncio.Task[Any]) -> None:
+    """The workers do not end because the dashboard did."""
+    log.error("the dashboard has failed and is closed, the workers go on", exc_info=showing.exception())
+    for name in (signal.SIGTSTP, signal.SIGCONT):  # Textual's own handlers would write to its terminal
+        signal.signal(name, signal.SIG_DFL)
+    _say(f"the dashboard has failed, the workers go on: ctrl-C drains; see {LOG_FILE} in the data directory")
+
+
+def _say(line: str) -> None:
+    """A line on the terminal, if it takes any."""
+    if not _terminal_stands_still():
+        output.write_within(_LEFT_BEHIND_SECONDS, sys.stderr, f"{line}\n")

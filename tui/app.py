@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TextIO, TypeVar
 
-import textual
-from rich.traceback import Traceback
+import structlog
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingsMap, BindingType
@@ -16,7 +17,9 @@ from textual.containers import ScrollableContainer
 from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable
+from textual.worker import WorkerFailed
 
+from tui.containment import contain_errors
 from tui.driver import Terminal
 from tui.format import clip, safe
 from tui.screens.cache import CacheView
@@ -29,12 +32,19 @@ from workers.snapshot import Snapshot
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 _TICK = 1.0
 """Seconds between looks whether it is time for a snapshot, and whether the terminal is still there."""
 _PATIENCE = 5.0
 """Seconds that a snapshot may take."""
 _MESSAGE = 300
 """Characters of an error that are shown: its text may hold a job's key."""
+
+_MAX_DEFECTS, _DEFECTS_SECONDS = 20, 10.0
+"""So many exceptions in so many seconds, none of them caused by a key, and the dashboard gives up."""
+_NOTICE_SECONDS = 5.0
+"""Between two notices of exceptions."""
 
 
 def _named(binding: Binding) -> tuple[str, str, str]:
@@ -71,12 +81,25 @@ class Dashboard(App[int]):
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
+        Binding("ctrl+l", "redraw", "Paint everything again", show=False, priority=True),
     ]
 
-    def __init__(self, operations: Operations, *, demo: bool = False, interval: float = 1.0) -> None:
-        """``interval``: seconds between snapshots, and so between paintings."""
+    def __init__(
+        self,
+        operations: Operations,
+        *,
+        demo: bool = False,
+        interval: float = 1.0,
+        terminal: TextIO | None = None,
+    ) -> None:
+        """``interval``: seconds between snapshots, and so between paintings.
+
+        It draws on ``terminal``, by default standard error.
+        """
+        contain_errors()
         super().__init__()
         self.operations = operations
+        self.terminal = terminal
         self.snapshot: Snapshot | None = None
         self.problem: str | None = None
         """Why the snapshot on the screen is not of this second."""
@@ -86,6 +109,13 @@ class Dashboard(App[int]):
         self._interval = interval
         self._fetching = False
         self._due = 0.0
+        self._defects: deque[float] = deque(maxlen=_MAX_DEFECTS)
+        self._notice_due = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Once it has ended: whether it did so by itself, and nobody asked it to."""
+        return not self._exit
 
     @property
     def now(self) -> float:
@@ -163,10 +193,43 @@ class Dashboard(App[int]):
             return None
         return answer if self.is_running else None
 
-    def _fatal_error(self) -> None:
-        """A defect ends the dashboard: its traceback without local variables: these hold secrets."""
-        self._exit_renderables.append(Traceback(width=None, show_locals=False, suppress=[textual]))
-        self._close_messages_no_wait()
+    def _handle_exception(self, error: Exception) -> None:
+        """A defect is logged and noticed, and the dashboard goes on; too many in a row end it."""
+        self.report_defect(error)
+        now = time.monotonic()
+        self._defects.append(now)
+        too_many = len(self._defects) == _MAX_DEFECTS and now - self._defects[0] < _DEFECTS_SECONDS
+        if too_many or not self.is_running:
+            self._return_code = 1
+            self._close_messages_no_wait()
+
+    def report_defect(self, error: Exception) -> None:
+        """Log a defect with its traceback, which shows no variables: they hold secrets; say so."""
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        log.error("a defect of the dashboard", exc_info=cause)
+        if self._exception is None:  # for tests, which it fails
+            self._exception = error
+            self._exception_event.set()
+        if time.monotonic() >= self._notice_due and self.is_running:
+            self._notice_due = time.monotonic() + _NOTICE_SECONDS
+            self.notify(
+                f"a defect of the dashboard: {type(cause).__name__}; the log has its traceback, all goes on",
+                severity="error",
+                markup=False,
+            )
+
+    def _print(self, text: str, stderr: bool = False) -> None:
+        """What is printed beside the dashboard goes where descriptors 1 and 2 lead: into the log file."""
+        super()._print(text, stderr)
+        stream = sys.__stderr__ if stderr else sys.__stdout__
+        if self.terminal is not None and stream is not None:
+            stream.write(text)
+            stream.flush()
+
+    def action_redraw(self) -> None:
+        """Paint everything again, whatever another program has left on the terminal."""
+        if isinstance(self._driver, Terminal):
+            self._driver.redraw()
 
     def drained(self) -> None:
         """The process has drained: nothing is left to show."""

@@ -24,6 +24,10 @@ class InvalidJobError(PermanentError):
     """A payload breaks its queue's schema, or cannot be a job at all; the message names the field."""
 
 
+class InvalidJsonError(WorkersError):
+    """A text that should be JSON is not, or holds what JSON cannot; the message says what and where."""
+
+
 class UnwritableJobError(WorkersError):
     """A handler left in its job, or in its error, what cannot be written; recorded on the attempt."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import os
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from app.doctor.findings import Finding, ok, warning
 from app.doctor.settings import Configuration
 from tui.format import SMALLEST_TERMINAL
+from tui.glyphs import is_utf8, terminal_encoding
 
 _COMFORTABLE = (80, 24)
 _HEADLESS = "the dashboard cannot be shown here: headless only"
@@ -20,7 +20,7 @@ async def terminal(of: Configuration) -> Finding:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return warning("no terminal", _HEADLESS, "use --no-ui, or a terminal (ssh -t)")
     size = os.get_terminal_size(sys.stderr.fileno())
-    return terminal_of(os.environ, (size.columns, size.lines), locale.getpreferredencoding(False))
+    return terminal_of(os.environ, (size.columns, size.lines), terminal_encoding(sys.stderr))
 
 
 def terminal_of(variables: Mapping[str, str], size: tuple[int, int], encoding: str) -> Finding:
@@ -33,8 +33,8 @@ def terminal_of(variables: Mapping[str, str], size: tuple[int, int], encoding: s
     if known and (size[0] < SMALLEST_TERMINAL[0] or size[1] < SMALLEST_TERMINAL[1]):
         smallest = "x".join(map(str, SMALLEST_TERMINAL))
         return warning(text, _HEADLESS, f"make it {smallest} or larger")
-    if encoding.lower().replace("-", "") != "utf8":
-        return warning(text, "lines and blocks are not drawn", "set LANG=C.UTF-8")
+    if not is_utf8(encoding):
+        return warning(text, "lines and bars are drawn in ASCII", "set LANG=C.UTF-8")
     if known and (size[0] < _COMFORTABLE[0] or size[1] < _COMFORTABLE[1]):
         return warning(text, "columns are left out", "make it 80x24 or larger")
     return ok(text)

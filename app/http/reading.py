@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.http.problems import ProblemError, invalid
 from app.http.route import Route
+from workers.errors import InvalidJsonError
+from workers.json_input import parse_json
 from workers.policy import MAX_PAYLOAD_BYTES
 
 LARGEST = MAX_PAYLOAD_BYTES + 65_536
@@ -119,27 +119,9 @@ def _list_of(model: type[BaseModel]) -> TypeAdapter[Any]:
 def _parsed(raw: bytes) -> Any:
     """The value of a JSON body.  Raises ProblemError."""
     try:
-        return json.loads(raw.decode(), parse_constant=_no_number, parse_float=_finite)
-    except UnicodeDecodeError:
-        said = "is not UTF-8"
-    except json.JSONDecodeError as error:
-        said = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-    except ValueError as error:
-        said = f"is not JSON: {str(error).partition(';')[0]}"
-    except RecursionError:
-        said = "is nested too deeply"
-    raise ProblemError(400, f"the body {said}")
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:20]} is too large a number")
-    return value
+        return parse_json(raw)
+    except InvalidJsonError as error:
+        raise ProblemError(400, f"the body: {error}") from None
 
 
 def _validated(adapter: TypeAdapter[Any], value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tui.export import Form, exported, suggested_name, target
@@ -149,7 +150,8 @@ class Acts(Acting):
             Confirm("Write over this file?", f"{clip(safe(str(path)), 200)} exists already.", "Overwrite")
         ):
             return
-        self.app.run_worker(self._write(wanted, form, path, overwrite), group="export")
+        write: Callable[[], Awaitable[None]] = partial(self._write, wanted, form, path, overwrite)
+        self.app.run_worker(write, group="export")
 
     async def _write(self, wanted: Wanted, form: Form, path: Path, overwrite: bool) -> None:
         self.notify(f"writing {safe(path.name)} …", markup=False)

@@ -345,15 +345,18 @@ class CacheView(Evictions):
         table = self.query_one(EntryTable)
         if table.marks:
             keys = list(table.marks)
-            self.act(self.evict_keys(keys, "The marked ones" if len(keys) > 1 else one(keys[0])))
+            self.act(self.evict_keys, keys, "The marked ones" if len(keys) > 1 else one(keys[0]))
         elif table.selected is not None:
-            self.act(self.evict_keys([table.selected.key], one(table.selected.key)))
+            self.act(self.evict_keys, [table.selected.key], one(table.selected.key))
 
     def action_evict_all(self) -> None:
         """All that the filter means."""
-        self.act(self.evict_matching(self.window.written))
+        self.act(self.evict_matching, self.window.written)
 
     def action_evict_user(self) -> None:
         """The user of the row under the cursor; without a row it is asked which."""
         entry = self.query_one(EntryTable).selected
-        self.act(self.evict_user(user_of(entry.key)) if entry is not None else self.evict_some_user())
+        if entry is not None:
+            self.act(self.evict_user, user_of(entry.key))
+        else:
+            self.act(self.evict_some_user)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import work
 from textual.app import ComposeResult
@@ -14,6 +14,8 @@ from textual.widgets import Button, Static, TextArea
 
 from tui.format import clip, safe
 from tui.screens.dialogs import Confirm
+from workers.errors import InvalidJsonError
+from workers.json_input import parse_object
 from workers.operations import FAILURES, DeadLetter
 
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ class Edit(ModalScreen[str | None]):
         """Replay with what stands there, unless there is something wrong with it."""
         field = self.query_one(TextArea)
         try:
-            kwargs = parsed(field.text)
-        except ValueError as error:
+            kwargs = parse_object(field.text)
+        except InvalidJsonError as error:
             self._tell(str(error), wrong=True)
             return
         if kwargs == self._letter.job_data.get("kwargs"):
@@ -107,20 +109,3 @@ def payload_text(letter: DeadLetter) -> str:
     """The arguments of the letter's job, as JSON that a terminal can show and that reads as the same."""
     kwargs = letter.job_data.get("kwargs")
     return json.dumps({} if kwargs is None else kwargs, indent=2, ensure_ascii=False).translate(_ESCAPES)
-
-
-def parsed(text: str) -> dict[str, Any]:
-    """A job's arguments.  Raises ValueError, which says what is wrong and where."""
-    try:
-        value = json.loads(text, parse_constant=_refused)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("a payload is a JSON object: { … }")  # noqa: TRY004 - for a person, not a caller
-    return value
-
-
-def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")

@@ -68,11 +68,11 @@ class EntryView(Evictions):
 
     def action_evict(self) -> None:
         """Ask, then evict it."""
-        self.act(self.evict_keys([self._entry.key], one(self._entry.key)))
+        self.act(self.evict_keys, [self._entry.key], one(self._entry.key))
 
     def action_evict_user(self) -> None:
         """Ask, then evict all of its user."""
-        self.act(self.evict_user(user_of(self._entry.key)))
+        self.act(self.evict_user, user_of(self._entry.key))
 
     def _detail(self, value: Any, gone: str) -> Text:
         return cache_text.detail(self._entry, value, read_at=self.dashboard.now, gone=gone)

@@ -58,21 +58,23 @@ class LetterView(Acts):
 
     def action_replay(self) -> None:
         """Ask, then replay."""
-        self.act(self.replay_one(self._letter))
+        self.act(self.replay_one, self._letter)
 
     def action_edit(self) -> None:
         """Replay it with another payload."""
-        self.act(self.edit(self._letter))
+        self.act(self.edit, self._letter)
 
     def action_discard(self) -> None:
         """Ask, then hide it."""
-        self.act(self.discard((self._letter.id,), f"letter {self._letter.id}"))
+        self.act(self.discard, (self._letter.id,), f"letter {self._letter.id}")
 
     def action_restore(self) -> None:
         """This one, where it was discarded, else what was discarded last."""
-        discarded = self._letter.state == "discarded"
-        self.act(self.restore((self._letter.id,)) if discarded else self.restore_last())
+        if self._letter.state == "discarded":
+            self.act(self.restore, (self._letter.id,))
+        else:
+            self.act(self.restore_last)
 
     def action_export(self) -> None:
         """Into a file."""
-        self.act(self.export((self._letter.id,), f"letter {self._letter.id}"))
+        self.act(self.export, (self._letter.id,), f"letter {self._letter.id}")

@@ -133,41 +133,41 @@ class Letters(Pages):
         """The marked letters, the one under the cursor, or the group."""
         chosen = self._chosen()
         if len(chosen) == 1:
-            self.act(self.replay_one(chosen[0]))
+            self.act(self.replay_one, chosen[0])
         elif (selected := self._selected()) is not None:
-            self.act(self.replay_many(*selected))
+            self.act(self.replay_many, *selected)
 
     def action_replay_all(self) -> None:
         """All that the filter means."""
-        self.act(self.replay_many(self.place.wanted, self._all()))
+        self.act(self.replay_many, self.place.wanted, self._all())
 
     def action_discard(self) -> None:
         """The marked letters, the one under the cursor, or the group."""
         if (selected := self._selected()) is not None:
-            self.act(self.discard(*selected))
+            self.act(self.discard, *selected)
 
     def action_restore(self) -> None:
         """Where discarded letters are shown, those that are marked, else what was discarded last."""
         hidden = [letter for letter in self._chosen() if letter.state == "discarded"]
         if hidden:
-            self.act(self.restore(ids_of(hidden)))
+            self.act(self.restore, ids_of(hidden))
         elif self.place.grouped and self.place.wanted.state == "discarded" and self._selected():
             group = self.query_one(GroupTable).selected
             if group is not None:
-                self.act(self.restore(self._of_group(group.fingerprint)))
+                self.act(self.restore, self._of_group(group.fingerprint))
         else:
-            self.act(self.restore_last())
+            self.act(self.restore_last)
 
     def action_edit(self) -> None:
         """The payload of the letter under the cursor."""
         letter = self.query_one(MarkedTable).selected
         if letter is not None:
-            self.act(self.edit(letter))
+            self.act(self.edit, letter)
 
     def action_export(self) -> None:
         """The marked letters, the group, or all that the filter means."""
         selected = self._selected() if self.place.grouped or self.query_one(MarkedTable).marks else None
-        self.act(self.export(*(selected or (self.place.wanted, self._all()))))
+        self.act(self.export, *(selected or (self.place.wanted, self._all())))
 
     def action_plans(self) -> None:
         """The newest plans."""

@@ -86,7 +86,7 @@ class Overview(Acts):
         """The letter under the cursor."""
         letter = self.query_one(LetterTable).selected
         if letter is not None:
-            self.act(self.replay_one(letter))
+            self.act(self.replay_one, letter)
 
     def action_metric(self) -> None:
         """What the sparklines show."""

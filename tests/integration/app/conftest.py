@@ -269,9 +269,11 @@ class Terminal:
     @property
     def text(self) -> str:
         """What it has written, without colours and cursor moves."""
-        return re.sub(
-            r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])", "", self.read().decode(errors="replace")
-        )
+        return self.text_since(0)
+
+    def text_since(self, position: int) -> str:
+        """The same of what followed the first so many bytes."""
+        return _SEQUENCE.sub("", self.read()[position:].decode(errors="replace"))
 
     async def shows(self, text: str, *, within: float = 30.0) -> None:
         """Wait until it has shown ``text``.  Fails where it ends before."""
@@ -285,6 +287,15 @@ class Terminal:
 
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
+
+    def send(self, data: bytes) -> int:
+        """Have bytes arrive; how many did.  Raises BlockingIOError where the terminal is full."""
+        return os.write(self._screen, data)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """As where its window is drawn larger or smaller."""
+        fcntl.ioctl(self._inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
 
     def modes_restored(self) -> bool:
         """Whether lines are read and echoed as they were before."""

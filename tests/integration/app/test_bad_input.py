@@ -65,11 +65,11 @@ NESTED = '{"a":' * 101 + "1" + "}" * 101
 ANY_PAYLOAD = {"COUTURECAST_HANDLERS": f"{COLOR}=wrong:right", "PYTHONPATH": "modules"}
 CASES = {
     # payloads
-    "malformed": enqueue("--data: not JSON: Expecting value at column 13", '{"item_id": nope}'),
+    "malformed": enqueue("--data: not JSON: Expecting value at line 1, column 13", '{"item_id": nope}'),
     "no object": enqueue("--data: a JSON object is needed", '["item_id"]'),
     "infinity": enqueue("--data: not JSON: 1e400 is too large a number", '{"item_id": 1e400}'),
     "not a number": enqueue("--data: not JSON: NaN is no number", '{"item_id": NaN}'),
-    "digits": enqueue("--data: Exceeds the limit (4300 digits)", f'{{"item_id": {"1" * 5000}}}'),
+    "digits": enqueue("--data: not JSON: Exceeds the limit (4300 digits)", f'{{"item_id": {"1" * 5000}}}'),
     "bottomless": Case("line 1: nested too deeply", ("enqueue", COLOR, "-"), stdin=b"[" * 200_000),
     "missing field": enqueue("image: Field required", '{"item_id": "i"}'),
     "wrong type": enqueue("lat: Input should be a valid number", '{"location_id": "x", "lat": "n", "lon": 1}',

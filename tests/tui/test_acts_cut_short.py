@@ -1,0 +1,54 @@
+"""An act that is cancelled before it began leaves no coroutine behind that nobody awaits."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+
+import pytest
+
+from tests.tui.canned import HEALTHY, CannedOperations
+from tests.tui.test_dashboard import dashboard, until
+from tests.tui.test_letters import operations
+from tui.screens.cache import CacheView
+from tui.screens.letters import Letters
+from tui.screens.overview import Overview
+from tui.widgets.entries import EntryTable
+from tui.widgets.letters import LetterTable
+
+LETTERS = ["replay", "replay_all", "discard", "restore", "edit", "export"]
+CACHE = ["evict", "evict_all", "evict_user"]
+
+
+@pytest.mark.parametrize(
+    ("key", "action"),
+    [("1", "replay"), *(("2", action) for action in LETTERS), *(("5", action) for action in CACHE)],
+)
+async def test_an_act_that_never_began_leaves_nothing(key: str, action: str) -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press(key)
+        view = {"1": Overview, "2": Letters, "5": CacheView}[key]
+        await until(pilot, lambda: isinstance(app.screen, view))
+        table = app.screen.query_one(EntryTable if key == "5" else LetterTable)
+        await until(pilot, lambda: table.selected)
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            getattr(app.screen, f"action_{action}")()
+            assert any(worker.group == "act" for worker in app.workers)
+            app.workers.cancel_all()  # as where the dashboard ends in the same moment
+            await pilot.pause()
+            gc.collect()
+    assert not [str(warning.message) for warning in raised if "never awaited" in str(warning.message)]
+
+
+async def test_a_key_that_is_held_down_leaves_nothing() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, Letters))
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            await pilot.press(*("A" * 5), "q")
+            gc.collect()
+    assert not [str(warning.message) for warning in raised if "never awaited" in str(warning.message)]

@@ -1,0 +1,56 @@
+"""An exception in a handler of a message ends neither the widget that it belongs to nor the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from textual._callback import invoke
+from textual.events import InputEvent
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+Handler = Callable[[Message], Awaitable[Any]]
+
+_handlers_of = MessagePump._get_dispatch_methods
+_dispatch = MessagePump._dispatch_message
+
+
+def contain_errors() -> None:
+    """Have each widget go on with its next handler, and its next message, after one that raised.
+
+    Textual ends a widget's loop, and with it the app, at the first exception; it offers no place where this
+    could be changed for its own widgets, too.  The app, a `Dashboard`, reports the error.
+    """
+    MessagePump._get_dispatch_methods = _contained_handlers  # type: ignore[assignment, method-assign]
+    MessagePump._dispatch_message = _dispatch_contained  # type: ignore[method-assign]
+
+
+def _contained_handlers(self: MessagePump, name: str, message: Message) -> Iterable[tuple[type, Handler]]:
+    for owner, handler in _handlers_of(self, name, message):
+        yield owner, _contained(self, handler)
+
+
+def _contained(pump: MessagePump, handler: Handler) -> Handler:
+    async def handle(message: Message) -> None:
+        try:
+            await invoke(handler, message)
+        except Exception as error:  # any defect
+            _report(pump, message, error)
+
+    return handle
+
+
+async def _dispatch_contained(self: MessagePump, message: Message) -> None:
+    try:
+        await _dispatch(self, message)
+    except Exception as error:  # any defect beside the handlers
+        _report(self, message, error)
+
+
+def _report(pump: MessagePump, message: Message, error: Exception) -> None:
+    app: Any = pump.app
+    if isinstance(message, InputEvent):  # a key that is held down is no reason to give up
+        app.report_defect(error)
+    else:
+        app._handle_exception(error)
