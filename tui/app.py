@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, TextIO, TypeVar
 
 import structlog
+from rich.console import RenderableType
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingsMap, BindingType
@@ -43,6 +44,8 @@ _MESSAGE = 300
 
 _MAX_DEFECTS, _DEFECTS_SECONDS = 20, 10.0
 """So many exceptions in so many seconds, none of them caused by a key, and the dashboard gives up."""
+_MAX_UNPAINTED = 5
+"""So many exceptions over at least as many seconds as above, and no frame between them: it gives up, too."""
 _NOTICE_SECONDS = 5.0
 """Between two notices of exceptions."""
 
@@ -110,6 +113,8 @@ class Dashboard(App[int]):
         self._fetching = False
         self._due = 0.0
         self._defects: deque[float] = deque(maxlen=_MAX_DEFECTS)
+        self._unpainted: list[float] = []
+        """When there were exceptions after which nothing has been painted."""
         self._notice_due = 0.0
 
     @property
@@ -198,10 +203,19 @@ class Dashboard(App[int]):
         self.report_defect(error)
         now = time.monotonic()
         self._defects.append(now)
+        self._unpainted.append(now)
         too_many = len(self._defects) == _MAX_DEFECTS and now - self._defects[0] < _DEFECTS_SECONDS
-        if too_many or not self.is_running:
+        blank = len(self._unpainted) >= _MAX_UNPAINTED and now - self._unpainted[0] > _DEFECTS_SECONDS
+        if too_many or blank or not self.is_running:
             self._return_code = 1
             self._close_messages_no_wait()
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Paint a frame, and note that it could be painted."""
+        before = len(self._unpainted)
+        super()._display(screen, renderable)
+        if renderable is not None and len(self._unpainted) == before:
+            self._unpainted.clear()
 
     def report_defect(self, error: Exception) -> None:
         """Log a defect with its traceback, which shows no variables: they hold secrets; say so."""

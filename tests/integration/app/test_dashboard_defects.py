@@ -16,7 +16,6 @@ from tests.integration.app.test_terminal_output import ITS_END, leave
 from tests.integration.engine.conftest import eventually
 
 HANDLER = """
-from textual.screen import Screen
 from tui.app import Dashboard
 from tui.driver import Terminal
 from tui.screens.letters import Letters
@@ -97,9 +96,7 @@ async def test_a_defect_is_a_message_and_all_goes_on(
     "defect",
     [
         pytest.param("QueueTable.render = fail", id="all that is painted"),
-        pytest.param(
-            "Screen.get_widget_at = QueueTable.render_line = fail", id="the table", marks=pytest.mark.slow
-        ),
+        pytest.param("QueueTable.render_line = fail", id="a line", marks=pytest.mark.slow),
         pytest.param("Terminal.start_application_mode = fail", id="its start", marks=pytest.mark.slow),
         pytest.param("Dashboard.CSS_PATH = 'none.tcss'", id="its styles", marks=pytest.mark.slow),
     ],
