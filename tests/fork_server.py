@@ -166,6 +166,10 @@ class ForkedProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
@@ -281,7 +285,7 @@ def _main(path: str, program: str) -> NoReturn:
     sys.path[0] = str(Path(program).parent)  # as if that script was started
     _preload()
     _become(program, _serve(path))
-    from app.cli import main
+    from app.entry import main
 
     sys.exit(main())
 

@@ -59,7 +59,8 @@ def _is_ours(address: Address) -> bool:
     )
     try:
         connection.request("GET", "/livez")
-        return bool(json.loads(connection.getresponse().read(1000)) == {"alive": True})
+        answer = json.loads(connection.getresponse().read(1000))
+        return isinstance(answer, dict) and "alive" in answer
     except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:

@@ -176,7 +176,7 @@ def letters(program: Program) -> list[tuple[str, str]]:
 async def goes_on(program: Program, started: Headless) -> None:
     """Nothing has asked it to drain, and it drains when it is asked."""
     assert "draining" not in started.err
-    assert started.process.returncode is None
+    assert started.process.poll() is None
     assert await started.stop() == 0
     assert any(line["event"] == "drained" for line in started.logged)
 

@@ -263,7 +263,7 @@ async def test_a_signal_ends_the_wait(surroundings: Surroundings, program: Progr
     program.headless[0].process.terminate()
     with pytest.raises(AssertionError):  # it never was ready
         await starting
-    assert await program.headless[0].process.wait() == 0
+    assert await asyncio.to_thread(program.headless[0].process.wait, 40) == 0
 
 
 @pytest.mark.parametrize("kind", LASTS)

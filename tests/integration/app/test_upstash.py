@@ -495,7 +495,7 @@ def test_nobody_who_listens_stops_nothing(
     )
     os.close(writing)
     assert len(operator.upstash.mutations) == 4
-    assert done.returncode == (1 if closed == "stdout" else 0)
+    assert done.returncode == 0, "what was done is no failure"
     if closed == "stdout":
         assert [name for name in ALL if f"done: create {name}: ".encode() in done.stderr] == ALL
 

@@ -280,7 +280,7 @@ def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is gone is known in half a second, not in eight."""
     monkeypatch.setattr("workers.dispatcher.DEAD_AFTER", 0.6)
     monkeypatch.setattr("workers.dispatcher._LOST_POLL", 0.1)
-    monkeypatch.setattr("workers.dispatcher._LOOK_GAP", 0.5)
+    monkeypatch.setattr("workers.dispatcher.LOOK_GAP", 0.5)
     monkeypatch.setattr("workers.heartbeat.INTERVAL", 0.1)
     monkeypatch.setattr("workers.dispatcher._BACKOFF", (0.02, 0.1))
 

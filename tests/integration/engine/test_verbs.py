@@ -23,6 +23,7 @@ __all__ = ["operate"]
 QUEUE = "color-extraction"
 LOOKS = {
     "actions",
+    "check_writes",
     "ping",
     "paused",
     "snapshot",
