@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TIMES  ?= 9
-WORKERS ?= 3
+WORKERS ?= 4
 CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
@@ -37,14 +37,14 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: $(STAMP) ## the dashboard, with embedded servers and sample jobs
 	@$(BIN)/couturecast-tui --demo
 
-test: $(STAMP) ## the quick tests, on real servers: every promise has some (WORKERS=3)
+test: $(STAMP) ## the quick tests, on real servers: every promise has some (WORKERS=4)
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow"
 
-test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=3)
+test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=4)
 	$(IN_CI) $(PYTEST) -n $(WORKERS) --dist worksteal
 	@$(MAKE) --no-print-directory burn-in
 
-burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=3)
+burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=4)
 	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/engine
 
 chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)

@@ -210,6 +210,7 @@ async def test_figures_are_asked_for_every_few_seconds_and_the_page_only_when_it
 # The filter and the pages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "pattern", "found"),
     [
@@ -615,7 +616,9 @@ SCREENS: dict[str, tuple[tuple[str, ...], Change | None]] = {
 }
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=["80x24", "160x48"])
+@pytest.mark.parametrize(
+    "size", [(80, 24), pytest.param((160, 48), marks=pytest.mark.slow)], ids=["80x24", "160x48"]
+)
 @pytest.mark.parametrize("name", SCREENS)
 def test_cache(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
     keys, change = SCREENS[name]

@@ -423,6 +423,7 @@ async def settled(pilot: Pilot[Any]) -> None:
     await pilot.pause()
 
 
+@pytest.mark.slow
 async def test_an_economical_dashboard_takes_a_snapshot_seldom_at_a_key_and_while_draining() -> None:
     operations = CannedOperations(HEALTHY)
     app = Dashboard(cast(Operations, operations), interval=60)

@@ -223,6 +223,7 @@ async def test_read_only_mode_refuses_evictions_and_nothing_else(program: Progra
     assert (kept(program), acts(program)) == (sorted(ALL), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "asks"),
     [
@@ -276,6 +277,7 @@ async def test_the_fifth_view_of_the_running_program(program: Program, terminal:
     assert (kept(program), acts(program)) == ([], [("cache evict", 5, "5 of 5 evicted")])
 
 
+@pytest.mark.slow
 async def test_the_demo_has_a_living_cache(program: Program) -> None:
     await program.start("--demo")
     await eventually(lambda: len(kept(program)) > 5, within=30, what="payloads are read")

@@ -171,6 +171,7 @@ async def test_the_embedded_server_that_runs_is_checked(program: Program) -> Non
     assert await started.stop() == 0, started.err
 
 
+@pytest.mark.slow
 async def test_an_embedded_server_that_hangs(program: Program) -> None:
     started = await program.start("--queues", "alert-fanout")
     server = server_pid(program.data_dir)
@@ -330,6 +331,7 @@ def test_a_redis_that_does_not_answer_hides_nothing_else(program: Program, postg
     assert "(unknown workers + 1)" in found["database connections"]["finding"]
 
 
+@pytest.mark.slow
 def test_servers_that_never_answer_are_given_up_in_time(program: Program, black_hole: int) -> None:
     started = time.monotonic()
     found = doctor(
@@ -346,6 +348,7 @@ def test_servers_that_never_answer_are_given_up_in_time(program: Program, black_
     assert found.says("database rights") == ("unknown", "not checked: the database does not answer")
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_in_the_middle_is_given_up_in_time(program: Program) -> None:
     """It answers pings and nothing else."""
     started = time.monotonic()
@@ -456,6 +459,7 @@ def test_a_full_server(program: Program, valkey: StartValkey) -> None:
     assert found["Redis eviction"]["state"] == "warning"
 
 
+@pytest.mark.slow
 def test_a_replica_takes_no_jobs(program: Program, valkey: StartValkey) -> None:
     primary = valkey()
     replica = valkey("--replicaof", f"127.0.0.1 {primary.port}")
@@ -501,6 +505,7 @@ async def test_encryption(
     assert says in about.finding
 
 
+@pytest.mark.slow
 async def test_a_server_without_tls(redis_url: str) -> None:
     found = await redis_findings(redis_url.replace("redis:", "rediss:"))
     assert "it speaks no TLS" in found["server"].finding
@@ -631,6 +636,7 @@ def test_a_transaction_pooler_needs_a_direct_url(program: Program, postgres_url:
     assert found.says("database notifications") == ("ok", "a NOTIFY arrives")
 
 
+@pytest.mark.slow
 def test_a_direct_url_that_never_answers_hides_nothing(
     program: Program, postgres_url: str, black_hole: int
 ) -> None:
@@ -693,6 +699,7 @@ HANDLERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HANDLERS)
 def test_handlers_are_imported(program: Program, kind: str) -> None:
     (program.directory / f"{kind}.py").write_text(HANDLERS[kind])
@@ -758,6 +765,7 @@ async def test_a_port_that_is_ours_already(program: Program) -> None:
 # What people see
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(40, 24), (60, 24), (160, 48)])
 async def test_lines_for_people_fit_their_terminal(terminal: OpenTerminal, size: tuple[int, int]) -> None:
     shown = terminal("doctor", size=size, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", NO_COLOR="1")
@@ -799,6 +807,7 @@ def test_what_a_server_says_is_shown_and_not_interpreted(program: Program) -> No
     assert "\x1b]0;title\x07" in found["Redis server"]["finding"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ended_by", "code", "says"), [("a reader", 1, ""), ("ctrl-C", 130, "error: interrupted\n")]
 )

@@ -273,6 +273,7 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
     assert [verb for verb, *_ in acts(program)][:2] == ["plan", "pause-plan"]
 
 
+@pytest.mark.slow
 async def test_on_a_terminal_a_replay_is_asked_for_and_watched(
     program: Program, terminal: OpenTerminal, tmp_path: Path
 ) -> None:

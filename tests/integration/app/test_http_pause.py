@@ -63,6 +63,7 @@ def test_what_is_not_meant_so_is_refused(server: Served, client: httpx.Client) -
         assert_problem(stranger.post(RESUME), 401)
 
 
+@pytest.mark.slow
 def test_a_writer_that_holds_the_database_keeps_no_queue_from_being_paused(
     server: Served, client: httpx.Client
 ) -> None:

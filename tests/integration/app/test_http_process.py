@@ -239,6 +239,7 @@ def test_a_waiting_drain_is_answered_with_its_end(tmp_path: Path) -> None:
         assert each.ended() == 0
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_over_before_the_drain_tells_what_runs_and_probes_go_on(tmp_path: Path) -> None:
     drained_late = {"COUTURECAST_DRAIN_SECONDS": "4"}
     with served(tmp_path, handler="slow", **drained_late) as each, each.client() as client:
@@ -309,6 +310,7 @@ def ended_by_peer(line: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_without_workers_there_is_nothing_to_drain(tmp_path: Path, terminal: OpenTerminal) -> None:
     port = free_port()
     with a_redis(tmp_path) as url:
@@ -358,6 +360,7 @@ def test_read_only_mode_refuses_acts_after_their_checks(tmp_path: Path) -> None:
         assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.slow
 def test_while_redis_is_away_probes_say_so_and_acts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "valkey").mkdir()
     valkey = ValkeyServer(tmp_path / "valkey")

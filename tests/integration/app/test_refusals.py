@@ -328,6 +328,7 @@ def _no_channels(at: Surroundings) -> Fix:
     return lambda: admin.execute_command("ACL", "SETUSER", "default", "&*")
 
 
+@pytest.mark.slow
 def test_a_process_is_not_ready_while_redis_takes_no_writes(
     surroundings: Surroundings, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ async def test_what_handlers_and_their_children_print_is_in_the_log_and_not_on_t
     assert shown.modes_restored()
 
 
+@pytest.mark.slow
 async def test_after_the_dashboard_both_descriptors_lead_to_the_terminal_again(
     program: Program, terminal: OpenTerminal
 ) -> None:
@@ -127,12 +128,14 @@ async def leave_by_signal(shown: Terminal) -> int:
     return await shown.code(within=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", REAL.values(), ids=REAL)
 async def test_with_utf_8_the_signs_are_drawn(terminal: OpenTerminal, environment: dict[str, str]) -> None:
     shown = terminal("--demo", size=(120, 36), **environment)
     await shown.shows("● moderation-review")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", LOCALES.values(), ids=LOCALES)
 def test_tables_of_commands_on_such_a_terminal_are_ascii(
     program: Program, terminal: OpenTerminal, environment: dict[str, str]

@@ -23,6 +23,8 @@ from tests.integration.app.conftest import Done, OpenTerminal, Program
 from tests.integration.app.upstash_api import EMAIL, KEY, Fault, Upstash, serving
 from tests.integration.engine.conftest import eventually
 
+pytestmark = pytest.mark.slow  # some sixty starts of the program; the decisions are in tests/unit
+
 ALL = [each.name for each in DATABASES]
 HEADER = base64.b64encode(f"{EMAIL}:{KEY}".encode()).decode()
 FREE = {"type": "free"}

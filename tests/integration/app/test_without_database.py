@@ -136,6 +136,7 @@ async def test_an_act_beside_a_writer_is_carried_out_and_logged(program: Program
         assert program.run("status").code == 0
 
 
+@pytest.mark.slow
 async def test_a_dashboard_without_workers_opens_and_uses_the_database_once_it_answers(
     program: Program, terminal: OpenTerminal
 ) -> None:

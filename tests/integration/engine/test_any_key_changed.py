@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from redis.asyncio import Redis
-from saq import Job
+from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
 from storage.database import Database
@@ -245,8 +245,11 @@ class AnyKeyMachine(RuleBasedStateMachine):
             assert await command(self.redis, "TYPE", key) in (b"none", kind.encode()), key
         await eventually(self._is_idle, within=30, what="every id is explained")
         ended = sum((process.dispatchers[POLICY.name].ended for process in self.processes), Counter[str]())
-        assert ended["complete"] == len(self.good), [name for name in self.good if not self.runs[name]]
         assert not set(await self._buried()) & self.good
+        jobs = [await self.stock.job(name) for name in self.good]
+        odd = {job.key: job.to_dict() for job in jobs if job is not None and job.status != Status.COMPLETE}
+        assert not odd
+        assert ended["complete"] == len(self.good), ended
         assert await self._outside() == self.outside
         assert not any(process.draining for process in self.processes)
 

@@ -7,6 +7,8 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from tests.integration.engine.conftest import MakeBench, eventually
 from workers.cron import Schedule, Scheduler
 from workers.keys import CRON
@@ -62,6 +64,7 @@ async def test_a_job_that_still_waits_is_not_enqueued_again(make_bench: MakeBenc
     assert await bench.redis.llen(bench.queue.keys.queued) == 2
 
 
+@pytest.mark.slow
 async def test_three_processes_run_each_occurrence_once(make_bench: MakeBench) -> None:
     bench = make_bench()
     ran: list[int] = []

@@ -130,6 +130,7 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
     others.cancel()
 
 
+@pytest.mark.slow
 async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
     doubts = threading.Event()
     nowhere = connect_thread(f"redis://127.0.0.1:{free_port()}/0")

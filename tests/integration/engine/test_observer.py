@@ -77,6 +77,7 @@ async def test_the_first_snapshot_knows_all(seen: Seen) -> None:
     assert (first.redis.error, first.database.error) == (None, None)
 
 
+@pytest.mark.slow
 async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

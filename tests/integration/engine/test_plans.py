@@ -25,9 +25,16 @@ NOW = datetime.now(UTC)
 Operate = Callable[..., Awaitable[LetterOperations]]
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def migrated_url(request: pytest.FixtureRequest) -> str:
+    """URL of a database with all tables: how plans go differs in the statements alone, which storage tests."""
+    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
+    return url
+
+
 @pytest.fixture
-async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url)
     await database.start()
     yield database
     await database.close()
@@ -207,6 +214,7 @@ async def test_a_plan_that_dies_on_the_way_halts_on_the_way(make_bench: MakeBenc
     assert halted.ledger.waiting > 250
 
 
+@pytest.mark.slow
 async def test_pause_resume_and_cancel(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     await write(bench.letters, 100)
@@ -287,6 +295,7 @@ async def test_letters_that_are_archived_meanwhile_are_replayed_all_the_same(
         await operations.replay(ids[0])
 
 
+@pytest.mark.slow
 async def test_replay_and_archive_at_once_lose_and_double_nothing(
     make_bench: MakeBench, operate: Operate
 ) -> None:
@@ -526,6 +535,7 @@ async def _idle(operations: LetterOperations, plan_id: int) -> bool:
     return not await operations._replayer.held([plan_id])
 
 
+@pytest.mark.slow
 async def test_a_large_canary_is_one_too(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     await write(bench.letters, 2_600)

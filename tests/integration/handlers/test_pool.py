@@ -65,6 +65,7 @@ async def test_a_stuck_call_is_killed_when_cancelled_and_the_pool_goes_on(
     assert await asyncio.wait_for(own_pool.run(os.getpid), 20) not in pids
 
 
+@pytest.mark.slow
 async def test_a_neighbours_call_is_not_harmed_by_a_kill(own_pool: CpuPool, tmp_path: Path) -> None:
     neighbour = asyncio.create_task(own_pool.run(calls.nap, str(tmp_path / "nap"), 3.0))
     pid = await pid_in(tmp_path / "nap")

@@ -329,6 +329,7 @@ async def _explained(database: Database, asked: list[tuple[str, Any]]) -> list[t
         ]
 
 
+@pytest.mark.slow
 async def test_every_question_of_the_screens_is_answered_from_an_index(database: Database) -> None:
     """With 8,000 letters, which are 10 MB, reading the table costs Postgres more than any index here, so that
     it reads the table only where it has no index to choose.  SQLite has no figures to choose by, since the
