@@ -30,6 +30,13 @@ def get(port: int, path: str) -> str:
         return found
 
 
+def answers(port: int) -> bool:
+    try:
+        return bool(get(port, "/livez"))
+    except OSError:
+        return False
+
+
 async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_path: Path) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "loud.py").write_text(HANDLER)
@@ -50,6 +57,7 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
     )
     os.close(stderr)
     try:
+        await eventually(lambda: asyncio.to_thread(answers, port), within=60, what="it serves HTTP")
         lines = b"{}\n" * 10  # four megabytes of log
         done = await asyncio.to_thread(program.run, "enqueue", COLOR, "-", stdin=lines)
         assert done.code == 0, done.err

@@ -27,7 +27,7 @@ Operate = Callable[..., Awaitable[LetterOperations]]
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def migrated_url(request: pytest.FixtureRequest) -> str:
-    """URL of a database with all tables: how plans go differs in the statements alone, which storage tests."""
+    """URL of a database with all tables; the statements are tested on both beside the store."""
     url: str = request.getfixturevalue(f"migrated_{request.param}_url")
     return url
 
