@@ -194,7 +194,8 @@ class Dispatcher:
         if self._doubt:
             await self._reconcile()
         batch = next(batches(self._settlements, Settlement.size, self._most), [])
-        expected = self.in_flight - sum(settlement.verb != "mark" for settlement in batch)
+        expected = len(self.worker.running)
+        expected += sum(settlement.verb != "mark" for settlement in self._settlements[len(batch) :])
         try:
             if self._draining:
                 stood, take = await self.queue.settle(batch), None

@@ -135,11 +135,13 @@ class ApplianceQueue(RedisQueue):
         self.policy = policy
         self._via = line or redis
         self.keys = QueueKeys.of(policy.name)
+        self.id_prefix = self.job_id("")
+        """What the ids of its jobs begin with; the key follows."""
         self.reconciler = Reconciler(redis, policy)
 
     def job_key_from_id(self, job_id: str) -> str:
         """The key of a job of this queue; an id that is none of it stands for itself."""
-        return job_id.removeprefix(self.job_id(""))
+        return job_id.removeprefix(self.id_prefix)
 
     def serialize(self, job: Job) -> bytes:
         """The job as it goes over the wire."""

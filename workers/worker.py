@@ -262,7 +262,7 @@ def read_job(queue: ApplianceQueue, taken: Taken) -> Job:
 
 def _read(queue: ApplianceQueue, taken: Taken) -> Job:
     body = taken.body
-    if not taken.id.startswith(queue.job_id("")):
+    if not taken.id.startswith(queue.id_prefix):
         raise InvalidJobError(f"not a job: the id {taken.id[:_ID_CHARS]!r} is none of {queue.name}")
     if not body:
         raise InvalidJobError("the job's data is gone from Redis")
@@ -279,7 +279,7 @@ def _read(queue: ApplianceQueue, taken: Taken) -> Job:
     job = queue.deserialize(value)
     if job is None or not isinstance(job.function, str) or not isinstance(job.key, str):
         raise InvalidJobError("not a job: no function, or no key")
-    if job.id != taken.id:
+    if job.key != taken.id[len(queue.id_prefix) :]:
         raise InvalidJobError("not a job: its key is another one than that of its id")
     return job
 

@@ -34,7 +34,6 @@ for i = FIRST, #ARGV, WIDTH do
   if ARGV[i + 2] == 'bury' then buries = true elseif ARGV[i + 6] ~= '' then replayed = true end
 end
 local depth = redis.call('LLEN', queued)
-redis.call('LLEN', active)
 local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
 if buries then
   redis.call('ZCARD', KEYS[8])

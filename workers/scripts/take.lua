@@ -111,11 +111,12 @@ local ids = redis.call('LPOP', queued, n)
 local leased = redis.call('HMGET', leases, unpack(ids))
 local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
 local taken, ours, seen, unknown, dropped = {}, {}, {}, {}, 0
+local width, sub = #prefix, string.sub
 for i, id in ipairs(ids) do
-  local is_ours, score = string.sub(id, 1, #prefix) == prefix, scores[i]
+  local is_ours, score = sub(id, 1, width) == prefix, scores[i]
   -- An id may be listed twice.  The listing of a job that is in flight, waits for its time or has ended is
   -- dropped; the job is not.
-  if leased[i] or seen[id] or score and tonumber(score) * 1000000 > now_us
+  if leased[i] or seen[id] or score and score ~= '0' and tonumber(score) * 1000000 > now_us
       or not score and ended(id, is_ours) then
     dropped = dropped + 1
   else
@@ -137,13 +138,17 @@ local pairs_, started = {}, {}
 for i, id in ipairs(taken) do
   pairs_[2 * i - 1] = id
   pairs_[2 * i] = lease
-  started[2 * i - 1] = string.format('%.0f', now_us)
-  started[2 * i] = string.format('%.0f:%d', token, i)
 end
 redis.call('RPUSH', active, unpack(taken))
 if #unknown > 0 then redis.call('ZADD', incomplete, unpack(unknown)) end  -- off it, one that runs was aborted
 redis.call('HSET', leases, unpack(pairs_))
-if rate > 0 then redis.call('ZADD', KEYS[6], unpack(started)) end
+if rate > 0 then
+  for i = 1, #taken do
+    started[2 * i - 1] = string.format('%.0f', now_us)
+    started[2 * i] = string.format('%.0f:%d', token, i)
+  end
+  redis.call('ZADD', KEYS[6], unpack(started))
+end
 -- Whoever does not see a worker's first lease would not look whether it lives.  Once a second is enough: all
 -- who were told look a while later.
 if own == 0 then
@@ -156,14 +161,17 @@ end
 
 local out = reply('taken')
 out[7] = lease
-local bodies, left = {}, tonumber(ARGV[9])
-if #ours > 0 then
-  for i, body in ipairs(redis.call('MGET', unpack(ours))) do bodies[ours[i]] = body end
-end
+local left = tonumber(ARGV[9])
+local bodies = #ours > 0 and redis.call('MGET', unpack(ours)) or {}
+local k = 0
 for i, id in ipairs(taken) do
-  local body = bodies[id] or ''
+  local body = ''
+  if ours[k + 1] == id then
+    k = k + 1
+    body = bodies[k] or ''
+  end
   left = left - #body
-  out[#out + 1] = id
-  out[#out + 1] = (left >= 0 or i == 1) and body
+  out[2 * i + 6] = id
+  out[2 * i + 7] = (left >= 0 or i == 1) and body
 end
 return out
