@@ -244,14 +244,17 @@ class AnyKeyMachine(RuleBasedStateMachine):
         for key, kind in TYPES.items():
             assert await command(self.redis, "TYPE", key) in (b"none", kind.encode()), key
         await eventually(self._is_idle, within=30, what="every id is explained")
-        ended = sum((process.dispatchers[POLICY.name].ended for process in self.processes), Counter[str]())
+        await eventually(lambda: self._completed() >= len(self.good), what="processes have read the replies")
         assert not set(await self._buried()) & self.good
         jobs = [await self.stock.job(name) for name in self.good]
         odd = {job.key: job.to_dict() for job in jobs if job is not None and job.status != Status.COMPLETE}
         assert not odd
-        assert ended["complete"] == len(self.good), ended
+        assert self._completed() == len(self.good)
         assert await self._outside() == self.outside
         assert not any(process.draining for process in self.processes)
+
+    def _completed(self) -> int:
+        return sum(process.dispatchers[POLICY.name].ended["complete"] for process in self.processes)
 
     async def _is_idle(self) -> bool:
         """Whether nothing waits but what is scheduled; the reconciler helps, as it does each minute."""
@@ -285,6 +288,7 @@ def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.dispatcher._LOST_POLL", 0.1)
     monkeypatch.setattr("workers.dispatcher.LOOK_GAP", 0.5)
     monkeypatch.setattr("workers.heartbeat.INTERVAL", 0.1)
+    monkeypatch.setattr("workers.heartbeat._WATCH_SECONDS", 0.05)
     monkeypatch.setattr("workers.dispatcher._BACKOFF", (0.02, 0.1))
 
 
