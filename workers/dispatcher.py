@@ -88,6 +88,7 @@ class Dispatcher:
         self._doubt = False
         """A reply was lost: what this process holds may differ from its leases."""
         self._later: asyncio.TimerHandle | None = None
+        self._look_once_more = False
         self._look_at = 0.0
         """Loop time of the next look for dead holders."""
         self.turned = asyncio.Event()
@@ -118,10 +119,15 @@ class Dispatcher:
         """Somebody began to hold jobs: look, once it may have died with them, whether it lives."""
         if self._later is None:
             self._later = asyncio.get_running_loop().call_later(_LOST_POLL, self._look_now)
+        else:  # whoever begins just before that look is looked at once more
+            self._look_once_more = True
 
     def _look_now(self) -> None:
         self._later = None
         self._wake.set()
+        if self._look_once_more:
+            self._look_once_more = False
+            self.look_later()
 
     def distrust(self) -> None:
         """Compare what is held with the leases before the next turn, for instance after a freeze."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 
 from workers.backoff import Backoff
 from workers.connection import command
@@ -58,8 +58,9 @@ class Nudges:
                         await self._handle(message)
             except (RedisError, OSError) as error:
                 log.debug("nudges broke", error=repr(error))
-                if isinstance(error, ResponseError):  # a user may have a right to the one channel only
-                    self._subscriptions = [NUDGE]
+                self.counted = False
+                if isinstance(error, NoPermissionError):
+                    self._subscriptions = [NUDGE]  # a user may have a right to the one channel only
                 await asyncio.sleep(backoff.failed())
 
     async def _handle(self, message: Mapping[str, Any]) -> None:

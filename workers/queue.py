@@ -161,8 +161,13 @@ class ApplianceQueue(RedisQueue):
         settled = replies[0] if settlements else []
         if isinstance(settled, Exception):
             raise settled
-        take = replies[-1]
-        return list(map(bool, settled)), take if isinstance(take, Exception) else await self._take_of(take)
+        stood, take = list(map(bool, settled)), replies[-1]
+        if isinstance(take, Exception):
+            return stood, take
+        try:
+            return stood, await self._take_of(take)
+        except RedisError as error:  # of a large body that is fetched by itself: what was settled stays so
+            return stood, error
 
     async def _take_of(self, reply: list[Any]) -> Take:
         state, wait, foreign, own, now_ms, depth, *rest = reply

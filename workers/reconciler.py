@@ -199,10 +199,11 @@ class Reconciler:
             yield ids
 
     async def _queued_ids(self) -> AsyncIterator[list[bytes]]:
-        start = 0
-        while ids := await command(self._redis, "LRANGE", self._keys.queued, start, start + _PAGE - 1):
+        """From the tail: what is taken meanwhile shifts nothing, and what arrives shows some ids twice."""
+        end = -1
+        while ids := await command(self._redis, "LRANGE", self._keys.queued, end - _PAGE + 1, end):
             yield ids
-            start += _PAGE
+            end -= _PAGE
 
     async def _incomplete_ids(self, low: float | str, high: float | str) -> AsyncIterator[list[bytes]]:
         start, key = 0, self._keys.incomplete

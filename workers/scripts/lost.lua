@@ -1,4 +1,4 @@
--- The leases of one queue whose holders are dead: their heartbeat is missing or too old.
+-- The leases of one queue whose holders are dead: their heartbeat is too old.
 --
 -- Invariant: nobody is declared dead unless somebody has looked, without a gap, for as long as a heartbeat
 -- may be old.  A server that was away or stood still, a machine that slept, and a queue at which nobody
@@ -19,7 +19,8 @@ local prefix = 'saq:job:' .. ARGV[4] .. ':'
 
 local look = redis.call('HMGET', KEYS[3], 'since', 'last')
 local since, last = tonumber(look[1]) or now_ms, tonumber(look[2]) or 0
-if now_ms - last > tonumber(ARGV[2]) or last > now_ms or since > now_ms then since = now_ms end
+-- Written so that a NaN, which another program may have stored, counts as a gap.
+if not (now_ms - last <= tonumber(ARGV[2]) and last <= now_ms and since <= now_ms) then since = now_ms end
 redis.call('HSET', KEYS[3], 'since', since, 'last', now_ms)
 
 local all = redis.call('HGETALL', KEYS[1])
@@ -30,11 +31,12 @@ for i = 1, #all, 2 do
   local worker = string.match(all[i + 1], '^[^:]*')
   if dead[worker] == nil then
     local beat = tonumber(redis.call('ZSCORE', KEYS[2], worker))
-    if beat and beat > now_ms then
+    -- A beat that is missing may have been removed by another program: its worker gets the time to beat again.
+    if not beat or beat > now_ms then
       beat = now_ms
       redis.call('ZADD', KEYS[2], beat, worker)
     end
-    dead[worker] = not beat or now_ms - beat > dead_after
+    dead[worker] = now_ms - beat > dead_after
   end
   if dead[worker] then
     out[#out + 1] = all[i]

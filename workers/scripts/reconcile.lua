@@ -18,19 +18,20 @@ local function repaired(kind, number)
   if number > 0 then repairs[kind] = (repairs[kind] or 0) + number end
 end
 
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now_ms = math.floor(now_us / 1000)
+
 -- Move a key of another type out of the way.
 local function check_type(key, expected)
   local found = redis.call('TYPE', key).ok
   if found == 'none' or found == expected then return end
-  local aside = KEYS[10] .. string.match(key, '[^:]*$')
+  local aside = string.format('%s%s:%.0f', KEYS[10], string.match(key, '[^:]*$'), now_us)
   redis.call('RENAME', key, aside)
   redis.call('EXPIRE', aside, ASIDE_SECONDS)
   repaired('type', 1)
 end
 
-local time = redis.call('TIME')
-local now_us = time[1] * 1000000 + time[2]
-local now_ms = math.floor(now_us / 1000)
 check_type(looks, ARGV[4])
 local last = tonumber(redis.call('HGET', looks, 'reconciled')) or 0
 local set_back = last > now_ms

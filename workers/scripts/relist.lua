@@ -21,6 +21,7 @@ local function is_pending(id)
   return string.sub(id, 1, #prefix) == prefix and redis.call('PTTL', id) == -1
 end
 
+local searched = #ARGV <= 3 + 3 * 20 and 0 or 1000  -- ids of queued, from its head; 0: all, for a few findings
 local counts, flat = {}, {}
 for i = 4, #ARGV, 3 do
   local id, kind, at = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
@@ -29,7 +30,7 @@ for i = 4, #ARGV, 3 do
   local list, add
   if kind == 'unlisted' then
     list = idle and score and (score <= 0 or score >= last)
-      and not redis.call('LPOS', queued, id, 'MAXLEN', 1000)  -- put back meanwhile
+      and not redis.call('LPOS', queued, id, 'MAXLEN', searched)  -- put back meanwhile
     add = list and score ~= 0
   elseif kind == 'unindexed' then
     add = not score and is_pending(id)

@@ -80,6 +80,15 @@ local function store_ended(id, body)
   end
 end
 
+-- The record of a job that SAQ's abort took off incomplete, as ended; nil if that is not what it says.
+local function aborted_record(id)
+  local stored = redis.pcall('GET', id)
+  if type(stored) ~= 'string' then return nil end
+  local readable, record = pcall(cjson.decode, stored)
+  if not readable or type(record) ~= 'table' or record.status ~= 'aborting' then return nil end
+  return (string.gsub(stored, '"status"%s*:%s*"aborting"', '"status":"aborted"'))
+end
+
 local function count(counts, name)
   counts[name] = (counts[name] or 0) + 1
 end
@@ -96,6 +105,17 @@ for k, id in ipairs(ids) do
     redis.call('LREM', active, 1, id)
     count(outcomes, 'repaired:lease')
     result[k] = 0
+  elseif not scores[k] and is_ours(id) and (verb == 'retry' or verb == 'return') and aborted_record(id) then
+    -- Nobody has seen yet that it is to be aborted.
+    standing[id] = false
+    left[#left + 1] = id
+    redis.call('LREM', active, 1, id)
+    failed[#failed + 1] = now_ms
+    failed[#failed + 1] = id
+    store_ended(id, aborted_record(id))
+    redis.pcall('PUBLISH', id, 'aborted')
+    count(outcomes, 'aborted')
+    result[k] = 1
   elseif verb == 'mark' then
     -- Off incomplete it was aborted: the record that says so stays.
     if is_ours(id) and scores[k] then redis.call('SET', id, body) end

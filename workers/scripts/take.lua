@@ -153,7 +153,7 @@ end
 -- who were told look a while later.
 if own == 0 then
   local since = now_ms - (tonumber(redis.call('HGET', looks, 'told')) or 0)
-  if since > 1000 or since < 0 then
+  if not (since >= 0 and since <= 1000) then
     redis.call('HSET', looks, 'told', now_ms)
     redis.pcall('PUBLISH', ARGV[7], ARGV[8] .. ' held')
   end

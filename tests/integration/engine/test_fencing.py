@@ -114,8 +114,8 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
 
     await bench.send()
     await bench.queue.take("silent", 1, [])
-    await bench.redis.zadd(BEATS, {"silent": 1})
     seconds, _ = await bench.redis.time()
+    await bench.redis.zadd(BEATS, {"silent": (seconds - 60) * 1000})
     looks = {"since": (seconds - 60) * 1000, "last": seconds * 1000}
     await bench.redis.hset(bench.queue.keys.looks, mapping=looks)
 

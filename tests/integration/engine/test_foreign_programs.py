@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from saq import Job
+from saq import Job, Status
 
 from storage.database import Database
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
@@ -19,6 +20,7 @@ from workers.cron import Schedule, Scheduler
 from workers.keys import BEATS, CRON, NUDGE
 from workers.operations import Operations
 from workers.policy import RateLimit
+from workers.queue import Settlement
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
 
@@ -41,7 +43,7 @@ async def _letters(bench: Bench, count: int) -> bool:
     return await bench.letters.count() == count
 
 
-@pytest.mark.parametrize("job_id", [b"", b"\xff\xfe", b"saq:job:color-extraction:", b"no id"])
+@pytest.mark.parametrize("job_id", [b"", b"\xff\xfe", b"saq:job:", b"no id"])
 async def test_e14_an_id_that_names_no_job_becomes_one_dead_letter(
     make_bench: MakeBench, job_id: bytes
 ) -> None:
@@ -180,7 +182,7 @@ async def test_e14_jobs_whose_list_is_gone_run(make_bench: MakeBench, lost: str,
     assert set(runs) == set(keys)
     assert process.dispatchers[bench.policy.name].ended["complete"] == 6
     if how == "of another type":
-        aside = f"{bench.queue.keys.aside}{lost}"
+        (aside,) = await bench.redis.keys(f"{bench.queue.keys.aside}{lost}:*")
         assert await bench.redis.get(aside) == b"surprise"
         assert 0 < await bench.redis.ttl(aside) <= 7 * 86_400
 
@@ -436,3 +438,59 @@ async def test_e14_a_turn_that_fails_by_a_defect_is_tried_again(
 
 async def _raise_defect(take: object) -> None:
     raise LookupError("a defect")
+
+
+async def test_e14_a_long_queue_that_moves_is_not_listed_twice(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(concurrency=50)
+    count = 6_000
+    jobs = [Job("extract_colors", kwargs={"number": number}) for number in range(count)]
+    assert all(await bench.queue.enqueue_many(jobs))
+    await bench.redis.lpush(bench.queue.keys.queued, jobs[-1].id)  # listed twice: the numbers differ
+    read = bench.queue.reconciler._queued_ids
+
+    async def read_while_jobs_are_taken() -> AsyncIterator[list[bytes]]:
+        async for ids in read():
+            yield ids
+            _, take = await bench.queue.take("worker", 50, [])
+            done = [Settlement(job.id, job.lease, "complete", job.body) for job in take.jobs]
+            await bench.queue.settle(done)
+
+    monkeypatch.setattr(bench.queue.reconciler, "_queued_ids", read_while_jobs_are_taken)
+    assert await bench.queue.reconciler.reconcile(now=True) == Counter()
+    left = count - await bench.total("completed")
+    assert await bench.redis.llen(bench.queue.keys.queued) in (left, left + 1)
+
+
+async def test_e14_a_living_process_whose_beat_was_removed_keeps_its_job(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    await bench.send()
+    await bench.queue.take("living", 1, [])
+    seconds, _ = await bench.redis.time()
+    looks = {"since": (seconds - 60) * 1000, "last": seconds * 1000}
+    await bench.redis.hset(bench.queue.keys.looks, mapping=looks)
+    await bench.redis.delete(BEATS)
+    assert (await bench.queue.lost(8, 4))[1] == []
+    await bench.redis.zadd(BEATS, {"living": 1})  # it did not beat again
+    assert len((await bench.queue.lost(8, 4))[1]) == 1
+
+
+@pytest.mark.parametrize("verb", ["retry", "return"])
+async def test_e1_an_abort_that_nobody_saw_holds_when_the_attempt_ends(
+    make_bench: MakeBench, verb: str
+) -> None:
+    bench = make_bench()
+    (key,) = await bench.send()
+    _, take = await bench.queue.take("worker", 1, [])
+    (taken,) = take.jobs
+    job = await bench.stock.job(key)
+    assert job is not None
+    await bench.stock.abort(job, "not needed")
+    await bench.redis.delete(job.abort_id)  # the wish lasts for five seconds
+    settlement = Settlement(taken.id, taken.lease, verb, taken.body, delay=0.01)
+    assert await bench.queue.settle([settlement]) == [True]
+    assert await bench.empty()
+    await job.refresh()
+    assert (job.status, job.error) == (Status.ABORTED, "not needed")
+    assert await bench.redis.ttl(job.id) > 0
