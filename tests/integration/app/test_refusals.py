@@ -217,7 +217,7 @@ async def test_a_refusal_ends_a_command_with_one_line(
         assert "redis ok" not in shown.out or shown.code == 0
         del runs["status"]
     failed = {name: _line(done) for name, done in runs.items() if done.code != 0}
-    assert failed
+    assert failed or kind == "wrongtype"
     if kind in ("READONLY", "MISCONF", "BUSY"):
         assert says in failed["enqueue"]
         assert says in failed["pause"]
@@ -225,7 +225,7 @@ async def test_a_refusal_ends_a_command_with_one_line(
         assert all("cluster mode" in line and "single endpoint" in line for line in failed.values())
         assert set(failed) == set(COMMANDS)
     if kind == "wrongtype":
-        assert "another type under a key of ours (WRONGTYPE" in failed["enqueue"]
+        assert "enqueue" not in failed, "a producer has the keys repaired"
 
 
 @pytest.mark.parametrize("kind", ["READONLY", *SLOW])
