@@ -12,8 +12,6 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 PROMISES = range(1, 16)
-MISSING: frozenset[int] = frozenset({14, 15})
-"""Promises whose tests are still to come."""
 _NAME = re.compile(r"test_((?:e\d+_)+)")
 
 
@@ -54,7 +52,7 @@ async def test_e2_e3_short(n): ...
     assert list(_quick_tests(f"pytestmark = [pytest.mark.slow]\n{source}")) == []
 
 
-@pytest.mark.parametrize("number", [number for number in PROMISES if number not in MISSING])
+@pytest.mark.parametrize("number", PROMISES)
 def test_the_promise_has_a_quick_test(number: int) -> None:
     assert _promises_with_quick_tests().get(number), (
         f"no quick test is named test_e{number}_: make test does not show this promise"
