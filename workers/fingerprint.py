@@ -8,6 +8,8 @@ import re
 import sys
 from types import FrameType
 
+from workers.recorded_names import error_type, fingerprint_type, handler_module, is_ours
+
 _NOISE = "●"
 """Stands for whatever differs between two failures that are the same error."""
 
@@ -109,12 +111,12 @@ def normalise(message: str) -> str:
     return re.sub(rf"{_NOISE}{{2,}}", _NOISE, text)
 
 
-def fingerprint(queue: str, function: str, error_type: str, message: str, frame: str | None) -> str:
+def fingerprint(queue: str, function: str, error_name: str, message: str, frame: str | None) -> str:
     """16 hexadecimal digits, the same for failures of one function that differ only in their noise.
 
-    ``frame`` is what `own_frame` says.
+    ``error_name`` is what `error_type` returns, ``frame`` what `own_frame` returns.
     """
-    parts = (queue, function, error_type, normalise(message)[:_MOST], frame)
+    parts = (queue, function, fingerprint_type(error_name), normalise(message)[:_MOST], frame)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -123,15 +125,18 @@ def own_frame(error: BaseException) -> str | None:
 
     None where there is none, and for a timeout: where the time ran out is chance.
     """
-    if type(error).__module__ == "workers.worker":  # JobTimeoutError, with the traceback of a cancellation
+    if error_type(error) == "JobTimeoutError":  # its traceback is that of a cancellation
         return None
-    found = None
+    innermost = None
     trace = error.__traceback__
     while trace is not None:
         if _is_own(trace.tb_frame):
-            found = trace.tb_frame
+            innermost = trace.tb_frame
         trace = trace.tb_next
-    return None if found is None else f"{found.f_globals['__name__']}:{found.f_code.co_qualname}"
+    if innermost is None:
+        return None
+    module = innermost.f_globals["__name__"]
+    return f"{handler_module(module) or module}:{innermost.f_code.co_qualname}"
 
 
 def _is_own(frame: FrameType) -> bool:
@@ -142,10 +147,9 @@ def _is_own(frame: FrameType) -> bool:
     module, file = frame.f_globals.get("__name__"), frame.f_globals.get("__file__")
     if not isinstance(module, str) or frame.f_code.co_filename.startswith("<"):  # generated, or frozen
         return False
-    package = module.partition(".")[0]
-    if package in ("app", "tui", "workers", "storage"):
-        return module.startswith("workers.handlers.") and module != "workers.handlers.base"
-    if package in sys.stdlib_module_names:
+    if is_ours(module):
+        return handler_module(module) is not None
+    if module.partition(".")[0] in sys.stdlib_module_names:
         return False
     # A compiled extension's frames name its source, which is not there: its module knows where it lies.
     where = file if isinstance(file, str) else frame.f_code.co_filename

@@ -15,6 +15,7 @@ from storage.dead_letters import BuriedLetter
 from storage.letter_queries import MAX_ID
 from workers import wire
 from workers.fingerprint import fingerprint, own_frame
+from workers.recorded_names import error_type
 
 META = "couturecast"
 """Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
@@ -37,12 +38,6 @@ _ATTEMPT: dict[str, Any] = {
     "run_seconds": (int, float),
 }
 """The fields of an attempt's record and their types."""
-
-
-def error_type(error: BaseException) -> str:
-    """The error's class as its users name it: with the module, but for builtins."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def failed_attempt(

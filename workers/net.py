@@ -34,7 +34,7 @@ class ForbiddenAddressError(PermanentError):
     """A host is, or resolves to, an address that is not a public one."""
 
 
-class TooLargeError(PermanentError):
+class DownloadTooLargeError(PermanentError):
     """A download is larger than allowed."""
 
 
@@ -153,7 +153,7 @@ async def exchange(
 ) -> tuple[int, bytes]:
     """Status and body of one request's answer; the body only of a success.  ``options`` are httpx's.
 
-    Raises httpx.HTTPError, TimeoutError after ``seconds``, and TooLargeError.
+    Raises httpx.HTTPError, TimeoutError after ``seconds``, and DownloadTooLargeError.
     """
     async with (
         asyncio.timeout(seconds),
@@ -206,7 +206,7 @@ async def _body(response: httpx.Response, max_bytes: int) -> bytes:
                 break
         else:
             return bytes(body)
-    raise TooLargeError(f"the download from {response.url.host} is larger than {max_bytes:,} bytes")
+    raise DownloadTooLargeError(f"the download from {response.url.host} is larger than {max_bytes:,} bytes")
 
 
 def reason(error: httpx.HTTPError) -> str:

@@ -146,7 +146,7 @@ async def test_a_result_that_is_refused_is_a_dead_letter_and_holds_up_no_other(
     found = await _rows(letters)
     assert found["job-1"].job_data["kwargs"]["text"] == LARGE
     for each in found.values():
-        assert each.error_type == "workers.errors.TooLargeError"
+        assert each.error_type == "TooLargeError"
         assert "max request size exceeded" in each.error_message
     assert runs["job-1"] == runs["job-2"] == 1
 
@@ -167,7 +167,7 @@ async def test_a_job_that_grew_too_large_for_a_retry_dies(
     assert letter.job_data["kwargs"] == {"number": 7}
     assert [each["error_type"] for each in letter.attempt_errors] == [
         "RuntimeError",
-        "workers.errors.TooLargeError",
+        "TooLargeError",
     ]
 
 

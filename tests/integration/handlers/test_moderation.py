@@ -261,5 +261,5 @@ async def test_a_payload_that_cannot_work_is_a_dead_letter_on_its_first_attempt(
     await bench.stock.enqueue("review_content", **arguments)
     await eventually(bench.letters.count, what="the dead letter")
     (letter,) = (await bench.letters.page()).items
-    assert (letter.attempts, letter.error_type) == (1, "workers.errors.InvalidJobError")
+    assert (letter.attempts, letter.error_type) == (1, "InvalidJobError")
     assert message in letter.error_message

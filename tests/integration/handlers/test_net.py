@@ -15,7 +15,7 @@ import pytest
 from tests.integration.handlers.conftest import Answer, Request, Serve, Server, hang
 from workers import net
 from workers.errors import PermanentError
-from workers.net import DownloadError, ForbiddenAddressError, TooLargeError
+from workers.net import DownloadError, DownloadTooLargeError, ForbiddenAddressError
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length(
     http: httpx.AsyncClient, server: Server, body: bytes
 ) -> None:
     server.answers["/a"] = Answer(200, body)
-    with pytest.raises(TooLargeError, match="larger than 100 bytes"):
+    with pytest.raises(DownloadTooLargeError, match="larger than 100 bytes"):
         await get(http, server.url("/a"))
     server.answers["/a"] = Answer(200, body[:100])
     assert len(await get(http, server.url("/a"))) == 100
@@ -152,7 +152,7 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length(
 
 async def test_a_body_without_an_end_is_cut_off_at_its_size(http: httpx.AsyncClient, server: Server) -> None:
     server.answers["/a"] = Answer(200, more=endless())
-    with pytest.raises(TooLargeError):
+    with pytest.raises(DownloadTooLargeError):
         await get(http, server.url("/a"), max_bytes=50_000)
 
 
@@ -261,5 +261,5 @@ async def test_an_exchange_reads_the_body_of_a_success_only(http: httpx.AsyncCli
     )
     assert exchanged == (200, b'{"input":1}')
     assert await net.exchange(http, "GET", server.url("/endless"), max_bytes=100, seconds=5) == (500, b"")
-    with pytest.raises(TooLargeError):
+    with pytest.raises(DownloadTooLargeError):
         await net.exchange(http, "POST", server.url("/echo"), max_bytes=5, seconds=5, json={"input": 1})
