@@ -14,15 +14,15 @@ def main() -> None:
     """Entry of ``couturecast-tui``."""
     try:
         open_standard_streams()
-        from app.interrupts import exit_on_interrupt
+        from app.process.interrupts import exit_on_interrupt
 
         exit_on_interrupt()
-        from app.cli import main as command_line
+        from app.cli.main import main as command_line
 
         try:
             command_line()
         except SystemExit as end:
-            from app.shutdown import exit_process
+            from app.process.shutdown import exit_process
 
             exit_process(end.code)
     except KeyboardInterrupt:  # before the handler of the line above, or after the command

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import typer
 
 from app.errors import AppError, OutputError, UsageError
-from tui.format import safe, safe_lines
+from tui.text.format import safe, safe_lines
 
 
 def text(lines: str) -> None:

@@ -27,10 +27,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import Redis
 
+from app.address import DEFAULT_ADDRESS, Address
+from app.admin_token import LEAST, usable
 from app.errors import UsageError, exhausted
-from app.http.address import DEFAULT_ADDRESS, Address
-from app.http.token import LEAST, usable
-from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
+from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
 
 PREFIX = "COUTURECAST_"
 DATABASE_FILE = "couturecast.db"

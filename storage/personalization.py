@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from storage.cache import Cache, Cached
-from storage.cache_store import CacheKey
-from storage.preferences import PreferenceStore
-from storage.subjects import location
-from storage.weather import BLOCK_HOURS, WeatherStore, time_block
+from storage.cache.cache import Cache, Cached
+from storage.cache.store import CacheKey
+from storage.cache.tags import location
+from storage.repositories.preferences import PreferenceStore
+from storage.repositories.weather import BLOCK_HOURS, WeatherStore, time_block
 
 
 class BlockWeather(BaseModel):

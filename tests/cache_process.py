@@ -14,10 +14,10 @@ import sys
 import time
 from typing import Any
 
-from storage.cache import Cache
-from storage.cache_store import CacheKey, CacheStore
-from storage.together import Together
-from workers.connection import Line
+from storage.cache.cache import Cache
+from storage.cache.store import CacheKey, CacheStore
+from storage.redis.auto_pipeline import Together
+from storage.redis.client import Line
 
 
 async def main(options: dict[str, Any]) -> None:

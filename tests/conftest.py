@@ -16,7 +16,7 @@ import redis
 from hypothesis import settings
 from sqlalchemy.engine import make_url
 
-from storage.database import Database
+from storage.database.engine import Database
 from tests.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
 _numbers = itertools.count()

@@ -199,7 +199,9 @@ def _preload() -> None:
     for name in ("app", "tui", "workers", "storage"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if not module.name.startswith("storage.migrations.") and not module.name.endswith("__main__"):
+            if not module.name.startswith("storage.database.migrations.") and not module.name.endswith(
+                "__main__"
+            ):
                 importlib.import_module(module.name)
     for name in _LAZY:
         importlib.import_module(name)

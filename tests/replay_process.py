@@ -12,10 +12,10 @@ import json
 import sys
 from typing import Any
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
-from workers.operations import Operations
-from workers.policy import DEFAULT_POLICIES
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.operations.operations import Operations
 
 
 async def main(options: dict[str, Any]) -> None:

@@ -22,11 +22,11 @@ from typing import Any
 
 import structlog
 
-from app.giving_up import give_up
-from storage.database import Database
-from storage.dead_letters import DeadLetters, NewLetter
-from workers.policy import NORMAL, QueuePolicy, RateLimit
-from workers.process import WorkerProcess
+from app.process.giving_up import give_up
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters, NewLetter
+from workers.engine.policy import NORMAL, QueuePolicy, RateLimit
+from workers.process.worker_process import WorkerProcess
 
 
 class _Doomed(DeadLetters):

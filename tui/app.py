@@ -21,15 +21,15 @@ from textual.widgets import DataTable
 from textual.worker import WorkerFailed
 
 from tui.containment import contain_errors
+from tui.dialogs.common import Confirm, Help
 from tui.driver import Terminal
-from tui.format import clip, safe
-from tui.screens.cache import CacheView
-from tui.screens.dialogs import Confirm, Help
-from tui.screens.letters import Letters
+from tui.screens.base import View
+from tui.screens.cache.list import CacheView
+from tui.screens.dead_letters.list import Letters
 from tui.screens.overview import Overview
-from tui.screens.view import View
-from workers.operations import FAILURES, Operations, Wanted
-from workers.snapshot import Snapshot
+from tui.text.format import clip, safe
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.operations import FAILURES, Operations, Wanted
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tui.driver import stands_still
-from tui.glyphs import SCREEN_ERRORS, terminal_encoding
+from tui.text.glyphs import SCREEN_ERRORS, terminal_encoding
 
 _STANDARD = (1, 2)
 

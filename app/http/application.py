@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import Receive, Scope, Send
 
+from app.http.authentication import Guard, actor
 from app.http.context import Context
-from app.http.identity import Guard, actor
 from app.http.problems import ProblemError, problem_of, response
 from app.http.reading import body_of, path_of, query_of
 from app.http.route import Call, Reply, Route

@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 import structlog
 from redis.exceptions import RedisError
 
-from storage.refusals import reason, refusal_of
-from workers.operations import Operations
-from workers.process import WorkerProcess
-from workers.snapshot import Snapshot
+from storage.redis.refusals import reason, refusal_of
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.operations import Operations
+from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
 

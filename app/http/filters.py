@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from app.http.route import WHOLE, Given, GivenBody, QueueName
-from storage.filters import SHORTEST_SEARCH, Filter, Text, Time
-from workers.letter_operations import MOST_IDS, Wanted
+from storage.dead_letters.filters import SHORTEST_SEARCH, Filter, Text, Time
+from workers.operations.dead_letters import MOST_IDS, Wanted
 
 MAX_ID = 2**63 - 1
 _MOST_ARGUMENTS = 8

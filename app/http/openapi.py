@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.http.identity import OPERATOR_PARAMETER
+from app.http.authentication import OPERATOR_PARAMETER
 from app.http.problems import MEDIA_TYPE, Problem
 from app.http.route import JSON, Answer, Route
 

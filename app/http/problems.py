@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 
 from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
-from storage.refusals import explain
+from storage.redis.refusals import explain
 from workers.errors import (
     ConflictError,
     InvalidJobError,

@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.http.problems import ProblemError, invalid
 from app.http.route import Route
+from workers.engine.json_input import parse_json
+from workers.engine.policy import MAX_PAYLOAD_BYTES
 from workers.errors import InvalidJsonError
-from workers.json_input import parse_json
-from workers.policy import MAX_PAYLOAD_BYTES
 
 LARGEST = MAX_PAYLOAD_BYTES + 65_536
 """Bytes of a body that is no list: one payload and what is around it."""

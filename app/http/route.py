@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from app.http.context import Context
-from workers.operations import Operations
-from workers.policy import DEFAULT_POLICIES
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.operations.operations import Operations
 
 JSON = "application/json"
 

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import orjson
 
-from app.http import cache, drain, filters, health, jobs, letters, metrics, plans, queues
+from app.http import filters
 from app.http.openapi import document
 from app.http.route import Answer, Call, Reply, Route
+from app.http.routers import (
+    cache,
+    health,
+    jobs,
+    metrics,
+    queues,
+)
+from app.http.routers import (
+    dead_letters as letters,
+)
+from app.http.routers import (
+    replays as plans,
+)
+from app.http.routers import (
+    workers as drain,
+)
 
 FAILED = "/api/v1/admin/failed-jobs"
 

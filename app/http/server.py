@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 import structlog
 import uvicorn
 
-from app.http.address import bound
+from app.address import bound
 from app.http.application import application
-from app.http.connection import Connection
 from app.http.context import Context
+from app.http.protocol import Connection
 
 log = structlog.get_logger(__name__)
 

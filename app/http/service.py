@@ -8,17 +8,16 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
+from app.address import listen
+from app.admin_token import kept_token
 from app.errors import UsageError, exhausted
-from app.http.address import listen
-from app.http.token import kept_token
-
-if TYPE_CHECKING:
-    from app.appliance import Appliance
-    from app.settings import Settings
+from app.settings import Settings
+from app.version import VERSION
+from workers.operations.operations import Operations
+from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +46,18 @@ def listener(settings: Settings) -> tuple[socket.socket | None, str]:
 
 @asynccontextmanager
 async def serving(
-    door: socket.socket | None, each: Appliance, token: str, drained: asyncio.Future[int] | None
+    door: socket.socket | None,
+    operations: Operations,
+    process: WorkerProcess | None,
+    token: str,
+    drained: asyncio.Future[int] | None,
 ) -> AsyncIterator[None]:
     """HTTP on ``door`` for the length of a block, which does not wait for its start."""
     if door is None:
         yield
         return
     ending = asyncio.Event()
-    running = asyncio.create_task(_serve(door, each, token, drained, ending))
+    running = asyncio.create_task(_serve(door, operations, process, token, drained, ending))
     try:
         yield
     finally:
@@ -70,7 +73,8 @@ def admin_token(settings: Settings, data_dir: Path) -> str:
 
 async def _serve(
     door: socket.socket,
-    each: Appliance,
+    operations: Operations,
+    process: WorkerProcess | None,
     token: str,
     drained: asyncio.Future[int] | None,
     ending: asyncio.Event,
@@ -80,11 +84,10 @@ async def _serve(
         try:
             # In a thread, for the jobs' sake: it takes a tenth of a second, and nobody waits for it.
             await asyncio.to_thread(importlib.import_module, "app.http.server")
-            from app.appliance import VERSION
             from app.http.context import Context
             from app.http.server import serve
 
-            await serve(door, Context(each.operations, each.process, drained, VERSION), token, ending)
+            await serve(door, Context(operations, process, drained, VERSION), token, ending)
         except OSError as error:  # as where no descriptor is free: the next time may do
             log.warning("http does not start", error=exhausted(error) or str(error))
             with suppress(TimeoutError):

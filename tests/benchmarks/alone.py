@@ -13,7 +13,7 @@ from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, PATIENCE, Peer
 from tests.benchmarks.peers.protocol import QUEUE
-from workers.keys import NUDGE, QueueKeys
+from workers.engine.keys import NUDGE, QueueKeys
 
 _KEYS = QueueKeys.of(QUEUE)
 _HANDLER = f"{QUEUE}=tests.benchmarks.handlers"

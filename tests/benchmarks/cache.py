@@ -56,11 +56,11 @@ class Ours:
 
     def __init__(self, url: str) -> None:
         sys.path.insert(0, str(ROOT))
-        from storage.cache import Cache
-        from storage.cache_store import CacheKey, CacheStore
-        from storage.subjects import location, user
-        from storage.together import Together
-        from workers.connection import Line
+        from storage.cache.cache import Cache
+        from storage.cache.store import CacheKey, CacheStore
+        from storage.cache.tags import location, user
+        from storage.redis.auto_pipeline import Together
+        from storage.redis.client import Line
 
         self._key, self._user, self._depends = CacheKey, user, (location("lisboa"),)
         self._line = Line(url)

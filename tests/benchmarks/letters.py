@@ -24,11 +24,11 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 
-from storage.database import Database
-from storage.dead_letters import DeadLetter, DeadLetters, NewLetter
-from storage.filters import DEAD, STATES, Filter
-from storage.letter_queries import cursor_of
-from storage.plans import NewPlan, Plans
+from storage.database.engine import Database
+from storage.dead_letters.filters import DEAD, STATES, Filter
+from storage.dead_letters.plans import NewPlan, Plans
+from storage.dead_letters.queries import cursor_of
+from storage.dead_letters.repository import DeadLetter, DeadLetters, NewLetter
 from tests.servers import PostgresServer
 
 END = datetime.now(UTC).replace(microsecond=0)

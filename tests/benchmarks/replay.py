@@ -11,15 +11,15 @@ from pathlib import Path
 
 import uvloop
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters, NewLetter
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters, NewLetter
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
 from tests.servers import PostgresServer
-from workers.operations import DEAD, Operations
-from workers.policy import DEFAULT_POLICIES
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.operations.operations import DEAD, Operations
 
 _POLICY = DEFAULT_POLICIES[QUEUE]
 

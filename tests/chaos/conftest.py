@@ -11,13 +11,13 @@ import pytest
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import connect
 from tests.chaos.ledger import Ledger
 from tests.processes import Journal, Spawner
 from tests.servers import PostgresServer, ValkeyServer
-from workers.connection import connect
-from workers.policy import QueuePolicy
+from workers.engine.policy import QueuePolicy
 
 FAST_RETRIES = (0.1, 0.2, 0.3)
 

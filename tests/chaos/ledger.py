@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from saq.queue.redis import RedisQueue
 
-from storage.dead_letters import DeadLetters
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal
-from workers.connection import command
-from workers.keys import LETTERS
-from workers.policy import MAX_PROCESSES, QueuePolicy
-from workers.queue import ApplianceQueue
+from workers.engine.keys import LETTERS
+from workers.engine.policy import MAX_PROCESSES, QueuePolicy
+from workers.engine.queue import ApplianceQueue
 
 _ACKNOWLEDGED = "test:acknowledged"
 _WATCH = Path(__file__).with_name("watch.lua").read_text()

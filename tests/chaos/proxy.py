@@ -7,11 +7,22 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from workers import lua
+from workers.dead_letters.recorder import LETTERS_SCRIPT
+from workers.engine.queue import ENQUEUE_SCRIPT, LOST_SCRIPT, SETTLE_SCRIPT, TAKE_SCRIPT
+from workers.process.heartbeat import BEAT_SCRIPT
+from workers.process.worker_process import ANNOUNCE_SCRIPT
 
 _SCRIPTS = {
     word: script.name
-    for script in (lua.TAKE, lua.SETTLE, lua.LOST, lua.BEAT, lua.ANNOUNCE, lua.ENQUEUE, lua.LETTERS)
+    for script in (
+        TAKE_SCRIPT,
+        SETTLE_SCRIPT,
+        LOST_SCRIPT,
+        BEAT_SCRIPT,
+        ANNOUNCE_SCRIPT,
+        ENQUEUE_SCRIPT,
+        LETTERS_SCRIPT,
+    )
     for word in (script.sha.encode(), script.text.encode())
 }
 _SETTLE_HEAD, _SETTLE_WIDTH = 9, 9  # see settle.lua

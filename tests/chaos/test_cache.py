@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from storage.cache import Cache
-from storage.cache_store import PATIENCE, CacheKey, CacheStore
-from storage.subjects import user
-from storage.together import Together
+from storage.cache.cache import Cache
+from storage.cache.store import PATIENCE, CacheKey, CacheStore
+from storage.cache.tags import user
+from storage.redis.auto_pipeline import Together
+from storage.redis.client import Line
 from tests.servers import ValkeyServer
-from workers.connection import Line
 
 pytestmark = pytest.mark.slow
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from storage.dead_letters import DeadLetters
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.proxy import Cut, Proxy
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
-from workers.connection import command
-from workers.policy import Pace
-from workers.process import WorkerProcess
+from workers.engine.policy import Pace
+from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
 

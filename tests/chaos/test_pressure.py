@@ -18,18 +18,18 @@ from redis.exceptions import ResponseError
 from saq import Job
 from saq.queue.redis import RedisQueue
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command, connect
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
-from workers.connection import command, connect
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import ApplianceQueue
 from workers.errors import RedisFullError
-from workers.operations import NewJob, Operations
-from workers.policy import QueuePolicy
-from workers.queue import ApplianceQueue
+from workers.operations.operations import NewJob, Operations
 
 pytestmark = pytest.mark.slow
 

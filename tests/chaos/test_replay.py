@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
-from storage.filters import DEAD, Filter
+from storage.database.engine import Database
+from storage.dead_letters.filters import DEAD, Filter
+from storage.dead_letters.repository import DeadLetters
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import letter
 from tests.servers import ValkeyServer
-from workers.operations import Operations, ReplayOptions
-from workers.policy import DEFAULT_POLICIES
-from workers.process import WorkerProcess
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.operations.operations import Operations, ReplayOptions
+from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
 

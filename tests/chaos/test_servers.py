@@ -12,16 +12,16 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import PostgresServer, ValkeyServer
-from workers.connection import command
-from workers.keys import BEATS, LETTERS
-from workers.process import WorkerProcess
+from workers.engine.keys import BEATS, LETTERS
+from workers.process.worker_process import WorkerProcess
 
 _FILLER = "test:filler"
 

@@ -14,17 +14,17 @@ from redis.exceptions import ResponseError
 from saq import Job
 from saq.queue.redis import RedisQueue
 
-from storage.dead_letters import DeadLetter, DeadLetters
+from storage.dead_letters.repository import DeadLetter, DeadLetters
+from storage.redis.client import connect
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
-from workers.connection import connect
-from workers.keys import CRON, LETTERS
-from workers.policy import MAX_PAYLOAD_BYTES
-from workers.process import WorkerProcess
-from workers.queue import ApplianceQueue, Enqueued
+from workers.engine.keys import CRON, LETTERS
+from workers.engine.policy import MAX_PAYLOAD_BYTES
+from workers.engine.queue import ApplianceQueue, Enqueued
+from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,20 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from workers.cache_operations import user_of
+from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import NotFoundError, ReadOnlyError, UnknownQueueError
-from workers.operations import (
+from workers.monitoring.snapshot import (
+    Alert,
+    DatabaseSnapshot,
+    Pause,
+    Percentiles,
+    QueueSnapshot,
+    RedisSnapshot,
+    Snapshot,
+    WorkerSnapshot,
+)
+from workers.operations.cache import user_of
+from workers.operations.operations import (
     DEAD,
     POISON_DEATHS,
     CacheEntry,
@@ -29,17 +40,6 @@ from workers.operations import (
     Preview,
     ReplayOptions,
     Wanted,
-)
-from workers.policy import DEFAULT_POLICIES
-from workers.snapshot import (
-    Alert,
-    DatabaseSnapshot,
-    Pause,
-    Percentiles,
-    QueueSnapshot,
-    RedisSnapshot,
-    Snapshot,
-    WorkerSnapshot,
 )
 
 NOW = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC).timestamp()

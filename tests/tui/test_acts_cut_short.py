@@ -10,11 +10,11 @@ import pytest
 from tests.tui.canned import HEALTHY, CannedOperations
 from tests.tui.test_dashboard import dashboard, until
 from tests.tui.test_letters import operations
-from tui.screens.cache import CacheView
-from tui.screens.letters import Letters
+from tui.screens.cache.list import CacheView
+from tui.screens.dead_letters.list import Letters
 from tui.screens.overview import Overview
-from tui.widgets.entries import EntryTable
-from tui.widgets.letters import LetterTable
+from tui.widgets.cache_entry_table import EntryTable
+from tui.widgets.letter_table import LetterTable
 
 LETTERS = ["replay", "replay_all", "discard", "restore", "edit", "export"]
 CACHE = ["evict", "evict_all", "evict_user"]

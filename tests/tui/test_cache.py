@@ -14,18 +14,18 @@ from textual.widgets import Input, Static
 from tests.tui.canned import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
 from tests.tui.test_dashboard import dashboard, until, words
 from tests.tui.test_letters import says, write
-from tui import cache_text
 from tui.app import Dashboard
-from tui.format import ends, sparkline
-from tui.screens import cache as module
-from tui.screens.cache import CacheView
-from tui.screens.dialogs import Ask, Confirm, Help
-from tui.screens.entry import EntryView
+from tui.dialogs.common import Ask, Confirm, Help
+from tui.screens.cache import list as module
+from tui.screens.cache.entry import EntryView
+from tui.screens.cache.list import CacheView
 from tui.screens.overview import Overview
-from tui.widgets.entries import EntryTable
-from tui.widgets.filter_line import FilterLine
+from tui.text import cache as cache_text
+from tui.text.format import ends, sparkline
+from tui.widgets.cache_entry_table import EntryTable
+from tui.widgets.filter_bar import FilterLine
 from workers.errors import WorkersError
-from workers.operations import CacheFigures
+from workers.operations.operations import CacheFigures
 
 SIZE = (120, 36)
 AWAY = WorkersError("the cache's Redis does not answer: connection refused")

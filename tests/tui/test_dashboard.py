@@ -15,15 +15,15 @@ from textual.widgets import Input, Static, TextArea
 import tui.app
 from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations, letter
 from tui.app import Dashboard
-from tui.screens.dialogs import Ask, Confirm, Help
-from tui.screens.letter import LetterView
-from tui.screens.letters import Letters
+from tui.dialogs.common import Ask, Confirm, Help
+from tui.screens.dead_letters.letter import LetterView
+from tui.screens.dead_letters.list import Letters
 from tui.screens.overview import Overview
-from tui.widgets.letters import LetterTable
-from tui.widgets.queues import QueueTable
+from tui.widgets.letter_table import LetterTable
+from tui.widgets.queue_table import QueueTable
 from workers.errors import ConflictError
-from workers.operations import Operations
-from workers.snapshot import Snapshot
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.operations import Operations
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 MIDDLE = pytest.param("120x36", marks=pytest.mark.slow)  # what fits both others fits it

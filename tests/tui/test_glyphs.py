@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import tui
-from tui.format import bar, sparkline
-from tui.glyphs import SCREEN_ERRORS, TEXT_ERRORS, is_utf8
+from tui.text.format import bar, sparkline
+from tui.text.glyphs import SCREEN_ERRORS, TEXT_ERRORS, is_utf8
 
 OURS = {
     sign

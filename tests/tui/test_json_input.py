@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import TextArea
 
-from app.commands import json_object
+from app.cli.commands import json_object
 from app.errors import UsageError
 from app.http.problems import ProblemError
 from app.http.reading import _parsed
 from tests.tui.test_dashboard import dashboard, letters_view, until
 from tests.tui.test_letters import ask, operations, says
-from tui.screens.edit import Edit
+from tui.dialogs.edit_payload import Edit
+from workers.engine.json_input import parse_json, parse_object
 from workers.errors import InvalidJsonError
-from workers.json_input import parse_json, parse_object
 
 REFUSED = {
     "nothing": ("", "Expecting value at line 1, column 1"),

@@ -18,16 +18,16 @@ from textual.widgets import Input, Static, TextArea
 from tests.tui.canned import HEALTHY, CannedOperations, item, letter
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, title, until
 from tui.app import Dashboard
-from tui.screens.dialogs import Ask, Confirm
-from tui.screens.edit import Edit
-from tui.screens.letter import LetterView
-from tui.screens.letters import Letters
-from tui.screens.plan_form import PlanForm
-from tui.widgets.filter_line import FilterLine
-from tui.widgets.groups import GroupTable
-from tui.widgets.letters import MarkedTable
+from tui.dialogs.common import Ask, Confirm
+from tui.dialogs.edit_payload import Edit
+from tui.dialogs.replay_options import PlanForm
+from tui.screens.dead_letters.letter import LetterView
+from tui.screens.dead_letters.list import Letters
+from tui.widgets.filter_bar import FilterLine
+from tui.widgets.group_table import GroupTable
+from tui.widgets.letter_table import MarkedTable
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
-from workers.operations import Filter
+from workers.operations.operations import Filter
 
 LESS, MORE = "a" * 16, "f" * 16
 

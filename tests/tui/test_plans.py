@@ -12,20 +12,20 @@ from textual.widgets import Button, DataTable, Input, Static
 from tests.tui.canned import HEALTHY, NOW, CannedOperations, item, plan
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, until
 from tests.tui.test_letters import ask, back, operations, says, shown, write
-from tui import plan_text
 from tui.app import Dashboard
-from tui.screens.dialogs import Ask
-from tui.screens.ledger import LedgerList
-from tui.screens.letter import LetterView
-from tui.screens.letters import Letters
-from tui.screens.plan import Progress
-from tui.screens.plan_form import PlanForm
-from tui.screens.plans import Plans
-from tui.widgets.groups import GroupTable
-from tui.widgets.letters import MarkedTable
-from tui.widgets.tick import Tick
+from tui.dialogs.common import Ask
+from tui.dialogs.plan import Progress
+from tui.dialogs.plan_letters import LedgerList
+from tui.dialogs.replay_options import PlanForm
+from tui.screens.dead_letters.letter import LetterView
+from tui.screens.dead_letters.list import Letters
+from tui.screens.replays.plans import Plans
+from tui.text import plans as plan_text
+from tui.widgets.checkbox import Tick
+from tui.widgets.group_table import GroupTable
+from tui.widgets.letter_table import MarkedTable
 from workers.errors import ConflictError
-from workers.operations import Filter, Ledger, ReplayOptions
+from workers.operations.operations import Filter, Ledger, ReplayOptions
 
 HALTED = plan(
     2,

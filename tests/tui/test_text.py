@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, NOW, letter, queue
-from tui import format as shown
-from tui import letter_text, text
-from workers.policy import RateLimit
-from workers.snapshot import Pause, Percentiles, QueueSnapshot
+from tui.text import dead_letters as letter_text
+from tui.text import format as shown
+from tui.text import snapshot as text
+from workers.engine.policy import RateLimit
+from workers.monitoring.snapshot import Pause, Percentiles, QueueSnapshot
 
 COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
 SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)

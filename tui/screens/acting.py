@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import ParamSpec
 
-from tui.screens.view import View
+from tui.screens.base import View
 
 P = ParamSpec("P")
 

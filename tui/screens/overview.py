@@ -11,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tui import letter_text, text
-from tui.screens.acts import Acts
-from tui.screens.dialogs import Ask
-from tui.widgets.letters import LetterTable
-from tui.widgets.queues import QueueTable
-from workers.snapshot import QueueSnapshot, Snapshot
+from tui.dialogs.common import Ask
+from tui.screens.dead_letters.actions import Acts
+from tui.text import dead_letters as letter_text
+from tui.text import snapshot as text
+from tui.widgets.letter_table import LetterTable
+from tui.widgets.queue_table import QueueTable
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 _METRICS = ("depth", "throughput")
 _NEWEST = 50

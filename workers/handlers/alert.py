@@ -13,11 +13,11 @@ import httpx
 import structlog
 from pydantic import AwareDatetime, BaseModel, Field
 
-from storage.alerts import AlertStore, Subscriber
-from workers import net
+from storage.repositories.alerts import AlertStore, Subscriber
+from workers.engine.policy import ALERT
 from workers.errors import PermanentError
+from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
-from workers.policy import ALERT
 
 log = structlog.get_logger(__name__)
 

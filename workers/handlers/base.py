@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from workers.errors import InvalidJobError
 
 if TYPE_CHECKING:
-    from workers.worker import SaqFunction
+    from workers.engine.runner import SaqFunction
 
 _MOST_PROBLEMS = 5  # that one message lists
 _LONGEST_NAME = 80  # characters of a field's name that a message shows; a payload may name a field anything

@@ -13,13 +13,13 @@ import structlog
 import uvloop
 from saq import Job
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import Line, connect
 from tests.benchmarks.peers.protocol import QUEUE, Tool, main
-from workers.connection import Line, connect
-from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
-from workers.process import WorkerProcess
-from workers.queue import ApplianceQueue
+from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
+from workers.engine.queue import ApplianceQueue
+from workers.process.worker_process import WorkerProcess
 
 _POLICY = DEFAULT_POLICIES[QUEUE]
 

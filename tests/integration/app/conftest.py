@@ -24,10 +24,10 @@ from typing import IO, Any
 import pytest
 import redis
 
-from app.embedded import EmbeddedServer
+from app.servers.embedded_valkey import EmbeddedServer
 from tests.fork_server import ForkedProcess, ForkServer
 from tests.integration.engine.conftest import eventually
-from workers.keys import QueueKeys
+from workers.engine.keys import QueueKeys
 
 PROGRAM = Path(sys.executable).parent / "couturecast-tui"
 _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from app.embedded import EmbeddedServer
-from storage.cache import Cache
-from storage.cache_store import ENTRY, CacheKey, CacheStore
-from storage.together import Together
+from app.servers.embedded_valkey import EmbeddedServer
+from storage.cache.cache import Cache
+from storage.cache.store import ENTRY, CacheKey, CacheStore
+from storage.redis.auto_pipeline import Together
+from storage.redis.client import Line
 from tests.integration.app.conftest import Done, OpenTerminal, Program, client
 from tests.integration.app.test_commands import many
 from tests.integration.engine.conftest import eventually
-from workers.connection import Line
 
 BLOCK = "2026-03-01T12"
 KEYS = [f"{user}:{place}:{BLOCK}" for user in ("anna", "bruno") for place in ("lisboa", "porto")]

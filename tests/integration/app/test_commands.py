@@ -196,7 +196,7 @@ async def test_the_mended_picture_of_a_replayed_job_gets_its_palette(program: Pr
     data = '{"item_id": "dress-17", "image": "dress.jpg"}'
     assert program.run("enqueue", COLOR, "--data", data, "--key", "k").code == 0
     await eventually(lambda: dead_letters(program) == 1)  # on its first attempt: another would not help
-    sample = files("app").joinpath("samples", "images", "red-dress.jpg")
+    sample = files("app.process").joinpath("samples", "images", "red-dress.jpg")
     shutil.copy(str(sample), images / "dress.jpg")
     assert program.run("failed-jobs", "replay", "1").code == 0
     await eventually(lambda: total(program.data_dir, COLOR, "completed") == 1, within=30)

@@ -25,11 +25,11 @@ import redis
 import trustme
 from sqlalchemy.engine import make_url
 
-from app.doctor import checks
-from app.doctor.examination import examined
-from app.doctor.findings import Finding
-from app.doctor.postgres import open_postgres
-from app.doctor.redis import open_redis
+from app.doctor import registry as checks
+from app.doctor.checks.postgres import open_postgres
+from app.doctor.checks.redis_server import open_redis
+from app.doctor.groups import examined
+from app.doctor.results import Finding
 from tests.integration.app.conftest import Done, OpenTerminal, Program, server_pid
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.forwarder import Forwarder

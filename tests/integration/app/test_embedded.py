@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.embedded import MAX_SOCKET_PATH, EmbeddedServer, prepare_data_dir
 from app.errors import UsageError
+from app.servers.embedded_valkey import MAX_SOCKET_PATH, EmbeddedServer, prepare_data_dir
 from tests.integration.app.conftest import Program, alive, client, server_pid, stop_server, total
 from tests.integration.engine.conftest import eventually
 

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from tests.integration.app.conftest import Done, OpenTerminal, Program
 from tests.integration.app.test_commands import COLOR, MODERATION, many
 from tests.integration.storage.test_storage import letter

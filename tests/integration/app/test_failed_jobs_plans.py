@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from app.embedded import EmbeddedServer, prepare_data_dir
+from app.servers.embedded_valkey import EmbeddedServer, prepare_data_dir
 from tests.integration.app.conftest import OpenTerminal, Program, client, total
 from tests.integration.app.test_commands import COLOR, MODERATION, many
 from tests.integration.app.test_failed_jobs import acts, bury, failed_jobs, states
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import letter
-from workers.keys import PLAN, QueueKeys
+from workers.engine.keys import PLAN, QueueKeys
 
 NOW = datetime.now(UTC)
 SHOP = '''

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from tests.integration.app.conftest import Program
 from tests.integration.engine.conftest import eventually
 from tests.servers import PostgresServer
-from workers.operations import Operations
-from workers.policy import DEFAULT_POLICIES
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.operations.operations import Operations
 
 PSQL = PostgresServer._BIN / "psql"
 WRITE = "INSERT INTO user_preferences (user_id, preferences)"

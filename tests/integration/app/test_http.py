@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.http.routes import ROUTES
 from tests.integration.app.conftest import client as valkey
 from tests.integration.app.served import QUEUE, Served, assert_problem, served
-from workers.policy import DEFAULT_POLICIES
+from workers.engine.policy import DEFAULT_POLICIES
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 DRAIN = "/api/v1/admin/drain"

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from storage.cache_store import ENTRY
-from storage.database import Database
-from storage.preferences import PreferenceStore
-from storage.weather import Location, WeatherStore
+from storage.cache.store import ENTRY
+from storage.database.engine import Database
+from storage.repositories.preferences import PreferenceStore
+from storage.repositories.weather import Location, WeatherStore
 from tests.integration.app.conftest import client as valkey
 from tests.integration.app.served import Served, assert_problem, served
 from tests.integration.app.test_http import metrics

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.app.conftest import Headless, Program, client, total
 from tests.integration.engine.conftest import eventually
-from workers.keys import QueueKeys
+from workers.engine.keys import QueueKeys
 
 COLOR = "color-extraction"
 HANDLERS = """

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from saq.queue.redis import RedisQueue
 
-from app.append_only import last_file
-from app.embedded import EmbeddedServer, EmbeddedServerError
+from app.servers.append_only import last_file
+from app.servers.embedded_valkey import EmbeddedServer, EmbeddedServerError
 from tests.integration.app.conftest import Program, server_pid, stop_server
-from workers.keys import QueueKeys
+from workers.engine.keys import QueueKeys
 
 QUEUE = "color-extraction"
 JOBS = 40

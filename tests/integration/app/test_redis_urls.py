@@ -15,10 +15,10 @@ import pytest
 import redis
 import trustme
 
+from storage.redis.client import Line, connect, connect_thread
 from tests.integration.app.conftest import Done, Headless, Program
 from tests.integration.engine.conftest import eventually
 from tests.servers import TlsForwarder, ValkeyServer
-from workers.connection import Line, connect, connect_thread
 
 QUEUE = "color-extraction"
 SECRET = "s3cr:t/@"

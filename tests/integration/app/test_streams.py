@@ -206,6 +206,9 @@ def test_ctrl_c_while_it_starts_is_one_line(program: Program, after: float) -> N
 
 def test_the_entry_imports_next_to_nothing() -> None:
     """A ctrl-C that comes before it is handled ends in a traceback."""
-    code = "import sys, app.entry, app.interrupts; print({'asyncio', 'logging', 'typing'} & {*sys.modules})"
+    code = (
+        "import sys, app.entry, app.process.interrupts\n"
+        "print({'asyncio', 'logging', 'typing'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")

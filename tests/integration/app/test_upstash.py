@@ -16,9 +16,9 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from app.upstash.account import Account
+from app.upstash.api import Account
 from app.upstash.errors import UpstashError
-from app.upstash.wanted import DATABASES
+from app.upstash.spec import DATABASES
 from tests.integration.app.conftest import Done, OpenTerminal, Program
 from tests.integration.app.upstash_api import EMAIL, KEY, Fault, Upstash, serving
 from tests.integration.engine.conftest import eventually

@@ -15,7 +15,7 @@ from tests.integration.app.conftest import PATIENCE, Done, Program
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("app", "storage", "tui", "workers")
 JOB = '{"content_id": "c", "text": "A fine linen coat."}'
-RUN = "import app; print(app.__file__, flush=True); from app.cli import main; main()"
+RUN = "import app; print(app.__file__, flush=True); from app.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,12 @@ def test_it_holds_the_four_packages_with_every_file_and_nothing_else(wheel: Path
     assert metadata.startswith("couturecast_tui-")
     assert metadata.endswith(".dist-info")
     assert {name for name in names if not name.startswith(metadata)} == sources()
-    assert {"take.lua", "settle.lua", "enqueue.lua", "cache_get.lua"} <= {Path(name).name for name in names}
+    assert {"take.lua", "settle.lua", "enqueue.lua", "lock.lua"} <= {Path(name).name for name in names}
     for needed in (
         "tui/styles.tcss",
-        "storage/migrations/env.py",
-        "storage/migrations/versions/0001_first_tables.py",
-        "app/samples/images/red-dress.jpg",
+        "storage/database/migrations/env.py",
+        "storage/database/migrations/versions/0001_first_tables.py",
+        "app/process/samples/images/red-dress.jpg",
         *(f"{package}/py.typed" for package in PACKAGES),
         *(f"{metadata}/{name}" for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")),
     ):

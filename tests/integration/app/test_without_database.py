@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import EmbeddedServer
+from app.servers.embedded_valkey import EmbeddedServer
 from tests.integration.app.conftest import Done, OpenTerminal, Program, client
 from tests.servers import PostgresServer, free_port
-from workers.keys import QueueKeys
+from workers.engine.keys import QueueKeys
 
 QUEUE = "color-extraction"
 GOING_ON = "the database is unavailable: going on without it"

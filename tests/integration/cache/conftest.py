@@ -11,10 +11,10 @@ import pytest
 import redis.asyncio
 from pydantic import BaseModel
 
-from storage.cache import Cache
-from storage.cache_store import PATIENCE, CacheStore
-from storage.together import Together
-from workers.connection import Line
+from storage.cache.cache import Cache
+from storage.cache.store import PATIENCE, CacheStore
+from storage.redis.auto_pipeline import Together
+from storage.redis.client import Line
 
 
 class Outfit(BaseModel):

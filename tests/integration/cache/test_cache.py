@@ -13,10 +13,10 @@ import pytest
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from storage.cache import Cache
-from storage.cache_store import ENTRY, PREFIX, CacheKey, Claim
+from storage.cache.cache import Cache
+from storage.cache.store import ENTRY, PREFIX, CacheKey, Claim
+from storage.cache.tags import ALL, location, user
 from storage.errors import CacheUnavailableError, LoadError
-from storage.subjects import ALL, location, user
 from tests.integration.cache.conftest import NewCache, Outfit
 from tests.servers import ValkeyServer, free_port
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis.asyncio
 
-from storage.cache import Cache
+from storage.cache.cache import Cache
 from tests.integration.cache.conftest import Outfit
 
 

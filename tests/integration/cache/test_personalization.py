@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError
-from storage.weather import Location, WeatherStore
-from workers.handlers.weather import OfflineWeather, WeatherHandler, WeatherPayload
-from workers.operations import Operations
-from workers.policy import DEFAULT_POLICIES
+from storage.repositories.weather import Location, WeatherStore
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.handlers.weather.handler import OfflineWeather, WeatherHandler, WeatherPayload
+from workers.operations.operations import Operations
 
 LISBON = WeatherPayload(location_id="lisboa", lat=38.72, lon=-9.14)
 CASUAL: dict[str, Any] = {"style": "casual", "cold": 2, "palette": ["#334455"]}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from storage.cache import Cache
-from storage.cache_store import CacheKey
-from storage.subjects import location, user
+from storage.cache.cache import Cache
+from storage.cache.store import CacheKey
+from storage.cache.tags import location, user
 from tests.integration.cache.conftest import NewCache, Outfit
 from tests.servers import ValkeyServer
 

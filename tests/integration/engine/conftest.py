@@ -12,13 +12,13 @@ import pytest
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
-from workers.connection import connect
-from workers.policy import QueuePolicy
-from workers.process import WorkerProcess
-from workers.queue import ApplianceQueue
-from workers.worker import SaqFunction
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import connect
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import ApplianceQueue
+from workers.engine.runner import SaqFunction
+from workers.process.worker_process import WorkerProcess
 
 FAST_RETRIES = (0.1, 0.2, 0.3)
 

@@ -19,14 +19,14 @@ from redis.asyncio import Redis
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command, connect
 from tests.integration.engine.conftest import eventually
-from workers.connection import command, connect
-from workers.keys import BEATS, CRON, LETTER, LETTERS, OUTCOMES, TOKENS, WORKERS, QueueKeys
-from workers.policy import QueuePolicy, RateLimit
-from workers.process import WorkerProcess
-from workers.queue import ApplianceQueue
+from workers.engine.keys import BEATS, CRON, LETTER, LETTERS, OUTCOMES, TOKENS, WORKERS, QueueKeys
+from workers.engine.policy import QueuePolicy, RateLimit
+from workers.engine.queue import ApplianceQueue
+from workers.process.worker_process import WorkerProcess
 
 POLICY = QueuePolicy(
     "color-extraction",
@@ -284,12 +284,12 @@ class AnyKeyMachine(RuleBasedStateMachine):
 @pytest.fixture
 def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is gone is known in half a second, not in eight."""
-    monkeypatch.setattr("workers.dispatcher.DEAD_AFTER", 0.6)
-    monkeypatch.setattr("workers.dispatcher._LOST_POLL", 0.1)
-    monkeypatch.setattr("workers.dispatcher.LOOK_GAP", 0.5)
-    monkeypatch.setattr("workers.heartbeat.INTERVAL", 0.1)
-    monkeypatch.setattr("workers.heartbeat._WATCH_SECONDS", 0.05)
-    monkeypatch.setattr("workers.dispatcher._BACKOFF", (0.02, 0.1))
+    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.6)
+    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.dispatcher.LOOK_GAP", 0.5)
+    monkeypatch.setattr("workers.process.heartbeat.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("workers.process.heartbeat._WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("workers.engine.dispatcher._BACKOFF", (0.02, 0.1))
 
 
 @pytest.mark.timeout(900)

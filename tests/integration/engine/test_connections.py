@@ -8,9 +8,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from storage.redis import client as connection
+from storage.redis.client import MOST_CONNECTIONS, command, connect
 from tests.integration.engine.conftest import eventually
-from workers import connection
-from workers.connection import MOST_CONNECTIONS, command, connect
 
 
 async def _clients_since(redis: Redis, first: int) -> int:

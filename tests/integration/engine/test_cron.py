@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.integration.engine.conftest import MakeBench, eventually
-from workers.cron import Schedule, Scheduler
-from workers.keys import CRON
+from workers.engine.keys import CRON
+from workers.engine.schedules import Schedule, Scheduler
 
 EVERY_QUARTER = "*/15 * * * *"
 EVERY_SECOND = "* * * * * *"

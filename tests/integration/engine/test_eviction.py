@@ -10,13 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from app.errors import UsageError
-from app.eviction import check_eviction, eviction_policy
-from storage.database import Database
+from app.servers.redis_eviction import check_eviction, eviction_policy
+from storage.database.engine import Database
+from storage.redis.client import command, connect
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import ValkeyServer
-from workers import look
-from workers.connection import command, connect
-from workers.operations import Operations
+from workers.monitoring import background_value as look
+from workers.operations.operations import Operations
 
 EVICTS = "allkeys-lru"
 DENIED = ("+@all -info -config", "+@all -info", "+@all -config")

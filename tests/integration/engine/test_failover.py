@@ -14,13 +14,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from saq.queue.redis import RedisQueue
 
+from storage.redis.client import Line, command, connect, connect_thread
+from storage.redis.scripts import run_script
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
-from workers import lua
-from workers.connection import Line, command, connect, connect_thread
-from workers.keys import BEATS, NUDGE
+from workers.engine.keys import BEATS, NUDGE
+from workers.process.heartbeat import BEAT_SCRIPT
 
 QUEUE = "color-extraction"
 
@@ -99,7 +100,7 @@ async def test_a_connection_to_a_server_that_was_demoted_is_closed(pair: Pair) -
             raise reply
 
     async def through_client() -> Any:
-        await lua.run_one(client, lua.BEAT.call([BEATS], ["test"]))
+        await run_script(client, BEAT_SCRIPT.call([BEATS], ["test"]))
 
     async def through_thread() -> Any:
         await asyncio.to_thread(thread.set, "test:key", "thread")

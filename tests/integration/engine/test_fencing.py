@@ -11,14 +11,14 @@ import pytest
 from redis.exceptions import ResponseError
 from saq import Job, Status
 
+from storage.redis.client import connect_thread
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import free_port
-from workers import outcome
-from workers.connection import connect_thread
+from workers.engine import outcome
+from workers.engine.keys import BEATS
+from workers.engine.queue import Settlement
 from workers.errors import WorkerLostError
-from workers.heartbeat import Heartbeat
-from workers.keys import BEATS
-from workers.queue import Settlement
+from workers.process.heartbeat import Heartbeat
 
 
 async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_put_back(make_bench: MakeBench) -> None:

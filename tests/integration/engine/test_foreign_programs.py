@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from saq import Job, Status
 
-from storage.database import Database
+from storage.database.engine import Database
+from storage.redis.client import command, connect
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
-from workers import thresholds
-from workers.connection import command, connect
-from workers.cron import Schedule, Scheduler
-from workers.keys import BEATS, CRON, NUDGE
-from workers.operations import Operations
-from workers.policy import RateLimit
-from workers.queue import Settlement
+from workers.engine.keys import BEATS, CRON, NUDGE
+from workers.engine.policy import RateLimit
+from workers.engine.queue import Settlement
+from workers.engine.schedules import Schedule, Scheduler
+from workers.monitoring import thresholds
+from workers.operations.operations import Operations
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
 
@@ -73,8 +73,8 @@ async def test_e14_an_id_that_names_no_job_becomes_one_dead_letter(
 async def test_e14_a_key_that_a_foreign_id_names_never_changes(
     make_bench: MakeBench, name: str, words: tuple[Any, ...], taken_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.dispatcher.DEAD_AFTER", 0.5)
-    monkeypatch.setattr("workers.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
+    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
     bench = make_bench()
     await command(bench.redis, *words)
     before = await command(bench.redis, "DUMP", name), await command(bench.redis, "PEXPIRETIME", name)
@@ -203,8 +203,8 @@ async def test_e14_a_producer_finds_a_list_of_another_type_repaired(make_bench: 
 async def test_e14_a_lease_that_nobody_holds_takes_no_slot_for_good(
     make_bench: MakeBench, lease: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.dispatcher.DEAD_AFTER", 0.5)
-    monkeypatch.setattr("workers.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
+    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
     bench = make_bench(concurrency=1)
     await bench.redis.hset(bench.queue.keys.leases, bench.queue.job_id("ghost"), lease)
     await bench.start(succeed)
@@ -295,8 +295,8 @@ async def test_e14_starts_that_lie_ahead_block_no_longer_than_their_window(make_
 async def test_e14_a_beat_that_lies_ahead_does_not_keep_the_dead_alive(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.dispatcher.DEAD_AFTER", 0.5)
-    monkeypatch.setattr("workers.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
+    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
     bench = make_bench()
     await bench.send()
     await bench.queue.take("dead-worker", 1, [])

@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 from structlog.testing import capture_logs
 
-from storage.dead_letters import DeadLetters
+from storage.backoff import Backoff
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import Line, command, connect, connect_thread
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
-from workers.backoff import Backoff
-from workers.connection import Line, command, connect, connect_thread
-from workers.policy import QueuePolicy
-from workers.process import WorkerProcess
+from workers.engine.policy import QueuePolicy
+from workers.process.worker_process import WorkerProcess
 
 POLICY = QueuePolicy(name="color-extraction", function="extract_colors", concurrency=5, timeout=60)
 
@@ -186,7 +186,7 @@ async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
 
 def test_the_first_pause_is_none_and_later_ones_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("workers.backoff.time.monotonic", lambda: now)
+    monkeypatch.setattr("storage.backoff.time.monotonic", lambda: now)
     backoff = Backoff(0.1, 5.0)
     pauses = []
     for _ in range(9):

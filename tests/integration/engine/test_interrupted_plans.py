@@ -13,18 +13,18 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import update
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
-from storage.models import PlanRow
-from storage.plans import Plans
+from storage.database.engine import Database
+from storage.database.tables import PlanRow
+from storage.dead_letters.plans import Plans
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.lock import Place
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.engine.test_plans import NOW, write
 from tests.servers import ValkeyServer
+from workers.engine.keys import PLAN
+from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import ConflictError
-from workers.keys import PLAN
-from workers.operations import DEAD, Operations, ReplayOptions
-from workers.place import Place
-from workers.policy import DEFAULT_POLICIES
+from workers.operations.operations import DEAD, Operations, ReplayOptions
 
 QUEUE = "color-extraction"
 HOUR_MILLISECONDS = 3_600_000

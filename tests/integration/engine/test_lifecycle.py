@@ -13,8 +13,8 @@ import pytest
 from saq import Job, Status
 
 from tests.integration.engine.conftest import MakeBench, eventually
+from workers.engine.policy import KEEP_COMPLETED, KEEP_ENDED_MS, RateLimit
 from workers.errors import PermanentError
-from workers.policy import KEEP_COMPLETED, KEEP_ENDED_MS, RateLimit
 
 pytestmark = pytest.mark.lifecycle
 

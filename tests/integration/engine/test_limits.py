@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from storage.dead_letters import DeadLetters
+from storage.dead_letters.repository import DeadLetters
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers import calls
 from tests.integration.handlers.test_pool import alive
 from tests.servers import ValkeyServer
-from workers.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace
-from workers.pool import CpuPool
-from workers.process import WorkerProcess
+from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace
+from workers.handlers.process_pool import CpuPool
+from workers.process.worker_process import WorkerProcess
 
 _QUICK_SECONDS = 3.0
 _LONG_SECONDS = 20.0 * max(1.0, float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))

@@ -16,16 +16,20 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command
+from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.processes import Journal, Spawner
-from workers import heartbeat, lua, thresholds, watchdog
-from workers.connection import command
-from workers.keys import BEATS, NUDGE, PROCESS, WORKERS
-from workers.observer import Observer
-from workers.policy import QueuePolicy
-from workers.snapshot import QueueSnapshot, Snapshot
+from workers.engine.keys import BEATS, NUDGE, PROCESS, WORKERS
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import GONE_SCRIPT
+from workers.monitoring import thresholds
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.monitoring.snapshot_reader import Observer
+from workers.process import heartbeat, watchdog
+from workers.process.heartbeat import BLOCKED_SCRIPT
 
 HOUR_MS = 3_600_000
 
@@ -388,9 +392,9 @@ async def test_a_frozen_process_does_not_take_its_loop_for_blocked(
 
 
 async def test_the_scripts_work_before_anybody_has_said_anything(redis: Redis) -> None:
-    await lua.run_one(redis, lua.BLOCKED.call([WORKERS], ["w", b"{}", 5000]))
+    await run_script(redis, BLOCKED_SCRIPT.call([WORKERS], ["w", b"{}", 5000]))
     since = int((await redis.hget(WORKERS, "blocked:w") or b"").split()[0])
     assert abs(await server_ms(redis) - 5000 - since) < 60_000
-    assert await lua.run_one(redis, lua.BLOCKED.call([WORKERS], ["w", b"", 0])) == 1
-    assert await lua.run_one(redis, lua.GONE.call([WORKERS, BEATS], ["nobody", 0])) is None
+    assert await run_script(redis, BLOCKED_SCRIPT.call([WORKERS], ["w", b"", 0])) == 1
+    assert await run_script(redis, GONE_SCRIPT.call([WORKERS, BEATS], ["nobody", 0])) is None
     assert await redis.hgetall(WORKERS) == {}

@@ -11,13 +11,13 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import command, connect
 from tests.integration.engine.conftest import FAST_RETRIES, eventually
-from workers.connection import command, connect
-from workers.operations import NewJob, Operations
-from workers.policy import Pace, QueuePolicy
-from workers.process import WorkerProcess
+from workers.engine.policy import Pace, QueuePolicy
+from workers.operations.operations import NewJob, Operations
+from workers.process.worker_process import WorkerProcess
 
 RIGHTS = "+@all -@admin -@dangerous -config -info -script -client -debug -keys -flushall -flushdb -acl"
 POLICY = QueuePolicy("color-extraction", "extract_colors", 5, timeout=60, retry_delays=FAST_RETRIES)

@@ -12,14 +12,15 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from tests.integration.engine.conftest import eventually
-from workers import look, observer
-from workers.keys import BEATS, LETTERS, WORKERS, QueueKeys
-from workers.observer import Observer
-from workers.policy import COLOR, DEFAULT_POLICIES
-from workers.snapshot import QueueSnapshot, Snapshot
+from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
+from workers.engine.policy import COLOR, DEFAULT_POLICIES
+from workers.monitoring import background_value as look
+from workers.monitoring import snapshot_reader as observer
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.monitoring.snapshot_reader import Observer
 
 KEYS = QueueKeys.of(COLOR)
 

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from saq import Job, Status
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
+from storage.redis.client import connect
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.servers import ValkeyServer
-from workers.connection import connect
-from workers.operations import Operations
-from workers.policy import QueuePolicy
-from workers.process import WorkerProcess
-from workers.worker import QueueWorker, Running
+from workers.engine.policy import QueuePolicy
+from workers.engine.runner import QueueWorker, Running
+from workers.operations.operations import Operations
+from workers.process.worker_process import WorkerProcess
 
 RECORD: dict[str, Any] = {"function": "extract_colors", "queue": "color-extraction", "kwargs": {"number": 1}}
 
@@ -111,7 +111,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise TypeError("never")
 
-    monkeypatch.setattr("workers.outcome.failed", refuse)
+    monkeypatch.setattr("workers.engine.outcome.failed", refuse)
     await bench.start(work)
     await bench.send(2)
     await eventually(lambda: _count(bench, 2))
@@ -260,8 +260,8 @@ async def test_e10_an_attempt_whose_job_came_back_to_its_own_process_is_ended(ma
     job_id = bench.queue.job_id(key)
     leases = await bench.queue.leases()
     body = await bench.queue.body(job_id)
-    from workers import outcome
-    from workers.queue import Taken
+    from workers.engine import outcome
+    from workers.engine.queue import Taken
 
     assert await bench.queue.settle([outcome.put_back(Taken(job_id, leases[job_id], body))]) == [True]
     process.dispatchers[bench.policy.name].nudge()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from storage.actions import ActionLog
-from storage.database import Database
+from storage.database.engine import Database
+from storage.dead_letters.plans import Plans
 from storage.errors import DatabaseUnavailableError
-from storage.plans import Plans
+from storage.repositories.operator_actions import ActionLog
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.errors import (
     ConflictError,
@@ -19,7 +19,7 @@ from workers.errors import (
     NotFoundError,
     UnknownQueueError,
 )
-from workers.operations import NewJob, Operations
+from workers.operations.operations import NewJob, Operations
 
 Operate = Callable[..., Awaitable[Operations]]
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.plans import Plans
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import InvalidFilterError
-from storage.plans import Plans
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.storage.test_storage import letter
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
 from workers.handlers.base import Payload
-from workers.letter_operations import LetterOperations
-from workers.operations import DEAD, Filter, Operations, ReplayOptions
-from workers.process import WorkerProcess
+from workers.operations.dead_letters import LetterOperations
+from workers.operations.operations import DEAD, Filter, Operations, ReplayOptions
+from workers.process.worker_process import WorkerProcess
 
 NOW = datetime.now(UTC)
 Operate = Callable[..., Awaitable[LetterOperations]]

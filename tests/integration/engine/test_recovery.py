@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.processes import Journal, Spawner
-from workers.policy import Pace
+from workers.engine.policy import Pace
 
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
 SELDOM = Pace(look=3600, doorbell=3600, announce=3600, abort=1)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
-from workers import lua
-from workers.keys import BEATS, WORKERS
-from workers.policy import Pace
-from workers.process import WorkerProcess
-from workers.queue import Settlement, Taken
+from workers.engine.keys import BEATS, WORKERS
+from workers.engine.policy import Pace
+from workers.engine.queue import Settlement, Taken
+from workers.process.heartbeat import BEAT_SCRIPT
+from workers.process.worker_process import WorkerProcess
 
 FIVE = ["one", "two", "three", "four", "five"]
 BRISK = Pace(look=5, doorbell=30, announce=0.2, abort=1)
@@ -84,5 +85,5 @@ async def _holders(bench: Bench) -> list[str]:
 async def _beat(bench: Bench, workers: list[str]) -> None:
     while True:
         for worker in workers:
-            await lua.run_one(bench.redis, lua.BEAT.call([BEATS], [worker]))
+            await run_script(bench.redis, BEAT_SCRIPT.call([BEATS], [worker]))
         await asyncio.sleep(1)

@@ -23,13 +23,15 @@ from hypothesis.stateful import (
 )
 from saq import Job
 
-from workers import lua, outcome, wire
-from workers.connection import command, connect
+from storage.redis.client import command, connect
+from storage.redis.scripts import run_script
+from workers.engine import outcome, wire
+from workers.engine.keys import BEATS, LETTER, LETTERS
+from workers.engine.letter_encoding import load_letter
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import ApplianceQueue, Settlement, Taken
 from workers.errors import PermanentError, WorkerLostError
-from workers.keys import BEATS, LETTER, LETTERS
-from workers.letters import load_letter
-from workers.policy import QueuePolicy
-from workers.queue import ApplianceQueue, Settlement, Taken
+from workers.process.heartbeat import BEAT_SCRIPT
 
 WORKERS = ("ann", "bob", "cyd")
 DEAD_AFTER, GAP = 8.0, 4.0
@@ -156,7 +158,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(name=worker)
     def beat(self, name: str) -> None:
         self.dead.discard(name)
-        self.run(lua.run_one(self.redis, lua.BEAT.call([BEATS], [name])))
+        self.run(run_script(self.redis, BEAT_SCRIPT.call([BEATS], [name])))
 
     @rule(name=worker)
     def kill(self, name: str) -> None:

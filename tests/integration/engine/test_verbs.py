@@ -10,13 +10,13 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from storage.database import Database
+from storage.database.engine import Database
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.engine.test_operations import Operate, operate
 from workers.errors import ConflictError, ReadOnlyError
-from workers.letter_operations import LetterOperations
-from workers.operations import DEAD, Filter, NewJob, Operations
-from workers.process import WorkerProcess
+from workers.operations.dead_letters import LetterOperations
+from workers.operations.operations import DEAD, Filter, NewJob, Operations
+from workers.process.worker_process import WorkerProcess
 
 __all__ = ["operate"]
 

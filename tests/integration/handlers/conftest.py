@@ -15,13 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from storage.database import Database
+from storage.database.engine import Database
 from tests.integration.engine.conftest import letters, make_bench, redis  # noqa: F401  # fixtures
-from workers import net
+from workers.handlers import http_client as net
 from workers.handlers.base import JobContext
-from workers.pool import CpuPool
+from workers.handlers.process_pool import CpuPool
 
-SAMPLES = Path(__file__).parents[3] / "app" / "samples" / "images"
+SAMPLES = Path(__file__).parents[3] / "app" / "process" / "samples" / "images"
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 FIRST = JobContext(job_key="job-1", attempt=1)
 

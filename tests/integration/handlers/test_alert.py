@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from storage.alerts import AlertStore
-from storage.database import Database
+from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
+from storage.repositories.alerts import AlertStore
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Request, Serve, Server, hang
 from tests.servers import free_port

@@ -16,18 +16,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from storage.database import Database
-from storage.palettes import PaletteStore
+from storage.database.engine import Database
+from storage.repositories.palettes import PaletteStore
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES, Answer, Serve, Server, Ticker
-from workers import pictures, pixels
 from workers.errors import PermanentError
-from workers.handlers import color
 from workers.handlers.base import validate_payload
-from workers.handlers.color import ColorHandler, ColorPayload, ColorResult
-from workers.net import DownloadError, ForbiddenAddressError
-from workers.pool import CpuPool
+from workers.handlers.color import handler as color
+from workers.handlers.color import palette as pixels
+from workers.handlers.color import pictures
+from workers.handlers.color.handler import ColorHandler, ColorPayload, ColorResult
+from workers.handlers.http_client import DownloadError, ForbiddenAddressError
+from workers.handlers.process_pool import CpuPool
 
 COFFEE = SAMPLES / "coffee.jpg"
 DRESS = SAMPLES / "red-dress.jpg"

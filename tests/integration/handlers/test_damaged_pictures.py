@@ -14,9 +14,9 @@ from PIL import Image
 
 from tests.integration.handlers import calls
 from tests.integration.handlers.mutations import damaged_pictures, encode, tiled_tiff, whole_pictures
-from workers import pixels
 from workers.errors import PermanentError
-from workers.pool import CpuPool, PoolProcessDiedError
+from workers.handlers.color import palette as pixels
+from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 
 LONGEST_ERROR = 400  # characters
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from storage.database import Database
-from storage.moderation import Decision, ModerationStore
+from storage.database.engine import Database
+from storage.repositories.moderation import Decision, ModerationStore
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, Ticker, hang
 from workers.errors import PermanentError
-from workers.handlers import moderation
-from workers.handlers.moderation import (
+from workers.handlers.moderation import handler as moderation
+from workers.handlers.moderation.handler import (
     ModerationHandler,
     ModerationPayload,
     ModerationResult,

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from tests.integration.handlers.conftest import Answer, Request, Serve, Server, hang
-from workers import net
 from workers.errors import PermanentError
-from workers.net import DownloadError, DownloadTooLargeError, ForbiddenAddressError
+from workers.handlers import http_client as net
+from workers.handlers.http_client import DownloadError, DownloadTooLargeError, ForbiddenAddressError
 
 
 @pytest.fixture

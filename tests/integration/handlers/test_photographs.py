@@ -15,15 +15,16 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
-from storage.database import Database
-from storage.palettes import PaletteStore
+from storage.database.engine import Database
+from storage.repositories.palettes import PaletteStore
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES
 from tests.integration.handlers.mutations import encode, tiled_tiff
-from workers import pictures, pixels
 from workers.errors import PermanentError
-from workers.handlers.color import ColorHandler, ColorPayload
-from workers.pool import CpuPool
+from workers.handlers.color import palette as pixels
+from workers.handlers.color import pictures
+from workers.handlers.color.handler import ColorHandler, ColorPayload
+from workers.handlers.process_pool import CpuPool
 
 pillow_heif.register_heif_opener()
 
@@ -348,7 +349,8 @@ async def test_pillow_heif_is_loaded_only_by_a_process_that_meets_a_heic() -> No
 
 def test_the_program_does_not_load_pillow_heif() -> None:
     program = (
-        "import sys, app.cli, app.appliance, workers.handlers.color, workers.pixels\n"
+        "import sys, app.cli.main, app.process.composition\n"
+        "import workers.handlers.color.handler, workers.handlers.color.palette\n"
         "print('pillow_heif' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

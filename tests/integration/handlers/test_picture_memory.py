@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.integration.handlers.mutations import encode
 from tests.integration.handlers.test_photographs import PHONE_200, claim_size, halves
-from workers import pictures
-from workers.picture_memory import MEMORY_BYTES, decoding_bytes
+from workers.handlers.color import pictures
+from workers.handlers.color.picture_memory import MEMORY_BYTES, decoding_bytes
 
 MARGIN_BYTES = 24 << 20  # for the small picture, the counting and the decoder's own tables
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.engine.conftest import eventually
 from tests.integration.handlers import calls
-from workers.pool import CpuPool, PoolProcessDiedError
+from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def test_a_parent_that_is_killed_leaves_no_child(tmp_path: Path) -> None:
         "import asyncio, multiprocessing, sys\n"
         "from pathlib import Path\n"
         "from tests.integration.handlers import calls\n"
-        "from workers.pool import CpuPool\n"
+        "from workers.handlers.process_pool import CpuPool\n"
         "async def main():\n"
         "    pool = CpuPool(2)\n"
         "    stuck = asyncio.create_task(pool.run(calls.spin, sys.argv[1]))\n"

@@ -15,18 +15,20 @@ from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 from sqlalchemy import text
 
-from storage.alerts import AlertStore
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError
-from storage.weather import Weather, WeatherStore, time_block
+from storage.repositories.alerts import AlertStore
+from storage.repositories.weather import Weather, WeatherStore, time_block
 from tests.integration.engine.conftest import eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, hang
+from workers.engine.policy import ALERT, DEFAULT_POLICIES, WEATHER
 from workers.errors import PermanentError
-from workers.handlers import PAYLOAD_MODELS, weather
 from workers.handlers.alert import AlertHandler
 from workers.handlers.base import Enqueue
-from workers.handlers.weather import (
+from workers.handlers.registry import PAYLOAD_MODELS
+from workers.handlers.weather import handler as weather
+from workers.handlers.weather.handler import (
     OfflineWeather,
     OpenWeather,
     WeatherHandler,
@@ -34,9 +36,8 @@ from workers.handlers.weather import (
     WeatherUnavailableError,
     alert_job,
 )
-from workers.operations import Operations
-from workers.policy import ALERT, DEFAULT_POLICIES, WEATHER
-from workers.process import WorkerProcess
+from workers.operations.operations import Operations
+from workers.process.worker_process import WorkerProcess
 
 ONE_CALL = "/data/3.0/onecall"
 SAMPLE: dict[str, Any] = json.loads(Path(__file__).with_name("onecall.json").read_text())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from storage.database import Database
+from storage.asyncio_tools import cancelled
+from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
-from storage.tasks import cancelled
 
 _LONG = (
     "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000000) SELECT count(*) FROM n"

@@ -17,9 +17,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, text
 
-from storage import changes, migrations
-from storage.changes import Changes, probe
-from storage.database import Database
+from storage.cache import change_listener as changes
+from storage.cache.change_listener import Changes, probe
+from storage.database import migrations
+from storage.database.engine import Database
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.forwarder import Forwarder
 from tests.servers import PostgresServer

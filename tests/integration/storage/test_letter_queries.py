@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, text
 
-from storage import migrations
-from storage.database import Database
-from storage.dead_letters import DeadLetter, DeadLetters
+from storage.database import migrations
+from storage.database.engine import Database
+from storage.database.tables import ArchivedFailure, JobFailure
+from storage.dead_letters.filters import DEAD, STATES, Filter
+from storage.dead_letters.repository import DeadLetter, DeadLetters
 from storage.errors import InvalidCursorError
-from storage.filters import DEAD, STATES, Filter
-from storage.models import ArchivedFailure, JobFailure
 from tests.benchmarks.letters import fill, filters
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -19,12 +19,13 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-from storage import database as database_module
-from storage import driver_errors, migrations
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database import engine as database_module
+from storage.database import errors as driver_errors
+from storage.database import migrations
+from storage.database.engine import Database
+from storage.dead_letters.filters import Filter
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError, MigrationError
-from storage.filters import Filter
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
 

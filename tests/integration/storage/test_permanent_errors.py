@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError, PermanentDatabaseError
 from tests.integration.storage.forwarder import Forwarder
 from tests.integration.storage.test_storage import letter

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.database.postgres_url import understand
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError, DirectConnectionError, DirectUrlError, MigrationError
-from storage.postgres import understand
-from storage.weather import WeatherStore
+from storage.repositories.weather import WeatherStore
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.forwarder import Forwarder
 from tests.integration.storage.test_storage import letter

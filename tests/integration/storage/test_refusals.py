@@ -18,17 +18,17 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters, Ended, NewLetter
+from storage.database.engine import Database
+from storage.dead_letters.filters import Filter
+from storage.dead_letters.queries import LIVING
+from storage.dead_letters.repository import DeadLetters, Ended, NewLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, UnusableUrlError
-from storage.filters import Filter
-from storage.letter_queries import LIVING
+from storage.redis.client import connect
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
-from workers.connection import connect
-from workers.keys import LETTER, LETTERS
-from workers.letters import dump_letter
-from workers.recorder import Recorder
+from workers.dead_letters.recorder import Recorder
+from workers.engine.keys import LETTER, LETTERS
+from workers.engine.letter_encoding import dump_letter
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from storage.alerts import AlertStore
-from storage.database import Database
-from storage.dead_letters import DeadLetters, NewLetter
+from storage.database.engine import Database
+from storage.database.tables import Base
+from storage.dead_letters.filters import Filter
+from storage.dead_letters.repository import DeadLetters, NewLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
-from storage.filters import Filter
-from storage.models import Base
-from storage.moderation import Decision, ModerationStore
-from storage.palettes import PaletteStore
-from storage.weather import Location, Weather, WeatherStore
+from storage.repositories.alerts import AlertStore
+from storage.repositories.moderation import Decision, ModerationStore
+from storage.repositories.palettes import PaletteStore
+from storage.repositories.weather import Location, Weather, WeatherStore
 from tests.servers import PostgresServer
 
 _SEARCH = re.compile(r"job_failures(_archive)?_text(_\w+)?|ix_job_failures(_archive)?_(error|args)")
@@ -183,7 +183,7 @@ async def test_the_migrations_make_what_the_models_say(database: Database) -> No
 
 async def test_five_processes_that_start_at_once_migrate_once(database_url: str) -> None:
     program = (
-        "import asyncio, sys; from storage.database import Database\n"
+        "import asyncio, sys; from storage.database.engine import Database\n"
         "async def main():\n"
         "    database = Database(sys.argv[1])\n"
         "    await database.start(); await database.start(); await database.close()\n"
@@ -242,7 +242,7 @@ def test_other_urls_are_refused(url: str) -> None:
 def test_the_head_is_the_newest_revision() -> None:
     from alembic.script import ScriptDirectory
 
-    from storage import migrations
+    from storage.database import migrations
 
     folder = str(Path(migrations.__file__).parent)
     assert ScriptDirectory(folder).get_current_head() == migrations.HEAD

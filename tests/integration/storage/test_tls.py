@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from storage.database import Database
+from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
 from tests.integration.storage.forwarder import Forwarder
 

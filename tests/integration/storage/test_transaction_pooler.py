@@ -9,10 +9,10 @@ import pytest
 import structlog
 from sqlalchemy import text
 
-from storage.database import Database
-from storage.dead_letters import DeadLetters
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError
-from storage.weather import WeatherStore
+from storage.repositories.weather import WeatherStore
 from tests.integration.storage.pooler import TransactionPooler
 from tests.integration.storage.test_storage import letter
 

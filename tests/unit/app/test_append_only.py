@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.append_only import cut, ends_badly, find_damage, last_file
+from app.servers.append_only import cut, ends_badly, find_damage, last_file
 
 
 def command(*parts: bytes) -> bytes:

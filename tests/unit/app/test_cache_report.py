@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.cache_report import entries_text, entry_text, listed, stats_text
+from app.cli.render.cache import entries_text, entry_text, listed, stats_text
 from tests.tui.canned import CACHE, ENTRIES, NASTY, entry
 
 

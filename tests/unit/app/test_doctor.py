@@ -14,28 +14,29 @@ from pathlib import Path
 
 import pytest
 
-from app.doctor import checks, machine, redis_state, settings, sqlite
-from app.doctor.cache import as_warning
-from app.doctor.cache import memory as cache_memory
-from app.doctor.database import migrations, revisions
-from app.doctor.disk import nearest, network_file_system
-from app.doctor.examination import Check, examined, within
-from app.doctor.findings import Finding, Item, cause_of, ok, unknown, warning, wrong
-from app.doctor.places import is_near
-from app.doctor.postgres import pools
-from app.doctor.redis import RedisServer, open_redis, round_trip
-from app.doctor.redis_encryption import certificate, encryption
-from app.doctor.redis_state import clock_difference, eviction_of_queues
-from app.doctor.secret import conceal, secrets_given, without_passwords
-from app.doctor.settings import configuration
-from app.doctor.sqlite import SqliteFile
-from app.doctor.terminal import terminal_of
-from app.doctor.text import findings_text, summary
-from app.eviction import same_server
+from app.cli.render.doctor import findings_text, summary
+from app.doctor import registry as checks
+from app.doctor.checks import machine, redis_state, settings, sqlite
+from app.doctor.checks.cache import as_warning
+from app.doctor.checks.cache import memory as cache_memory
+from app.doctor.checks.disk import nearest, network_file_system
+from app.doctor.checks.migrations import migrations, revisions
+from app.doctor.checks.postgres import pools
+from app.doctor.checks.redis_server import RedisServer, open_redis, round_trip
+from app.doctor.checks.redis_state import clock_difference, eviction_of_queues
+from app.doctor.checks.redis_tls import certificate, encryption
+from app.doctor.checks.settings import configuration
+from app.doctor.checks.sqlite import SqliteFile
+from app.doctor.checks.terminal import terminal_of
+from app.doctor.groups import Check, examined, within
+from app.doctor.network import is_near
+from app.doctor.redaction import conceal, secrets_given, without_passwords
+from app.doctor.results import Finding, Item, cause_of, ok, unknown, warning, wrong
+from app.servers.redis_eviction import same_server
+from storage.database.migrations import HEAD
 from storage.errors import DatabaseUnavailableError
-from storage.migrations import HEAD
-from workers.connection import connect
-from workers.policy import ECONOMICAL, NORMAL
+from storage.redis.client import connect
+from workers.engine.policy import ECONOMICAL, NORMAL
 
 NOW = 1_772_000_000.0
 ITEMS = [
@@ -446,7 +447,7 @@ async def test_one_check_hides_no_other() -> None:
 async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.doctor.examination.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("app.doctor.groups.CHECK_SECONDS", 0.05)
 
     release = asyncio.Event()
 

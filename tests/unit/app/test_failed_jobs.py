@@ -9,10 +9,10 @@ from typing import get_args
 
 import pytest
 
-from app.cli import main
-from app.failed_jobs import _ITEM_STATES
-from app.http.plans import ItemsQuery
-from storage.plans import Ledger
+from app.cli.dead_letters import _ITEM_STATES
+from app.cli.main import main
+from app.http.routers.replays import ItemsQuery
+from storage.dead_letters.plans import Ledger
 
 COLOR = "color-extraction"
 EITHER = "either ids, or conditions as --queue and --error, or --all"

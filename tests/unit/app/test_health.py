@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.http.health import health_of
-from app.http.metrics import exposition
+from app.http.routers.health import health_of
+from app.http.routers.metrics import exposition
 from tests.tui.canned import HEALTHY
-from workers import thresholds
-from workers.snapshot import Alert, QueueSnapshot, Snapshot
+from workers.monitoring import thresholds
+from workers.monitoring.snapshot import Alert, QueueSnapshot, Snapshot
 
 WHERE = "handler shop:f, shop.py:3 in f"
 

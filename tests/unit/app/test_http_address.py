@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import _http_flag
+from app.address import DEFAULT_ADDRESS, Address
+from app.cli.main import _http_flag
 from app.errors import UsageError
-from app.http.address import DEFAULT_ADDRESS, Address
 from app.settings import Settings
 
 

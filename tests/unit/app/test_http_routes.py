@@ -8,17 +8,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.http.health import health_of
-from app.http.identity import CLOSED
-from app.http.metrics import exposition
+from app.http.authentication import CLOSED
 from app.http.openapi import document
 from app.http.problems import problem_of
+from app.http.routers.health import health_of
+from app.http.routers.metrics import exposition
 from app.http.routes import ROUTES
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
 from tests.tui.canned import AWAY, HEALTHY
+from workers.engine.policy import COLOR, WEATHER
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
-from workers.policy import COLOR, WEATHER
-from workers.snapshot import Alert, DatabaseSnapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot
 
 TOO_DEEP = Alert(COLOR, "depth", "132 queued, limit 100")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import _not_writable
-from app.http.token import _useless
+from app.admin_token import _useless
+from app.servers.embedded_valkey import _not_writable
 
 EXHAUSTED = [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM]
 OTHERS = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG]

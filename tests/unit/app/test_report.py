@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from app import output
-from app.letters_report import groups_text, letter_text, letters_text, listed, preview_text
-from app.plans_report import items_text, ledger_text, plan_text, plans_text, progress_text
-from app.report import status_text
-from storage.dead_letters import DeadLetter, Group
-from storage.plans import Ledger, Plan, PlanItem
+from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
+from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
+from app.cli.render.status import status_text
+from storage.dead_letters.plans import Ledger, Plan, PlanItem
+from storage.dead_letters.repository import DeadLetter, Group
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, IDLE
-from workers.letter_operations import Preview
-from workers.snapshot import Pause
+from workers.monitoring.snapshot import Pause
+from workers.operations.dead_letters import Preview
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"
 AT = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import UsageError
 from app.settings import Settings, environment, policies, probable_typos, read
-from workers.policy import ALERT, COLOR, DEFAULT_POLICIES, ECONOMICAL, NORMAL, WEATHER, RateLimit
+from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES, ECONOMICAL, NORMAL, WEATHER, RateLimit
 
 SECRET = "pa55word"
 

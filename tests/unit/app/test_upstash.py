@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import AppError, UsageError
-from app.upstash.changes import compare
 from app.upstash.database import Database
-from app.upstash.wanted import DATABASES, Wanted, platform_of, wanted
+from app.upstash.diff import compare
+from app.upstash.spec import DATABASES, Wanted, platform_of, wanted
 
 QUEUES = Wanted("q", "prod", "REDIS_URL", "payg", eviction=False, budget=20)
 AS_WANTED = {

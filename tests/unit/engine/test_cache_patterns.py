@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.cache_store import CacheKey
-from workers.cache_operations import pattern_of, user_of
+from storage.cache.store import CacheKey
+from workers.operations.cache import pattern_of, user_of
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from saq import Job, Status
 
-from tui import format as shown
-from workers import histogram, outcome, thresholds, wire
-from workers.connection import safe_url
+from storage.redis.client import safe_url
+from tui.text import format as shown
+from workers.engine import histogram, outcome, wire
+from workers.engine.letter_encoding import attempts_of, dump_letter, failed_attempt, letter_of, load_letter
+from workers.engine.payload_limits import check_body
+from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
+from workers.engine.queue import Taken
 from workers.errors import InvalidJobError, PermanentError
-from workers.letters import attempts_of, dump_letter, failed_attempt, letter_of, load_letter
-from workers.payload import check_body
-from workers.policy import DEFAULT_POLICIES, QueuePolicy
-from workers.queue import Taken
-from workers.snapshot import DatabaseSnapshot, RedisSnapshot
+from workers.monitoring import thresholds
+from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot
 
 POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
 TAKEN = Taken("saq:job:color-extraction:k", b"w:1:2", b"{}")

@@ -16,17 +16,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from saq import Job
 
-from workers import outcome
+from workers.engine import outcome
+from workers.engine.fingerprint import fingerprint, normalise, own_frame
+from workers.engine.letter_encoding import attempts_of, failed_attempt, letter_of, unreadable_letter
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import Taken
+from workers.engine.runner import JobTimeoutError, read_job
 from workers.errors import InvalidJobError
-from workers.fingerprint import fingerprint, normalise, own_frame
 from workers.handlers.base import validate_payload
-from workers.handlers.color import ColorPayload
-from workers.handlers.moderation import ModerationService
-from workers.handlers.weather import OpenWeather
-from workers.letters import attempts_of, failed_attempt, letter_of, unreadable_letter
-from workers.policy import QueuePolicy
-from workers.queue import Taken
-from workers.worker import JobTimeoutError, read_job
+from workers.handlers.color.handler import ColorPayload
+from workers.handlers.moderation.handler import ModerationService
+from workers.handlers.weather.handler import OpenWeather
 
 HERE = __name__
 POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
@@ -389,12 +389,12 @@ SITE = "/opt/venv/lib/python3.11/site-packages"
     [
         ("shop.jobs", "/srv/shop/jobs.py", True),
         ("__main__", "/srv/shop/__main__.py", True),
-        ("workers.handlers.color", f"{SITE}/workers/handlers/color.py", True),
-        ("workers.handlers.color", "/srv/main/workers/handlers/color.py", True),
+        ("workers.handlers.alert", f"{SITE}/workers/handlers/alert.py", True),
+        ("workers.handlers.http_client", "/srv/main/workers/handlers/http_client.py", False),
         ("workers.handlers.base", "/srv/main/workers/handlers/base.py", False),
-        ("workers.worker", "/srv/main/workers/worker.py", False),
-        ("workers.pool", f"{SITE}/workers/pool.py", False),
-        ("storage.palettes", "/srv/main/storage/palettes.py", False),
+        ("workers.engine.runner", "/srv/main/workers/engine/runner.py", False),
+        ("workers.handlers.process_pool", f"{SITE}/workers/handlers/process_pool.py", False),
+        ("storage.repositories.palettes", "/srv/main/storage/repositories/palettes.py", False),
         ("httpx._client", f"{SITE}/httpx/_client.py", False),
         ("yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py", False),
         ("yaml", r"C:\venv\Lib\site-packages\yaml\__init__.py", False),
@@ -420,7 +420,7 @@ def test_a_built_in_handler_has_its_frame(monkeypatch: pytest.MonkeyPatch) -> No
     async def exchange(*_: Any, **__: Any) -> tuple[int, bytes]:
         return 503, b""
 
-    monkeypatch.setattr("workers.net.exchange", exchange)
+    monkeypatch.setattr("workers.handlers.http_client.exchange", exchange)
     error = raised(lambda: asyncio.run(OpenWeather("key").fetch(1.0, 2.0)))
     assert own_frame(error) == "workers.handlers.weather:_read"
     service: Any = ModerationService("http://a", None)

@@ -9,8 +9,8 @@ import pytest
 
 import storage
 import workers
-from workers.fingerprint import fingerprint
-from workers.recorded_names import _FIRST_RECORDED_AS, error_type, fingerprint_type, is_ours
+from workers.engine.fingerprint import fingerprint
+from workers.engine.recorded_names import _FIRST_RECORDED_AS, error_type, fingerprint_type, is_ours
 
 FINGERPRINTS = {
     "CacheUnavailableError": "20c2f940d15d939c",

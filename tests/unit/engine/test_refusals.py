@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,13 +12,16 @@ from redis._parsers import _AsyncRESP2Parser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from storage.refusals import MissingRightError, explain, reason, refusal_of
-from workers import lua
+import storage
+from storage.redis.refusals import MissingRightError, explain, reason, refusal_of
+from workers.engine.probe import PROBE_SCRIPT
 
+_ROOT = Path(storage.__file__).parents[1]
 SCRIPTS = sorted(
-    path.name
-    for path in files("workers").joinpath("scripts").iterdir()
-    if path.name.endswith(".lua") and path.name != "probe.lua"
+    str(path.relative_to(_ROOT))
+    for package in ("storage/redis", "workers")
+    for path in (_ROOT / package).rglob("*.lua")
+    if path.name != "probe.lua"
 )
 
 REPLIES = {
@@ -103,11 +106,11 @@ def test_rules_grant_what_is_missing() -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_probe_tries_each_command_of_a_script(name: str) -> None:
-    text = files("workers").joinpath("scripts", name).read_text()
+    text = (_ROOT / name).read_text()
     text = text.replace("redis.pcall(command, ", "(")  # its callers name it
     used = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", text) + re.findall(r"read\([^']*?, '(\w+)'", text))
     assert len(re.findall(r"redis\.p?call\b", text)) == len(re.findall(r"redis\.p?call\(\s*'", text)), (
         "a command that is not written out cannot be compared"
     )
-    tried = set(re.findall(r"(?:\{|try\()'(\w+)'", lua.PROBE.text))
+    tried = set(re.findall(r"(?:\{|try\()'(\w+)'", PROBE_SCRIPT.text))
     assert used <= tried, f"add to probe.lua: {used - tried}"

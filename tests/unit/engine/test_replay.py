@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.plans import Ledger, Plan
-from workers.replay import BATCH, _Run, next_step
+from storage.dead_letters.plans import Ledger, Plan
+from workers.dead_letters.replayer import BATCH, _Run, next_step
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

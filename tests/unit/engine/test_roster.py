@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.roster import Evidence, Lease, read_leases, roster, with_channel
-from workers.snapshot import WorkerSnapshot
+from workers.monitoring.roster import Evidence, Lease, read_leases, roster, with_channel
+from workers.monitoring.snapshot import WorkerSnapshot
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.integration.engine.conftest import eventually
-from workers import watchdog
-from workers.watchdog import Held, LoopClock, Place, Verdict, Watchdog, read_where
+from workers.engine.blocked import BlockedAt, read_where
+from workers.process import watchdog
+from workers.process.watchdog import Held, LoopClock, Verdict, Watchdog
 
 
 class Clock(LoopClock):
@@ -106,7 +107,7 @@ def test_a_short_timeout_leaves_the_time_to_show_who_blocks(watched: Watched) ->
 async def test_the_place_names_handler_line_queue_and_job() -> None:
     clock, asleep, held = LoopClock(), threading.Event(), []
     dog = Watchdog(clock, held=lambda: held)
-    places: list[Place] = []
+    places: list[BlockedAt] = []
 
     async def handler(ctx: dict[str, Any]) -> None: ...
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.net import is_public, may_pass
+from workers.handlers.http_client import is_public, may_pass
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from workers.handlers.moderation import judge
+from workers.handlers.moderation.handler import judge
 
 
 def wide(text: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES, MODERATION, WEATHER
 from workers.errors import InvalidJobError, PermanentError
-from workers.handlers import PAYLOAD_MODELS
 from workers.handlers.base import validate_payload
-from workers.policy import ALERT, COLOR, DEFAULT_POLICIES, MODERATION, WEATHER
+from workers.handlers.registry import PAYLOAD_MODELS
 
 GOOD: dict[str, dict[str, Any]] = {
     WEATHER: {"location_id": "lisboa", "lat": 38.72, "lon": -9.14},

@@ -8,9 +8,9 @@ import webcolors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import pixels
 from workers.errors import PermanentError
-from workers.pixels import data_url_bytes, lab_to_rgb, nearest_name, rgb_to_lab
+from workers.handlers.color import palette as pixels
+from workers.handlers.color.palette import data_url_bytes, lab_to_rgb, nearest_name, rgb_to_lab
 
 
 def lab(*rgb: int) -> list[float]:

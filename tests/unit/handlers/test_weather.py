@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from storage.weather import time_block
-from workers.handlers import PAYLOAD_MODELS
+from storage.repositories.weather import time_block
+from workers.engine.policy import ALERT
 from workers.handlers.base import validate_payload
-from workers.handlers.weather import (
+from workers.handlers.registry import PAYLOAD_MODELS
+from workers.handlers.weather.handler import (
     OfflineWeather,
     WeatherAlert,
     alert_job,
     offline_weather,
     severity,
 )
-from workers.policy import ALERT
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PLACES = [

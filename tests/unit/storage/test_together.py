@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage.together import Together
+from storage.redis.auto_pipeline import Together
 
 
 class Wire:

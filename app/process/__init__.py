@@ -1,0 +1,1 @@
+"""One running program: how it is composed, starts, logs, drains and ends."""

@@ -1,0 +1,1 @@
+"""What a start needs of its servers: the embedded Valkey, Redis, the database."""

@@ -1,0 +1,1 @@
+"""The connection to Postgres or SQLite, the tables and their migrations."""

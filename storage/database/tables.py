@@ -1,0 +1,256 @@
+"""The tables.  Times are timezone-aware UTC on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import JSON, TypeDecorator
+
+POISON_DEATHS = 3
+"""Deaths of the same error in a row after which bulk replays leave a letter out."""
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+_BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys by itself
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time.  SQLite keeps no zone: it is put back when a value is read."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC; a time without a zone is a mistake of the caller's."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a zone: {value}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """What the migrations are compared with."""
+
+
+class Letter:
+    """The columns of a dead letter, for the table of the living ones and for the archive's."""
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    uid: Mapped[str] = mapped_column(Text)
+    queue_name: Mapped[str] = mapped_column(Text)
+    job_id: Mapped[str] = mapped_column(Text)
+    function: Mapped[str] = mapped_column(Text)
+    job_data: Mapped[dict[str, Any]] = mapped_column(Json)
+    error_type: Mapped[str] = mapped_column(Text)
+    error_message: Mapped[str] = mapped_column(Text)
+    traceback: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer)
+    attempt_errors: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    worker: Mapped[str | None] = mapped_column(Text)
+    enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    state: Mapped[str] = mapped_column(Text, server_default="dead")
+    replay_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    replayed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    replay_of: Mapped[int | None] = mapped_column(BigInteger)
+    root_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The first letter of the lineage; null where it is this one."""
+    deaths: Mapped[int] = mapped_column(Integer, server_default="1")
+    """How often the lineage has died of this very error in a row, with this time."""
+
+
+def _indexes(table: str) -> tuple[Any, ...]:
+    """One for each order in which letters are read, with what else is asked, so that counts need no rows.
+
+    The tables of the search are the migration's.
+    """
+    order = ("failed_at", "id")
+    return (
+        UniqueConstraint("uid", name=f"uq_{table}_uid"),
+        Index(f"ix_{table}_newest", "state", *order, "fingerprint", "deaths"),
+        Index(f"ix_{table}_queue", "queue_name", "state", *order, "fingerprint", "deaths", "function"),
+        Index(f"ix_{table}_function", "function", "state", *order, "fingerprint", "deaths"),
+        Index(f"ix_{table}_group", "state", "fingerprint", *order, "deaths"),
+        Index(f"ix_{table}_all", "failed_at", "id"),
+        Index(f"ix_{table}_root", "root_id"),
+        Index(
+            f"ix_{table}_poison",
+            "state",
+            "failed_at",
+            "id",
+            postgresql_where=text(f"deaths >= {POISON_DEATHS}"),
+            sqlite_where=text(f"deaths >= {POISON_DEATHS}"),
+        ),
+        {"sqlite_autoincrement": True},  # an id that was archived is never given again
+    )
+
+
+class JobFailure(Letter, Base):
+    """One dead letter."""
+
+    __tablename__ = "job_failures"
+    __table_args__ = _indexes("job_failures")
+
+
+class ArchivedFailure(Letter, Base):
+    """One dead letter that is older than the retention."""
+
+    __tablename__ = "job_failures_archive"
+    __table_args__ = _indexes("job_failures_archive")
+
+
+class PlanRow(Base):
+    """One replay of many letters: what was meant, how it is to go on, and how far it is."""
+
+    __tablename__ = "replay_plans"
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    selection: Mapped[dict[str, Any]] = mapped_column(Json)
+    total: Mapped[int] = mapped_column(Integer)
+    canary: Mapped[int] = mapped_column(Integer)
+    rate: Mapped[float | None] = mapped_column(Float)
+    halt: Mapped[float] = mapped_column(Float)
+    state: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ReplayRow(Base):
+    """One letter of a plan, and what became of its job."""
+
+    __tablename__ = "replays"
+    __table_args__ = (
+        Index("ix_replays_plan", "plan_id", "state", "id"),
+        Index("ix_replays_letter", "letter_id", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    plan_id: Mapped[int] = mapped_column(BigInteger)
+    letter_id: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(Text, server_default="waiting")
+    note: Mapped[str | None] = mapped_column(Text)
+    kwargs: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """The arguments where they were edited; the letter keeps the old ones."""
+    enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class OperatorActionRow(Base):
+    """One act of an operator."""
+
+    __tablename__ = "operator_actions"
+    __table_args__ = (Index("ix_operator_actions_newest", "at", "id"),)
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(Text)
+    verb: Mapped[str] = mapped_column(Text)
+    arguments: Mapped[dict[str, Any]] = mapped_column(Json)
+    affected: Mapped[int] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+
+
+class LocationRow(Base):
+    """A place whose weather is fetched."""
+
+    __tablename__ = "locations"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    lat: Mapped[float] = mapped_column(Float)
+    lon: Mapped[float] = mapped_column(Float)
+
+
+class WeatherRow(Base):
+    """Weather of one location and three-hour block."""
+
+    __tablename__ = "weather"
+
+    location_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    time_block: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    provider: Mapped[str] = mapped_column(Text)
+    current: Mapped[dict[str, Any]] = mapped_column(Json)
+    forecast: Mapped[dict[str, Any]] = mapped_column(Json)
+    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PreferencesRow(Base):
+    """What one user prefers; the columns that other programs may leave out have a default."""
+
+    __tablename__ = "user_preferences"
+
+    user_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    preferences: Mapped[dict[str, Any]] = mapped_column(Json)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now())
+
+
+class SubscriberRow(Base):
+    """Who wants the alerts of a location, and how."""
+
+    __tablename__ = "alert_subscribers"
+    __table_args__ = (Index("ix_alert_subscribers_location", "location_id"),)
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    location_id: Mapped[str] = mapped_column(Text)
+    channel: Mapped[str] = mapped_column(Text)
+    url: Mapped[str | None] = mapped_column(Text)
+
+
+class DeliveryRow(Base):
+    """What became of one alert for one subscriber; ``delivered_at`` is null until it arrived."""
+
+    __tablename__ = "alert_deliveries"
+
+    alert_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failures: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class PaletteRow(Base):
+    """The colours of one garment."""
+
+    __tablename__ = "garment_palettes"
+
+    item_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    palette: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    extracted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DecisionRow(Base):
+    """What was decided about one piece of user content."""
+
+    __tablename__ = "moderation_decisions"
+
+    content_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    decision: Mapped[str] = mapped_column(Text)
+    reasons: Mapped[list[str]] = mapped_column(Json)
+    decided_by: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[datetime] = mapped_column(UtcDateTime)

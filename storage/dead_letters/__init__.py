@@ -1,0 +1,1 @@
+"""Dead letters, their archive, and replay plans in the database."""

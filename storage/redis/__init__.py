@@ -1,0 +1,1 @@
+"""How to reach Redis: connections, scripts, locks, and the reasons for a refusal."""

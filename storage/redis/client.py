@@ -1,0 +1,247 @@
+"""Connections to Redis, as the engine needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.retry import Retry as SyncRetry
+
+from storage.asyncio_tools import cancelled
+from storage.redis.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
+
+MOST_CONNECTIONS = 10
+"""Of one client at the same time."""
+_CONNECT_TIMEOUT = 5.0
+_REPLY_TIMEOUT = 10.0  # s: a command that has no reply by then counts as a broken connection
+_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # s, s, probes without an answer
+_TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", re.IGNORECASE)
+
+
+def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
+    """TCP's own probes: they keep a connection open on which nobody speaks for hours, or find it dead."""
+    if url.startswith("unix:"):
+        return {}
+    if reply_timeout is not None:
+        return {"socket_keepalive": True}
+    options = {getattr(socket, name, None): value for name, value in _PROBES.items()}
+    options.pop(None, None)
+    return {"socket_keepalive": True, "socket_keepalive_options": options}
+
+
+def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
+    """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
+
+    It opens connections as it needs them, `MOST_CONNECTIONS` at the most, and keeps them.  ``reply_timeout``
+    is None for commands that block.  Raises ValueError where ``url`` is no Redis URL.
+    """
+    pool: Any = _Pool.from_url(
+        url,
+        max_connections=MOST_CONNECTIONS,
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        socket_timeout=reply_timeout,
+        retry=Retry(NoBackoff(), 0),
+        **_keepalive(url, reply_timeout),
+    )
+    pool.connection_class = _ours(pool.connection_class)
+    pool.blocks = reply_timeout is None
+    pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}  # whatever the URL asks for
+    return Redis.from_pool(pool)
+
+
+class _Pool(ConnectionPool):
+    """Whoever needs a connection while all are in use waits until one comes back."""
+
+    blocks = False
+    """Whether its connections wait for jobs or messages."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._came_back = asyncio.Event()
+
+    def make_connection(self) -> Any:
+        """A new connection."""
+        make: Any = super().make_connection
+        connection = make()
+        connection.blocks = self.blocks
+        return connection
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """Raises redis.exceptions.ConnectionError where none comes back in time."""
+        if not self.can_get_connection():
+            await self._wait()
+        take: Any = super().get_connection
+        return await take()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_REPLY_TIMEOUT):
+                while not self.can_get_connection():
+                    self._came_back.clear()
+                    await self._came_back.wait()
+        except TimeoutError:
+            raise RedisConnectionError(
+                f"all {self.max_connections} connections to Redis are in use for {_REPLY_TIMEOUT:g} s"
+            ) from None
+
+    async def release(self, connection: Any) -> None:
+        try:
+            await super().release(connection)
+        finally:
+            self._came_back.set()
+
+
+class _Packing(FailoverConnection):
+    """Packs commands with hiredis, as redis-py's blocking connections do; its others do it in Python."""
+
+    _serializer = HiredisRespSerializer()
+
+    def pack_command(self, *words: Any) -> list[bytes]:
+        """One command as it goes over the wire."""
+        packed: list[bytes] = self._serializer.pack(*words)
+        return packed
+
+    def pack_commands(self, commands: Any) -> list[bytes]:
+        """Many commands, in one piece."""
+        return [b"".join(self._serializer.pack(*words)[0] for words in commands)]
+
+
+@cache
+def _ours(kind: Any) -> Any:
+    """redis-py's connection ``kind`` with our parts."""
+    part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _Packing
+    return type(f"Our{kind.__name__}", (part, kind), {})
+
+
+class Line:
+    """A connection of its own for commands that go together.
+
+    A pipeline says the same, and takes three times as long: it borrows a connection and sets a time limit for
+    the sending and for each reply.
+    """
+
+    def __init__(self, url: str, *, blocks: bool = False) -> None:
+        """``blocks``: it waits for jobs."""
+        self._client = connect(url, reply_timeout=None)
+        self._client.connection_pool.blocks = blocks  # type: ignore[attr-defined]
+        self._lock = asyncio.Lock()
+        self._connection: Any = None
+        self._read: Any = None
+        self._connecting: asyncio.Task[None] | None = None
+
+    async def round_trip(
+        self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_TIMEOUT
+    ) -> list[Any]:
+        """The reply of each command, an error reply as its exception; in ``limit`` seconds from when it is
+        connected, for which it waits as long.
+
+        A connection that the server closed while it was idle is replaced before anything is sent.  Raises
+        redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
+        """
+        async with self._lock:
+            if self._connecting is None or not self._connecting.done() or not self._connection.can_send:
+                async with asyncio.timeout(limit):
+                    await self._connected()
+            try:
+                async with asyncio.timeout(limit):
+                    await self._connection.send_packed_command(self._connection.pack_commands(commands))
+                    replies = [await self._reply() for _ in commands]
+            except BaseException:  # replies that nobody reads would be taken for those of the next commands
+                await self._connection.disconnect(nowait=True)
+                raise
+            if self._connection.should_reconnect():
+                await self._connection.disconnect(nowait=True)
+            return replies
+
+    async def _connected(self) -> None:
+        """Connect, where that is needed; it goes on when whoever waits for it has waited for long enough."""
+        if self._connection is None:
+            self._connection = self._client.connection_pool.make_connection()
+            # redis-py's own, since a call more for each reply is one too many here
+            reader: Any = super(FailoverConnection, self._connection)
+            self._read = reader.read_response
+        if self._connecting is None or self._connecting.done():
+            await self._connection.disconnect(
+                nowait=True
+            )  # from a server that has closed it, or is the wrong one
+            self._connecting = asyncio.create_task(self._connection.connect())
+            self._connecting.add_done_callback(_seen)
+        await asyncio.shield(self._connecting)
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._read()
+        except ResponseError as error:
+            self._connection.note_refusal(error)
+            return error
+
+    def confirm_primary(self) -> None:
+        """Say that a write succeeded over it: see `storage.redis.failover`."""
+        if self._connection is not None:
+            confirm_primary(self._connection)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connecting is not None:
+            await cancelled([self._connecting])
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+        await self._client.aclose()
+
+
+def _seen(connecting: asyncio.Task[None]) -> None:
+    """Whoever waited may have gone: an error is nobody's then."""
+    if not connecting.cancelled():
+        connecting.exception()
+
+
+async def command(client: Redis, *words: str | bytes | int | float) -> Any:
+    """Run one command; its reply as redis-py reads it.  Raises redis.exceptions.RedisError."""
+    return await client.execute_command(*words)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a server refused a write for want of room; Redis 6 says so of a script in its own words."""
+    full = ("-OOM ", "capacity quota exceeded")
+    return isinstance(error, OutOfMemoryError) or any(words in str(error) for words in full)
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Whether a key that a command or a script works on is of another type."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
+
+
+def is_too_large(error: Exception) -> bool:
+    """Whether a server refused a command for its size: managed ones have a limit, and so has Redis itself."""
+    return isinstance(error, ResponseError) and _TOO_LARGE.search(str(error)) is not None
+
+
+def connect_thread(url: str) -> redis.Redis:
+    """A blocking client, for the heartbeat's thread."""
+    client = redis.Redis.from_url(
+        url,
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        socket_timeout=_CONNECT_TIMEOUT,
+        retry=SyncRetry(NoBackoff(), 0),
+    )
+    client.connection_pool.connection_class = _ours(client.connection_pool.connection_class)
+    return client
+
+
+def safe_url(url: str) -> str:
+    """``url`` without its password, which may also stand among its parameters."""
+    place, mark, query = url.partition("?")
+    place = re.sub(r"^([a-z]+://[^:/@]*):.*@", r"\1:***@", place)
+    query = re.sub(r"(?i)(?<![^&])((?:ssl_)?password)=[^&]*", r"\1=***", query)
+    return f"{place}{mark}{query}"

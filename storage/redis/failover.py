@@ -1,0 +1,139 @@
+"""Closes connections that lead to a server which is the wrong one, or which cannot serve now.
+
+After a failover behind one address, old connections stay open to the server that was demoted, and new ones
+reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
+connections that this process opened to it before are closed too: a wait for jobs and a subscription get no
+reply there, and would wait for ever.
+
+Connections are opened again at once, perhaps before the address leads to the new primary.  So those that are
+older than the first one over which a write succeeds are closed once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+from weakref import WeakSet
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from storage.redis.refusals import refusal_of
+
+_numbers = itertools.count()
+_connections: WeakSet[Any] = WeakSet()
+_demotions: set[str] = set()
+"""Addresses at which a server was found demoted, and nothing was written since."""
+
+
+class FailoverConnection:
+    """Part of a redis.asyncio connection: closes after some error replies, and knows if it can be used."""
+
+    number = 0
+    """Of those of this process in the order in which they were opened."""
+    loop: asyncio.AbstractEventLoop | None = None
+    blocks = False
+    """Whether it waits for jobs or messages, for which no error comes where there are none."""
+    _reader: Any
+    _writer: Any
+    _should_reconnect: bool
+
+    @property
+    def can_send(self) -> bool:
+        """Whether it is open, to the right server, and nothing came while it was idle.
+
+        A server may close an idle connection, and some say why before.  The check costs no system call.
+        """
+        reader = self._reader
+        return (
+            reader is not None
+            and not self._should_reconnect
+            and not reader._eof
+            and not reader._buffer
+            and reader.exception() is None
+        )
+
+    async def connect(self) -> None:
+        """As redis-py does; one that is to be closed is closed before."""
+        connecting: Any = super()
+        if self._should_reconnect:
+            await connecting.disconnect(nowait=True)
+        await connecting.connect()
+
+    async def _connect(self) -> None:
+        self.number = next(_numbers)
+        self.loop = asyncio.get_running_loop()
+        connecting: Any = super()
+        await connecting._connect()
+        _connections.add(self)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Greet the server.  Raises the error with which a server refuses a client before it closes."""
+        reader = self._reader
+        greeting: Any = super()
+        try:
+            await greeting.on_connect_check_health(check_health)
+        except RedisConnectionError as error:
+            said = bytes(reader._buffer) if reader is not None else b""
+            if not said.startswith(b"-"):
+                raise
+            raise RedisConnectionError(said[1:].decode(errors="replace").strip()) from error
+
+    async def read_response(self, *options: Any, **named: Any) -> Any:
+        """As redis-py does."""
+        reading: Any = super()
+        try:
+            return await reading.read_response(*options, **named)
+        except ResponseError as error:
+            self.note_refusal(error)
+            raise
+
+    def note_refusal(self, error: ResponseError) -> None:
+        """Close it after ``error``, if that says that this server cannot serve."""
+        refusal = refusal_of(error)
+        if refusal is not None and refusal.closes:
+            self._should_reconnect = True
+            if refusal.demoted:
+                _demotions.add(_address(self))
+                _close_older(self)
+
+
+class FailoverThreadConnection:
+    """Part of a blocking connection: closes after the same error replies."""
+
+    def read_response(self, *options: Any, **named: Any) -> Any:
+        """As redis-py does."""
+        connection: Any = super()
+        try:
+            return connection.read_response(*options, **named)
+        except ResponseError as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.closes:
+                connection.mark_for_reconnect()
+            raise
+
+
+def confirm_primary(connection: Any) -> None:
+    """A write succeeded over ``connection``: after a demotion, close what was opened before it."""
+    if _demotions and _address(connection) in _demotions:
+        _demotions.discard(_address(connection))
+        _close_older(connection)
+
+
+def _address(connection: Any) -> str:
+    return str(connection._host_error())
+
+
+def _close_older(connection: Any) -> None:
+    """Close what is older than ``connection``, to its address: at once if it blocks, else before its use.
+
+    Later ones may lead to the new primary.  A command under way gets its reply.
+    """
+    address = _address(connection)
+    for other in list(_connections):
+        older = other.number < connection.number and other.loop is connection.loop
+        if older and other._writer is not None and _address(other) == address:
+            other._should_reconnect = True
+            if other.blocks:
+                other._writer.transport.abort()

@@ -1,0 +1,93 @@
+"""Lua scripts: each a file in ``scripts/`` beside the module that calls it; its head lists keys, arguments
+and invariant."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+Argument = str | bytes | int | float
+
+
+class RoundTrip(Protocol):
+    """Carries commands that go together."""
+
+    async def round_trip(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """The reply of each command, an error reply as its exception."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and the SHA-1 by which the server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+    @classmethod
+    def load(cls, module: str, name: str) -> Script:
+        """Read ``scripts/<name>.lua`` beside ``module``, which the caller names as ``__name__``."""
+        text = files(module.rpartition(".")[0]).joinpath("scripts", f"{name}.lua").read_text()
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    def call(self, keys: Sequence[str], args: Sequence[Argument] = ()) -> ScriptCall:
+        """A call of this script, to be run by `run_scripts`."""
+        return ScriptCall(self, keys, args)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """One call of a script: its keys and arguments in the order of its header."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+    def command(self, *, text: bool = False) -> tuple[Argument, ...]:
+        """The command that runs it: by SHA-1, or with its text for a server that does not have it."""
+        head = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
+        return (*head, len(self.keys), *self.keys, *self.args)
+
+
+async def run_scripts(via: Redis | RoundTrip, calls: Sequence[ScriptCall]) -> list[Any]:
+    """Run ``calls`` in order and in one round trip.
+
+    Returns a reply a call; a call that failed has its exception as its reply, so that the replies of the
+    others are not lost.  A script that the server does not know is sent to it, and runs after the others.
+    Raises redis.exceptions.ConnectionError or TimeoutError where the connection broke, and then any of the
+    calls may have been carried out.
+    """
+    replies = await _round_trip(via, [call.command() for call in calls])
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            (replies[index],) = await _round_trip(via, [calls[index].command(text=True)])
+    return replies
+
+
+async def run_script(via: Redis | RoundTrip, call: ScriptCall) -> Any:
+    """Run one call and return its reply.  Raises redis.exceptions.RedisError."""
+    (reply,) = await run_scripts(via, [call])
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+async def _round_trip(via: Redis | RoundTrip, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    if not isinstance(via, Redis):
+        return await via.round_trip(commands)
+    if len(commands) == 1:  # a pipeline of one takes twice as long
+        try:
+            return [await via.execute_command(*commands[0])]
+        except ResponseError as error:
+            return [error]
+    pipeline = via.pipeline(transaction=False)
+    for words in commands:
+        pipeline.execute_command(*words)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    return replies

@@ -1,0 +1,1 @@
+"""Small repositories, one a subject."""

@@ -1,0 +1,47 @@
+"""Decisions about user content."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+
+from storage.database.engine import Database
+from storage.database.tables import DecisionRow
+from storage.sanitize import storable
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``decision``: ``approved``, ``rejected``, ``needs_human``; ``decided_by``: ``rules``, ``service``."""
+
+    content_id: str
+    decision: str
+    reasons: list[str]
+    decided_by: str
+
+
+class ModerationStore:
+    """Every method raises DatabaseUnavailableError while the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert(self, decision: Decision) -> None:
+        """Store the decision about a piece of content, in place of the one before."""
+        row = {**asdict(decision), "decided_at": datetime.now(UTC)}
+        insert = self._database.insert(DecisionRow, [storable(row)])
+        new = {name: insert.excluded[name] for name in ("decision", "reasons", "decided_by", "decided_at")}
+        async with self._database.begin() as connection:
+            await connection.execute(insert.on_conflict_do_update(index_elements=["content_id"], set_=new))
+
+    async def get(self, content_id: str) -> Decision | None:
+        """The decision about a piece of content, None where there is none."""
+        table = DecisionRow.__table__
+        columns = (table.c.content_id, table.c.decision, table.c.reasons, table.c.decided_by)
+        async with self._database.connect() as connection:
+            row = (
+                await connection.execute(select(*columns).where(table.c.content_id == content_id))
+            ).one_or_none()
+        return None if row is None else Decision(**row._mapping)

@@ -1,0 +1,46 @@
+"""What operators did, in the table ``operator_actions``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from storage.database.engine import Database
+from storage.database.tables import OperatorActionRow
+from storage.sanitize import storable
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Who did what, when, to how many things, why (may be empty), and what came of it."""
+
+    at: datetime
+    actor: str
+    verb: str
+    arguments: dict[str, Any]
+    affected: int
+    reason: str
+    outcome: str
+
+
+class ActionLog:
+    """Every method raises DatabaseUnavailableError while the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, action: Action) -> None:
+        """Write one act down."""
+        async with self._database.begin() as connection:
+            await connection.execute(self._database.insert(OperatorActionRow, [storable(asdict(action))]))
+
+    async def newest(self, limit: int = 50) -> list[Action]:
+        """The newest acts first."""
+        table = OperatorActionRow.__table__
+        columns = [table.c[name] for name in Action.__dataclass_fields__]
+        query = select(*columns).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
+        async with self._database.connect() as connection:
+            return [Action(**row._mapping) for row in (await connection.execute(query)).all()]

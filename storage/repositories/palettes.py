@@ -1,0 +1,33 @@
+"""The colours of garments."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from storage.database.engine import Database
+from storage.database.tables import PaletteRow
+from storage.sanitize import storable
+
+
+class PaletteStore:
+    """Every method raises DatabaseUnavailableError while the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert(self, item_id: str, palette: list[dict[str, Any]]) -> None:
+        """Store an item's palette in place of the one it had."""
+        row = {"item_id": item_id, "palette": palette, "extracted_at": datetime.now(UTC)}
+        insert = self._database.insert(PaletteRow, [storable(row)])
+        new = {name: insert.excluded[name] for name in ("palette", "extracted_at")}
+        async with self._database.begin() as connection:
+            await connection.execute(insert.on_conflict_do_update(index_elements=["item_id"], set_=new))
+
+    async def get(self, item_id: str) -> list[dict[str, Any]] | None:
+        """An item's palette, None where it has none."""
+        query = select(PaletteRow.palette).where(PaletteRow.item_id == item_id)
+        async with self._database.connect() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()

@@ -1,0 +1,79 @@
+"""What COUTURECAST_HANDLERS may name, and what is said of what it may not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
+from workers.errors import HandlerImportError
+from workers.handlers.registry import load_custom_handlers
+
+MODULE = '''
+class Shop:
+    """Its functions may be named too."""
+
+    @staticmethod
+    async def dye(ctx, **kwargs):
+        """Dye."""
+
+
+async def cut(ctx, **kwargs):
+    """Cut."""
+
+
+def sew(ctx, **kwargs):
+    """Be no coroutine function."""
+'''
+
+
+@pytest.fixture(autouse=True)
+def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of a team in the working directory, from which they can be imported."""
+    (tmp_path / "atelier.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "wordy.py").write_text("raise ValueError('first\\nsecond')\n")
+    (tmp_path / "exits.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("atelier", "broken", "wordy", "exits"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_functions_are_found_by_queue() -> None:
+    found = load_custom_handlers(f" {COLOR}=atelier:cut , {ALERT}=atelier:Shop.dye,", DEFAULT_POLICIES)
+    assert {queue: function.__name__ for queue, function in found.items()} == {COLOR: "cut", ALERT: "dye"}
+    assert load_custom_handlers("", DEFAULT_POLICIES) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "colours=atelier:cut",
+            "'colours=atelier:cut': use queue=package.module:function with one of weather-",
+        ),
+        ("atelier:cut", "use queue=package.module:function"),
+        (f"{COLOR}=atelier", "'atelier': use package.module:function"),
+        (
+            f"{COLOR}=nowhere:f",
+            "'nowhere:f' cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
+        ),
+        (f"{COLOR}=atelier:press", "'atelier:press' cannot be imported: AttributeError"),
+        (f"{COLOR}=broken:f", "'broken:f' cannot be imported: SyntaxError"),
+        (f"{COLOR}=wordy:f", "'wordy:f' cannot be imported: ValueError: first second"),
+        (f"{COLOR}=exits:f", "'exits:f' cannot be imported: SystemExit: 0"),
+        (f"{COLOR}=:f", "cannot be imported"),
+        (f"{COLOR}=atelier:", "cannot be imported"),
+        (f"{COLOR}=atelier:sew", "'atelier:sew' is no async function: write async def sew(ctx, **kwargs)"),
+        (f"{COLOR}=atelier:Shop", "is no async function"),
+    ],
+)
+def test_an_unusable_name_gives_a_one_line_error(text: str, says: str) -> None:
+    with pytest.raises(HandlerImportError) as caught:
+        load_custom_handlers(text, DEFAULT_POLICIES)
+    message = str(caught.value)
+    assert says in message
+    assert "\n" not in message

@@ -1,0 +1,1 @@
+"""Modal screens; each returns what the operator chose."""

@@ -1,0 +1,1 @@
+"""Dead letters and what can be done with them."""

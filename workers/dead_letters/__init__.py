@@ -1,0 +1,1 @@
+"""What follows once a job is buried: recording, retention, export, replay."""

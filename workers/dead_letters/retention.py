@@ -1,0 +1,82 @@
+"""Old dead letters go into the archive: daily, in batches, by one process.  None is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from storage.dead_letters.repository import DeadLetters
+from storage.errors import StorageError
+from storage.redis.client import command
+from storage.redis.lock import Place
+from workers.engine.keys import CRON, RETENTION
+from workers.engine.schedules import past_second
+
+log = structlog.get_logger(__name__)
+
+RETENTION_DAYS = 30.0
+_SCHEDULE = "retention"
+"""Its field among the schedules: the day, in Unix seconds, whose run is done."""
+_DAY = 86_400
+_LOOK = 3_600.0
+"""Seconds between two looks whether today's run is done."""
+_FIRST_LOOK = (30.0, 90.0)
+"""Seconds after the start of a process, at random in between: many may start at once."""
+_PAUSE = 0.05
+"""Seconds between two batches: others want to write, too."""
+
+
+class Retention:
+    """Moves letters; of several that try at once one does."""
+
+    def __init__(self, redis: Redis, letters: DeadLetters) -> None:
+        self._redis = redis
+        self._letters = letters
+
+    async def run(self) -> None:
+        """Once a day, until cancelled."""
+        await asyncio.sleep(random.uniform(*_FIRST_LOOK))  # noqa: S311 - spreads the load
+        while True:
+            try:
+                await self.look()
+            except (RedisError, StorageError, OSError) as error:
+                log.warning("old dead letters stay where they are", error=str(error), retry_in=_LOOK)
+            await asyncio.sleep(_LOOK)
+
+    async def look(self) -> int:
+        """Today's run, unless it was done; how many letters were moved.  Raises RedisError, StorageError."""
+        seconds, _ = await self._redis.time()
+        today = int(seconds) // _DAY * _DAY
+        done = await command(self._redis, "HGET", CRON, _SCHEDULE)
+        newest = past_second(done, now=int(seconds))
+        if newest is not None and newest >= today:
+            return 0
+        moved = await self.archive(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
+        if moved is None:
+            return 0
+        await command(self._redis, "HSET", CRON, _SCHEDULE, today)
+        log.info("old dead letters were archived", letters=moved)
+        return moved
+
+    async def archive(self, before: datetime) -> int | None:
+        """Move all that died before ``before``; how many, None where another process does so at this moment.
+
+        Raises RedisError, StorageError; what was moved before stays moved.
+        """
+        place, moved = Place(self._redis, RETENTION), 0
+        if not await place.hold():
+            return None
+        try:
+            while batch := await self._letters.archive(before):
+                moved += batch
+                if not await place.hold():
+                    break
+                await asyncio.sleep(_PAUSE)
+        finally:
+            await place.leave()
+        return moved

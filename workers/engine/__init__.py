@@ -1,0 +1,1 @@
+"""Moves jobs: takes, runs, retries, buries and repairs them."""

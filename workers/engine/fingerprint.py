@@ -1,0 +1,156 @@
+"""One name for all failures that are really the same error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from types import FrameType
+
+from workers.engine.recorded_names import error_type, fingerprint_type, handler_module, is_ours
+
+_NOISE = "●"
+"""Stands for whatever differs between two failures that are the same error."""
+
+# No rule may match what another one left behind, or a second pass would find more than the first: so
+# `_NOISE` is part of no pattern, and counts as a letter where one looks at its neighbours.  Repetitions
+# are possessive (``*+``) or bounded: no message makes a search slow.
+_LEFT = rf"(?<![\w{_NOISE}])"
+_RIGHT = rf"(?![\w{_NOISE}])"
+_ID = rf"(?<![A-Za-z0-9{_NOISE}])"  # an underscore may be next to an id
+_ID_END = rf"(?![A-Za-z0-9{_NOISE}])"
+_TIME = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d++)?)?"
+_ZONE = r"(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)(?![A-Za-z]))?"
+_DAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,? )?"
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:tember)?"
+    r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_NAME = r"[\w.@%+=~$-]++"  # of a file
+_STATUS = r"[1-5]\d\d"
+
+
+def _quoted(mark: str, end: str) -> str:
+    """A quotation; an apostrophe within a word begins and ends none, and one that is cut goes to the end."""
+    return (
+        rf"{_LEFT}[bBrRuU]{{0,2}}{mark}(?!\s|$|{_STATUS} [A-Z])"
+        rf"(?:[^{end}\\]|\\.?|[{end}](?=\w))*+(?:[{end}]|$)"
+    )
+
+
+_RULES = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        # Quotations.
+        "|".join(
+            (
+                _quoted("'", "'"),
+                _quoted('"', '"'),
+                _quoted("`", "`'"),
+                r"\u201c[^\u201d]*+\u201d?",
+                r"\u201e[^\u201c\u201d]*+[\u201c\u201d]?",
+                r"[\u2018\u201a](?:[^\u2018\u2019]|[\u2018\u2019](?=\w))*+[\u2018\u2019]?",
+                r"\u00ab[^\u00bb]*+\u00bb?",
+                r"\u2039[^\u203a]*+\u203a?",
+                r"\u300c[^\u300d]*+\u300d?",
+            )
+        ),
+        # URLs, without the punctuation after them; e-mail addresses.
+        rf"{_LEFT}[A-Za-z][A-Za-z0-9+.-]{{0,30}}+://[^\s'\"`<>{_NOISE}]*[^\s'\"`<>{_NOISE}.,;:!?)\]}}]",
+        rf"(?<![\w.+{_NOISE}-])[\w.+-]{{1,64}}+@[\w-]++(?:\.[\w-]++)++",
+        # UUIDs.
+        rf"{_ID}[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}{_ID_END}",
+        # Dates and times: ISO 8601, RFC 2822 and web logs, ctime and in words.
+        rf"{_LEFT}\d{{4}}[-/.]\d\d[-/.]\d\d(?:[T ]{_TIME}{_ZONE})?{_RIGHT}",
+        rf"{_LEFT}{_DAY}\d{{1,2}}[ /-]{_MONTH}[ /-]\d{{4}}(?:[ :]{_TIME}{_ZONE})?{_RIGHT}",
+        rf"{_LEFT}{_DAY}{_MONTH} \d{{1,2}}(?:,? \d{{4}})?,? {_TIME}{_ZONE}(?: \d{{4}})?{_RIGHT}",
+        # IPv6, with a port and without; hosts with a port.  IPv4 is a number to us.
+        rf"{_LEFT}\[(?=[A-Fa-f:]*\d)[0-9A-Fa-f.:]++(?:%\w++)?\]:\d++",
+        rf"(?<![\w.:{_NOISE}])(?=[A-Fa-f:]*\d)(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}+"
+        rf"(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}}|[0-9A-Fa-f]{{1,4}})?(?:%\w++)?(?![\w:{_NOISE}]|[.,]\d)",
+        rf"(?<![\w.{_NOISE}-])[\w-]++(?:\.[\w-]++)++:\d{{1,5}}{_RIGHT}",
+        # Paths of Windows; paths of two names or more.
+        rf"(?<![\w\\{_NOISE}])(?:[A-Za-z]:|\\\\{_NAME})(?:[\\/]++{_NAME})++",
+        rf"{_LEFT}(?:~|\.{{1,2}})?(?:/{_NAME}){{2,}}+/?",
+        # Numbers with a fraction, whose digits could pass for an id.
+        rf"(?<![\w/{_NOISE}])[-+]?\d++(?:\.\d++)++(?:[eE][-+]?\d++)?{_ID_END}",
+        # Ids: hexadecimal ones; tokens in base64, which are long and have two digits or more, capitals, small
+        # letters, and perhaps marks; others that are long and have two digits or more.
+        rf"{_ID}(?:0[xX][0-9a-fA-F]+|(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{{8,}}+){_ID_END}",
+        rf"(?<![\w+/{_NOISE}-])(?=(?:[A-Za-z_+/-]*+\d){{2}})(?=[a-z0-9_+/-]*+[A-Z])(?=[A-Z0-9_+/-]*+[a-z])"
+        rf"[A-Za-z0-9_+/-]{{20,}}+=*+{_RIGHT}",
+        rf"{_ID}(?=(?:[A-Za-z]*+\d){{2}})(?=\d*[A-Za-z])[A-Za-z0-9]{{20,}}+{_ID_END}",
+    )
+)
+
+_NUMBER = re.compile(
+    rf"((?:(?i:http[a-z]{{0,20}}+(?:/\d(?:\.\d)?)?(?: error)?|status|code|answers)"
+    rf"[^\w{_NOISE}]{{0,3}}{_STATUS}"
+    rf"|(?:^|(?<=['\"`])){_STATUS}(?=$|[,:]| from | [A-Z]))(?![\w{_NOISE}]|[.,:/-]\d))"
+    rf"|(?:{_LEFT}[-+])?\d++(?:[.,:]\d++)*+(?:[eE][-+]?\d++)?"
+)
+"""A number, or else, in the first group, a status code with what makes it one."""
+
+_MOST = 1_000
+"""Characters of a normalised message that count: a long one was cut, and not at the same word each time."""
+
+
+def normalise(message: str) -> str:
+    """``message`` without what differs from one failure to the next; to normalise it again changes nothing.
+
+    Numbers, ids, addresses, paths, dates and quotations all become the same mark.  The status code of an
+    answer stays, for 404 and 503 are different errors: a number from 100 to 599 that follows ``HTTP``,
+    ``status``, ``code`` or ``answers``, or that begins the message or a quotation, before ``from``, a
+    capital, a comma, a colon or the end.
+    """
+    text = " ".join(message.split())
+    for rule in _RULES:
+        text = rule.sub(_NOISE, text)
+    text = _NUMBER.sub(lambda found: found[1] or _NOISE, text)
+    return re.sub(rf"{_NOISE}{{2,}}", _NOISE, text)
+
+
+def fingerprint(queue: str, function: str, error_name: str, message: str, frame: str | None) -> str:
+    """16 hexadecimal digits, the same for failures of one function that differ only in their noise.
+
+    ``error_name`` is what `error_type` returns, ``frame`` what `own_frame` returns.
+    """
+    parts = (queue, function, fingerprint_type(error_name), normalise(message)[:_MOST], frame)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def own_frame(error: BaseException) -> str | None:
+    """The innermost frame of ``error``'s own traceback that is a handler's code, as ``module:function``.
+
+    None where there is none, and for a timeout: where the time ran out is chance.
+    """
+    if error_type(error) == "JobTimeoutError":  # its traceback is that of a cancellation
+        return None
+    innermost = None
+    trace = error.__traceback__
+    while trace is not None:
+        if _is_own(trace.tb_frame):
+            innermost = trace.tb_frame
+        trace = trace.tb_next
+    if innermost is None:
+        return None
+    module = innermost.f_globals["__name__"]
+    return f"{handler_module(module) or module}:{innermost.f_code.co_qualname}"
+
+
+def _is_own(frame: FrameType) -> bool:
+    """Whether it is code of our handlers, wherever they are installed, or of nobody's library.
+
+    The rest of this program is as a library to them: it calls them, or they call it.
+    """
+    module, file = frame.f_globals.get("__name__"), frame.f_globals.get("__file__")
+    if not isinstance(module, str) or frame.f_code.co_filename.startswith("<"):  # generated, or frozen
+        return False
+    if is_ours(module):
+        return handler_module(module) is not None
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    # A compiled extension's frames name its source, which is not there: its module knows where it lies.
+    where = file if isinstance(file, str) else frame.f_code.co_filename
+    return not {"site-packages", "dist-packages"}.intersection(re.split(r"[\\/]", where))

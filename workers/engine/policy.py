@@ -1,0 +1,104 @@
+"""The four queues and their policy.  Pure: decides, touches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KEEP_COMPLETED = 100
+"""Completed jobs that stay readable in Redis, per queue."""
+KEEP_FAILED = 1_000
+"""Failed jobs that stay readable in Redis, per queue."""
+KEEP_READABLE_MS = 10_000
+"""A finished job stays readable at least this long, so that a waiting producer gets its result."""
+KEEP_ENDED_MS = 30 * 86_400_000
+"""A finished job stays no longer than this; what has a TTL is evicted before a job that waits."""
+LARGE_BYTES = 64 * 1024
+"""The size of a record from which it stays only for `KEEP_LARGE_MS` once its job has finished."""
+KEEP_LARGE_MS = 3_600_000
+"""A thousand failed jobs of a megabyte each would fill the memory that the next jobs need."""
+MAX_PROCESSES = 5
+"""Worker processes that may hold jobs of one queue at the same time; a further one is a standby."""
+HEARTBEAT_SECONDS = 2.0
+"""Between two heartbeats of a process that holds jobs."""
+MAX_PAYLOAD_BYTES = 1_000_000
+"""The largest job, serialised, that is taken for a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What an idle process spends on being told early, in seconds.  On Upstash every command is billed."""
+
+    look: float
+    """Between looks for jobs that a foreign producer scheduled for later."""
+    doorbell: float
+    """That one blocking wait for a job lasts."""
+    announce: float
+    """Between a process's words about itself."""
+    abort: float
+    """Between looks, while jobs run, whether one of them is to be aborted; SAQ's wish lasts for 5."""
+
+    snapshot: float = 1.0
+    """Between the snapshots of a dashboard on which nobody acts: each is some forty commands."""
+
+    @property
+    def forget(self) -> float:
+        """Seconds after which a process that has not been heard of is off the list."""
+        return 2 * self.announce + 5
+
+
+NORMAL = Pace(look=5, doorbell=30, announce=30, abort=1)
+ECONOMICAL = Pace(look=60, doorbell=300, announce=180, abort=4, snapshot=15)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``starts`` job starts in any window of ``seconds``."""
+
+    starts: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.starts}/{self.seconds:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How one queue runs, cluster-wide.  It belongs to the queue: a producer's wishes do not change it.
+
+    ``timeout`` and ``retry_delays`` are in seconds; there is one retry for each delay.
+    """
+
+    name: str
+    function: str
+    concurrency: int
+    timeout: float
+    rate_limit: RateLimit | None = None
+    retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
+
+    @property
+    def max_attempts(self) -> int:
+        """The first attempt and the retries."""
+        return 1 + len(self.retry_delays)
+
+    def retry_delay(self, attempts: int) -> float | None:
+        """Seconds until the next attempt after ``attempts`` failed ones, or None where there is none left."""
+        if attempts >= self.max_attempts:
+            return None
+        return self.retry_delays[max(attempts, 1) - 1]
+
+
+WEATHER = "weather-ingestion"
+ALERT = "alert-fanout"
+COLOR = "color-extraction"
+MODERATION = "moderation-review"
+
+DEFAULT_POLICIES: dict[str, QueuePolicy] = {
+    policy.name: policy
+    for policy in (
+        QueuePolicy(WEATHER, "ingest_weather", concurrency=10, timeout=30, rate_limit=RateLimit(60, 60)),
+        QueuePolicy(ALERT, "fan_out_alert", concurrency=20, timeout=10),
+        QueuePolicy(COLOR, "extract_colors", concurrency=5, timeout=60),
+        QueuePolicy(MODERATION, "review_content", concurrency=10, timeout=120),
+    )
+}
+"""By queue name, in the order in which the screens show them."""

@@ -1,0 +1,136 @@
+"""May we do on a Redis what the engine does there?  Tried on keys of our own, of which nothing is left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from storage.redis.client import command
+from storage.redis.refusals import MissingRightError, refusal_of
+from storage.redis.scripts import Script, ScriptCall, run_script
+from workers.engine.keys import NUDGE
+
+PROBE_SCRIPT = Script.load(__name__, "probe")
+
+_KEY = "couturecast:probe"
+_SAQ_KEY = "saq:couturecast-probe"
+_JOB_CHANNEL = "saq:job:couturecast-probe"
+"""Like a job's id: SAQ's producers wait on such a channel for the job's end."""
+_CHANNELS = (NUDGE, _JOB_CHANNEL)
+_BLOCK_SECONDS = 0.01
+_SUBSCRIBE_SECONDS = 2.0
+_MOST_NAMED = 6
+"""Missing commands that are named one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A command that was refused, and the key or channel that it was tried on."""
+
+    name: str
+    on: str
+    error: ResponseError
+
+    @property
+    def code(self) -> str:
+        refusal = refusal_of(self.error)
+        return refusal.code if refusal is not None else ""
+
+    @property
+    def kind(self) -> Literal["command", "channel", "key"]:
+        """What the user lacks the right to."""
+        text = str(self.error)
+        if re.search(r"run th(e|is)", text):
+            return "command"
+        return "channel" if "channel" in text else "key"
+
+
+async def check_reads(redis: Redis) -> None:
+    """Raises RedisError if keys cannot be read; on a server in cluster mode, too."""
+    await command(redis, "EXISTS", _KEY, _SAQ_KEY)
+
+
+async def check_writes(redis: Redis) -> None:
+    """Raises RedisError if Redis is away, read-only or full, refuses writes or forbids to publish."""
+    await run_script(redis, _probe("writes"))
+
+
+async def check_rights(redis: Redis) -> None:
+    """Try each command of the engine.
+
+    Raises MissingRightError if the user may not run one, and other RedisErrors if writes are refused.  A full
+    server passes, as jobs can end there.
+    """
+    refused = await _refused(redis, "rights")
+    for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", NUDGE, _subscribe)):
+        try:
+            await check(redis)
+        except ResponseError as error:
+            refused.append(_Refused(name, on, error))
+    refused = [each for each in refused if each.code != "OOM"]
+    for each in refused:
+        if each.code != "NOPERM":
+            raise each.error
+    _raise_missing(refused, redis)
+
+
+async def check_permissions(redis: Redis) -> None:
+    """As `check_rights`, for the commands of scripts alone, and without any effect."""
+    _raise_missing(await _refused(redis, "check"), redis)
+
+
+def _probe(mode: str) -> ScriptCall:
+    return PROBE_SCRIPT.call([_KEY, _SAQ_KEY], [mode, *_CHANNELS])
+
+
+async def _refused(redis: Redis, mode: str) -> list[_Refused]:
+    reply = await run_script(redis, _probe(mode))
+    text = [part.decode(errors="replace") for part in reply]
+    return [
+        _Refused(name, on, ResponseError(error))
+        for name, on, error in zip(text[::3], text[1::3], text[2::3], strict=True)
+    ]
+
+
+async def _block(redis: Redis) -> None:
+    await command(redis, "BLMOVE", _SAQ_KEY, _SAQ_KEY, "LEFT", "LEFT", _BLOCK_SECONDS)
+
+
+async def _subscribe(redis: Redis) -> None:
+    listener = redis.pubsub()
+    try:
+        await listener.subscribe(NUDGE)
+        await listener.get_message(timeout=_SUBSCRIBE_SECONDS)
+    finally:
+        await listener.aclose()
+
+
+def _raise_missing(refused: Sequence[_Refused], redis: Redis) -> None:
+    """Raise one error for all that is not permitted, with the rules that permit it."""
+    if not refused:
+        return
+    options: dict[str, Any] = redis.connection_pool.connection_kwargs
+    user = str(options.get("username") or "default")
+    commands = [each.name for each in refused if each.kind == "command"]
+    channels = [each for each in refused if each.kind == "channel"]
+    keys = {each.on for each in refused if each.kind == "key"}
+    patterns = [
+        f"~{prefix}*" for prefix in ("saq:", "couturecast:") if any(key.startswith(prefix) for key in keys)
+    ]
+    actions, rules = [], [*patterns]
+    if patterns:
+        actions.append(f"use all keys {' and '.join(pattern[1:] for pattern in patterns)}")
+    if channels:
+        actions.append(f"{channels[0].name} on the channel {channels[0].on}")
+        rules.append("&*")
+    if commands:
+        names = list(dict.fromkeys(commands))
+        few = len(names) <= _MOST_NAMED
+        actions.append(f"run {', '.join(names[:_MOST_NAMED])}{'' if few else ' and others'}")
+        rules += [f"+{name.lower()}" for name in names] if few else ["+@all", "-@dangerous", "+info"]
+    raise MissingRightError(user, ", and may not ".join(actions), " ".join(rules))

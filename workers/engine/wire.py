@@ -1,0 +1,64 @@
+"""SAQ's wire format: JSON, written and read with orjson where it says the same as the standard library.
+
+orjson turns integers beyond 64 bits into floats, writes NaN and infinities as null and refuses lone
+surrogates, all of which a stock producer may send.  Those few payloads go through the standard library, so
+nothing is changed on its way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from typing import Any
+
+import orjson
+from saq import Job
+
+from storage.json import load
+
+__all__ = ["dump", "job_dict", "load"]
+
+_DEFAULTS = {field.name: field.default for field in fields(Job)}
+
+
+def job_dict(job: Job) -> dict[str, Any]:
+    """What ``job.to_dict()`` says, in a third of the time: SAQ looks the fields up each time."""
+    values = job.__dict__
+    found = {name: values[name] for name, default in _DEFAULTS.items() if not _same(values[name], default)}
+    if not values["meta"]:
+        found.pop("meta", None)
+    if values["queue"]:
+        found["queue"] = values["queue"].name
+    return found
+
+
+def _same(value: object, default: object) -> bool:
+    if value is default:
+        return True
+    try:
+        return bool(value == default)
+    except ValueError:  # of an array
+        return False
+
+
+def dump(value: Any) -> bytes:
+    """``value`` as JSON bytes.  Raises TypeError where it cannot be written as JSON."""
+    try:
+        body = orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+    if b"null" in body and not _finite(value):
+        return json.dumps(value).encode()
+    return body
+
+
+def _finite(value: Any) -> bool:
+    """Whether ``value``, which orjson could write, holds neither NaN nor an infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return True

@@ -1,0 +1,1 @@
+"""Colour palettes of garment photos."""

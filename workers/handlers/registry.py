@@ -1,0 +1,64 @@
+"""The handler of each queue: the payload models of the built-in ones, and how custom ones are imported."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Collection
+from contextlib import redirect_stdout
+from typing import Any
+
+from pydantic import BaseModel
+
+from workers.engine.policy import ALERT, COLOR, MODERATION, WEATHER
+from workers.engine.runner import SaqFunction
+from workers.errors import HandlerImportError
+from workers.handlers.alert import AlertPayload
+from workers.handlers.color.handler import ColorPayload
+from workers.handlers.moderation.handler import ModerationPayload
+from workers.handlers.weather.handler import WeatherPayload
+
+PAYLOAD_MODELS: dict[str, type[BaseModel]] = {
+    WEATHER: WeatherPayload,
+    ALERT: AlertPayload,
+    COLOR: ColorPayload,
+    MODERATION: ModerationPayload,
+}
+"""The schema of each queue's payload, by queue name."""
+
+
+def load_custom_handlers(text: str, queues: Collection[str]) -> dict[str, SaqFunction]:
+    """Import the functions of ``queue=package.module:function``, separated by commas, by queue.
+
+    Raises HandlerImportError.
+    """
+    functions: dict[str, SaqFunction] = {}
+    for part in filter(None, (item.strip() for item in text.split(","))):
+        queue, equals, name = part.partition("=")
+        if not equals or queue not in queues:
+            raise HandlerImportError(
+                f"{part!r}: use queue=package.module:function with one of {', '.join(queues)}"
+            )
+        functions[queue] = _import_function(name)
+    return functions
+
+
+def _import_function(name: str) -> SaqFunction:
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise HandlerImportError(f"{name!r}: use package.module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        with redirect_stdout(sys.stderr):  # what a module prints while it is imported is no output of ours
+            function: Any = importlib.import_module(module_name)
+        for step in attribute.split("."):
+            function = getattr(function, step)
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises while it is imported
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from None
+    if not inspect.iscoroutinefunction(function):
+        raise HandlerImportError(f"{name!r} is no async function: write async def {attribute}(ctx, **kwargs)")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The state of the queues and processes, and which thresholds they breach."""

@@ -1,0 +1,169 @@
+"""What an operator sees: one moment of the whole cluster, as plain values.
+
+Times are seconds (floats) unless a name says otherwise; instants are Unix seconds on the Redis
+server's clock.  ``None`` means "not known" or "nothing to measure", never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workers.engine.histogram import Percentiles
+from workers.engine.policy import RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who paused a queue, why (may be empty) and since when (None where that cannot be read)."""
+
+    by: str
+    reason: str
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """One queue.  Figures are cluster-wide."""
+
+    name: str
+    function: str
+    depth: int
+    """Jobs ready to run."""
+    scheduled: int
+    """Jobs that wait for a time: retries and delayed jobs."""
+    oldest_age: float | None
+    """How long the job at the head has been ready."""
+    in_flight: int
+    concurrency: int
+    rate_limit: RateLimit | None
+    rate_used: int
+    """Starts that count against the rate limit now."""
+    next_start_in: float | None
+    """Seconds until the rate limit admits a start; None where it admits one now."""
+    wait: Percentiles
+    run: Percentiles
+    failure_rate: float | None
+    """Share of failed attempts among those that ended in the last five minutes, 0 to 1."""
+    throughput: float
+    """Jobs completed a second, over the last minute."""
+    completed: int
+    failed: int
+    """Failed attempts; ``retried`` and ``dead_lettered`` say what became of them."""
+    retried: int
+    dead_lettered: int
+    depth_history: tuple[int | None, ...]
+    """Depth at the end of each of the last 60 minutes, oldest first."""
+    throughput_history: tuple[int | None, ...]
+    """Jobs completed in each of the last 60 minutes, oldest first."""
+    paused: Pause | None
+    workers: int
+    """Live processes that serve this queue: neither dead nor blocked."""
+    held_by_dead: int = 0
+    """Of the jobs in flight, those whose worker is gone."""
+    dead_for: float | None = None
+    """Since the last word of these workers, the longest."""
+    recover_in: float | None = None
+    """Seconds until their jobs can run again; None while no live process serves the queue."""
+    held_by_blocked: int = 0
+    """Of the jobs in flight, those whose worker's event loop stands still."""
+    blocked_where: str | None = None
+    """Handler and line at which it stands."""
+    oldest_running: float | None = None
+    """How long the job that has run for the longest has run."""
+    full_for: float | None = None
+    """For how long all places have been taken and nothing has ended; None while a place is free."""
+    usual_run: float | None = None
+    """The median of the run times of the last hour."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """Repairs of the reconciler since ever, by kind."""
+    broken_keys: tuple[str, ...] = ()
+    """Keys that another program has made of another type, so that nothing starts until they are repaired."""
+
+
+WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]
+"""``standby``: for all of its queues.  ``dead``: gone, and it still holds jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One worker process of the cluster; those that are gone and hold nothing are not listed."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    in_flight: int
+    """Jobs that are leased to it."""
+    last_beat_age: float | None
+    """Since its last word; None when that cannot be read or lies ahead of the server's clock."""
+    draining: bool
+    state: WorkerState = "running"
+    blocked_where: str | None = None
+    """Where its event loop stands, or stood when it was heard of last: handler, file and line, job."""
+    blocked_for: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take or finish jobs."""
+        return self.state not in ("blocked", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSnapshot:
+    """``error`` is None while Redis answers.  ``url`` is without its password."""
+
+    url: str
+    error: str | None
+    version: str | None = None
+    memory_used: int | None = None
+    memory_limit: int | None = None
+    """Bytes; None where there is no limit or it cannot be read."""
+    eviction_policy: str | None = None
+    """Its ``maxmemory-policy``; None where it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSnapshot:
+    """``error`` is None while the database answers.  ``url`` is without its password."""
+
+    url: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One breached threshold."""
+
+    queue: str | None
+    metric: str
+    """``redis``, ``redis_memory``, ``redis_eviction``, ``database``, ``letters_waiting`` or ``blocked``; of a
+    queue ``workers``, ``held_by_dead``, ``stalled``, ``failure_rate`` or ``depth``."""
+    message: str
+    """One line, for people: ``132 queued, limit 100``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the cluster."""
+
+    taken_at: float
+    environment: str
+    queues: tuple[QueueSnapshot, ...]
+    workers: tuple[WorkerSnapshot, ...]
+    redis: RedisSnapshot
+    database: DatabaseSnapshot
+    dead_letters: int | None
+    """Letters in state ``dead``; None while the database is away."""
+    letters_waiting: int
+    """Dead letters that wait in Redis for the database."""
+    letters_oldest_age: float | None
+    loop_lag: float | None
+    """Lag of this process's event loop, its worst in the last second."""
+    weather_provider: str
+    """``openweather`` or ``offline``."""
+    alerts: tuple[Alert, ...] = field(default=())
+    drain_deadline_in: float | None = None
+    """Seconds left for the jobs in flight here, while this process drains."""

@@ -1,0 +1,1 @@
+"""One worker process: its queues' dispatchers, presence, heartbeat and watchdog."""

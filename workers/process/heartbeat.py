@@ -1,0 +1,147 @@
+"""Says that this process lives, from a thread of its own, and watches the event loop from there.
+
+A loop that a handler blocks for a while does not make the process look dead; one that stands for longer than
+the jobs in flight may take does, and the process ends itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from storage.redis.scripts import Argument, Script, ScriptCall
+from workers.engine.keys import BEATS, WORKERS
+from workers.engine.policy import HEARTBEAT_SECONDS
+from workers.engine.queue import GONE_SCRIPT
+from workers.process.watchdog import Verdict, Watchdog
+
+log = structlog.get_logger(__name__)
+
+BEAT_SCRIPT = Script.load(__name__, "beat")
+BLOCKED_SCRIPT = Script.load(__name__, "blocked")
+
+_WATCH_SECONDS = 1.0
+"""Seconds between looks at the event loop."""
+
+
+class Heartbeat:
+    """Beats every two seconds while ``held()`` is not 0; an idle process has nothing to lose and is silent.
+
+    ``on_gap`` is called, from the thread, when longer than ``gap`` seconds have passed since the last beat
+    that was heard, again and again until one is: the process was frozen, or is cut off, and its jobs may have
+    been given to others.
+
+    While ``watchdog`` finds the event loop blocked, the cluster is told where it stands.  If it stands for
+    too long, the process takes its word back, so that others recover its jobs at once, and ``give_up`` is
+    called with the reason, to end the process.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        worker_id: str,
+        *,
+        held: Callable[[], int],
+        gap: float,
+        on_gap: Callable[[], None],
+        watchdog: Watchdog | None = None,
+        give_up: Callable[[str], None] | None = None,
+    ) -> None:
+        self._redis = redis
+        self._worker_id = worker_id
+        self._held = held
+        self._gap = gap
+        self._on_gap = on_gap
+        self._watchdog = watchdog
+        self._give_up = give_up
+        self._blocked: float | None = None
+        """Monotonic time since which the loop stands, while it is blocked."""
+        self._noted = False
+        """The cluster was told that it is."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close its connection."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._redis.close()
+
+    def _run(self) -> None:
+        last = began = time.monotonic()
+        due, busy = last + HEARTBEAT_SECONDS, 0.0
+        while not self._stop.wait(_WATCH_SECONDS):
+            now = time.monotonic()
+            self._watch(now - began, busy)
+            if now >= due - _WATCH_SECONDS / 2:
+                heard = self._beat() if self._held() else True
+                due = (heard_at := time.monotonic()) + HEARTBEAT_SECONDS
+                if heard_at - last > self._gap:
+                    self._on_gap()
+                if heard:
+                    last = heard_at
+            began = time.monotonic()
+            busy = began - now
+
+    def _beat(self) -> bool:
+        """False where it was not heard."""
+        return self._say(BEAT_SCRIPT.call([BEATS], [self._worker_id]))
+
+    def _say(self, call: ScriptCall) -> bool:
+        """Run a script; False when Redis did not confirm it."""
+        try:
+            try:
+                self._redis.execute_command(*call.command())
+            except NoScriptError:
+                self._redis.execute_command(*call.command(text=True))
+        except (RedisError, OSError) as error:
+            log.warning("no heartbeat", error=repr(error))
+            return False
+        return True
+
+    def _watch(self, waited: float, busy: float) -> None:
+        if self._watchdog is None:
+            return
+        match self._watchdog.check(waited, busy):
+            case Verdict.MOVES if self._watchdog.stood == 0:
+                self._moves()
+            case Verdict.BLOCKED:
+                self._stands(self._watchdog)
+            case Verdict.GIVE_UP:
+                self._stands(self._watchdog)
+                if self._give_up is not None:
+                    self._end(self._watchdog, self._give_up)
+
+    def _moves(self) -> None:
+        if self._blocked is not None:
+            log.warning("the event loop moves again", stood=round(time.monotonic() - self._blocked, 1))
+            self._blocked = None
+        if self._noted:
+            self._noted = not self._note("", 0.0)
+
+    def _stands(self, watchdog: Watchdog) -> None:
+        place = watchdog.place()
+        if self._blocked is None:
+            self._blocked = time.monotonic() - watchdog.stood
+            about = {"queue": place.queue, "job": place.job} if place.job else {}
+            log.error("the event loop is blocked", where=place.where, stood=round(watchdog.stood, 1), **about)
+        self._noted = True  # also when no reply came: it may have been carried out
+        self._note(place.note(), watchdog.stood)
+
+    def _note(self, note: Argument, stood: float) -> bool:
+        return self._say(BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(stood * 1000)]))
+
+    def _end(self, watchdog: Watchdog, give_up: Callable[[str], None]) -> None:
+        place = watchdog.place()
+        self._say(GONE_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0]))
+        give_up(f"the event loop has been blocked for {watchdog.stood:.0f} s by {place.where}")

@@ -1,0 +1,87 @@
+"""What other processes say to this one, over one subscription that also shows them that it lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError
+
+from storage.backoff import Backoff
+from storage.redis.client import command
+from workers.engine.dispatcher import Dispatcher
+from workers.engine.keys import NUDGE, PROCESS
+
+log = structlog.get_logger(__name__)
+
+_RECONNECT_SECONDS = (0.1, 2.0)
+"""Seconds between tries to subscribe again: the first, and the longest."""
+
+
+class Nudges:
+    """Wakes ``dispatchers`` when a queue was resumed, a delayed job was enqueued, or a standby can take over.
+
+    The process is subscribed to a channel of its own, too, so that its end is known as soon as its connection
+    closes.  ``on_subscribed`` is called after each subscription.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        subscriber: Redis,
+        worker_id: str,
+        dispatchers: Mapping[str, Dispatcher],
+        *,
+        on_subscribed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.counted = False
+        """Redis counts this process among the subscribers of its own channel."""
+        self._redis = redis
+        self._subscriber = subscriber
+        self._channel = f"{PROCESS}{worker_id}"
+        self._subscriptions = [NUDGE, self._channel]
+        self._dispatchers = dispatchers
+        self._on_subscribed = on_subscribed
+
+    async def run(self) -> None:
+        """Listen, and subscribe again when the connection breaks; until it is cancelled."""
+        backoff = Backoff(*_RECONNECT_SECONDS)
+        while True:
+            backoff.begin()
+            try:
+                async with self._subscriber.pubsub() as channel:
+                    await channel.subscribe(*self._subscriptions)
+                    async for message in channel.listen():
+                        await self._handle(message)
+            except (RedisError, OSError) as error:
+                log.debug("nudges broke", error=repr(error))
+                self.counted = False
+                if isinstance(error, NoPermissionError):
+                    self._subscriptions = [NUDGE]  # a user may have a right to the one channel only
+                await asyncio.sleep(backoff.failed())
+
+    async def _handle(self, message: Mapping[str, Any]) -> None:
+        own = message["channel"] == self._channel.encode()
+        if message["type"] == "subscribe" and own:
+            await self._check_channel()
+            await self._on_subscribed()
+        elif message["type"] == "subscribe":
+            for dispatcher in self._dispatchers.values():
+                dispatcher.nudge()  # whatever was said while nobody listened
+        elif message["type"] == "message" and not own:
+            name, _, held = message["data"].decode(errors="replace").partition(" ")
+            if name in self._dispatchers:
+                dispatcher = self._dispatchers[name]
+                dispatcher.look_later() if held else dispatcher.nudge()
+
+    async def _check_channel(self) -> None:
+        """Ask, on another connection, whether Redis counts this subscription: not every server tells."""
+        try:
+            reply = await command(self._redis, "PUBSUB", "NUMSUB", self._channel)
+            self.counted = int(reply[1]) > 0
+        except (RedisError, OSError, ValueError, TypeError, LookupError) as error:
+            log.debug("presence is not counted", error=repr(error))
+            self.counted = False

@@ -1,0 +1,176 @@
+"""Whether the event loop moves, seen from a thread that does not depend on it.
+
+A thread that beats proves nothing about the event loop: a handler that blocks it holds up every queue of its
+process.  The loop counts; a count that stands is a loop that stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import PurePath
+from types import FrameType
+from typing import Any
+
+from workers.engine.blocked import BlockedAt
+
+_COUNT_SECONDS = 0.5
+BLOCKED_SECONDS = 5.0
+"""Seconds after which an event loop that stands is blocked."""
+_GRACE_SECONDS = 2.0
+"""Seconds after the longest timeout of the jobs in flight: the loop, if it moves, ends them within one."""
+_LEAST_SECONDS = 10.0
+"""Seconds that a loop stands at least before its process gives up: so every screen has named the handler."""
+_IDLE_SECONDS = 30.0
+"""Seconds that a process which holds no job may stand."""
+_LATE_SECONDS = 3.0
+"""A wait of a second that took longer: the whole process stood, and that says nothing of the loop."""
+_MOST_BUSY_SECONDS = 10.0
+"""What commands to Redis may take the watching thread; a longer time was a freeze."""
+_LIBRARIES = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} - {None}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job that runs in this process; ``deadline`` is the monotonic time at which its timeout passes."""
+
+    queue: str
+    key: str
+    function: Callable[..., Any] | None
+    task: asyncio.Task[None] | None
+    deadline: float
+
+
+class Verdict(Enum):
+    """What the watchdog found at one look."""
+
+    MOVES = "moves"
+    BLOCKED = "blocked"
+    GIVE_UP = "give up"
+
+
+class LoopClock:
+    """Counts in the event loop that it was started in, twice a second."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._tick()
+
+    def stop(self) -> None:
+        """Count no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._loop is not None
+
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that the loop runs at this moment; for other threads."""
+        return asyncio.current_task(self._loop) if self._loop is not None else None
+
+    def frames(self) -> Iterator[FrameType]:
+        """The stack of the loop's thread, the innermost frame first."""
+        frame = sys._current_frames().get(self._thread)
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+    def _tick(self) -> None:
+        self.count += 1
+        if self._loop is not None:
+            self._timer = self._loop.call_later(_COUNT_SECONDS, self._tick)
+
+
+class Watchdog:
+    """Decides, from a thread, what the count of ``clock`` says.  ``held`` returns the jobs in flight.
+
+    Where a stop was asked for, a loop that stands gets ``drain_seconds`` to begin with it.
+    """
+
+    def __init__(
+        self, clock: LoopClock, *, held: Callable[[], Sequence[Held]], drain_seconds: float = 30.0
+    ) -> None:
+        self.stood = 0.0
+        """Seconds since the loop moved, as far as this thread could see."""
+        self._clock = clock
+        self._held = held
+        self._drain_seconds = drain_seconds
+        self._count = 0
+        self._stop_by: float | None = None
+
+    def stop_asked(self, *, now: bool = False) -> None:
+        """A signal, or an operator, asks the process to end; safe to call in a signal handler."""
+        by = time.monotonic() + (0.0 if now else self._drain_seconds)
+        self._stop_by = by if self._stop_by is None else min(self._stop_by, by)
+
+    def check(self, waited: float, busy: float = 0.0) -> Verdict:
+        """Look.  Since the look before the thread slept for ``waited`` seconds, and worked for ``busy``."""
+        if self._clock.count != self._count or not self._clock.runs:
+            self._count, self.stood = self._clock.count, 0.0
+        elif waited > _LATE_SECONDS:
+            self.stood = 0.0
+        else:
+            self.stood += waited + min(busy, _MOST_BUSY_SECONDS)
+        if self.stood <= BLOCKED_SECONDS or busy > _LATE_SECONDS:
+            return Verdict.MOVES  # after a long time at work the loop gets the chance to move first
+        return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
+
+    def place(self) -> BlockedAt:
+        """Where the loop stands at this moment."""
+        task = self._clock.task()
+        job = next((job for job in self._held() if task is not None and job.task is task), None)
+        line = _line(list(self._clock.frames()), job.function if job is not None else None)
+        if job is None:
+            return BlockedAt(line)
+        return BlockedAt(f"handler {_name(job)}, {line}", job.queue, job.key)
+
+    def _limit_passed(self) -> bool:
+        now = time.monotonic()
+        if self._stop_by is not None and now >= self._stop_by:
+            return True
+        deadline = max((job.deadline for job in self._held()), default=None)
+        if deadline is None:
+            return self.stood > _IDLE_SECONDS
+        return self.stood > _LEAST_SECONDS and now > deadline + _GRACE_SECONDS
+
+
+def _name(job: Held) -> str:
+    function = job.function
+    name = getattr(function, "__qualname__", "")
+    return f"{function.__module__}:{name}" if name and "<" not in name else f"of {job.queue}"
+
+
+def _line(frames: Sequence[FrameType], function: Callable[..., Any] | None) -> str:
+    """File and line of the innermost frame that is no library's, or of the innermost one."""
+    module = getattr(function, "__module__", None)
+    chosen = next(
+        (
+            frame
+            for frame in frames
+            if frame.f_globals.get("__name__") == module
+            or not frame.f_code.co_filename.startswith((*_LIBRARIES, "<"))
+        ),
+        frames[0] if frames else None,
+    )
+    if chosen is None:
+        return "an unknown line"
+    return f"{PurePath(chosen.f_code.co_filename).name}:{chosen.f_lineno} in {chosen.f_code.co_name}"
