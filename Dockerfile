@@ -7,6 +7,8 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN pip install --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY couturecast_handlers.py ./
+COPY couturecast_tui couturecast_tui
 COPY storage storage
 COPY workers workers
 COPY tui tui

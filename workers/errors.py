@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from redis.exceptions import OutOfMemoryError
 
+from couturecast_handlers import PermanentError
+
 
 class WorkersError(Exception):
     """Root of everything this package raises on purpose."""
-
-
-class PermanentError(WorkersError):
-    """A handler raises it when another attempt cannot help: the job is dead-lettered at once."""
 
 
 class UnknownQueueError(WorkersError):
@@ -20,7 +18,7 @@ class UnknownQueueError(WorkersError):
         super().__init__(f"unknown queue {name!r}: use one of {', '.join(known)}")
 
 
-class InvalidJobError(PermanentError):
+class InvalidJobError(PermanentError, WorkersError):
     """A payload breaks its queue's schema, or cannot be a job at all; the message names the field."""
 
 
@@ -32,7 +30,7 @@ class UnwritableJobError(WorkersError):
     """A handler left in its job, or in its error, what cannot be written; recorded on the attempt."""
 
 
-class TooLargeError(PermanentError):
+class TooLargeError(PermanentError, WorkersError):
     """A handler left a job, with its result or its meta, that Redis refuses; recorded on the attempt."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from saq import Job, Status
 from saq.utils import now
 
+from couturecast_handlers import PermanentError
 from storage.dead_letters.repository import Ending
 from workers.engine import wire
 from workers.engine.letter_encoding import (
@@ -25,7 +26,7 @@ from workers.engine.letter_encoding import (
 )
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
 from workers.engine.queue import Settlement, Taken
-from workers.errors import PermanentError, TooLargeError
+from workers.errors import TooLargeError
 
 
 def succeeded(taken: Taken, job: Job, result: Any) -> Settlement:

@@ -6,7 +6,7 @@ each move would split every group, and a poison letter could be replayed again.
 
 from __future__ import annotations
 
-_OUR_PACKAGES = ("app", "tui", "workers", "storage")
+_OUR_PACKAGES = ("app", "tui", "workers", "storage", "couturecast_handlers")
 
 _FIRST_RECORDED_AS = {
     "CacheUnavailableError": "storage.errors.CacheUnavailableError",

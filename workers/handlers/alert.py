@@ -13,9 +13,9 @@ import httpx
 import structlog
 from pydantic import AwareDatetime, BaseModel, Field
 
+from couturecast_handlers import PermanentError
 from storage.repositories.alerts import AlertStore, Subscriber
 from workers.engine.policy import ALERT
-from workers.errors import PermanentError
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
 

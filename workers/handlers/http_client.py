@@ -15,7 +15,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from workers.errors import PermanentError
+from couturecast_handlers import PermanentError
 
 _MAX_REDIRECTS = 3
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=5.0)

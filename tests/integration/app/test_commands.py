@@ -26,7 +26,7 @@ FAST_RETRIES = {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0.1,0.2,0.3"}
 FLAKY = '''
 import os
 
-from workers.errors import PermanentError
+from couturecast_handlers import PermanentError
 
 
 async def flaky(ctx, **kwargs):

@@ -1,4 +1,4 @@
-"""The wheel: holds the four packages and all that they read, and runs from wherever it is unpacked."""
+"""The wheel: holds one package with all that it reads, and runs beside a project of any package names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from tests.integration.app.conftest import PATIENCE, Done, Program
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("app", "storage", "tui", "workers")
+BUNDLE = "couturecast_tui/_bundle"
 JOB = '{"content_id": "c", "text": "A fine linen coat."}'
-RUN = "import app; print(app.__file__, flush=True); from app.cli.main import main; main()"
+RUN = (
+    "import couturecast_tui; print(couturecast_tui.__file__, flush=True); "
+    "from couturecast_tui.entry import main; main()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,46 +40,56 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources() -> set[str]:
-    """Every file of the four packages, as it lies in the checkout."""
+    """Every file of the packages, as it is to lie in the wheel."""
     return {
-        str(path.relative_to(ROOT))
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
+        str(
+            path.relative_to(ROOT)
+            if package.startswith("couturecast")
+            else Path(BUNDLE, path.relative_to(ROOT))
+        )
+        for package in (*PACKAGES, "couturecast_tui", "couturecast_handlers.py")
+        for path in ((ROOT / package).rglob("*") if (ROOT / package).is_dir() else [ROOT / package])
         if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
     }
 
 
-def test_it_holds_the_four_packages_with_every_file_and_nothing_else(wheel: Path) -> None:
+def test_it_holds_one_package_with_every_file_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
         assert archive.testzip() is None
     packages = {name.partition("/")[0] for name in names}
-    (metadata,) = packages - set(PACKAGES)
+    (metadata,) = packages - {"couturecast_tui", "couturecast_handlers.py"}
     assert metadata.startswith("couturecast_tui-")
     assert metadata.endswith(".dist-info")
     assert {name for name in names if not name.startswith(metadata)} == sources()
     assert {"take.lua", "settle.lua", "enqueue.lua", "lock.lua"} <= {Path(name).name for name in names}
     for needed in (
-        "tui/styles.tcss",
-        "storage/database/migrations/env.py",
-        "storage/database/migrations/versions/0001_first_tables.py",
-        "app/process/samples/images/red-dress.jpg",
-        *(f"{package}/py.typed" for package in PACKAGES),
+        f"{BUNDLE}/tui/styles.tcss",
+        f"{BUNDLE}/storage/database/migrations/env.py",
+        f"{BUNDLE}/storage/database/migrations/versions/0001_first_tables.py",
+        f"{BUNDLE}/app/process/samples/images/red-dress.jpg",
+        *(f"{BUNDLE}/{package}/py.typed" for package in PACKAGES),
         *(f"{metadata}/{name}" for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")),
     ):
         assert needed in names, needed
 
 
 @pytest.mark.slow
-def test_it_runs_from_where_it_was_unpacked(wheel: Path, program: Program, tmp_path: Path) -> None:
+def test_it_runs_beside_a_project_with_packages_of_the_same_names(
+    wheel: Path, program: Program, tmp_path: Path
+) -> None:
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
+    project = tmp_path / "project"
+    for package in PACKAGES:
+        (project / package).mkdir(parents=True)
+        (project / package / "__init__.py").write_text("raise ImportError('the project was imported')")
 
     def run(*arguments: str) -> Done:
         done = subprocess.run(
             [sys.executable, "-c", RUN, *arguments, "--data-dir", str(program.data_dir)],
-            env=program.environment | {"PYTHONPATH": str(unpacked)},
+            env=program.environment | {"PYTHONPATH": f"{project}{os.pathsep}{unpacked}"},
             cwd=program.directory,
             capture_output=True,
             text=True,

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from saq import Job, Status
 
+from couturecast_handlers import PermanentError
 from tests.integration.engine.conftest import MakeBench, eventually
 from workers.engine.policy import KEEP_COMPLETED, KEEP_ENDED_MS, RateLimit
-from workers.errors import PermanentError
 
 pytestmark = pytest.mark.lifecycle
 

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 from saq import Job
 
+from couturecast_handlers import PermanentError
 from storage.redis.client import command, connect
 from storage.redis.scripts import run_script
 from workers.engine import outcome, wire
@@ -30,7 +31,7 @@ from workers.engine.keys import BEATS, LETTER, LETTERS
 from workers.engine.letter_encoding import load_letter
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import ApplianceQueue, Settlement, Taken
-from workers.errors import PermanentError, WorkerLostError
+from workers.errors import WorkerLostError
 from workers.process.heartbeat import BEAT_SCRIPT
 
 WORKERS = ("ann", "bob", "cyd")

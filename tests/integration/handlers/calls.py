@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workers.errors import PermanentError
+from couturecast_handlers import PermanentError
 
 
 def spin(started: str) -> None:

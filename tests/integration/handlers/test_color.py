@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.palettes import PaletteStore
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES, Answer, Serve, Server, Ticker
-from workers.errors import PermanentError
 from workers.handlers.base import validate_payload
 from workers.handlers.color import handler as color
 from workers.handlers.color import palette as pixels

@@ -12,9 +12,9 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from couturecast_handlers import PermanentError
 from tests.integration.handlers import calls
 from tests.integration.handlers.mutations import damaged_pictures, encode, tiled_tiff, whole_pictures
-from workers.errors import PermanentError
 from workers.handlers.color import palette as pixels
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.moderation import Decision, ModerationStore
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, Ticker, hang
-from workers.errors import PermanentError
 from workers.handlers.moderation import handler as moderation
 from workers.handlers.moderation.handler import (
     ModerationHandler,

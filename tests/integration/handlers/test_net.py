@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from couturecast_handlers import PermanentError
 from tests.integration.handlers.conftest import Answer, Request, Serve, Server, hang
-from workers.errors import PermanentError
 from workers.handlers import http_client as net
 from workers.handlers.http_client import DownloadError, DownloadTooLargeError, ForbiddenAddressError
 

@@ -15,12 +15,12 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
+from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.palettes import PaletteStore
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES
 from tests.integration.handlers.mutations import encode, tiled_tiff
-from workers.errors import PermanentError
 from workers.handlers.color import palette as pixels
 from workers.handlers.color import pictures
 from workers.handlers.color.handler import ColorHandler, ColorPayload

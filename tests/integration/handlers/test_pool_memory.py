@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.palettes import PaletteStore
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST
 from tests.integration.handlers.mutations import encode
 from tests.integration.handlers.test_pool import pid_in
-from workers.errors import PermanentError
 from workers.handlers.color.handler import ColorHandler, ColorPayload
 from workers.handlers.process_pool import CpuPool, PoolMemoryError
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 from sqlalchemy import text
 
+from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetters
 from storage.errors import DatabaseUnavailableError
@@ -23,7 +24,6 @@ from storage.repositories.weather import Weather, WeatherStore, time_block
 from tests.integration.engine.conftest import eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, hang
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, WEATHER
-from workers.errors import PermanentError
 from workers.handlers.alert import AlertHandler
 from workers.handlers.base import Enqueue
 from workers.handlers.registry import PAYLOAD_MODELS

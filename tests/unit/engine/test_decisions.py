@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from saq import Job, Status
 
+from couturecast_handlers import PermanentError
 from storage.redis.client import safe_url
 from tui.text import format as shown
 from workers.engine import histogram, outcome, wire
@@ -19,7 +20,7 @@ from workers.engine.letter_encoding import attempts_of, dump_letter, failed_atte
 from workers.engine.payload_limits import check_body
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.engine.queue import Taken
-from workers.errors import InvalidJobError, PermanentError
+from workers.errors import InvalidJobError
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot
 

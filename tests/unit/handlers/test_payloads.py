@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from couturecast_handlers import PermanentError
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES, MODERATION, WEATHER
-from workers.errors import InvalidJobError, PermanentError
+from workers.errors import InvalidJobError
 from workers.handlers.base import validate_payload
 from workers.handlers.registry import PAYLOAD_MODELS
 

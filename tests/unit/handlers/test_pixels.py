@@ -8,7 +8,7 @@ import webcolors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.errors import PermanentError
+from couturecast_handlers import PermanentError
 from workers.handlers.color import palette as pixels
 from workers.handlers.color.palette import data_url_bytes, lab_to_rgb, nearest_name, rgb_to_lab
 

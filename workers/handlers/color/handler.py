@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
+from couturecast_handlers import PermanentError
 from storage.repositories.palettes import PaletteStore
 from workers.engine.policy import COLOR
-from workers.errors import PermanentError
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
 from workers.handlers.process_pool import CpuPool, PoolMemoryError

@@ -17,7 +17,7 @@ import webcolors
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.errors import PermanentError
+from couturecast_handlers import PermanentError
 from workers.handlers.color.pictures import decode
 
 Floats = NDArray[np.float64]

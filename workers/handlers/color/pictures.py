@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from workers.errors import PermanentError
+from couturecast_handlers import PermanentError
 from workers.handlers.color.picture_memory import MEMORY_BYTES, WEBP_BYTES, decoding_bytes
 
 SIDE_PIXELS = 160

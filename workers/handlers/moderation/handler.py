@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, Self
 import httpx
 from pydantic import BaseModel, Field, model_validator
 
+from couturecast_handlers import PermanentError
 from storage.repositories.moderation import Decision, ModerationStore
 from workers.engine.policy import MODERATION
-from workers.errors import PermanentError
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
 

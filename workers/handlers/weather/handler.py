@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Protocol
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from couturecast_handlers import PermanentError
 from storage.cache.tags import Invalidate, location
 from storage.repositories.weather import BLOCK_HOURS, Weather, WeatherStore, time_block
 from workers.engine.policy import ALERT, WEATHER
-from workers.errors import PermanentError
 from workers.handlers import http_client as net
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
 
