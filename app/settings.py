@@ -30,7 +30,7 @@ from redis import Redis
 from app.address import DEFAULT_ADDRESS, Address
 from app.admin_token import LEAST, usable
 from app.errors import UsageError, exhausted
-from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace, QueuePolicy, RateLimit
+from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals, QueuePolicy, RateLimit
 
 PREFIX = "COUTURECAST_"
 DATABASE_FILE = "couturecast.db"
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> PollIntervals:
         """What an idle process spends; Upstash bills every command."""
         url = self.redis_url.get_secret_value() if self.redis_url else ""
         return ECONOMICAL if (at_upstash(url) if self.economical is None else self.economical) else NORMAL

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def cancelled(tasks: Sequence[asyncio.Future[T]], *, again: float = 0.1) -> None:
+async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, again: float = 0.1) -> None:
     """Cancel ``tasks`` and wait until they have ended; those that have not are cancelled ``again`` after so
     many seconds: longer than what they do at their end takes.
 

@@ -15,7 +15,7 @@ class PermanentDatabaseError(DatabaseUnavailableError):
     """The database refuses, and will until somebody changes something: there is nothing to wait for."""
 
 
-class UnusableUrlError(PermanentDatabaseError):
+class InvalidDatabaseUrlError(PermanentDatabaseError):
     """Parameters of the URL are refused, and will be: there is nothing to wait for."""
 
 
@@ -43,5 +43,5 @@ class CacheUnavailableError(StorageError):
     """The cache's Redis does not answer, or refuses; whoever reads has the loader."""
 
 
-class LoadError(StorageError):
+class CacheLoadError(StorageError):
     """What was to be cached could not be loaded in time, and there is nothing older."""

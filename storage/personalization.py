@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from storage.cache.cache import Cache, Cached
 from storage.cache.store import CacheKey
 from storage.cache.tags import location
-from storage.repositories.preferences import PreferenceStore
-from storage.repositories.weather import BLOCK_HOURS, WeatherStore, time_block
+from storage.repositories.preferences import PreferenceRepository
+from storage.repositories.weather import BLOCK_HOURS, WeatherRepository, time_block
 
 
 class BlockWeather(BaseModel):
@@ -38,10 +38,12 @@ class Payload(BaseModel):
     built_at: datetime
 
 
-class Personalization:
+class PersonalizationService:
     """Payloads by user, location and time block."""
 
-    def __init__(self, cache: Cache[Payload], preferences: PreferenceStore, weather: WeatherStore) -> None:
+    def __init__(
+        self, cache: Cache[Payload], preferences: PreferenceRepository, weather: WeatherRepository
+    ) -> None:
         self._cache = cache
         self._preferences = preferences
         self._weather = weather

@@ -11,7 +11,7 @@ _MAX_DEPTH = 100
 _MAX_BITS = 14_000  # of an integer: Python writes no more than 4,300 digits
 
 
-def storable(value: T) -> T:
+def sanitize(value: T) -> T:
     """``value`` with NUL and lone surrogates escaped, and NaN, infinities and huge integers as text.
 
     Dictionaries, lists and tuples are gone through; what lies deeper than 100 levels becomes its ``repr``.

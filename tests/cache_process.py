@@ -15,9 +15,9 @@ import time
 from typing import Any
 
 from storage.cache.cache import Cache
-from storage.cache.store import CacheKey, CacheStore
-from storage.redis.auto_pipeline import Together
-from storage.redis.client import Line
+from storage.cache.store import CacheKey, RedisCacheStore
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection
 
 
 async def main(options: dict[str, Any]) -> None:
@@ -28,8 +28,8 @@ async def main(options: dict[str, Any]) -> None:
         await asyncio.sleep(options.get("seconds", 0.3))
         return "loaded once"
 
-    line = Line(options["redis"])
-    store = CacheStore(Together(line.round_trip))
+    line = PipelineConnection(options["redis"])
+    store = RedisCacheStore(AutoPipeline(line.round_trip))
     cache = Cache(store, str, load_seconds=options.get("load_seconds", 2.0))
     await asyncio.sleep(max(0.0, options["at"] - time.time()))
     key = CacheKey("u1", "place")

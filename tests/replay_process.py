@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import Operations
 
@@ -26,7 +26,7 @@ async def main(options: dict[str, Any]) -> None:
         policies=[DEFAULT_POLICIES[options["queue"]]],
         schemas={},
         database=database,
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
     )
     plan = await operations.letters.run(options["plan"])
     sys.stdout.write(f"{plan.state}\n")

@@ -24,15 +24,15 @@ import structlog
 
 from app.process.giving_up import give_up
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters, NewLetter
+from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
 from workers.engine.policy import NORMAL, QueuePolicy, RateLimit
 from workers.process.worker_process import WorkerProcess
 
 
-class _Doomed(DeadLetters):
+class _Doomed(DeadLetterRepository):
     """The process is killed between the commit of its first letters and their removal from Redis."""
 
-    async def record(self, letters: Sequence[NewLetter]) -> int:
+    async def record(self, letters: Sequence[NewDeadLetter]) -> int:
         new = await super().record(letters)
         os.kill(os.getpid(), signal.SIGKILL)
         return new
@@ -84,7 +84,7 @@ async def main(options: dict[str, Any]) -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     redis, database = options.pop("redis"), Database(options.pop("database"))
     drain_seconds = options.pop("drain_seconds", 30.0)
-    letters = (_Doomed if options.pop("die_recorded", False) else DeadLetters)(database)
+    letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
     pace = replace(NORMAL, look=options.pop("look", NORMAL.look))
     if options.get("rate_limit"):
         options["rate_limit"] = RateLimit(*options["rate_limit"])

@@ -29,7 +29,7 @@ from tui.screens.dead_letters.list import Letters
 from tui.screens.overview import Overview
 from tui.text.format import clip, safe
 from workers.monitoring.snapshot import Snapshot
-from workers.operations.operations import FAILURES, Operations, Wanted
+from workers.operations.operations import OPERATION_ERRORS, Operations, Selection
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Dashboard(App[int]):
         self.snapshot: Snapshot | None = None
         self.problem: str | None = None
         """Why the snapshot on the screen is not of this second."""
-        self.discarded: tuple[Wanted, int] | None = None
+        self.discarded: tuple[Selection, int] | None = None
         """What was discarded last from here, and how many letters that were."""
         self._demo = demo
         self._interval = interval
@@ -176,7 +176,7 @@ class Dashboard(App[int]):
             self.problem = None
         except TimeoutError:
             self.problem = f"no answer for {_PATIENCE:g} s"
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self.problem = clip(safe(f"{type(error).__name__}: {error}"), _MESSAGE)
         finally:
             self._fetching = False
@@ -193,7 +193,7 @@ class Dashboard(App[int]):
         """
         try:
             answer = await verb
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self.notify(clip(safe(str(error)), _MESSAGE), severity="error", markup=False)
             return None
         return answer if self.is_running else None

@@ -30,7 +30,7 @@ class UnwritableJobError(WorkersError):
     """A handler left in its job, or in its error, what cannot be written; recorded on the attempt."""
 
 
-class TooLargeError(PermanentError, WorkersError):
+class RecordTooLargeError(PermanentError, WorkersError):
     """A handler left a job, with its result or its meta, that Redis refuses; recorded on the attempt."""
 
 

@@ -11,7 +11,7 @@ from app.cli.dead_letters_commands import How, agreed, refuse, told, width
 from app.cli.render.cache import entries_text, entry_text, listed, stats_text
 from tui.text.cache import entries
 from workers.errors import NotFoundError
-from workers.operations.cache import pattern_of
+from workers.operations.cache import glob_pattern
 from workers.operations.operations import CacheOperations, Operations
 
 
@@ -19,7 +19,7 @@ async def list_entries(
     operations: Operations, written: str, *, limit: int, cursor: str | None, as_json: bool
 ) -> int:
     """Print a page of entries."""
-    page = await operations.cache.page(pattern_of(written), cursor=cursor, limit=limit)
+    page = await operations.cache.page(glob_pattern(written), cursor=cursor, limit=limit)
     items = sorted(page.items, key=lambda each: each.key)
     if as_json:
         output.document({"items": [asdict(each) for each in items], "next": page.next})
@@ -54,7 +54,7 @@ async def evict_keys(operations: Operations, keys: Sequence[str], how: How) -> i
 async def evict_matching(operations: Operations, written: str, how: How) -> int:
     """Evict the entries that fit a pattern now."""
     refuse(operations, "cache evict", how)
-    pattern = pattern_of(written)
+    pattern = glob_pattern(written)
     found = await operations.cache.matching(pattern)
     fit = f"{entries(len(found))} {'fits' if len(found) == 1 else 'fit'} {pattern}"
     await _evict(operations.cache, found, fit, how, pattern=pattern)

@@ -15,12 +15,12 @@ import typer
 from app.cli import commands
 from app.cli.runner import DataDir, Json, act
 from app.errors import UsageError
-from storage.dead_letters.filters import STATES, Filter
+from storage.dead_letters.filters import STATES, LetterFilter
 from storage.errors import InvalidFilterError
 
 if TYPE_CHECKING:
     from app.cli.dead_letters_commands import How
-    from workers.operations.operations import ReplayOptions, Wanted
+    from workers.operations.operations import ReplayOptions, Selection
 
 failed_jobs = typer.Typer(
     rich_markup_mode=None,
@@ -59,7 +59,7 @@ class Given:
     def __bool__(self) -> bool:
         return bool(self._conditions)
 
-    def filter(self, *, state: str = "dead") -> Filter:
+    def filter(self, *, state: str = "dead") -> LetterFilter:
         """What they mean; of letters in ``state`` where they do not name one.  Raises UsageError."""
         conditions = {"state": state} | self._conditions
         if conditions["state"] not in _STATES:
@@ -68,7 +68,7 @@ class Given:
         if len(dict(pairs)) < len(pairs):
             raise UsageError("--arg: one name has two values, which no job has: give each name once")
         try:
-            return Filter.of(**conditions, args=dict(pairs))
+            return LetterFilter.of(**conditions, args=dict(pairs))
         except InvalidFilterError as error:
             raise UsageError(f"--{str(error).replace('arg.', 'arg ', 1)}") from None
 
@@ -208,7 +208,7 @@ def replay_failed(
     from app.cli import replay_commands as verbs
 
     wanted = _wanted(ids, given, all_)
-    one = None if isinstance(wanted, Filter) or len(wanted) != 1 else wanted[0]
+    one = None if isinstance(wanted, LetterFilter) or len(wanted) != 1 else wanted[0]
     kwargs = _payload(data, one, dry_run=dry_run)
     options = _options(rate=rate, canary=canary, halt=_share(halt), poison=poison)
     how = _how(wanted, dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
@@ -377,7 +377,7 @@ def archive_failed(
     act(data_dir, lambda each: verbs.archive(each.operations, days, how))
 
 
-def _wanted(ids: list[int] | None, given: Given, all_: bool, *, state: str = "dead") -> Wanted:
+def _wanted(ids: list[int] | None, given: Given, all_: bool, *, state: str = "dead") -> Selection:
     """What an act is about.  Raises UsageError unless it was said in exactly one way."""
     if sum((bool(ids), bool(given), all_)) != 1:
         raise UsageError("say which letters: either ids, or conditions as --queue and --error, or --all")
@@ -385,7 +385,7 @@ def _wanted(ids: list[int] | None, given: Given, all_: bool, *, state: str = "de
 
 
 def _how(
-    wanted: Wanted, *, dry_run: bool = False, yes: bool = False, reason: str = "", as_json: bool = False
+    wanted: Selection, *, dry_run: bool = False, yes: bool = False, reason: str = "", as_json: bool = False
 ) -> How:
     """How it is done.  Raises UsageError where it would have to be asked, and nobody is there."""
     from app.cli.dead_letters_commands import How, asks

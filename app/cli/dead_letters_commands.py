@@ -12,10 +12,10 @@ from typing import Any, Literal
 from app import output
 from app.cli.render.dead_letters import counted, groups_text, letter_text, letters_text, listed, preview_text
 from app.errors import AppError
-from storage.dead_letters.filters import Filter
+from storage.dead_letters.filters import LetterFilter
 from tui.text.format import safe_lines
 from workers.errors import ReadOnlyError
-from workers.operations.operations import Operations, Preview, Wanted
+from workers.operations.operations import Operations, Preview, Selection
 
 _CONTROL = (*range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROL}
@@ -33,7 +33,7 @@ class How:
 
 
 async def list_letters(
-    operations: Operations, wanted: Filter, *, limit: int, cursor: str | None, as_json: bool
+    operations: Operations, wanted: LetterFilter, *, limit: int, cursor: str | None, as_json: bool
 ) -> int:
     """Print a page of dead letters."""
     page = await operations.letters.page(wanted, limit=limit, cursor=cursor)
@@ -66,7 +66,7 @@ async def show_letter(operations: Operations, letter_id: int, *, as_json: bool) 
     return 0
 
 
-async def groups(operations: Operations, wanted: Filter, *, limit: int, as_json: bool) -> int:
+async def groups(operations: Operations, wanted: LetterFilter, *, limit: int, as_json: bool) -> int:
     """Print the groups with the most letters."""
     found = await operations.letters.groups(wanted, limit=limit)
     if as_json:
@@ -76,7 +76,7 @@ async def groups(operations: Operations, wanted: Filter, *, limit: int, as_json:
     return 0
 
 
-async def discard(operations: Operations, wanted: Wanted, how: How) -> int:
+async def discard(operations: Operations, wanted: Selection, how: How) -> int:
     """Hide dead letters, after the count was shown; 1 where some of those that were named could not be."""
     letters = operations.letters
     refuse(operations, "discard", how)
@@ -96,12 +96,12 @@ async def discard(operations: Operations, wanted: Wanted, how: How) -> int:
     return 1 if left_out else 0
 
 
-async def restore(operations: Operations, wanted: Wanted, how: How) -> int:
+async def restore(operations: Operations, wanted: Selection, how: How) -> int:
     """Undo a discard, after the count was shown; 1 where some of those that were named were not discarded."""
     letters = operations.letters
     refuse(operations, "restore", how)
     left_out: tuple[int, ...] = ()
-    if isinstance(wanted, Filter):
+    if isinstance(wanted, LetterFilter):
         total = await letters.count(wanted)
     else:
         states = {each: (await letters.get(each)).state for each in dict.fromkeys(wanted)}
@@ -144,7 +144,7 @@ async def archive(operations: Operations, days: int, how: How) -> int:
 
 async def export(
     operations: Operations,
-    wanted: Wanted,
+    wanted: Selection,
     form: Literal["jsonl", "markdown"],
     *,
     file: Path | None,
@@ -189,9 +189,9 @@ def told(lines: str, how: How) -> None:
         output.note(lines)
 
 
-def not_taken(wanted: Wanted, found: Preview) -> tuple[int, ...]:
+def not_taken(wanted: Selection, found: Preview) -> tuple[int, ...]:
     """Those of the ids that an act leaves out."""
-    if isinstance(wanted, Filter) or isinstance(found.wanted, Filter):
+    if isinstance(wanted, LetterFilter) or isinstance(found.wanted, LetterFilter):
         return ()
     taken = set(found.wanted)
     return tuple(each for each in dict.fromkeys(wanted) if each not in taken)
@@ -210,12 +210,12 @@ def preview_fields(found: Preview, left_out: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def asks(wanted: Wanted) -> bool:
+def asks(wanted: Selection) -> bool:
     """Whether an act is asked about: not that on one letter that is named."""
-    return isinstance(wanted, Filter) or len(set(wanted)) != 1
+    return isinstance(wanted, LetterFilter) or len(set(wanted)) != 1
 
 
-def _ask(question: str, wanted: Wanted, how: How) -> None:
+def _ask(question: str, wanted: Selection, how: How) -> None:
     if not how.yes and asks(wanted):
         agreed(question)
 

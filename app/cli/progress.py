@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from app import output
 from app.cli.render.plans import progress_text
 from app.errors import AppError
-from storage.asyncio_tools import cancelled
+from storage.asyncio_tools import cancel_and_wait
 from tui.text.format import count
 from workers.errors import WorkersError
 from workers.operations.dead_letters import LAST_WORDS
-from workers.operations.operations import FAILURES, Operations, Plan
+from workers.operations.operations import OPERATION_ERRORS, Operations, Plan
 
 _LOOK = 0.5
 """Seconds between two looks at the plan."""
@@ -60,17 +60,17 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
                     kept = f"interrupted: plan {plan.id} is kept, go on with {how}"
                     raise BrokenOffError(kept, came.result())
                 begun = time.monotonic()
-                with suppress(*FAILURES):  # the run itself says so, where it lasts
+                with suppress(*OPERATION_ERRORS):  # the run itself says so, where it lasts
                     show(await operations.letters.plan_now(plan.id))
                 pause = max(_LOOK, _SHARE * (time.monotonic() - begun))
             return running.result()
         except WorkersError:
             raise
-        except FAILURES:
+        except OPERATION_ERRORS:
             output.note(f"plan {plan.id} is kept, go on with {how}")
             raise
         finally:
-            await cancelled([running], again=LAST_WORDS)
+            await cancel_and_wait([running], again=LAST_WORDS)
 
 
 async def waited(operations: Operations, plan: Plan) -> Plan:

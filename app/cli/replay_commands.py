@@ -21,7 +21,7 @@ from app.cli.render.plans import (
 )
 from app.errors import AppError
 from tui.text.format import count, safe
-from workers.operations.operations import Operations, Plan, PlanItem, ReplayOptions, Wanted
+from workers.operations.operations import Operations, Plan, PlanItem, ReplayOptions, Selection
 
 _SHOWN = 20
 """Skipped letters that are named in the end."""
@@ -51,7 +51,7 @@ async def replay_one(
 
 
 async def replay(
-    operations: Operations, wanted: Wanted, options: ReplayOptions, how: How, *, wait: bool
+    operations: Operations, wanted: Selection, options: ReplayOptions, how: How, *, wait: bool
 ) -> int:
     """Replay many by a plan, after what it would do was shown; 1 where that was not all that was wanted."""
     refuse(operations, "replay", how)

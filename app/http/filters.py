@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from app.http.route import WHOLE, Given, GivenBody, QueueName
-from storage.dead_letters.filters import SHORTEST_SEARCH, Filter, Text, Time
-from workers.operations.dead_letters import MOST_IDS, Wanted
+from storage.dead_letters.filters import SHORTEST_SEARCH, LetterFilter, Text, Time
+from workers.operations.dead_letters import MOST_IDS, Selection
 
 MAX_ID = 2**63 - 1
 _MOST_ARGUMENTS = 8
@@ -50,10 +50,10 @@ class Conditions(Given):
     error: Error | None = None
     fingerprint: Fingerprint | None = None
 
-    def filter(self, **more: Any) -> Filter:
+    def filter(self, **more: Any) -> LetterFilter:
         """The same for the operations.  Raises InvalidFilterError."""
-        names = set(self.__class__.model_fields) & set(Filter.model_fields)
-        return Filter.of(**{name: getattr(self, name) for name in names}, **more)
+        names = set(self.__class__.model_fields) & set(LetterFilter.model_fields)
+        return LetterFilter.of(**{name: getattr(self, name) for name in names}, **more)
 
 
 class GroupsQuery(Conditions):
@@ -84,7 +84,7 @@ class FilterBody(Conditions):
     up_to: LetterId | None = Field(None, description="Leave out what was recorded after that letter.")
 
 
-class Selection(GivenBody):
+class SelectionBody(GivenBody):
     """Letters by id, or those that a filter means: exactly one of the two."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]})
@@ -94,12 +94,12 @@ class Selection(GivenBody):
     reason: str = Field("", max_length=500, description="Why, for the record.")
 
     @model_validator(mode="after")
-    def _one(self) -> Selection:
+    def _one(self) -> SelectionBody:
         if len(self.model_fields_set & {"ids", "filter"}) != 1:
             raise ValueError("give either ids or filter")
         return self
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> Selection:
         """The same for the operations.  Raises InvalidFilterError."""
         return self.ids if "ids" in self.model_fields_set else self.filter.filter()

@@ -182,7 +182,7 @@ ROUTES: tuple[Route, ...] = (
         "Hide dead letters.",
         letters.discard,
         {200: Answer("How many were hidden.", letters.Moved)},
-        body=filters.Selection,
+        body=filters.SelectionBody,
         problems=(403, 404, 503),
     ),
     Route(
@@ -191,7 +191,7 @@ ROUTES: tuple[Route, ...] = (
         "Undo a discard.",
         letters.restore,
         {200: Answer("How many are dead letters again.", letters.Moved)},
-        body=filters.Selection,
+        body=filters.SelectionBody,
         problems=(403, 404, 503),
     ),
     Route(

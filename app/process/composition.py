@@ -18,15 +18,15 @@ from app.servers.embedded_valkey import EmbeddedServer, prepare_data_dir
 from app.servers.redis_startup import wait_for_redis
 from app.settings import Settings
 from app.version import VERSION
-from storage.asyncio_tools import cancelled
-from storage.cache.change_listener import Changes
-from storage.cache.tags import ALL, Invalidate
+from storage.asyncio_tools import cancel_and_wait
+from storage.cache.change_listener import ChangeListener
+from storage.cache.tags import ALL_TAG, InvalidateTags
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.repositories.alerts import AlertStore
-from storage.repositories.moderation import ModerationStore
-from storage.repositories.palettes import PaletteStore
-from storage.repositories.weather import WeatherStore
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.repositories.alerts import AlertRepository
+from storage.repositories.moderation import ModerationRepository
+from storage.repositories.palettes import PaletteRepository
+from storage.repositories.weather import WeatherRepository
 from workers.engine.policy import ALERT, COLOR, WEATHER, QueuePolicy
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule
@@ -72,7 +72,7 @@ async def appliance(
         data_dir = prepare_data_dir(settings.data_dir)
         redis_url = await _redis(settings, data_dir, stack, works=bool(run))
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
-        letters = DeadLetters(opened)
+        letters = DeadLetterRepository(opened)
         process = None
         operations_slot: list[Operations] = []
         if run:
@@ -84,7 +84,7 @@ async def appliance(
                 letters=letters,
                 drain_seconds=settings.drain_seconds,
                 pace=settings.pace,
-                schedules=[_weather_schedule(WeatherStore(opened))],
+                schedules=[_weather_schedule(WeatherRepository(opened))],
                 version=VERSION,
                 give_up=give_up,
             )
@@ -105,7 +105,7 @@ async def appliance(
         stack.push_async_callback(operations.close)
         if run:
             listening = asyncio.create_task(_listen(opened, operations))
-            stack.push_async_callback(cancelled, [listening])
+            stack.push_async_callback(cancel_and_wait, [listening])
         yield Appliance(settings, operations, opened, data_dir, process, redis_url)
 
 
@@ -116,7 +116,7 @@ async def _listen(database: Database, operations: Operations) -> None:
         await operations.cache.hear(subject)
 
     try:
-        await Changes(database, on_change=hear, on_gap=lambda: hear(ALL)).run()
+        await ChangeListener(database, on_change=hear, on_gap=lambda: hear(ALL_TAG)).run()
     except Exception:
         log.exception("changes by other programs are no longer heard")
         raise
@@ -194,7 +194,7 @@ def _handler(
     policy: QueuePolicy,
     database: Database,
     enqueue: Enqueue,
-    invalidate: Invalidate,
+    invalidate: InvalidateTags,
 ) -> Handler[Any, Any]:
     """The built-in handler of a queue; each is imported only where it is needed."""
     private = settings.allow_private_addresses
@@ -204,18 +204,18 @@ def _handler(
         key = settings.openweather_api_key
         base_url = str(settings.openweather_base_url).rstrip("/")
         provider = OpenWeather(key.get_secret_value(), base_url) if key is not None else OfflineWeather()
-        return WeatherHandler(WeatherStore(database), provider, enqueue, invalidate)
+        return WeatherHandler(WeatherRepository(database), provider, enqueue, invalidate)
     if name == ALERT:
         from workers.handlers.alert import AlertHandler
 
-        return AlertHandler(AlertStore(database), allow_private_addresses=private)
+        return AlertHandler(AlertRepository(database), allow_private_addresses=private)
     if name == COLOR:
         from workers.handlers.color.handler import ColorHandler
         from workers.handlers.process_pool import CpuPool
 
         folders = settings.image_dirs
         return ColorHandler(
-            PaletteStore(database),
+            PaletteRepository(database),
             CpuPool(policy.concurrency),
             image_dirs=folders,
             allow_private_addresses=private,
@@ -223,13 +223,13 @@ def _handler(
     from workers.handlers.moderation.handler import ModerationHandler, ModerationService
 
     if settings.moderation_url is None:
-        return ModerationHandler(ModerationStore(database))
+        return ModerationHandler(ModerationRepository(database))
     secret = settings.moderation_key
     service = ModerationService(str(settings.moderation_url), secret.get_secret_value() if secret else None)
-    return ModerationHandler(ModerationStore(database), service)
+    return ModerationHandler(ModerationRepository(database), service)
 
 
-def _weather_schedule(store: WeatherStore) -> Schedule:
+def _weather_schedule(store: WeatherRepository) -> Schedule:
     """The weather of each known location, every 15 minutes."""
 
     async def jobs() -> dict[str, dict[str, Any]]:

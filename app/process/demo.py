@@ -16,10 +16,10 @@ import structlog
 
 from app.process.composition import Appliance
 from app.settings import Settings
-from storage.repositories.alerts import AlertStore
-from storage.repositories.weather import Location, WeatherStore
+from storage.repositories.alerts import AlertRepository
+from storage.repositories.weather import Location, WeatherRepository
 from workers.engine.policy import ALERT, COLOR, MODERATION, WEATHER
-from workers.operations.operations import FAILURES, NewJob
+from workers.operations.operations import OPERATION_ERRORS, NewJob
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ async def _enqueue(appliance: Appliance) -> None:
     for queue, data in _jobs():
         try:
             await appliance.operations.hand_on(queue, [NewJob(data)])
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             log.warning("sample job refused", queue=queue, error=str(error))
         await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
 
@@ -97,7 +97,7 @@ async def _read(appliance: Appliance) -> None:
             if random.random() < _CHANGES:  # noqa: S311
                 await operations.preferences.put(user, _preferences())
             await operations.personalization.payload(user, home.id)
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             log.warning("sample payload not read", user=user, error=str(error))
         await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
 
@@ -107,7 +107,7 @@ def _preferences() -> dict[str, Any]:
 
 
 async def _prepare(appliance: Appliance) -> None:
-    weather, alerts = WeatherStore(appliance.database), AlertStore(appliance.database)
+    weather, alerts = WeatherRepository(appliance.database), AlertRepository(appliance.database)
     for location in LOCATIONS:
         await weather.add_location(location)
         if not await alerts.subscribers(location.id):

@@ -12,7 +12,7 @@ import structlog
 
 from app.errors import UnavailableError, UsageError
 from app.settings import DATABASE_FILE, Settings
-from storage.asyncio_tools import cancelled
+from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.errors import (
     DatabaseUnavailableError,
@@ -137,7 +137,7 @@ class _Trial:
         """Try no longer.  A connection to SQLite that is cancelled while it is made would never end."""
         self._ending.set()
         if self._database.dialect != "sqlite":
-            await cancelled([self.starting])
+            await cancel_and_wait([self.starting])
         await asyncio.wait({self.starting})
         if not self.starting.cancelled():
             self.starting.exception()  # nobody asks any more

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import UsageError
-from storage.redis.client import connect, safe_url
+from storage.redis.client import make_client, redact_url
 from workers.monitoring.thresholds import evicts_jobs
 
 log = structlog.get_logger(__name__)
@@ -35,18 +35,18 @@ async def check_eviction(redis_url: str, cache_url: str | None) -> None:
 
     A warning will do where the cache has a server of its own: then it is not the cache that fills this one.
     """
-    client = connect(redis_url)
+    client = make_client(redis_url)
     try:
         policy = await eviction_policy(client)
         if not evicts_jobs(policy):
-            log.info("eviction", url=safe_url(redis_url), policy=policy or "unknown")
+            log.info("eviction", url=redact_url(redis_url), policy=policy or "unknown")
             return
-        danger = f"{safe_url(redis_url)} evicts by {policy}: queued jobs may be evicted, and so lost"
+        danger = f"{redact_url(redis_url)} evicts by {policy}: queued jobs may be evicted, and so lost"
         if cache_url is None or await _on_one_server(client, redis_url, cache_url):
             raise UsageError(f"REDIS_URL: {danger}: {MEND}")
         log.warning(danger, mend="CONFIG SET maxmemory-policy noeviction")
     except (RedisError, OSError) as error:
-        log.info("eviction", url=safe_url(redis_url), policy="unknown", cause=" ".join(str(error).split()))
+        log.info("eviction", url=redact_url(redis_url), policy="unknown", cause=" ".join(str(error).split()))
     finally:
         await client.aclose()
 
@@ -59,7 +59,7 @@ def same_server(one: tuple[object, str], other: tuple[object, str]) -> bool:
 
 
 async def _on_one_server(client: Redis, redis_url: str, cache_url: str) -> bool:
-    cache = connect(cache_url)
+    cache = make_client(cache_url)
     try:
         ours, theirs = await _run_id(client), await _run_id(cache)
     finally:

@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import UnavailableError, UsageError
 from app.servers.redis_tls import encryption_problem
-from storage.redis.client import connect, safe_url
+from storage.redis.client import make_client, redact_url
 from storage.redis.refusals import CLUSTER_MODE, Refusal, fix_of, problem_of, refusal_of
 from workers.engine.probe import check_reads, check_rights
 
@@ -33,7 +33,7 @@ async def wait_for_redis(url: str, timeout: float, *, works: bool) -> None:
     """
 
     async def check() -> None:
-        client = connect(url)  # another each time: after a failover it may lead to another server
+        client = make_client(url)  # another each time: after a failover it may lead to another server
         try:
             await check_reads(client)
             if works:
@@ -49,7 +49,7 @@ async def until_redis_serves(attempt: Callable[[], Awaitable[None]], url: str, t
 
     Raises UsageError, UnavailableError.
     """
-    place, user = f"REDIS_URL: {safe_url(url)}", unquote(urlsplit(url).username or "default")
+    place, user = f"REDIS_URL: {redact_url(url)}", unquote(urlsplit(url).username or "default")
     deadline, (delay, longest), waits = time.monotonic() + timeout, _DELAY_SECONDS, False
     while True:
         try:
@@ -68,7 +68,7 @@ async def until_redis_serves(attempt: Callable[[], Awaitable[None]], url: str, t
             if time.monotonic() + delay > deadline:
                 raise UnavailableError(failure) from None
             if not waits:
-                log.warning("waiting for Redis", url=safe_url(url), cause=cause)
+                log.warning("waiting for Redis", url=redact_url(url), cause=cause)
                 waits = True
         else:
             return
@@ -81,7 +81,7 @@ async def _refusal(url: str, error: Exception) -> Refusal | None:
     refusal = refusal_of(error)
     if refusal is None or refusal.code != "CLUSTERDOWN":
         return refusal
-    client = connect(url)
+    client = make_client(url)
     try:
         return CLUSTER_MODE if await in_cluster_mode(client) else refusal
     finally:

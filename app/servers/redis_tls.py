@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
-from storage.redis.client import safe_url
+from storage.redis.client import redact_url
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ def warn_where_unchecked(url: str) -> None:
         what = "is not checked" if unchecked else "may be of any host"
         log.warning(
             f"Redis: the certificate {what}: anybody may pose as the server",
-            url=safe_url(url),
+            url=redact_url(url),
             mend="drop ssl_cert_reqs and ssl_check_hostname; name the CA by ?ssl_ca_certs=/path/ca.pem",
         )
 

@@ -14,9 +14,9 @@ import structlog
 from pydantic import TypeAdapter
 
 from storage import json as json_text
-from storage.cache.store import CacheKey, CacheStore, Claim, Found
-from storage.cache.tags import ALL
-from storage.errors import CacheUnavailableError, LoadError
+from storage.cache.store import CacheKey, Claim, RedisCacheStore, StoredEntry
+from storage.cache.tags import ALL_TAG
+from storage.errors import CacheLoadError, CacheUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,7 @@ class Cache(Generic[T]):
 
     def __init__(
         self,
-        store: CacheStore,
+        store: RedisCacheStore,
         kind: type[T],
         *,
         fresh: float = FRESH_SECONDS,
@@ -201,7 +201,7 @@ class Cache(Generic[T]):
         One round trip.  None where Redis does not answer: then it is said again until it does.
         """
         for name, flight in list(self._flights.items()):
-            if ALL in subjects or not flight.subjects.isdisjoint(subjects):
+            if ALL_TAG in subjects or not flight.subjects.isdisjoint(subjects):
                 del self._flights[name]  # whoever comes now wants what is true now
         try:
             return await self.store.invalidate(subjects)
@@ -251,7 +251,7 @@ class Cache(Generic[T]):
             return await asyncio.shield(flight.task)
         except asyncio.CancelledError:
             if flight.task.cancelled() and not _is_cancelled_itself():
-                raise LoadError("the load was broken off") from None
+                raise CacheLoadError("the load was broken off") from None
             raise
 
     async def _fly(self, key: CacheKey, loader: Loader[T], flight: _Flight[T]) -> Cached[T] | None:
@@ -332,11 +332,11 @@ class Cache(Generic[T]):
             if _is_cancelled_itself():
                 raise
             self.counts["load_failures"] += 1
-            raise LoadError("the load was broken off") from None
+            raise CacheLoadError("the load was broken off") from None
         except Exception as error:
             self.counts["load_failures"] += 1
             if limit.expired() and isinstance(error, TimeoutError):
-                raise LoadError(f"not loaded within {self._load_seconds:g} s") from None
+                raise CacheLoadError(f"not loaded within {self._load_seconds:g} s") from None
             raise
 
     async def _stored(self, key: CacheKey, claim: Claim, value: T) -> bool:
@@ -358,7 +358,7 @@ class Cache(Generic[T]):
         except CacheUnavailableError as error:  # the right ends by itself
             self._trouble(_WRITES, error)
 
-    async def _read(self, key: CacheKey) -> Found | None:
+    async def _read(self, key: CacheKey) -> StoredEntry | None:
         """The entry, None where there is none that counts or Redis does not answer."""
         if self._owes(key):
             return None
@@ -374,7 +374,7 @@ class Cache(Generic[T]):
         self._trouble(_READS, None)
         return found
 
-    def _held(self, key: CacheKey, found: Found | None) -> Cached[T] | None:
+    def _held(self, key: CacheKey, found: StoredEntry | None) -> Cached[T] | None:
         """An entry's value, fresh or stale; None where it is not of our kind: then it is replaced."""
         if found is None:
             return None
@@ -421,13 +421,15 @@ class Cache(Generic[T]):
 
     def _owes(self, key: CacheKey) -> bool:
         """Whether Redis has not heard yet that something of this entry has changed."""
-        return bool(self._owed) and (ALL in self._owed or not self._owed.keys().isdisjoint(key.depends_on))
+        return bool(self._owed) and (
+            ALL_TAG in self._owed or not self._owed.keys().isdisjoint(key.depends_on)
+        )
 
     def _owe(self, subjects: Iterable[str]) -> None:
         self._changes += 1
         self._owed |= dict.fromkeys(subjects, self._changes)
         if len(self._owed) > _OWED_MOST:
-            self._owed = {ALL: self._changes}
+            self._owed = {ALL_TAG: self._changes}
         if len(self._unheard) > _OWED_MOST:
             self._unheard.clear()  # rights end by themselves
         if not self._closed and (self._paying is None or self._paying.done()):

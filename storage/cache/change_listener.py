@@ -16,20 +16,20 @@ import asyncpg  # type: ignore[import-untyped]  # has no stubs
 import structlog
 from sqlalchemy import text
 
-from storage.asyncio_tools import cancelled
-from storage.cache.tags import ALL
+from storage.asyncio_tools import cancel_and_wait
+from storage.cache.tags import ALL_TAG
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "couturecast_cache"
-"""Where the triggers of the migrations send; the payload is ``user:<id>``, ``location:<id>`` or `ALL`."""
+"""Where the triggers of the migrations send; the payload is ``user:<id>``, ``location:<id>`` or `ALL_TAG`."""
 _KINDS = ("user:", "location:")
 
 _LOCK = 0x636F757463616368  # any number of ours: the key of Postgres' advisory lock
 _MOST_WAITING = 10_000
-"""Subjects that wait to be handed on; of more, `ALL` is what is left."""
+"""Subjects that wait to be handed on; of more, `ALL_TAG` is what is left."""
 _STANDBY_SECONDS = 5.0
 _BEAT_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
@@ -83,7 +83,7 @@ class _LostError(Exception):
     """The connection that listened is gone."""
 
 
-class Changes:
+class ChangeListener:
     """Calls ``on_change(subject)`` for each change on Postgres, ``on_gap()`` each time it begins to listen.
 
     The subjects are those of `CHANNEL`.  They are handed on one at a time, in order; one that waits already
@@ -114,7 +114,7 @@ class Changes:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancelled(tasks, again=2 * _CLOSE_SECONDS)
+            await cancel_and_wait(tasks, again=2 * _CLOSE_SECONDS)
         for task in tasks:
             if not task.cancelled():
                 task.result()
@@ -179,7 +179,7 @@ class Changes:
         raise _LostError("the connection that listens was lost")
 
     def _receive(self, connection: object, pid: int, channel: str, payload: str) -> None:
-        if payload == ALL or payload.startswith(_KINDS):
+        if payload == ALL_TAG or payload.startswith(_KINDS):
             self._desk.add(payload)
         else:
             log.debug("a notification of somebody else's is not understood", payload=payload)
@@ -217,7 +217,7 @@ class _Desk:
         self._waiting[subject] = None
         if len(self._waiting) + len(self._failed) > _MOST_WAITING:
             gap = None in self._waiting or None in self._failed
-            self._waiting = dict.fromkeys([None, ALL] if gap else [ALL])
+            self._waiting = dict.fromkeys([None, ALL_TAG] if gap else [ALL_TAG])
             self._failed = {}
         self._news.set()
 

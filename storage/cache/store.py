@@ -22,10 +22,10 @@ import orjson
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from storage.cache.tags import ALL, user
+from storage.cache.tags import ALL_TAG, user
 from storage.errors import CacheUnavailableError, InvalidCursorError
 from storage.redis.refusals import explain, refusal_of
-from storage.redis.scripts import Argument, RoundTrip, Script, ScriptCall, run_scripts
+from storage.redis.scripts import Argument, PipelineExecutor, Script, ScriptCall, run_scripts
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ _GENERATION = f"{PREFIX}generation:"
 _LOAD = f"{PREFIX}load:"
 _OWNED = f"{PREFIX}owned:"
 _MINUTE = f"{PREFIX}minute:"
-PATIENCE = 1.0
+TIMEOUT_SECONDS = 1.0
 """Seconds that Redis gets for an answer: the loader may have it sooner."""
 _AWAY_SECONDS = 0.5
 """Seconds for which nobody asks a Redis that did not answer."""
@@ -69,7 +69,7 @@ class CacheKey:
     @property
     def depends_on(self) -> tuple[str, ...]:
         """All subjects, in a steady order."""
-        return (ALL, user(self.user_id), *self.subjects)
+        return (ALL_TAG, user(self.user_id), *self.subjects)
 
     def __str__(self) -> str:
         """As it is listed: ``user:name``, each with what is special in a pattern written as %XX."""
@@ -77,7 +77,7 @@ class CacheKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class EntryHeader:
     """What an entry says of itself, in its first line; seconds."""
 
     fresh: float
@@ -87,7 +87,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredEntry:
     """An entry that counts: its data, its age, and for how many seconds it is still fresh (may be < 0)."""
 
     data: bytes
@@ -103,7 +103,7 @@ class Claim:
     right: str
     """What is told when it is used, or given up."""
     generations: Mapping[str, str]
-    found: Found | None
+    found: StoredEntry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class CachePage:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheFigures:
+class CacheStats:
     """How reads ended in the last hour, all processes together."""
 
     hits: int = 0
@@ -147,17 +147,17 @@ class CacheFigures:
         return self.hits / reads if reads else None
 
 
-class CacheStore:
+class RedisCacheStore:
     """Speaks to the cache's Redis.  Every method raises CacheUnavailableError where it does not answer."""
 
-    def __init__(self, redis: RoundTrip) -> None:
+    def __init__(self, redis: PipelineExecutor) -> None:
         self._redis = redis
         self._away_until = 0.0
         self._process = secrets.token_hex(8)
         self._minutes: dict[int, Mapping[str, int]] = {}
         """How reads ended in minutes that are over, which do not change."""
 
-    async def read(self, key: CacheKey, counts: Mapping[str, int] | None = None) -> Found | None:
+    async def read(self, key: CacheKey, counts: Mapping[str, int] | None = None) -> StoredEntry | None:
         """The entry, where it counts.  ``counts`` (outcome -> number) go along, for the figures."""
         subjects = key.depends_on
         calls = [GET.call([_entry(key), *map(_generation, subjects)])]
@@ -191,7 +191,7 @@ class CacheStore:
         """Store what was loaded; False where something that it depends on was invalidated meanwhile."""
         keys = [_entry(key), _load(key), _owned(key.user_id), *map(_generation, key.depends_on)]
         named = {_quoted(subject, ":"): name for subject, name in claim.generations.items()}
-        body = _head(Head(fresh, kept, named)) + data
+        body = _head(EntryHeader(fresh, kept, named)) + data
         under = [claim.generations[each] for each in key.depends_on]
         (stored,) = await self._run([STORE.call(keys, [claim.right, body, _ms(kept), *under])])
         return bool(stored)
@@ -267,7 +267,7 @@ class CacheStore:
             removed += int((await self._pipeline([entries, rights]))[0])
         return removed
 
-    async def figures(self) -> CacheFigures:
+    async def figures(self) -> CacheStats:
         """How reads ended in the last hour; what the last seconds came to may be missing.
 
         Minutes that are over are read once and remembered: after the first time it takes two commands.
@@ -283,7 +283,7 @@ class CacheStore:
             name: sum(counts.get(name, 0) for counts in known.values())
             for name in ("hits", "misses", "stale", "errors")
         }
-        return CacheFigures(**totals, minutes=tuple(_share(known[number]) for number in hour))
+        return CacheStats(**totals, minutes=tuple(_share(known[number]) for number in hour))
 
     async def about(self) -> Mapping[str, str]:
         """INFO of the cache's Redis; empty where it may not be read."""
@@ -311,7 +311,7 @@ class CacheStore:
             if left != -2
         ]
 
-    async def _living(self, heads: Sequence[Head | None]) -> Mapping[str, str]:
+    async def _living(self, heads: Sequence[EntryHeader | None]) -> Mapping[str, str]:
         """The present generations of all subjects of some entries."""
         subjects = list({subject for head in heads if head is not None for subject in head.generations})
         if not subjects:
@@ -323,7 +323,7 @@ class CacheStore:
 
     async def _found(
         self, key: CacheKey, body: bytes | None, left: int, generations: Mapping[str, bytes | None]
-    ) -> Found | None:
+    ) -> StoredEntry | None:
         """The entry, where it is one of ours and counts; what is not ours is removed, and told."""
         if body is None or left == -2:
             return None
@@ -337,7 +337,7 @@ class CacheStore:
         if now != about.generations:
             return None
         age = max(0.0, about.kept - left / 1000)
-        return Found(data, age, about.fresh - age)
+        return StoredEntry(data, age, about.fresh - age)
 
     async def _command(self, *words: Any) -> Any:
         (reply,) = await self._pipeline([words])
@@ -417,23 +417,23 @@ def _owned(user_id: str) -> str:
     return _OWNED + _quoted(user_id)
 
 
-def _head(head: Head) -> bytes:
+def _head(head: EntryHeader) -> bytes:
     return orjson.dumps({"fresh": head.fresh, "kept": head.kept, "under": dict(head.generations)}) + b"\n"
 
 
-def _read_head(body: bytes) -> Head | None:
+def _read_head(body: bytes) -> EntryHeader | None:
     """The head in the first line of an entry; None where there is none of ours."""
     line, end, _ = body.partition(b"\n")
     try:
         head: Any = orjson.loads(line) if end else None
         fresh, kept = float(head["fresh"]), float(head["kept"])
         under = {str(subject): str(name) for subject, name in head["under"].items()}
-        return Head(fresh, kept, under) if math.isfinite(fresh) and math.isfinite(kept) else None
+        return EntryHeader(fresh, kept, under) if math.isfinite(fresh) and math.isfinite(kept) else None
     except (orjson.JSONDecodeError, TypeError, ValueError, LookupError, AttributeError, OverflowError):
         return None
 
 
-def _row(key: str, head: Head | None, size: int, left: int, living: Mapping[str, str]) -> CacheEntry:
+def _row(key: str, head: EntryHeader | None, size: int, left: int, living: Mapping[str, str]) -> CacheEntry:
     ttl = max(0.0, left / 1000)
     if head is None or left == -1:
         return CacheEntry(key, "corrupt", None, ttl, size)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-ALL = "all"
+ALL_TAG = "all"
 """The subject that every entry depends on."""
 
-Invalidate = Callable[..., Awaitable[object]]
+InvalidateTags = Callable[..., Awaitable[object]]
 """Is told subjects that have changed."""
 
 

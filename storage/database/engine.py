@@ -26,7 +26,7 @@ from storage import json as json_text
 from storage.database import errors as driver_errors
 from storage.database.errors import PREPARED_NAMES, TranslatedErrors, is_locked, sqlstate
 from storage.database.migrations import elsewhere, is_current, upgrade
-from storage.database.postgres_url import Target, connector, understand
+from storage.database.postgres_url import PostgresTarget, connector, parse_postgres_url
 from storage.database.sqlite import begin_transaction, connect, prepare_connection, terminate_connection
 from storage.errors import (
     DatabaseUnavailableError,
@@ -84,7 +84,7 @@ class Database:
         self.dialect = self._url.get_backend_name()
         self._target = self._direct = None
         if self.dialect == "postgresql":
-            self._target = understand(_of_postgres(self._url))
+            self._target = parse_postgres_url(_of_postgres(self._url))
             self._direct = _direct(direct_url) if direct_url is not None else None
             self.safe_url = self._target.safe_url
             limits: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
@@ -125,7 +125,7 @@ class Database:
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 raise ConnectionError(" ".join(str(error).split())) from error
 
-    def _current_target(self) -> Target:
+    def _current_target(self) -> PostgresTarget:
         assert self._target is not None  # noqa: S101 - of Postgres
         return self._target
 
@@ -356,9 +356,9 @@ def _of_postgres(url: URL) -> URL:
     return url.set(drivername="postgresql")
 
 
-def _direct(url: str) -> Target:
+def _direct(url: str) -> PostgresTarget:
     try:
-        target = understand(_of_postgres(_with_driver(url)))
+        target = parse_postgres_url(_of_postgres(_with_driver(url)))
     except ValueError as error:
         raise DirectUrlError(str(error)) from None
     if target.pooled:
@@ -367,7 +367,7 @@ def _direct(url: str) -> Target:
 
 
 def _postgres_engine(
-    target: Callable[[], Target], statement_seconds: float | None, **options: Any
+    target: Callable[[], PostgresTarget], statement_seconds: float | None, **options: Any
 ) -> AsyncEngine:
     """Behind a transaction pooler every statement is the nameless one, which is forgotten when another comes:
     nothing is left on the server's connection for the next client to trip over.

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy.engine import URL
 
-from storage.errors import DatabaseUnavailableError, PermanentDatabaseError, UnusableUrlError
+from storage.errors import DatabaseUnavailableError, InvalidDatabaseUrlError, PermanentDatabaseError
 
 _CONNECT_SECONDS = 5
 _POOLER_PORT = 6543
@@ -50,7 +50,7 @@ Connect = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PostgresTarget:
     """What a URL means."""
 
     url: URL
@@ -69,7 +69,7 @@ class Target:
     client_certificate: tuple[str, str | None] | None
 
 
-def understand(url: URL) -> Target:
+def parse_postgres_url(url: URL) -> PostgresTarget:
     """What a ``postgresql://`` URL means.  Raises ValueError, in one line, where that cannot be done."""
     secret = [name for name in url.query if "password" in name.lower()]
     safe_url = url.difference_update_query(secret).render_as_string(hide_password=True)
@@ -80,7 +80,7 @@ def understand(url: URL) -> Target:
     _read_schema(query, pooled)
     kept = {name: value for name, value in query.items() if name not in _NOT_FOR_THE_SERVER}
     certificate = (query["sslcert"], query.get("sslkey")) if "sslcert" in query else None
-    return Target(
+    return PostgresTarget(
         url.set(query=kept),
         safe_url,
         pooled,
@@ -92,7 +92,7 @@ def understand(url: URL) -> Target:
     )
 
 
-def connector(target: Target, statement_seconds: float | None) -> Connect:
+def connector(target: PostgresTarget, statement_seconds: float | None) -> Connect:
     """What opens a connection.  asyncpg reads the URL itself, so that ``sslmode`` and its kin mean what they
     mean elsewhere; behind a transaction pooler it names no statement.
 
@@ -130,7 +130,7 @@ def _check_ports(url: URL, query: Mapping[str, str]) -> None:
 def _kind(error: Exception) -> type[DatabaseUnavailableError]:
     """Whether it passes.  A host without a name does: containers get theirs when they start."""
     if _is_unusable(error):
-        return UnusableUrlError
+        return InvalidDatabaseUrlError
     if isinstance(error, asyncpg.PostgresError):
         words = " ".join(str(error).split())
         lasts = str(error.sqlstate).startswith(tuple(_REFUSED_MENDS)) or words.startswith(_POOLER_REFUSES)

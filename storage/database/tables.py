@@ -53,7 +53,7 @@ class Base(DeclarativeBase):
     """What the migrations are compared with."""
 
 
-class Letter:
+class DeadLetterColumns:
     """The columns of a dead letter, for the table of the living ones and for the archive's."""
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
@@ -107,14 +107,14 @@ def _indexes(table: str) -> tuple[Any, ...]:
     )
 
 
-class JobFailure(Letter, Base):
+class JobFailure(DeadLetterColumns, Base):
     """One dead letter."""
 
     __tablename__ = "job_failures"
     __table_args__ = _indexes("job_failures")
 
 
-class ArchivedFailure(Letter, Base):
+class ArchivedFailure(DeadLetterColumns, Base):
     """One dead letter that is older than the retention."""
 
     __tablename__ = "job_failures_archive"

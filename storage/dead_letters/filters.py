@@ -62,7 +62,7 @@ Text = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
 Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_in_range)]
 
 
-class Filter(BaseModel):
+class LetterFilter(BaseModel):
     """All conditions hold together; one that is None, or empty, is none.
 
     ``state`` None means all states.  ``since`` and ``until`` bound the time of death: from, and before.
@@ -87,7 +87,7 @@ class Filter(BaseModel):
     up_to: Annotated[int, Field(ge=0, le=_MAX_ID)] | None = None
 
     @classmethod
-    def of(cls, **conditions: Any) -> Filter:
+    def of(cls, **conditions: Any) -> LetterFilter:
         """The filter with those of ``conditions`` that are not None, ``state="all"`` meaning all states.
 
         Raises InvalidFilterError, in one line that names the condition.
@@ -101,7 +101,7 @@ class Filter(BaseModel):
             raise InvalidFilterError(_problem(error)) from None
 
     @classmethod
-    def parse(cls, line: str) -> Filter:
+    def parse(cls, line: str) -> LetterFilter:
         """The filter that a line means: ``queue:… state:… since:2h arg.city:lisboa`` and words of the error.
 
         Quotation marks keep words together.  Raises InvalidFilterError.
@@ -149,7 +149,7 @@ class Filter(BaseModel):
         return self.error is not None or bool(self.args)
 
 
-DEAD = Filter()
+ALL_DEAD = LetterFilter()
 """All that are dead."""
 
 

@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS, PlanRow, ReplayRow
-from storage.dead_letters.filters import Filter
-from storage.dead_letters.queries import ARCHIVE, LIVING, MAX_ID, LetterQuery
+from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.queries import ARCHIVED_LETTERS, LIVING, MAX_ID, LetterQuery
 from storage.dead_letters.repository import mark_replayed
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"]
 """Frozen: made, not begun.  Running: until all are enqueued.  Halted: by itself, too many died again."""
@@ -116,7 +116,7 @@ class PlanItem:
     ended_at: datetime | None
 
 
-class Replayable(NamedTuple):
+class ReplayItem(NamedTuple):
     """One letter of a plan with what its job is made of; ``uid`` and all that follows None where it is gone.
 
     ``kwargs``: where they were edited.
@@ -134,7 +134,7 @@ class Replayable(NamedTuple):
     replay_count: int
 
 
-class Plans:
+class PlanRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
@@ -143,7 +143,7 @@ class Plans:
     async def freeze(
         self,
         plan: NewPlan,
-        wanted: Filter | Sequence[int],
+        wanted: LetterFilter | Sequence[int],
         *,
         poison: bool,
         kwargs: Mapping[str, Any] | None = None,
@@ -157,12 +157,12 @@ class Plans:
         row = {each.name: getattr(plan, each.name) for each in fields(NewPlan)}
         row |= {"created_at": datetime.now(UTC), "state": state, "note": "", "total": 0}
         async with self._database.begin() as connection:
-            made = await connection.execute(insert(PlanRow).values(storable(row)).returning(PlanRow.id))
+            made = await connection.execute(insert(PlanRow).values(sanitize(row)).returning(PlanRow.id))
             plan_id = int(made.scalar_one())
             total = 0
             for query in self._selected(wanted, poison=poison):
                 letters = query.add_columns(
-                    literal(plan_id), literal(storable(kwargs), ReplayRow.kwargs.type)
+                    literal(plan_id), literal(sanitize(kwargs), ReplayRow.kwargs.type)
                 )
                 into = insert(ReplayRow).from_select(["letter_id", "plan_id", "kwargs"], letters)
                 total += (await connection.execute(into)).rowcount
@@ -231,7 +231,7 @@ class Plans:
         change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(of))
         async with self._database.begin() as connection:
             result = await connection.execute(
-                change.values(state=to, note=storable(note), ended_at=ended, **limit)
+                change.values(state=to, note=sanitize(note), ended_at=ended, **limit)
             )
             return result.rowcount == 1
 
@@ -248,7 +248,7 @@ class Plans:
 
     async def batch(
         self, plan_id: int, *, limit: int, after: int = 0, state: str = "waiting"
-    ) -> list[Replayable]:
+    ) -> list[ReplayItem]:
         """The next letters in ``state``, from after the item ``after``, in the plan's order."""
         r = ReplayRow.__table__.c
         items = (
@@ -261,13 +261,15 @@ class Plans:
         async with self._database.connect() as connection:
             found = await self._with_letters(connection, items, LIVING)
             if any(each.uid is None for each in found):  # archived, perhaps meanwhile
-                archived = {each.id: each for each in await self._with_letters(connection, items, ARCHIVE)}
+                archived = {
+                    each.id: each for each in await self._with_letters(connection, items, ARCHIVED_LETTERS)
+                }
                 found = [archived.get(each.id, each) if each.uid is None else each for each in found]
         return found
 
     async def _with_letters(
         self, connection: AsyncConnection, items: Subquery, table: Table
-    ) -> list[Replayable]:
+    ) -> list[ReplayItem]:
         t = table.c
         columns = [t.uid, t.queue_name, t.function, t.job_id, t.job_data, t.state, t.replay_count]
         query = (
@@ -275,12 +277,12 @@ class Plans:
             .outerjoin(table, t.id == items.c.letter_id)
             .order_by(items.c.id)
         )
-        return [Replayable(*row) for row in await connection.execute(query)]
+        return [ReplayItem(*row) for row in await connection.execute(query)]
 
     async def sent(
         self,
         plan_id: int,
-        batch: Sequence[Replayable],
+        batch: Sequence[ReplayItem],
         skipped: Mapping[int, str],
         before: Collection[int] = (),
     ) -> dict[int, str]:
@@ -305,10 +307,10 @@ class Plans:
             await connection.execute(change.values(state="enqueued", enqueued_at=datetime.now(UTC)))
         return {**skipped, **others}
 
-    def _selected(self, wanted: Filter | Sequence[int], *, poison: bool) -> list[Any]:
+    def _selected(self, wanted: LetterFilter | Sequence[int], *, poison: bool) -> list[Any]:
         """Queries of the ids, the oldest letter first."""
         found = []
-        if isinstance(wanted, Filter):
+        if isinstance(wanted, LetterFilter):
             left_out = {} if poison or wanted.poison is not None else {"poison": False}
             chosen = wanted.model_copy(update={"state": "dead", **left_out})
             query = LetterQuery(chosen, self._database.dialect)
@@ -316,7 +318,7 @@ class Plans:
             return [query.all([c.id]).order_by(c.failed_at, c.id)]
         for at in range(0, len(wanted), _IDS):
             ids = [each for each in wanted[at : at + _IDS] if abs(each) <= MAX_ID]
-            for table in (LIVING, ARCHIVE):
+            for table in (LIVING, ARCHIVED_LETTERS):
                 c = table.c
                 found.append(select(c.id).where(c.id.in_(ids), *_dead(c, poison)).order_by(c.failed_at, c.id))
         return found
@@ -328,7 +330,7 @@ async def _skip(connection: AsyncConnection, skipped: Mapping[int, str]) -> None
     for why in set(skipped.values()):
         ids = [item for item, each in skipped.items() if each == why]
         change = update(ReplayRow).where(r.id.in_(ids), r.state == "waiting")
-        await connection.execute(change.values(state="skipped", note=storable(why)))
+        await connection.execute(change.values(state="skipped", note=sanitize(why)))
 
 
 def _dead(columns: Any, poison: bool) -> list[ColumnElement[bool]]:

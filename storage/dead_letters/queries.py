@@ -26,15 +26,15 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import array
 
 from storage.database.tables import POISON_DEATHS, ArchivedFailure, JobFailure
-from storage.dead_letters.filters import SHORTEST_SEARCH, STATES, Filter
+from storage.dead_letters.filters import SHORTEST_SEARCH, STATES, LetterFilter
 from storage.errors import InvalidCursorError
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 MAX_ID = 2**63 - 1
 LIVING: Table = JobFailure.__table__  # type: ignore[assignment]
-ARCHIVE: Table = ArchivedFailure.__table__  # type: ignore[assignment]
+ARCHIVED_LETTERS: Table = ArchivedFailure.__table__  # type: ignore[assignment]
 
-Place = tuple[datetime, int]
+PagePosition = tuple[datetime, int]
 """Where a page ended: time of death and id."""
 
 
@@ -46,14 +46,16 @@ class LetterQuery:
     table that is read: id, queue_name, function, fingerprint, failed_at, deaths.
     """
 
-    def __init__(self, wanted: Filter, dialect: str) -> None:
+    def __init__(self, wanted: LetterFilter, dialect: str) -> None:
         self._wanted = wanted
         self._sqlite = dialect == "sqlite"
-        self.table = ARCHIVE if wanted.archived else LIVING
+        self.table = ARCHIVED_LETTERS if wanted.archived else LIVING
         self.c: Any = _search_table(self.table, dialect).c if wanted.searches else self.table.c
         self.order = "recorded" if wanted.searches else "failed_at"
 
-    def page(self, columns: Sequence[ColumnElement[Any]], limit: int, after: Place | None) -> Select[Any]:
+    def page(
+        self, columns: Sequence[ColumnElement[Any]], limit: int, after: PagePosition | None
+    ) -> Select[Any]:
         """At most ``limit`` rows that follow ``after``.
 
         Their ids come out of an index alone; only the rows of the page are read.
@@ -132,7 +134,7 @@ class LetterQuery:
             (c.fingerprint, wanted.fingerprint),
         ):
             if value is not None:
-                same = column == storable(value)
+                same = column == sanitize(value)
                 # Postgres would compare a bare equality last, after it has looked for the text.
                 found.append(same if self._sqlite or not wanted.searches else same.is_(True))
         if wanted.poison is not None:
@@ -198,12 +200,12 @@ class LetterQuery:
         It knows no difference between large and small letters, which arguments have.
         """
         wanted = self._wanted
-        texts = [("error", storable(wanted.error))] if wanted.error is not None else []
+        texts = [("error", sanitize(wanted.error))] if wanted.error is not None else []
         texts += [("args", f"={_in_a_line(value)}\n") for value in wanted.args.values()]
         columns = {"queue_name": wanted.queue, "function": wanted.function, "fingerprint": wanted.fingerprint}
         for column, value in columns.items():  # so that what has none of them is not looked at
             if value is not None and len(value) >= SHORTEST_SEARCH:
-                texts.append((column, storable(value)))
+                texts.append((column, sanitize(value)))
         match = " AND ".join('{}: "{}"'.format(column, text.replace('"', '""')) for column, text in texts)
         lines = [f"\n{_in_a_line(name, '=')}={_in_a_line(value)}\n" for name, value in wanted.args.items()]
         return [self.c.whole.op("MATCH")(match), *(func.instr(self.c.args, line) > 0 for line in lines)]
@@ -213,10 +215,10 @@ class LetterQuery:
         wanted = self._wanted
         found: list[ColumnElement[bool]] = []
         if wanted.error is not None:
-            pattern = literal(f"%{_escaped(storable(wanted.error))}%", Text(), literal_execute=True)
+            pattern = literal(f"%{_escaped(sanitize(wanted.error))}%", Text(), literal_execute=True)
             found.append(self.c.error.like(func.lower(pattern)))
         if wanted.args:
-            texts = [f"{_escaped(storable(n), '=')}={storable(v)}" for n, v in wanted.args.items()]
+            texts = [f"{_escaped(sanitize(n), '=')}={sanitize(v)}" for n, v in wanted.args.items()]
             found.append(
                 self.c.args.op("@>")(array([literal(t, Text(), literal_execute=True) for t in texts]))
             )
@@ -236,13 +238,13 @@ def _search_table(letters: Table, dialect: str) -> FromClause:
     return sql_table(name, id_, whole, *columns)
 
 
-def cursor_of(order: str, failed_at: datetime, letter_id: int) -> str:
+def encode_cursor(order: str, failed_at: datetime, letter_id: int) -> str:
     """The cursor of the page after that letter."""
     place = json.dumps([order, failed_at.isoformat(), letter_id])
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def read_cursor(cursor: str, order: str) -> Place:
+def decode_cursor(cursor: str, order: str) -> PagePosition:
     """Where the page before ended.  Raises InvalidCursorError for a cursor of another list or order."""
     try:
         made_for, failed_at, letter_id = json.loads(
@@ -259,7 +261,7 @@ def read_cursor(cursor: str, order: str) -> Place:
     return at, letter_id
 
 
-def hour_of(column: ColumnElement[datetime], dialect: str) -> ColumnElement[Any]:
+def hour_bucket(column: ColumnElement[datetime], dialect: str) -> ColumnElement[Any]:
     """The hour that a time lies in, as text ``2026-03-01 12`` in UTC."""
     if dialect == "sqlite":
         return func.substr(column, 1, 13, type_=None)
@@ -274,4 +276,4 @@ def _escaped(text: str, signs: str = "%_") -> str:
 
 def _in_a_line(text: str, signs: str = "") -> str:
     """As the migration writes it into the lines of arguments."""
-    return _escaped(storable(text), signs).replace("\n", "\\n")
+    return _escaped(sanitize(text), signs).replace("\n", "\\n")

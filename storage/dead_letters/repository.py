@@ -14,13 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database
 from storage.database.tables import ArchivedFailure, JobFailure, ReplayRow
-from storage.dead_letters.filters import DEAD, Filter
-from storage.dead_letters.queries import ARCHIVE, LIVING, MAX_ID, LetterQuery, cursor_of, hour_of, read_cursor
+from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.queries import (
+    ARCHIVED_LETTERS,
+    LIVING,
+    MAX_ID,
+    LetterQuery,
+    decode_cursor,
+    encode_cursor,
+    hour_bucket,
+)
 from storage.errors import StorageError
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 T = TypeVar("T")
-Ending = Literal["completed", "same", "other", "aborted"]
+ReplayResult = Literal["completed", "same", "other", "aborted"]
 """How the job of a replay ended: it completed, died of the same error or of another, or was aborted."""
 
 _MAX_INTEGER = 2**31 - 1  # of the column ``attempts``
@@ -42,7 +50,7 @@ TREND_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class NewLetter:
+class NewDeadLetter:
     """A job that failed for good, as it is recorded.
 
     ``uid`` makes recording idempotent.  ``job_id`` is SAQ's job key, ``job_data`` the job as SAQ writes it.
@@ -68,7 +76,7 @@ class NewLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class BuriedLetter(NewLetter):
+class QueuedDeadLetter(NewDeadLetter):
     """A letter as its queue leaves it; ``replay_item`` is the plan's item that ends with it, 0 for none."""
 
     replay_item: int = 0
@@ -78,16 +86,16 @@ def _ignore(number: int) -> None:
     """Nobody wants to know."""
 
 
-class Ended(NamedTuple):
+class ReplayOutcome(NamedTuple):
     """How the job of a replayed letter ended, by the item of the plan."""
 
     letter_id: int
     item_id: int
-    ending: Ending
+    ending: ReplayResult
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter(NewLetter):
+class DeadLetter(NewDeadLetter):
     """A recorded letter.  ``state`` is ``dead``, ``replayed`` or ``discarded``.
 
     ``root_id`` is the first letter of its lineage, None where it is this one; ``deaths`` says how often the
@@ -103,7 +111,7 @@ class DeadLetter(NewLetter):
     archived: bool = False
 
 
-class Brief(NamedTuple):
+class LetterSummary(NamedTuple):
     """What is asked of many letters before they are acted on."""
 
     id: int
@@ -113,7 +121,7 @@ class Brief(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FailureGroup:
     """All letters with one fingerprint that a filter means.
 
     ``trend`` has the number of deaths in each of the last 24 hours, the oldest first; ``sample`` is the
@@ -136,13 +144,13 @@ class Page(Generic[T]):
     next: str | None
 
 
-class DeadLetters:
+class DeadLetterRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, letters: Sequence[NewLetter]) -> int:
+    async def record(self, letters: Sequence[NewDeadLetter]) -> int:
         """Record letters; one that is recorded already changes nothing.  Returns how many were new.
 
         A letter of a replayed job continues the lineage of the letter that was replayed, and ends its replay.
@@ -151,19 +159,19 @@ class DeadLetters:
         return sum([await self._record(rows[at : at + _ROWS]) for at in range(0, len(rows), _ROWS)])
 
     async def page(
-        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
+        self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
     ) -> Page[DeadLetter]:
         """Newest first.  ``limit`` is from 1 to 1,000.  Raises InvalidCursorError, ValueError."""
         if not 1 <= limit <= MAX_PAGE:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
         query = LetterQuery(wanted, self._database.dialect)
-        after = None if cursor is None else read_cursor(cursor, query.order)
+        after = None if cursor is None else decode_cursor(cursor, query.order)
         statement = query.page(tuple(query.table.c), limit + 1, after)
         async with self._database.connect() as connection:
             rows = (await connection.execute(statement)).all()
         items = [_letter(row, query.table) for row in rows[:limit]]
         more = len(rows) > limit
-        return Page(items, cursor_of(query.order, items[-1].failed_at, items[-1].id) if more else None)
+        return Page(items, encode_cursor(query.order, items[-1].failed_at, items[-1].id) if more else None)
 
     async def get(self, letter_id: int) -> DeadLetter | None:
         """One letter, whatever its state, from the archive too; None where there is none."""
@@ -173,7 +181,7 @@ class DeadLetters:
         """Letters by id, whatever their state, from the archive too; without those that are not there."""
         found: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
-            for table in (LIVING, ARCHIVE):  # in this order: one that is archived meanwhile is found
+            for table in (LIVING, ARCHIVED_LETTERS):  # in this order: one that is archived meanwhile is found
                 missing = [each for each in letter_ids if each not in found and abs(each) <= MAX_ID]
                 for at in range(0, len(missing), _ROWS):
                     query = select(table).where(table.c.id.in_(missing[at : at + _ROWS]))
@@ -181,19 +189,19 @@ class DeadLetters:
                     found |= {row.id: _letter(row, table) for row in rows}
         return found
 
-    async def briefs(self, letter_ids: Sequence[int]) -> dict[int, Brief]:
+    async def briefs(self, letter_ids: Sequence[int]) -> dict[int, LetterSummary]:
         """As `get_many`, without what may be large."""
-        found: dict[int, Brief] = {}
+        found: dict[int, LetterSummary] = {}
         async with self._database.connect() as connection:
-            for table in (LIVING, ARCHIVE):
+            for table in (LIVING, ARCHIVED_LETTERS):
                 missing = [each for each in letter_ids if each not in found and abs(each) <= MAX_ID]
-                columns = [table.c[name] for name in Brief._fields]
+                columns = [table.c[name] for name in LetterSummary._fields]
                 for at in range(0, len(missing), _ROWS):
                     query = select(*columns).where(table.c.id.in_(missing[at : at + _ROWS]))
-                    found |= {row.id: Brief(*row) for row in await connection.execute(query)}
+                    found |= {row.id: LetterSummary(*row) for row in await connection.execute(query)}
         return found
 
-    async def count(self, wanted: Filter = DEAD, *, most: int | None = None) -> int:
+    async def count(self, wanted: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
         """Number of letters; where there are more than ``most``, one more than that."""
         query = LetterQuery(wanted, self._database.dialect)
         if most is None:
@@ -206,10 +214,10 @@ class DeadLetters:
     async def newest_id(self) -> int:
         """The id of the letter that was recorded last; 0 where there is none."""
         async with self._database.connect() as connection:
-            ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LIVING, ARCHIVE)]
+            ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LIVING, ARCHIVED_LETTERS)]
         return max(found or 0 for found in ids)
 
-    async def groups(self, wanted: Filter = DEAD, *, limit: int = 50) -> list[Group]:
+    async def groups(self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         """The groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
         if not 1 <= limit <= MAX_PAGE:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
@@ -217,7 +225,7 @@ class DeadLetters:
         c = query.c
         end = min(wanted.until or datetime.now(UTC), datetime.now(UTC))
         hours = [f"{end - timedelta(hours=back):%Y-%m-%d %H}" for back in reversed(range(TREND_HOURS))]
-        hour = hour_of(c.failed_at, self._database.dialect)
+        hour = hour_bucket(c.failed_at, self._database.dialect)
         async with self._database.connect() as connection:
             rows = (await connection.execute(query.groups(limit))).all()
             if not rows:
@@ -232,7 +240,7 @@ class DeadLetters:
                 trends[fingerprint][when] += deaths
         samples = await self.get_many([row[4] for row in rows])
         return [
-            Group(
+            FailureGroup(
                 fingerprint,
                 int(count),
                 first,
@@ -249,24 +257,28 @@ class DeadLetters:
         root = letter.root_id or letter.id
         parts = [
             select(table).where(or_(table.c.id == root, table.c.root_id == root))
-            for table in (LIVING, ARCHIVE)
+            for table in (LIVING, ARCHIVED_LETTERS)
         ]
         found: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
-            for part, table in zip(parts, (LIVING, ARCHIVE), strict=True):
+            for part, table in zip(parts, (LIVING, ARCHIVED_LETTERS), strict=True):
                 rows = (await connection.execute(part.order_by(table.c.id).limit(_LINEAGE))).all()
                 found = {row.id: _letter(row, table) for row in rows} | found
         return sorted(found.values(), key=lambda each: each.id)
 
-    async def discard(self, wanted: Filter | Sequence[int], changed: Callable[[int], None] = _ignore) -> int:
+    async def discard(
+        self, wanted: LetterFilter | Sequence[int], changed: Callable[[int], None] = _ignore
+    ) -> int:
         """From ``dead`` to ``discarded``; how many.  ``changed`` is told of each part that is done."""
         return await self._move(wanted, "dead", "discarded", changed)
 
-    async def restore(self, wanted: Filter | Sequence[int], changed: Callable[[int], None] = _ignore) -> int:
+    async def restore(
+        self, wanted: LetterFilter | Sequence[int], changed: Callable[[int], None] = _ignore
+    ) -> int:
         """From ``discarded`` back to ``dead``; how many.  ``changed`` as of `discard`."""
         return await self._move(wanted, "discarded", "dead", changed)
 
-    async def ended(self, replays: Sequence[Ended]) -> None:
+    async def ended(self, replays: Sequence[ReplayOutcome]) -> None:
         """How the jobs of replayed letters ended.  Once more changes nothing."""
         async with self._database.begin() as connection:
             await _end_replays(connection, replays)
@@ -277,7 +289,7 @@ class DeadLetters:
         Invariant: a letter is in exactly one of the two tables, and no change to it is lost.  One whose id or
         uid another in the archive has stays where it is.
         """
-        c, of_archive = LIVING.c, ARCHIVE.c
+        c, of_archive = LIVING.c, ARCHIVED_LETTERS.c
         its_id = select(of_archive.id).where(of_archive.uid == c.uid).scalar_subquery()
         its_uid = select(of_archive.uid).where(of_archive.id == c.id).scalar_subquery()
         free = (func.coalesce(its_id, c.id) == c.id, func.coalesce(its_uid, c.uid) == c.uid)
@@ -301,22 +313,22 @@ class DeadLetters:
         return moved
 
     async def _move(
-        self, wanted: Filter | Sequence[int], state: str, to: str, changed: Callable[[int], None]
+        self, wanted: LetterFilter | Sequence[int], state: str, to: str, changed: Callable[[int], None]
     ) -> int:
-        if isinstance(wanted, Filter):
+        if isinstance(wanted, LetterFilter):
             wanted = await self._ids(wanted.model_copy(update={"state": state}))
         total = 0
         for at in range(0, len(wanted), _CHANGED):
             ids, moved = [each for each in wanted[at : at + _CHANGED] if abs(each) <= MAX_ID], 0
             async with self._database.begin() as connection:
-                for table in (LIVING, ARCHIVE):
+                for table in (LIVING, ARCHIVED_LETTERS):
                     change = update(table).where(table.c.id.in_(ids), table.c.state == state)
                     moved += (await connection.execute(change.values(state=to))).rowcount
             changed(moved)
             total += moved
         return total
 
-    async def _ids(self, wanted: Filter) -> list[int]:
+    async def _ids(self, wanted: LetterFilter) -> list[int]:
         query = LetterQuery(wanted, self._database.dialect)
         async with self._database.connect() as connection:
             return list((await connection.execute(query.facts([query.c.id]))).scalars())
@@ -339,7 +351,7 @@ class DeadLetters:
             )
             new = set((await connection.execute(statement.returning(LIVING.c.uid))).scalars())
             # Asked after the INSERT: it waits for whoever moves the same letter at this moment.
-            archived = select(ARCHIVE.c.uid).where(ARCHIVE.c.uid.in_(new))
+            archived = select(ARCHIVED_LETTERS.c.uid).where(ARCHIVED_LETTERS.c.uid.in_(new))
             if new and (before := set((await connection.execute(archived)).scalars())):
                 await connection.execute(LIVING.delete().where(LIVING.c.uid.in_(before)))
                 new -= before
@@ -349,14 +361,14 @@ class DeadLetters:
 
 async def _continued(
     connection: AsyncConnection, rows: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[Ended]]:
+) -> tuple[list[dict[str, Any]], list[ReplayOutcome]]:
     """The rows with their places in lineages; and the replays that ended with them."""
     origins = {row["replay_of"] for row in rows} - {None}
     found = {}
     if origins:
         parts = [
             select(t.c.id, t.c.root_id, t.c.fingerprint, t.c.deaths).where(t.c.id.in_(origins))
-            for t in (LIVING, ARCHIVE)
+            for t in (LIVING, ARCHIVED_LETTERS)
         ]
         found = {row.id: row for row in await connection.execute(union_all(*parts))}
     placed, ended = [], []
@@ -369,7 +381,7 @@ async def _continued(
         same = origin.fingerprint == row["fingerprint"]
         deaths = origin.deaths + 1 if same else 1
         placed.append(own | {"root_id": origin.root_id or origin.id, "deaths": deaths})
-        ended.append(Ended(origin.id, row["replay_item"], "same" if same else "other"))
+        ended.append(ReplayOutcome(origin.id, row["replay_item"], "same" if same else "other"))
     return placed, ended
 
 
@@ -377,7 +389,7 @@ async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] |
     """Their jobs were enqueued, whatever became of the letters meanwhile; those that were not marked yet."""
     now = datetime.now(UTC)
     marked: set[int] = set()
-    for table in (LIVING, ARCHIVE):
+    for table in (LIVING, ARCHIVED_LETTERS):
         c = table.c
         change = update(table).where(c.id.in_(letter_ids), c.state != "replayed").returning(c.id)
         values = {"state": "replayed", "replay_count": c.replay_count + 1, "replayed_at": now}
@@ -385,7 +397,7 @@ async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] |
     return marked
 
 
-async def _end_replays(connection: AsyncConnection, replays: Sequence[Ended]) -> None:
+async def _end_replays(connection: AsyncConnection, replays: Sequence[ReplayOutcome]) -> None:
     """Also where whoever replays them was ended before it could write down that it did.
 
     Others that wait for the same letter had no part in it; one that has it as enqueued found it so.
@@ -405,14 +417,14 @@ async def _end_replays(connection: AsyncConnection, replays: Sequence[Ended]) ->
         await connection.execute(change.values(state=ending, enqueued_at=enqueued_at, ended_at=now))
 
 
-def _row(letter: NewLetter) -> dict[str, Any]:
+def _row(letter: NewDeadLetter) -> dict[str, Any]:
     """The whole of a name that is shortened stays in the job."""
-    row = storable({field.name: getattr(letter, field.name) for field in fields(NewLetter)})
+    row = sanitize({field.name: getattr(letter, field.name) for field in fields(NewDeadLetter)})
     replay_of = row["replay_of"]
     if type(replay_of) is not int or abs(replay_of) > MAX_ID:  # from a job's meta, which may be anyone's
         row["replay_of"] = None
     attempts = letter.attempts if isinstance(letter.attempts, int) else 0
-    row["replay_item"] = letter.replay_item if isinstance(letter, BuriedLetter) else 0
+    row["replay_item"] = letter.replay_item if isinstance(letter, QueuedDeadLetter) else 0
     row["attempts"] = max(-_MAX_INTEGER, min(attempts, _MAX_INTEGER))
     for name in _INDEXED:
         row[name] = _shortened(row[name]) if isinstance(row[name], str) else row[name]
@@ -447,7 +459,7 @@ def _shortened(text: str, longest: int = _LONGEST, mark: str = "…") -> str:
 
 
 def _ascii(value: Any) -> str:
-    return storable(str(value)).encode("ascii", "backslashreplace").decode()
+    return sanitize(str(value)).encode("ascii", "backslashreplace").decode()
 
 
 def _digest(uid: str) -> str:
@@ -455,4 +467,4 @@ def _digest(uid: str) -> str:
 
 
 def _letter(row: Any, table: Table) -> DeadLetter:
-    return DeadLetter(**row._mapping, archived=table is ARCHIVE)
+    return DeadLetter(**row._mapping, archived=table is ARCHIVED_LETTERS)

@@ -16,7 +16,7 @@ Send = Callable[[list[tuple[Argument, ...]]], Awaitable[list[Any]]]
 """Sends commands; the reply of each, an error reply as its exception.  Raises where the connection broke."""
 
 
-class Together:
+class AutoPipeline:
     """While one round trip is under way the commands of all who ask are gathered for the next.
 
     So one connection is enough, and the busier it is, the less each command costs.

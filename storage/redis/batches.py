@@ -11,7 +11,7 @@ REQUEST_BYTES = 900_000
 """Of one request that carries more than one thing, and of one reply; one thing alone may be larger."""
 
 
-def batches(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+def batch_by_size(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
     """``items`` in order, up to ``most`` and `REQUEST_BYTES` together; ``size`` is one's in bytes."""
     batch: list[T] = []
     total = 0

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
-from storage.asyncio_tools import cancelled
+from storage.asyncio_tools import cancel_and_wait
 from storage.redis.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
 
 MOST_CONNECTIONS = 10
@@ -40,7 +40,7 @@ def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
     return {"socket_keepalive": True, "socket_keepalive_options": options}
 
 
-def connect(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
+def make_client(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
     """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
 
     It opens connections as it needs them, `MOST_CONNECTIONS` at the most, and keeps them.  ``reply_timeout``
@@ -124,7 +124,7 @@ def _ours(kind: Any) -> Any:
     return type(f"Our{kind.__name__}", (part, kind), {})
 
 
-class Line:
+class PipelineConnection:
     """A connection of its own for commands that go together.
 
     A pipeline says the same, and takes three times as long: it borrows a connection and sets a time limit for
@@ -133,7 +133,7 @@ class Line:
 
     def __init__(self, url: str, *, blocks: bool = False) -> None:
         """``blocks``: it waits for jobs."""
-        self._client = connect(url, reply_timeout=None)
+        self._client = make_client(url, reply_timeout=None)
         self._client.connection_pool.blocks = blocks  # type: ignore[attr-defined]
         self._lock = asyncio.Lock()
         self._connection: Any = None
@@ -194,7 +194,7 @@ class Line:
     async def close(self) -> None:
         """Close the connection."""
         if self._connecting is not None:
-            await cancelled([self._connecting])
+            await cancel_and_wait([self._connecting])
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
         await self._client.aclose()
@@ -206,7 +206,7 @@ def _seen(connecting: asyncio.Task[None]) -> None:
         connecting.exception()
 
 
-async def command(client: Redis, *words: str | bytes | int | float) -> Any:
+async def execute(client: Redis, *words: str | bytes | int | float) -> Any:
     """Run one command; its reply as redis-py reads it.  Raises redis.exceptions.RedisError."""
     return await client.execute_command(*words)
 
@@ -227,7 +227,7 @@ def is_too_large(error: Exception) -> bool:
     return isinstance(error, ResponseError) and _TOO_LARGE.search(str(error)) is not None
 
 
-def connect_thread(url: str) -> redis.Redis:
+def make_sync_client(url: str) -> redis.Redis:
     """A blocking client, for the heartbeat's thread."""
     client = redis.Redis.from_url(
         url,
@@ -239,7 +239,7 @@ def connect_thread(url: str) -> redis.Redis:
     return client
 
 
-def safe_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """``url`` without its password, which may also stand among its parameters."""
     place, mark, query = url.partition("?")
     place = re.sub(r"^([a-z]+://[^:/@]*):.*@", r"\1:***@", place)

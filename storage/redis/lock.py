@@ -25,7 +25,7 @@ _NO_KEY, _NO_END = -2, -1
 """What PTTL says of a key that is not there, and of one that never expires."""
 
 
-class Place:
+class ExpiringLock:
     """The place that the key ``name`` stands for; whoever holds it comes back to `hold` again and again."""
 
     def __init__(self, redis: Redis, name: str) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 Argument = str | bytes | int | float
 
 
-class RoundTrip(Protocol):
+class PipelineExecutor(Protocol):
     """Carries commands that go together."""
 
     async def round_trip(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
@@ -55,7 +55,7 @@ class ScriptCall:
         return (*head, len(self.keys), *self.keys, *self.args)
 
 
-async def run_scripts(via: Redis | RoundTrip, calls: Sequence[ScriptCall]) -> list[Any]:
+async def run_scripts(via: Redis | PipelineExecutor, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run ``calls`` in order and in one round trip.
 
     Returns a reply a call; a call that failed has its exception as its reply, so that the replies of the
@@ -70,7 +70,7 @@ async def run_scripts(via: Redis | RoundTrip, calls: Sequence[ScriptCall]) -> li
     return replies
 
 
-async def run_script(via: Redis | RoundTrip, call: ScriptCall) -> Any:
+async def run_script(via: Redis | PipelineExecutor, call: ScriptCall) -> Any:
     """Run one call and return its reply.  Raises redis.exceptions.RedisError."""
     (reply,) = await run_scripts(via, [call])
     if isinstance(reply, Exception):
@@ -78,7 +78,7 @@ async def run_script(via: Redis | RoundTrip, call: ScriptCall) -> Any:
     return reply
 
 
-async def _round_trip(via: Redis | RoundTrip, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+async def _round_trip(via: Redis | PipelineExecutor, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
     if not isinstance(via, Redis):
         return await via.round_trip(commands)
     if len(commands) == 1:  # a pipeline of one takes twice as long

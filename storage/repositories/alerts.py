@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from storage.database.engine import Database
 from storage.database.tables import DeliveryRow, SubscriberRow
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Subscriber:
     url: str | None
 
 
-class AlertStore:
+class AlertRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
@@ -54,7 +54,7 @@ class AlertStore:
     async def record_delivery(self, alert_id: str, subscriber_id: int) -> bool:
         """The subscriber has the alert; False where that was recorded before."""
         row = {"alert_id": alert_id, "subscriber_id": subscriber_id, "delivered_at": datetime.now(UTC)}
-        insert = self._database.insert(DeliveryRow, [storable(row)])
+        insert = self._database.insert(DeliveryRow, [sanitize(row)])
         statement = insert.on_conflict_do_update(
             index_elements=["alert_id", "subscriber_id"],
             set_={"delivered_at": insert.excluded["delivered_at"]},
@@ -66,7 +66,7 @@ class AlertStore:
     async def record_failure(self, alert_id: str, subscriber_id: int, error: str) -> None:
         """One more failed try to deliver, and why."""
         row = {"alert_id": alert_id, "subscriber_id": subscriber_id, "failures": 1, "last_error": error}
-        insert = self._database.insert(DeliveryRow, [storable(row)])
+        insert = self._database.insert(DeliveryRow, [sanitize(row)])
         statement = insert.on_conflict_do_update(
             index_elements=["alert_id", "subscriber_id"],
             set_={"failures": DeliveryRow.failures + 1, "last_error": insert.excluded["last_error"]},

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from storage.database.engine import Database
 from storage.database.tables import DecisionRow
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Decision:
     decided_by: str
 
 
-class ModerationStore:
+class ModerationRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
@@ -31,7 +31,7 @@ class ModerationStore:
     async def upsert(self, decision: Decision) -> None:
         """Store the decision about a piece of content, in place of the one before."""
         row = {**asdict(decision), "decided_at": datetime.now(UTC)}
-        insert = self._database.insert(DecisionRow, [storable(row)])
+        insert = self._database.insert(DecisionRow, [sanitize(row)])
         new = {name: insert.excluded[name] for name in ("decision", "reasons", "decided_by", "decided_at")}
         async with self._database.begin() as connection:
             await connection.execute(insert.on_conflict_do_update(index_elements=["content_id"], set_=new))

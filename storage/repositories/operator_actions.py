@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 from storage.database.engine import Database
 from storage.database.tables import OperatorActionRow
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class OperatorAction:
     """Who did what, when, to how many things, why (may be empty), and what came of it."""
 
     at: datetime
@@ -26,21 +26,21 @@ class Action:
     outcome: str
 
 
-class ActionLog:
+class OperatorActionRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, action: Action) -> None:
+    async def record(self, action: OperatorAction) -> None:
         """Write one act down."""
         async with self._database.begin() as connection:
-            await connection.execute(self._database.insert(OperatorActionRow, [storable(asdict(action))]))
+            await connection.execute(self._database.insert(OperatorActionRow, [sanitize(asdict(action))]))
 
-    async def newest(self, limit: int = 50) -> list[Action]:
+    async def newest(self, limit: int = 50) -> list[OperatorAction]:
         """The newest acts first."""
         table = OperatorActionRow.__table__
-        columns = [table.c[name] for name in Action.__dataclass_fields__]
+        columns = [table.c[name] for name in OperatorAction.__dataclass_fields__]
         query = select(*columns).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
         async with self._database.connect() as connection:
-            return [Action(**row._mapping) for row in (await connection.execute(query)).all()]
+            return [OperatorAction(**row._mapping) for row in (await connection.execute(query)).all()]

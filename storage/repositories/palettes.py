@@ -9,10 +9,10 @@ from sqlalchemy import select
 
 from storage.database.engine import Database
 from storage.database.tables import PaletteRow
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 
-class PaletteStore:
+class PaletteRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
@@ -21,7 +21,7 @@ class PaletteStore:
     async def upsert(self, item_id: str, palette: list[dict[str, Any]]) -> None:
         """Store an item's palette in place of the one it had."""
         row = {"item_id": item_id, "palette": palette, "extracted_at": datetime.now(UTC)}
-        insert = self._database.insert(PaletteRow, [storable(row)])
+        insert = self._database.insert(PaletteRow, [sanitize(row)])
         new = {name: insert.excluded[name] for name in ("palette", "extracted_at")}
         async with self._database.begin() as connection:
             await connection.execute(insert.on_conflict_do_update(index_elements=["item_id"], set_=new))

@@ -7,22 +7,22 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.cache.tags import Invalidate, user
+from storage.cache.tags import InvalidateTags, user
 from storage.database.engine import Database
 from storage.database.tables import PreferencesRow
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 
-class PreferenceStore:
+class PreferenceRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
-    def __init__(self, database: Database, invalidate: Invalidate) -> None:
+    def __init__(self, database: Database, invalidate: InvalidateTags) -> None:
         self._database = database
         self._invalidate = invalidate
 
     async def put(self, user_id: str, preferences: dict[str, Any]) -> None:
         """Store a user's preferences in place of what was there; the cache hears of it after the commit."""
-        row = storable({"user_id": user_id, "preferences": preferences, "updated_at": datetime.now(UTC)})
+        row = sanitize({"user_id": user_id, "preferences": preferences, "updated_at": datetime.now(UTC)})
         insert = self._database.insert(PreferencesRow, [row])
         new = {name: insert.excluded[name] for name in ("preferences", "updated_at")}
         try:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from storage.database.engine import Database
 from storage.database.tables import LocationRow, WeatherRow
-from storage.sanitize import storable
+from storage.sanitize import sanitize
 
 BLOCK_HOURS = 3
 
@@ -47,7 +47,7 @@ class Weather:
     fetched_at: datetime
 
 
-class WeatherStore:
+class WeatherRepository:
     """Every method raises DatabaseUnavailableError while the database is away."""
 
     def __init__(self, database: Database) -> None:
@@ -55,7 +55,7 @@ class WeatherStore:
 
     async def upsert(self, weather: Weather) -> None:
         """Store it, in place of what was there for this location and block."""
-        insert = self._database.insert(WeatherRow, [storable(asdict(weather))])
+        insert = self._database.insert(WeatherRow, [sanitize(asdict(weather))])
         new = {name: insert.excluded[name] for name in ("provider", "current", "forecast", "fetched_at")}
         async with self._database.begin() as connection:
             await connection.execute(
@@ -81,7 +81,7 @@ class WeatherStore:
 
     async def add_location(self, location: Location) -> None:
         """Add a location, or change the one of that id."""
-        insert = self._database.insert(LocationRow, [storable(asdict(location))])
+        insert = self._database.insert(LocationRow, [sanitize(asdict(location))])
         new = {name: insert.excluded[name] for name in ("name", "lat", "lon")}
         async with self._database.begin() as connection:
             await connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=new))

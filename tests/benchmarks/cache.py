@@ -57,14 +57,14 @@ class Ours:
     def __init__(self, url: str) -> None:
         sys.path.insert(0, str(ROOT))
         from storage.cache.cache import Cache
-        from storage.cache.store import CacheKey, CacheStore
+        from storage.cache.store import CacheKey, RedisCacheStore
         from storage.cache.tags import location, user
-        from storage.redis.auto_pipeline import Together
-        from storage.redis.client import Line
+        from storage.redis.auto_pipeline import AutoPipeline
+        from storage.redis.client import PipelineConnection
 
         self._key, self._user, self._depends = CacheKey, user, (location("lisboa"),)
-        self._line = Line(url)
-        self._cache = Cache(CacheStore(Together(self._line.round_trip)), dict)
+        self._line = PipelineConnection(url)
+        self._cache = Cache(RedisCacheStore(AutoPipeline(self._line.round_trip)), dict)
 
     async def read(self, user: str, name: str, load: Load) -> dict[str, Any]:
         return (await self._cache.get_or_load(self._key(user, name, self._depends), load)).value

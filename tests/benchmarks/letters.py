@@ -25,10 +25,10 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 
 from storage.database.engine import Database
-from storage.dead_letters.filters import DEAD, STATES, Filter
-from storage.dead_letters.plans import NewPlan, Plans
-from storage.dead_letters.queries import cursor_of
-from storage.dead_letters.repository import DeadLetter, DeadLetters, NewLetter
+from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
+from storage.dead_letters.plans import NewPlan, PlanRepository
+from storage.dead_letters.queries import encode_cursor
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, NewDeadLetter
 from tests.servers import PostgresServer
 
 END = datetime.now(UTC).replace(microsecond=0)
@@ -256,7 +256,7 @@ class Bench:
     """The measurements on one database; ``name`` is its column in the table."""
 
     def __init__(self, database: Database, number: int, name: str, table: Table, tell: Tell) -> None:
-        self.letters, self.plans = DeadLetters(database), Plans(database)
+        self.letters, self.plans = DeadLetterRepository(database), PlanRepository(database)
         self._number, self._name, self._table, self._tell = number, name, table, tell
 
     async def looks(self) -> None:
@@ -267,7 +267,7 @@ class Bench:
         for title, wanted in asked.items():
             await self._time(f"page: {title}", partial(self.letters.page, wanted))
         died, recorded = (
-            cursor_of(order, middle.failed_at, middle.id) for order in ("failed_at", "recorded")
+            encode_cursor(order, middle.failed_at, middle.id) for order in ("failed_at", "recorded")
         )
         for title, wanted in asked.items():
             if title in _DEEP:
@@ -292,7 +292,10 @@ class Bench:
         batches = [[_new(n) for n in range(at, at + 100)] for at in range(0, 5_000, 100)]
         seconds = await _seconds(lambda: self._each(self.letters.record, batches))
         self._other("record(), 100 at a time", f"{5_000 / seconds:,.0f} letters/s")
-        group, great = Filter(fingerprint=_MIDDLE.fingerprint), Filter(fingerprint=_GREAT.fingerprint)
+        group, great = (
+            LetterFilter(fingerprint=_MIDDLE.fingerprint),
+            LetterFilter(fingerprint=_GREAT.fingerprint),
+        )
         for wanted in (group, great):
             total = await self.letters.count(wanted)
             seconds = await _seconds(partial(self._freeze, wanted))
@@ -304,7 +307,7 @@ class Bench:
         seconds = await _seconds(lambda: self._each(self.letters.archive, before))
         self._other("archive(), 500 at a time", f"{5_000 / seconds:,.0f} letters/s")
 
-    async def _freeze(self, wanted: Filter) -> None:
+    async def _freeze(self, wanted: LetterFilter) -> None:
         await self.plans.freeze(NewPlan("bench", "", {}, 0, None, 1.0), wanted, poison=True)
 
     async def _each(self, act: Callable[[Any], Awaitable[Any]], arguments: Sequence[Any]) -> None:
@@ -326,62 +329,64 @@ class Bench:
         self._tell(f"    {title}: {value}")
 
 
-def filters(letter: DeadLetter) -> dict[str, Filter]:
+def filters(letter: DeadLetter) -> dict[str, LetterFilter]:
     """What an operator may ask for, once by the id in that letter's message."""
     every = {"state": None}
     clustered, frequent = "disconnect before headers", "timed out"
     day, hour = END - timedelta(days=1), END - timedelta(hours=1)
     return {
-        "all dead": DEAD,
-        "replayed": Filter(state="replayed"),
-        "discarded": Filter(state="discarded"),
-        "all states": Filter(**every),
-        "queue": Filter(queue="alert-fanout"),
-        "queue, all states": Filter(queue="alert-fanout", **every),
-        "queue that has none": Filter(queue="nothing"),
-        "function": Filter(function="extract_colors"),
-        "function, all states": Filter(function="extract_colors", **every),
-        "queue and function": Filter(queue="alert-fanout", function="fan_out_alert"),
-        "queue and another's function": Filter(queue="alert-fanout", function="extract_colors"),
-        "since 24 h": Filter(since=day),
-        "until 20 days ago": Filter(until=END - timedelta(days=20)),
-        "since 24 h until 23 h": Filter(since=day, until=day + timedelta(hours=1)),
-        "queue since 1 h": Filter(queue="alert-fanout", since=hour),
-        "fingerprint": Filter(fingerprint=_MIDDLE.fingerprint),
-        "fingerprint, largest": Filter(fingerprint=_GREAT.fingerprint),
-        "fingerprint, all states": Filter(fingerprint=_MIDDLE.fingerprint, **every),
-        "fingerprint and queue": Filter(fingerprint=_MIDDLE.fingerprint, queue="color-extraction"),
-        "fingerprint and another queue": Filter(fingerprint=_GREAT.fingerprint, queue="color-extraction"),
-        "fingerprint, largest, since 24 h": Filter(fingerprint=_GREAT.fingerprint, since=day),
-        "poison": Filter(poison=True),
-        "poison, all states": Filter(poison=True, **every),
-        "poison of a queue": Filter(poison=True, queue="alert-fanout"),
-        "poison of a fingerprint": Filter(poison=True, fingerprint=_MIDDLE.fingerprint),
-        "no poison": Filter(poison=False),
-        "error, frequent": Filter(error=frequent),
-        "error, three characters": Filter(error="out"),
-        "error, rare": Filter(error="request 7f3"),
-        "error, rare, whole id": Filter(error=_ID.findall(letter.error_message)[0]),
-        "error, absent": Filter(error="zzqxj wvvkq"),
-        "error, absent, of frequent parts": Filter(error="service timed out after 40 s"),
-        "error, signs only": Filter(error="..."),
-        "error, far past": Filter(error=clustered),
-        "error, far past, all states": Filter(error=clustered, **every),
-        "error, frequent, discarded": Filter(error=frequent, state="discarded"),
-        "error, frequent, a queue": Filter(error=frequent, queue="moderation-review"),
-        "error, frequent, since 24 h": Filter(error=frequent, since=day),
-        "error, frequent, 20 days ago": Filter(error=frequent, until=END - timedelta(days=20)),
-        "error, far past, since 24 h": Filter(error=clustered, since=day),
-        "error, far past, another queue": Filter(error=clustered, queue="alert-fanout"),
-        "arg, frequent": Filter(args={"units": "metric"}),
-        "arg, rare": Filter(args={"location_id": "loc-4711"}),
-        "arg, absent": Filter(args={"location_id": "loc-9999"}),
-        "arg, far past": Filter(args={"region": "eu-west"}),
-        "arg, number": Filter(args={"block": "55"}),
-        "arg, truth": Filter(args={"force": "true"}),
-        "two args": Filter(args={"units": "metric", "location_id": "loc-4711"}),
-        "arg and error": Filter(args={"units": "metric"}, error=frequent),
-        "everything": Filter(
+        "all dead": ALL_DEAD,
+        "replayed": LetterFilter(state="replayed"),
+        "discarded": LetterFilter(state="discarded"),
+        "all states": LetterFilter(**every),
+        "queue": LetterFilter(queue="alert-fanout"),
+        "queue, all states": LetterFilter(queue="alert-fanout", **every),
+        "queue that has none": LetterFilter(queue="nothing"),
+        "function": LetterFilter(function="extract_colors"),
+        "function, all states": LetterFilter(function="extract_colors", **every),
+        "queue and function": LetterFilter(queue="alert-fanout", function="fan_out_alert"),
+        "queue and another's function": LetterFilter(queue="alert-fanout", function="extract_colors"),
+        "since 24 h": LetterFilter(since=day),
+        "until 20 days ago": LetterFilter(until=END - timedelta(days=20)),
+        "since 24 h until 23 h": LetterFilter(since=day, until=day + timedelta(hours=1)),
+        "queue since 1 h": LetterFilter(queue="alert-fanout", since=hour),
+        "fingerprint": LetterFilter(fingerprint=_MIDDLE.fingerprint),
+        "fingerprint, largest": LetterFilter(fingerprint=_GREAT.fingerprint),
+        "fingerprint, all states": LetterFilter(fingerprint=_MIDDLE.fingerprint, **every),
+        "fingerprint and queue": LetterFilter(fingerprint=_MIDDLE.fingerprint, queue="color-extraction"),
+        "fingerprint and another queue": LetterFilter(
+            fingerprint=_GREAT.fingerprint, queue="color-extraction"
+        ),
+        "fingerprint, largest, since 24 h": LetterFilter(fingerprint=_GREAT.fingerprint, since=day),
+        "poison": LetterFilter(poison=True),
+        "poison, all states": LetterFilter(poison=True, **every),
+        "poison of a queue": LetterFilter(poison=True, queue="alert-fanout"),
+        "poison of a fingerprint": LetterFilter(poison=True, fingerprint=_MIDDLE.fingerprint),
+        "no poison": LetterFilter(poison=False),
+        "error, frequent": LetterFilter(error=frequent),
+        "error, three characters": LetterFilter(error="out"),
+        "error, rare": LetterFilter(error="request 7f3"),
+        "error, rare, whole id": LetterFilter(error=_ID.findall(letter.error_message)[0]),
+        "error, absent": LetterFilter(error="zzqxj wvvkq"),
+        "error, absent, of frequent parts": LetterFilter(error="service timed out after 40 s"),
+        "error, signs only": LetterFilter(error="..."),
+        "error, far past": LetterFilter(error=clustered),
+        "error, far past, all states": LetterFilter(error=clustered, **every),
+        "error, frequent, discarded": LetterFilter(error=frequent, state="discarded"),
+        "error, frequent, a queue": LetterFilter(error=frequent, queue="moderation-review"),
+        "error, frequent, since 24 h": LetterFilter(error=frequent, since=day),
+        "error, frequent, 20 days ago": LetterFilter(error=frequent, until=END - timedelta(days=20)),
+        "error, far past, since 24 h": LetterFilter(error=clustered, since=day),
+        "error, far past, another queue": LetterFilter(error=clustered, queue="alert-fanout"),
+        "arg, frequent": LetterFilter(args={"units": "metric"}),
+        "arg, rare": LetterFilter(args={"location_id": "loc-4711"}),
+        "arg, absent": LetterFilter(args={"location_id": "loc-9999"}),
+        "arg, far past": LetterFilter(args={"region": "eu-west"}),
+        "arg, number": LetterFilter(args={"block": "55"}),
+        "arg, truth": LetterFilter(args={"force": "true"}),
+        "two args": LetterFilter(args={"units": "metric", "location_id": "loc-4711"}),
+        "arg and error": LetterFilter(args={"units": "metric"}, error=frequent),
+        "everything": LetterFilter(
             queue="alert-fanout",
             function="fan_out_alert",
             since=END - timedelta(days=7),
@@ -390,7 +395,7 @@ def filters(letter: DeadLetter) -> dict[str, Filter]:
             args={"units": "metric"},
             poison=False,
         ),
-        "all dead, archive": Filter(archived=True),
+        "all dead, archive": LetterFilter(archived=True),
     }
 
 
@@ -434,12 +439,12 @@ _GROUPED = (
 )
 
 
-def _new(number: int) -> NewLetter:
+def _new(number: int) -> NewDeadLetter:
     row = dict(zip(COLUMNS, _row(number, _GREAT, END, random.Random(number)), strict=True))
     for name in ("state", "replay_count", "root_id", "deaths"):
         del row[name]
     row |= {"uid": f"new-{number}", "replay_of": None}
-    return NewLetter(**row | {name: json.loads(row[name]) for name in ("job_data", "attempt_errors")})
+    return NewDeadLetter(**row | {name: json.loads(row[name]) for name in ("job_data", "attempt_errors")})
 
 
 async def _seconds(act: Callable[[], Awaitable[Any]]) -> float:

@@ -12,14 +12,14 @@ from pathlib import Path
 import uvloop
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters, NewLetter
+from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
 from tests.servers import PostgresServer
 from workers.engine.policy import DEFAULT_POLICIES
-from workers.operations.operations import DEAD, Operations
+from workers.operations.operations import ALL_DEAD, Operations
 
 _POLICY = DEFAULT_POLICIES[QUEUE]
 
@@ -41,7 +41,7 @@ def _replay(databases: Callable[[], Iterator[str]]) -> Callable[[Bench, Peer], t
 async def _seconds(bench: Bench, url: str) -> float:
     """Of a plan without a rate, from its start until its letters are marked."""
     async with _operations(bench, url) as operations:
-        plan = await operations.letters.plan(DEAD)
+        plan = await operations.letters.plan(ALL_DEAD)
         began = time.perf_counter()
         done = await operations.letters.run(plan.id)
         seconds = time.perf_counter() - began
@@ -54,7 +54,7 @@ async def _seconds(bench: Bench, url: str) -> float:
 async def _operations(bench: Bench, url: str) -> AsyncIterator[Operations]:
     database = Database(url)
     await database.start()
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     await letters.record([_letter(number) for number in range(bench.jobs)])
     operations = Operations(bench.url, policies=[_POLICY], schemas={}, database=database, letters=letters)
     try:
@@ -64,9 +64,9 @@ async def _operations(bench: Bench, url: str) -> AsyncIterator[Operations]:
         await database.close()
 
 
-def _letter(number: int) -> NewLetter:
+def _letter(number: int) -> NewDeadLetter:
     at = datetime.now(UTC) - timedelta(seconds=number)
-    return NewLetter(
+    return NewDeadLetter(
         uid=f"u{number}",
         queue_name=QUEUE,
         job_id=f"job-{number}",

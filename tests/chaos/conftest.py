@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import make_client
 from tests.chaos.ledger import Ledger
 from tests.processes import Journal, Spawner
 from tests.servers import PostgresServer, ValkeyServer
@@ -41,16 +41,16 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 async def redis(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = connect(server.url)
+    client = make_client(server.url)
     yield client
     await client.aclose()
 
 
 @pytest.fixture
-async def letters(sqlite_url: str) -> AsyncIterator[DeadLetters]:
+async def letters(sqlite_url: str) -> AsyncIterator[DeadLetterRepository]:
     database = Database(sqlite_url)
     await database.start()
-    yield DeadLetters(database)
+    yield DeadLetterRepository(database)
     await database.close()
 
 
@@ -78,7 +78,9 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def make_ledger(server: ValkeyServer, redis: Redis, letters: DeadLetters) -> AsyncIterator[MakeLedger]:
+async def make_ledger(
+    server: ValkeyServer, redis: Redis, letters: DeadLetterRepository
+) -> AsyncIterator[MakeLedger]:
     stocks: list[RedisQueue] = []
 
     async def make(journal: Journal | None = None, **policy: Any) -> Ledger:

@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from saq.queue.redis import RedisQueue
 
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal
 from workers.engine.keys import LETTERS
 from workers.engine.policy import MAX_PROCESSES, QueuePolicy
-from workers.engine.queue import ApplianceQueue
+from workers.engine.queue import JobQueue
 
 _ACKNOWLEDGED = "test:acknowledged"
 _WATCH = Path(__file__).with_name("watch.lua").read_text()
@@ -38,11 +38,11 @@ class Ledger:
         redis: Redis,
         stock: RedisQueue,
         policy: QueuePolicy,
-        letters: DeadLetters,
+        letters: DeadLetterRepository,
         journal: Journal | None = None,
     ) -> None:
         self.redis = redis
-        self.queue = ApplianceQueue(redis, policy)
+        self.queue = JobQueue(redis, policy)
         self.letters = letters
         self.journal = journal
         self.acknowledged: set[str] = set()
@@ -80,7 +80,7 @@ class Ledger:
         names += [keys.completed, keys.failed, _ACKNOWLEDGED]
         limits = (self.queue.policy.concurrency, MAX_PROCESSES)
         ids = [self.queue.job_id(key) for key in new]
-        found = await command(self.redis, "EVAL", _WATCH, len(names), *names, *limits, *ids)
+        found = await execute(self.redis, "EVAL", _WATCH, len(names), *names, *limits, *ids)
         self._known.update(new)
         return [line.decode() for line in found]
 

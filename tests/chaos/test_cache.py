@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from storage.cache.cache import Cache
-from storage.cache.store import PATIENCE, CacheKey, CacheStore
+from storage.cache.store import TIMEOUT_SECONDS, CacheKey, RedisCacheStore
 from storage.cache.tags import user
-from storage.redis.auto_pipeline import Together
-from storage.redis.client import Line
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection
 from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow
@@ -70,8 +70,10 @@ class Traffic:
 
 @pytest.fixture
 async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
-    lines = [Line(server.url) for _ in range(2)]
-    stores = [CacheStore(Together(partial(line.round_trip, limit=PATIENCE))) for line in lines]
+    lines = [PipelineConnection(server.url) for _ in range(2)]
+    stores = [
+        RedisCacheStore(AutoPipeline(partial(line.round_trip, limit=TIMEOUT_SECONDS))) for line in lines
+    ]
     caches = [Cache(store, int, fresh=30.0, kept=60.0) for store in stores]
     yield Traffic(caches)
     for cache, line in zip(caches, lines, strict=True):

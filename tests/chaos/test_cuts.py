@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.proxy import Cut, Proxy
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
-from workers.engine.policy import Pace
+from workers.engine.policy import PollIntervals
 from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ WAY = (
     "BLMOVE",
     "SUBSCRIBE",
 )
-BRISK = Pace(look=0.3, doorbell=0.5, announce=0.3, abort=0.1)
+BRISK = PollIntervals(look=0.3, doorbell=0.5, announce=0.3, abort=0.1)
 """Every command comes along within a moment."""
 
 
@@ -50,7 +50,7 @@ async def proxy(server: ValkeyServer) -> AsyncIterator[Proxy]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
 async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
-    cut: Cut, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetters, factor: float
+    cut: Cut, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository, factor: float
 ) -> None:
     ledger = await make_ledger(concurrency=3, retry_delays=(0.02, 0.02, 0.02))
     starts: Counter[str] = Counter()
@@ -74,7 +74,7 @@ async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
             for step in WAY:
                 proxy.arm(step, cut, 1 if step == "SUBSCRIBE" else number)
                 if step == "SUBSCRIBE":  # comes only where the one before has ended
-                    await command(ledger.redis, "CLIENT", "KILL", "TYPE", "pubsub")
+                    await execute(ledger.redis, "CLIENT", "KILL", "TYPE", "pubsub")
                 await _cut(proxy, ledger)
     rows = await ledger.balance()
     assert len(proxy.cuts) >= len(WAY)
@@ -87,7 +87,7 @@ async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
 
 
 async def test_e12_a_look_that_fails_by_itself_is_not_an_outage_that_lasts(
-    proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetters
+    proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger()
 

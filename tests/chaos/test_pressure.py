@@ -19,15 +19,15 @@ from saq import Job
 from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command, connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute, make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import ApplianceQueue
+from workers.engine.queue import JobQueue
 from workers.errors import RedisFullError
 from workers.operations.operations import NewJob, Operations
 
@@ -54,7 +54,7 @@ async def operations(server: ValkeyServer, sqlite_url: str) -> AsyncIterator[Ope
     database = Database(sqlite_url)
     await database.start()
     operations = Operations(
-        server.url, policies=[POLICY], schemas={}, database=database, letters=DeadLetters(database)
+        server.url, policies=[POLICY], schemas={}, database=database, letters=DeadLetterRepository(database)
     )
     yield operations
     await operations.close()
@@ -112,7 +112,7 @@ async def test_under_pressure_the_cache_is_evicted_and_no_job_is_lost(
     ledger = await make_ledger(journal, concurrency=10, retry_delays=(0.1,))
     await spawn(concurrency=10, retry_delays=[0.1])
     over = asyncio.Event()
-    cache = connect(server.url)
+    cache = make_client(server.url)
     async with Memory(redis).watched() as memory, ledger.watched():
         filling = asyncio.create_task(_fill_cache(cache, 12_000, over))
         await eventually(lambda: memory.evicted, within=30, what="the cache fills the memory")
@@ -147,7 +147,7 @@ async def _full(operations: Operations, size: int = 50_000) -> RedisFullError:
 
 
 async def _state(redis: Redis) -> tuple[Any, ...]:
-    queue = ApplianceQueue(redis, POLICY)
+    queue = JobQueue(redis, POLICY)
     return (
         await redis.dbsize(),
         await redis.llen(queue.keys.queued),
@@ -168,7 +168,7 @@ async def test_a_full_redis_takes_nothing_by_half_and_says_so_in_one_line(
     assert text.endswith("raise its maxmemory")
     before = await _state(redis)
     assert before[1] == before[2] > 300
-    queue = ApplianceQueue(redis, POLICY)
+    queue = JobQueue(redis, POLICY)
     jobs = [Job(POLICY.function, key=f"job-{number}") for number in range(600)]
     with pytest.raises(RedisFullError):
         await queue.enqueue_many(jobs, [job.key for job in jobs])
@@ -199,7 +199,7 @@ async def test_a_batch_that_no_longer_fits_says_how_many_were_enqueued(
 ) -> None:
     with pytest.raises(RedisFullError) as told:
         await operations.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
-    queued = await redis.llen(ApplianceQueue(redis, POLICY).keys.queued)
+    queued = await redis.llen(JobQueue(redis, POLICY).keys.queued)
     assert f"{queued} of 1000 jobs were enqueued" in str(told.value)
 
 
@@ -207,12 +207,12 @@ async def test_a_server_that_does_not_say_what_it_uses_is_full_all_the_same(
     operations: Operations, redis: Redis, server: ValkeyServer
 ) -> None:
     await _full(operations)
-    await command(redis, "CONFIG", "SET", "maxmemory", LIMIT * 2)  # ACL SETUSER needs memory
-    await command(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
-    await command(redis, "CONFIG", "SET", "maxmemory", LIMIT // 2)
-    client = connect(server.url.replace("://", "://app:secret@"))
+    await execute(redis, "CONFIG", "SET", "maxmemory", LIMIT * 2)  # ACL SETUSER needs memory
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
+    await execute(redis, "CONFIG", "SET", "maxmemory", LIMIT // 2)
+    client = make_client(server.url.replace("://", "://app:secret@"))
     with pytest.raises(RedisFullError, match=r"^Redis is full: nothing was enqueued; "):
-        await ApplianceQueue(client, POLICY).enqueue(POLICY.function)
+        await JobQueue(client, POLICY).enqueue(POLICY.function)
     await client.aclose()
 
 

@@ -14,8 +14,8 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.database.engine import Database
-from storage.dead_letters.filters import DEAD, Filter
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import letter
 from tests.servers import ValkeyServer
@@ -41,7 +41,7 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
     server: ValkeyServer, redis: Redis, database: Database, migrated_database_url: str, factor: float
 ) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     now = datetime.now(UTC)
     await letters.record(
         [
@@ -57,7 +57,7 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
     )
     policy = DEFAULT_POLICIES[_QUEUE]
     operations = Operations(server.url, policies=[policy], schemas={}, database=database, letters=letters)
-    plan = await operations.letters.plan(DEAD, ReplayOptions(rate=4_000))
+    plan = await operations.letters.plan(ALL_DEAD, ReplayOptions(rate=4_000))
     ran: Counter[int] = Counter()
 
     async def handler(ctx: dict[str, Any], number: int) -> None:
@@ -99,7 +99,7 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
     await eventually(ended, within=60)
     assert len(ran) == _LETTERS
     assert set(ran.values()) == {1}
-    assert await letters.count(Filter(state="replayed")) == _LETTERS
+    assert await letters.count(LetterFilter(state="replayed")) == _LETTERS
     assert await redis.llen(f"saq:{_QUEUE}:queued") == 0
     worker.begin_drain()
     await worker.drained()

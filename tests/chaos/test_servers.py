@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.integration.engine.conftest import eventually
@@ -29,7 +29,7 @@ StartProcess = Callable[..., Any]
 
 
 @pytest.fixture
-async def start(server: ValkeyServer, letters: DeadLetters) -> AsyncIterator[StartProcess]:
+async def start(server: ValkeyServer, letters: DeadLetterRepository) -> AsyncIterator[StartProcess]:
     """Start a worker process within this one, on the queue of a ledger."""
     processes: list[WorkerProcess] = []
 
@@ -155,7 +155,7 @@ async def test_e12_a_redis_without_memory_lets_jobs_end_and_refuses_new_ones(
         assert not [
             line for line in journal.events("start") if line["attempt"] > 1 and line["key"] != "job-4"
         ]
-        await command(redis, "CONFIG", "SET", "maxmemory", 0)
+        await execute(redis, "CONFIG", "SET", "maxmemory", 0)
         await ledger.send(2)
         await ledger.balance()
 
@@ -178,12 +178,12 @@ async def test_e12_a_redis_that_turns_read_only_delays_jobs_and_loses_none(
     for fails in (False, True):
         await ledger.send(fails=fails)
     await eventually(lambda: process.in_flight == 2)
-    await command(redis, "REPLICAOF", "127.0.0.1", 1)
+    await execute(redis, "REPLICAOF", "127.0.0.1", 1)
     await ledger.send(fails=False)
     assert ledger.in_doubt == {"job-3"}
     release.set()
     await eventually(lambda: process.redis_error and "read only" in process.redis_error, within=15)
-    await command(redis, "REPLICAOF", "NO", "ONE")
+    await execute(redis, "REPLICAOF", "NO", "ONE")
     await ledger.send(fails=False)
     rows = await ledger.balance()
     assert list(rows) == ["job-2"]
@@ -205,9 +205,9 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
     process = await start(ledger, work)
     await ledger.send()
     await eventually(lambda: process.in_flight == 1)
-    await command(redis, "EVAL", "for i = 1, 400 do redis.call('SET', 'test:' .. i, i) end", 0)
+    await execute(redis, "EVAL", "for i = 1, 400 do redis.call('SET', 'test:' .. i, i) end", 0)
     # Each key takes a hundredth of a second to load.
-    await command(redis, "CONFIG", "SET", "appendonly", "no")
+    await execute(redis, "CONFIG", "SET", "appendonly", "no")
     server.options = (
         "--appendonly",
         "no",
@@ -216,7 +216,7 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
         "--loading-process-events-interval-bytes",
         "1024",
     )
-    await command(redis, "SAVE")
+    await execute(redis, "SAVE")
     await asyncio.to_thread(server.kill)
     starting = asyncio.create_task(asyncio.to_thread(server.start))
     release.set()
@@ -234,7 +234,7 @@ async def test_e8_jobs_that_die_while_the_database_is_away_leave_one_row_each(
     database = Database(postgres.url())
     await database.start()
     ledger = await make_ledger(concurrency=20, retry_delays=(0.01,))
-    ledger.letters = DeadLetters(database)
+    ledger.letters = DeadLetterRepository(database)
 
     async def fail(ctx: dict[str, Any]) -> None:
         raise RuntimeError("told to fail")
@@ -294,8 +294,8 @@ async def test_e10_a_worker_that_lives_keeps_its_jobs_while_redis_stands_still_o
     # To the server, whose clock goes on, the outage took longer than a heartbeat may be old.
     await asyncio.to_thread(server.start)
     before = await _beat(redis)
-    await command(redis, "ZADD", BEATS, before - 60_000, (await redis.zrange(BEATS, 0, -1))[-1])
-    await command(redis, "HSET", ledger.queue.keys.looks, "last", int(before - 58_000))
+    await execute(redis, "ZADD", BEATS, before - 60_000, (await redis.zrange(BEATS, 0, -1))[-1])
+    await execute(redis, "HSET", ledger.queue.keys.looks, "last", int(before - 58_000))
     await eventually(lambda: _beats_since(redis, before), within=15)
     release.set()
     assert not await ledger.balance()
@@ -323,11 +323,11 @@ async def _waiting(redis: Redis, wanted: int) -> bool:
 async def _fill(redis: Redis) -> None:
     """Use up all the memory that the server may use."""
     used = int((await redis.info("memory"))["used_memory"])
-    await command(redis, "CONFIG", "SET", "maxmemory-policy", "noeviction")
-    await command(redis, "CONFIG", "SET", "maxmemory", used + 2_000_000)
+    await execute(redis, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await execute(redis, "CONFIG", "SET", "maxmemory", used + 2_000_000)
     deadline = time.monotonic() + 10
     with contextlib.suppress(OutOfMemoryError):
         while time.monotonic() < deadline:
-            await command(redis, "APPEND", _FILLER, "x" * 100_000)
+            await execute(redis, "APPEND", _FILLER, "x" * 100_000)
     used = int((await redis.info("memory"))["used_memory"])
-    await command(redis, "CONFIG", "SET", "maxmemory", used - 1_000_000)
+    await execute(redis, "CONFIG", "SET", "maxmemory", used - 1_000_000)

@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 from saq import Job
 from saq.queue.redis import RedisQueue
 
-from storage.dead_letters.repository import DeadLetter, DeadLetters
-from storage.redis.client import connect
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository
+from storage.redis.client import make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
@@ -23,7 +23,7 @@ from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
 from workers.engine.keys import CRON, LETTERS
 from workers.engine.policy import MAX_PAYLOAD_BYTES
-from workers.engine.queue import ApplianceQueue, Enqueued
+from workers.engine.queue import EnqueueResult, JobQueue
 from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ async def proxy(server: ValkeyServer) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def start(proxy: Proxy, letters: DeadLetters) -> AsyncIterator[Any]:
+async def start(proxy: Proxy, letters: DeadLetterRepository) -> AsyncIterator[Any]:
     processes: list[WorkerProcess] = []
 
     async def start_process(ledger: Ledger, function: Any) -> WorkerProcess:
@@ -62,14 +62,14 @@ async def start(proxy: Proxy, letters: DeadLetters) -> AsyncIterator[Any]:
         await process.close()
 
 
-async def _rows(letters: DeadLetters) -> dict[str, DeadLetter]:
+async def _rows(letters: DeadLetterRepository) -> dict[str, DeadLetter]:
     page = await letters.page(limit=100)
     found = [await letters.get(each.id) for each in page.items]
     return {each.job_id: each for each in found if each is not None}
 
 
 async def test_large_jobs_complete_are_retried_and_die_in_requests_of_a_megabyte(
-    proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetters, start: Any
+    proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger(concurrency=8, retry_delays=(0.05, 0.05, 0.05))
     starts: Counter[str] = Counter()
@@ -100,7 +100,7 @@ async def test_large_jobs_complete_are_retried_and_die_in_requests_of_a_megabyte
 
 @pytest.mark.parametrize("letter", ["~", "…"])
 async def test_the_largest_job_that_is_allowed_dies_with_all_its_data(
-    letter: str, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetters, start: Any
+    letter: str, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger(retry_delays=(0.05, 0.05, 0.05))
 
@@ -122,7 +122,7 @@ async def test_the_largest_job_that_is_allowed_dies_with_all_its_data(
 
 @pytest.mark.parametrize("others", [0, 5])
 async def test_a_result_that_is_refused_is_a_dead_letter_and_holds_up_no_other(
-    others: int, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetters, start: Any
+    others: int, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger(concurrency=10)
     together = asyncio.Event()
@@ -146,13 +146,13 @@ async def test_a_result_that_is_refused_is_a_dead_letter_and_holds_up_no_other(
     found = await _rows(letters)
     assert found["job-1"].job_data["kwargs"]["text"] == LARGE
     for each in found.values():
-        assert each.error_type == "TooLargeError"
+        assert each.error_type == "RecordTooLargeError"
         assert "max request size exceeded" in each.error_message
     assert runs["job-1"] == runs["job-2"] == 1
 
 
 async def test_a_job_that_grew_too_large_for_a_retry_dies(
-    make_ledger: MakeLedger, letters: DeadLetters, start: Any
+    make_ledger: MakeLedger, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger()
 
@@ -167,12 +167,12 @@ async def test_a_job_that_grew_too_large_for_a_retry_dies(
     assert letter.job_data["kwargs"] == {"number": 7}
     assert [each["error_type"] for each in letter.attempt_errors] == [
         "RuntimeError",
-        "TooLargeError",
+        "RecordTooLargeError",
     ]
 
 
 async def test_what_is_no_job_and_too_large_dies_with_its_bytes(
-    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, letters: DeadLetters, start: Any
+    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger()
 
@@ -188,7 +188,7 @@ async def test_what_is_no_job_and_too_large_dies_with_its_bytes(
 
 
 async def test_large_jobs_that_are_put_back_are_whole(
-    make_ledger: MakeLedger, proxy: Proxy, letters: DeadLetters
+    make_ledger: MakeLedger, proxy: Proxy, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger()
     running = asyncio.Event()
@@ -215,8 +215,8 @@ async def test_large_jobs_that_are_put_back_are_whole(
 
 async def test_our_producers_send_no_request_above_a_megabyte(proxy: Proxy, make_ledger: MakeLedger) -> None:
     ledger = await make_ledger()
-    client = connect(proxy.url)
-    queue = ApplianceQueue(client, ledger.queue.policy)
+    client = make_client(proxy.url)
+    queue = JobQueue(client, ledger.queue.policy)
     sizes = [100, 950_000, 300_000, 300_000, 300_000, 300_000, 100, 999_000, 100] + [5_000] * 600
 
     def jobs() -> list[Job]:
@@ -224,7 +224,7 @@ async def test_our_producers_send_no_request_above_a_megabyte(proxy: Proxy, make
             Job("extract_colors", kwargs={"text": "x" * size}, key=f"k{n}") for n, size in enumerate(sizes)
         ]
 
-    assert set(await queue.enqueue_many(jobs())) == {Enqueued.DONE}
+    assert set(await queue.enqueue_many(jobs())) == {EnqueueResult.DONE}
     assert await ledger.redis.lrange(queue.keys.queued, 0, -1) == [
         queue.job_id(f"k{n}").encode() for n in range(len(sizes))
     ]
@@ -243,8 +243,8 @@ async def test_an_occurrence_that_broke_off_in_the_middle_is_made_up_for_once(
     proxy: Proxy, make_ledger: MakeLedger
 ) -> None:
     ledger = await make_ledger()
-    client = connect(proxy.url)
-    queue = ApplianceQueue(client, ledger.queue.policy)
+    client = make_client(proxy.url)
+    queue = JobQueue(client, ledger.queue.policy)
 
     def jobs() -> list[Job]:
         return [Job("extract_colors", kwargs={"text": "x" * 500_000}, key=f"k{n}") for n in range(4)]
@@ -264,15 +264,15 @@ async def test_an_occurrence_that_broke_off_in_the_middle_is_made_up_for_once(
 
 
 async def test_replies_are_bounded_too(
-    make_ledger: MakeLedger, proxy: Proxy, server: ValkeyServer, letters: DeadLetters
+    make_ledger: MakeLedger, proxy: Proxy, server: ValkeyServer, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger(concurrency=10)
     stock = RedisQueue.from_url(server.url, name=ledger.queue.policy.name)
     for number in range(6):
         await stock.enqueue("extract_colors", key=f"k{number}", text=LARGE)
     await stock.redis.aclose()
-    client = connect(proxy.url)
-    queue = ApplianceQueue(client, ledger.queue.policy)
+    client = make_client(proxy.url)
+    queue = JobQueue(client, ledger.queue.policy)
     _, take = await queue.take("me", 10, [])
     assert [len(each.body) > len(LARGE) for each in take.jobs] == [True] * 6
     assert proxy.largest_reply <= LIMIT
@@ -286,7 +286,7 @@ async def test_replies_are_bounded_too(
 
 
 async def test_letters_are_read_a_megabyte_at_a_time(
-    make_ledger: MakeLedger, proxy: Proxy, letters: DeadLetters, start: Any
+    make_ledger: MakeLedger, proxy: Proxy, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger(retry_delays=(), concurrency=5)
 

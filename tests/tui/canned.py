@@ -22,24 +22,24 @@ from workers.monitoring.snapshot import (
     Snapshot,
     WorkerSnapshot,
 )
-from workers.operations.cache import user_of
+from workers.operations.cache import owner_of
 from workers.operations.operations import (
-    DEAD,
+    ALL_DEAD,
     POISON_DEATHS,
     CacheEntry,
-    CacheFigures,
     CacheOverview,
     CachePage,
+    CacheStats,
     DeadLetter,
-    Filter,
-    Group,
+    FailureGroup,
     Ledger,
+    LetterFilter,
     Page,
     Plan,
     PlanItem,
     Preview,
     ReplayOptions,
-    Wanted,
+    Selection,
 )
 
 NOW = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC).timestamp()
@@ -252,8 +252,8 @@ class CannedLetters:
         if self._operations.error is not None:
             raise self._operations.error
 
-    def _meant(self, wanted: Wanted, state: str | None = None) -> list[DeadLetter]:
-        if not isinstance(wanted, Filter):
+    def _meant(self, wanted: Selection, state: str | None = None) -> list[DeadLetter]:
+        if not isinstance(wanted, LetterFilter):
             return [each for each in self.kept if each.id in wanted and state in (None, each.state)]
         if wanted.queue == "nowhere":
             raise UnknownQueueError("nowhere", tuple(DEFAULT_POLICIES))
@@ -264,7 +264,7 @@ class CannedLetters:
             if state in (None, each.state) and wanted.fingerprint in (None, each.fingerprint)
         ]
 
-    def _move(self, wanted: Wanted, state: str, to: str) -> int:
+    def _move(self, wanted: Selection, state: str, to: str) -> int:
         ids = {each.id for each in self._meant(wanted, state)}
         self.kept = [replace(each, state=to) if each.id in ids else each for each in self.kept]
         dead = sum(each.state == "dead" for each in self.kept)
@@ -272,7 +272,7 @@ class CannedLetters:
         return len(ids)
 
     async def page(
-        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
+        self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
     ) -> Page[DeadLetter]:
         self.read.append(cursor)
         await self.door.wait()
@@ -286,23 +286,23 @@ class CannedLetters:
         self._fails()
         return next(each for each in self.kept if each.id == letter_id)
 
-    async def count(self, wanted: Filter = DEAD, *, most: int | None = None) -> int:
+    async def count(self, wanted: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
         self.asked.append(("count", wanted))
         await self.slow.wait()
         self._fails()
         return min(len(self._meant(wanted)), most + 1 if most is not None else 2**63)
 
-    async def groups(self, wanted: Filter = DEAD, *, limit: int = 50) -> list[Group]:
+    async def groups(self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         self.asked.append(("groups", wanted))
         await self.slow.wait()
         self._fails()
         found = Counter(each.fingerprint for each in self._meant(wanted))
         return [self._group(wanted, *each) for each in found.most_common(limit)]
 
-    def _group(self, wanted: Filter, fingerprint: str, number: int) -> Group:
+    def _group(self, wanted: LetterFilter, fingerprint: str, number: int) -> FailureGroup:
         of_it = [each for each in self._meant(wanted) if each.fingerprint == fingerprint]
         trend = tuple((hour * 7 + len(of_it)) % 9 for hour in range(24))
-        return Group(
+        return FailureGroup(
             fingerprint,
             number,
             min(each.failed_at for each in of_it),
@@ -318,32 +318,32 @@ class CannedLetters:
         lineage = [each for each in self.kept if root in (each.id, each.root_id)]
         return [(each, self.replays.get(each.id, [])) for each in lineage]
 
-    async def export(self, wanted: Wanted, form: str) -> AsyncIterator[str]:
+    async def export(self, wanted: Selection, form: str) -> AsyncIterator[str]:
         self._fails()
         for each in self._meant(wanted):
             yield f"{form} {each.id}\n"
 
-    async def preview(self, wanted: Wanted, options: ReplayOptions | None = None) -> Preview:
+    async def preview(self, wanted: Selection, options: ReplayOptions | None = None) -> Preview:
         self.asked.append(("preview", wanted))
         await self.slow.wait()
         self._fails()
         dead = self._meant(wanted, "dead")
         chosen = [each for each in dead if options is None or options.poison or each.deaths < POISON_DEATHS]
-        bound: Wanted = tuple(each.id for each in chosen)
-        if isinstance(wanted, Filter):
+        bound: Selection = tuple(each.id for each in chosen)
+        if isinstance(wanted, LetterFilter):
             bound = wanted.model_copy(update={"state": "dead", "up_to": 999})
         queues = Counter(each.queue_name for each in chosen)
         return Preview(
             bound,
             len(chosen),
             len(dead) - len(chosen),
-            0 if isinstance(wanted, Filter) else len(self._meant(wanted)) - len(dead),
+            0 if isinstance(wanted, LetterFilter) else len(self._meant(wanted)) - len(dead),
             queues,
-            (await self.groups(wanted))[:10] if isinstance(wanted, Filter) else (),
+            (await self.groups(wanted))[:10] if isinstance(wanted, LetterFilter) else (),
             float(queues["weather-ingestion"]),
         )
 
-    async def plan(self, wanted: Wanted, options: ReplayOptions) -> Plan:
+    async def plan(self, wanted: Selection, options: ReplayOptions) -> Plan:
         self._fails()
         self.done.append(("plan", wanted, options))
         total = sum(options.poison or each.deaths < POISON_DEATHS for each in self._meant(wanted, "dead"))
@@ -403,12 +403,12 @@ class CannedLetters:
         self._move((letter_id,), "dead", "replayed")
         return f"job-{letter_id}"
 
-    async def discard(self, wanted: Wanted) -> int:
+    async def discard(self, wanted: Selection) -> int:
         self._fails()
         self.done.append(("discard", wanted))
         return self._move(wanted, "dead", "discarded")
 
-    async def restore(self, wanted: Wanted) -> int:
+    async def restore(self, wanted: Selection) -> int:
         self._fails()
         self.done.append(("restore", wanted))
         return self._move(wanted, "discarded", "dead")
@@ -449,7 +449,7 @@ def item(number: int, **fields: Any) -> PlanItem:
 
 
 HIT_RATES = (None,) * 20 + tuple(0.55 + (n * 7 % 40) / 100 for n in range(40))
-FIGURES = CacheFigures(hits=45_210, misses=3_120, stale=14, errors=0, minutes=HIT_RATES)
+FIGURES = CacheStats(hits=45_210, misses=3_120, stale=14, errors=0, minutes=HIT_RATES)
 CACHE = CacheOverview(
     url="rediss://cache.example.com:6379/0",
     own=True,
@@ -543,4 +543,4 @@ class CannedCache:
         return self._go(self._of(user_id))
 
     def _of(self, user_id: str) -> list[CacheEntry]:
-        return [each for each in self.kept if user_of(each.key) == user_id]
+        return [each for each in self.kept if owner_of(each.key) == user_id]

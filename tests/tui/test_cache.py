@@ -25,7 +25,7 @@ from tui.text.format import ends, sparkline
 from tui.widgets.cache_entry_table import EntryTable
 from tui.widgets.filter_bar import FilterLine
 from workers.errors import WorkersError
-from workers.operations.operations import CacheFigures
+from workers.operations.operations import CacheStats
 
 SIZE = (120, 36)
 AWAY = WorkersError("the cache's Redis does not answer: connection refused")
@@ -118,7 +118,7 @@ async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
 
 async def test_what_it_is_for_where_nothing_is_cached() -> None:
     canned = many(0)
-    canned.cache.now = replace(CACHE, figures=CacheFigures(minutes=(None,) * 60), own=False)
+    canned.cache.now = replace(CACHE, figures=CacheStats(minutes=(None,) * 60), own=False)
     app = dashboard(canned)
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)

@@ -27,7 +27,7 @@ from tui.widgets.filter_bar import FilterLine
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
-from workers.operations.operations import Filter
+from workers.operations.operations import LetterFilter
 
 LESS, MORE = "a" * 16, "f" * 16
 
@@ -156,7 +156,7 @@ async def test_an_answer_to_an_earlier_filter_does_not_replace_a_later_one() -> 
 async def test_a_count_beyond_the_limit_says_so() -> None:
     canned = operations()
 
-    async def count(wanted: Filter, *, most: int) -> int:
+    async def count(wanted: LetterFilter, *, most: int) -> int:
         return most + 1
 
     canned.letters.count = count  # type: ignore[method-assign, assignment]

@@ -25,7 +25,7 @@ from tui.widgets.checkbox import Tick
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
 from workers.errors import ConflictError
-from workers.operations.operations import Filter, Ledger, ReplayOptions
+from workers.operations.operations import Ledger, LetterFilter, ReplayOptions
 
 HALTED = plan(
     2,
@@ -126,7 +126,7 @@ async def test_A_replays_all_and_the_box_takes_the_poisoned_in() -> None:
         await until(pilot, lambda: "5 letters in" in says(app))
         assert "[X] also" in str(app.screen.query_one(Tick).render())
         previews = [wanted for verb, wanted in canned.letters.asked if verb == "preview"]
-        assert cast(Filter, previews[-1]).up_to == 999
+        assert cast(LetterFilter, previews[-1]).up_to == 999
         await until(pilot, lambda: not app.screen.query_one("#start", Button).disabled)
         await pilot.click("#start")
         await progress(app, pilot)
@@ -319,7 +319,7 @@ def test_the_bars_of_a_plan_that_has_a_canary() -> None:
 
 
 async def test_a_preview_that_names_ten_groups_does_not_say_that_there_are_ten() -> None:
-    found = await operations().letters.preview(Filter())
+    found = await operations().letters.preview(LetterFilter())
     assert "in 2 groups and 1 queue" in plan_text.preview(found, None, counted_at=NOW).plain
     many = replace(found, groups=tuple(found.groups) * 5)
     assert "in 10+ groups" in plan_text.preview(many, None, counted_at=NOW).plain

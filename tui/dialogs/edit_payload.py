@@ -16,7 +16,7 @@ from tui.dialogs.common import Confirm
 from tui.text.format import clip, safe
 from workers.engine.json_input import parse_object
 from workers.errors import InvalidJsonError
-from workers.operations.operations import FAILURES, DeadLetter
+from workers.operations.operations import OPERATION_ERRORS, DeadLetter
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
@@ -79,7 +79,7 @@ class Edit(ModalScreen[str | None]):
         operations = cast("Dashboard", self.app).operations
         try:
             done = await operations.letters.replay(self._letter.id, kwargs)
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self._tell(str(error), wrong=True)
         else:
             self.dismiss(done)

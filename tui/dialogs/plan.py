@@ -14,7 +14,7 @@ from textual.widgets import Static
 from tui.dialogs.common import Ask, Confirm
 from tui.text import plans as plan_text
 from tui.text.format import clip, safe
-from workers.operations.operations import FAILURES, LetterOperations, Plan
+from workers.operations.operations import OPERATION_ERRORS, DeadLetterOperations, Plan
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
@@ -62,7 +62,7 @@ class Progress(ModalScreen[None]):
         return cast("Dashboard", self.app)
 
     @property
-    def letters(self) -> LetterOperations:
+    def letters(self) -> DeadLetterOperations:
         """The verbs."""
         return self.dashboard.operations.letters
 
@@ -76,7 +76,7 @@ class Progress(ModalScreen[None]):
         """How it stands."""
         try:
             self._plan = plan = await self.letters.plan_now(self._plan_id)
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self.query_one("#standing", Static).update(f"▲ {clip(safe(str(error)), _PROBLEM)}")
             return
         width = min(_WIDTH, self.app.size.width * 95 // 100) - 6  # as the styles say

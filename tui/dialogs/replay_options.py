@@ -15,7 +15,14 @@ from textual.widgets import Button, Input, Label, Static
 from tui.text import plans as plan_text
 from tui.text.format import clip, safe
 from tui.widgets.checkbox import Tick
-from workers.operations.operations import FAILURES, Filter, LetterOperations, Preview, ReplayOptions, Wanted
+from workers.operations.operations import (
+    OPERATION_ERRORS,
+    DeadLetterOperations,
+    LetterFilter,
+    Preview,
+    ReplayOptions,
+    Selection,
+)
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
@@ -36,7 +43,7 @@ class PlanForm(ModalScreen[int | None]):
         Binding("down", "app.focus_next", "Next field", show=False),
     ]
 
-    def __init__(self, wanted: Wanted, what: str) -> None:
+    def __init__(self, wanted: Selection, what: str) -> None:
         super().__init__()
         self._wanted = wanted
         self._what = what
@@ -72,7 +79,7 @@ class PlanForm(ModalScreen[int | None]):
         return cast("Dashboard", self.app)
 
     @property
-    def letters(self) -> LetterOperations:
+    def letters(self) -> DeadLetterOperations:
         """The verbs."""
         return self._dashboard.operations.letters
 
@@ -87,7 +94,7 @@ class PlanForm(ModalScreen[int | None]):
         if found is None:
             self.query_one("#found", Static).update("not counted")
             return
-        if isinstance(found.wanted, Filter):
+        if isinstance(found.wanted, LetterFilter):
             self._wanted = found.wanted
         self._found, self._counted_at = found, self._dashboard.now
         self.query_one("#start", Button).disabled = found.total == 0
@@ -129,7 +136,7 @@ class PlanForm(ModalScreen[int | None]):
         found = self._found
         try:
             options = self._options()
-        except (ValueError, *FAILURES) as error:
+        except (ValueError, *OPERATION_ERRORS) as error:
             self._tell(str(error))
             options = None
         if options is not None and found is not None:
@@ -155,7 +162,7 @@ class PlanForm(ModalScreen[int | None]):
             return
         try:
             rate = self._options().rate
-        except (ValueError, *FAILURES):
+        except (ValueError, *OPERATION_ERRORS):
             rate = None
         self.query_one("#found", Static).update(
             plan_text.preview(self._found, rate, counted_at=self._counted_at)
@@ -170,6 +177,6 @@ class PlanForm(ModalScreen[int | None]):
         """As the dashboard's, but the error stands in the dialog."""
         try:
             return await verb
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self._tell(str(error))
             return None

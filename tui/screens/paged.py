@@ -15,7 +15,7 @@ from tui.widgets.filter_bar import FilterLine
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
 from workers.monitoring.snapshot import Snapshot
-from workers.operations.operations import DEAD, FAILURES, DeadLetter, Filter, Page
+from workers.operations.operations import ALL_DEAD, OPERATION_ERRORS, DeadLetter, LetterFilter, Page
 
 _PAGE = 100
 _MOST = 10_000
@@ -31,10 +31,10 @@ class Place:
     ``outer`` is the filter of the groups from which one was opened, and to which escape goes back.
     """
 
-    wanted: Filter = DEAD
+    wanted: LetterFilter = ALL_DEAD
     cursors: tuple[str | None, ...] = (None,)
     grouped: bool = False
-    outer: Filter | None = None
+    outer: LetterFilter | None = None
 
 
 class Pages(Acts):
@@ -52,7 +52,7 @@ class Pages(Acts):
         """How many letters the filter means, or why that is not known."""
         self._groups_at: float | None = None
         """When the groups were read; None: they have not been, for this filter."""
-        self._grouping: Filter | None = None
+        self._grouping: LetterFilter | None = None
         """Whose groups are being read."""
 
     def body(self) -> ComposeResult:
@@ -118,7 +118,7 @@ class Pages(Acts):
         line = self.query_one(FilterLine)
         if not line.is_open or place.wanted != before.wanted or self.applied:
             self.applied = False
-            line.close("" if place.wanted == DEAD else place.wanted.line())
+            line.close("" if place.wanted == ALL_DEAD else place.wanted.line())
         if place.grouped and self._groups_at is None and self._grouping != place.wanted:
             self._group(place.wanted)
         self._paint()
@@ -130,13 +130,13 @@ class Pages(Acts):
             return await self.dashboard.attempt(verb)
         try:
             return await verb
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self.applied = False
             self.query_one(FilterLine).tell(str(error), wrong=True)
             return None
 
     @work(exclusive=True, group="count")
-    async def read_count(self, wanted: Filter) -> None:
+    async def read_count(self, wanted: LetterFilter) -> None:
         """How many there are; nothing waits for it."""
         number = await self.dashboard.attempt(self.letters.count(wanted, most=_MOST))
         if wanted == self.place.wanted:
@@ -149,12 +149,12 @@ class Pages(Acts):
         if self.place.grouped:
             self._group(self.place.wanted)
 
-    def _group(self, wanted: Filter) -> None:
+    def _group(self, wanted: LetterFilter) -> None:
         self._grouping = wanted
         self.read_groups(wanted)
 
     @work(exclusive=True, group="groups")
-    async def read_groups(self, wanted: Filter) -> None:
+    async def read_groups(self, wanted: LetterFilter) -> None:
         """The groups; nothing waits for them."""
         try:
             groups = await self.dashboard.attempt(self.letters.groups(wanted, limit=_GROUPS))
@@ -207,7 +207,9 @@ class Pages(Acts):
             return (
                 "  reading the groups …" if self._grouping is not None else "  not read: r reads them again"
             )
-        return "  nothing has died" if self.place.wanted == DEAD else "  no letter is meant by this filter"
+        return (
+            "  nothing has died" if self.place.wanted == ALL_DEAD else "  no letter is meant by this filter"
+        )
 
     def entitle(self) -> None:
         parts = [self._grouped_title() if self.place.grouped else self._letters_title(), *self._parts()]
@@ -242,7 +244,7 @@ class Pages(Acts):
         if self._count <= _MOST:
             return counted(self._count)
         snapshot = self.dashboard.snapshot
-        whole = snapshot.dead_letters if snapshot is not None and self.place.wanted == DEAD else None
+        whole = snapshot.dead_letters if snapshot is not None and self.place.wanted == ALL_DEAD else None
         return counted(whole) if whole is not None and whole > _MOST else f"{_MOST:,}+ letters"
 
     def on_marking_marks_changed(self) -> None:

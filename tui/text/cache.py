@@ -24,7 +24,7 @@ from tui.text.format import (
 )
 from tui.text.snapshot import BAD, DIM, GOOD, WARN, WIDE
 from workers.monitoring import thresholds
-from workers.operations.cache import user_of
+from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
 _KEY = 40
@@ -150,7 +150,7 @@ def facts(entry: CacheEntry) -> list[tuple[str, str]]:
     exact = f" ({count(entry.size)} bytes)" if entry.size >= 1024 else ""
     return [
         ("key", safe(entry.key)),
-        ("user", safe(user_of(entry.key))),
+        ("user", safe(owner_of(entry.key))),
         ("state", f"{entry.state}: {_MEANS.get(entry.state, '')}"),
         ("age", duration(entry.age)),
         ("ttl", duration(entry.ttl) if entry.ttl > 0 else "none: it would never go"),

@@ -12,7 +12,7 @@ from rich.text import Text
 from tui.text.format import MISSING, clip, count, duration, instant, number, safe, safe_lines, sparkline
 from tui.text.snapshot import BAD, DIM, WIDE
 from workers.monitoring.snapshot import Snapshot
-from workers.operations.operations import POISON_DEATHS, DeadLetter, Group, PlanItem
+from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup, PlanItem
 
 _DATE = "%Y-%m-%d %H:%M:%S UTC"
 _HOURS = 24
@@ -78,7 +78,7 @@ def group_columns(width: int) -> dict[str, int]:
     return {name: chosen.get(name, room) for name in (*names[:at], "error", *names[at:])}
 
 
-def group_cells(group: Group, columns: Mapping[str, int], *, now: float) -> list[Text]:
+def group_cells(group: FailureGroup, columns: Mapping[str, int], *, now: float) -> list[Text]:
     """A row of the groups, with the cells that ``columns`` name."""
     cells = {
         "count": count(group.count).rjust(columns["count"]),

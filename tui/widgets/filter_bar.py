@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from tui.text.format import safe
-from workers.operations.operations import FAILURES, Filter
+from workers.operations.operations import OPERATION_ERRORS, LetterFilter
 
 _WORDS = "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
 
@@ -37,7 +37,7 @@ class FilterLine(Vertical):
         """The filter stays as it was."""
 
     def __init__(
-        self, *, read: Callable[[str], Any] = Filter.parse, words: str = _WORDS, id: str | None = None
+        self, *, read: Callable[[str], Any] = LetterFilter.parse, words: str = _WORDS, id: str | None = None
     ) -> None:
         super().__init__(id=id)
         self._read = read
@@ -90,7 +90,7 @@ class FilterLine(Vertical):
         event.stop()
         try:
             wanted = self._read(event.value)
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self.tell(str(error), wrong=True)
             return
         self.tell("reading …")

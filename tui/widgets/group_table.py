@@ -10,7 +10,7 @@ from textual.message import Message
 
 from tui.text import dead_letters as letter_text
 from tui.widgets.keyed_table import Rows
-from workers.operations.operations import Group
+from workers.operations.operations import FailureGroup
 
 
 class GroupTable(Rows):
@@ -24,15 +24,15 @@ class GroupTable(Rows):
     class Opened(Message):
         """The operator wants to see the group's letters."""
 
-        def __init__(self, group: Group) -> None:
+        def __init__(self, group: FailureGroup) -> None:
             super().__init__()
             self.group = group
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.groups: tuple[Group, ...] = ()
+        self.groups: tuple[FailureGroup, ...] = ()
 
-    def show(self, groups: Sequence[Group], now: float, width: int) -> None:
+    def show(self, groups: Sequence[FailureGroup], now: float, width: int) -> None:
         """Show these groups on ``width`` columns."""
         self.groups = tuple(groups)
         columns = letter_text.group_columns(width)
@@ -40,7 +40,7 @@ class GroupTable(Rows):
         self.fill(columns, rows, right=("count",))
 
     @property
-    def selected(self) -> Group | None:
+    def selected(self) -> FailureGroup | None:
         """The group under the cursor."""
         return self.groups[self.cursor_row] if 0 <= self.cursor_row < len(self.groups) else None
 

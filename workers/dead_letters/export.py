@@ -8,11 +8,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
-from storage.dead_letters.filters import Filter
-from storage.dead_letters.repository import DeadLetter, DeadLetters, Group
-from storage.repositories.operator_actions import Action, ActionLog
+from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup
+from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
 
-Form = Literal["jsonl", "markdown"]
+ExportFormat = Literal["jsonl", "markdown"]
 
 _PAGE = 500
 _GROUPS = 50
@@ -22,15 +22,18 @@ _ACTIONS = 50
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-async def exported(
-    letters: DeadLetters, actions: ActionLog, wanted: Filter | Sequence[int], form: Form
+async def export_letters(
+    letters: DeadLetterRepository,
+    actions: OperatorActionRepository,
+    wanted: LetterFilter | Sequence[int],
+    form: ExportFormat,
 ) -> AsyncIterator[str]:
     """The document, piece by piece; each piece ends a line."""
     if form == "jsonl":
         async for letter in _all(letters, wanted):
             yield json.dumps(fields(letter), ensure_ascii=False) + "\n"
         return
-    if isinstance(wanted, Filter):
+    if isinstance(wanted, LetterFilter):
         groups = await letters.groups(wanted, limit=_GROUPS)
         yield f"# Dead letters: {_plain(wanted.line() or 'all that are dead')}\n"
         for group in groups:
@@ -52,8 +55,10 @@ def fields(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-async def _all(letters: DeadLetters, wanted: Filter | Sequence[int]) -> AsyncIterator[DeadLetter]:
-    if not isinstance(wanted, Filter):
+async def _all(
+    letters: DeadLetterRepository, wanted: LetterFilter | Sequence[int]
+) -> AsyncIterator[DeadLetter]:
+    if not isinstance(wanted, LetterFilter):
         for at in range(0, len(wanted), _PAGE):
             for letter in (await letters.get_many(wanted[at : at + _PAGE])).values():
                 yield letter
@@ -68,7 +73,7 @@ async def _all(letters: DeadLetters, wanted: Filter | Sequence[int]) -> AsyncIte
             return
 
 
-def _group(group: Group, samples: Sequence[DeadLetter]) -> str:
+def _group(group: FailureGroup, samples: Sequence[DeadLetter]) -> str:
     sample = group.sample
     top = max(group.trend) or 1
     trend = "".join(_BLOCKS[-(-deaths * 8 // top)] for deaths in group.trend)
@@ -95,7 +100,7 @@ def _letter(letter: DeadLetter, level: int) -> str:
     return "\n".join(lines)
 
 
-def _timeline(actions: Sequence[Action]) -> str:
+def _timeline(actions: Sequence[OperatorAction]) -> str:
     lines = ["\n## What operators did last\n"]
     lines += [
         f"- {_at(each.at)} {_plain(each.actor)}: {each.verb}, {each.affected} affected"

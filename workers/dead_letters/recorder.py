@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters.repository import DeadLetters, Ended, Ending, NewLetter
+from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome, ReplayResult
 from storage.errors import StorageError
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Script, run_script
@@ -35,7 +35,7 @@ class Recorder:
     Invariant: a letter is in Redis until its row is committed.
     """
 
-    def __init__(self, redis: Redis, letters: DeadLetters) -> None:
+    def __init__(self, redis: Redis, letters: DeadLetterRepository) -> None:
         self._redis = redis
         self._letters = letters
         self._waiting = asyncio.Event()
@@ -116,7 +116,7 @@ class Recorder:
         pipeline.execute_command("HDEL", LETTER, *uids)
         await pipeline.execute()
 
-    async def _record_each(self, found: Mapping[bytes, NewLetter]) -> set[bytes]:
+    async def _record_each(self, found: Mapping[bytes, NewDeadLetter]) -> set[bytes]:
         """One by one; those that were refused."""
         refused: dict[bytes, str] = {}
         for uid, letter in found.items():
@@ -138,10 +138,10 @@ class Recorder:
         return set(refused)
 
 
-def _ending(member: bytes) -> Ended | None:
+def _ending(member: bytes) -> ReplayOutcome | None:
     """The letter, the item, and how its replay ended; None for what a foreign program wrote."""
     found = _ENDED.fullmatch(member)
     if found is None:
         return None
-    how: Ending = "completed" if found[3] == b"completed" else "aborted"
-    return Ended(int(found[1]), int(found[2]), how)
+    how: ReplayResult = "completed" if found[3] == b"completed" else "aborted"
+    return ReplayOutcome(int(found[1]), int(found[2]), how)

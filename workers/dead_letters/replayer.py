@@ -15,14 +15,14 @@ from redis.exceptions import RedisError
 from saq import Job
 from saq.utils import now
 
-from storage.dead_letters.plans import Ledger, Plan, Plans, Replayable
-from storage.dead_letters.repository import DeadLetters, Ended
+from storage.dead_letters.plans import Ledger, Plan, PlanRepository, ReplayItem
+from storage.dead_letters.repository import DeadLetterRepository, ReplayOutcome
 from storage.errors import StorageError
-from storage.redis.lock import Place
+from storage.redis.lock import ExpiringLock
 from workers.engine import wire
 from workers.engine.keys import LETTERS, OUTCOMES, PLAN
 from workers.engine.letter_encoding import META, replay_of
-from workers.engine.queue import ApplianceQueue, Enqueued
+from workers.engine.queue import EnqueueResult, JobQueue
 from workers.errors import ConflictError, NotFoundError
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,11 @@ class Replayer:
     """
 
     def __init__(
-        self, redis: Redis, queues: Mapping[str, ApplianceQueue], plans: Plans, letters: DeadLetters
+        self,
+        redis: Redis,
+        queues: Mapping[str, JobQueue],
+        plans: PlanRepository,
+        letters: DeadLetterRepository,
     ) -> None:
         self._redis = redis
         self._letters = letters
@@ -100,13 +104,13 @@ class Replayer:
         self._plans = plans
 
     @asynccontextmanager
-    async def holding(self, plan_id: int) -> AsyncIterator[Place]:
+    async def holding(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
         """The place of who carries a plan out, for the length of a block: before the plan is running, so that
         it is never seen running with nobody who does so.
 
         Raises RedisError, ConflictError where another process carries it out.
         """
-        place = Place(self._redis, f"{PLAN}{plan_id}")
+        place = ExpiringLock(self._redis, f"{PLAN}{plan_id}")
         if not await place.outwait():
             raise _carried_out_elsewhere(plan_id)
         try:
@@ -114,7 +118,7 @@ class Replayer:
         finally:
             await self._leave(place)
 
-    async def run(self, plan_id: int, place: Place) -> Plan:
+    async def run(self, plan_id: int, place: ExpiringLock) -> Plan:
         """Until all are enqueued, it halts, or somebody pauses or cancels it; ``place`` is of `holding`.
 
         Raises NotFoundError, ConflictError where another process carries it out, and after a minute without
@@ -144,21 +148,21 @@ class Replayer:
 
     async def held(self, plan_ids: Sequence[int]) -> set[int]:
         """Those of the plans that a process carries out at this moment.  Raises RedisError."""
-        held = await Place.held(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
+        held = await ExpiringLock.held(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
         return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in held}
 
-    async def replay(self, plan_id: int, batch: Sequence[Replayable]) -> dict[int, str]:
+    async def replay(self, plan_id: int, batch: Sequence[ReplayItem]) -> dict[int, str]:
         """Enqueue the jobs of ``batch``; why not, by item id, for those that were not.
 
         Raises RedisError, StorageError; what was enqueued before is not enqueued again by another call.
         """
         return await self._plans.sent(plan_id, batch, *await self._enqueue(batch))
 
-    async def _enqueue(self, batch: Sequence[Replayable]) -> tuple[dict[int, str], list[int]]:
+    async def _enqueue(self, batch: Sequence[ReplayItem]) -> tuple[dict[int, str], list[int]]:
         """Which items were skipped, and why; which had been enqueued before."""
         skipped = {each.id: why for each in batch if (why := self._why_not(each))}
-        before: list[Replayable] = []
-        by_queue: dict[str, list[Replayable]] = {}
+        before: list[ReplayItem] = []
+        by_queue: dict[str, list[ReplayItem]] = {}
         for each in batch:
             if each.id not in skipped:
                 by_queue.setdefault(each.queue_name, []).append(each)
@@ -167,14 +171,14 @@ class Replayer:
             queue = self._queues[name]
             done = await queue.enqueue_many([_job(each, queue.policy.function) for each in chosen], tokens)
             for each, became in zip(chosen, done, strict=True):
-                if became is Enqueued.REFUSED:
+                if became is EnqueueResult.REFUSED:
                     skipped[each.id] = f"a job with the key {each.job_id} is queued already"
-                elif became is Enqueued.BEFORE:
+                elif became is EnqueueResult.BEFORE:
                     before.append(each)
         others = await self._of_others(before)
         return skipped | others, [each.id for each in before]
 
-    async def _of_others(self, before: Sequence[Replayable]) -> dict[int, str]:
+    async def _of_others(self, before: Sequence[ReplayItem]) -> dict[int, str]:
         """Those that another act has enqueued, which may not have marked the letter yet: their jobs say so.
 
         A job that is gone has ended, and its end has marked the letter.
@@ -190,7 +194,7 @@ class Replayer:
         found = {each.id: _replay_item(body) for each, body in zip(before, bodies, strict=True) if body}
         return {item: "its job was enqueued by another act" for item, of in found.items() if of != item}
 
-    async def _advance(self, plan_id: int, run: _Run, place: Place) -> Plan | None:
+    async def _advance(self, plan_id: int, run: _Run, place: ExpiringLock) -> Plan | None:
         """One step; the plan where that was the last one."""
         if not await place.outwait():
             raise _carried_out_elsewhere(plan_id)
@@ -237,7 +241,7 @@ class Replayer:
 
         Those whose end waits for the database are known: then it is looked again later.
         """
-        by_queue: dict[str, list[Replayable]] = {}
+        by_queue: dict[str, list[ReplayItem]] = {}
         for each in await self._plans.batch(plan_id, limit=BATCH, state="enqueued"):
             if each.uid is not None:
                 by_queue.setdefault(each.queue_name, []).append(each)
@@ -251,7 +255,9 @@ class Replayer:
             scores, letters, outcomes = await pipeline.execute()
             gone = [each for each, score in zip(chosen, scores, strict=True) if score is None]
             if gone and not letters and not outcomes:
-                await self._letters.ended([Ended(each.letter_id, each.id, "aborted") for each in gone])
+                await self._letters.ended(
+                    [ReplayOutcome(each.letter_id, each.id, "aborted") for each in gone]
+                )
 
     async def _end(self, plan: Plan, step: Step) -> Plan:
         to: Literal["halted", "done"] = "halted" if step.verb == "halt" else "done"
@@ -259,13 +265,13 @@ class Replayer:
         ended = await self._plans.get(plan.id)
         return ended or plan
 
-    async def _leave(self, place: Place) -> None:
+    async def _leave(self, place: ExpiringLock) -> None:
         try:
             await place.leave()
         except (RedisError, OSError) as error:  # it is free by itself after a while
             log.debug("a place was not left", error=repr(error))
 
-    def _why_not(self, each: Replayable) -> str:
+    def _why_not(self, each: ReplayItem) -> str:
         if each.uid is None:
             return "the letter is gone"
         if each.state != "dead":
@@ -281,7 +287,7 @@ def _carried_out_elsewhere(plan_id: int) -> ConflictError:
     return ConflictError(f"plan {plan_id} is carried out by another process: pause it first")
 
 
-def _most(batch: Sequence[Replayable]) -> int:
+def _most(batch: Sequence[ReplayItem]) -> int:
     """Letters of the next step, where they are as large as these, of which some are measured."""
     some = batch[:: max(1, len(batch) // _FIRST_BATCH)]
     size = sum(len(wire.dump(each.job_data if each.kwargs is None else each.kwargs)) for each in some)
@@ -333,7 +339,7 @@ class _Run:
         self._credit -= letters
 
 
-def _job(each: Replayable, function: str) -> Job:
+def _job(each: ReplayItem, function: str) -> Job:
     """The letter's job, with all its attempts ahead; of the queue's ``function`` where it had none."""
     return Job(
         function=function if "unreadable" in each.job_data else each.job_data.get("function", each.function),

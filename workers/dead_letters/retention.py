@@ -10,10 +10,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
-from storage.redis.client import command
-from storage.redis.lock import Place
+from storage.redis.client import execute
+from storage.redis.lock import ExpiringLock
 from workers.engine.keys import CRON, RETENTION
 from workers.engine.schedules import past_second
 
@@ -34,7 +34,7 @@ _PAUSE = 0.05
 class Retention:
     """Moves letters; of several that try at once one does."""
 
-    def __init__(self, redis: Redis, letters: DeadLetters) -> None:
+    def __init__(self, redis: Redis, letters: DeadLetterRepository) -> None:
         self._redis = redis
         self._letters = letters
 
@@ -52,14 +52,14 @@ class Retention:
         """Today's run, unless it was done; how many letters were moved.  Raises RedisError, StorageError."""
         seconds, _ = await self._redis.time()
         today = int(seconds) // _DAY * _DAY
-        done = await command(self._redis, "HGET", CRON, _SCHEDULE)
+        done = await execute(self._redis, "HGET", CRON, _SCHEDULE)
         newest = past_second(done, now=int(seconds))
         if newest is not None and newest >= today:
             return 0
         moved = await self.archive(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
         if moved is None:
             return 0
-        await command(self._redis, "HSET", CRON, _SCHEDULE, today)
+        await execute(self._redis, "HSET", CRON, _SCHEDULE, today)
         log.info("old dead letters were archived", letters=moved)
         return moved
 
@@ -68,7 +68,7 @@ class Retention:
 
         Raises RedisError, StorageError; what was moved before stays moved.
         """
-        place, moved = Place(self._redis, RETENTION), 0
+        place, moved = ExpiringLock(self._redis, RETENTION), 0
         if not await place.hold():
             return None
         try:

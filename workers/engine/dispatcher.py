@@ -16,12 +16,12 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from storage.backoff import Backoff
-from storage.redis.batches import batches
-from storage.redis.client import Line, is_too_large
+from storage.redis.batches import batch_by_size
+from storage.redis.client import PipelineConnection, is_too_large
 from workers.engine import outcome, wire
-from workers.engine.policy import Pace
-from workers.engine.queue import ApplianceQueue, Settlement, Take, Taken
-from workers.engine.runner import QueueWorker, SaqFunction, read_job
+from workers.engine.policy import PollIntervals
+from workers.engine.queue import JobQueue, LeasedJob, Settlement, TakeResult
+from workers.engine.runner import JobRunner, SaqFunction, parse_job
 from workers.errors import InvalidJobError, WorkerLostError
 
 log = structlog.get_logger(__name__)
@@ -56,17 +56,17 @@ class Dispatcher:
 
     def __init__(
         self,
-        queue: ApplianceQueue,
+        queue: JobQueue,
         function: SaqFunction,
         *,
         worker_id: str,
-        doorbell: Line,
-        pace: Pace,
+        doorbell: PipelineConnection,
+        pace: PollIntervals,
         on_reply: Callable[[Exception | None], None],
         on_letter: Callable[[], None],
     ) -> None:
         self.queue = queue
-        self.worker = QueueWorker(queue, function, worker_id=worker_id, report=self._ended)
+        self.worker = JobRunner(queue, function, worker_id=worker_id, report=self._ended)
         self.state = "starting"
         """Of the last take; ``standby`` while other processes fill the queue's five places."""
         self.ended: Counter[str] = Counter()
@@ -199,7 +199,7 @@ class Dispatcher:
         self._wake.clear()
         if self._doubt:
             await self._reconcile()
-        batch = next(batches(self._settlements, Settlement.size, self._most), [])
+        batch = next(batch_by_size(self._settlements, Settlement.size, self._most), [])
         expected = len(self.worker.running)
         expected += sum(settlement.verb != "mark" for settlement in self._settlements[len(batch) :])
         try:
@@ -246,7 +246,7 @@ class Dispatcher:
         )
         self._settlements[:1] = [instead] if instead else []
 
-    async def _started(self, take: Take) -> float | None:
+    async def _started(self, take: TakeResult) -> float | None:
         self.state = take.state
         if take.depth or take.jobs or take.own or take.foreign:
             self.queue.reconciler.request()
@@ -261,7 +261,7 @@ class Dispatcher:
             return 0.0
         return self._wait(take)
 
-    def _wait(self, take: Take) -> float | None:
+    def _wait(self, take: TakeResult) -> float | None:
         """Seconds that may pass before the next turn where no attempt ends before."""
         waits = [wait for wait in (take.wait,) if wait is not None]
         if self._doubt:
@@ -327,7 +327,7 @@ class Dispatcher:
         self._settlements.append(settlement)
         self._wake.set()
 
-    def _return(self, taken: Taken) -> None:
+    def _return(self, taken: LeasedJob) -> None:
         self._settlements.append(outcome.put_back(taken))
 
     def _settled(self, batch: list[Settlement], stood: list[bool]) -> None:
@@ -349,7 +349,7 @@ class Dispatcher:
             running = self.worker.running.get(job_id)
             known = running is not None and running.taken.lease == lease
             if lease.startswith(own) and not known and (job_id, lease) not in settling:
-                self._return(Taken(job_id, lease, await self.queue.body(job_id)))
+                self._return(LeasedJob(job_id, lease, await self.queue.body(job_id)))
         for job_id, running in list(self.worker.running.items()):
             if leases.get(job_id) != running.taken.lease:
                 self.worker.cancel(running, "fenced")
@@ -370,11 +370,11 @@ class Dispatcher:
             log.warning("worker died with a job", queue=self.queue.name, job=taken.id, worker=worker)
             self._settlements.append(self._crashed(taken, worker, blocked[worker]))
 
-    def _crashed(self, taken: Taken, worker: str, blocked: str | None) -> Settlement:
+    def _crashed(self, taken: LeasedJob, worker: str, blocked: str | None) -> Settlement:
         why = f"; its event loop was blocked by {blocked}" if blocked else ""
         error = WorkerLostError(f"worker {worker} died during the attempt{why}")
         try:
-            job = read_job(self.queue, taken)
+            job = parse_job(self.queue, taken)
         except InvalidJobError as unreadable:
             key = self.queue.job_key_from_id(taken.id)
             return outcome.unreadable(taken, self.queue.name, key, unreadable, worker=worker)

@@ -114,13 +114,13 @@ def normalise(message: str) -> str:
 def fingerprint(queue: str, function: str, error_name: str, message: str, frame: str | None) -> str:
     """16 hexadecimal digits, the same for failures of one function that differ only in their noise.
 
-    ``error_name`` is what `error_type` returns, ``frame`` what `own_frame` returns.
+    ``error_name`` is what `error_type` returns, ``frame`` what `handler_frame` returns.
     """
     parts = (queue, function, fingerprint_type(error_name), normalise(message)[:_MOST], frame)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def own_frame(error: BaseException) -> str | None:
+def handler_frame(error: BaseException) -> str | None:
     """The innermost frame of ``error``'s own traceback that is a handler's code, as ``module:function``.
 
     None where there is none, and for a timeout: where the time ran out is chance.

@@ -12,9 +12,9 @@ from typing import Any
 from saq import Job
 
 from storage.dead_letters.queries import MAX_ID
-from storage.dead_letters.repository import BuriedLetter
+from storage.dead_letters.repository import QueuedDeadLetter
 from workers.engine import wire
-from workers.engine.fingerprint import fingerprint, own_frame
+from workers.engine.fingerprint import fingerprint, handler_frame
 from workers.engine.recorded_names import error_type
 
 META = "couturecast"
@@ -54,7 +54,7 @@ def failed_attempt(
         "traceback": trace
         if trace is None or len(trace) <= _MAX_TRACEBACK
         else "…" + trace[-_MAX_TRACEBACK:],
-        "frame": own_frame(error),
+        "frame": handler_frame(error),
         "run_seconds": round(run_seconds, 6),
     }
 
@@ -94,7 +94,7 @@ def forget_tracebacks(job: Job) -> bool:
     return True
 
 
-def letter_of(job: Job, attempts: list[dict[str, Any]]) -> BuriedLetter:
+def make_letter(job: Job, attempts: list[dict[str, Any]]) -> QueuedDeadLetter:
     """The dead letter of a job that failed for good; the last of ``attempts`` is what it died of."""
     ours = job.meta.get(META) if isinstance(job.meta, dict) else None
     origin, item = replay_of(ours) or (None, 0)
@@ -121,7 +121,7 @@ def replay_of(ours: Any) -> tuple[int, int] | None:
     return origin, item
 
 
-def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> BuriedLetter:
+def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> QueuedDeadLetter:
     """The dead letter of something on a queue that is no job; its bytes are kept as they came."""
     return _letter(
         queue=queue,
@@ -142,7 +142,7 @@ def _without_ours(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"meta": rest} if rest else data
 
 
-def dump_letter(letter: BuriedLetter, *, apart: bool = False) -> bytes:
+def dump_letter(letter: QueuedDeadLetter, *, apart: bool = False) -> bytes:
     """A letter as it waits in Redis; ``apart`` from its job, whose bytes are to follow it."""
     said = {field.name: getattr(letter, field.name) for field in fields(letter)}
     said["enqueued_at"] = letter.enqueued_at and letter.enqueued_at.timestamp()
@@ -153,7 +153,7 @@ def dump_letter(letter: BuriedLetter, *, apart: bool = False) -> bytes:
     return wire.dump(said) + _APART
 
 
-def load_letter(body: bytes, uid: str) -> BuriedLetter:
+def load_letter(body: bytes, uid: str) -> QueuedDeadLetter:
     """The letter that `dump_letter` wrote; what cannot be read (another version wrote it) is kept as text."""
     try:
         return _load_letter(body)
@@ -162,7 +162,7 @@ def load_letter(body: bytes, uid: str) -> BuriedLetter:
         return replace(unreadable_letter(_NO_JOB, _NO_JOB, body, attempt), uid=uid)
 
 
-def _load_letter(body: bytes) -> BuriedLetter:
+def _load_letter(body: bytes) -> QueuedDeadLetter:
     head, _, job = body.partition(_APART)
     said = wire.load(head)
     enqueued_at = said["enqueued_at"]
@@ -170,7 +170,7 @@ def _load_letter(body: bytes) -> BuriedLetter:
     said["failed_at"] = datetime.fromtimestamp(said["failed_at"], UTC)
     if "job_data" not in said:
         said["job_data"] = _unread(job) if said["function"] == _NO_JOB else _job_data(job)
-    return BuriedLetter(**said)
+    return QueuedDeadLetter(**said)
 
 
 def _job_data(job: bytes) -> dict[str, Any]:
@@ -219,9 +219,9 @@ def _letter(
     enqueued_at: datetime | None,
     replay_of: int | None,
     replay_item: int = 0,
-) -> BuriedLetter:
+) -> QueuedDeadLetter:
     last = attempts[-1]
-    return BuriedLetter(
+    return QueuedDeadLetter(
         uid=uuid.uuid4().hex,
         queue_name=queue,
         job_id=job_id,

@@ -9,7 +9,7 @@ from saq import Job, Status
 from saq.utils import now
 
 from couturecast_handlers import PermanentError
-from storage.dead_letters.repository import Ending
+from storage.dead_letters.repository import ReplayResult
 from workers.engine import wire
 from workers.engine.letter_encoding import (
     META,
@@ -19,17 +19,17 @@ from workers.engine.letter_encoding import (
     dump_letter,
     failed_attempt,
     forget_tracebacks,
-    letter_of,
+    make_letter,
     record_of,
     replay_of,
     unreadable_letter,
 )
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
-from workers.engine.queue import Settlement, Taken
-from workers.errors import TooLargeError
+from workers.engine.queue import LeasedJob, Settlement
+from workers.errors import RecordTooLargeError
 
 
-def succeeded(taken: Taken, job: Job, result: Any) -> Settlement:
+def succeeded(taken: LeasedJob, job: Job, result: Any) -> Settlement:
     """The job completed with ``result``.  Raises TypeError where the result cannot be written as JSON."""
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
@@ -38,7 +38,9 @@ def succeeded(taken: Taken, job: Job, result: Any) -> Settlement:
     return Settlement(taken.id, taken.lease, "complete", body, letter=_replay_ended(job, "completed"))
 
 
-def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
+def failed(
+    taken: LeasedJob, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str
+) -> Settlement:
     """The attempt failed: a retry where the policy leaves one and ``error`` allows it, else a dead letter.
 
     ``job.attempts`` counts this attempt already.
@@ -52,7 +54,7 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
     job.error = attempt["traceback"] or f"{attempt['error_type']}: {attempt['message']}"
     job.result = None
     if delay is None:
-        letter = letter_of(job, [*attempts_of(job), attempt])
+        letter = make_letter(job, [*attempts_of(job), attempt])
         job.status = Status.FAILED
         job.completed = ended
         body = wire.dump(wire.job_dict(job))
@@ -67,7 +69,9 @@ def failed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy,
     return Settlement(taken.id, taken.lease, "retry", wire.dump(wire.job_dict(job)), delay=delay)
 
 
-def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str) -> Settlement:
+def crashed(
+    taken: LeasedJob, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str
+) -> Settlement:
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
         return aborted(taken, job)
@@ -79,14 +83,14 @@ def crashed(taken: Taken, job: Job, error: BaseException, *, policy: QueuePolicy
     return settlement
 
 
-def unreadable(taken: Taken, queue: str, key: str, error: BaseException, *, worker: str) -> Settlement:
+def unreadable(taken: LeasedJob, queue: str, key: str, error: BaseException, *, worker: str) -> Settlement:
     """What was on the queue is no job: a dead letter keeps its bytes, which stay in Redis as they are."""
     attempt = failed_attempt(error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0)
     letter = unreadable_letter(queue, key, taken.body, attempt)
     return Settlement(taken.id, taken.lease, "bury", b"", letter_uid=letter.uid, letter=dump_letter(letter))
 
 
-def aborted(taken: Taken, job: Job) -> Settlement:
+def aborted(taken: LeasedJob, job: Job) -> Settlement:
     """Somebody wished the job to end, by SAQ's ``queue.abort``: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
@@ -94,7 +98,7 @@ def aborted(taken: Taken, job: Job) -> Settlement:
     return Settlement(taken.id, taken.lease, "abort", body, abort_key=job.abort_id, letter=ended)
 
 
-def put_back(taken: Taken, *, cut: bool = False) -> Settlement:
+def put_back(taken: LeasedJob, *, cut: bool = False) -> Settlement:
     """To the head of its queue, as it was before it was taken: no attempt is charged.
 
     ``cut`` says that it ran and was broken off, and not only that it was not started any more.
@@ -123,19 +127,21 @@ def smaller(
         case "retry" if job is not None and forget_tracebacks(job):
             return replace(refused, body=wire.dump(wire.job_dict(job)))
         case "complete" | "retry" if job is not None:
-            taken = Taken(refused.id, refused.lease, b"")
-            error = TooLargeError(f"its record has {len(refused.body):,} bytes, which Redis refuses: {why}")
+            taken = LeasedJob(refused.id, refused.lease, b"")
+            error = RecordTooLargeError(
+                f"its record has {len(refused.body):,} bytes, which Redis refuses: {why}"
+            )
             buried = failed(taken, job, error, policy=policy, worker=worker)
             return replace(buried, wait=refused.wait, run=refused.run, repeated=refused.repeated)
     return None
 
 
-def running(taken: Taken, job: Job) -> Settlement:
+def running(taken: LeasedJob, job: Job) -> Settlement:
     """The job's record while it runs, for those who look."""
     return Settlement(taken.id, taken.lease, "mark", wire.dump(wire.job_dict(job)))
 
 
-def _replay_ended(job: Job, how: Ending) -> bytes:
+def _replay_ended(job: Job, how: ReplayResult) -> bytes:
     """What is noted where the job is a replay of a dead letter; a letter that it leaves says so itself."""
     ours = job.meta.get(META) if isinstance(job.meta, dict) else None
     origin = replay_of(ours)

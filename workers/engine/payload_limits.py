@@ -18,7 +18,7 @@ _MOST_FAILURES_BYTES = 250_000
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD])")
 
 
-def check_body(body: bytes, value: Any) -> None:
+def check_payload(body: bytes, value: Any) -> None:
     """Raises InvalidJobError for a job that is too large, too deep, or holds NUL or half a character.
 
     ``body`` is the job as JSON, ``value`` the same, parsed.  The value is gone through only where the bytes

@@ -25,7 +25,7 @@ MAX_PAYLOAD_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PollIntervals:
     """What an idle process spends on being told early, in seconds.  On Upstash every command is billed."""
 
     look: float
@@ -46,8 +46,8 @@ class Pace:
         return 2 * self.announce + 5
 
 
-NORMAL = Pace(look=5, doorbell=30, announce=30, abort=1)
-ECONOMICAL = Pace(look=60, doorbell=300, announce=180, abort=4, snapshot=15)
+NORMAL = PollIntervals(look=5, doorbell=30, announce=30, abort=1)
+ECONOMICAL = PollIntervals(look=60, doorbell=300, announce=180, abort=4, snapshot=15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from storage.redis.client import command
+from storage.redis.client import execute
 from storage.redis.refusals import MissingRightError, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_script
 from workers.engine.keys import NUDGE
@@ -52,7 +52,7 @@ class _Refused:
 
 async def check_reads(redis: Redis) -> None:
     """Raises RedisError if keys cannot be read; on a server in cluster mode, too."""
-    await command(redis, "EXISTS", _KEY, _SAQ_KEY)
+    await execute(redis, "EXISTS", _KEY, _SAQ_KEY)
 
 
 async def check_writes(redis: Redis) -> None:
@@ -98,7 +98,7 @@ async def _refused(redis: Redis, mode: str) -> list[_Refused]:
 
 
 async def _block(redis: Redis) -> None:
-    await command(redis, "BLMOVE", _SAQ_KEY, _SAQ_KEY, "LEFT", "LEFT", _BLOCK_SECONDS)
+    await execute(redis, "BLMOVE", _SAQ_KEY, _SAQ_KEY, "LEFT", "LEFT", _BLOCK_SECONDS)
 
 
 async def _subscribe(redis: Redis) -> None:

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError, ResponseError
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
-from storage.redis.batches import REQUEST_BYTES, batches
-from storage.redis.client import Line, command, is_full, is_wrong_type
+from storage.redis.batches import REQUEST_BYTES, batch_by_size
+from storage.redis.client import PipelineConnection, execute, is_full, is_wrong_type
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script, run_scripts
 from workers.engine import wire
 from workers.engine.blocked import read_where
@@ -61,7 +61,7 @@ def _said_size(said: _Said) -> int:
     return len(said[0]) + len(said[1]) + len(said[3])
 
 
-class Enqueued(IntEnum):
+class EnqueueResult(IntEnum):
     """What became of one job that was to be enqueued."""
 
     REFUSED = 0
@@ -71,7 +71,7 @@ class Enqueued(IntEnum):
     """Its token was used before: the job was enqueued then."""
 
 
-class Taken(NamedTuple):
+class LeasedJob(NamedTuple):
     """One job as it was taken: its SAQ id, our lease on it, and its body ('' where its data is gone)."""
 
     id: str
@@ -80,7 +80,7 @@ class Taken(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class TakeResult:
     """What a take found.
 
     ``state`` says why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
@@ -95,7 +95,7 @@ class Take:
     own: int
     now: float
     depth: int
-    jobs: list[Taken]
+    jobs: list[LeasedJob]
 
 
 @dataclass(slots=True)
@@ -130,14 +130,14 @@ class Settlement:
         return len(self.id) + len(self.lease) + len(self.body) + len(self.letter)
 
 
-class ApplianceQueue(RedisQueue):
+class JobQueue(RedisQueue):
     """A SAQ queue, to SAQ's producers and screens like any other, with a policy of its own.
 
     Every move of a job is one Lua call: there is no moment at which a job is on no list.  ``line``, where
     there is one, carries what a dispatcher says at every turn.
     """
 
-    def __init__(self, redis: Redis, policy: QueuePolicy, line: Line | None = None) -> None:
+    def __init__(self, redis: Redis, policy: QueuePolicy, line: PipelineConnection | None = None) -> None:
         super().__init__(redis, name=policy.name, dump=wire.dump, load=wire.load)
         self.policy = policy
         self._via = line or redis
@@ -156,7 +156,7 @@ class ApplianceQueue(RedisQueue):
 
     async def take(
         self, worker_id: str, n: int, settlements: Sequence[Settlement]
-    ) -> tuple[list[bool], Take | Exception]:
+    ) -> tuple[list[bool], TakeResult | Exception]:
         """Carry out ``settlements``, then take up to ``n`` jobs, in one round trip.
 
         Returns, for each settlement, whether its lease still stood, and the take, or why Redis refused it.
@@ -176,15 +176,15 @@ class ApplianceQueue(RedisQueue):
         except RedisError as error:  # of a large body that is fetched by itself: what was settled stays so
             return stood, error
 
-    async def _take_of(self, reply: list[Any]) -> Take:
+    async def _take_of(self, reply: list[Any]) -> TakeResult:
         state, wait, foreign, own, now_ms, depth, *rest = reply
         lease, *jobs = rest or [b""]
         taken = [
-            Taken(_text(job_id), lease, await self._late(job_id) if body is None else body)
+            LeasedJob(_text(job_id), lease, await self._late(job_id) if body is None else body)
             for job_id, body in _in_twos(jobs)
         ]
         due = wait / 1000 if wait >= 0 else None
-        return Take(state.decode(), due, foreign, own, now_ms / 1000, depth, taken)
+        return TakeResult(state.decode(), due, foreign, own, now_ms / 1000, depth, taken)
 
     async def _late(self, job_id: bytes) -> bytes:
         """The body of a job that would have made its reply too large."""
@@ -198,7 +198,7 @@ class ApplianceQueue(RedisQueue):
 
     async def leases(self) -> dict[str, bytes]:
         """All leases of the queue, by SAQ job id."""
-        found = await command(self.redis, "HGETALL", self.keys.leases)
+        found = await execute(self.redis, "HGETALL", self.keys.leases)
         return {_text(key): lease for key, lease in found.items()}
 
     async def wishes_to_abort(self, jobs: Sequence[tuple[str, Job]]) -> list[str | None]:
@@ -230,9 +230,9 @@ class ApplianceQueue(RedisQueue):
 
     async def body(self, job_id: str) -> bytes:
         """The job's data, '' where it is gone.  Raises RedisError."""
-        return await command(self.redis, "GET", _raw(job_id)) or b""
+        return await execute(self.redis, "GET", _raw(job_id)) or b""
 
-    async def lost(self, dead_after: float, gap: float) -> tuple[int, list[Taken]]:
+    async def lost(self, dead_after: float, gap: float) -> tuple[int, list[LeasedJob]]:
         """Number of all leases, and those whose worker has not been heard of for ``dead_after`` seconds.
 
         There are none of these until somebody has called this for ``dead_after`` seconds with no more than
@@ -244,7 +244,7 @@ class ApplianceQueue(RedisQueue):
         )
         lost = zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
         return reply[0], [
-            Taken(_text(job_id), lease, await self._late(job_id) if body is None else body)
+            LeasedJob(_text(job_id), lease, await self._late(job_id) if body is None else body)
             for job_id, lease, body in lost
         ]
 
@@ -257,17 +257,19 @@ class ApplianceQueue(RedisQueue):
         note = await run_script(self.redis, call)
         return None if note is None else read_where(note)
 
-    async def enqueue_many(self, jobs: Sequence[Job], tokens: Sequence[str] | None = None) -> list[Enqueued]:
+    async def enqueue_many(
+        self, jobs: Sequence[Job], tokens: Sequence[str] | None = None
+    ) -> list[EnqueueResult]:
         """Enqueue ``jobs``, in order; what became of each.
 
         A token, one a job, makes the act one that happens once: it is remembered in the same step for a week.
         ``job.scheduled`` may have a fraction of a second.  Raises RedisError, of which RedisFullError says
         how to mend it; the batches (of 500, or a megabyte) before the one that failed are enqueued then.
         """
-        done: list[Enqueued] = []
+        done: list[EnqueueResult] = []
         for batch in self._batches(jobs, tokens):
             replies = await self._send(self._enqueue_call(batch), len(done), len(jobs))
-            done += map(Enqueued, replies)
+            done += map(EnqueueResult, replies)
         return done
 
     async def _send(self, call: ScriptCall, done: int, jobs: int) -> list[int]:
@@ -309,13 +311,13 @@ class ApplianceQueue(RedisQueue):
         for batch in requests:
             more = batch is not requests[-1]
             call = self._enqueue_call(batch, schedule=schedule, occurrence=occurrence, more=more)
-            enqueued += (await self._send(call, enqueued, len(jobs))).count(Enqueued.DONE)
+            enqueued += (await self._send(call, enqueued, len(jobs))).count(EnqueueResult.DONE)
         return enqueued
 
     def _batches(self, jobs: Sequence[Job], tokens: Sequence[str] | None) -> Iterator[list[_Said]]:
         """The arguments that say each job, by request."""
         said = map(self._said, jobs, tokens or repeat(""))
-        return batches(said, _said_size, _ENQUEUE_BATCH)
+        return batch_by_size(said, _said_size, _ENQUEUE_BATCH)
 
     def _said(self, job: Job, token: str) -> _Said:
         job.queue = self
@@ -339,7 +341,7 @@ class ApplianceQueue(RedisQueue):
 
     async def _enqueue(self, job: Job) -> Job | None:
         (done,) = await self.enqueue_many([job])
-        return job if done is Enqueued.DONE else None
+        return job if done is EnqueueResult.DONE else None
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
         """A handler's job.update(): stored only while the lease of its attempt stands."""
@@ -364,7 +366,7 @@ class ApplianceQueue(RedisQueue):
             self.hold(copy, lease)
         return copy
 
-    async def wait_for_job(self, line: Line, timeout: float) -> bool:
+    async def wait_for_job(self, line: PipelineConnection, timeout: float) -> bool:
         """True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
 
         The move from a list's head to the same list's head blocks until there is one, so any producer's push

@@ -15,7 +15,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.redis.client import command
+from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script
 from workers.engine import wire
 from workers.engine.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, WORKERS, QueueKeys
@@ -186,7 +186,7 @@ class Reconciler:
             unlisted.difference_update(map(hash, ids))
             for id_ in await self._not_incomplete(ids):
                 yield id_, "unindexed", 0.0
-        leased = await command(self._redis, "HKEYS", self._keys.leases)
+        leased = await execute(self._redis, "HKEYS", self._keys.leases)
         unlisted.difference_update(map(hash, leased))
         async for id_, body in self._bodies(await self._not_incomplete(leased)):
             record = _record(body)
@@ -208,18 +208,18 @@ class Reconciler:
     async def _queued_ids(self) -> AsyncIterator[list[bytes]]:
         """From the tail: what is taken meanwhile shifts nothing, and what arrives shows some ids twice."""
         end = -1
-        while ids := await command(self._redis, "LRANGE", self._keys.queued, end - _PAGE + 1, end):
+        while ids := await execute(self._redis, "LRANGE", self._keys.queued, end - _PAGE + 1, end):
             yield ids
             end -= _PAGE
 
     async def _incomplete_ids(self, low: float | str, high: float | str) -> AsyncIterator[list[bytes]]:
         start, key = 0, self._keys.incomplete
-        while ids := await command(self._redis, "ZRANGEBYSCORE", key, low, high, "LIMIT", start, _PAGE):
+        while ids := await execute(self._redis, "ZRANGEBYSCORE", key, low, high, "LIMIT", start, _PAGE):
             yield ids
             start += _PAGE
 
     async def _not_incomplete(self, ids: Sequence[bytes]) -> list[bytes]:
-        scores = await command(self._redis, "ZMSCORE", self._keys.incomplete, *ids) if ids else []
+        scores = await execute(self._redis, "ZMSCORE", self._keys.incomplete, *ids) if ids else []
         return [id_ for id_, score in zip(ids, scores, strict=True) if score is None]
 
     async def _unknown_jobs(self) -> AsyncIterator[Finding]:

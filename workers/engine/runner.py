@@ -13,8 +13,8 @@ from saq import Job, Status, Worker
 from saq.utils import now
 
 from workers.engine import histogram, outcome, wire
-from workers.engine.payload_limits import check_body
-from workers.engine.queue import ApplianceQueue, Settlement, Taken
+from workers.engine.payload_limits import check_payload
+from workers.engine.queue import JobQueue, LeasedJob, Settlement
 from workers.errors import InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
@@ -49,10 +49,10 @@ class JobTimeoutError(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Running:
+class RunningJob:
     """One job in flight in this process."""
 
-    taken: Taken
+    taken: LeasedJob
     job: Job
     started: float
     wait: int | None
@@ -68,12 +68,12 @@ class Running:
     """Something was wrong with it, and was logged."""
 
 
-class QueueWorker(Worker[Any]):
+class JobRunner(Worker[Any]):
     """Runs the jobs of one queue.  ``report`` is called with how each leaves it, as soon as that is known."""
 
     def __init__(
         self,
-        queue: ApplianceQueue,
+        queue: JobQueue,
         function: SaqFunction,
         *,
         worker_id: str,
@@ -84,7 +84,7 @@ class QueueWorker(Worker[Any]):
         )
         self.policy = queue.policy
         self.appliance_queue = queue
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, RunningJob] = {}
         """By SAQ job id."""
         self._report = report
         self._pid = os.getpid()
@@ -95,11 +95,11 @@ class QueueWorker(Worker[Any]):
         """Jobs that could be started now."""
         return self.concurrency - len(self.running)
 
-    def begin(self, taken: Taken, server_time: float) -> None:
+    def begin(self, taken: LeasedJob, server_time: float) -> None:
         """Start an attempt at the job; what is no job is reported as a dead letter at once."""
         queue = self.appliance_queue
         try:
-            job = read_job(queue, taken)
+            job = parse_job(queue, taken)
         except InvalidJobError as error:
             key = queue.job_key_from_id(taken.id)
             self._report(outcome.unreadable(taken, queue.name, key, error, worker=self.id))
@@ -110,7 +110,7 @@ class QueueWorker(Worker[Any]):
         job.status = Status.ACTIVE
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
-        running = Running(taken, job, loop.time(), None if wait is None else histogram.bucket(wait))
+        running = RunningJob(taken, job, loop.time(), None if wait is None else histogram.bucket(wait))
         if taken.id in self.running:  # it was given to another, and back, before this process noticed
             self.cancel(self.running[taken.id], "fenced")
         self.running[taken.id] = running
@@ -130,13 +130,13 @@ class QueueWorker(Worker[Any]):
                 self._tell(running, "a running job cannot be looked after", error)
         self._clock = loop.call_later(_TICK, self._tick) if self.running else None
 
-    def _tell(self, running: Running, event: str, error: Exception) -> None:
+    def _tell(self, running: RunningJob, event: str, error: Exception) -> None:
         """Once for each attempt, and without the error's trace: whoever shows that might raise too."""
         if not running.told:
             running.told = True
             log.error(event, queue=self.policy.name, job=running.taken.id, error=_shown(error))
 
-    def _look_at(self, running: Running, now: float) -> None:
+    def _look_at(self, running: RunningJob, now: float) -> None:
         if not running.marked and now - running.started >= _MARK_AFTER:
             self._mark(running)
         if running.give_up_at is not None:
@@ -145,14 +145,14 @@ class QueueWorker(Worker[Any]):
         elif now - running.started >= self.policy.timeout:
             self.cancel(running, "timeout")
 
-    def _mark(self, running: Running) -> None:
+    def _mark(self, running: RunningJob) -> None:
         running.marked = True
         try:
             self._report(outcome.running(running.taken, running.job))
         except Exception as error:  # said again when the attempt ends
             log.debug("a running job cannot be written", job=running.taken.id, error=type(error).__name__)
 
-    def cancel(self, running: Running, cause: str) -> None:
+    def cancel(self, running: RunningJob, cause: str) -> None:
         """End an attempt by ``timeout``, ``drain`` (its job is put back), ``abort`` or ``fenced``."""
         if running.ended or running.cause is not None or running.task is None:
             return
@@ -160,7 +160,7 @@ class QueueWorker(Worker[Any]):
         running.give_up_at = asyncio.get_running_loop().time() + _CANCEL_GRACE
         running.task.cancel()
 
-    async def _attempt(self, running: Running) -> None:
+    async def _attempt(self, running: RunningJob) -> None:
         job = running.job
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
@@ -183,7 +183,7 @@ class QueueWorker(Worker[Any]):
             raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {known}")
         return function
 
-    def _failed(self, running: Running, error: BaseException) -> Settlement:
+    def _failed(self, running: RunningJob, error: BaseException) -> Settlement:
         if running.cause == "drain":
             return outcome.put_back(running.taken, cut=True)
         try:
@@ -193,7 +193,7 @@ class QueueWorker(Worker[Any]):
                 f"{type(error).__name__}, and the job cannot be written: {_shown(unwritable)}"
             )
         try:
-            job = read_job(self.appliance_queue, running.taken)
+            job = parse_job(self.appliance_queue, running.taken)
             job.attempts += 1
             return self._failure(running, job, cause)
         except Exception as again:
@@ -202,7 +202,7 @@ class QueueWorker(Worker[Any]):
             key = queue.job_key_from_id(running.taken.id)
             return outcome.unreadable(running.taken, queue.name, key, cause, worker=self.id)
 
-    def _failure(self, running: Running, job: Job, error: BaseException) -> Settlement:
+    def _failure(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
         if running.cause == "abort":
             return outcome.aborted(running.taken, job)
         log.warning(
@@ -214,7 +214,7 @@ class QueueWorker(Worker[Any]):
         )
         return outcome.failed(running.taken, job, error, policy=self.policy, worker=self.id)
 
-    def _cancelled(self, running: Running, error: asyncio.CancelledError) -> Settlement:
+    def _cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Settlement:
         if running.cause == "timeout":
             late = JobTimeoutError(
                 f"ran longer than the {self.policy.timeout:g} s that {self.policy.name} allows"
@@ -222,13 +222,13 @@ class QueueWorker(Worker[Any]):
             return self._failed(running, late.with_traceback(error.__traceback__))
         return self._failed(running, error)
 
-    def _give_up(self, running: Running) -> None:
+    def _give_up(self, running: RunningJob) -> None:
         """A coroutine that ignores its cancellation does not keep its job."""
         if not running.ended:
             log.error("handler ignores its cancellation", queue=self.policy.name, job=running.taken.id)
             self._end(running, self._cancelled(running, asyncio.CancelledError()))
 
-    def _end(self, running: Running, settlement: Settlement) -> None:
+    def _end(self, running: RunningJob, settlement: Settlement) -> None:
         if running.ended:
             return
         running.ended = True
@@ -250,7 +250,7 @@ def _runs(task: asyncio.Task[None] | None) -> bool:
         return False
 
 
-def read_job(queue: ApplianceQueue, taken: Taken) -> Job:
+def parse_job(queue: JobQueue, taken: LeasedJob) -> Job:
     """The job that was taken.  Raises InvalidJobError where it is none, whoever wrote it."""
     try:
         return _read(queue, taken)
@@ -260,7 +260,7 @@ def read_job(queue: ApplianceQueue, taken: Taken) -> Job:
         raise InvalidJobError(f"not a job: {error!r}") from None
 
 
-def _read(queue: ApplianceQueue, taken: Taken) -> Job:
+def _read(queue: JobQueue, taken: LeasedJob) -> Job:
     body = taken.body
     if not taken.id.startswith(queue.id_prefix):
         raise InvalidJobError(f"not a job: the id {taken.id[:_ID_CHARS]!r} is none of {queue.name}")
@@ -268,7 +268,7 @@ def _read(queue: ApplianceQueue, taken: Taken) -> Job:
         raise InvalidJobError("the job's data is gone from Redis")
     taken.id.encode()  # an id that is no text is none of ours
     value = wire.load(body)
-    check_body(body, value)
+    check_payload(body, value)
     for name in _NUMBERS.intersection(value):
         number = value[name]
         if type(number) not in (int, float) or not abs(number) < _LARGEST:

@@ -16,9 +16,9 @@ from saq import Job
 from saq.utils import now
 
 from storage.errors import StorageError
-from storage.redis.client import command
+from storage.redis.client import execute
 from workers.engine.keys import CRON
-from workers.engine.queue import ApplianceQueue
+from workers.engine.queue import JobQueue
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Scheduler:
     What was missed while no process ran is made up for by one occurrence, not by all of them.
     """
 
-    def __init__(self, schedule: Schedule, queue: ApplianceQueue) -> None:
+    def __init__(self, schedule: Schedule, queue: JobQueue) -> None:
         self._schedule = schedule
         self._queue = queue
 
@@ -80,7 +80,7 @@ class Scheduler:
         seconds, _ = await self._queue.redis.time()
         at = datetime.fromtimestamp(int(seconds), UTC)
         occurrence = self._schedule.last(at)
-        done = await command(self._queue.redis, "HGET", CRON, self._schedule.name)
+        done = await execute(self._queue.redis, "HGET", CRON, self._schedule.name)
         newest = past_second(done, now=int(seconds))
         if newest is None or newest < occurrence.timestamp():
             enqueued = await self._enqueue(int(occurrence.timestamp()))

@@ -14,7 +14,7 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, Field
 
 from couturecast_handlers import PermanentError
-from storage.repositories.alerts import AlertStore, Subscriber
+from storage.repositories.alerts import AlertRepository, Subscriber
 from workers.engine.policy import ALERT
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
@@ -68,7 +68,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
     queue: ClassVar[str] = ALERT
     payload_model = AlertPayload
 
-    def __init__(self, store: AlertStore, *, allow_private_addresses: bool = False) -> None:
+    def __init__(self, store: AlertRepository, *, allow_private_addresses: bool = False) -> None:
         self._store = store
         self._schemes = ("https://", "http://") if allow_private_addresses else ("https://",)
         self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT)

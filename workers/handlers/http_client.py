@@ -143,12 +143,12 @@ def client(
     )
 
 
-def may_pass(status: int) -> bool:
+def is_retryable(status: int) -> bool:
     """Whether an answer of this status, no success, says that another attempt may be one."""
     return status >= 500 or status in _MAY_PASS
 
 
-async def exchange(
+async def request_limited(
     http: httpx.AsyncClient, method: str, url: str, *, max_bytes: int, seconds: float, **options: Any
 ) -> tuple[int, bytes]:
     """Status and body of one request's answer; the body only of a success.  ``options`` are httpx's.
@@ -189,7 +189,7 @@ async def _follow(http: httpx.AsyncClient, url: str, max_bytes: int) -> bytes:
                 url = str(response.url.join(response.headers["location"]))
                 continue
             host, status = response.url.host, response.status_code
-            if may_pass(status):
+            if is_retryable(status):
                 raise DownloadError(f"{host} answers {status} for the download")
             if status != 200:
                 raise PermanentError(f"{host} answers {status} for the download")

@@ -16,7 +16,7 @@ PATIENCE = 2.0
 _PARTING = 0.5  # s: what a look that is broken off gets to put its connection away
 
 
-class Look(Generic[T]):
+class BackgroundValue(Generic[T]):
     """Asks ``ask`` now and then, never twice at the same time; ``answer`` and ``error`` are of the last time.
 
     What ``ask`` raises is ``error``, and then ``answer`` is None.

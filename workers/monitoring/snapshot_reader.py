@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command, safe_url
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute, redact_url
 from storage.redis.refusals import reason
 from storage.redis.scripts import Script, ScriptCall, run_scripts
 from workers.engine import histogram, wire
@@ -26,7 +26,7 @@ from workers.engine.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy, RateLimit
 from workers.engine.reconciler import REPAIR_KINDS, REPAIRED
 from workers.monitoring import thresholds
-from workers.monitoring.background_value import Look
+from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.roster import Evidence, Lease, age, number, read_leases, roster, text, with_channel
 from workers.monitoring.snapshot import (
     DatabaseSnapshot,
@@ -52,7 +52,7 @@ Minute = dict[str, int]
 """The counters of one minute: outcomes, ``w…`` and ``r…`` buckets, depth."""
 
 
-class Observer:
+class SnapshotReader:
     """Takes snapshots.  Minutes that are over do not change: they are read once and remembered.
 
     What changes slowly or costs much (Redis' memory, the database) is looked at in the background: a snapshot
@@ -65,13 +65,13 @@ class Observer:
         redis_url: str,
         policies: Sequence[QueuePolicy],
         database: Database,
-        letters: DeadLetters,
+        letters: DeadLetterRepository,
         *,
         environment: str,
         weather_provider: str,
     ) -> None:
         self._redis = redis
-        self._safe_url = safe_url(redis_url)
+        self._safe_url = redact_url(redis_url)
         self._policies = policies
         self._database = database
         self._environment = environment
@@ -83,8 +83,8 @@ class Observer:
         self._redis_error: str | None = None
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
-        self._memory = Look(self._redis.info)
-        self._dead = Look(letters.count)
+        self._memory = BackgroundValue(self._redis.info)
+        self._dead = BackgroundValue(letters.count)
         self._last: Snapshot | None = None
 
     async def close(self) -> None:
@@ -196,7 +196,7 @@ class Observer:
         if not workers:
             return {}
         try:
-            reply = await command(self._redis, "PUBSUB", "NUMSUB", *(f"{PROCESS}{name}" for name in workers))
+            reply = await execute(self._redis, "PUBSUB", "NUMSUB", *(f"{PROCESS}{name}" for name in workers))
             counts = [int(count) for count in reply[1::2]]
         except (ResponseError, ValueError, TypeError):
             return {}
@@ -312,7 +312,7 @@ def _next_start(limit: RateLimit | None, oldest: float | None, now: float) -> fl
     return min(limit.seconds, max(0.0, oldest / 1e6 + limit.seconds - now))
 
 
-def read_pause(fields: dict[bytes, bytes]) -> Pause | None:
+def parse_pause(fields: dict[bytes, bytes]) -> Pause | None:
     """The pause that a queue's pause hash says, None where it is empty."""
     if not fields:
         return None
@@ -321,7 +321,7 @@ def read_pause(fields: dict[bytes, bytes]) -> Pause | None:
 
 
 def _pause(flat: list[bytes]) -> Pause | None:
-    return read_pause(dict(_pairs(flat)))
+    return parse_pause(dict(_pairs(flat)))
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:

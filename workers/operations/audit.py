@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from storage.errors import StorageError
-from storage.repositories.operator_actions import Action, ActionLog
+from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
 from workers.errors import ReadOnlyError
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ _OUTCOME = 500  # characters
 
 
 @dataclass(slots=True)
-class Act:
+class AuditedAction:
     """What a verb says of itself while it is carried out."""
 
     affected: int = 1
@@ -40,7 +40,7 @@ class Act:
 class Audit:
     """The acts of ``actor``; with ``read_only`` there are none."""
 
-    actions: ActionLog
+    actions: OperatorActionRepository
     actor: str
     read_only: bool
 
@@ -50,13 +50,15 @@ class Audit:
             raise ReadOnlyError(verb)
 
     @asynccontextmanager
-    async def act(self, verb: str, arguments: Mapping[str, Any], reason: str = "") -> AsyncIterator[Act]:
+    async def act(
+        self, verb: str, arguments: Mapping[str, Any], reason: str = ""
+    ) -> AsyncIterator[AuditedAction]:
         """Around every verb that changes something: refused in read-only mode, else one row says what was.
 
         A database that is away delays nothing and refuses nothing: then the log has the act.
         """
         self.refuse(verb)
-        act = Act()
+        act = AuditedAction()
         try:
             yield act
         except asyncio.CancelledError:
@@ -68,9 +70,11 @@ class Audit:
         finally:
             await self._record(verb, arguments, reason, act)
 
-    async def _record(self, verb: str, arguments: Mapping[str, Any], reason: str, act: Act) -> None:
+    async def _record(self, verb: str, arguments: Mapping[str, Any], reason: str, act: AuditedAction) -> None:
         now = datetime.now(UTC)
-        done = Action(now, self.actor, verb, dict(arguments), act.affected, reason, act.outcome[:_OUTCOME])
+        done = OperatorAction(
+            now, self.actor, verb, dict(arguments), act.affected, reason, act.outcome[:_OUTCOME]
+        )
         try:
             async with asyncio.timeout(_RECORDING):
                 await self.actions.record(done)

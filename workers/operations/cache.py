@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote
 import orjson
 
 from storage.cache.cache import Cache
-from storage.cache.store import CacheEntry, CacheFigures, CachePage
+from storage.cache.store import CacheEntry, CachePage, CacheStats
 from storage.cache.tags import user
 from storage.errors import CacheUnavailableError
-from storage.redis.client import safe_url
+from storage.redis.client import redact_url
 from workers.errors import NotFoundError
 from workers.operations.audit import Audit
 
@@ -27,7 +27,7 @@ _IN_KEYS = "@._-+ :%"
 """What keys have as it is, beside letters and digits of ASCII; all else is written as %XX there."""
 
 
-def pattern_of(text: str) -> str:
+def glob_pattern(text: str) -> str:
     """The pattern that an operator means: all for nothing, else the text itself where it has ``*?[``.
 
     Other text is a part of keys.  Letters that keys have as %XX may be written as they are.
@@ -37,7 +37,7 @@ def pattern_of(text: str) -> str:
     return f"*{quote(text, safe=_IN_KEYS, errors='surrogatepass')}*" if text else "*"
 
 
-def user_of(key: str) -> str:
+def owner_of(key: str) -> str:
     """Whose entry a listed key names."""
     return unquote(key.partition(":")[0])
 
@@ -50,7 +50,7 @@ class CacheOverview:
     """Of its Redis, without its password."""
     own: bool
     """Whether that Redis is the cache's alone."""
-    figures: CacheFigures
+    figures: CacheStats
     memory_used: int | None
     memory_limit: int | None
     """None, too, where there is no limit."""
@@ -64,7 +64,7 @@ class CacheOperations:
 
     def __init__(self, cache: Cache[Any], url: str, *, own: bool, audit: Audit) -> None:
         self._cache = cache
-        self._url = safe_url(url)
+        self._url = redact_url(url)
         self._own = own
         self._audit = audit
 

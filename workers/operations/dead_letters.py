@@ -15,26 +15,32 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.asyncio_tools import cancelled
+from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
-from storage.dead_letters.filters import DEAD, Filter
-from storage.dead_letters.plans import NewPlan, Plan, PlanItem, Plans, PlanState
-from storage.dead_letters.repository import Brief, DeadLetter, DeadLetters, Group, Page
+from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState
+from storage.dead_letters.repository import (
+    DeadLetter,
+    DeadLetterRepository,
+    FailureGroup,
+    LetterSummary,
+    Page,
+)
 from storage.errors import InvalidFilterError, StorageError
-from workers.dead_letters.export import Form, exported
+from workers.dead_letters.export import ExportFormat, export_letters
 from workers.dead_letters.replayer import Replayer
 from workers.dead_letters.retention import RETENTION_DAYS, Retention
 from workers.engine import wire
-from workers.engine.payload_limits import check_body
-from workers.engine.queue import ApplianceQueue
+from workers.engine.payload_limits import check_payload
+from workers.engine.queue import JobQueue
 from workers.errors import ConflictError, NotFoundError, UnknownQueueError
 from workers.handlers.base import validate_payload
 from workers.operations.audit import Audit
 
 log = structlog.get_logger(__name__)
 
-Wanted = Filter | Sequence[int]
+Selection = LetterFilter | Sequence[int]
 """The letters that a verb is about: those that a filter means, or some by id."""
 
 MOST_IDS = 10_000
@@ -87,16 +93,16 @@ class Preview:
     ``groups`` say where the letters belong; ``seconds`` is how long a replay takes at least.
     """
 
-    wanted: Wanted
+    wanted: Selection
     total: int
     poison: int
     others: int
     queues: Mapping[str, int]
-    groups: Sequence[Group]
+    groups: Sequence[FailureGroup]
     seconds: float
 
 
-class LetterOperations:
+class DeadLetterOperations:
     """Everything raises redis.exceptions.RedisError or storage.errors.StorageError where a server is away.
 
     ``changed`` is called when the number of dead letters is another.
@@ -106,15 +112,15 @@ class LetterOperations:
         self,
         redis: Redis,
         database: Database,
-        letters: DeadLetters,
+        letters: DeadLetterRepository,
         *,
-        queues: Mapping[str, ApplianceQueue],
+        queues: Mapping[str, JobQueue],
         schemas: Mapping[str, type[BaseModel]],
         audit: Audit,
         changed: Callable[[], None],
     ) -> None:
         self._letters = letters
-        self._plans = Plans(database)
+        self._plans = PlanRepository(database)
         self._replayer = Replayer(redis, queues, self._plans, letters)
         self._retention = Retention(redis, letters)
         self._queues = queues
@@ -125,12 +131,12 @@ class LetterOperations:
 
     async def close(self) -> None:
         """Break off the plans that this process carries out: they can be resumed."""
-        await cancelled(list(self._running.values()), again=LAST_WORDS)
+        await cancel_and_wait(list(self._running.values()), again=LAST_WORDS)
 
     # Looking
 
     async def page(
-        self, wanted: Filter = DEAD, *, limit: int = 50, cursor: str | None = None
+        self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
     ) -> Page[DeadLetter]:
         """One page, newest first.  Raises UnknownQueueError, InvalidCursorError, ValueError (the limit)."""
         self._check(wanted)
@@ -143,12 +149,12 @@ class LetterOperations:
             raise NotFoundError(f"no dead letter has the id {letter_id}: list them with failed-jobs list")
         return letter
 
-    async def count(self, wanted: Filter = DEAD, *, most: int | None = None) -> int:
+    async def count(self, wanted: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
         """Number of letters; where there are more than ``most``, one more than that."""
         self._check(wanted)
         return await self._letters.count(wanted, most=most)
 
-    async def groups(self, wanted: Filter = DEAD, *, limit: int = 50) -> list[Group]:
+    async def groups(self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         """The groups with the most letters.  Raises UnknownQueueError, ValueError (the limit)."""
         self._check(wanted)
         return await self._letters.groups(wanted, limit=limit)
@@ -158,20 +164,20 @@ class LetterOperations:
         lineage = await self._letters.lineage(await self.get(letter_id))
         return [(letter, await self._plans.of_letter(letter.id)) for letter in lineage]
 
-    async def export(self, wanted: Wanted, form: Form) -> AsyncIterator[str]:
+    async def export(self, wanted: Selection, form: ExportFormat) -> AsyncIterator[str]:
         """A document of the letters, piece by piece: ``jsonl`` or ``markdown``.  Raises as `page`, `get`."""
-        if isinstance(wanted, Filter):
+        if isinstance(wanted, LetterFilter):
             self._check(wanted)
         else:
             await self._known(wanted)
-        async for piece in exported(self._letters, self._audit.actions, wanted, form):
+        async for piece in export_letters(self._letters, self._audit.actions, wanted, form):
             yield piece
 
     # Replaying
 
-    async def preview(self, wanted: Wanted, options: ReplayOptions = ALL) -> Preview:
+    async def preview(self, wanted: Selection, options: ReplayOptions = ALL) -> Preview:
         """What an act on the dead ones of ``wanted`` would change.  Changes nothing."""
-        if isinstance(wanted, Filter):
+        if isinstance(wanted, LetterFilter):
             return await self._preview_filter(wanted, options)
         found = await self._known(wanted)
         dead = [letter for letter in found.values() if letter.state == "dead"]
@@ -186,15 +192,15 @@ class LetterOperations:
             self._seconds(queues, len(chosen), options),
         )
 
-    async def plan(self, wanted: Wanted, options: ReplayOptions = CAREFULLY, reason: str = "") -> Plan:
+    async def plan(self, wanted: Selection, options: ReplayOptions = CAREFULLY, reason: str = "") -> Plan:
         """Freeze the selection: what is replayed later is what is dead now.
 
         Raises ConflictError where there is nothing to replay.
         """
-        poison = options.poison or (not isinstance(wanted, Filter) and len(set(wanted)) == 1)
+        poison = options.poison or (not isinstance(wanted, LetterFilter) and len(set(wanted)) == 1)
         arguments = {"selection": _described(wanted), **options.model_dump()}
         async with self._audit.act("plan", arguments, reason) as act:
-            if isinstance(wanted, Filter):
+            if isinstance(wanted, LetterFilter):
                 self._check_dead(wanted)
             else:
                 wanted = list(await self._known(wanted))
@@ -297,13 +303,13 @@ class LetterOperations:
 
     # Putting away
 
-    async def discard(self, wanted: Wanted, reason: str = "") -> int:
+    async def discard(self, wanted: Selection, reason: str = "") -> int:
         """Hide dead letters; how many.  `restore` undoes it."""
-        if isinstance(wanted, Filter):
+        if isinstance(wanted, LetterFilter):
             self._check_dead(wanted)
         return await self._move("discard", self._letters.discard, wanted, reason)
 
-    async def restore(self, wanted: Wanted, reason: str = "") -> int:
+    async def restore(self, wanted: Selection, reason: str = "") -> int:
         """Undo a discard; how many letters are dead again."""
         return await self._move("restore", self._letters.restore, wanted, reason)
 
@@ -314,7 +320,7 @@ class LetterOperations:
         """
         before = datetime.now(UTC) - timedelta(days=days)
         if dry_run:
-            return await self._letters.count(Filter(state=None, until=before))
+            return await self._letters.count(LetterFilter(state=None, until=before))
         async with self._audit.act("archive", {"days": days}) as act:
             moved = await self._retention.archive(before)
             if moved is None:
@@ -323,15 +329,15 @@ class LetterOperations:
             self._changed()
             return moved
 
-    def as_actor(self, audit: Audit) -> LetterOperations:
+    def as_actor(self, audit: Audit) -> DeadLetterOperations:
         """The same, for the acts of another."""
         view = copy.copy(self)
         view._audit = audit
         return view
 
-    async def _move(self, verb: str, move: Callable[..., Any], wanted: Wanted, reason: str) -> int:
+    async def _move(self, verb: str, move: Callable[..., Any], wanted: Selection, reason: str) -> int:
         async with self._audit.act(verb, {"selection": _described(wanted)}, reason) as act:
-            if isinstance(wanted, Filter):
+            if isinstance(wanted, LetterFilter):
                 self._check(wanted)
                 if wanted.up_to is None:
                     wanted = wanted.model_copy(update={"up_to": await self._letters.newest_id()})
@@ -342,7 +348,7 @@ class LetterOperations:
             self._changed()
             return act.affected
 
-    async def _preview_filter(self, wanted: Filter, options: ReplayOptions) -> Preview:
+    async def _preview_filter(self, wanted: LetterFilter, options: ReplayOptions) -> Preview:
         self._check_dead(wanted)
         bound = wanted.up_to if wanted.up_to is not None else await self._letters.newest_id()
         dead = wanted.model_copy(update={"state": "dead", "up_to": bound})
@@ -369,7 +375,7 @@ class LetterOperations:
                 longest = max(longest, number * limit.seconds / limit.starts)
         return longest
 
-    def _takes(self, letter: Brief, wanted: Sequence[int], options: ReplayOptions) -> bool:
+    def _takes(self, letter: LetterSummary, wanted: Sequence[int], options: ReplayOptions) -> bool:
         return options.poison or len(set(wanted)) == 1 or letter.deaths < POISON_DEATHS
 
     async def _plan(self, plan_id: int) -> Plan:
@@ -444,11 +450,11 @@ class LetterOperations:
                 raise ConflictError(f"plan {plan_id} is {plan.state}: there is nothing to stop")
             return await self._plan(plan_id)
 
-    def _check(self, wanted: Filter) -> None:
+    def _check(self, wanted: LetterFilter) -> None:
         if wanted.queue is not None and wanted.queue not in self._queues:
             raise UnknownQueueError(wanted.queue, tuple(self._queues))
 
-    def _check_dead(self, wanted: Filter) -> None:
+    def _check_dead(self, wanted: LetterFilter) -> None:
         """Nothing is acted on that the filter does not show."""
         self._check(wanted)
         if wanted.state not in (None, "dead"):
@@ -460,7 +466,7 @@ class LetterOperations:
         for plan_id in [plan_id for plan_id, each in self._running.items() if each is task]:
             del self._running[plan_id]
 
-    async def _known(self, ids: Sequence[int]) -> dict[int, Brief]:
+    async def _known(self, ids: Sequence[int]) -> dict[int, LetterSummary]:
         """The letters of ``ids``.  Raises NotFoundError where one is not there."""
         if len(ids) > MOST_IDS:
             raise InvalidFilterError(f"{len(ids):,} ids are more than {MOST_IDS:,}: use a filter")
@@ -478,7 +484,7 @@ class LetterOperations:
         if schema is not None:
             validate_payload(schema, dict(kwargs))
         value = {"kwargs": dict(kwargs)}
-        check_body(wire.dump(value), value)
+        check_payload(wire.dump(value), value)
 
 
 def _is_new(plan: Plan) -> bool:
@@ -486,9 +492,9 @@ def _is_new(plan: Plan) -> bool:
     return timedelta(0) <= datetime.now(UTC) - plan.created_at < timedelta(seconds=_NEW_SECONDS)
 
 
-def _described(wanted: Wanted) -> dict[str, Any]:
+def _described(wanted: Selection) -> dict[str, Any]:
     """For people who look at it later."""
-    if isinstance(wanted, Filter):
+    if isinstance(wanted, LetterFilter):
         return {"filter": wanted.line() or "state:dead"}
     ids = list(wanted)
     return {"ids": ids[:100], "count": len(ids)} if len(ids) > 100 else {"ids": ids}

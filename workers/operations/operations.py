@@ -21,26 +21,26 @@ from saq import Job
 from saq.utils import now
 
 from storage.cache.cache import Cache
-from storage.cache.store import PATIENCE, CacheEntry, CacheFigures, CachePage, CacheStore
+from storage.cache.store import TIMEOUT_SECONDS, CacheEntry, CachePage, CacheStats, RedisCacheStore
 from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
-from storage.dead_letters.filters import DEAD, STATES, Filter
+from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
-from storage.dead_letters.repository import DeadLetter, DeadLetters, Group, Page
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, Page
 from storage.errors import StorageError
-from storage.personalization import Payload, Personalization
-from storage.redis.auto_pipeline import Together
-from storage.redis.client import Line, command, connect
+from storage.personalization import Payload, PersonalizationService
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection, execute, make_client
 from storage.redis.scripts import Script, run_script
-from storage.repositories.operator_actions import Action, ActionLog
-from storage.repositories.preferences import PreferenceStore
-from storage.repositories.weather import WeatherStore
+from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
+from storage.repositories.preferences import PreferenceRepository
+from storage.repositories.weather import WeatherRepository
 from workers.engine import wire
 from workers.engine.keys import NUDGE
-from workers.engine.payload_limits import check_body
+from workers.engine.payload_limits import check_payload
 from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_writes
-from workers.engine.queue import ApplianceQueue, Enqueued
+from workers.engine.queue import EnqueueResult, JobQueue
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -49,44 +49,44 @@ from workers.errors import (
 )
 from workers.handlers.base import validate_payload
 from workers.monitoring.snapshot import Pause, Snapshot
-from workers.monitoring.snapshot_reader import Observer, read_pause
+from workers.monitoring.snapshot_reader import SnapshotReader, parse_pause
 from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations, CacheOverview
-from workers.operations.dead_letters import LetterOperations, Preview, ReplayOptions, Wanted
+from workers.operations.dead_letters import DeadLetterOperations, Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
 PAUSE_SCRIPT = Script.load(__name__, "pause")
 
 __all__ = [
-    "DEAD",
-    "FAILURES",
+    "ALL_DEAD",
+    "OPERATION_ERRORS",
     "POISON_DEATHS",
     "STATES",
-    "Action",
     "CacheEntry",
-    "CacheFigures",
     "CacheOperations",
     "CacheOverview",
     "CachePage",
+    "CacheStats",
     "DeadLetter",
-    "Filter",
-    "Group",
+    "DeadLetterOperations",
+    "FailureGroup",
     "Ledger",
-    "LetterOperations",
+    "LetterFilter",
     "NewJob",
     "Operations",
+    "OperatorAction",
     "Page",
     "Plan",
     "PlanItem",
     "Preview",
     "ReplayOptions",
-    "Wanted",
+    "Selection",
 ]
 
 LONGEST_DELAY = 366 * 86_400
 """Seconds: a job that waits longer is more likely a mistake."""
 
-FAILURES = (WorkersError, StorageError, RedisError, OSError)
+OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
 
 
@@ -116,7 +116,7 @@ class Operations:
         policies: Sequence[QueuePolicy],
         schemas: Mapping[str, type[BaseModel]],
         database: Database,
-        letters: DeadLetters,
+        letters: DeadLetterRepository,
         process: WorkerProcess | None = None,
         environment: str = "local",
         weather_provider: str = "offline",
@@ -124,14 +124,14 @@ class Operations:
         read_only: bool = False,
         cache_url: str | None = None,
     ) -> None:
-        self._actions = ActionLog(database)
+        self._actions = OperatorActionRepository(database)
         self._audit = Audit(self._actions, actor or f"{_user()}@{socket.gethostname()}", read_only)
-        self._redis: Redis = connect(redis_url)
-        self._line = Line(redis_url)
-        self._queues = {policy.name: ApplianceQueue(self._redis, policy, self._line) for policy in policies}
+        self._redis: Redis = make_client(redis_url)
+        self._line = PipelineConnection(redis_url)
+        self._queues = {policy.name: JobQueue(self._redis, policy, self._line) for policy in policies}
         self._schemas = schemas
         self._process = process
-        self._observer = Observer(
+        self._observer = SnapshotReader(
             self._redis,
             redis_url,
             policies,
@@ -140,7 +140,7 @@ class Operations:
             environment=environment,
             weather_provider=weather_provider,
         )
-        self.letters = LetterOperations(
+        self.letters = DeadLetterOperations(
             self._redis,
             database,
             letters,
@@ -150,15 +150,17 @@ class Operations:
             changed=self._observer.look_again,
         )
         """The verbs on dead letters."""
-        self._cache_line = Line(cache_url or redis_url)
-        together = Together(partial(self._cache_line.round_trip, limit=PATIENCE))
-        self._cache = Cache(CacheStore(together), Payload)
+        self._cache_line = PipelineConnection(cache_url or redis_url)
+        together = AutoPipeline(partial(self._cache_line.round_trip, limit=TIMEOUT_SECONDS))
+        self._cache = Cache(RedisCacheStore(together), Payload)
         self.cache = CacheOperations(
             self._cache, cache_url or redis_url, own=cache_url is not None, audit=self._audit
         )
         """The verbs on the cache, which is beside the queues where ``cache_url`` is None."""
-        self.preferences = PreferenceStore(database, self.cache.hear)
-        self.personalization = Personalization(self._cache, self.preferences, WeatherStore(database))
+        self.preferences = PreferenceRepository(database, self.cache.hear)
+        self.personalization = PersonalizationService(
+            self._cache, self.preferences, WeatherRepository(database)
+        )
         """What users are shown, read through the cache."""
         self._lag = _LoopLag()
 
@@ -197,7 +199,7 @@ class Operations:
 
     async def ping(self) -> None:
         """Raises RedisError where Redis does not answer."""
-        await command(self._redis, "PING")
+        await execute(self._redis, "PING")
 
     async def check_writes(self) -> None:
         """Raises RedisError if Redis is away, read-only or full, refuses writes or forbids to publish.
@@ -241,9 +243,9 @@ class Operations:
         target = self._queue(queue)
         made = [self._checked(target, job) for job in jobs]
         done = await target.enqueue_many(made)
-        return [job.key if each is Enqueued.DONE else None for job, each in zip(made, done, strict=True)]
+        return [job.key if each is EnqueueResult.DONE else None for job, each in zip(made, done, strict=True)]
 
-    async def actions(self, limit: int = 50) -> list[Action]:
+    async def actions(self, limit: int = 50) -> list[OperatorAction]:
         """What operators did, the newest first."""
         return await self._actions.newest(limit)
 
@@ -264,7 +266,7 @@ class Operations:
 
     async def paused(self, queue: str) -> Pause | None:
         """Who paused the queue, why and since when.  Raises UnknownQueueError."""
-        return read_pause(await command(self._redis, "HGETALL", self._queue(queue).keys.pause))
+        return parse_pause(await execute(self._redis, "HGETALL", self._queue(queue).keys.pause))
 
     @property
     def in_flight(self) -> int:
@@ -289,13 +291,13 @@ class Operations:
             if now:
                 self._process.cut_short()
 
-    def _queue(self, name: str) -> ApplianceQueue:
+    def _queue(self, name: str) -> JobQueue:
         try:
             return self._queues[name]
         except KeyError:
             raise UnknownQueueError(name, tuple(self._queues)) from None
 
-    def _checked(self, queue: ApplianceQueue, new: NewJob) -> Job:
+    def _checked(self, queue: JobQueue, new: NewJob) -> Job:
         try:
             return self._job(queue, new)
         except InvalidJobError as error:
@@ -303,7 +305,7 @@ class Operations:
                 raise
             raise InvalidJobError(f"{new.source}: {error}") from None
 
-    def _job(self, queue: ApplianceQueue, new: NewJob) -> Job:
+    def _job(self, queue: JobQueue, new: NewJob) -> Job:
         schema = self._schemas.get(queue.name)
         if schema is not None:
             validate_payload(schema, dict(new.data))
@@ -317,7 +319,7 @@ class Operations:
         if new.delay:
             job.scheduled = time.time() + new.delay  # type: ignore[assignment]  # SAQ's type is int, its scores are not
         value = wire.job_dict(job)
-        check_body(wire.dump(value), value)
+        check_payload(wire.dump(value), value)
         return job
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from storage.backoff import Backoff
-from storage.redis.client import command
+from storage.redis.client import execute
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import NUDGE, PROCESS
 
@@ -80,7 +80,7 @@ class Nudges:
     async def _check_channel(self) -> None:
         """Ask, on another connection, whether Redis counts this subscription: not every server tells."""
         try:
-            reply = await command(self._redis, "PUBSUB", "NUMSUB", self._channel)
+            reply = await execute(self._redis, "PUBSUB", "NUMSUB", self._channel)
             self.counted = int(reply[1]) > 0
         except (RedisError, OSError, ValueError, TypeError, LookupError) as error:
             log.debug("presence is not counted", error=repr(error))

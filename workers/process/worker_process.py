@@ -17,9 +17,9 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from storage.asyncio_tools import cancelled
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import Line, connect, connect_thread, is_wrong_type
+from storage.asyncio_tools import cancel_and_wait
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import PipelineConnection, is_wrong_type, make_client, make_sync_client
 from storage.redis.refusals import reason, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_script
 from workers.dead_letters.recorder import Recorder
@@ -27,8 +27,8 @@ from workers.dead_letters.retention import Retention
 from workers.engine import wire
 from workers.engine.dispatcher import DEAD_AFTER, Dispatcher
 from workers.engine.keys import BEATS, LETTERS, OUTCOMES, WORKERS
-from workers.engine.policy import NORMAL, Pace, QueuePolicy
-from workers.engine.queue import ApplianceQueue
+from workers.engine.policy import NORMAL, PollIntervals, QueuePolicy
+from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
 from workers.process.heartbeat import Heartbeat
@@ -68,9 +68,9 @@ class WorkerProcess:
         *,
         policies: Sequence[QueuePolicy],
         functions: Mapping[str, SaqFunction],
-        letters: DeadLetters,
+        letters: DeadLetterRepository,
         drain_seconds: float = 30.0,
-        pace: Pace = NORMAL,
+        pace: PollIntervals = NORMAL,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
         give_up: Callable[[str], None] | None = None,
@@ -81,15 +81,15 @@ class WorkerProcess:
         """Why Redis does not answer, or refuses; None while it does what it is asked for."""
         self._version = version
         self._pace = pace
-        self._redis = connect(redis_url)
-        self._subscriber = connect(redis_url, reply_timeout=None)
-        self._lines = [Line(redis_url) for _ in policies]
-        self._doorbells = [Line(redis_url, blocks=True) for _ in policies]
+        self._redis = make_client(redis_url)
+        self._subscriber = make_client(redis_url, reply_timeout=None)
+        self._lines = [PipelineConnection(redis_url) for _ in policies]
+        self._doorbells = [PipelineConnection(redis_url, blocks=True) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self._retention = Retention(self._redis, letters)
         self.dispatchers = {
             policy.name: Dispatcher(
-                ApplianceQueue(self._redis, policy, line),
+                JobQueue(self._redis, policy, line),
                 functions[policy.name],
                 worker_id=self.id,
                 doorbell=doorbell,
@@ -107,7 +107,7 @@ class WorkerProcess:
         self._clock = LoopClock()
         self._watchdog = Watchdog(self._clock, held=self._running_jobs, drain_seconds=drain_seconds)
         self._heartbeat = Heartbeat(
-            connect_thread(redis_url),
+            make_sync_client(redis_url),
             self.id,
             held=lambda: self.in_flight,
             gap=DEAD_AFTER - 1,
@@ -231,7 +231,7 @@ class WorkerProcess:
         if not everything.done():
             held = self.in_flight
             log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
-            await cancelled(self._running)
+            await cancel_and_wait(self._running)
             return held
         for ended in self._running:
             ended.result()
@@ -242,7 +242,7 @@ class WorkerProcess:
     async def close(self) -> None:
         """Leave the list and close all connections; without a drain before, as by a crash."""
         self._loop = None
-        await cancelled([*self._running, *self._helpers, *([self._saying] if self._saying else [])])
+        await cancel_and_wait([*self._running, *self._helpers, *([self._saying] if self._saying else [])])
         self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
@@ -266,7 +266,7 @@ class WorkerProcess:
             self.begin_drain()
             raise
 
-    def _replied(self, line: Line, error: Exception | None) -> None:
+    def _replied(self, line: PipelineConnection, error: Exception | None) -> None:
         if error is None:
             line.confirm_primary()
         text = None if error is None else reason(error)

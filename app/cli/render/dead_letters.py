@@ -9,7 +9,7 @@ from typing import Any
 from app.cli.render.status import table
 from storage.database.tables import POISON_DEATHS
 from tui.text.format import MISSING, clip, count, duration, instant, number, safe, sparkline
-from workers.operations.operations import DeadLetter, Group, PlanItem, Preview
+from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
 
 Lineage = Sequence[tuple[DeadLetter, Sequence[PlanItem]]]
 
@@ -117,7 +117,7 @@ def _replay(item: PlanItem) -> str:
     return f"plan {item.plan_id}{at}  {_ENDINGS.get(item.state, item.state)}{note}{edited}"
 
 
-def groups_text(groups: Sequence[Group], *, width: int | None = None) -> str:
+def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> str:
     """Three lines a group: how many and when, which, and of what they died."""
     if not groups:
         return "no dead letters"
@@ -125,7 +125,7 @@ def groups_text(groups: Sequence[Group], *, width: int | None = None) -> str:
     return "\n\n".join(_group(group, digits, width) for group in groups)
 
 
-def _group(group: Group, digits: int, width: int | None) -> str:
+def _group(group: FailureGroup, digits: int, width: int | None) -> str:
     sample, margin = group.sample, " " * (digits + 2)
     first, last = (instant(at, "%Y-%m-%d %H:%M") for at in (group.first_at, group.last_at))
     trend = sparkline([deaths or None for deaths in group.trend], len(group.trend)).replace(" ", "·")

@@ -20,7 +20,7 @@ from app.doctor.results import Finding, cause_of, ok, unknown, warning, wrong
 from storage.cache.change_listener import probe
 from storage.database.engine import Database
 from storage.database.migrations import HEAD
-from storage.database.postgres_url import understand
+from storage.database.postgres_url import parse_postgres_url
 from storage.database.tables import Base
 from storage.errors import DatabaseUnavailableError, DirectUrlError, StorageError
 from workers.engine import wire
@@ -231,7 +231,7 @@ async def _lacking(at: Postgres) -> tuple[str, str] | None:
 async def connections(at: Postgres) -> Finding:
     """The pools of all processes against what the server gives."""
     processes = await _processes(at.redis)
-    if understand(make_url(at.url).set(drivername="postgresql")).pooled:
+    if parse_postgres_url(make_url(at.url).set(drivername="postgresql")).pooled:
         return pools(at.pool_size, processes, _MOST, None)
     most, reserved, used = await at.row(
         "SELECT current_setting('max_connections')::int, "

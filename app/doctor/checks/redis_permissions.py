@@ -18,7 +18,7 @@ from redis.exceptions import (
 
 from app.doctor.checks.redis_server import RedisServer
 from app.doctor.results import Finding, cause_of, ok, unknown, wrong
-from storage.redis.client import command
+from storage.redis.client import execute
 from storage.redis.refusals import MissingRightError, fix_of, problem_of, refusal_of
 from workers.engine.probe import check_permissions
 
@@ -63,7 +63,7 @@ async def scripts(server: RedisServer) -> Finding:
     ]
     for call in calls:
         try:
-            await command(server.client, *call)
+            await execute(server.client, *call)
         except NoScriptError:
             continue
         except RedisConnectionError:
@@ -81,7 +81,7 @@ async def blocking(server: RedisServer) -> Finding:
     """The wait for a job."""
     key = _nothing("saq:")
     try:
-        await command(server.client, "BLMOVE", key, key, "LEFT", "LEFT", _BLOCK_SECONDS)
+        await execute(server.client, "BLMOVE", key, key, "LEFT", "LEFT", _BLOCK_SECONDS)
     except (ReadOnlyError, OutOfMemoryError):
         return unknown("not checked: the server takes no writes")
     except ResponseError as error:
@@ -101,7 +101,7 @@ async def messages(server: RedisServer) -> Finding:
     try:
         await listener.subscribe(channel)
         await listener.get_message(timeout=_HEARD_SECONDS)  # that we are subscribed
-        await command(server.client, "PUBLISH", channel, "heard")
+        await execute(server.client, "PUBLISH", channel, "heard")
         heard: Any = await listener.get_message(timeout=_HEARD_SECONDS)
     except ResponseError as error:
         return _not_permitted(server, error)

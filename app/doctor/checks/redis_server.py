@@ -26,8 +26,8 @@ from app.doctor.groups import OPENING_SECONDS, within
 from app.doctor.results import Finding, cause_of, ok, warning, wrong
 from app.servers.redis_tls import encryption_problem
 from app.settings import at_upstash
-from storage.redis.client import MOST_CONNECTIONS, command, connect, safe_url
-from workers.engine.policy import NORMAL, Pace
+from storage.redis.client import MOST_CONNECTIONS, execute, make_client, redact_url
+from workers.engine.policy import NORMAL, PollIntervals
 
 _PINGS = 5
 _SLOW = 0.05  # s
@@ -53,7 +53,7 @@ class RedisServer:
     embedded: bool = False
     cache_beside: bool = True
     """Whether the cache lives on this server too."""
-    pace: Pace = NORMAL
+    pace: PollIntervals = NORMAL
     prefixes: tuple[str, ...] = QUEUES
     """Of the keys that the product has there."""
 
@@ -79,7 +79,7 @@ class RedisServer:
 
 async def open_redis(url: str, variable: str, *, embedded: Path | None = None) -> RedisServer | Finding:
     """The server, or why there is none, soon after `OPENING_SECONDS`; ``embedded``: the folder of ours."""
-    client = connect(url)
+    client = make_client(url)
     client.connection_pool.max_connections = MOST_CONNECTIONS  # whatever the URL asks for
     try:
         server = await within(OPENING_SECONDS, _asked(client, url, variable))
@@ -97,7 +97,7 @@ async def _asked(client: Redis, url: str, variable: str) -> RedisServer:
     times = []
     for _ in range(_PINGS):
         started = time.perf_counter()
-        await command(client, "PING")
+        await execute(client, "PING")
         times.append(time.perf_counter() - started)
     return RedisServer(url, variable, client, await _about(client), statistics.median(times))
 
@@ -118,7 +118,7 @@ async def _told(asking: Awaitable[dict[str, Any]]) -> dict[str, Any]:
 
 async def _greeting(client: Redis) -> dict[str, Any]:
     """What HELLO says, under the names that INFO has for it."""
-    reply = await command(client, "HELLO")
+    reply = await execute(client, "HELLO")
     flat = [each for pair in reply.items() for each in pair] if isinstance(reply, dict) else reply
     text = [each.decode(errors="replace") if isinstance(each, bytes) else each for each in flat]
     said = dict(zip(text[::2], text[1::2], strict=False))
@@ -135,7 +135,7 @@ def _hung(folder: Path) -> Finding:
 
 
 async def _unreachable(error: Exception, url: str, variable: str) -> Finding:
-    place = safe_url(url)
+    place = redact_url(url)
     consequence = "no process starts"
     if isinstance(error, AuthenticationError | AuthorizationError):
         return wrong(
@@ -177,7 +177,7 @@ def _refused(error: ResponseError, place: str, variable: str) -> Finding:
 
 async def answers(server: RedisServer) -> Finding:
     """That it does, we know."""
-    return ok(safe_url(server.url) + (" (embedded)" if server.embedded else ""))
+    return ok(redact_url(server.url) + (" (embedded)" if server.embedded else ""))
 
 
 async def round_trip(server: RedisServer) -> Finding:

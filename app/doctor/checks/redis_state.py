@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from app.doctor.checks.redis_server import RedisServer
 from app.doctor.results import Finding, ok, unknown, warning, wrong
 from app.servers.redis_eviction import eviction_policy
-from storage.redis.client import command
+from storage.redis.client import execute
 from storage.redis.refusals import CLUSTER_MODE
 from tui.text.format import size
 from workers.engine.policy import ECONOMICAL
@@ -146,9 +146,9 @@ async def persistence(server: RedisServer) -> Finding:
 async def clock(server: RedisServer) -> Finding:
     """Ours against the server's."""
     async with server.client.client() as held:
-        await command(held, "PING")  # it is connected then, which would count
+        await execute(held, "PING")  # it is connected then, which would count
         sent = time.time()
-        seconds, micro = await command(held, "TIME")
+        seconds, micro = await execute(held, "TIME")
         received = time.time()
     return clock_difference((sent + received) / 2 - (int(seconds) + int(micro) / 1e6), "the Redis server's")
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from app.http.filters import GroupsQuery, ListQuery, PathId, Selection
+from app.http.filters import GroupsQuery, ListQuery, PathId, SelectionBody
 from app.http.route import WHOLE, Call, Given, GivenBody, Reply
 from app.http.routers.replays import refuse_while_draining, started
-from storage.dead_letters.filters import Filter
+from storage.dead_letters.filters import LetterFilter
 from workers.operations.dead_letters import Preview, ReplayOptions
-from workers.operations.operations import DeadLetter, Group, Wanted
+from workers.operations.operations import DeadLetter, FailureGroup, Selection
 
 _MOST_BYTES = 4_000_000
 """Of a page: one that has more ends there, and `next` leads on."""
@@ -70,7 +70,7 @@ class SampledGroup(BaseModel):
     sample: Sample
 
     @classmethod
-    def all_of(cls, groups: Sequence[Group]) -> list[SampledGroup]:
+    def all_of(cls, groups: Sequence[FailureGroup]) -> list[SampledGroup]:
         """The same without what is large."""
         return [cls.model_validate(each) for each in groups]
 
@@ -96,7 +96,7 @@ class Retried(BaseModel):
     key: str = Field(description="The key of its job, which is the one that it had.")
 
 
-class Retry(Selection):
+class Retry(SelectionBody):
     """What is retried, and how."""
 
     dry_run: bool = Field(False, description="Say what would be retried, and change nothing.")
@@ -131,9 +131,9 @@ class Moved(BaseModel):
     others: int = Field(description="Ids of letters that were left out: they are not in a state for it.")
 
     @classmethod
-    def of(cls, wanted: Wanted, count: int) -> Moved:
+    def of(cls, wanted: Selection, count: int) -> Moved:
         """What came of an act on ``wanted``."""
-        return cls(count=count, others=0 if isinstance(wanted, Filter) else len(set(wanted)) - count)
+        return cls(count=count, others=0 if isinstance(wanted, LetterFilter) else len(set(wanted)) - count)
 
 
 async def page(call: Call) -> Reply:
@@ -190,14 +190,14 @@ async def retry(call: Call) -> Reply:
 
 async def discard(call: Call) -> Reply:
     """Hide dead letters."""
-    sent: Selection = call.body
+    sent: SelectionBody = call.body
     wanted = sent.wanted
     return Reply(Moved.of(wanted, await call.operations.letters.discard(wanted, sent.reason)))
 
 
 async def restore(call: Call) -> Reply:
     """Undo a discard."""
-    sent: Selection = call.body
+    sent: SelectionBody = call.body
     wanted = sent.wanted
     return Reply(Moved.of(wanted, await call.operations.letters.restore(wanted, sent.reason)))
 
@@ -206,7 +206,7 @@ def _previewed(preview: Preview) -> Previewed:
     wanted = preview.wanted
     selection: dict[str, Any] = (
         {"filter": wanted.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
-        if isinstance(wanted, Filter)
+        if isinstance(wanted, LetterFilter)
         else {"ids": list(wanted)}
     )
     return Previewed(

@@ -14,11 +14,11 @@ import uvloop
 from saq import Job
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import Line, connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import PipelineConnection, make_client
 from tests.benchmarks.peers.protocol import QUEUE, Tool, main
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
-from workers.engine.queue import ApplianceQueue
+from workers.engine.queue import JobQueue
 from workers.process.worker_process import WorkerProcess
 
 _POLICY = DEFAULT_POLICIES[QUEUE]
@@ -28,8 +28,8 @@ class CoutureCast(Tool):
     """Queues keep their policy but for the concurrency."""
 
     async def open(self) -> None:
-        self._redis = connect(self.redis_url)
-        self._queue = ApplianceQueue(self._redis, _POLICY, Line(self.redis_url))
+        self._redis = make_client(self.redis_url)
+        self._queue = JobQueue(self._redis, _POLICY, PipelineConnection(self.redis_url))
         self._database = Database(f"sqlite:///{tempfile.mkdtemp()}/couturecast.db")
         await self._database.start()
 
@@ -47,7 +47,7 @@ class CoutureCast(Tool):
             self.redis_url,
             policies=[replace(DEFAULT_POLICIES[name], concurrency=concurrency) for name in queues],
             functions=dict.fromkeys(queues, handler),
-            letters=DeadLetters(self._database),
+            letters=DeadLetterRepository(self._database),
             pace=ECONOMICAL if self.economical else NORMAL,
         )
         await process.start()

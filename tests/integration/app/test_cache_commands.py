@@ -12,9 +12,9 @@ import pytest
 
 from app.servers.embedded_valkey import EmbeddedServer
 from storage.cache.cache import Cache
-from storage.cache.store import ENTRY, CacheKey, CacheStore
-from storage.redis.auto_pipeline import Together
-from storage.redis.client import Line
+from storage.cache.store import ENTRY, CacheKey, RedisCacheStore
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection
 from tests.integration.app.conftest import Done, OpenTerminal, Program, client
 from tests.integration.app.test_commands import many
 from tests.integration.engine.conftest import eventually
@@ -60,8 +60,8 @@ async def fill(program: Program, keys: Iterable[str] = ALL) -> None:
     """Start the program, and put entries into its cache as another of its processes would."""
     if not program.headless:
         await program.start()
-    line = Line(EmbeddedServer(program.data_dir).url)
-    made: Cache[dict[str, Any]] = Cache(CacheStore(Together(line.round_trip)), dict[str, Any])
+    line = PipelineConnection(EmbeddedServer(program.data_dir).url)
+    made: Cache[dict[str, Any]] = Cache(RedisCacheStore(AutoPipeline(line.round_trip)), dict[str, Any])
     for key in keys:
         user, _, name = key.partition(":")
         owner = "josé:x" if key == ODD else user

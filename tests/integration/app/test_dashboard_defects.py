@@ -18,9 +18,9 @@ from tests.integration.engine.conftest import eventually
 HANDLER = """
 from tui.app import Dashboard
 from tui.driver import Terminal
-from tui.screens.letters import Letters
+from tui.screens.dead_letters.list import Letters
 from tui.screens.overview import Overview
-from tui.widgets.queues import QueueTable
+from tui.widgets.queue_table import QueueTable
 
 def fail(*_, **__):
     secret = "hunter2"

@@ -24,7 +24,7 @@ from tests.integration.engine.conftest import eventually
 HOLD = """
 import sys
 from pathlib import Path
-from app.embedded import EmbeddedServer
+from app.servers.embedded_valkey import EmbeddedServer
 
 server = EmbeddedServer(Path(sys.argv[1]))
 server.join()

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.app.conftest import Done, OpenTerminal, Program
 from tests.integration.app.test_commands import COLOR, MODERATION, many
 from tests.integration.storage.test_storage import letter
@@ -54,7 +54,7 @@ async def bury(program: Program, letters: list[Any]) -> None:
     program.data_dir.mkdir(mode=0o700, exist_ok=True)
     database = Database(f"sqlite:///{quote(str(program.data_dir))}/couturecast.db")
     await database.start()
-    await DeadLetters(database).record(letters)
+    await DeadLetterRepository(database).record(letters)
     await database.close()
 
 

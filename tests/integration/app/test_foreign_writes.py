@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.app.conftest import Program
 from tests.integration.engine.conftest import eventually
 from tests.servers import PostgresServer
@@ -38,7 +38,7 @@ async def operations(program: Program, redis_url: str, postgres_url: str) -> Asy
         policies=list(DEFAULT_POLICIES.values()),
         schemas={},
         database=database,
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
     )
     yield operations
     await operations.close()

@@ -14,8 +14,8 @@ import pytest
 
 from storage.cache.store import ENTRY
 from storage.database.engine import Database
-from storage.repositories.preferences import PreferenceStore
-from storage.repositories.weather import Location, WeatherStore
+from storage.repositories.preferences import PreferenceRepository
+from storage.repositories.weather import Location, WeatherRepository
 from tests.integration.app.conftest import client as valkey
 from tests.integration.app.served import Served, assert_problem, served
 from tests.integration.app.test_http import metrics
@@ -46,8 +46,8 @@ async def prefer(each: Served, user: str, preferences: dict[str, Any]) -> None:
     async def told(*_: str) -> None:
         pass
 
-    await PreferenceStore(database, told).put(user, preferences)
-    await WeatherStore(database).add_location(Location("lisboa", "Lisboa", 38.72, -9.14))
+    await PreferenceRepository(database, told).put(user, preferences)
+    await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", 38.72, -9.14))
     await database.close()
 
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 import trustme
 
-from storage.redis.client import Line, connect, connect_thread
+from storage.redis.client import PipelineConnection, make_client, make_sync_client
 from tests.integration.app.conftest import Done, Headless, Program
 from tests.integration.engine.conftest import eventually
 from tests.servers import TlsForwarder, ValkeyServer
@@ -110,7 +110,7 @@ async def test_a_job_lives_and_dies_by_every_kind_of_url(
 @pytest.mark.parametrize("kind", URLS)
 async def test_every_kind_of_connection_reads_the_same_url(kind: str, redises: Redises) -> None:
     url = URLS[kind].format(each=redises)
-    client, line, thread = connect(url), Line(url), connect_thread(url)
+    client, line, thread = make_client(url), PipelineConnection(url), make_sync_client(url)
     thread.set("test:who", kind)  # in the database that the URL names
     assert await client.get("test:who") == kind.encode()
     assert await line.round_trip([("GET", "test:who")]) == [kind.encode()]

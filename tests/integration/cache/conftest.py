@@ -12,9 +12,9 @@ import redis.asyncio
 from pydantic import BaseModel
 
 from storage.cache.cache import Cache
-from storage.cache.store import PATIENCE, CacheStore
-from storage.redis.auto_pipeline import Together
-from storage.redis.client import Line
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection
 
 
 class Outfit(BaseModel):
@@ -33,10 +33,10 @@ async def new_cache(redis_url: str) -> AsyncIterator[NewCache]:
     async with AsyncExitStack() as stack:
 
         def make(url: str = redis_url, **options: Any) -> Cache[Outfit]:
-            line = Line(url)
+            line = PipelineConnection(url)
             stack.push_async_callback(line.close)
-            together = Together(partial(line.round_trip, limit=PATIENCE))
-            cache = Cache(CacheStore(together), Outfit, **options)
+            together = AutoPipeline(partial(line.round_trip, limit=TIMEOUT_SECONDS))
+            cache = Cache(RedisCacheStore(together), Outfit, **options)
             stack.push_async_callback(cache.close)
             return cache
 

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from storage.cache.cache import Cache
 from storage.cache.store import ENTRY, PREFIX, CacheKey, Claim
-from storage.cache.tags import ALL, location, user
-from storage.errors import CacheUnavailableError, LoadError
+from storage.cache.tags import ALL_TAG, location, user
+from storage.errors import CacheLoadError, CacheUnavailableError
 from tests.integration.cache.conftest import NewCache, Outfit
 from tests.servers import ValkeyServer, free_port
 
@@ -159,7 +159,7 @@ async def test_what_is_kept_goes_at_its_time(new_cache: NewCache) -> None:
 
 async def test_a_load_that_takes_too_long_has_failed(new_cache: NewCache) -> None:
     cache = new_cache(load_seconds=0.2)
-    with pytest.raises(LoadError, match=r"0\.2 s"):
+    with pytest.raises(CacheLoadError, match=r"0\.2 s"):
         await cache.get_or_load(KEY, Wardrobe(seconds=5).load)
 
 
@@ -211,7 +211,7 @@ async def test_a_cache_that_closes_leaves_no_right_behind(new_cache: NewCache) -
     reading = asyncio.create_task(closing.get_or_load(KEY, slow.load))
     await until(lambda: _called(slow, 1))
     await closing.close()
-    with pytest.raises(LoadError):
+    with pytest.raises(CacheLoadError):
         await reading
     async with asyncio.timeout(10):
         assert (await next_one.get_or_load(KEY, Wardrobe().load)).source == "loaded"
@@ -397,7 +397,7 @@ async def test_a_loader_that_says_it_took_too_long_or_was_broken_off(cache: Cach
     async def broken_off() -> Outfit:
         raise asyncio.CancelledError
 
-    with pytest.raises(LoadError, match="broken off"):
+    with pytest.raises(CacheLoadError, match="broken off"):
         await cache.get_or_load(OTHER, broken_off)
 
 
@@ -429,11 +429,11 @@ async def test_a_location_and_everything(cache: Cache[Outfit]) -> None:
         await cache.set(key, COAT)
     await cache.invalidate(location("lisboa"))
     assert [await cache.exists(key) for key in (KEY, OTHER, elsewhere)] == [False, False, True]
-    await cache.invalidate(ALL)
+    await cache.invalidate(ALL_TAG)
     assert not await cache.exists(elsewhere)
 
 
-@pytest.mark.parametrize("subject", [user("u1"), location("lisboa"), ALL])
+@pytest.mark.parametrize("subject", [user("u1"), location("lisboa"), ALL_TAG])
 async def test_what_was_loaded_before_a_change_is_neither_stored_nor_served_after_it(
     new_cache: NewCache, subject: str
 ) -> None:

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
-from storage.repositories.weather import Location, WeatherStore
+from storage.repositories.weather import Location, WeatherRepository
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.handlers.weather.handler import OfflineWeather, WeatherHandler, WeatherPayload
 from workers.operations.operations import Operations
@@ -37,7 +37,7 @@ async def operations(redis_url: str, database: Database) -> AsyncIterator[Operat
         policies=list(DEFAULT_POLICIES.values()),
         schemas={},
         database=database,
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
     )
     yield operations
     await operations.close()
@@ -47,8 +47,8 @@ async def ingest(operations: Operations, database: Database) -> None:
     async def nothing(*_: Any, **__: Any) -> bool:
         return True
 
-    await WeatherStore(database).add_location(Location("lisboa", "Lisboa", LISBON.lat, LISBON.lon))
-    handler = WeatherHandler(WeatherStore(database), OfflineWeather(), nothing, operations.cache.hear)
+    await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", LISBON.lat, LISBON.lon))
+    handler = WeatherHandler(WeatherRepository(database), OfflineWeather(), nothing, operations.cache.hear)
     await handler.run(LISBON, None)  # type: ignore[arg-type]  # it needs no context
 
 
@@ -166,7 +166,7 @@ async def test_the_database_away_from_the_start(redis_url: str, tmp_path: Any) -
         policies=list(DEFAULT_POLICIES.values()),
         schemas={},
         database=database,
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
     )
     try:
         with pytest.raises(DatabaseUnavailableError):

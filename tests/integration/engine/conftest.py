@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import make_client
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import ApplianceQueue
+from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.process.worker_process import WorkerProcess
 
@@ -25,7 +25,7 @@ FAST_RETRIES = (0.1, 0.2, 0.3)
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url)
+    client = make_client(redis_url)
     yield client
     await client.aclose()
 
@@ -39,8 +39,8 @@ async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def letters(database: Database) -> DeadLetters:
-    return DeadLetters(database)
+def letters(database: Database) -> DeadLetterRepository:
+    return DeadLetterRepository(database)
 
 
 @dataclass
@@ -49,9 +49,9 @@ class Bench:
 
     url: str
     redis: Redis
-    letters: DeadLetters
+    letters: DeadLetterRepository
     policy: QueuePolicy
-    queue: ApplianceQueue
+    queue: JobQueue
     stock: RedisQueue
     processes: list[WorkerProcess] = field(default_factory=list)
 
@@ -92,7 +92,7 @@ MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture
-async def make_bench(redis_url: str, redis: Redis, letters: DeadLetters) -> AsyncIterator[MakeBench]:
+async def make_bench(redis_url: str, redis: Redis, letters: DeadLetterRepository) -> AsyncIterator[MakeBench]:
     benches: list[Bench] = []
 
     def make(**policy: Any) -> Bench:
@@ -105,7 +105,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetters) -> Asyn
         } | policy
         made = QueuePolicy(**settings)
         stock = RedisQueue.from_url(redis_url, name=made.name)
-        benches.append(Bench(redis_url, redis, letters, made, ApplianceQueue(redis, made), stock))
+        benches.append(Bench(redis_url, redis, letters, made, JobQueue(redis, made), stock))
         return benches[-1]
 
     yield make

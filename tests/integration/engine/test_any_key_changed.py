@@ -20,12 +20,12 @@ from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command, connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import eventually
 from workers.engine.keys import BEATS, CRON, LETTER, LETTERS, OUTCOMES, TOKENS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy, RateLimit
-from workers.engine.queue import ApplianceQueue
+from workers.engine.queue import JobQueue
 from workers.process.worker_process import WorkerProcess
 
 POLICY = QueuePolicy(
@@ -85,7 +85,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
     """Rules are what producers and foreign programs do; two processes work in between."""
 
     url = ""
-    letters: DeadLetters
+    letters: DeadLetterRepository
     loop: asyncio.AbstractEventLoop
     changes: ClassVar[Counter[str]] = Counter()
     repairs: ClassVar[Counter[str]] = Counter()
@@ -98,8 +98,8 @@ class AnyKeyMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         with redis_client.Redis.from_url(self.url) as client:
             client.flushall()
-        self.redis: Redis = connect(self.url)
-        self.queue = ApplianceQueue(self.redis, POLICY)
+        self.redis: Redis = make_client(self.url)
+        self.queue = JobQueue(self.redis, POLICY)
         self.stock = RedisQueue.from_url(self.url, name=POLICY.name)
         self.good: set[str] = set()
         self.runs: Counter[str] = Counter()
@@ -111,7 +111,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
 
     async def _begin(self) -> None:
         for words in OUTSIDE.values():
-            await command(self.redis, *words)
+            await execute(self.redis, *words)
         self.outside = await self._outside()
         for _ in range(2):
             process = WorkerProcess(
@@ -130,7 +130,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
 
     async def _outside(self) -> dict[str, tuple[Any, Any]]:
         return {
-            name: (await command(self.redis, "DUMP", name), await command(self.redis, "PEXPIRETIME", name))
+            name: (await execute(self.redis, "DUMP", name), await execute(self.redis, "PEXPIRETIME", name))
             for name in OUTSIDE
         }
 
@@ -166,7 +166,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
         words = {"HSET": (member, b"x"), "ZADD": (1, member), "XADD": ("*", member, b"x")}.get(
             kind, (member,)
         )
-        self.run(command(self.redis, "DEL", key))
+        self.run(execute(self.redis, "DEL", key))
         self._change("type", kind, key, *words)
 
     @rule(
@@ -223,7 +223,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
     def _change(self, kind: str, *words: Any) -> None:
         """Change a key as a foreign program does; what its type refuses changes nothing."""
         try:
-            self.run(command(self.redis, *words))
+            self.run(execute(self.redis, *words))
         except redis_client.ResponseError:
             return
         type(self).changes[kind] += 1
@@ -242,7 +242,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
             type(self).repairs += found or Counter()
             await asyncio.sleep(0.02)
         for key, kind in TYPES.items():
-            assert await command(self.redis, "TYPE", key) in (b"none", kind.encode()), key
+            assert await execute(self.redis, "TYPE", key) in (b"none", kind.encode()), key
         await eventually(self._is_idle, within=30, what="every id is explained")
         await eventually(lambda: self._completed() >= len(self.good), what="processes have read the replies")
         assert not set(await self._buried()) & self.good
@@ -300,7 +300,7 @@ def test_e14_any_key_may_be_changed_to_anything(
     database = Database(f"sqlite:///{tmp_path}/letters.db")
     loop.run_until_complete(database.start())
     AnyKeyMachine.url, AnyKeyMachine.loop = redis_url, loop
-    AnyKeyMachine.letters = DeadLetters(database)
+    AnyKeyMachine.letters = DeadLetterRepository(database)
     try:
         run_state_machine_as_test(
             AnyKeyMachine,

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from storage.redis import client as connection
-from storage.redis.client import MOST_CONNECTIONS, command, connect
+from storage.redis.client import MOST_CONNECTIONS, execute, make_client
 from tests.integration.engine.conftest import eventually
 
 
@@ -20,8 +20,8 @@ async def _clients_since(redis: Redis, first: int) -> int:
 
 async def test_a_client_takes_no_more_connections_than_it_may(redis: Redis, redis_url: str) -> None:
     first = await redis.client_id()
-    client = connect(redis_url)
-    waits = [command(client, "BLPOP", f"test:list-{number}", 0.2) for number in range(5 * MOST_CONNECTIONS)]
+    client = make_client(redis_url)
+    waits = [execute(client, "BLPOP", f"test:list-{number}", 0.2) for number in range(5 * MOST_CONNECTIONS)]
     waiting = asyncio.ensure_future(asyncio.gather(*waits))
 
     async def all_in_use() -> bool:
@@ -34,20 +34,20 @@ async def test_a_client_takes_no_more_connections_than_it_may(redis: Redis, redi
 
 
 async def test_connections_that_were_cancelled_or_broke_are_free_again(redis: Redis, redis_url: str) -> None:
-    client = connect(redis_url)
+    client = make_client(redis_url)
     for _ in range(3):
         waits = [
-            asyncio.create_task(command(client, "BLPOP", f"test:list-{number}", 0))
+            asyncio.create_task(execute(client, "BLPOP", f"test:list-{number}", 0))
             for number in range(3 * MOST_CONNECTIONS)
         ]
         await asyncio.sleep(0.05)
         for wait in waits[::2]:
             wait.cancel()
-        await command(redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await execute(redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         for wait in waits[1::2]:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-        replies = await asyncio.gather(*(command(client, "PING") for _ in range(3 * MOST_CONNECTIONS)))
+        replies = await asyncio.gather(*(execute(client, "PING") for _ in range(3 * MOST_CONNECTIONS)))
         assert len(replies) == 3 * MOST_CONNECTIONS
     await client.aclose()
 
@@ -55,10 +55,10 @@ async def test_connections_that_were_cancelled_or_broke_are_free_again(redis: Re
 async def test_who_waits_for_a_connection_in_vain_is_told(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = connect(redis_url)
+    client = make_client(redis_url)
     monkeypatch.setattr(connection, "_REPLY_TIMEOUT", 0.2)
     waits = [
-        asyncio.create_task(command(client, "BLPOP", f"test:list-{number}", 60))
+        asyncio.create_task(execute(client, "BLPOP", f"test:list-{number}", 60))
         for number in range(MOST_CONNECTIONS)
     ]
 
@@ -67,9 +67,9 @@ async def test_who_waits_for_a_connection_in_vain_is_told(
 
     await eventually(all_wait)
     with pytest.raises(RedisConnectionError, match="all 10 connections to Redis are in use"):
-        await command(client, "PING")
+        await execute(client, "PING")
     for number in range(MOST_CONNECTIONS):
         await redis.rpush(f"test:list-{number}", "x")
     await asyncio.gather(*waits)
-    assert await command(client, "PING")
+    assert await execute(client, "PING")
     await client.aclose()

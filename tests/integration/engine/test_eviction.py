@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from app.errors import UsageError
 from app.servers.redis_eviction import check_eviction, eviction_policy
 from storage.database.engine import Database
-from storage.redis.client import command, connect
+from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import ValkeyServer
 from workers.monitoring import background_value as look
@@ -33,7 +33,7 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 async def redis(server: ValkeyServer) -> Any:
-    client = connect(server.url)
+    client = make_client(server.url)
     yield client
     await client.aclose()
 
@@ -43,20 +43,20 @@ async def test_the_policy_is_read_by_whatever_command_is_allowed(
     rights: str, server: ValkeyServer, redis: Redis
 ) -> None:
     assert await eviction_policy(redis) == EVICTS
-    await command(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *rights.split())
-    client = connect(server.url.replace("://", "://app:secret@"))
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *rights.split())
+    client = make_client(server.url.replace("://", "://app:secret@"))
     assert await eviction_policy(client) == (EVICTS if len(rights.split()) == 2 else None)
     await client.aclose()
 
 
 async def test_a_redis_that_does_not_say_its_policy_is_taken(server: ValkeyServer, redis: Redis) -> None:
-    await command(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *DENIED[0].split())
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *DENIED[0].split())
     await check_eviction(server.url.replace("://", "://app:secret@"), None)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
 async def test_a_redis_that_keeps_jobs_is_taken(policy: str, server: ValkeyServer, redis: Redis) -> None:
-    await command(redis, "CONFIG", "SET", "maxmemory-policy", policy)
+    await execute(redis, "CONFIG", "SET", "maxmemory-policy", policy)
     await check_eviction(server.url, None)
 
 
@@ -64,7 +64,7 @@ async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_i
     server: ValkeyServer, redis: Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = server.url.replace("://", "://:secret@")
-    await command(redis, "CONFIG", "SET", "requirepass", "secret")
+    await execute(redis, "CONFIG", "SET", "requirepass", "secret")
     same = (None, url, url.replace("/0", "/7"), url.replace("127.0.0.1", "localhost"))
     for cache_url in same:
         with pytest.raises(UsageError) as refused:
@@ -84,7 +84,7 @@ async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_i
 async def test_a_cache_that_does_not_say_who_it_is_is_known_by_its_address(
     away: str, server: ValkeyServer, redis: Redis
 ) -> None:
-    await command(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
     url = server.url.replace("://", "://app:secret@")
     if "{port}" not in away:
         await check_eviction(url, away)
@@ -98,7 +98,7 @@ async def test_an_alert_says_that_the_policy_was_changed_while_we_run(
 ) -> None:
     monkeypatch.setattr(look, "INTERVAL", 0.05)
     bench = make_bench()
-    client = connect(redis_url)
+    client = make_client(redis_url)
     operations = Operations(
         redis_url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
     )
@@ -108,11 +108,11 @@ async def test_an_alert_says_that_the_policy_was_changed_while_we_run(
 
     assert await alerts() == []
     assert (await operations.snapshot()).redis.eviction_policy == "noeviction"
-    await command(client, "CONFIG", "SET", "maxmemory-policy", EVICTS)
+    await execute(client, "CONFIG", "SET", "maxmemory-policy", EVICTS)
     try:
         await eventually(alerts)
         assert await alerts() == [f"Redis evicts by {EVICTS}: jobs may be evicted"]
     finally:
-        await command(client, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+        await execute(client, "CONFIG", "SET", "maxmemory-policy", "noeviction")
     await client.aclose()
     await operations.close()

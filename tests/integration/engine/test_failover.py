@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from saq.queue.redis import RedisQueue
 
-from storage.redis.client import Line, command, connect, connect_thread
+from storage.redis.client import PipelineConnection, execute, make_client, make_sync_client
 from storage.redis.scripts import run_script
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
@@ -43,8 +43,8 @@ class Pair:
 
         New ones reach it, too, until ``address_after`` is true.
         """
-        first, second = connect(self.first.url), connect(self.second.url)
-        await command(first, "FAILOVER", "TO", "127.0.0.1", self.second.port)
+        first, second = make_client(self.first.url), make_client(self.second.url)
+        await execute(first, "FAILOVER", "TO", "127.0.0.1", self.second.port)
 
         async def promoted() -> bool:
             return (await second.info("replication"))["role"] == "master"
@@ -71,7 +71,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[ValkeyServer, ValkeyServer]]:
 @pytest.fixture
 async def pair(servers: tuple[ValkeyServer, ValkeyServer]) -> AsyncIterator[Pair]:
     made = Pair(*servers, Proxy(servers[0].port))
-    replica = connect(made.second.url)
+    replica = make_client(made.second.url)
 
     async def linked() -> bool:
         return (await replica.info("replication")).get("master_link_status") == "up"
@@ -86,13 +86,13 @@ async def pair(servers: tuple[ValkeyServer, ValkeyServer]) -> AsyncIterator[Pair
 @pytest.fixture
 async def primary(pair: Pair) -> AsyncIterator[Redis]:
     """A client of the second server, which becomes the primary."""
-    client = connect(pair.second.url)
+    client = make_client(pair.second.url)
     yield client
     await client.aclose()
 
 
 async def test_a_connection_to_a_server_that_was_demoted_is_closed(pair: Pair) -> None:
-    line, client, thread = Line(pair.url), connect(pair.url), connect_thread(pair.url)
+    line, client, thread = PipelineConnection(pair.url), make_client(pair.url), make_sync_client(pair.url)
 
     async def through_line() -> Any:
         (reply,) = await line.round_trip([("SET", "test:key", "line")])
@@ -124,13 +124,13 @@ async def test_a_connection_to_a_server_that_was_demoted_is_closed(pair: Pair) -
 
 
 async def test_an_error_inside_a_script_closes_its_connection_too(pair: Pair) -> None:
-    client = connect(pair.url)
+    client = make_client(pair.url)
     write = "return redis.call('SET', KEYS[1], 'x')"
-    await command(client, "EVAL", write, 1, "test:key")
+    await execute(client, "EVAL", write, 1, "test:key")
     await pair.fail_over()
     with pytest.raises(ResponseError):
-        await command(client, "EVAL", write, 1, "test:key")
-    await command(client, "EVAL", write, 1, "test:key")
+        await execute(client, "EVAL", write, 1, "test:key")
+    await execute(client, "EVAL", write, 1, "test:key")
     await client.aclose()
 
 
@@ -138,14 +138,14 @@ async def test_what_waits_at_a_server_that_was_demoted_is_closed_with_the_rest(
     pair: Pair, primary: Redis
 ) -> None:
     """A subscription gets no error there, and would hear nothing for ever."""
-    subscriber, writer = connect(pair.url, reply_timeout=None), connect(pair.url)
+    subscriber, writer = make_client(pair.url, reply_timeout=None), make_client(pair.url)
     channel = subscriber.pubsub()
     await channel.subscribe("test:channel")
     await channel.get_message(timeout=5)
-    await command(writer, "SET", "test:key", "x")
+    await execute(writer, "SET", "test:key", "x")
     await pair.fail_over()
     with pytest.raises(ReadOnlyError):
-        await command(writer, "SET", "test:key", "x")
+        await execute(writer, "SET", "test:key", "x")
     with pytest.raises(RedisConnectionError):
         await channel.get_message(timeout=5)
     await channel.aclose()
@@ -210,7 +210,7 @@ async def test_e14_an_address_that_changes_late_leaves_nobody_at_the_old_server(
     journal = Journal(tmp_path / "journal")
     spawner = Spawner(redis=pair.url, database=sqlite_url, journal=str(journal.path))
     await spawner()
-    old = connect(pair.first.url)
+    old = make_client(pair.first.url)
     number = (await old.info("stats"))["total_connections_received"]
     await pair.fail_over(address_after=lambda: _received(old, number + 3))
 

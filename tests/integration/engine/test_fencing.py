@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 from saq import Job, Status
 
-from storage.redis.client import connect_thread
+from storage.redis.client import make_sync_client
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import free_port
 from workers.engine import outcome
@@ -133,7 +133,7 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
 @pytest.mark.slow
 async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
     doubts = threading.Event()
-    nowhere = connect_thread(f"redis://127.0.0.1:{free_port()}/0")
+    nowhere = make_sync_client(f"redis://127.0.0.1:{free_port()}/0")
     heartbeat = Heartbeat(nowhere, "worker", held=lambda: 1, gap=3.0, on_gap=doubts.set)
     heartbeat.start()
     await eventually(doubts.is_set, within=20)

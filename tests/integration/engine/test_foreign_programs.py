@@ -13,7 +13,7 @@ import pytest
 from saq import Job, Status
 
 from storage.database.engine import Database
-from storage.redis.client import command, connect
+from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.engine.keys import BEATS, CRON, NUDGE
 from workers.engine.policy import RateLimit
@@ -76,8 +76,8 @@ async def test_e14_a_key_that_a_foreign_id_names_never_changes(
     monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
     monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
     bench = make_bench()
-    await command(bench.redis, *words)
-    before = await command(bench.redis, "DUMP", name), await command(bench.redis, "PEXPIRETIME", name)
+    await execute(bench.redis, *words)
+    before = await execute(bench.redis, "DUMP", name), await execute(bench.redis, "PEXPIRETIME", name)
     await bench.redis.rpush(bench.queue.keys.queued, name)
     if taken_by == "a dead process":
         _, take = await bench.queue.take("dead-worker", 1, [])
@@ -87,8 +87,8 @@ async def test_e14_a_key_that_a_foreign_id_names_never_changes(
     await eventually(lambda: _letters(bench, 1))
     assert (await bench.letters.page()).items[0].job_id == name
     assert (
-        await command(bench.redis, "DUMP", name),
-        await command(bench.redis, "PEXPIRETIME", name),
+        await execute(bench.redis, "DUMP", name),
+        await execute(bench.redis, "PEXPIRETIME", name),
     ) == before
     await _next_job_runs(bench)
 
@@ -151,7 +151,7 @@ async def _scheduled(bench: Bench) -> bool:
 async def test_e14_an_id_without_a_job_frees_its_key(make_bench: MakeBench, score: Any) -> None:
     bench = make_bench()
     process = await bench.start(succeed)
-    await command(bench.redis, "ZADD", bench.queue.keys.incomplete, score, bench.queue.job_id("ghost"))
+    await execute(bench.redis, "ZADD", bench.queue.keys.incomplete, score, bench.queue.job_id("ghost"))
     await process._look_for_scheduled()  # what a process does every few seconds
     await eventually(lambda: _letters(bench, 1))
     await eventually(bench.empty)
@@ -253,7 +253,7 @@ async def _reconciled(bench: Bench) -> bool:
 async def test_e14_a_user_without_channels_finishes_jobs(make_bench: MakeBench, redis_url: str) -> None:
     """A script does not break off half way where PUBLISH is not allowed."""
     bench = make_bench(retry_delays=(0.05,))
-    await command(bench.redis, "ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
+    await execute(bench.redis, "ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
     bench.url = redis_url.replace("redis://", "redis://mute:secret@")
     runs: Counter[int] = Counter()
 
@@ -269,11 +269,11 @@ async def test_e14_a_user_without_channels_finishes_jobs(make_bench: MakeBench, 
         await eventually(bench.empty)
         assert runs == {0: 1, 1: 2}
         delayed = Job("extract_colors", kwargs={"number": 5}, scheduled=int(time.time()) + 3600)
-        mute = connect(bench.url)
+        mute = make_client(bench.url)
         assert await type(bench.queue)(mute, bench.policy).enqueue_many([delayed]) == [True]
         await mute.aclose()
     finally:
-        await command(bench.redis, "ACL", "DELUSER", "mute")
+        await execute(bench.redis, "ACL", "DELUSER", "mute")
 
 
 HOUR = 3600.0
@@ -328,7 +328,7 @@ async def test_e14_retries_that_lie_ahead_are_brought_forward(make_bench: MakeBe
     await eventually(lambda: attempts == 1)
     now, _ = await bench.redis.time()
     ids = {bench.queue.job_id(key): now + HOUR}
-    await command(bench.redis, "ZADD", bench.queue.keys.incomplete, "XX", now + HOUR, *ids)
+    await execute(bench.redis, "ZADD", bench.queue.keys.incomplete, "XX", now + HOUR, *ids)
     await bench.redis.hset(bench.queue.keys.looks, "reconciled", (now + HOUR) * 1000)
     assert await bench.queue.reconciler.reconcile() == {"late": 1}
     await eventually(lambda: _completed(bench, 1))

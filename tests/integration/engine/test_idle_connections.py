@@ -14,8 +14,8 @@ from saq.queue.redis import RedisQueue
 from structlog.testing import capture_logs
 
 from storage.backoff import Backoff
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import Line, command, connect, connect_thread
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import PipelineConnection, execute, make_client, make_sync_client
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
@@ -43,7 +43,7 @@ async def proxy(server: ValkeyServer) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def direct(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = connect(server.url)
+    client = make_client(server.url)
     yield client
     await client.aclose()
 
@@ -52,7 +52,7 @@ Close = Callable[[ValkeyServer, Proxy, Redis], Awaitable[Any]]
 
 
 async def _by_the_server(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
-    await command(direct, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await execute(direct, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
 async def _by_a_proxy(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
@@ -65,7 +65,7 @@ async def _by_a_restart(server: ValkeyServer, proxy: Proxy, direct: Redis) -> No
 
 
 async def _by_its_timeout(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
-    await command(direct, "CONFIG", "SET", "timeout", 1)
+    await execute(direct, "CONFIG", "SET", "timeout", 1)
 
     async def alone() -> bool:
         return len(await direct.client_list()) == 1
@@ -85,10 +85,10 @@ WAYS = {
 async def test_a_connection_that_was_closed_while_it_was_idle_is_replaced_in_silence(
     close: Close, server: ValkeyServer, proxy: Proxy, direct: Redis
 ) -> None:
-    line, client, thread = Line(proxy.url), connect(proxy.url), connect_thread(proxy.url)
+    line, client, thread = PipelineConnection(proxy.url), make_client(proxy.url), make_sync_client(proxy.url)
     for _ in range(2):
         assert await line.round_trip([("PING",), ("PING",)]) == [b"PONG", b"PONG"]
-        assert await command(client, "PING")
+        assert await execute(client, "PING")
         assert await asyncio.to_thread(thread.ping)
         await close(server, proxy, direct)
         await asyncio.sleep(0.05)  # the news is on its way
@@ -112,7 +112,7 @@ async def test_what_a_server_says_before_it_closes_is_no_reply(direct: Redis) ->
 
     farewell: list[asyncio.StreamWriter] = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        line = Line(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0")
+        line = PipelineConnection(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0")
         assert await line.round_trip([("PING",)]) == [b"PONG"]
         farewell[0].write(b"-ERR idle for too long\r\n")
         farewell[0].close()
@@ -122,7 +122,7 @@ async def test_what_a_server_says_before_it_closes_is_no_reply(direct: Redis) ->
 
 
 @asynccontextmanager
-async def _worker(url: str, letters: DeadLetters, ended: list[int]) -> AsyncIterator[WorkerProcess]:
+async def _worker(url: str, letters: DeadLetterRepository, ended: list[int]) -> AsyncIterator[WorkerProcess]:
     async def work(ctx: dict[str, Any], number: int) -> None:
         ended.append(number)
 
@@ -136,10 +136,10 @@ async def _worker(url: str, letters: DeadLetters, ended: list[int]) -> AsyncIter
 
 @pytest.mark.slow
 async def test_quiet_spells_with_a_server_that_closes_idle_connections_cost_nothing(
-    server: ValkeyServer, direct: Redis, letters: DeadLetters
+    server: ValkeyServer, direct: Redis, letters: DeadLetterRepository
 ) -> None:
     producer, ended = RedisQueue.from_url(server.url, name=POLICY.name), list[int]()
-    await command(direct, "CONFIG", "SET", "timeout", 1)
+    await execute(direct, "CONFIG", "SET", "timeout", 1)
     errors: list[Exception | None] = []
     with capture_logs() as logged:
         async with _worker(server.url, letters, ended) as process:
@@ -163,7 +163,7 @@ async def test_quiet_spells_with_a_server_that_closes_idle_connections_cost_noth
 
 
 async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
-    server: ValkeyServer, proxy: Proxy, direct: Redis, letters: DeadLetters
+    server: ValkeyServer, proxy: Proxy, direct: Redis, letters: DeadLetterRepository
 ) -> None:
     ended: list[int] = []
 

@@ -15,16 +15,16 @@ from sqlalchemy import update
 
 from storage.database.engine import Database
 from storage.database.tables import PlanRow
-from storage.dead_letters.plans import Plans
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.lock import Place
+from storage.dead_letters.plans import PlanRepository
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.lock import ExpiringLock
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.engine.test_plans import NOW, write
 from tests.servers import ValkeyServer
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import ConflictError
-from workers.operations.operations import DEAD, Operations, ReplayOptions
+from workers.operations.operations import ALL_DEAD, Operations, ReplayOptions
 
 QUEUE = "color-extraction"
 HOUR_MILLISECONDS = 3_600_000
@@ -37,7 +37,7 @@ def operations_on(url: str, database: Database) -> Operations:
         policies=[DEFAULT_POLICIES[QUEUE]],
         schemas={},
         database=database,
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
         actor="ops@box-2",
     )
 
@@ -51,7 +51,7 @@ async def operations(redis_url: str, database: Database) -> AsyncIterator[Operat
 
 @pytest.mark.parametrize("way", ["a clock that was set back", "a key that does not expire"])
 async def test_a_place_that_lives_longer_than_it_can_is_cut_short(redis: Redis, way: str) -> None:
-    dead, other = Place(redis, "place"), Place(redis, "place")
+    dead, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
     assert await dead.hold()
     if way == "a clock that was set back":
         await redis.pexpire("place", HOUR_MILLISECONDS)
@@ -63,27 +63,27 @@ async def test_a_place_that_lives_longer_than_it_can_is_cut_short(redis: Redis, 
 
 @pytest.mark.slow
 async def test_a_dead_holder_is_out_after_its_time_whatever_the_clock_did(redis: Redis) -> None:
-    dead, other = Place(redis, "place"), Place(redis, "place")
+    dead, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
     assert await dead.hold()
     await redis.pexpire("place", HOUR_MILLISECONDS)
     assert await other.outwait()
 
 
 async def test_a_holder_that_lives_keeps_its_place_beside_one_that_wants_it(redis: Redis) -> None:
-    holder, other = Place(redis, "place"), Place(redis, "place")
+    holder, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
     assert await holder.hold()
     await other.leave()
-    assert await Place.held(redis, ["place", "nothing"]) == {"place"}
+    assert await ExpiringLock.held(redis, ["place", "nothing"]) == {"place"}
     await redis.pexpire("place", HOUR_MILLISECONDS)
-    assert await Place.held(redis, ["place"]) == {"place"}
+    assert await ExpiringLock.held(redis, ["place"]) == {"place"}
     assert 0 < await redis.pttl("place") <= LENGTH_MILLISECONDS
     assert not await other.hold()
 
 
 async def _killed(operations: Operations, redis_url: str, database: Database) -> int:
     """A plan whose process was killed while it carried the plan out."""
-    await write(DeadLetters(database), 40)
-    plan = await operations.letters.plan(DEAD, ReplayOptions(rate=1.0))
+    await write(DeadLetterRepository(database), 40)
+    plan = await operations.letters.plan(ALL_DEAD, ReplayOptions(rate=1.0))
     options = {"redis": redis_url, "database": str(database.engine.url), "queue": QUEUE, "plan": plan.id}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.replay_process", json.dumps(options)
@@ -130,7 +130,7 @@ async def test_a_plan_is_never_seen_interrupted_while_it_begins_and_ends(
             seen.update(plan.standing for plan in await operations.letters.plans())
 
     watching = [asyncio.create_task(watch()) for _ in range(3)]
-    ids = [letter.id for letter in (await operations.letters.page(DEAD, limit=60)).items]
+    ids = [letter.id for letter in (await operations.letters.page(ALL_DEAD, limit=60)).items]
     for number in range(5):
         plan = await operations.letters.plan(ids[number * 3 : number * 3 + 3])
         assert (await operations.letters.run(plan.id)).state == "done"
@@ -146,9 +146,9 @@ async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database:
     server.start()
     operations = operations_on(server.url, database)
     try:
-        await write(DeadLetters(database), 3)
-        plan = await operations.letters.plan(DEAD)
-        await Plans(database).set_state(plan.id, "running", of=["frozen"])
+        await write(DeadLetterRepository(database), 3)
+        plan = await operations.letters.plan(ALL_DEAD)
+        await PlanRepository(database).set_state(plan.id, "running", of=["frozen"])
         async with database.begin() as connection:
             await connection.execute(update(PlanRow).values(created_at=NOW - timedelta(hours=1)))
         assert (await operations.letters.plan_now(plan.id)).standing == "interrupted"

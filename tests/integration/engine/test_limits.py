@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers import calls
 from tests.integration.handlers.test_pool import alive
 from tests.servers import ValkeyServer
-from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, Pace
+from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals
 from workers.handlers.process_pool import CpuPool
 from workers.process.worker_process import WorkerProcess
 
@@ -72,9 +72,9 @@ def _alive(directory: Path) -> list[int]:
     "seconds", [_QUICK_SECONDS, pytest.param(_LONG_SECONDS, marks=pytest.mark.slow)], ids=["quick", "long"]
 )
 async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_commands(
-    letters: DeadLetters, tmp_path: Path, seconds: float
+    letters: DeadLetterRepository, tmp_path: Path, seconds: float
 ) -> None:
-    quick = Pace(
+    quick = PollIntervals(
         *(each / _FASTER for each in (ECONOMICAL.look, ECONOMICAL.doorbell, ECONOMICAL.announce)), abort=4
     )
     normal, economical, periods = await asyncio.gather(
@@ -88,7 +88,9 @@ async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_comma
     assert periods <= 11 * minutes * _FASTER + _WORD
 
 
-async def _commands(pace: Pace, seconds: float, letters: DeadLetters, directory: Path) -> int:
+async def _commands(
+    pace: PollIntervals, seconds: float, letters: DeadLetterRepository, directory: Path
+) -> int:
     """What an idle process sends in so many seconds, by the server's own count."""
     server = ValkeyServer(directory)
     await asyncio.to_thread(server.start)

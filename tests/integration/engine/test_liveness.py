@@ -17,8 +17,8 @@ import redis as sync_redis
 from redis.asyncio import Redis
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute
 from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.processes import Journal, Spawner
@@ -27,7 +27,7 @@ from workers.engine.policy import QueuePolicy
 from workers.engine.queue import GONE_SCRIPT
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
-from workers.monitoring.snapshot_reader import Observer
+from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process import heartbeat, watchdog
 from workers.process.heartbeat import BLOCKED_SCRIPT
 
@@ -37,7 +37,7 @@ HOUR_MS = 3_600_000
 class View:
     """Snapshots of the one queue of a bench."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: SnapshotReader) -> None:
         self._observer = observer
 
     async def now(self) -> Snapshot:
@@ -54,12 +54,12 @@ class View:
 @pytest.fixture
 async def view(redis: Redis, redis_url: str, database: Database) -> AsyncIterator[View]:
     policy = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
-    made = Observer(
+    made = SnapshotReader(
         redis,
         redis_url,
         [policy],
         database,
-        DeadLetters(database),
+        DeadLetterRepository(database),
         environment="test",
         weather_provider="offline",
     )
@@ -121,21 +121,21 @@ async def test_a_redis_that_does_not_tell_who_listens_is_believed_what_processes
     said = json.dumps({**words, "forget": 65, "channel": True})
     await bench.redis.hset(WORKERS, mapping={"w": said, "at:w": await server_ms(redis) - 20_000})
     assert await view.states() == []
-    await command(redis, "ACL", "SETUSER", "default", "-pubsub")
+    await execute(redis, "ACL", "SETUSER", "default", "-pubsub")
     try:
         assert await view.states() == ["running"]
         process = await bench.start(idle)
         await eventually(lambda: process.dispatchers[bench.policy.name].turned.is_set())
         assert len(await view.states()) == 2
     finally:
-        await command(redis, "ACL", "SETUSER", "default", "+pubsub")
+        await execute(redis, "ACL", "SETUSER", "default", "+pubsub")
 
 
 async def test_a_user_with_a_right_to_the_one_channel_only_is_nudged_all_the_same(
     redis: Redis, make_bench: MakeBench, view: View
 ) -> None:
     bench = make_bench()
-    await command(redis, "ACL", "SETUSER", "default", "resetchannels", f"&{NUDGE}")
+    await execute(redis, "ACL", "SETUSER", "default", "resetchannels", f"&{NUDGE}")
     try:
         process = await bench.start(idle)
 
@@ -146,7 +146,7 @@ async def test_a_user_with_a_right_to_the_one_channel_only_is_nudged_all_the_sam
         assert (await bench.redis.pubsub_numsub(f"{PROCESS}{process.id}"))[0][1] == 0
         assert await view.states() == ["running"]
     finally:
-        await command(redis, "ACL", "SETUSER", "default", "allchannels")
+        await execute(redis, "ACL", "SETUSER", "default", "allchannels")
 
 
 async def _leases(bench: Bench, worker: str, count: int, *, beat: int | None) -> None:

@@ -12,34 +12,36 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import command, connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import FAST_RETRIES, eventually
-from workers.engine.policy import Pace, QueuePolicy
+from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.operations.operations import NewJob, Operations
 from workers.process.worker_process import WorkerProcess
 
 RIGHTS = "+@all -@admin -@dangerous -config -info -script -client -debug -keys -flushall -flushdb -acl"
 POLICY = QueuePolicy("color-extraction", "extract_colors", 5, timeout=60, retry_delays=FAST_RETRIES)
-BRISK = Pace(look=0.1, doorbell=0.3, announce=0.1, abort=0.1)
+BRISK = PollIntervals(look=0.1, doorbell=0.3, announce=0.1, abort=0.1)
 
 
 @pytest.fixture
 async def url(redis_url: str, redis: Redis) -> AsyncIterator[str]:
     """A Redis URL with a user and a password, who may do little."""
-    await command(redis, "ACL", "SETUSER", "app", "reset", "on", ">s3cr:t/@", "~*", "&*", *RIGHTS.split())
+    await execute(redis, "ACL", "SETUSER", "app", "reset", "on", ">s3cr:t/@", "~*", "&*", *RIGHTS.split())
     yield redis_url.replace("://", "://app:s3cr%3At%2F%40@")
-    await command(redis, "ACL", "DELUSER", "app")
+    await execute(redis, "ACL", "DELUSER", "app")
 
 
 @pytest.fixture
-async def operations(url: str, database: Database, letters: DeadLetters) -> AsyncIterator[Operations]:
+async def operations(
+    url: str, database: Database, letters: DeadLetterRepository
+) -> AsyncIterator[Operations]:
     operations = Operations(url, policies=[POLICY], schemas={}, database=database, letters=letters)
     yield operations
     await operations.close()
 
 
-async def _process(url: str, letters: DeadLetters, function: Any, **options: Any) -> WorkerProcess:
+async def _process(url: str, letters: DeadLetterRepository, function: Any, **options: Any) -> WorkerProcess:
     process = WorkerProcess(
         url, policies=[POLICY], functions={POLICY.name: function}, letters=letters, pace=BRISK, **options
     )
@@ -48,12 +50,12 @@ async def _process(url: str, letters: DeadLetters, function: Any, **options: Any
 
 
 async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
-    url: str, operations: Operations, letters: DeadLetters, redis: Redis
+    url: str, operations: Operations, letters: DeadLetterRepository, redis: Redis
 ) -> None:
-    denied = connect(url)
+    denied = make_client(url)
     for words in (("INFO",), ("CONFIG", "GET", "*"), ("SCRIPT", "FLUSH"), ("CLIENT", "LIST"), ("KEYS", "*")):
         with pytest.raises(NoPermissionError):
-            await command(denied, *words)
+            await execute(denied, *words)
     await denied.aclose()
     running = asyncio.Event()
 
@@ -106,7 +108,7 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
 
 @pytest.mark.slow
 async def test_scripts_that_vanish_under_load_lose_and_repeat_nothing(
-    url: str, operations: Operations, letters: DeadLetters, redis: Redis
+    url: str, operations: Operations, letters: DeadLetterRepository, redis: Redis
 ) -> None:
     ran: Counter[str] = Counter()
     running: set[str] = set()
@@ -126,7 +128,7 @@ async def test_scripts_that_vanish_under_load_lose_and_repeat_nothing(
 
     async def flush() -> None:
         while not over.is_set():
-            await command(redis, "SCRIPT", "FLUSH")
+            await execute(redis, "SCRIPT", "FLUSH")
             await asyncio.sleep(0.003)
 
     processes: list[WorkerProcess] = []

@@ -13,14 +13,14 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.engine.conftest import eventually
 from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
 from workers.monitoring import background_value as look
 from workers.monitoring import snapshot_reader as observer
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
-from workers.monitoring.snapshot_reader import Observer
+from workers.monitoring.snapshot_reader import SnapshotReader
 
 KEYS = QueueKeys.of(COLOR)
 
@@ -43,7 +43,7 @@ class Table:
 class Seen:
     """An observer of one queue, and the table whose letters it counts."""
 
-    observer: Observer
+    observer: SnapshotReader
     table: Table = field(default_factory=Table)
 
     async def now(self) -> Snapshot:
@@ -57,12 +57,12 @@ class Seen:
 @pytest.fixture
 async def seen(redis: Redis, redis_url: str, database: Database) -> AsyncIterator[Seen]:
     table = Table()
-    made = Observer(
+    made = SnapshotReader(
         redis,
         redis_url,
         [DEFAULT_POLICIES[COLOR]],
         database,
-        cast(DeadLetters, table),
+        cast(DeadLetterRepository, table),
         environment="test",
         weather_provider="offline",
     )
@@ -134,7 +134,7 @@ async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_t
             await release.wait()
         return 0
 
-    looked = look.Look(stubborn)
+    looked = look.BackgroundValue(stubborn)
     looked.begin()
     async with asyncio.timeout(10):
         await looked.known.wait()
@@ -162,7 +162,7 @@ async def test_whatever_a_driver_raises_is_an_error_in_the_snapshot_and_no_defec
     async def refuse() -> int:
         raise KeyError("no such\ntable")
 
-    seen.observer._dead = look.Look(refuse)
+    seen.observer._dead = look.BackgroundValue(refuse)
     assert (await seen.now()).database.error == "'no such\\ntable'"
 
 

@@ -14,12 +14,12 @@ import pytest
 from saq import Job, Status
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
-from storage.redis.client import connect
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.redis.client import make_client
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
-from workers.engine.runner import QueueWorker, Running
+from workers.engine.runner import JobRunner, RunningJob
 from workers.operations.operations import Operations
 from workers.process.worker_process import WorkerProcess
 
@@ -39,7 +39,7 @@ async def test_e7_e8_records_that_are_none_are_buried_and_the_next_job_runs(
     bench = make_bench()
     database = Database(request.getfixturevalue(name))
     await database.start()
-    bench.letters = DeadLetters(database)
+    bench.letters = DeadLetterRepository(database)
     odd: list[dict[str, Any]] = [
         {"scheduled": "abc"},
         {"queued": 10**400},
@@ -125,9 +125,9 @@ async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_ti
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(timeout=0.3, retry_delays=())
-    cancel = QueueWorker.cancel
+    cancel = JobRunner.cancel
 
-    def odd(self: QueueWorker, running: Running, cause: str) -> None:
+    def odd(self: JobRunner, running: RunningJob, cause: str) -> None:
         if running.job.kwargs == {"number": 0}:
             raise TypeError("an odd job")
         cancel(self, running, cause)
@@ -136,7 +136,7 @@ async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_ti
         await asyncio.sleep(30)
 
     with monkeypatch.context() as patched:
-        patched.setattr(QueueWorker, "cancel", odd)
+        patched.setattr(JobRunner, "cancel", odd)
         await bench.start(sleep)
         await bench.send(3)
         await eventually(lambda: _count(bench, 2))
@@ -261,9 +261,9 @@ async def test_e10_an_attempt_whose_job_came_back_to_its_own_process_is_ended(ma
     leases = await bench.queue.leases()
     body = await bench.queue.body(job_id)
     from workers.engine import outcome
-    from workers.engine.queue import Taken
+    from workers.engine.queue import LeasedJob
 
-    assert await bench.queue.settle([outcome.put_back(Taken(job_id, leases[job_id], body))]) == [True]
+    assert await bench.queue.settle([outcome.put_back(LeasedJob(job_id, leases[job_id], body))]) == [True]
     process.dispatchers[bench.policy.name].nudge()
     await eventually(lambda: ended == ["first"])
     await eventually(lambda: bench.total("completed"))
@@ -305,10 +305,10 @@ async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_away(
 
     policy = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
     process = WorkerProcess(
-        server.url, policies=[policy], functions={policy.name: work}, letters=DeadLetters(database)
+        server.url, policies=[policy], functions={policy.name: work}, letters=DeadLetterRepository(database)
     )
     await process.start()
-    redis = connect(server.url)
+    redis = make_client(server.url)
     await eventually(lambda: redis.exists("couturecast:workers"))
     await redis.aclose()
     server.kill()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from storage.database.engine import Database
-from storage.dead_letters.plans import Plans
+from storage.dead_letters.plans import PlanRepository
 from storage.errors import DatabaseUnavailableError
-from storage.repositories.operator_actions import ActionLog
+from storage.repositories.operator_actions import OperatorActionRepository
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.errors import (
     ConflictError,
@@ -94,11 +94,11 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
     letter_id = await _dead(bench)
     operations = await operate(bench)
 
-    async def away(self: Plans, *ignored: Any) -> None:
+    async def away(self: PlanRepository, *ignored: Any) -> None:
         raise DatabaseUnavailableError("the database went away at this moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Plans, "sent", away)
+        patch.setattr(PlanRepository, "sent", away)
         with pytest.raises(DatabaseUnavailableError):
             await operations.letters.replay(letter_id)
     ran: list[int] = []
@@ -171,10 +171,10 @@ async def test_an_act_is_carried_out_while_the_database_is_away(
     bench = make_bench()
     operations = await operate(bench)
 
-    async def away(self: ActionLog, action: Any) -> None:
+    async def away(self: OperatorActionRepository, action: Any) -> None:
         raise DatabaseUnavailableError("the database went away")
 
-    monkeypatch.setattr(ActionLog, "record", away)
+    monkeypatch.setattr(OperatorActionRepository, "record", away)
     await operations.pause(bench.policy.name, "at three in the morning")
     assert await operations.paused(bench.policy.name) is not None
 

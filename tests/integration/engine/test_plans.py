@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from storage.database.engine import Database
-from storage.dead_letters.plans import Plans
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.plans import PlanRepository
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidFilterError
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.storage.test_storage import letter
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
 from workers.handlers.base import Payload
-from workers.operations.dead_letters import LetterOperations
-from workers.operations.operations import DEAD, Filter, Operations, ReplayOptions
+from workers.operations.dead_letters import DeadLetterOperations
+from workers.operations.operations import ALL_DEAD, LetterFilter, Operations, ReplayOptions
 from workers.process.worker_process import WorkerProcess
 
 NOW = datetime.now(UTC)
-Operate = Callable[..., Awaitable[LetterOperations]]
+Operate = Callable[..., Awaitable[DeadLetterOperations]]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -44,7 +44,7 @@ async def database(migrated_url: str) -> AsyncIterator[Database]:
 async def operate(database: Database) -> AsyncIterator[Operate]:
     made: list[Operations] = []
 
-    async def make(bench: Bench, **options: Any) -> LetterOperations:
+    async def make(bench: Bench, **options: Any) -> DeadLetterOperations:
         options = {"schemas": {}, "actor": "ops@box-2"} | options
         operations = Operations(
             bench.url, policies=[bench.policy], database=database, letters=bench.letters, **options
@@ -76,7 +76,7 @@ class Numbers:
         return await bench.start(handler)
 
 
-async def write(letters: DeadLetters, count: int, **fields: Any) -> list[int]:
+async def write(letters: DeadLetterRepository, count: int, **fields: Any) -> list[int]:
     """Letters 0, 1, … of the queue under test, the first died first; their ids."""
     options = {"queue_name": "color-extraction", "function": "extract_colors"} | fields
     await letters.record(
@@ -90,11 +90,11 @@ async def write(letters: DeadLetters, count: int, **fields: Any) -> list[int]:
             for number in range(count)
         ]
     )
-    found = [each.id for each in (await letters.page(DEAD, limit=1_000)).items]
+    found = [each.id for each in (await letters.page(ALL_DEAD, limit=1_000)).items]
     return list(reversed(found))
 
 
-async def _settled(operations: LetterOperations, plan_id: int) -> Any:
+async def _settled(operations: DeadLetterOperations, plan_id: int) -> Any:
     """The ledger once no job of the plan runs any more."""
 
     async def ended() -> Any:
@@ -110,7 +110,7 @@ async def test_a_plan_replays_what_was_dead_when_it_was_frozen_and_nothing_later
     bench = make_bench(retry_delays=())
     await write(bench.letters, 20)
     operations = await operate(bench)
-    plan = await operations.plan(Filter(queue="color-extraction"), reason="mended")
+    plan = await operations.plan(LetterFilter(queue="color-extraction"), reason="mended")
     assert (plan.total, plan.state, plan.actor, plan.reason) == (20, "frozen", "ops@box-2", "mended")
     late = {"queue_name": "color-extraction", "job_data": {"kwargs": {"number": 99}}}
     await bench.letters.record([letter("late", failed_at=NOW - timedelta(hours=1), **late)])
@@ -134,7 +134,7 @@ async def test_a_ledger_tells_the_same_error_from_another(make_bench: MakeBench,
     await bench.send(4)
     await eventually(lambda: _count(bench.letters, 4))
     operations = await operate(bench)
-    plan = await operations.plan(DEAD)
+    plan = await operations.plan(ALL_DEAD)
     await operations.run(plan.id)
     ledger = await _settled(operations, plan.id)
     assert (ledger.same, ledger.other, ledger.completed) == (2, 2, 0)
@@ -176,7 +176,7 @@ async def test_a_canary_that_fails_halts_the_plan_by_itself(make_bench: MakeBenc
     await write(bench.letters, 50)
     await Numbers(fails=lambda number: True).start(bench)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(canary=5))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(canary=5))
     halted = await operations.run(plan.id)
     assert (halted.state, halted.ledger.waiting) == ("halted", 45)
     assert "died again, limit 20 %" in halted.note
@@ -193,7 +193,7 @@ async def test_the_rest_follows_a_canary_that_succeeds(make_bench: MakeBench, op
     await write(bench.letters, 30)
     numbers = Numbers()
     operations = await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(canary=3))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(canary=3))
     running = asyncio.create_task(operations.run(plan.id))
     await eventually(lambda: _sent(operations, plan.id, 3))
     await asyncio.sleep(1.2)
@@ -208,7 +208,7 @@ async def test_a_plan_that_dies_on_the_way_halts_on_the_way(make_bench: MakeBenc
     await write(bench.letters, 400)
     await Numbers(fails=lambda number: number >= 20).start(bench)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(rate=50))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(rate=50))
     halted = await operations.run(plan.id)
     assert halted.state == "halted"
     assert halted.ledger.waiting > 250
@@ -219,7 +219,7 @@ async def test_pause_resume_and_cancel(make_bench: MakeBench, operate: Operate) 
     bench = make_bench(retry_delays=())
     await write(bench.letters, 100)
     operations, other = await operate(bench), await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(rate=5))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(rate=5))
     await operations.start(plan.id)
     await eventually(lambda: _sent(operations, plan.id, 1))
     assert (await other.plan_now(plan.id)).active
@@ -247,7 +247,7 @@ async def test_two_plans_of_the_same_letters_enqueue_each(make_bench: MakeBench,
     bench = make_bench(retry_delays=())
     await write(bench.letters, 300)
     operations, other = await operate(bench), await operate(bench)
-    first, second = await operations.plan(DEAD), await other.plan(DEAD)
+    first, second = await operations.plan(ALL_DEAD), await other.plan(ALL_DEAD)
     await asyncio.gather(operations.run(first.id), other.run(second.id))
     ledgers = [(await operations.plan_now(each.id)).ledger for each in (first, second)]
     assert sum(each.sent for each in ledgers) == 300
@@ -261,7 +261,7 @@ async def test_a_plan_whose_letters_changed_skips_them_and_says_why(
     bench = make_bench(retry_delays=())
     ids = await write(bench.letters, 6)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD)
+    plan = await operations.plan(ALL_DEAD)
     await operations.replay(ids[0])
     await operations.discard([ids[1]])
     busy = await bench.letters.get(ids[2])
@@ -284,13 +284,13 @@ async def test_letters_that_are_archived_meanwhile_are_replayed_all_the_same(
     bench = make_bench(retry_delays=())
     ids = await write(bench.letters, 5)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD)
+    plan = await operations.plan(ALL_DEAD)
     assert await operations.archive(days=0) == 5
     assert (await operations.get(ids[0])).archived
     assert (await operations.run(plan.id)).ledger.sent == 5
-    assert [each.state for each in (await operations.page(Filter(archived=True, state=None))).items] == [
-        "replayed"
-    ] * 5
+    assert [
+        each.state for each in (await operations.page(LetterFilter(archived=True, state=None))).items
+    ] == ["replayed"] * 5
     with pytest.raises(ConflictError, match="replayed already"):
         await operations.replay(ids[0])
 
@@ -302,11 +302,11 @@ async def test_replay_and_archive_at_once_lose_and_double_nothing(
     bench = make_bench(retry_delays=())
     await write(bench.letters, 900)
     operations, other = await operate(bench), await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(rate=900))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(rate=900))
     done, moved = await asyncio.gather(operations.run(plan.id), other.archive(days=0))
     assert (moved, done.ledger.sent) == (900, 900)
-    assert await operations.count(Filter(state="replayed", archived=True)) == 900
-    assert await operations.count(Filter(state=None)) == 0
+    assert await operations.count(LetterFilter(state="replayed", archived=True)) == 900
+    assert await operations.count(LetterFilter(state=None)) == 0
     assert await bench.redis.llen(bench.queue.keys.queued) == 900
 
 
@@ -315,7 +315,7 @@ async def test_the_archive_is_replayed_from(make_bench: MakeBench, operate: Oper
     ids = await write(bench.letters, 3)
     operations = await operate(bench)
     await operations.archive(days=0)
-    preview = await operations.preview(Filter(archived=True))
+    preview = await operations.preview(LetterFilter(archived=True))
     assert preview.total == 3
     plan = await operations.plan(preview.wanted)
     assert (await operations.run(plan.id)).ledger.sent == 3
@@ -335,19 +335,19 @@ async def test_a_letter_that_died_three_times_of_one_error_is_poison(
     await eventually(lambda: _count(bench.letters, 2))
     operations = await operate(bench)
     for _ in range(2):
-        plan = await operations.plan(Filter(args={"number": "0"}))
+        plan = await operations.plan(LetterFilter(args={"number": "0"}))
         await operations.run(plan.id)
         await _settled(operations, plan.id)
     process.begin_drain()
     await process.drained()
-    preview = await operations.preview(DEAD, ReplayOptions())
+    preview = await operations.preview(ALL_DEAD, ReplayOptions())
     assert (preview.total, preview.poison) == (1, 1)
-    (poison,) = (await operations.page(Filter(poison=True))).items
+    (poison,) = (await operations.page(LetterFilter(poison=True))).items
     assert poison.deaths == 3
-    plan = await operations.plan(DEAD)
+    plan = await operations.plan(ALL_DEAD)
     assert plan.total == 1, "left out"
     await operations.cancel(plan.id)
-    assert (await operations.plan(DEAD, ReplayOptions(poison=True))).total == 2, "asked for"
+    assert (await operations.plan(ALL_DEAD, ReplayOptions(poison=True))).total == 2, "asked for"
     assert await operations.replay(poison.id), "one that an operator points at is meant"
     assert [each.deaths for each, _ in await operations.lineage(poison.id)] == [1, 2, 3]
 
@@ -404,14 +404,14 @@ async def test_discard_hides_and_restore_brings_back(make_bench: MakeBench, oper
     bench = make_bench()
     ids = await write(bench.letters, 10)
     operations = await operate(bench)
-    preview = await operations.preview(Filter(since=NOW - timedelta(seconds=4)))
+    preview = await operations.preview(LetterFilter(since=NOW - timedelta(seconds=4)))
     late = {"queue_name": "color-extraction", "failed_at": NOW}
     await bench.letters.record([letter("late", **late)])
     assert await operations.discard(preview.wanted) == preview.total == 4, "and not what came in since"
     assert await operations.discard(preview.wanted) == 0
     assert await operations.count() == 7
     assert await operations.restore([*ids[6:8], ids[0]]) == 2
-    assert await operations.restore(Filter(queue="color-extraction")) == 2
+    assert await operations.restore(LetterFilter(queue="color-extraction")) == 2
     assert await operations.count() == 11
 
 
@@ -424,12 +424,12 @@ async def test_what_cannot_be_meant_is_refused(make_bench: MakeBench, operate: O
     with pytest.raises(NotFoundError, match="999"):
         await operations.discard([999])
     with pytest.raises(UnknownQueueError):
-        await operations.plan(Filter(queue="nowhere"))
+        await operations.plan(LetterFilter(queue="nowhere"))
     with pytest.raises(ConflictError, match="nothing to replay"):
-        await operations.plan(Filter(error="never seen"))
+        await operations.plan(LetterFilter(error="never seen"))
     for verb in (operations.plan, operations.preview, operations.discard):
         with pytest.raises(InvalidFilterError, match="restore"):
-            await verb(Filter(state="discarded"))
+            await verb(LetterFilter(state="discarded"))
     for missing in (0, -1, 77, 2**63, 2**70):
         with pytest.raises(NotFoundError):
             await operations.plan_now(missing)
@@ -459,15 +459,15 @@ async def test_a_plan_goes_on_when_the_database_comes_back(
     bench = make_bench(retry_delays=())
     await write(bench.letters, 40)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD)
-    real, failures = Plans.sent, iter([True, True, False])
+    plan = await operations.plan(ALL_DEAD)
+    real, failures = PlanRepository.sent, iter([True, True, False])
 
-    async def shaky(self: Plans, *args: Any) -> Any:
+    async def shaky(self: PlanRepository, *args: Any) -> Any:
         if next(failures, False):
             raise ConnectionError("the database went away at this moment")
         return await real(self, *args)
 
-    monkeypatch.setattr(Plans, "sent", shaky)
+    monkeypatch.setattr(PlanRepository, "sent", shaky)
     done = await operations.run(plan.id)
     assert (done.state, done.ledger.sent, done.ledger.skipped) == ("done", 40, 0)
     assert await bench.redis.llen(bench.queue.keys.queued) == 40
@@ -480,7 +480,7 @@ async def test_the_job_may_end_before_its_letter_is_marked(
     bench = make_bench(retry_delays=())
     ids = await write(bench.letters, 2)
     operations = await operate(bench)
-    plan, other = await operations.plan(DEAD), await operations.plan(DEAD)
+    plan, other = await operations.plan(ALL_DEAD), await operations.plan(ALL_DEAD)
     await operations.cancel(other.id)
     await operations._plans.set_state(plan.id, "running", of=["frozen"])
     batch = await operations._plans.batch(plan.id, limit=2)
@@ -508,7 +508,7 @@ async def test_retention_runs_once_a_day_by_one_process(make_bench: MakeBench, o
     runs = [(await operate(bench))._retention for _ in range(3)]
     assert sorted(await asyncio.gather(*(each.look() for each in runs))) == [0, 0, 1_200]
     assert [each.uid for each in (await bench.letters.page()).items] == ["new"]
-    assert await bench.letters.count(Filter(archived=True)) == 1_200
+    assert await bench.letters.count(LetterFilter(archived=True)) == 1_200
     await bench.letters.record([letter("older", failed_at=NOW - timedelta(days=40), **old)])
     assert await runs[0].look() == 0, "until tomorrow"
 
@@ -523,15 +523,15 @@ async def test_an_id_that_was_archived_is_never_given_again(make_bench: MakeBenc
     assert found.id > max(ids)
 
 
-async def _count(letters: DeadLetters, number: int) -> bool:
+async def _count(letters: DeadLetterRepository, number: int) -> bool:
     return await letters.count() == number
 
 
-async def _sent(operations: LetterOperations, plan_id: int, number: int) -> bool:
+async def _sent(operations: DeadLetterOperations, plan_id: int, number: int) -> bool:
     return (await operations.plan_now(plan_id)).ledger.sent >= number
 
 
-async def _idle(operations: LetterOperations, plan_id: int) -> bool:
+async def _idle(operations: DeadLetterOperations, plan_id: int) -> bool:
     return not await operations._replayer.held([plan_id])
 
 
@@ -540,7 +540,7 @@ async def test_a_large_canary_is_one_too(make_bench: MakeBench, operate: Operate
     bench = make_bench(retry_delays=())
     await write(bench.letters, 2_600)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(canary=1_200))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(canary=1_200))
     await operations.start(plan.id)
     await eventually(lambda: _sent(operations, plan.id, 1_200))
     await asyncio.sleep(1.2)
@@ -557,10 +557,10 @@ async def test_a_filter_that_asks_for_poison_means_poison(make_bench: MakeBench,
         (newest, *_) = (await bench.letters.page()).items
         await bench.letters.record([letter(f"again{newest.id}", replay_of=newest.id, **again)])
     operations = await operate(bench)
-    (poison, *_) = [each.id for each in (await operations.page(Filter(poison=True))).items]
+    (poison, *_) = [each.id for each in (await operations.page(LetterFilter(poison=True))).items]
     for options in (ReplayOptions(), ReplayOptions(poison=True)):
-        preview = await operations.preview(Filter(poison=True), options)
-        assert preview.total == await operations.count(Filter(poison=True))
+        preview = await operations.preview(LetterFilter(poison=True), options)
+        assert preview.total == await operations.count(LetterFilter(poison=True))
         plan = await operations.plan(preview.wanted, options)
         assert poison in [item.letter_id for item in await operations.plan_items(plan.id)]
         assert second not in [item.letter_id for item in await operations.plan_items(plan.id)]
@@ -571,7 +571,7 @@ async def test_a_plan_has_no_part_in_what_another_replays(make_bench: MakeBench,
     bench = make_bench(retry_delays=())
     await write(bench.letters, 5)
     operations = await operate(bench)
-    paused, other, single = [await operations.plan(DEAD) for _ in range(3)]
+    paused, other, single = [await operations.plan(ALL_DEAD) for _ in range(3)]
     await operations._plans.set_state(paused.id, "running", of=["frozen"])  # as after a crash
     await Numbers(fails=lambda number: True).start(bench)
     await operations.run(other.id)
@@ -585,7 +585,7 @@ async def test_of_several_that_start_a_plan_one_does(make_bench: MakeBench, oper
     bench = make_bench(retry_delays=())
     await write(bench.letters, 10)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(rate=5))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(rate=5))
     started = await asyncio.gather(*(operations.start(plan.id) for _ in range(4)), return_exceptions=True)
     assert sorted(type(each).__name__ for each in started) == ["ConflictError"] * 3 + ["Plan"]
     await eventually(lambda: _sent(operations, plan.id, 10))
@@ -619,11 +619,11 @@ async def test_an_edit_after_a_replay_that_was_broken_off_is_not_said_to_run(
     (letter_id,) = await write(bench.letters, 1)
     operations = await operate(bench)
 
-    async def away(self: Plans, *ignored: Any) -> None:
+    async def away(self: PlanRepository, *ignored: Any) -> None:
         raise ConnectionError("the database went away at this moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Plans, "sent", away)
+        patch.setattr(PlanRepository, "sent", away)
         with pytest.raises(ConnectionError):
             await operations.replay(letter_id)
     with pytest.raises(ConflictError, match="enqueued by another act"):
@@ -638,7 +638,7 @@ async def test_a_canary_that_is_aborted_in_its_queue_is_not_waited_for_in_vain(
     bench = make_bench(retry_delays=())
     await write(bench.letters, 3)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD, ReplayOptions(canary=1))
+    plan = await operations.plan(ALL_DEAD, ReplayOptions(canary=1))
     running = asyncio.create_task(operations.run(plan.id))
     (key,) = await eventually(lambda: bench.redis.lrange(bench.queue.keys.queued, 0, -1))
     job = await bench.stock.job(bench.stock.job_key_from_id(key.decode()))
@@ -655,7 +655,7 @@ async def test_a_preview_counts_the_letters_of_more_groups_than_it_looks_at(
     own = {"queue_name": "color-extraction"}
     await bench.letters.record([letter(f"u{n}", fingerprint=f"{n:016x}", **own) for n in range(1_100)])
     operations = await operate(bench)
-    for wanted in (DEAD, Filter(queue="color-extraction")):
+    for wanted in (ALL_DEAD, LetterFilter(queue="color-extraction")):
         preview = await operations.preview(wanted)
         assert (preview.total, preview.queues) == (1_100, {"color-extraction": 1_100})
 
@@ -666,12 +666,12 @@ async def test_who_starts_a_plan_as_the_process_ends_does_not_wait_in_vain(
     bench = make_bench()
     await write(bench.letters, 1)
     operations = await operate(bench)
-    plan = await operations.plan(DEAD)
+    plan = await operations.plan(ALL_DEAD)
 
-    async def for_ever(self: LetterOperations, *ignored: Any) -> None:
+    async def for_ever(self: DeadLetterOperations, *ignored: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(LetterOperations, "_begin", for_ever)
+    monkeypatch.setattr(DeadLetterOperations, "_begin", for_ever)
     starting = asyncio.create_task(operations.start(plan.id))
     await eventually(lambda: plan.id in operations._running)
     await operations.close()
@@ -693,16 +693,16 @@ async def test_large_payloads_are_replayed_a_few_at_a_time(
             ]
         )
     read: list[int] = []
-    batch = Plans.batch
+    batch = PlanRepository.batch
 
-    async def counted(self: Plans, *args: Any, **options: Any) -> Any:
+    async def counted(self: PlanRepository, *args: Any, **options: Any) -> Any:
         found = await batch(self, *args, **options)
         read.append(len(found))
         return found
 
-    monkeypatch.setattr(Plans, "batch", counted)
+    monkeypatch.setattr(PlanRepository, "batch", counted)
     operations = await operate(bench)
-    plan = await operations.plan(Filter(queue="color-extraction"))
+    plan = await operations.plan(LetterFilter(queue="color-extraction"))
     done = await operations.run(plan.id)
     assert (done.state, done.ledger.sent) == ("done", 120)
     assert read[0] == 100

@@ -12,10 +12,10 @@ import pytest
 
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.processes import Journal, Spawner
-from workers.engine.policy import Pace
+from workers.engine.policy import PollIntervals
 
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
-SELDOM = Pace(look=3600, doorbell=3600, announce=3600, abort=1)
+SELDOM = PollIntervals(look=3600, doorbell=3600, announce=3600, abort=1)
 """Finds nothing out by itself, but when it is told."""
 
 

@@ -12,13 +12,13 @@ import pytest
 from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.engine.keys import BEATS, WORKERS
-from workers.engine.policy import Pace
-from workers.engine.queue import Settlement, Taken
+from workers.engine.policy import PollIntervals
+from workers.engine.queue import LeasedJob, Settlement
 from workers.process.heartbeat import BEAT_SCRIPT
 from workers.process.worker_process import WorkerProcess
 
 FIVE = ["one", "two", "three", "four", "five"]
-BRISK = Pace(look=5, doorbell=30, announce=0.2, abort=1)
+BRISK = PollIntervals(look=5, doorbell=30, announce=0.2, abort=1)
 
 
 async def test_e3_a_sixth_process_is_a_standby_that_says_so_and_starts_when_a_place_is_free(
@@ -51,7 +51,7 @@ async def test_e3_e10_a_standby_starts_within_15_s_when_one_of_the_five_is_kille
     assert set(await _holders(bench)) - {process.id} == set(FIVE[:4])
 
 
-async def _five_hold(bench: Bench) -> dict[str, list[Taken]]:
+async def _five_hold(bench: Bench) -> dict[str, list[LeasedJob]]:
     await bench.send(6)
     held = {}
     for worker in FIVE:

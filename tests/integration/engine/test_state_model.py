@@ -24,13 +24,13 @@ from hypothesis.stateful import (
 from saq import Job
 
 from couturecast_handlers import PermanentError
-from storage.redis.client import command, connect
+from storage.redis.client import execute, make_client
 from storage.redis.scripts import run_script
 from workers.engine import outcome, wire
 from workers.engine.keys import BEATS, LETTER, LETTERS
 from workers.engine.letter_encoding import load_letter
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import ApplianceQueue, Settlement, Taken
+from workers.engine.queue import JobQueue, LeasedJob, Settlement
 from workers.errors import WorkerLostError
 from workers.process.heartbeat import BEAT_SCRIPT
 
@@ -48,7 +48,7 @@ worker = st.sampled_from(WORKERS)
 class Held:
     """A job in a worker's hands, as that worker sees it."""
 
-    taken: Taken
+    taken: LeasedJob
     job: Job
     worker: str
 
@@ -76,8 +76,8 @@ class QueueMachine(RuleBasedStateMachine):
         with redis_client.Redis.from_url(self.url) as client:
             client.flushall()
         self.loop = asyncio.new_event_loop()
-        self.redis = connect(self.url)
-        self.queue = ApplianceQueue(self.redis, POLICY)
+        self.redis = make_client(self.url)
+        self.queue = JobQueue(self.redis, POLICY)
         self.model = Model()
         self.dead: set[str] = set()
         self.paused = False
@@ -165,14 +165,14 @@ class QueueMachine(RuleBasedStateMachine):
     def kill(self, name: str) -> None:
         """Its heartbeat was long ago."""
         self.dead.add(name)
-        self.run(command(self.redis, "ZADD", BEATS, "XX", 1, name))
+        self.run(execute(self.redis, "ZADD", BEATS, "XX", 1, name))
 
     @rule(watched=st.booleans())
     def recover(self, watched: bool) -> None:
         seconds, _ = self.run(self.redis.time())
         since = (seconds - 60) * 1000
         last = seconds * 1000 if watched else since
-        self.run(command(self.redis, "HSET", self.queue.keys.looks, "since", since, "last", last))
+        self.run(execute(self.redis, "HSET", self.queue.keys.looks, "since", since, "last", last))
         total, lost = self.run(self.queue.lost(DEAD_AFTER, GAP))
         assert total == len(self.model.held)
         expected = {key for key, held in self.model.held.items() if held.worker in self.dead}
@@ -192,19 +192,19 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, data: st.DataObject) -> None:
         """A delayed job's time comes; the next take makes it ready."""
         key = data.draw(st.sampled_from(sorted(self.model.delayed)))
-        self.run(command(self.redis, "ZADD", self.queue.keys.incomplete, "XX", 1, self.queue.job_id(key)))
+        self.run(execute(self.redis, "ZADD", self.queue.keys.incomplete, "XX", 1, self.queue.job_id(key)))
         self.model.delayed.discard(key)
         self.run(self.queue.take("nobody", 0, []))
         self.model.waiting.add(key)
 
     @rule()
     def pause(self) -> None:
-        self.run(command(self.redis, "HSET", self.queue.keys.pause, "by", "test"))
+        self.run(execute(self.redis, "HSET", self.queue.keys.pause, "by", "test"))
         self.paused = True
 
     @rule()
     def resume(self) -> None:
-        self.run(command(self.redis, "DEL", self.queue.keys.pause))
+        self.run(execute(self.redis, "DEL", self.queue.keys.pause))
         self.paused = False
 
     def _any(self, data: st.DataObject) -> Held:

@@ -14,8 +14,8 @@ from storage.database.engine import Database
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.engine.test_operations import Operate, operate
 from workers.errors import ConflictError, ReadOnlyError
-from workers.operations.dead_letters import LetterOperations
-from workers.operations.operations import DEAD, Filter, NewJob, Operations
+from workers.operations.dead_letters import DeadLetterOperations
+from workers.operations.operations import ALL_DEAD, LetterFilter, NewJob, Operations
 from workers.process.worker_process import WorkerProcess
 
 __all__ = ["operate"]
@@ -57,7 +57,7 @@ def changes(
         "pause": ("pause", lambda: operations.pause(QUEUE, "model rollout")),
         "resume": ("resume", lambda: operations.resume(QUEUE)),
         "letters.replay": ("replay", lambda: on.replay(letters[0], reason="mended")),
-        "letters.plan": ("plan", lambda: on.plan(DEAD, reason="mended")),
+        "letters.plan": ("plan", lambda: on.plan(ALL_DEAD, reason="mended")),
         "letters.run": ("run-plan", lambda: on.run(plans[0])),
         "letters.start": ("run-plan", lambda: on.start(plans[1])),
         "letters.pause": ("pause-plan", lambda: on.pause(plans[2])),
@@ -72,7 +72,7 @@ def changes(
 def verbs() -> set[str]:
     """The public coroutines and asynchronous generators of the operations."""
     found = set()
-    for prefix, kind in (("", Operations), ("letters.", LetterOperations)):
+    for prefix, kind in (("", Operations), ("letters.", DeadLetterOperations)):
         for name, method in inspect.getmembers(kind, inspect.isfunction):
             awaited = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
             if awaited and not name.startswith("_"):
@@ -141,9 +141,9 @@ async def test_read_only_stops_every_verb_that_changes_something(
         await operations.produce(QUEUE, [NewJob({"number": 1})])
     assert await contents(redis, database) == before
     assert not process.draining
-    await operations.letters.preview(Filter(queue=QUEUE))
+    await operations.letters.preview(LetterFilter(queue=QUEUE))
     assert await operations.letters.archive(days=0, dry_run=True) == 4
-    assert [piece async for piece in operations.letters.export(DEAD, "markdown")]
+    assert [piece async for piece in operations.letters.export(ALL_DEAD, "markdown")]
     assert await contents(redis, database) == before
 
 

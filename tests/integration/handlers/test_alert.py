@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
-from storage.repositories.alerts import AlertStore
+from storage.repositories.alerts import AlertRepository
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Request, Serve, Server, hang
 from tests.servers import free_port
@@ -35,12 +35,12 @@ ALERT = validate_payload(AlertPayload, DATA)
 
 
 @pytest.fixture
-def store(database: Database) -> AlertStore:
-    return AlertStore(database)
+def store(database: Database) -> AlertRepository:
+    return AlertRepository(database)
 
 
 @pytest.fixture
-async def handler(store: AlertStore) -> AsyncIterator[AlertHandler]:
+async def handler(store: AlertRepository) -> AsyncIterator[AlertHandler]:
     """One that may reach the test's server."""
     handler = AlertHandler(store, allow_private_addresses=True)
     yield handler
@@ -48,7 +48,7 @@ async def handler(store: AlertStore) -> AsyncIterator[AlertHandler]:
 
 
 @pytest.fixture
-async def guarded(store: AlertStore) -> AsyncIterator[AlertHandler]:
+async def guarded(store: AlertRepository) -> AsyncIterator[AlertHandler]:
     """One as it is by default: https, and public addresses only."""
     handler = AlertHandler(store)
     yield handler
@@ -65,7 +65,7 @@ async def deliveries(database: Database) -> dict[int, tuple[bool, int, str | Non
 async def test_each_subscriber_gets_the_alert_with_a_key_of_its_own(
     either_database: Database, server: Server
 ) -> None:
-    store = AlertStore(either_database)
+    store = AlertRepository(either_database)
     server.answers |= {"/a": Answer(200), "/b": Answer(204)}
     first = await store.add_subscriber("lisboa", "webhook", server.url("/a"))
     second = await store.add_subscriber("lisboa", "webhook", server.url("/b"))
@@ -85,7 +85,7 @@ async def test_each_subscriber_gets_the_alert_with_a_key_of_its_own(
 
 
 async def test_a_retry_sends_only_what_has_not_been_sent(either_database: Database, server: Server) -> None:
-    store = AlertStore(either_database)
+    store = AlertRepository(either_database)
     states = iter([503, 500, 200])
 
     async def moody(request: Request) -> Answer:
@@ -111,7 +111,7 @@ async def test_a_retry_sends_only_what_has_not_been_sent(either_database: Databa
 
 
 async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
-    store: AlertStore, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+    store: AlertRepository, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_module, "_TIMEOUT", 2.0)
     handler = AlertHandler(store, allow_private_addresses=True)
@@ -159,7 +159,7 @@ async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_a_webhook_that_is_gone_fails_nobody(
-    handler: AlertHandler, store: AlertStore, database: Database, server: Server, status: int
+    handler: AlertHandler, store: AlertRepository, database: Database, server: Server, status: int
 ) -> None:
     server.answers |= {"/gone": Answer(status), "/good": Answer(200)}
     gone = await store.add_subscriber("lisboa", "webhook", server.url("/gone"))
@@ -171,7 +171,7 @@ async def test_a_webhook_that_is_gone_fails_nobody(
     }
 
 
-async def test_the_log_channel_writes_a_line(handler: AlertHandler, store: AlertStore) -> None:
+async def test_the_log_channel_writes_a_line(handler: AlertHandler, store: AlertRepository) -> None:
     subscriber = await store.add_subscriber("lisboa", "log")
     with capture_logs() as lines:
         assert (await handler.run(ALERT, FIRST)).delivered == 1
@@ -192,7 +192,7 @@ async def test_a_location_without_subscribers_is_no_failure(handler: AlertHandle
 
 
 async def test_plain_http_is_refused_by_default(
-    guarded: AlertHandler, store: AlertStore, database: Database, server: Server, only_public: None
+    guarded: AlertHandler, store: AlertRepository, database: Database, server: Server, only_public: None
 ) -> None:
     server.answers["/a"] = Answer(200)
     subscriber = await store.add_subscriber("lisboa", "webhook", server.url("/a"))
@@ -205,7 +205,7 @@ async def test_plain_http_is_refused_by_default(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
 async def test_loopback_is_refused_by_default(
-    guarded: AlertHandler, store: AlertStore, database: Database, serve: Serve, host: str
+    guarded: AlertHandler, store: AlertRepository, database: Database, serve: Serve, host: str
 ) -> None:
     server = await serve(tls=True)
     subscriber = await store.add_subscriber("lisboa", "webhook", server.url("/a", host=host))
@@ -215,7 +215,7 @@ async def test_loopback_is_refused_by_default(
 
 
 async def test_a_redirect_of_a_webhook_is_not_followed(
-    handler: AlertHandler, store: AlertStore, serve: Serve
+    handler: AlertHandler, store: AlertRepository, serve: Serve
 ) -> None:
     outside, inside = await serve(), await serve("127.0.0.2")
     outside.answers["/a"] = Answer(307, headers={"Location": inside.url("/admin")})
@@ -226,7 +226,7 @@ async def test_a_redirect_of_a_webhook_is_not_followed(
 
 
 async def test_https_delivers_where_the_certificate_is_good(
-    store: AlertStore, serve: Serve, only_public: None, request: pytest.FixtureRequest
+    store: AlertRepository, serve: Serve, only_public: None, request: pytest.FixtureRequest
 ) -> None:
     server = await serve(tls=True)
     server.answers["/a"] = Answer(200)
@@ -245,7 +245,7 @@ async def test_https_delivers_where_the_certificate_is_good(
     "url", [None, "", "ftp://example.com/", "http://xn--/", "http://[::1", "http://a:99x/"]
 )
 async def test_a_webhook_that_is_no_url_fails_nobody(
-    handler: AlertHandler, store: AlertStore, server: Server, url: str | None
+    handler: AlertHandler, store: AlertRepository, server: Server, url: str | None
 ) -> None:
     server.answers["/good"] = Answer(200)
     await store.add_subscriber("lisboa", "webhook", url)
@@ -258,7 +258,7 @@ async def test_a_webhook_that_is_no_url_fails_nobody(
     [("tempête-ü/1", "temp%C3%AAte-%C3%BC/1"), ("two words\r\nX-Evil: 1", "two%20words%0D%0AX-Evil%3A%201")],
 )
 async def test_any_alert_id_makes_a_header(
-    handler: AlertHandler, store: AlertStore, server: Server, alert_id: str, sent: str
+    handler: AlertHandler, store: AlertRepository, server: Server, alert_id: str, sent: str
 ) -> None:
     server.answers["/a"] = Answer(200)
     subscriber = await store.add_subscriber("lisboa", "webhook", server.url("/a"))
@@ -271,7 +271,7 @@ async def test_any_alert_id_makes_a_header(
 
 
 async def test_an_answer_that_never_ends_is_a_delivery(
-    handler: AlertHandler, store: AlertStore, server: Server
+    handler: AlertHandler, store: AlertRepository, server: Server
 ) -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -286,7 +286,7 @@ async def test_an_answer_that_never_ends_is_a_delivery(
 
 
 async def test_without_a_database_the_attempt_ends_when_all_deliveries_have(
-    handler: AlertHandler, store: AlertStore, database: Database, server: Server
+    handler: AlertHandler, store: AlertRepository, database: Database, server: Server
 ) -> None:
     """Otherwise the next attempt would meet those still under way."""
     release, ended = asyncio.Event(), []
@@ -313,7 +313,7 @@ async def test_without_a_database_the_attempt_ends_when_all_deliveries_have(
 
 
 async def test_an_alert_job_is_retried_until_all_have_it(
-    make_bench: MakeBench, handler: AlertHandler, store: AlertStore, server: Server
+    make_bench: MakeBench, handler: AlertHandler, store: AlertRepository, server: Server
 ) -> None:
     bench = make_bench(name="alert-fanout", function="fan_out_alert", concurrency=20, timeout=10)
     states = iter([500, 500, 200])
@@ -333,7 +333,7 @@ async def test_an_alert_job_is_retried_until_all_have_it(
 
 
 async def test_an_alert_that_cannot_be_delivered_is_a_dead_letter_that_says_to_whom(
-    make_bench: MakeBench, handler: AlertHandler, store: AlertStore, server: Server
+    make_bench: MakeBench, handler: AlertHandler, store: AlertRepository, server: Server
 ) -> None:
     bench = make_bench(name="alert-fanout", function="fan_out_alert", concurrency=20, timeout=10)
     server.answers["/good"] = Answer(200)

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
-from storage.repositories.palettes import PaletteStore
+from storage.repositories.palettes import PaletteRepository
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES, Answer, Serve, Server, Ticker
@@ -48,8 +48,8 @@ class WatchedPool(CpuPool):
 
 
 @pytest.fixture
-def store(database: Database) -> PaletteStore:
-    return PaletteStore(database)
+def store(database: Database) -> PaletteRepository:
+    return PaletteRepository(database)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def handler(store: PaletteStore, pool: CpuPool, folder: Path) -> AsyncIterator[ColorHandler]:
+async def handler(store: PaletteRepository, pool: CpuPool, folder: Path) -> AsyncIterator[ColorHandler]:
     """One that may reach the test's server; the pool outlives it."""
     handler = ColorHandler(store, pool, image_dirs=[folder, SAMPLES], allow_private_addresses=True)
     yield handler
@@ -69,7 +69,7 @@ async def handler(store: PaletteStore, pool: CpuPool, folder: Path) -> AsyncIter
 
 
 @pytest.fixture
-async def guarded(store: PaletteStore, pool: CpuPool, folder: Path) -> AsyncIterator[ColorHandler]:
+async def guarded(store: PaletteRepository, pool: CpuPool, folder: Path) -> AsyncIterator[ColorHandler]:
     """One as it is by default: public addresses only."""
     handler = ColorHandler(store, pool, image_dirs=[folder])
     yield handler
@@ -106,7 +106,7 @@ def distance(left: ColorResult, right: ColorResult) -> float:
 async def test_a_palette_is_stored_and_a_second_run_replaces_it(
     either_database: Database, pool: CpuPool, folder: Path
 ) -> None:
-    store = PaletteStore(either_database)
+    store = PaletteRepository(either_database)
     handler = ColorHandler(store, pool, image_dirs=[SAMPLES, folder])
     first = await palette_of(handler, "red-dress.jpg")
     stored = await store.get("dress-17")
@@ -303,7 +303,7 @@ def real_bomb() -> bytes:
     ids=["empty", "html", "eps", "head-only", "cut-jpeg", "cut-png", "claimed-bomb", "real-bomb"],
 )
 async def test_what_is_no_whole_picture_is_permanent(
-    handler: ColorHandler, store: PaletteStore, folder: Path, data: bytes, problem: str
+    handler: ColorHandler, store: PaletteRepository, folder: Path, data: bytes, problem: str
 ) -> None:
     assert len(data) < 100_000
     (folder / "bad").write_bytes(data)
@@ -364,7 +364,7 @@ async def test_the_absolute_path_of_a_file_outside_is_refused(guarded: ColorHand
     assert (await palette_of(guarded, "inside.png")).colors[0].name == "red"
 
 
-async def test_without_allowed_folders_no_path_is_read(store: PaletteStore, pool: CpuPool) -> None:
+async def test_without_allowed_folders_no_path_is_read(store: PaletteRepository, pool: CpuPool) -> None:
     handler = ColorHandler(store, pool, image_dirs=[])
     with pytest.raises(PermanentError, match="COUTURECAST_IMAGE_DIRS"):
         await palette_of(handler, str(COFFEE))
@@ -416,7 +416,7 @@ async def test_downloads_that_are_too_large_or_too_slow_are_given_up(
         await palette_of(handler, server.url("/slow"))
 
 
-async def test_a_picture_is_decoded_in_another_process(store: PaletteStore) -> None:
+async def test_a_picture_is_decoded_in_another_process(store: PaletteRepository) -> None:
     pool = WatchedPool()
     handler = ColorHandler(store, pool, image_dirs=[SAMPLES])
     await palette_of(handler, "coffee.jpg")
@@ -441,7 +441,7 @@ async def test_the_event_loop_goes_on_while_a_heavy_picture_is_decoded(
 
 @pytest.mark.slow
 async def test_stuck_pictures_do_not_stop_the_queue(
-    make_bench: MakeBench, store: PaletteStore, tmp_path: Path
+    make_bench: MakeBench, store: PaletteRepository, tmp_path: Path
 ) -> None:
     """Calls past the queue's timeout are killed; the next job runs."""
     bench = make_bench(concurrency=2, timeout=6, retry_delays=())
@@ -469,7 +469,7 @@ async def _two(bench: Any) -> bool:
 
 
 async def test_from_a_stock_producer_to_its_palette(
-    make_bench: MakeBench, handler: ColorHandler, store: PaletteStore
+    make_bench: MakeBench, handler: ColorHandler, store: PaletteRepository
 ) -> None:
     bench = make_bench()
     await bench.start(handler.as_function())

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
-from storage.repositories.moderation import Decision, ModerationStore
+from storage.repositories.moderation import Decision, ModerationRepository
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, Ticker, hang
 from workers.handlers.moderation import handler as moderation
@@ -42,8 +42,8 @@ def moderated(flagged: bool, **categories: bool | None) -> Answer:
 
 
 @pytest.fixture
-def store(database: Database) -> ModerationStore:
-    return ModerationStore(database)
+def store(database: Database) -> ModerationRepository:
+    return ModerationRepository(database)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def decide(handler: ModerationHandler, **content: str) -> ModerationResult
     ids=["clean", "profane", "profane-and-link", "disguised", "link", "phone", "e-mail", "path", "url"],
 )
 async def test_the_rules_decide_and_the_reasons_are_stored(
-    store: ModerationStore, content: dict[str, str], decision: str, reasons: list[str]
+    store: ModerationRepository, content: dict[str, str], decision: str, reasons: list[str]
 ) -> None:
     result = await decide(ModerationHandler(store), **content)
     assert (result.decision, result.reasons, result.decided_by) == (decision, reasons, "rules")
@@ -81,7 +81,7 @@ async def test_the_rules_decide_and_the_reasons_are_stored(
 
 
 async def test_a_second_run_replaces_the_decision(either_database: Database) -> None:
-    store = ModerationStore(either_database)
+    store = ModerationRepository(either_database)
     handler = ModerationHandler(store)
     await decide(handler, text="what the fuck")
     await decide(handler, text="Lovely.")
@@ -92,7 +92,7 @@ async def test_a_second_run_replaces_the_decision(either_database: Database) -> 
 
 
 async def test_the_service_is_asked_as_its_reference_says(
-    store: ModerationStore, service: ModerationService, server: Server
+    store: ModerationRepository, service: ModerationService, server: Server
 ) -> None:
     server.answers[PATH] = moderated(False)
     handler = ModerationHandler(store, service)
@@ -107,7 +107,7 @@ async def test_the_service_is_asked_as_its_reference_says(
     ]
 
 
-async def test_without_a_key_none_is_sent(store: ModerationStore, server: Server) -> None:
+async def test_without_a_key_none_is_sent(store: ModerationRepository, server: Server) -> None:
     server.answers[PATH] = moderated(False)
     service = ModerationService(server.url(PATH), None)
     await ModerationHandler(store, service).run(DOUBTFUL, FIRST)
@@ -117,7 +117,7 @@ async def test_without_a_key_none_is_sent(store: ModerationStore, server: Server
 
 @pytest.mark.parametrize("content", [DOUBTFUL, IMAGE], ids=["text", "image"])
 async def test_what_the_service_flags_is_rejected_and_the_rest_approved(
-    store: ModerationStore, service: ModerationService, server: Server, content: ModerationPayload
+    store: ModerationRepository, service: ModerationService, server: Server, content: ModerationPayload
 ) -> None:
     handler = ModerationHandler(store, service)
     server.answers[PATH] = moderated(True, **{"sexual": True, "violence/graphic": True, "illicit": None})
@@ -133,7 +133,7 @@ async def test_what_the_service_flags_is_rejected_and_the_rest_approved(
 
 
 async def test_clear_texts_and_files_of_ours_are_not_sent_to_the_service(
-    store: ModerationStore, service: ModerationService, server: Server
+    store: ModerationRepository, service: ModerationService, server: Server
 ) -> None:
     handler = ModerationHandler(store, service)
     assert (await decide(handler, text="Lovely.")).decision == "approved"
@@ -144,7 +144,7 @@ async def test_clear_texts_and_files_of_ours_are_not_sent_to_the_service(
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 async def test_a_service_that_is_busy_is_asked_again(
-    store: ModerationStore, service: ModerationService, server: Server, status: int
+    store: ModerationRepository, service: ModerationService, server: Server, status: int
 ) -> None:
     server.answers[PATH] = Answer.json({"error": {"message": "slow down"}}, status)
     with pytest.raises(ServiceUnavailableError, match=f"{status} from the moderation service") as raised:
@@ -155,7 +155,7 @@ async def test_a_service_that_is_busy_is_asked_again(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
 async def test_a_service_that_refuses_is_not_asked_again(
-    store: ModerationStore, service: ModerationService, server: Server, status: int
+    store: ModerationRepository, service: ModerationService, server: Server, status: int
 ) -> None:
     server.answers[PATH] = Answer.json({"error": {"message": f"Incorrect API key: {KEY}"}}, status)
     with pytest.raises(PermanentError, match=f"{status} from the moderation service") as raised:
@@ -181,7 +181,7 @@ async def test_a_service_that_refuses_is_not_asked_again(
     ],
 )
 async def test_garbage_decides_nothing(
-    store: ModerationStore, service: ModerationService, server: Server, body: bytes
+    store: ModerationRepository, service: ModerationService, server: Server, body: bytes
 ) -> None:
     server.answers[PATH] = Answer(200, body)
     with pytest.raises(ServiceUnavailableError, match="cannot be read"):
@@ -190,7 +190,7 @@ async def test_garbage_decides_nothing(
 
 
 async def test_a_service_that_hangs_or_is_away_is_asked_again(
-    store: ModerationStore, server: Server, monkeypatch: pytest.MonkeyPatch
+    store: ModerationRepository, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(moderation, "_TIMEOUT", 0.2)
     service = ModerationService(server.url(PATH), KEY)
@@ -207,7 +207,7 @@ async def test_a_service_that_hangs_or_is_away_is_asked_again(
 
 
 async def test_an_answer_without_an_end_is_cut_off(
-    store: ModerationStore, service: ModerationService, server: Server
+    store: ModerationRepository, service: ModerationService, server: Server
 ) -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -222,7 +222,7 @@ def assert_no_key(error: BaseException) -> None:
     assert KEY not in "".join(traceback.format_exception(error))
 
 
-async def test_the_event_loop_goes_on_while_a_long_text_is_judged(store: ModerationStore) -> None:
+async def test_the_event_loop_goes_on_while_a_long_text_is_judged(store: ModerationRepository) -> None:
     handler = ModerationHandler(store)
     await decide(handler, text="call 912 345 678")  # the libraries are loaded
     async with Ticker() as ticker:
@@ -231,7 +231,9 @@ async def test_the_event_loop_goes_on_while_a_long_text_is_judged(store: Moderat
     assert ticker.worst < ticker.took / 2
 
 
-async def test_from_a_stock_producer_to_a_decision(make_bench: MakeBench, store: ModerationStore) -> None:
+async def test_from_a_stock_producer_to_a_decision(
+    make_bench: MakeBench, store: ModerationRepository
+) -> None:
     bench = make_bench(name="moderation-review", function="review_content", concurrency=10, timeout=120)
     await bench.start(ModerationHandler(store).as_function())
     result = await bench.stock.apply("review_content", timeout=15, content_id="c7", text="so t.me/bags")
@@ -254,7 +256,7 @@ async def test_from_a_stock_producer_to_a_decision(make_bench: MakeBench, store:
     ],
 )
 async def test_a_payload_that_cannot_work_is_a_dead_letter_on_its_first_attempt(
-    make_bench: MakeBench, store: ModerationStore, arguments: dict[str, Any], message: str
+    make_bench: MakeBench, store: ModerationRepository, arguments: dict[str, Any], message: str
 ) -> None:
     bench = make_bench(name="moderation-review", function="review_content", concurrency=10, timeout=120)
     await bench.start(ModerationHandler(store).as_function())

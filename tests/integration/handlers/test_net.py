@@ -256,10 +256,15 @@ async def test_an_exchange_reads_the_body_of_a_success_only(http: httpx.AsyncCli
         return Answer(200, request.body)
 
     server.answers |= {"/echo": echo, "/endless": Answer(500, more=endless())}
-    exchanged = await net.exchange(
+    exchanged = await net.request_limited(
         http, "POST", server.url("/echo"), max_bytes=100, seconds=5, json={"input": 1}
     )
     assert exchanged == (200, b'{"input":1}')
-    assert await net.exchange(http, "GET", server.url("/endless"), max_bytes=100, seconds=5) == (500, b"")
+    assert await net.request_limited(http, "GET", server.url("/endless"), max_bytes=100, seconds=5) == (
+        500,
+        b"",
+    )
     with pytest.raises(DownloadTooLargeError):
-        await net.exchange(http, "POST", server.url("/echo"), max_bytes=5, seconds=5, json={"input": 1})
+        await net.request_limited(
+            http, "POST", server.url("/echo"), max_bytes=5, seconds=5, json={"input": 1}
+        )

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
-from storage.repositories.palettes import PaletteStore
+from storage.repositories.palettes import PaletteRepository
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST, SAMPLES
 from tests.integration.handlers.mutations import encode, tiled_tiff
@@ -36,7 +36,7 @@ PHONE_200 = (16320, 12240)
 
 @pytest.fixture
 async def handler(database: Database, pool: CpuPool, tmp_path: Path) -> AsyncIterator[ColorHandler]:
-    handler = ColorHandler(PaletteStore(database), pool, image_dirs=[tmp_path])
+    handler = ColorHandler(PaletteRepository(database), pool, image_dirs=[tmp_path])
     yield handler
     await handler._http.aclose()
 

@@ -24,7 +24,7 @@ def peak_bytes(path: Path) -> int:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from workers import pixels\n"
+        "from workers.handlers.color import palette as pixels\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
         "def kilobytes(name):\n"
         "    return int(Path('/proc/self/status').read_text().split(name + ':')[1].split()[0])\n"

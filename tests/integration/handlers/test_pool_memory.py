@@ -13,7 +13,7 @@ from PIL import Image
 
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
-from storage.repositories.palettes import PaletteStore
+from storage.repositories.palettes import PaletteRepository
 from tests.integration.handlers import calls
 from tests.integration.handlers.conftest import FIRST
 from tests.integration.handlers.mutations import encode
@@ -65,7 +65,7 @@ async def test_a_picture_that_its_estimate_understates_is_permanent(
         ("tiff", encode(image, "TIFF", compression="tiff_lzw")),
     ):
         (tmp_path / name).write_bytes(data)
-    handler = ColorHandler(PaletteStore(database), small_pool, image_dirs=[tmp_path])
+    handler = ColorHandler(PaletteRepository(database), small_pool, image_dirs=[tmp_path])
     for name in ("png", "tiff"):
         with pytest.raises(
             PermanentError, match="image: it cannot be decoded, it needs more than 100 MiB of memory: make"

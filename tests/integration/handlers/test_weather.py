@@ -17,10 +17,10 @@ from sqlalchemy import text
 
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
-from storage.repositories.alerts import AlertStore
-from storage.repositories.weather import Weather, WeatherStore, time_block
+from storage.repositories.alerts import AlertRepository
+from storage.repositories.weather import Weather, WeatherRepository, time_block
 from tests.integration.engine.conftest import eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, hang
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, WEATHER
@@ -52,7 +52,7 @@ async def operations(redis_url: str, database: Database) -> AsyncIterator[Operat
         policies=list(DEFAULT_POLICIES.values()),
         schemas=PAYLOAD_MODELS,
         database=database,
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
     )
     yield operations
     await operations.close()
@@ -105,7 +105,7 @@ async def test_the_query_is_the_documented_one(provider: OpenWeather, server: Se
 async def test_an_answer_is_stored_as_it_came(
     provider: OpenWeather, either_database: Database, enqueue: Enqueue
 ) -> None:
-    store = WeatherStore(either_database)
+    store = WeatherRepository(either_database)
     before = datetime.now(UTC)
     result = await WeatherHandler(store, provider, enqueue, unheard).run(LISBON, FIRST)
     assert (result.location_id, result.provider, result.temperature, result.alerts) == (
@@ -125,7 +125,7 @@ async def test_an_answer_is_stored_as_it_came(
 async def test_a_second_run_changes_nothing_but_the_time_of_fetching(
     provider: OpenWeather, either_database: Database, enqueue: Enqueue
 ) -> None:
-    store = WeatherStore(either_database)
+    store = WeatherRepository(either_database)
     handler = WeatherHandler(store, provider, enqueue, unheard)
     stored: list[Weather] = []
     results = []
@@ -149,7 +149,7 @@ async def test_a_second_run_changes_nothing_but_the_time_of_fetching(
 async def test_alerts_become_jobs_with_the_alerts_identity_as_key(
     provider: OpenWeather, database: Database, enqueue: Enqueue, redis_url: str, redis: Redis
 ) -> None:
-    handler = WeatherHandler(WeatherStore(database), provider, enqueue, unheard)
+    handler = WeatherHandler(WeatherRepository(database), provider, enqueue, unheard)
     await handler.run(LISBON, FIRST)
     await handler.run(LISBON, FIRST)  # the same two alerts, still queued
     stock = RedisQueue.from_url(redis_url, name=ALERT)
@@ -181,7 +181,7 @@ async def test_an_alert_given_twice_in_one_answer_is_one_job(
     server.answers[ONE_CALL] = Answer.json(
         {**SAMPLE, "alerts": [alert, {**alert, "description": "em breve"}]}
     )
-    await WeatherHandler(WeatherStore(database), provider, enqueue, unheard).run(LISBON, FIRST)
+    await WeatherHandler(WeatherRepository(database), provider, enqueue, unheard).run(LISBON, FIRST)
     stock = RedisQueue.from_url(redis_url, name=ALERT)
     assert await stock.count("queued") == 1
     await stock.disconnect()
@@ -192,7 +192,7 @@ async def test_an_alert_with_odd_text_is_handed_on_all_the_same(
 ) -> None:
     odd = {"event": "", "start": 1, "end": 0, "sender_name": "x", "description": "nul \x00 " + "ü" * 9000}
     server.answers[ONE_CALL] = Answer.json({**SAMPLE, "alerts": [odd]})
-    await WeatherHandler(WeatherStore(database), provider, enqueue, unheard).run(LISBON, FIRST)
+    await WeatherHandler(WeatherRepository(database), provider, enqueue, unheard).run(LISBON, FIRST)
     stock = RedisQueue.from_url(redis_url, name=ALERT)
     assert await stock.count("queued") == 1
     await stock.disconnect()
@@ -292,19 +292,19 @@ async def test_a_failed_fetch_stores_nothing(
 ) -> None:
     server.answers[ONE_CALL] = Answer(503)
     with pytest.raises(WeatherUnavailableError):
-        await WeatherHandler(WeatherStore(database), provider, nowhere, unheard).run(LISBON, FIRST)
+        await WeatherHandler(WeatherRepository(database), provider, nowhere, unheard).run(LISBON, FIRST)
     assert await rows(database) == 0
 
 
 async def test_without_a_database_the_job_is_retried(provider: OpenWeather, tmp_path: Path) -> None:
     away = Database(f"sqlite:///{tmp_path}/missing/x.db")
     with pytest.raises(DatabaseUnavailableError):
-        await WeatherHandler(WeatherStore(away), provider, nowhere, unheard).run(LISBON, FIRST)
+        await WeatherHandler(WeatherRepository(away), provider, nowhere, unheard).run(LISBON, FIRST)
     await away.close()
 
 
 async def test_offline_weather_is_stored_and_marked_as_such(either_database: Database) -> None:
-    store = WeatherStore(either_database)
+    store = WeatherRepository(either_database)
     handed_on: list[str | None] = []
 
     async def note(queue: str, data: Any, *, key: str | None = None) -> bool:
@@ -329,17 +329,17 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
     redis_url: str,
 ) -> None:
     server.answers["/hook"] = Answer(204)
-    alerts = AlertStore(database)
+    alerts = AlertRepository(database)
     await alerts.add_subscriber("lisboa", "webhook", server.url("/hook"))
     handlers = [
-        WeatherHandler(WeatherStore(database), provider, enqueue, unheard),
+        WeatherHandler(WeatherRepository(database), provider, enqueue, unheard),
         AlertHandler(alerts, allow_private_addresses=True),
     ]
     process = WorkerProcess(
         redis_url,
         policies=[DEFAULT_POLICIES[WEATHER], DEFAULT_POLICIES[ALERT]],
         functions={handler.queue: handler.as_function() for handler in handlers},
-        letters=DeadLetters(database),
+        letters=DeadLetterRepository(database),
     )
     await process.start()
     await operations.enqueue(WEATHER, LISBON.model_dump())
@@ -364,7 +364,7 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
 
 
 async def test_the_blocks_follow_each_other(database: Database) -> None:
-    store = WeatherStore(database)
+    store = WeatherRepository(database)
     now = datetime.now(UTC)
     for hours in (0, 3, 6):
         block = time_block(now + timedelta(hours=hours))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from storage.asyncio_tools import cancelled
+from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
 
@@ -20,8 +20,8 @@ _LONG = (
 _PROGRAM = f"""
 import asyncio, sys
 from sqlalchemy import text
-from storage.database import Database
-from storage.tasks import cancelled
+from storage.database.engine import Database
+from storage.asyncio_tools import cancel_and_wait
 
 async def main():
     database = Database(sys.argv[1])
@@ -34,7 +34,7 @@ async def main():
 
     task = asyncio.create_task(run())
     await asyncio.sleep(0.05)
-    await cancelled([task], again=0.01)
+    await cancel_and_wait([task], again=0.01)
     await database.close()
 
 asyncio.run(main())
@@ -52,7 +52,7 @@ async def test_a_cancelled_statement_leaves_no_task_behind(migrated_database_url
     for _ in range(3):
         task = asyncio.create_task(_run(database))
         await asyncio.sleep(0.05)
-        await cancelled([task], again=again)
+        await cancel_and_wait([task], again=again)
         assert task.cancelled()
     async with database.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1

@@ -18,7 +18,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, event, text
 
 from storage.cache import change_listener as changes
-from storage.cache.change_listener import Changes, probe
+from storage.cache.change_listener import ChangeListener, probe
 from storage.database import migrations
 from storage.database.engine import Database
 from tests.integration.engine.conftest import eventually
@@ -40,7 +40,7 @@ class Ear:
         self.fail: Callable[[str], bool] = lambda subject: False
         self.failed = 0
         self.task = asyncio.create_task(
-            Changes(database, on_change=self._change, on_gap=self._gap).run(), name="changes"
+            ChangeListener(database, on_change=self._change, on_gap=self._gap).run(), name="changes"
         )
 
     async def _change(self, subject: str) -> None:
@@ -302,16 +302,15 @@ async def test_one_process_listens_and_another_takes_over(
 
 _LISTENER = """
 import asyncio, sys
-from storage import changes
-from storage.changes import Changes
-from storage.database import Database
+from storage.cache import change_listener
+from storage.database.engine import Database
 
 async def say(subject="gap"):
     with open(sys.argv[2], "a") as said:
         print(subject, file=said)
 
-changes._BEAT_SECONDS = 0.3
-asyncio.run(Changes(Database(sys.argv[1]), on_change=say, on_gap=say).run())
+change_listener._BEAT_SECONDS = 0.3
+asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say, on_gap=say).run())
 """
 
 
@@ -453,7 +452,7 @@ async def test_what_changes_while_it_is_told_is_told_again(
     async def gap() -> None:
         told.append("gap")
 
-    listener = Changes(database, on_change=change, on_gap=gap)
+    listener = ChangeListener(database, on_change=change, on_gap=gap)
     running = asyncio.create_task(listener.run())
     await eventually(lambda: told == ["gap"])
     await write_one(postgres_url, "ana")
@@ -493,7 +492,7 @@ async def test_where_nothing_arrives_it_is_said_once(
 
     monkeypatch.setattr(changes, "_hears", hears)
     with structlog.testing.capture_logs() as logs:
-        running = asyncio.create_task(Changes(database, on_change=_nothing, on_gap=_nothing).run())
+        running = asyncio.create_task(ChangeListener(database, on_change=_nothing, on_gap=_nothing).run())
         await eventually(lambda: len(tried) >= 4, what="four tries")
     assert not any(tried)
     running.cancel()
@@ -515,7 +514,7 @@ async def test_where_there_is_nothing_to_listen_to_it_is_said(
     pooled = f"{postgres_url}{'&' if '?' in postgres_url else '?'}pgbouncer=true"
     database = Database(sqlite_url if kind == "sqlite" else pooled)
     with structlog.testing.capture_logs() as logs:
-        await Changes(database, on_change=_nothing, on_gap=_nothing).run()
+        await ChangeListener(database, on_change=_nothing, on_gap=_nothing).run()
     assert len(logs) == 1
     assert ("DIRECT_URL" in logs[0]["reason"]) == (kind == "pooler")
     assert not await probe(database)

@@ -20,8 +20,8 @@ from sqlalchemy import Connection, event, text
 from storage.database import migrations
 from storage.database.engine import Database
 from storage.database.tables import ArchivedFailure, JobFailure
-from storage.dead_letters.filters import DEAD, STATES, Filter
-from storage.dead_letters.repository import DeadLetter, DeadLetters
+from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository
 from storage.errors import InvalidCursorError
 from tests.benchmarks.letters import fill, filters
 
@@ -95,7 +95,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _means(wanted: Filter, row: Any) -> bool:
+def _means(wanted: LetterFilter, row: Any) -> bool:
     """What a filter says, in Python."""
     scalars = {n: _text(v) for n, v in row.job_data["kwargs"].items() if not isinstance(v, dict | list)}
     conditions = [
@@ -119,7 +119,7 @@ ERRORS = st.sampled_from(
     [*ODD, "valueerror: ", "Error", "item 1", "item", "no such", "%%%", "a_b", "a%b", "\\\\n"]
 )
 FILTERS = st.builds(
-    Filter,
+    LetterFilter,
     queue=st.none() | st.sampled_from(["queue-0", "queue-1", "Queue-1"]),
     function=st.none() | st.sampled_from(["function-0", "function-3"]),
     state=st.none() | st.sampled_from(STATES),
@@ -144,20 +144,20 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def filled(database: Database) -> tuple[DeadLetters, list[DeadLetter]]:
+async def filled(database: Database) -> tuple[DeadLetterRepository, list[DeadLetter]]:
     """300 letters, 100 more in the archive, and all of them as they are read."""
     rows = _rows(400)
     async with database.begin() as connection:
         await connection.execute(database.insert(JobFailure, rows[:300]))
         old = [row | {"id": 1_000 + n} for n, row in enumerate(rows[300:])]
         await connection.execute(database.insert(ArchivedFailure, old))
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     found = await letters.get_many([*range(1, 301), *range(1_000, 1_100)])
     assert len(found) == 400
     return letters, list(found.values())
 
 
-Filled = tuple[DeadLetters, list[DeadLetter]]
+Filled = tuple[DeadLetterRepository, list[DeadLetter]]
 
 
 @settings(
@@ -168,7 +168,7 @@ Filled = tuple[DeadLetters, list[DeadLetter]]
 )
 @given(wanted=FILTERS, limits=st.lists(st.integers(1, 60), min_size=1, max_size=5))
 async def test_a_filter_means_what_a_plain_model_of_it_says(
-    filled: Filled, wanted: Filter, limits: list[int]
+    filled: Filled, wanted: LetterFilter, limits: list[int]
 ) -> None:
     letters, rows = filled
     meant = [row for row in rows if _means(wanted, row)]
@@ -191,7 +191,9 @@ async def test_a_filter_means_what_a_plain_model_of_it_says(
         assert group.sample == max(of_it, key=lambda row: row.id)
 
 
-async def _paged(letters: DeadLetters, wanted: Filter, limits: Sequence[int]) -> list[DeadLetter]:
+async def _paged(
+    letters: DeadLetterRepository, wanted: LetterFilter, limits: Sequence[int]
+) -> list[DeadLetter]:
     found: list[DeadLetter] = []
     cursor, at = None, 0
     while True:
@@ -253,7 +255,7 @@ async def test_an_argument_is_found_by_its_name_and_its_whole_value(
     async with database.begin() as connection:
         (row,) = _rows(1)
         await connection.execute(database.insert(JobFailure, [row | {"job_data": {"kwargs": kwargs}}]))
-    assert await DeadLetters(database).count(Filter(args={name: value})) == number
+    assert await DeadLetterRepository(database).count(LetterFilter(args={name: value})) == number
 
 
 @pytest.mark.parametrize("data", [{}, {"kwargs": None}, {"kwargs": [1]}, {"kwargs": "x"}, {"kwargs": {}}])
@@ -263,13 +265,13 @@ async def test_a_job_without_arguments_is_recorded_and_found_by_its_error(
     async with database.begin() as connection:
         (row,) = _rows(1)
         await connection.execute(database.insert(JobFailure, [row | {"job_data": data}]))
-    assert await DeadLetters(database).count(Filter(error="item")) == 1
-    assert await DeadLetters(database).count(Filter(args={"0": "1"})) == 0
+    assert await DeadLetterRepository(database).count(LetterFilter(error="item")) == 1
+    assert await DeadLetterRepository(database).count(LetterFilter(args={"0": "1"})) == 0
 
 
 async def test_a_cursor_of_one_order_is_refused_by_the_other(filled: Filled) -> None:
     letters, _ = filled
-    search = Filter(error="item")
+    search = LetterFilter(error="item")
     died, recorded = await letters.page(limit=1), await letters.page(search, limit=1)
     with pytest.raises(InvalidCursorError):
         await letters.page(search, cursor=died.next)
@@ -280,8 +282,12 @@ async def test_a_cursor_of_one_order_is_refused_by_the_other(filled: Filled) -> 
 async def test_an_archived_letter_is_found_in_the_archive_only(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(database.insert(JobFailure, _rows(60)))
-    letters = DeadLetters(database)
-    some = [Filter(state=None, error="item"), Filter(state=None, args={"city": "Lisboa"}), Filter(state=None)]
+    letters = DeadLetterRepository(database)
+    some = [
+        LetterFilter(state=None, error="item"),
+        LetterFilter(state=None, args={"city": "Lisboa"}),
+        LetterFilter(state=None),
+    ]
     before = [await letters.count(each) for each in some]
     assert all(before)
     assert await letters.archive(NOON + timedelta(days=1)) == 60
@@ -338,7 +344,7 @@ async def test_every_question_of_the_screens_is_answered_from_an_index(database:
     Without one of the indexes another one may be read from end to end instead: so these have their names.
     """
     await fill(database, 8_000)
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     (letter,) = (await letters.page(limit=1)).items
     for _ in range(2 if database.dialect == "sqlite" else 1):
         wrong = []
@@ -433,9 +439,11 @@ async def test_letters_of_the_revision_before_are_kept_and_found(database_url: s
         into = f"INSERT INTO job_failures ({', '.join(names)}) VALUES ({', '.join(places)})"
         await connection.execute(text(into), values)
     await database.start()
-    letters = DeadLetters(database)
-    assert [each.uid for each in (await letters.page(Filter(state=None, error="item 7"))).items] == ["u7"]
-    assert (await letters.page(DEAD)).items[0].deaths == 1
-    assert await letters.count(Filter(state=None, args={"city": "100% of a_b"})) > 0
-    assert await letters.count(Filter(state=None)) == 50
+    letters = DeadLetterRepository(database)
+    assert [each.uid for each in (await letters.page(LetterFilter(state=None, error="item 7"))).items] == [
+        "u7"
+    ]
+    assert (await letters.page(ALL_DEAD)).items[0].deaths == 1
+    assert await letters.count(LetterFilter(state=None, args={"city": "100% of a_b"})) > 0
+    assert await letters.count(LetterFilter(state=None)) == 50
     await database.close()

@@ -23,8 +23,8 @@ from storage.database import engine as database_module
 from storage.database import errors as driver_errors
 from storage.database import migrations
 from storage.database.engine import Database
-from storage.dead_letters.filters import Filter
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, MigrationError
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
@@ -133,7 +133,7 @@ async def test_e8_a_migration_may_take_longer_than_a_statement(
     assert len(told) == 2
     assert "another process" in told[0]
     for each in both:
-        assert await DeadLetters(each).count() == 1
+        assert await DeadLetterRepository(each).count() == 1
         await each.close()
 
 
@@ -153,13 +153,13 @@ async def test_old_names_that_no_index_takes_are_shortened(old: Database) -> Non
     await _add(old, uid="plain")
     await _add(old, uid="name", function=name * 2, queue_name=name, fingerprint=name, error_type=name * 2)
     await old.start()
-    letters = DeadLetters(old)
+    letters = DeadLetterRepository(old)
     short = name[:199] + "…"
-    (found,) = (await letters.page(Filter(queue=short, function=short))).items
+    (found,) = (await letters.page(LetterFilter(queue=short, function=short))).items
     assert (found.uid, found.error_type) == ("name", short)
     assert await letters.record([letter("new", function=name * 2)]) == 1
-    assert await letters.count(Filter(function=short)) == 2
-    assert [each.uid for each in (await letters.page(Filter(args={"city": "Porto"}))).items] == [
+    assert await letters.count(LetterFilter(function=short)) == 2
+    assert [each.uid for each in (await letters.page(LetterFilter(args={"city": "Porto"}))).items] == [
         "name",
         "plain",
     ]
@@ -176,13 +176,15 @@ async def test_old_jobs_that_are_no_json_are_kept(sqlite_url: str) -> None:
         await _add(database, uid=f"odd{n}", job_data=body)
     await _add(database, uid="plain")
     await database.start()
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     found = {each.uid: each.job_data for each in (await letters.page()).items}
     assert len(found) == len(odd) + 1
     assert found["odd0"] == {"unreadable": "{'a': 1}"}
-    assert [each.uid for each in (await letters.page(Filter(args={"city": "Porto"}))).items] == ["plain"]
+    assert [each.uid for each in (await letters.page(LetterFilter(args={"city": "Porto"}))).items] == [
+        "plain"
+    ]
     assert await letters.archive(NOON + timedelta(days=1)) == len(odd) + 1
-    assert len((await letters.page(Filter(archived=True))).items) == len(odd) + 1
+    assert len((await letters.page(LetterFilter(archived=True))).items) == len(odd) + 1
     await database.close()
 
 

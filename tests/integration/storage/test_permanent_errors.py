@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, PermanentDatabaseError
 from tests.integration.storage.forwarder import Forwarder
 from tests.integration.storage.test_storage import letter
@@ -85,7 +85,7 @@ async def test_a_database_file_with_a_damaged_page(tmp_path: Path) -> None:
     path = tmp_path / "damaged.db"
     database = Database(f"sqlite:///{path}")
     await database.start()
-    await DeadLetters(database).record([letter()])
+    await DeadLetterRepository(database).record([letter()])
     await database.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

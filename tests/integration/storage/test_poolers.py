@@ -10,10 +10,10 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
-from storage.database.postgres_url import understand
-from storage.dead_letters.repository import DeadLetters
+from storage.database.postgres_url import parse_postgres_url
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, DirectConnectionError, DirectUrlError, MigrationError
-from storage.repositories.weather import WeatherStore
+from storage.repositories.weather import WeatherRepository
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.forwarder import Forwarder
 from tests.integration.storage.test_storage import letter
@@ -59,12 +59,12 @@ async def test_e8_a_transaction_pooler_may_give_each_transaction_another_connect
     database = Database(_with(postgres_url, _PRISMA), pool_size=1)
     await database.start()
     left = _change_servers(database)
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     for n in range(3):
         assert await letters.record([letter(f"u{n}"), letter(f"v{n}")]) == 2
         assert len((await letters.page()).items) == 2 * (n + 1)
         assert await letters.count() == 2 * (n + 1)
-        assert await WeatherStore(database).locations() == []
+        assert await WeatherRepository(database).locations() == []
     assert len(left) > 9
     assert set(left) == {0}
     await database.close()
@@ -84,7 +84,7 @@ async def test_e8_a_transaction_pooler_may_give_each_transaction_another_connect
     ],
 )
 def test_a_transaction_pooler_is_known_by_its_url(url: str, pooled: bool) -> None:
-    assert understand(make_url(url)).pooled == pooled
+    assert parse_postgres_url(make_url(url)).pooled == pooled
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_e8_the_limits_of_a_role_are_no_refusal(postgres_url: str) -> None
             await connection.execute(text("SELECT pg_sleep(20)"))
     with pytest.raises(DatabaseUnavailableError, match=r"idle.in.transaction|closed"):
         await _idle(database)
-    assert await DeadLetters(database).record([letter()]) == 1
+    assert await DeadLetterRepository(database).record([letter()]) == 1
     await database.close()
 
 

@@ -19,11 +19,11 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
-from storage.dead_letters.filters import Filter
+from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.queries import LIVING
-from storage.dead_letters.repository import DeadLetters, Ended, NewLetter
-from storage.errors import DatabaseUnavailableError, InvalidCursorError, UnusableUrlError
-from storage.redis.client import connect
+from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome
+from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidDatabaseUrlError
+from storage.redis.client import make_client
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
 from workers.dead_letters.recorder import Recorder
@@ -68,7 +68,7 @@ def _nested(levels: int) -> list[Any]:
 
 
 async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> None:
-    letters = DeadLetters(postgres)
+    letters = DeadLetterRepository(postgres)
     await postgres.engine.dispose()
     held = await _all_places(postgres)
     try:
@@ -83,7 +83,7 @@ async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> N
 
 
 async def test_e8_a_read_only_spell_does_not_cost_the_payload(postgres: Database) -> None:
-    letters = DeadLetters(postgres)
+    letters = DeadLetterRepository(postgres)
     admin = await _connection(postgres)
     name = await admin.fetchval("SELECT current_database()")
     await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -108,7 +108,7 @@ async def test_a_database_that_does_not_exist_is_one_line(postgres: Database) ->
 
 @pytest.mark.parametrize("replay_of", ["abc", {"x": 1}, 2**70, 1.5, True])
 async def test_a_foreign_replay_of_does_not_cost_the_payload(database: Database, replay_of: Any) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     assert await letters.record([letter(replay_of=replay_of)]) == 1
     (found,) = (await letters.page()).items
     assert (found.job_data, found.replay_of) == (letter().job_data, None)
@@ -117,16 +117,16 @@ async def test_a_foreign_replay_of_does_not_cost_the_payload(database: Database,
 @pytest.mark.parametrize("levels", [99, 500, 5_000])
 async def test_e8_nesting_never_loses_a_letter(database: Database, levels: int) -> None:
     deep = letter("deep", job_data={"kwargs": {"a": _nested(levels)}})
-    assert await DeadLetters(database).record([letter("a"), deep, letter("b")]) == 3
+    assert await DeadLetterRepository(database).record([letter("a"), deep, letter("b")]) == 3
 
 
 @pytest.mark.parametrize("number", [10**5_000, -(2**70)], ids=["long", "negative"])
 async def test_e8_numbers_never_lose_a_letter(database: Database, number: int) -> None:
-    assert await DeadLetters(database).record([letter(job_data={"a": number}, attempts=number)]) == 1
+    assert await DeadLetterRepository(database).record([letter(job_data={"a": number}, attempts=number)]) == 1
 
 
 async def test_e8_a_name_that_no_index_takes_costs_no_payload(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     data = {"kwargs": {"".join(map(chr, range(0x4E00, 0x9000))): "1", "b": "\\" * 200, "\\" * 200: 2}}
     assert await letters.record([letter(job_data=data)]) == 1
     assert (await letters.page()).items[0].job_data == data
@@ -134,22 +134,22 @@ async def test_e8_a_name_that_no_index_takes_costs_no_payload(database: Database
 
 @pytest.mark.parametrize("signs", ["0123456789abcdef", "".join(map(chr, range(0x10000, 0x14000)))])
 async def test_e8_names_that_no_index_takes_are_shortened(database: Database, signs: str) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     name = "".join(random.Random(1).choices(signs, k=4_000))
     names = {"function": name, "queue_name": name, "fingerprint": name, "error_type": name}
     odd = letter("odd" + name, **names, job_id=name, job_data={"function": name})
     assert [await letters.record([letter("a"), odd, letter("b")]) for _ in range(2)] == [3, 0]
-    (found,) = (await letters.page(Filter(queue=name[:199] + "…"))).items
+    (found,) = (await letters.page(LetterFilter(queue=name[:199] + "…"))).items
     assert (found.function, found.error_type) == (name[:199] + "…",) * 2
     assert (found.job_id, found.job_data) == (name, {"function": name})
     assert await letters.archive(NOON + timedelta(days=1)) == 3
 
 
 async def test_e8_a_letter_of_another_version_is_kept_somehow(database: Database) -> None:
-    letters = DeadLetters(database)
-    whole = {field.name: None for field in fields(NewLetter)} | {"uid": "none", "failed_at": NOON}
+    letters = DeadLetterRepository(database)
+    whole = {field.name: None for field in fields(NewDeadLetter)} | {"uid": "none", "failed_at": NOON}
     typed = {name: [1] for name in whole} | {"uid": "typed"}
-    odd = [NewLetter(**whole), NewLetter(**typed)]
+    odd = [NewDeadLetter(**whole), NewDeadLetter(**typed)]
     assert await letters.record([letter("a"), *odd, letter("b")]) == 4
     assert {each.uid for each in (await letters.page()).items} == {"a", "b", "none", "typed"}
 
@@ -172,7 +172,7 @@ async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
             await connection.exec_driver_sql(
                 "CREATE TRIGGER refuse BEFORE INSERT ON job_failures FOR EACH ROW EXECUTE FUNCTION refuse()"
             )
-    redis, letters = connect(redis_url), DeadLetters(database)
+    redis, letters = make_client(redis_url), DeadLetterRepository(database)
     for n, uid in enumerate([*(f"bad-{n}" for n in range(120)), "good-1", "bad", "good-2"]):
         await redis.zadd(LETTERS, {uid: n})
         await redis.hset(LETTER, uid, dump_letter(letter(uid)))
@@ -196,18 +196,18 @@ async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
     await redis.aclose()
 
 
-async def _recorded(letters: DeadLetters, wanted: int) -> bool:
+async def _recorded(letters: DeadLetterRepository, wanted: int) -> bool:
     return await letters.count() == wanted
 
 
 async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
-    assert await DeadLetters(database).record([letter(f"u{n}") for n in range(2_500)]) == 2_500
+    assert await DeadLetterRepository(database).record([letter(f"u{n}") for n in range(2_500)]) == 2_500
 
 
 async def test_what_cannot_be_there_is_not_found(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     assert await letters.get(2**70) is None
-    assert (await letters.page(Filter(queue="a\0b"))).items == []
+    assert (await letters.page(LetterFilter(queue="a\0b"))).items == []
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_what_cannot_be_there_is_not_found(database: Database) -> None:
 async def test_a_cursor_beyond_all_bounds_is_refused(database: Database, place: list[Any]) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
     with pytest.raises(InvalidCursorError):
-        await DeadLetters(database).page(cursor=cursor)
+        await DeadLetterRepository(database).page(cursor=cursor)
 
 
 @pytest.fixture
@@ -294,11 +294,11 @@ async def test_a_parameter_that_never_works_is_not_waited_for(
 ) -> None:
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}")
     waited: list[str] = []
-    with pytest.raises(UnusableUrlError) as refused:
+    with pytest.raises(InvalidDatabaseUrlError) as refused:
         await database.start(patience=60, on_wait=waited.append)
     assert str(refused.value).startswith(f"{database.safe_url}{says}")
     assert waited == []
-    with pytest.raises(UnusableUrlError):
+    with pytest.raises(InvalidDatabaseUrlError):
         await database.session()
     await database.close()
 
@@ -312,19 +312,19 @@ async def test_e8_a_role_that_may_not_connect_costs_no_payload(postgres: Databas
     url = make_url(postgres.safe_url).set(username=f"outside_{name}", password="x")
     database = Database(url.render_as_string(hide_password=False))
     with pytest.raises(DatabaseUnavailableError, match="refuses: permission denied for database"):
-        await DeadLetters(database).record([letter()])
+        await DeadLetterRepository(database).record([letter()])
     await database.close()
 
 
 async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgres: Database) -> None:
-    letters = DeadLetters(postgres)
+    letters = DeadLetterRepository(postgres)
     await letters.record([letter()])
     (found,) = (await letters.page()).items
     await _slow_down(postgres, "BEFORE INSERT ON job_failures_archive")
 
     async def end() -> None:
         await eventually(lambda: _archive_sleeps(postgres))
-        await letters.ended([Ended(found.id, 0, "completed")])
+        await letters.ended([ReplayOutcome(found.id, 0, "completed")])
 
     await asyncio.gather(letters.archive(NOON + timedelta(days=1)), end())
     archived = await letters.get(found.id)
@@ -333,16 +333,16 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
 
 
 async def test_e8_a_letter_that_was_archived_is_not_recorded_again(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     assert await letters.record([letter("a"), letter("b")]) == 2
     assert await letters.archive(NOON + timedelta(days=1)) == 2
     assert await letters.record([letter("a"), letter("c")]) == 1
-    assert [each.uid for each in (await letters.page(Filter(state=None))).items] == ["c"]
-    assert await letters.count(Filter(state=None, archived=True)) == 2
+    assert [each.uid for each in (await letters.page(LetterFilter(state=None))).items] == ["c"]
+    assert await letters.count(LetterFilter(state=None, archived=True)) == 2
 
 
 async def test_e8_a_letter_that_is_recorded_while_it_is_archived_is_one(postgres: Database) -> None:
-    letters = DeadLetters(postgres)
+    letters = DeadLetterRepository(postgres)
     await letters.record([letter()])
     await _slow_down(postgres, "AFTER DELETE ON job_failures")
 
@@ -355,7 +355,7 @@ async def test_e8_a_letter_that_is_recorded_while_it_is_archived_is_one(postgres
 
 
 async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     await letters.record([letter("a"), letter("b"), letter("c")])
     ids = {each.uid: each.id for each in (await letters.page()).items}
     async with database.begin() as connection:

@@ -19,21 +19,21 @@ from sqlalchemy import Connection, text
 
 from storage.database.engine import Database
 from storage.database.tables import Base
-from storage.dead_letters.filters import Filter
-from storage.dead_letters.repository import DeadLetters, NewLetter
+from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
-from storage.repositories.alerts import AlertStore
-from storage.repositories.moderation import Decision, ModerationStore
-from storage.repositories.palettes import PaletteStore
-from storage.repositories.weather import Location, Weather, WeatherStore
+from storage.repositories.alerts import AlertRepository
+from storage.repositories.moderation import Decision, ModerationRepository
+from storage.repositories.palettes import PaletteRepository
+from storage.repositories.weather import Location, Weather, WeatherRepository
 from tests.servers import PostgresServer
 
 _SEARCH = re.compile(r"job_failures(_archive)?_text(_\w+)?|ix_job_failures(_archive)?_(error|args)")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def letter(uid: str = "u1", **fields: Any) -> NewLetter:
-    base = NewLetter(
+def letter(uid: str = "u1", **fields: Any) -> NewDeadLetter:
+    base = NewDeadLetter(
         uid=uid,
         queue_name="weather-ingestion",
         job_id=f"job-{uid}",
@@ -62,7 +62,7 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 
 
 async def test_a_letter_is_read_as_it_was_recorded(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     assert await letters.record([letter()]) == 1
     (found,) = (await letters.page()).items
     assert (found.job_data, found.failed_at, found.enqueued_at) == (
@@ -76,7 +76,7 @@ async def test_a_letter_is_read_as_it_was_recorded(database: Database) -> None:
 
 
 async def test_e8_recording_again_changes_nothing(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     batch = [letter(f"u{n}") for n in range(20)]
     new = await asyncio.gather(*(letters.record(batch) for _ in range(4)))
     assert sum(new) == 20
@@ -84,7 +84,7 @@ async def test_e8_recording_again_changes_nothing(database: Database) -> None:
 
 
 async def test_a_letter_that_is_refused_does_not_hold_up_its_neighbours(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     odd = letter("odd", enqueued_at=NOON.replace(tzinfo=None), job_data={"kwargs": {"number": 1}})
     assert await letters.record([letter("a"), odd, letter("b")]) == 3
     kept = {each.uid: each for each in (await letters.page()).items}
@@ -93,7 +93,7 @@ async def test_a_letter_that_is_refused_does_not_hold_up_its_neighbours(database
 
 
 async def test_text_that_a_database_refuses_is_kept_visibly(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     nasty = "nul \x00 surrogate \ud800 ansi \x1b[31m [red]"
     data = {"kwargs": {nasty: [nasty, float("nan")]}}
     assert await letters.record([letter(error_message=nasty, job_data=data)]) == 1
@@ -103,7 +103,7 @@ async def test_text_that_a_database_refuses_is_kept_visibly(database: Database) 
 
 
 async def test_pages_are_stable_while_rows_come_in(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     await letters.record([letter(f"u{n}", failed_at=NOON + timedelta(seconds=n // 2)) for n in range(25)])
     seen: list[str] = []
     cursor: str | None = None
@@ -121,21 +121,21 @@ async def test_pages_are_stable_while_rows_come_in(database: Database) -> None:
 @pytest.mark.parametrize("cursor", ["", "x", "bm9uc2Vuc2U", "WzEsMiwzXQ", "💥"])
 async def test_a_cursor_from_elsewhere_is_refused(database: Database, cursor: str) -> None:
     with pytest.raises(InvalidCursorError, match="leave it out"):
-        await DeadLetters(database).page(cursor=cursor)
+        await DeadLetterRepository(database).page(cursor=cursor)
 
 
 async def test_pages_filter_by_queue_and_state(database: Database) -> None:
-    letters = DeadLetters(database)
+    letters = DeadLetterRepository(database)
     await letters.record([letter("a"), letter("b", queue_name="alert-fanout")])
-    (other,) = (await letters.page(Filter(queue="alert-fanout"))).items
+    (other,) = (await letters.page(LetterFilter(queue="alert-fanout"))).items
     assert other.uid == "b"
     assert [await letters.discard([other.id]) for _ in range(2)] == [1, 0]
     assert [each.uid for each in (await letters.page()).items] == ["a"]
-    assert [each.uid for each in (await letters.page(Filter(state=None))).items] == ["b", "a"]
+    assert [each.uid for each in (await letters.page(LetterFilter(state=None))).items] == ["b", "a"]
 
 
 async def test_a_second_run_of_the_weather_job_changes_nothing(database: Database) -> None:
-    store = WeatherStore(database)
+    store = WeatherRepository(database)
     await store.add_location(Location("lisboa", "Lisboa", 38.7, -9.1))
     await store.add_location(Location("lisboa", "Lisbon", 38.72, -9.14))
     assert await store.locations() == [Location("lisboa", "Lisbon", 38.72, -9.14)]
@@ -148,7 +148,7 @@ async def test_a_second_run_of_the_weather_job_changes_nothing(database: Databas
 
 
 async def test_a_delivery_counts_once(database: Database) -> None:
-    store = AlertStore(database)
+    store = AlertRepository(database)
     first = await store.add_subscriber("lisboa", "webhook", "https://example.com/hook")
     second = await store.add_subscriber("lisboa", "log")
     assert [each.id for each in await store.subscribers("lisboa")] == [first, second]
@@ -160,7 +160,7 @@ async def test_a_delivery_counts_once(database: Database) -> None:
 
 
 async def test_palettes_and_decisions_replace_what_was_there(database: Database) -> None:
-    palettes, decisions = PaletteStore(database), ModerationStore(database)
+    palettes, decisions = PaletteRepository(database), ModerationRepository(database)
     await palettes.upsert("dress", [{"hex": "#ff0000", "share": 1.0}])
     await palettes.upsert("dress", [{"hex": "#00ff00", "share": 1.0}])
     assert await palettes.get("dress") == [{"hex": "#00ff00", "share": 1.0}]
@@ -208,7 +208,7 @@ async def test_a_database_that_is_away_says_so_and_comes_back(tmp_path: Path) ->
         await asyncio.to_thread(server.start)
         await waiting
         assert len(told) <= 1
-        letters = DeadLetters(database)
+        letters = DeadLetterRepository(database)
         await letters.record([letter()])
         server.stop()
         with pytest.raises(DatabaseUnavailableError):

@@ -10,9 +10,9 @@ import structlog
 from sqlalchemy import text
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetters
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
-from storage.repositories.weather import WeatherStore
+from storage.repositories.weather import WeatherRepository
 from tests.integration.storage.pooler import TransactionPooler
 from tests.integration.storage.test_storage import letter
 
@@ -31,10 +31,10 @@ async def _use(*databases: Database) -> None:
     """Different statements by different clients, each over several of the pooler's connections."""
     for _ in range(4):
         for database in databases:
-            letters = DeadLetters(database)
+            letters = DeadLetterRepository(database)
             assert await letters.record([letter(uuid.uuid4().hex)]) == 1
             assert len((await letters.page()).items) == await letters.count()
-            assert await WeatherStore(database).locations() == []
+            assert await WeatherRepository(database).locations() == []
 
 
 async def _start_and_use(*databases: Database) -> None:

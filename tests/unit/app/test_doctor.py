@@ -35,7 +35,7 @@ from app.doctor.results import Finding, Item, cause_of, ok, unknown, warning, wr
 from app.servers.redis_eviction import same_server
 from storage.database.migrations import HEAD
 from storage.errors import DatabaseUnavailableError
-from storage.redis.client import connect
+from storage.redis.client import make_client
 from workers.engine.policy import ECONOMICAL, NORMAL
 
 NOW = 1_772_000_000.0
@@ -183,7 +183,7 @@ def test_folders(tmp_path: Path) -> None:
 
 def server(url: str = "redis://127.0.0.1:1/0", round_trip: float = 0.001, **about: object) -> RedisServer:
     """One that nobody asks anything."""
-    return RedisServer(url, "REDIS_URL", connect(url), about, round_trip)
+    return RedisServer(url, "REDIS_URL", make_client(url), about, round_trip)
 
 
 @pytest.mark.parametrize(

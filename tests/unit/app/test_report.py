@@ -15,7 +15,7 @@ from app.cli.render.dead_letters import groups_text, letter_text, letters_text, 
 from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
 from app.cli.render.status import status_text
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
-from storage.dead_letters.repository import DeadLetter, Group
+from storage.dead_letters.repository import DeadLetter, FailureGroup
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, IDLE
 from workers.monitoring.snapshot import Pause
 from workers.operations.dead_letters import Preview
@@ -207,7 +207,7 @@ def test_a_letter_shows_what_it_came_of_and_what_came_of_it() -> None:
     assert "lineage" not in letter_text(LETTER, [(LETTER, [])])
 
 
-GROUP = Group("0123456789abcdef", 1234, AT, AT, (0,) * 22 + (1, 8), LETTER)
+GROUP = FailureGroup("0123456789abcdef", 1234, AT, AT, (0,) * 22 + (1, 8), LETTER)
 
 
 def test_a_group_has_three_lines() -> None:

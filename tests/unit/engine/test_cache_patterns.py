@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.cache.store import CacheKey
-from workers.operations.cache import pattern_of, user_of
+from workers.operations.cache import glob_pattern, owner_of
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ from workers.operations.cache import pattern_of, user_of
     ],
 )
 def test_plain_text_is_a_part_and_the_rest_a_pattern(text: str, pattern: str) -> None:
-    assert pattern_of(text) == pattern
+    assert glob_pattern(text) == pattern
 
 
 @pytest.mark.parametrize("user", ["anna", "josé:x", "a*b [c]", "auth0|5f/7", ""])
 def test_a_key_says_whose_it_is(user: str) -> None:
-    assert user_of(str(CacheKey(user, "lisboa:2026-03-01T12"))) == user
+    assert owner_of(str(CacheKey(user, "lisboa:2026-03-01T12"))) == user
 
 
 def test_a_key_that_is_not_ours_has_somebody_or_other() -> None:
-    assert user_of("%FF") == "\N{REPLACEMENT CHARACTER}"
+    assert owner_of("%FF") == "\N{REPLACEMENT CHARACTER}"

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from saq import Job, Status
 
 from couturecast_handlers import PermanentError
-from storage.redis.client import safe_url
+from storage.redis.client import redact_url
 from tui.text import format as shown
 from workers.engine import histogram, outcome, wire
-from workers.engine.letter_encoding import attempts_of, dump_letter, failed_attempt, letter_of, load_letter
-from workers.engine.payload_limits import check_body
+from workers.engine.letter_encoding import attempts_of, dump_letter, failed_attempt, load_letter, make_letter
+from workers.engine.payload_limits import check_payload
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
-from workers.engine.queue import Taken
+from workers.engine.queue import LeasedJob
 from workers.errors import InvalidJobError
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot
 
 POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
-TAKEN = Taken("saq:job:color-extraction:k", b"w:1:2", b"{}")
+TAKEN = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{}")
 
 
 class NamedQueue:
@@ -128,7 +128,7 @@ def test_a_foreign_meta_is_kept() -> None:
     each = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
     assert attempts_of(each) == []
     attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
-    letter = letter_of(each, [attempt])
+    letter = make_letter(each, [attempt])
     assert load_letter(dump_letter(letter), "other") == letter
 
 
@@ -216,14 +216,14 @@ def nested(levels: int) -> Any:
 @pytest.mark.parametrize("value", [{"a": "x\0"}, {"\0": 1}, {"a": ["\ud800"]}, nested(101), "x" * 1_000_001])
 def test_what_no_job_may_hold(value: Any) -> None:
     with pytest.raises(InvalidJobError):
-        check_body(json.dumps(value).encode(), value)
+        check_payload(json.dumps(value).encode(), value)
 
 
 @pytest.mark.parametrize(
     "value", [{"a": "\\u0000 and \\ud800 as text"}, nested(100), "x" * 900_000, [[]] * 200]
 )
 def test_what_a_job_may_hold(value: Any) -> None:
-    check_body(json.dumps(value).encode(), value)
+    check_payload(json.dumps(value).encode(), value)
 
 
 def test_redis_away_is_the_worst_alert() -> None:
@@ -287,7 +287,7 @@ def test_text_of_jobs_is_shown_never_interpreted() -> None:
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
-    assert safe_url(url) == shown
+    assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize("attempts", [[1], [{}], [{"attempt": "1"}], "x", [{"attempt": 1, "at": 2.0}]])

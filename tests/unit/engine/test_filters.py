@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.dead_letters.filters import STATES, Filter
+from storage.dead_letters.filters import STATES, LetterFilter
 from storage.errors import InvalidFilterError
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 FILTERS = st.builds(
-    Filter,
+    LetterFilter,
     queue=st.none() | WORDS,
     function=st.none() | WORDS,
     state=st.none() | st.sampled_from(STATES),
@@ -30,8 +30,8 @@ FILTERS = st.builds(
 
 
 @given(FILTERS)
-def test_a_filter_reads_its_own_line(wanted: Filter) -> None:
-    assert Filter.parse(wanted.line()) == wanted
+def test_a_filter_reads_its_own_line(wanted: LetterFilter) -> None:
+    assert LetterFilter.parse(wanted.line()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_a_filter_reads_its_own_line(wanted: Filter) -> None:
     ],
 )
 def test_a_line_means(line: str, conditions: dict[str, Any]) -> None:
-    assert Filter.parse(line) == Filter(**conditions)
+    assert LetterFilter.parse(line) == LetterFilter(**conditions)
 
 
 def test_a_time_ago_is_reckoned_from_now() -> None:
     before = datetime.now(UTC)
-    found = Filter.parse("since:2h").since
+    found = LetterFilter.parse("since:2h").since
     assert found is not None
     assert abs(found - (before - timedelta(hours=2))) < timedelta(seconds=10)
 
@@ -86,16 +86,16 @@ def test_a_time_ago_is_reckoned_from_now() -> None:
 )
 def test_what_cannot_be_meant_is_told(line: str, told: str) -> None:
     with pytest.raises(InvalidFilterError) as refused:
-        Filter.parse(line)
+        LetterFilter.parse(line)
     assert str(refused.value).startswith(told)
     assert "\n" not in str(refused.value)
 
 
 def test_an_unknown_condition_is_refused() -> None:
     with pytest.raises(InvalidFilterError, match="colour"):
-        Filter.of(colour="red")
+        LetterFilter.of(colour="red")
 
 
 def test_a_filter_cannot_be_changed_behind_ones_back() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Filter().queue = "x"  # type: ignore[misc]
+        LetterFilter().queue = "x"  # type: ignore[misc]

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from saq import Job
 
 from workers.engine import outcome
-from workers.engine.fingerprint import fingerprint, normalise, own_frame
-from workers.engine.letter_encoding import attempts_of, failed_attempt, letter_of, unreadable_letter
+from workers.engine.fingerprint import fingerprint, handler_frame, normalise
+from workers.engine.letter_encoding import attempts_of, failed_attempt, make_letter, unreadable_letter
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import Taken
-from workers.engine.runner import JobTimeoutError, read_job
+from workers.engine.queue import LeasedJob
+from workers.engine.runner import JobTimeoutError, parse_job
 from workers.errors import InvalidJobError
 from workers.handlers.base import validate_payload
 from workers.handlers.color.handler import ColorPayload
@@ -350,7 +350,7 @@ def nested() -> Callable[[], Any]:
     ],
 )
 def test_the_innermost_own_frame(call: Callable[[], Any], frame: str) -> None:
-    assert own_frame(raised(call)) == f"{HERE}:{frame}"
+    assert handler_frame(raised(call)) == f"{HERE}:{frame}"
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_the_innermost_own_frame(call: Callable[[], Any], frame: str) -> None:
 async def test_the_innermost_own_frame_of_what_is_awaited(
     call: Callable[[], Awaitable[Any]], frame: str
 ) -> None:
-    assert own_frame(await raised_by(call())) == f"{HERE}:{frame}"
+    assert handler_frame(await raised_by(call())) == f"{HERE}:{frame}"
 
 
 def run(source: str, module: Any, file: Any, compiled: str | None = None) -> str | None:
@@ -377,7 +377,7 @@ def run(source: str, module: Any, file: Any, compiled: str | None = None) -> str
     error = raised(space["go"])
     assert error.__traceback__ is not None
     error.__traceback__ = error.__traceback__.tb_next  # without this file's own
-    return own_frame(error)
+    return handler_frame(error)
 
 
 GO = "def go():\n    raise ValueError\n"
@@ -420,36 +420,36 @@ def test_a_built_in_handler_has_its_frame(monkeypatch: pytest.MonkeyPatch) -> No
     async def exchange(*_: Any, **__: Any) -> tuple[int, bytes]:
         return 503, b""
 
-    monkeypatch.setattr("workers.handlers.http_client.exchange", exchange)
+    monkeypatch.setattr("workers.handlers.http_client.request_limited", exchange)
     error = raised(lambda: asyncio.run(OpenWeather("key").fetch(1.0, 2.0)))
-    assert own_frame(error) == "workers.handlers.weather:_read"
+    assert handler_frame(error) == "workers.handlers.weather:_read"
     service: Any = ModerationService("http://a", None)
     error = raised(lambda: asyncio.run(service.flagged(ColorPayload(item_id="a", image="b"))))
-    assert own_frame(error) == "workers.handlers.moderation:ModerationService.flagged"
+    assert handler_frame(error) == "workers.handlers.moderation:ModerationService.flagged"
 
 
 def test_what_happened_nowhere_in_a_handler_has_no_frame() -> None:
-    assert own_frame(ValueError("never raised")) is None
-    taken = Taken("saq:job:color-extraction:k", b"w:1:2", b"{")
-    for call in (lambda: validate_payload(ColorPayload, {}), lambda: read_job(None, taken)):  # type: ignore[arg-type]
+    assert handler_frame(ValueError("never raised")) is None
+    taken = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{")
+    for call in (lambda: validate_payload(ColorPayload, {}), lambda: parse_job(None, taken)):  # type: ignore[arg-type]
         error = raised(call)
         assert error.__traceback__ is not None
         error.__traceback__ = error.__traceback__.tb_next.tb_next  # type: ignore[union-attr]
         assert isinstance(error, InvalidJobError)
-        assert own_frame(error) is None
+        assert handler_frame(error) is None
 
 
 def test_a_timeout_has_no_frame() -> None:
     cut = raised(fail)
-    assert own_frame(cut) is not None
-    assert own_frame(JobTimeoutError("late").with_traceback(cut.__traceback__)) is None
+    assert handler_frame(cut) is not None
+    assert handler_frame(JobTimeoutError("late").with_traceback(cut.__traceback__)) is None
 
 
 def test_an_error_that_recurses_has_its_frame() -> None:
     def deeper() -> None:
         deeper()
 
-    assert own_frame(raised(deeper)) == f"{HERE}:{deeper.__qualname__}"
+    assert handler_frame(raised(deeper)) == f"{HERE}:{deeper.__qualname__}"
 
 
 # From the attempt's record to the letter. ------------------------------------------------------------------
@@ -476,10 +476,10 @@ def test_a_letter_is_named_by_its_last_attempt() -> None:
     first, last = attempt(raised(Shop().sell)), attempt(raised(nested()), 2)
     assert (first["frame"], last["frame"]) == (f"{HERE}:fail", f"{HERE}:nested.<locals>.inner")
     assert first["message"] == last["message"]
-    letter = letter_of(job(), [first, last])
+    letter = make_letter(job(), [first, last])
     expected = fingerprint("color-extraction", "extract_colors", "ValueError", "no", last["frame"])
     assert letter.fingerprint == expected
-    assert letter.fingerprint != letter_of(job(), [last, first]).fingerprint
+    assert letter.fingerprint != make_letter(job(), [last, first]).fingerprint
 
 
 def test_one_error_in_two_queues_is_two() -> None:
@@ -492,7 +492,7 @@ def test_the_record_of_an_earlier_version_is_one() -> None:
     earlier = {name: value for name, value in record.items() if name != "frame"}
     assert attempts_of(job(meta={"couturecast": {"attempts": [earlier, record]}})) == [earlier, record]
     expected = fingerprint("color-extraction", "extract_colors", "ValueError", "no", None)
-    assert letter_of(job(), [earlier]).fingerprint == expected
+    assert make_letter(job(), [earlier]).fingerprint == expected
 
 
 @pytest.mark.parametrize("frame", [1, ["a"], {}, True])
@@ -503,7 +503,7 @@ def test_a_frame_of_another_kind_makes_it_no_record(frame: Any) -> None:
 
 def test_a_crash_has_a_fingerprint_without_a_frame() -> None:
     each = job(attempts=1)
-    taken = Taken("saq:job:color-extraction:k", b"w:1:2", b"{}")
+    taken = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{}")
     settlement = outcome.crashed(taken, each, RuntimeError("died"), policy=POLICY, worker="w")
     assert settlement.verb == "return"
     (record,) = attempts_of(each)

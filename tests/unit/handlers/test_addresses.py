@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.handlers.http_client import is_public, may_pass
+from workers.handlers.http_client import is_public, is_retryable
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_an_ipv4_address_is_judged_alike_whatever_carries_it(address: ipaddress.
 
 
 def test_answers_that_say_later() -> None:
-    assert [status for status in range(100, 600) if may_pass(status)] == [408, 425, 429, *range(500, 600)]
+    assert [status for status in range(100, 600) if is_retryable(status)] == [408, 425, 429, *range(500, 600)]

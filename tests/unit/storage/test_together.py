@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage.redis.auto_pipeline import Together
+from storage.redis.auto_pipeline import AutoPipeline
 
 
 class Wire:
@@ -31,12 +31,12 @@ def wire() -> Wire:
     return Wire()
 
 
-async def ask(together: Together, *numbers: int) -> list[Any]:
+async def ask(together: AutoPipeline, *numbers: int) -> list[Any]:
     return await together.round_trip([("ECHO", number) for number in numbers])
 
 
 async def test_who_asks_meanwhile_goes_together(wire: Wire) -> None:
-    together = Together(wire.send)
+    together = AutoPipeline(wire.send)
     asking = [asyncio.create_task(ask(together, n, n + 1000)) for n in range(250)]
     await asyncio.sleep(0)
     wire.open.set()
@@ -46,7 +46,7 @@ async def test_who_asks_meanwhile_goes_together(wire: Wire) -> None:
 
 
 async def test_whoever_goes_takes_no_reply_of_another(wire: Wire) -> None:
-    together = Together(wire.send)
+    together = AutoPipeline(wire.send)
     asking = [asyncio.create_task(ask(together, n)) for n in range(20)]
     await asyncio.sleep(0.01)
     for task in asking[::2]:
@@ -59,7 +59,7 @@ async def test_whoever_goes_takes_no_reply_of_another(wire: Wire) -> None:
 
 
 async def test_a_broken_round_trip_is_told_to_those_who_were_on_it_and_the_next_goes_on(wire: Wire) -> None:
-    together = Together(wire.send)
+    together = AutoPipeline(wire.send)
     early = asyncio.create_task(ask(together, 1))
     await asyncio.sleep(0.01)
     late = asyncio.create_task(ask(together, 2))

@@ -8,7 +8,7 @@ from tui.dialogs.common import Ask, Confirm
 from tui.screens.acting import Acting
 from tui.text.cache import entries
 from tui.text.format import clip, ends, safe
-from workers.operations.cache import CacheOperations, pattern_of, user_of
+from workers.operations.cache import CacheOperations, glob_pattern, owner_of
 
 _KEY = 120
 """Characters of a key, a user's id or a pattern in a question."""
@@ -43,7 +43,7 @@ class Evictions(Acting):
 
     async def evict_matching(self, written: str) -> None:
         """Evict all that fit what was written on the filter line: those that are counted now."""
-        pattern = pattern_of(written)
+        pattern = glob_pattern(written)
         with self.busy("counting the entries"):
             keys = await self.dashboard.attempt(self.cache.matching(pattern))
         if keys is None:
@@ -91,7 +91,7 @@ class Evictions(Acting):
 
 def one(key: str) -> str:
     """What the eviction of one entry is about."""
-    return f"{ends(safe(key), _KEY)} of user {clip(safe(user_of(key)), _KEY)}"
+    return f"{ends(safe(key), _KEY)} of user {clip(safe(owner_of(key)), _KEY)}"
 
 
 def _user_problem(user: str) -> str:

@@ -14,8 +14,8 @@ from textual.widgets import Static
 from tui.screens.cache.actions import Evictions, one
 from tui.text import cache as cache_text
 from workers.errors import NotFoundError
-from workers.operations.cache import user_of
-from workers.operations.operations import FAILURES, CacheEntry
+from workers.operations.cache import owner_of
+from workers.operations.operations import OPERATION_ERRORS, CacheEntry
 
 _READING = "reading …"
 
@@ -58,7 +58,7 @@ class EntryView(Evictions):
             self._entry, value = await self.cache.get(self._entry.key)
         except NotFoundError:
             gone = "it has gone: its time was over, or it was evicted or invalidated"
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             gone = f"not read: {error}"
         self.query_one("#entry", Static).update(self._detail(value, gone))
 
@@ -72,7 +72,7 @@ class EntryView(Evictions):
 
     def action_evict_user(self) -> None:
         """Ask, then evict all of its user."""
-        self.act(self.evict_user, user_of(self._entry.key))
+        self.act(self.evict_user, owner_of(self._entry.key))
 
     def _detail(self, value: Any, gone: str) -> Text:
         return cache_text.detail(self._entry, value, read_at=self.dashboard.now, gone=gone)

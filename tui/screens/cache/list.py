@@ -18,8 +18,8 @@ from tui.text.format import clip, instant, safe
 from tui.widgets.cache_entry_table import EntryTable
 from tui.widgets.filter_bar import FilterLine
 from workers.monitoring.snapshot import Snapshot
-from workers.operations.cache import pattern_of, user_of
-from workers.operations.operations import FAILURES, CacheEntry, CacheOverview, CachePage
+from workers.operations.cache import glob_pattern, owner_of
+from workers.operations.operations import OPERATION_ERRORS, CacheEntry, CacheOverview, CachePage
 
 INTERVAL = 5.0
 """Seconds between readings of the figures while the view is shown: each takes a few billed commands."""
@@ -143,7 +143,7 @@ class CacheView(Evictions):
         """The figures; where they cannot be read the last ones stay, and it is said why."""
         try:
             self._overview = await self.cache.overview()
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self._problem = clip(str(error), _PROBLEM)
         else:
             self._problem, self._overview_at = "", self.dashboard.now
@@ -186,12 +186,12 @@ class CacheView(Evictions):
 
     async def _asked(self, window: Window) -> CachePage | None:
         """The page, or None: the error is where the filter is being written, else a notice."""
-        verb = self.cache.page(pattern_of(window.written), cursor=window.cursor, limit=_ROWS)
+        verb = self.cache.page(glob_pattern(window.written), cursor=window.cursor, limit=_ROWS)
         if not self._applied:
             return await self.dashboard.attempt(verb)
         try:
             return await verb
-        except FAILURES as error:
+        except OPERATION_ERRORS as error:
             self._applied = False
             self.query_one(FilterLine).tell(str(error), wrong=True)
             return None
@@ -243,7 +243,7 @@ class CacheView(Evictions):
         if len(self.window.trail) > 1:
             return "  nothing more: b goes back"
         if self.window.written:
-            return f"  no key fits {safe(pattern_of(self.window.written))}"
+            return f"  no key fits {safe(glob_pattern(self.window.written))}"
         return _EMPTY
 
     def entitle(self) -> None:
@@ -357,6 +357,6 @@ class CacheView(Evictions):
         """The user of the row under the cursor; without a row it is asked which."""
         entry = self.query_one(EntryTable).selected
         if entry is not None:
-            self.act(self.evict_user, user_of(entry.key))
+            self.act(self.evict_user, owner_of(entry.key))
         else:
             self.act(self.evict_some_user)

@@ -15,7 +15,7 @@ from tui.screens.dead_letters.export import Form, exported, suggested_name, targ
 from tui.text.dead_letters import counted
 from tui.text.format import clip, count, safe, size
 from tui.widgets.letter_table import LetterTable
-from workers.operations.operations import DeadLetter, Filter, LetterOperations, Preview, Wanted
+from workers.operations.operations import DeadLetter, DeadLetterOperations, LetterFilter, Preview, Selection
 
 _KEY = 60
 """Characters of a job's key in a question: foreign producers may choose thousands."""
@@ -25,11 +25,11 @@ class Acts(Acting):
     """Each act asks once, says what will happen to how many, and then has the lists read anew."""
 
     @property
-    def letters(self) -> LetterOperations:
+    def letters(self) -> DeadLetterOperations:
         """The verbs."""
         return self.dashboard.operations.letters
 
-    def acted(self, wanted: Wanted) -> None:
+    def acted(self, wanted: Selection) -> None:
         """These letters were acted on."""
         self.dashboard.look_again(letters=True)
 
@@ -54,7 +54,7 @@ class Acts(Acting):
             self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
             self.acted((letter.id,))
 
-    async def replay_many(self, wanted: Wanted, what: str) -> None:
+    async def replay_many(self, wanted: Selection, what: str) -> None:
         """Replay letters by a plan."""
         plan_id = await self.app.push_screen_wait(PlanForm(wanted, what))
         if plan_id is not None:
@@ -69,7 +69,7 @@ class Acts(Acting):
             self.notify(f"replayed with the new payload as job {clip(safe(done), _KEY)}", markup=False)
             self.acted((letter.id,))
 
-    async def discard(self, wanted: Wanted, what: str) -> None:
+    async def discard(self, wanted: Selection, what: str) -> None:
         """Hide letters after a question that says how many."""
         found = await self.dashboard.attempt(self.letters.preview(wanted))
         if found is None:
@@ -92,7 +92,7 @@ class Acts(Acting):
             self.notify("nothing was discarded from here: s shows discarded letters, u restores those")
             return
         wanted, number = self.dashboard.discarded
-        if isinstance(wanted, Filter):
+        if isinstance(wanted, LetterFilter):
             hidden = await self.dashboard.attempt(
                 self.letters.count(wanted.model_copy(update={"state": "discarded"}))
             )
@@ -110,11 +110,11 @@ class Acts(Acting):
         if await self._restored(wanted):
             self.dashboard.discarded = None
 
-    async def restore(self, wanted: Wanted) -> None:
+    async def restore(self, wanted: Selection) -> None:
         """Discarded letters are dead again."""
         number = (
             await self.dashboard.attempt(self.letters.count(wanted))
-            if isinstance(wanted, Filter)
+            if isinstance(wanted, LetterFilter)
             else len(wanted)
         )
         if number is None:
@@ -123,7 +123,7 @@ class Acts(Acting):
         if number == 1 or await self.app.push_screen_wait(question):
             await self._restored(wanted)
 
-    async def _restored(self, wanted: Wanted) -> bool:
+    async def _restored(self, wanted: Selection) -> bool:
         with self.busy("restoring"):
             number = await self.dashboard.attempt(self.letters.restore(wanted))
         if number is None:
@@ -132,7 +132,7 @@ class Acts(Acting):
         self.acted(wanted)
         return True
 
-    async def export(self, wanted: Wanted, what: str) -> None:
+    async def export(self, wanted: Selection, what: str) -> None:
         """Write letters into a file."""
         question = Ask(
             f"Export {what}",
@@ -153,7 +153,7 @@ class Acts(Acting):
         write: Callable[[], Awaitable[None]] = partial(self._write, wanted, form, path, overwrite)
         self.app.run_worker(write, group="export")
 
-    async def _write(self, wanted: Wanted, form: Form, path: Path, overwrite: bool) -> None:
+    async def _write(self, wanted: Selection, form: Form, path: Path, overwrite: bool) -> None:
         self.notify(f"writing {safe(path.name)} …", markup=False)
         written = await self.dashboard.attempt(
             exported(self.letters.export(wanted, form), path, overwrite=overwrite)

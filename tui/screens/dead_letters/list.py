@@ -14,7 +14,7 @@ from tui.text.dead_letters import counted
 from tui.widgets.filter_bar import FilterLine
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
-from workers.operations.operations import DEAD, STATES, DeadLetter, Filter, Wanted
+from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, LetterFilter, Selection
 
 _CYCLE = (*STATES, None)
 
@@ -32,7 +32,7 @@ class Letters(Pages):
         "–  nothing is known",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("slash", "filter", "LetterFilter", key_display="/"),
         Binding("g", "groups", "Groups"),
         Binding("d", "discard", "Discard"),
         Binding("A", "replay_all", "Replay all that match", show=False),
@@ -98,7 +98,7 @@ class Letters(Pages):
             self.entitle()
         elif self.place.outer is not None:
             self.read(Place(self.place.outer, grouped=True))
-        elif self.place.wanted != DEAD:
+        elif self.place.wanted != ALL_DEAD:
             self.read(Place(grouped=self.place.grouped))
         elif self.place.grouped:
             self.action_groups()
@@ -114,7 +114,7 @@ class Letters(Pages):
             self.applied = False
             self.reading = None
             self.workers.cancel_group(self, "letters")
-        self.query_one(FilterLine).close("" if self.place.wanted == DEAD else self.place.wanted.line())
+        self.query_one(FilterLine).close("" if self.place.wanted == ALL_DEAD else self.place.wanted.line())
         self.focus_table()
 
     def on_group_table_opened(self, message: GroupTable.Opened) -> None:
@@ -124,9 +124,9 @@ class Letters(Pages):
 
     # Acts
 
-    def acted(self, wanted: Wanted) -> None:
+    def acted(self, wanted: Selection) -> None:
         """What was acted on is marked no longer."""
-        self.query_one(MarkedTable).unmark(None if isinstance(wanted, Filter) else wanted)
+        self.query_one(MarkedTable).unmark(None if isinstance(wanted, LetterFilter) else wanted)
         super().acted(wanted)
 
     def action_replay(self) -> None:
@@ -180,7 +180,7 @@ class Letters(Pages):
             return []
         return list(table.marks.values()) or ([table.selected] if table.selected else [])
 
-    def _selected(self) -> tuple[Wanted, str] | None:
+    def _selected(self) -> tuple[Selection, str] | None:
         """What an act is about, and what that is called."""
         if self.place.grouped:
             group = self.query_one(GroupTable).selected
@@ -192,7 +192,7 @@ class Letters(Pages):
         return ids_of(chosen), marked or f"letter {chosen[0].id}"
 
     def _all(self) -> str:
-        return "all dead letters" if self.place.wanted == DEAD else "all that the filter means"
+        return "all dead letters" if self.place.wanted == ALL_DEAD else "all that the filter means"
 
-    def _of_group(self, fingerprint: str) -> Filter:
+    def _of_group(self, fingerprint: str) -> LetterFilter:
         return self.place.wanted.model_copy(update={"fingerprint": fingerprint})

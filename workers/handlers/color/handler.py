@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from couturecast_handlers import PermanentError
-from storage.repositories.palettes import PaletteStore
+from storage.repositories.palettes import PaletteRepository
 from workers.engine.policy import COLOR
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
@@ -54,7 +54,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
 
     def __init__(
         self,
-        store: PaletteStore,
+        store: PaletteRepository,
         pool: CpuPool,
         *,
         image_dirs: Sequence[Path],

@@ -13,7 +13,7 @@ import httpx
 from pydantic import BaseModel, Field, model_validator
 
 from couturecast_handlers import PermanentError
-from storage.repositories.moderation import Decision, ModerationStore
+from storage.repositories.moderation import Decision, ModerationRepository
 from workers.engine.policy import MODERATION
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
@@ -101,7 +101,7 @@ class ModerationService:
         if payload.image is not None:
             content = [{"type": "image_url", "image_url": {"url": payload.image}}]
         try:
-            status, body = await net.exchange(
+            status, body = await net.request_limited(
                 self._http,
                 "POST",
                 self._url,
@@ -113,7 +113,7 @@ class ModerationService:
             raise ServiceUnavailableError(
                 f"the moderation service does not answer: {type(error).__name__}"
             ) from None
-        if net.may_pass(status):
+        if net.is_retryable(status):
             raise ServiceUnavailableError(f"{status} from the moderation service")
         if status != 200:
             raise PermanentError(f"{status} from the moderation service")
@@ -135,7 +135,7 @@ class ModerationHandler(Handler[ModerationPayload, ModerationResult]):
     queue: ClassVar[str] = MODERATION
     payload_model = ModerationPayload
 
-    def __init__(self, store: ModerationStore, service: ModerationService | None = None) -> None:
+    def __init__(self, store: ModerationRepository, service: ModerationService | None = None) -> None:
         self._store = store
         self._service = service
 

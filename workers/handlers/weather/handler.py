@@ -12,8 +12,8 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from couturecast_handlers import PermanentError
-from storage.cache.tags import Invalidate, location
-from storage.repositories.weather import BLOCK_HOURS, Weather, WeatherStore, time_block
+from storage.cache.tags import InvalidateTags, location
+from storage.repositories.weather import BLOCK_HOURS, Weather, WeatherRepository, time_block
 from workers.engine.policy import ALERT, WEATHER
 from workers.handlers import http_client as net
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
@@ -104,7 +104,7 @@ class OpenWeather:
         """The answer, parsed.  No error of this method holds the key."""
         query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "units": "metric", "exclude": "minutely"}
         try:
-            status, body = await net.exchange(
+            status, body = await net.request_limited(
                 self._http,
                 "GET",
                 self._url,
@@ -128,7 +128,7 @@ def _read(status: int, body: bytes) -> OneCall:
         raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
     if status == 404:
         raise PermanentError("the weather service knows no such place (404)")
-    if net.may_pass(status):
+    if net.is_retryable(status):
         raise WeatherUnavailableError(f"{status} from the weather service")
     if status != 200:
         raise PermanentError(f"{status} from the weather service")
@@ -159,7 +159,11 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
     payload_model = WeatherPayload
 
     def __init__(
-        self, store: WeatherStore, provider: WeatherProvider, enqueue: Enqueue, invalidate: Invalidate
+        self,
+        store: WeatherRepository,
+        provider: WeatherProvider,
+        enqueue: Enqueue,
+        invalidate: InvalidateTags,
     ) -> None:
         self._store = store
         self._provider = provider
