@@ -14,6 +14,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from storage import json as json_text
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache.store import CacheKey, Claim, RedisCacheStore, StoredEntry
 from storage.cache.tags import ALL_TAG
 from storage.errors import CacheLoadError, CacheUnavailableError
@@ -121,9 +122,7 @@ class Cache(Generic[T]):
     async def close(self) -> None:
         """End what goes on in the background, and say what was counted."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(list(self._tasks))
         if self._owed:
             log.warning("the cache's Redis was never told of changes", subjects=len(self._owed))
         with suppress(CacheUnavailableError):

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from saq.queue.redis import RedisQueue
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
 from tests.integration.engine.conftest import eventually
@@ -104,9 +105,7 @@ class Ledger:
         try:
             yield
         finally:
-            while not watcher.done():  # one that comes while a command is sent may be lost
-                watcher.cancel()
-                await asyncio.wait({watcher}, timeout=1)
+            await cancel_and_wait([watcher])
         assert looks
         assert not seen, "\n".join(seen)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.backoff import Backoff
 from storage.redis.batches import batch_by_size
 from storage.redis.client import PipelineConnection, is_too_large
@@ -190,9 +191,9 @@ class Dispatcher:
                 backoff = min(backoff * 2, _BACKOFF[0] if self._draining else _BACKOFF[1])
         finally:
             self._bell, self._due = None, None
-            bell.cancel()
             if self._later is not None:
                 self._later.cancel()
+            await cancel_and_wait([bell])
 
     async def _turn(self) -> float | None:
         """One round trip; returns the seconds that may pass before the next one, None for no limit."""

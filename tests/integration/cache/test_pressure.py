@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache.cache import Cache
 from storage.cache.store import CacheKey
 from storage.cache.tags import location, user
@@ -72,8 +73,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
 
     changing = asyncio.create_task(change())
     await asyncio.gather(*(reader(cache, seed) for seed, cache in enumerate(caches * 2)))
-    changing.cancel()
-    await asyncio.wait({changing})
+    await cancel_and_wait([changing])
     async with redis.asyncio.Redis.from_url(small.url) as client:
         info = await client.info()
         assert info["evicted_keys"] > 5_000

@@ -11,6 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 from saq import Job, Status
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.redis.client import make_sync_client
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import free_port
@@ -127,7 +128,7 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
     others = asyncio.create_task(look_as_others_do())
     await bench.start(work)
     await asyncio.wait_for(again.wait(), 6)  # by itself it would have to watch for eight seconds
-    others.cancel()
+    await cancel_and_wait([others])
 
 
 @pytest.mark.slow

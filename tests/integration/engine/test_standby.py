@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.engine.keys import BEATS, WORKERS
@@ -46,8 +47,7 @@ async def test_e3_e10_a_standby_starts_within_15_s_when_one_of_the_five_is_kille
     process = await _sixth(bench, started)
     await asyncio.wait_for(started.wait(), 20)
     assert time.monotonic() - killed <= 15
-    alive.cancel()
-    await asyncio.wait({alive})
+    await cancel_and_wait([alive])
     assert set(await _holders(bench)) - {process.id} == set(FIVE[:4])
 
 

@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.queries import LIVING
@@ -191,8 +192,7 @@ async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
     await redis.zadd(LETTERS, {"late": 2000})
     await redis.hset(LETTER, "late", dump_letter(letter("late")))
     await eventually(lambda: _recorded(letters, 4))
-    running.cancel()
-    await asyncio.wait({running})
+    await cancel_and_wait([running])
     await redis.aclose()
 
 
