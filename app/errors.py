@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import resource
 
+from storage.errors import ApplianceError, Kind
 
-class AppError(Exception):
+
+class AppError(ApplianceError):
     """Root: the message is shown as ``error: …``, and the command ends with ``exit_code``."""
 
     exit_code = 1
@@ -15,6 +17,7 @@ class AppError(Exception):
 class UsageError(AppError):
     """The command line, the settings or the surroundings are wrong; the message says what to change."""
 
+    kind = Kind.USAGE
     exit_code = 2
 
 

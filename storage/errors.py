@@ -1,10 +1,41 @@
-"""Errors of the storage package."""
+"""What all errors of the program have in common, and the errors of the storage package."""
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import ClassVar
 
-class StorageError(Exception):
+
+class Kind(Enum):
+    """What an error means to whoever called: exit codes and HTTP statuses are made of it."""
+
+    USAGE = "usage"
+    NOT_FOUND = "not found"
+    CONFLICT = "conflict"
+    READ_ONLY = "read only"
+    UNAVAILABLE = "unavailable"
+    FULL = "full"
+    DEFECT = "defect"
+
+
+class ApplianceError(Exception):
+    """Root of everything the program raises on purpose.
+
+    ``field`` names the option, setting or parameter that is wrong, ``problem`` says what happened, ``fix``
+    what to do about it; the text of the error is the three of them, separated by colons.
+    """
+
+    kind: ClassVar[Kind] = Kind.DEFECT
+
+    def __init__(self, problem: str, *, field: str = "", fix: str = "") -> None:
+        super().__init__(": ".join(filter(None, (field, problem, fix))))
+        self.field, self.problem, self.fix = field, problem, fix
+
+
+class StorageError(ApplianceError):
     """Root of everything this package raises on purpose."""
+
+    kind = Kind.UNAVAILABLE
 
 
 class DatabaseUnavailableError(StorageError):
@@ -30,6 +61,8 @@ class DirectUrlError(StorageError, ValueError):
 class InvalidCursorError(StorageError):
     """A page cursor was not made by this program, or belongs to another list."""
 
+    kind = Kind.USAGE
+
 
 class MigrationError(StorageError):
     """The tables cannot be brought up to date: no right to, or a newer version made them."""
@@ -37,6 +70,8 @@ class MigrationError(StorageError):
 
 class InvalidFilterError(StorageError):
     """A condition on dead letters that cannot be meant; the message names it and says how to mend it."""
+
+    kind = Kind.USAGE
 
 
 class CacheUnavailableError(StorageError):

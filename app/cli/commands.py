@@ -20,16 +20,16 @@ async def told(verb: Awaitable[int]) -> int:
     """Await a verb; what the layers below raise becomes an error of one line."""
     from redis.exceptions import RedisError
 
-    from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
+    from storage.errors import ApplianceError, Kind
     from storage.redis.refusals import explain
-    from workers.errors import InvalidJobError, NotFoundError, UnknownQueueError, WorkersError
 
     try:
         return await verb
-    except (UnknownQueueError, InvalidJobError, InvalidCursorError, InvalidFilterError) as error:
-        raise UsageError(safe(str(error))) from None
-    except (NotFoundError, WorkersError, StorageError) as error:
-        raise AppError(safe(str(error))) from None
+    except AppError:
+        raise
+    except ApplianceError as error:
+        kind = UsageError if error.kind is Kind.USAGE else AppError
+        raise kind(safe(str(error))) from None
     except BrokenPipeError:  # of standard output
         raise
     except (RedisError, OSError) as error:

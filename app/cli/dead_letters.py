@@ -70,7 +70,7 @@ class Given:
         try:
             return LetterFilter.of(**conditions, args=dict(pairs))
         except InvalidFilterError as error:
-            raise UsageError(f"--{str(error).replace('arg.', 'arg ', 1)}") from None
+            raise UsageError(error.problem, field=f"--{error.field.replace('arg.', 'arg ', 1)}") from None
 
 
 def _pair(text: str) -> tuple[str, str]:

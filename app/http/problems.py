@@ -10,16 +10,9 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
-from storage.errors import InvalidCursorError, InvalidFilterError, StorageError
+from storage.errors import ApplianceError, InvalidCursorError, Kind
 from storage.redis.refusals import explain
-from workers.errors import (
-    ConflictError,
-    InvalidJobError,
-    NotFoundError,
-    ReadOnlyError,
-    RedisFullError,
-    UnknownQueueError,
-)
+from workers.errors import InvalidJobError, UnknownQueueError
 
 MEDIA_TYPE = "application/problem+json"
 _AGAIN_IN = "5"  # s: Retry-After while a server is away
@@ -63,38 +56,37 @@ def invalid(errors: Iterable[tuple[str, str]]) -> ProblemError:
     return ProblemError(422, "; ".join(f"{each.field}: {each.message}" for each in found), errors=found)
 
 
-_STATUSES = ((ReadOnlyError, 403), (NotFoundError, 404), (ConflictError, 409))
+_STATUSES = {
+    Kind.USAGE: 422,
+    Kind.READ_ONLY: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.CONFLICT: 409,
+    Kind.UNAVAILABLE: 503,
+    Kind.FULL: 503,
+}
+_FIELDS = {InvalidJobError: "data", InvalidCursorError: "cursor", UnknownQueueError: "queue"}
+"""The parameter that such an error is about."""
 
 
 def problem_of(error: Exception) -> ProblemError | None:
     """The problem that an error of the layers below is; None where it is a defect."""
-    text = str(error)
     if isinstance(error, ProblemError):
         return error
-    for kind, status in _STATUSES:
-        if isinstance(error, kind):
-            return ProblemError(status, text)
-    match error:
-        case InvalidJobError():
-            return invalid([("data", text)])
-        case InvalidCursorError():
-            return invalid([("cursor", text)])
-        case InvalidFilterError():
-            return invalid([_named(text)])
-        case UnknownQueueError():
-            return invalid([("queue", text)])
-        case StorageError() | RedisFullError():
-            return ProblemError(503, text, headers={"Retry-After": _AGAIN_IN})
-        case RedisError() | OSError():  # TimeoutError is an OSError
-            cause = explain(error) if text.strip() else "Redis: no answer in time"
-            return ProblemError(503, cause, headers={"Retry-After": _AGAIN_IN})
+    if isinstance(error, ApplianceError) and error.kind in _STATUSES:
+        return _answer(error)
+    if isinstance(error, RedisError | OSError):  # TimeoutError is an OSError
+        cause = explain(error) if str(error).strip() else "Redis: no answer in time"
+        return ProblemError(503, cause, headers={"Retry-After": _AGAIN_IN})
     return None
 
 
-def _named(text: str) -> tuple[str, str]:
-    """A name and a message, of a message that may begin with the name."""
-    name, colon, message = text.partition(": ")
-    return (name, message) if colon and name.replace(".", "").replace("_", "").isalnum() else ("filter", text)
+def _answer(error: ApplianceError) -> ProblemError:
+    status = _STATUSES[error.kind]
+    if status == 422:
+        if error.field:
+            return invalid([(error.field, ": ".join(filter(None, (error.problem, error.fix))))])
+        return invalid([(_FIELDS.get(type(error), "filter"), str(error))])
+    return ProblemError(status, str(error), headers={"Retry-After": _AGAIN_IN} if status == 503 else None)
 
 
 def response(error: ProblemError) -> Response:

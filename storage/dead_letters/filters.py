@@ -98,7 +98,7 @@ class LetterFilter(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise InvalidFilterError(_problem(error)) from None
+            raise _invalid(error) from None
 
     @classmethod
     def parse(cls, line: str) -> LetterFilter:
@@ -153,7 +153,7 @@ ALL_DEAD = LetterFilter()
 """All that are dead."""
 
 
-def _problem(error: ValidationError) -> str:
+def _invalid(error: ValidationError) -> InvalidFilterError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "filter"
     message = str(first["msg"]).removeprefix("Value error, ")
@@ -161,4 +161,5 @@ def _problem(error: ValidationError) -> str:
         message = "use the 16 hexadecimal digits of a group"
     elif first["type"] == "literal_error":
         message = f"use {', '.join(STATES)} or all"
-    return f"{where.replace('args.', _ARGUMENT)}: {message[:1].lower()}{message[1:]}"
+    problem = f"{message[:1].lower()}{message[1:]}"
+    return InvalidFilterError(problem, field=where.replace("args.", _ARGUMENT))

@@ -77,7 +77,8 @@ class ReplayOptions(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             message = str(first["msg"])
-            raise InvalidFilterError(f"{first['loc'][0]}: {message[0].lower()}{message[1:]}") from None
+            problem = f"{message[0].lower()}{message[1:]}"
+            raise InvalidFilterError(problem, field=str(first["loc"][0])) from None
 
 
 CAREFULLY = ReplayOptions()

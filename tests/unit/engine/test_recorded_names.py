@@ -41,6 +41,7 @@ FINGERPRINTS = {
 
 _PRIVATE_TO_THEIR_MODULE = {
     # Caught where they are raised, or raised at an operator: no job ends with one.
+    "ApplianceError",
     "DirectUrlError",
     "HandlerImportError",
     "InvalidCursorError",
