@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, again: float = 0.1) -> None:
-    """Cancel ``tasks`` and wait until they have ended; those that have not are cancelled ``again`` after so
+async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, retry_seconds: float = 0.1) -> None:
+    """Cancel ``tasks`` and wait until they have ended; those that have not are cancelled again after so
     many seconds: longer than what they do at their end takes.
 
     Again and again: Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
@@ -19,4 +19,4 @@ async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, again: float = 
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=again)
+        await asyncio.wait(pending, timeout=retry_seconds)

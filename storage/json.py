@@ -11,7 +11,7 @@ import orjson
 _LONG_INTEGER = re.compile(rb"\d{19}")
 
 
-def dump(value: Any) -> bytes:
+def dumps(value: Any) -> bytes:
     """JSON of a value.  Raises TypeError, ValueError or RecursionError where it has none."""
     try:
         return orjson.dumps(value)
@@ -19,7 +19,7 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def load(body: bytes | str) -> Any:
+def loads(body: bytes | str) -> Any:
     """The value of JSON ``body``, whose integers beyond 64 bits stay whole.
 
     Raises ValueError where it is none, RecursionError if too deep.

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from storage.cache.cache import Cache, Cached
 from storage.cache.store import CacheKey
-from storage.cache.tags import location
+from storage.cache.tags import location_tag
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import BLOCK_HOURS, WeatherRepository, time_block
 
@@ -83,7 +83,7 @@ class PersonalizationService:
 
 def key(user_id: str, location_id: str, block: datetime) -> CacheKey:
     """Of the entry that holds a payload."""
-    return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location(location_id),))
+    return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location_tag(location_id),))
 
 
 def _hours(forecast: dict[str, Any], block: datetime) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ U = TypeVar("U")
 
 FRESH_SECONDS = 60.0
 """For so long an entry is served without a thought."""
-KEPT_SECONDS = 900.0
+EXPIRE_SECONDS = 900.0
 """For so long it is kept, to be served where its load fails."""
 LOAD_SECONDS = 10.0
 """That a load may take: then it has failed, and another may try."""
@@ -95,7 +95,7 @@ class Cache(Generic[T]):
         kind: type[T],
         *,
         fresh: float = FRESH_SECONDS,
-        kept: float = KEPT_SECONDS,
+        kept: float = EXPIRE_SECONDS,
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self.store = store
@@ -127,9 +127,9 @@ class Cache(Generic[T]):
             log.warning("the cache's Redis was never told of changes", subjects=len(self._owed))
         with suppress(CacheUnavailableError):
             await self._abandon()
-        await self.say()
+        await self.flush_stats()
 
-    async def say(self) -> None:
+    async def flush_stats(self) -> None:
         """Add what reads of this process came to, to the figures of all; those go along with reads, too."""
         unsaid = self._take_unsaid()
         try:
@@ -212,7 +212,7 @@ class Cache(Generic[T]):
             self._owe(subjects)
             raise
 
-    async def settled(self) -> None:
+    async def wait_until_delivered(self) -> None:
         """Until Redis has heard of all changes."""
         while self._paying is not None and not self._paying.done():
             await asyncio.wait({self._paying})
@@ -378,7 +378,7 @@ class Cache(Generic[T]):
         if found is None:
             return None
         try:
-            value = self._kind.validate_python(json_text.load(found.data))
+            value = self._kind.validate_python(json_text.loads(found.data))
         except (ValueError, RecursionError) as error:  # pydantic's ValidationError, too
             cause = " ".join(str(error).split())[:200]
             log.warning("a cache entry is not what it should be, and is replaced", key=str(key), error=cause)
@@ -386,7 +386,7 @@ class Cache(Generic[T]):
         return Cached(value, FRESH if found.fresh_for > 0 else STALE, found.age)
 
     def _packed(self, value: T) -> bytes:
-        return json_text.dump(self._kind.dump_python(value, mode="json"))
+        return json_text.dumps(self._kind.dump_python(value, mode="json"))
 
     def _start(self, coroutine: Coroutine[Any, Any, U]) -> asyncio.Task[U]:
         """A task that `close` ends, and whose error is nobody's where its readers have gone."""

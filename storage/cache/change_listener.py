@@ -59,15 +59,15 @@ _LONG_LIFE = (
 another process can listen."""
 
 
-async def probe(database: Database, *, seconds: float = _ANSWER_SECONDS) -> bool:
+async def notifications_arrive(database: Database, *, seconds: float = _ANSWER_SECONDS) -> bool:
     """Whether notifications arrive.  Changes nothing.
 
     False where none arrived within ``seconds``, and where there is nothing to hear them with.
     Raises DatabaseUnavailableError.
     """
-    if database.without_sessions is not None:
+    if database.no_session_reason is not None:
         return False
-    connection = await database.session()
+    connection = await database.dedicated_connection()
     try:
         return await _hears(connection, database, seconds)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -84,9 +84,9 @@ class _LostError(Exception):
 
 
 class ChangeListener:
-    """Calls ``on_change(subject)`` for each change on Postgres, ``on_gap()`` each time it begins to listen.
+    """Calls ``on_change(tag)`` for each change on Postgres, and ``on_resync()`` when it starts to listen.
 
-    The subjects are those of `CHANNEL`.  They are handed on one at a time, in order; one that waits already
+    The tags are those of `CHANNEL`.  They are handed on one at a time, in order; one that waits already
     is not added again.  What raises is logged and tried again until it passes, and holds up no other.
     """
 
@@ -95,17 +95,17 @@ class ChangeListener:
         database: Database,
         *,
         on_change: Callable[[str], Awaitable[None]],
-        on_gap: Callable[[], Awaitable[None]],
+        on_resync: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
-        self._desk = _Desk(on_change, on_gap)
+        self._desk = _Desk(on_change, on_resync)
         self._pid: int | None = None
         """Of the server's process that held the lock for us last."""
         self._told = False
 
     async def run(self) -> None:
         """Listen until cancelled.  Returns where the database has nothing to listen to, and logs why."""
-        reason = self._database.without_sessions
+        reason = self._database.no_session_reason
         if reason is not None:
             level = log.info if self._database.dialect == "sqlite" else log.warning
             level("changes by other programs are seen when entries have grown old", reason=reason)
@@ -114,7 +114,7 @@ class ChangeListener:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancel_and_wait(tasks, again=2 * _CLOSE_SECONDS)
+            await cancel_and_wait(tasks, retry_seconds=2 * _CLOSE_SECONDS)
         for task in tasks:
             if not task.cancelled():
                 task.result()
@@ -138,7 +138,7 @@ class ChangeListener:
         if holder is not None and holder != self._pid and silent < _SILENT_SECONDS:
             self._told = False
             return _STANDBY_SECONDS
-        connection = await self._database.session()
+        connection = await self._database.dedicated_connection()
         try:
             if not await _hears(connection, self._database, _ANSWER_SECONDS):
                 self._warn("notifications do not arrive", _no_arrival(self._database))
@@ -195,10 +195,10 @@ class _Desk:
     """Subjects in order, each once, and who is to be told of them."""
 
     def __init__(
-        self, on_change: Callable[[str], Awaitable[None]], on_gap: Callable[[], Awaitable[None]]
+        self, on_change: Callable[[str], Awaitable[None]], on_resync: Callable[[], Awaitable[None]]
     ) -> None:
         self._on_change = on_change
-        self._on_gap = on_gap
+        self._on_gap = on_resync
         self._waiting: dict[str | None, None] = {}  # None: the gap
         self._failed: dict[str | None, None] = {}
         self._news = asyncio.Event()

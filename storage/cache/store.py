@@ -22,7 +22,7 @@ import orjson
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from storage.cache.tags import ALL_TAG, user
+from storage.cache.tags import ALL_TAG, user_tag
 from storage.errors import CacheUnavailableError, InvalidCursorError
 from storage.redis.refusals import explain, refusal_of
 from storage.redis.scripts import Argument, PipelineExecutor, Script, ScriptCall, run_scripts
@@ -69,7 +69,7 @@ class CacheKey:
     @property
     def depends_on(self) -> tuple[str, ...]:
         """All subjects, in a steady order."""
-        return (ALL_TAG, user(self.user_id), *self.subjects)
+        return (ALL_TAG, user_tag(self.user_id), *self.subjects)
 
     def __str__(self) -> str:
         """As it is listed: ``user:name``, each with what is special in a pattern written as %XX."""
@@ -219,7 +219,7 @@ class RedisCacheStore:
         (removed,) = await self._run([INVALIDATE.call(keys, [len(wanted)])])
         return int(removed)
 
-    async def count_of_user(self, user_id: str) -> int:
+    async def count_for_user(self, user_id: str) -> int:
         """Entries of a user, stale ones with them."""
         keys = await self._command("ZRANGE", _owned(user_id), 0, -1)
         return int(await self._command("EXISTS", *keys)) if keys else 0
@@ -267,7 +267,7 @@ class RedisCacheStore:
             removed += int((await self._pipeline([entries, rights]))[0])
         return removed
 
-    async def figures(self) -> CacheStats:
+    async def stats(self) -> CacheStats:
         """How reads ended in the last hour; what the last seconds came to may be missing.
 
         Minutes that are over are read once and remembered: after the first time it takes two commands.
@@ -285,7 +285,7 @@ class RedisCacheStore:
         }
         return CacheStats(**totals, minutes=tuple(_share(known[number]) for number in hour))
 
-    async def about(self) -> Mapping[str, str]:
+    async def server_info(self) -> Mapping[str, str]:
         """INFO of the cache's Redis; empty where it may not be read."""
         try:
             return _info(await self._command("INFO"))

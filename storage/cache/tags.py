@@ -11,11 +11,11 @@ InvalidateTags = Callable[..., Awaitable[object]]
 """Is told subjects that have changed."""
 
 
-def user(user_id: str) -> str:
+def user_tag(user_id: str) -> str:
     """The subject that a user is."""
     return f"user:{user_id}"
 
 
-def location(location_id: str) -> str:
+def location_tag(location_id: str) -> str:
     """The subject that a location is."""
     return f"location:{location_id}"

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from storage import json as json_text
 from storage.database import errors as driver_errors
 from storage.database.errors import PREPARED_NAMES, TranslatedErrors, is_locked, sqlstate
-from storage.database.migrations import elsewhere, is_current, upgrade
+from storage.database.migrations import is_current, name_clash_hint, upgrade
 from storage.database.postgres_url import PostgresTarget, connector, parse_postgres_url
 from storage.database.sqlite import begin_transaction, connect, prepare_connection, terminate_connection
 from storage.errors import (
@@ -64,9 +64,9 @@ Insert = postgresql.Insert | sqlite.Insert
 class Database:
     """Connections to one database.  ``url``: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``.
 
-    ``direct_url``: of the same Postgres past a transaction pooler, for the migrations and for `session`;
-    without it they go by way of ``url``, as far as a pooler lets them.  ``busy_seconds``: how long another
-    writer on SQLite is waited for.
+    ``direct_url`` leads to the same Postgres without its transaction pooler.  The migrations and
+    `dedicated_connection` use it; without it they use ``url``, as far as a pooler allows.  ``busy_seconds``
+    is how long a statement on SQLite waits for another writer.
 
     Raises ValueError, in one line, where ``url`` is none of these; DirectUrlError for ``direct_url``.
     """
@@ -103,22 +103,22 @@ class Database:
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
 
     @property
-    def without_sessions(self) -> str | None:
-        """Why `session` cannot be had, and how to mend it; None where it can."""
+    def no_session_reason(self) -> str | None:
+        """Why `dedicated_connection` cannot be had, and how to mend it; None where it can."""
         if self._target is None:
             return "SQLite sends no notifications"
         if self._target.pooled and self._direct is None:
             return "a transaction pooler carries no session: give the URL past it as DIRECT_URL"
         return None
 
-    async def session(self) -> Any:
+    async def dedicated_connection(self) -> Any:
         """An asyncpg connection of its own, outside the pool, which the caller closes.
 
         Raises DatabaseUnavailableError, of the kind DirectConnectionError where ``direct_url`` is asked.
         """
         target = self._direct or self._target
         if target is None or target.pooled:
-            raise DatabaseUnavailableError(f"{self.safe_url}: {self.without_sessions}")
+            raise DatabaseUnavailableError(f"{self.safe_url}: {self.no_session_reason}")
         with TranslatedErrors(target.safe_url, self._direct_error):
             try:
                 return await connector(target, driver_errors.STATEMENT_SECONDS)()
@@ -169,18 +169,18 @@ class Database:
     async def start(
         self,
         *,
-        patience: float = 30.0,
-        on_wait: Callable[[str], None] | None = None,
-        on_answer: Callable[[], None] | None = None,
+        timeout: float = 30.0,
+        on_waiting: Callable[[str], None] | None = None,
+        on_available: Callable[[], None] | None = None,
     ) -> None:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
-        ``on_wait`` is told once what is waited for, ``on_answer`` that it answers.  Raises
-        DatabaseUnavailableError after ``patience`` seconds, PermanentDatabaseError at once, MigrationError.
+        ``on_waiting`` is told once what is waited for, ``on_available`` that it answers.  Raises
+        DatabaseUnavailableError after ``timeout`` seconds, PermanentDatabaseError at once, MigrationError.
         Where another process changes the tables, that is waited for without limit.
         """
         self._make_file()
-        deadline, delay = time.monotonic() + patience, 0.1
+        deadline, delay = time.monotonic() + timeout, 0.1
         while True:
             target = self._target
             try:
@@ -194,17 +194,17 @@ class Database:
                     continue
                 if time.monotonic() + delay > deadline:
                     raise
-                if on_wait is not None:
-                    on_wait(str(error))
-                    on_wait = None
+                if on_waiting is not None:
+                    on_waiting(str(error))
+                    on_waiting = None
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
-        if on_answer is not None:
-            on_answer()
-        await self._migrate(on_wait or _say_nothing)
+        if on_available is not None:
+            on_available()
+        await self._migrate(on_waiting or _say_nothing)
         self._given_up = None
 
-    def give_up(self, cause: str) -> None:
+    def mark_unavailable(self, cause: str) -> None:
         """Ask nothing of the database: until `start` has ended, whatever is asked raises
         DatabaseUnavailableError with ``cause`` at once.
         """
@@ -272,20 +272,20 @@ class Database:
         except OSError as error:
             raise DatabaseUnavailableError(f"{self.safe_url}: cannot be written: {error.strerror}") from None
 
-    async def _migrate(self, on_wait: Callable[[str], None]) -> None:
+    async def _migrate(self, on_waiting: Callable[[str], None]) -> None:
         try:
             while not await self._is_current():
                 try:
-                    await self._upgrade(on_wait)
+                    await self._upgrade(on_waiting)
                 except DatabaseUnavailableError as error:
                     if not is_locked(error):
                         raise
-                    on_wait(f"{self.safe_url}: another process writes, perhaps the tables")
-                    on_wait = _say_nothing
+                    on_waiting(f"{self.safe_url}: another process writes, perhaps the tables")
+                    on_waiting = _say_nothing
         except (SQLAlchemyError, MigrationError) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             if cause.endswith("already exists"):
-                cause += f", and is not ours: {elsewhere(self.dialect)}"
+                cause += f", and is not ours: {name_clash_hint(self.dialect)}"
             raise MigrationError(
                 f"{self.safe_url}: the tables cannot be brought up to date: {cause}"
             ) from error
@@ -294,7 +294,7 @@ class Database:
         async with self._connect() as connection:
             return await connection.run_sync(is_current)
 
-    async def _upgrade(self, on_wait: Callable[[str], None]) -> None:
+    async def _upgrade(self, on_waiting: Callable[[str], None]) -> None:
         """On Postgres over a connection whose statements may take as long as they need."""
         target = self._direct or self._target
         if target is None:
@@ -308,7 +308,7 @@ class Database:
                 await connection.execute(_WITHOUT_LIMITS)
                 await _raise_memory(connection)
                 if not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})")):
-                    on_wait(f"{self.safe_url}: another process brings the tables up to date")
+                    on_waiting(f"{self.safe_url}: another process brings the tables up to date")
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
                 await connection.run_sync(upgrade)
 
@@ -342,7 +342,7 @@ def _say_nothing(cause: str) -> None:
 def _read_json(body: bytes | str) -> Any:
     """What no program of ours wrote is shown as it is, and keeps no page from being read."""
     try:
-        return json_text.load(body)
+        return json_text.loads(body)
     except (ValueError, RecursionError):
         return {"unreadable": body if isinstance(body, str) else body.decode("utf-8", "backslashreplace")}
 

@@ -22,7 +22,7 @@ from storage.errors import InvalidFilterError
 
 LetterState = Literal["dead", "replayed", "discarded"]
 STATES: tuple[LetterState, ...] = ("dead", "replayed", "discarded")
-SHORTEST_SEARCH = 3
+MIN_SEARCH_CHARS = 3
 """Characters of a text that is searched for: the indexes are made of three-character pieces."""
 _LONGEST_TEXT = 200
 _MOST_ARGUMENTS = 8
@@ -79,7 +79,7 @@ class LetterFilter(BaseModel):
     state: LetterState | None = "dead"
     since: Time | None = None
     until: Time | None = None
-    error: Annotated[str, Field(min_length=SHORTEST_SEARCH, max_length=_LONGEST_TEXT)] | None = None
+    error: Annotated[str, Field(min_length=MIN_SEARCH_CHARS, max_length=_LONGEST_TEXT)] | None = None
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     args: Annotated[Mapping[Text, Text], Field(max_length=_MOST_ARGUMENTS)] = Field(default_factory=dict)
     poison: bool | None = None
@@ -87,7 +87,7 @@ class LetterFilter(BaseModel):
     up_to: Annotated[int, Field(ge=0, le=_MAX_ID)] | None = None
 
     @classmethod
-    def of(cls, **conditions: Any) -> LetterFilter:
+    def from_options(cls, **conditions: Any) -> LetterFilter:
         """The filter with those of ``conditions`` that are not None, ``state="all"`` meaning all states.
 
         Raises InvalidFilterError, in one line that names the condition.
@@ -123,9 +123,9 @@ class LetterFilter(BaseModel):
                 free.append(word)
         if free:
             conditions["error"] = " ".join(filter(None, [conditions.get("error"), *free]))
-        return cls.of(**conditions, args=args)
+        return cls.from_options(**conditions, args=args)
 
-    def line(self) -> str:
+    def to_query(self) -> str:
         """The line that `parse` reads as this filter."""
         words = [f"state:{self.state or 'all'}"] if self.state != "dead" else []
         for name in ("queue", "function", "fingerprint"):
@@ -144,7 +144,7 @@ class LetterFilter(BaseModel):
         return shlex.join(words)
 
     @property
-    def searches(self) -> bool:
+    def uses_text_search(self) -> bool:
         """Whether it needs the search index; then the order is that of recording."""
         return self.error is not None or bool(self.args)
 

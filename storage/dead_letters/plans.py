@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS, PlanRow, ReplayRow
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.queries import ARCHIVED_LETTERS, LIVING, MAX_ID, LetterQuery
+from storage.dead_letters.queries import ARCHIVED_LETTERS, LETTERS, MAX_ID, LetterQuery
 from storage.dead_letters.repository import mark_replayed
 from storage.sanitize import sanitize
 
@@ -95,7 +95,7 @@ class Plan(NewPlan):
         return "unknown" if self.active is None else "interrupted"
 
     @property
-    def higher_limit(self) -> float:
+    def suggested_limit(self) -> float:
         """A limit, as a share, with which a plan that has halted goes on: by 0.1 above what died so far."""
         ended = self.ledger.ended
         share = self.ledger.died / ended if ended else 0.0
@@ -140,7 +140,7 @@ class PlanRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def freeze(
+    async def create(
         self,
         plan: NewPlan,
         wanted: LetterFilter | Sequence[int],
@@ -206,36 +206,36 @@ class PlanRepository:
             rows = (await connection.execute(query.order_by(table.c.id).limit(limit))).all()
         return [PlanItem(**row._mapping) for row in rows]
 
-    async def of_letter(self, letter_id: int) -> list[PlanItem]:
+    async def replays_of(self, letter_id: int) -> list[PlanItem]:
         """The replays that a letter is, or was to be, part of, the oldest first."""
         table = ReplayRow.__table__
         query = select(table).where(table.c.letter_id == letter_id).order_by(table.c.id).limit(_IDS)
         async with self._database.connect() as connection:
             return [PlanItem(**row._mapping) for row in (await connection.execute(query)).all()]
 
-    async def set_state(
+    async def transition(
         self,
         plan_id: int,
         to: PlanState,
         *,
-        of: Sequence[PlanState],
+        from_states: Sequence[PlanState],
         note: str = "",
         halt: float | None = None,
     ) -> bool:
-        """From one of the states ``of`` to another; False where it is in none of them.
+        """From one of the states ``from_states`` to another; False where it is in none of them.
 
         ``halt`` is its new limit, where it has one.
         """
         limit = {} if halt is None else {"halt": halt}
         ended = datetime.now(UTC) if to in ("cancelled", "done") else None
-        change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(of))
+        change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(from_states))
         async with self._database.begin() as connection:
             result = await connection.execute(
                 change.values(state=to, note=sanitize(note), ended_at=ended, **limit)
             )
             return result.rowcount == 1
 
-    async def forget(self, plan_id: int) -> bool:
+    async def delete_if_not_started(self, plan_id: int) -> bool:
         """Remove a plan of which nothing was enqueued; False where something was."""
         sent = ReplayRow.state.not_in(("waiting", "skipped"))
         begun = select(ReplayRow.id).where(ReplayRow.plan_id == plan_id, sent).exists()
@@ -246,7 +246,7 @@ class PlanRepository:
             await connection.execute(delete(ReplayRow).where(ReplayRow.plan_id == plan_id))
         return True
 
-    async def batch(
+    async def next_items(
         self, plan_id: int, *, limit: int, after: int = 0, state: str = "waiting"
     ) -> list[ReplayItem]:
         """The next letters in ``state``, from after the item ``after``, in the plan's order."""
@@ -259,7 +259,7 @@ class PlanRepository:
             .subquery()
         )
         async with self._database.connect() as connection:
-            found = await self._with_letters(connection, items, LIVING)
+            found = await self._with_letters(connection, items, LETTERS)
             if any(each.uid is None for each in found):  # archived, perhaps meanwhile
                 archived = {
                     each.id: each for each in await self._with_letters(connection, items, ARCHIVED_LETTERS)
@@ -279,7 +279,7 @@ class PlanRepository:
         )
         return [ReplayItem(*row) for row in await connection.execute(query)]
 
-    async def sent(
+    async def mark_enqueued(
         self,
         plan_id: int,
         batch: Sequence[ReplayItem],
@@ -318,7 +318,7 @@ class PlanRepository:
             return [query.all([c.id]).order_by(c.failed_at, c.id)]
         for at in range(0, len(wanted), _IDS):
             ids = [each for each in wanted[at : at + _IDS] if abs(each) <= MAX_ID]
-            for table in (LIVING, ARCHIVED_LETTERS):
+            for table in (LETTERS, ARCHIVED_LETTERS):
                 c = table.c
                 found.append(select(c.id).where(c.id.in_(ids), *_dead(c, poison)).order_by(c.failed_at, c.id))
         return found

@@ -26,12 +26,12 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import array
 
 from storage.database.tables import POISON_DEATHS, ArchivedFailure, JobFailure
-from storage.dead_letters.filters import SHORTEST_SEARCH, STATES, LetterFilter
+from storage.dead_letters.filters import MIN_SEARCH_CHARS, STATES, LetterFilter
 from storage.errors import InvalidCursorError
 from storage.sanitize import sanitize
 
 MAX_ID = 2**63 - 1
-LIVING: Table = JobFailure.__table__  # type: ignore[assignment]
+LETTERS: Table = JobFailure.__table__  # type: ignore[assignment]
 ARCHIVED_LETTERS: Table = ArchivedFailure.__table__  # type: ignore[assignment]
 
 PagePosition = tuple[datetime, int]
@@ -49,9 +49,9 @@ class LetterQuery:
     def __init__(self, wanted: LetterFilter, dialect: str) -> None:
         self._wanted = wanted
         self._sqlite = dialect == "sqlite"
-        self.table = ARCHIVED_LETTERS if wanted.archived else LIVING
-        self.c: Any = _search_table(self.table, dialect).c if wanted.searches else self.table.c
-        self.order = "recorded" if wanted.searches else "failed_at"
+        self.table = ARCHIVED_LETTERS if wanted.archived else LETTERS
+        self.c: Any = _search_table(self.table, dialect).c if wanted.uses_text_search else self.table.c
+        self.order = "recorded" if wanted.uses_text_search else "failed_at"
 
     def page(
         self, columns: Sequence[ColumnElement[Any]], limit: int, after: PagePosition | None
@@ -62,7 +62,7 @@ class LetterQuery:
         """
         c = self.table.c
         further: list[ColumnElement[bool]] = []
-        if self._wanted.searches:
+        if self._wanted.uses_text_search:
             if after is not None:
                 further.append(self.c.id < after[1])
             chosen = self._found(*further).order_by(self.c.id.desc()).limit(limit)
@@ -87,7 +87,7 @@ class LetterQuery:
 
     def all(self, columns: Sequence[ColumnElement[Any]], *more: ColumnElement[bool]) -> Select[Any]:
         """Columns of ``table`` of all of them, in no order."""
-        if not self._wanted.searches:
+        if not self._wanted.uses_text_search:
             return self.facts(columns, *more)
         return select(*columns).where(self.table.c.id.in_(self.facts([self.c.id])), *more)
 
@@ -100,7 +100,7 @@ class LetterQuery:
         """Columns of ``c`` of all of them, in no order."""
         states = self._states if states is None else states
         query = select(*columns).where(*self.conditions(), *more)
-        if self._wanted.searches and self._wanted.state is not None:
+        if self._wanted.uses_text_search and self._wanted.state is not None:
             return query.where(self._of_state(self._wanted.state))
         return query if states is None else query.where(self.table.c.state.in_(states))
 
@@ -109,7 +109,7 @@ class LetterQuery:
         wanted, c = self._wanted, self.c
         narrowed = (wanted.queue, wanted.function, wanted.fingerprint, wanted.since, wanted.until)
         by: list[Any] = [c.fingerprint]
-        if not any((*narrowed, wanted.poison, wanted.searches)):
+        if not any((*narrowed, wanted.poison, wanted.uses_text_search)):
             by = [self.table.c.state, c.fingerprint]  # the order of an index
         elif self._sqlite:  # in no index's order: that of the conditions is the better one
             by = [c.fingerprint.concat("")]
@@ -136,7 +136,7 @@ class LetterQuery:
             if value is not None:
                 same = column == sanitize(value)
                 # Postgres would compare a bare equality last, after it has looked for the text.
-                found.append(same if self._sqlite or not wanted.searches else same.is_(True))
+                found.append(same if self._sqlite or not wanted.uses_text_search else same.is_(True))
         if wanted.poison is not None:
             limit = literal(POISON_DEATHS, literal_execute=True)  # as the index of these has it
             found.append(c.deaths >= limit if wanted.poison else c.deaths < limit)
@@ -146,7 +146,7 @@ class LetterQuery:
             found.append(c.failed_at < wanted.until)
         if wanted.up_to is not None:
             found.append(c.id <= wanted.up_to)
-        if not wanted.searches:
+        if not wanted.uses_text_search:
             of_state: list[ColumnElement[bool]] = [] if wanted.state is None else [c.state == wanted.state]
             return [*found, *of_state]
         if self._sqlite:
@@ -157,7 +157,7 @@ class LetterQuery:
     def _states(self) -> Sequence[str] | None:
         """The states to look for one by one, since an index has the state before the order; else None."""
         wanted = self._wanted
-        if wanted.searches or wanted.state is not None:
+        if wanted.uses_text_search or wanted.state is not None:
             return None
         values = (wanted.queue, wanted.function, wanted.fingerprint, wanted.poison or None)
         return STATES if any(value is not None for value in values) else None
@@ -204,7 +204,7 @@ class LetterQuery:
         texts += [("args", f"={_in_a_line(value)}\n") for value in wanted.args.values()]
         columns = {"queue_name": wanted.queue, "function": wanted.function, "fingerprint": wanted.fingerprint}
         for column, value in columns.items():  # so that what has none of them is not looked at
-            if value is not None and len(value) >= SHORTEST_SEARCH:
+            if value is not None and len(value) >= MIN_SEARCH_CHARS:
                 texts.append((column, sanitize(value)))
         match = " AND ".join('{}: "{}"'.format(column, text.replace('"', '""')) for column, text in texts)
         lines = [f"\n{_in_a_line(name, '=')}={_in_a_line(value)}\n" for name, value in wanted.args.items()]

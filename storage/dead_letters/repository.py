@@ -17,7 +17,7 @@ from storage.database.tables import ArchivedFailure, JobFailure, ReplayRow
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.queries import (
     ARCHIVED_LETTERS,
-    LIVING,
+    LETTERS,
     MAX_ID,
     LetterQuery,
     decode_cursor,
@@ -181,7 +181,10 @@ class DeadLetterRepository:
         """Letters by id, whatever their state, from the archive too; without those that are not there."""
         found: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
-            for table in (LIVING, ARCHIVED_LETTERS):  # in this order: one that is archived meanwhile is found
+            for table in (
+                LETTERS,
+                ARCHIVED_LETTERS,
+            ):  # in this order, since a letter may be archived now
                 missing = [each for each in letter_ids if each not in found and abs(each) <= MAX_ID]
                 for at in range(0, len(missing), _ROWS):
                     query = select(table).where(table.c.id.in_(missing[at : at + _ROWS]))
@@ -189,11 +192,11 @@ class DeadLetterRepository:
                     found |= {row.id: _letter(row, table) for row in rows}
         return found
 
-    async def briefs(self, letter_ids: Sequence[int]) -> dict[int, LetterSummary]:
+    async def summaries(self, letter_ids: Sequence[int]) -> dict[int, LetterSummary]:
         """As `get_many`, without what may be large."""
         found: dict[int, LetterSummary] = {}
         async with self._database.connect() as connection:
-            for table in (LIVING, ARCHIVED_LETTERS):
+            for table in (LETTERS, ARCHIVED_LETTERS):
                 missing = [each for each in letter_ids if each not in found and abs(each) <= MAX_ID]
                 columns = [table.c[name] for name in LetterSummary._fields]
                 for at in range(0, len(missing), _ROWS):
@@ -214,7 +217,7 @@ class DeadLetterRepository:
     async def newest_id(self) -> int:
         """The id of the letter that was recorded last; 0 where there is none."""
         async with self._database.connect() as connection:
-            ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LIVING, ARCHIVED_LETTERS)]
+            ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LETTERS, ARCHIVED_LETTERS)]
         return max(found or 0 for found in ids)
 
     async def groups(self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
@@ -257,11 +260,11 @@ class DeadLetterRepository:
         root = letter.root_id or letter.id
         parts = [
             select(table).where(or_(table.c.id == root, table.c.root_id == root))
-            for table in (LIVING, ARCHIVED_LETTERS)
+            for table in (LETTERS, ARCHIVED_LETTERS)
         ]
         found: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
-            for part, table in zip(parts, (LIVING, ARCHIVED_LETTERS), strict=True):
+            for part, table in zip(parts, (LETTERS, ARCHIVED_LETTERS), strict=True):
                 rows = (await connection.execute(part.order_by(table.c.id).limit(_LINEAGE))).all()
                 found = {row.id: _letter(row, table) for row in rows} | found
         return sorted(found.values(), key=lambda each: each.id)
@@ -278,7 +281,7 @@ class DeadLetterRepository:
         """From ``discarded`` back to ``dead``; how many.  ``changed`` as of `discard`."""
         return await self._move(wanted, "discarded", "dead", changed)
 
-    async def ended(self, replays: Sequence[ReplayOutcome]) -> None:
+    async def record_replay_outcomes(self, replays: Sequence[ReplayOutcome]) -> None:
         """How the jobs of replayed letters ended.  Once more changes nothing."""
         async with self._database.begin() as connection:
             await _end_replays(connection, replays)
@@ -289,14 +292,14 @@ class DeadLetterRepository:
         Invariant: a letter is in exactly one of the two tables, and no change to it is lost.  One whose id or
         uid another in the archive has stays where it is.
         """
-        c, of_archive = LIVING.c, ARCHIVED_LETTERS.c
+        c, of_archive = LETTERS.c, ARCHIVED_LETTERS.c
         its_id = select(of_archive.id).where(of_archive.uid == c.uid).scalar_subquery()
         its_uid = select(of_archive.uid).where(of_archive.id == c.id).scalar_subquery()
         free = (func.coalesce(its_id, c.id) == c.id, func.coalesce(its_uid, c.uid) == c.uid)
         oldest = (
-            select(LIVING.c.id)
-            .where(LIVING.c.failed_at < before, *free)
-            .order_by(LIVING.c.failed_at, LIVING.c.id)
+            select(LETTERS.c.id)
+            .where(LETTERS.c.failed_at < before, *free)
+            .order_by(LETTERS.c.failed_at, LETTERS.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)  # on SQLite the transaction has the only lock already
         )
@@ -304,12 +307,12 @@ class DeadLetterRepository:
             ids = list((await connection.execute(oldest)).scalars())
             moved = 0
             if ids:
-                columns = [column.name for column in LIVING.c]
-                rows = select(LIVING).where(LIVING.c.id.in_(ids))
+                columns = [column.name for column in LETTERS.c]
+                rows = select(LETTERS).where(LETTERS.c.id.in_(ids))
                 into = self._database.insert(ArchivedFailure).from_select(columns, rows)
                 await connection.execute(into.on_conflict_do_nothing())
                 there = exists().where(of_archive.id == c.id, of_archive.uid == c.uid)
-                moved = (await connection.execute(LIVING.delete().where(c.id.in_(ids), there))).rowcount
+                moved = (await connection.execute(LETTERS.delete().where(c.id.in_(ids), there))).rowcount
         return moved
 
     async def _move(
@@ -321,7 +324,7 @@ class DeadLetterRepository:
         for at in range(0, len(wanted), _CHANGED):
             ids, moved = [each for each in wanted[at : at + _CHANGED] if abs(each) <= MAX_ID], 0
             async with self._database.begin() as connection:
-                for table in (LIVING, ARCHIVED_LETTERS):
+                for table in (LETTERS, ARCHIVED_LETTERS):
                     change = update(table).where(table.c.id.in_(ids), table.c.state == state)
                     moved += (await connection.execute(change.values(state=to))).rowcount
             changed(moved)
@@ -349,11 +352,11 @@ class DeadLetterRepository:
             statement = self._database.insert(JobFailure, values).on_conflict_do_nothing(
                 index_elements=["uid"]
             )
-            new = set((await connection.execute(statement.returning(LIVING.c.uid))).scalars())
+            new = set((await connection.execute(statement.returning(LETTERS.c.uid))).scalars())
             # Asked after the INSERT: it waits for whoever moves the same letter at this moment.
             archived = select(ARCHIVED_LETTERS.c.uid).where(ARCHIVED_LETTERS.c.uid.in_(new))
             if new and (before := set((await connection.execute(archived)).scalars())):
-                await connection.execute(LIVING.delete().where(LIVING.c.uid.in_(before)))
+                await connection.execute(LETTERS.delete().where(LETTERS.c.uid.in_(before)))
                 new -= before
             await _end_replays(connection, ended)
             return len(new)
@@ -368,7 +371,7 @@ async def _continued(
     if origins:
         parts = [
             select(t.c.id, t.c.root_id, t.c.fingerprint, t.c.deaths).where(t.c.id.in_(origins))
-            for t in (LIVING, ARCHIVED_LETTERS)
+            for t in (LETTERS, ARCHIVED_LETTERS)
         ]
         found = {row.id: row for row in await connection.execute(union_all(*parts))}
     placed, ended = [], []
@@ -389,7 +392,7 @@ async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] |
     """Their jobs were enqueued, whatever became of the letters meanwhile; those that were not marked yet."""
     now = datetime.now(UTC)
     marked: set[int] = set()
-    for table in (LIVING, ARCHIVED_LETTERS):
+    for table in (LETTERS, ARCHIVED_LETTERS):
         c = table.c
         change = update(table).where(c.id.in_(letter_ids), c.state != "replayed").returning(c.id)
         values = {"state": "replayed", "replay_count": c.replay_count + 1, "replayed_at": now}

@@ -21,7 +21,7 @@ from redis.retry import Retry as SyncRetry
 from storage.asyncio_tools import cancel_and_wait
 from storage.redis.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
 
-MOST_CONNECTIONS = 10
+MAX_CONNECTIONS = 10
 """Of one client at the same time."""
 _CONNECT_TIMEOUT = 5.0
 _REPLY_TIMEOUT = 10.0  # s: a command that has no reply by then counts as a broken connection
@@ -43,12 +43,12 @@ def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
 def make_client(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
     """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
 
-    It opens connections as it needs them, `MOST_CONNECTIONS` at the most, and keeps them.  ``reply_timeout``
+    It opens connections as it needs them, `MAX_CONNECTIONS` at the most, and keeps them.  ``reply_timeout``
     is None for commands that block.  Raises ValueError where ``url`` is no Redis URL.
     """
     pool: Any = _Pool.from_url(
         url,
-        max_connections=MOST_CONNECTIONS,
+        max_connections=MAX_CONNECTIONS,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         socket_timeout=reply_timeout,
         retry=Retry(NoBackoff(), 0),

@@ -26,7 +26,7 @@ _NO_KEY, _NO_END = -2, -1
 
 
 class ExpiringLock:
-    """The place that the key ``name`` stands for; whoever holds it comes back to `hold` again and again."""
+    """A lock under the key ``name``.  Its holder calls `acquire_or_renew` again and again."""
 
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
@@ -34,7 +34,7 @@ class ExpiringLock:
         self._who = uuid.uuid4().hex
         self._until = 0.0
 
-    async def hold(self) -> bool:
+    async def acquire_or_renew(self) -> bool:
         """Take the place, or keep it; False where another has it.  Raises RedisError."""
         now = time.monotonic()
         if now < self._until:
@@ -43,22 +43,25 @@ class ExpiringLock:
         self._until = now + _RENEWED if held else 0.0
         return held
 
-    async def outwait(self) -> bool:
-        """As `hold`; a holder that has died is waited for until its place is free.  Raises RedisError."""
+    async def wait_acquire(self) -> bool:
+        """Acquire the lock, waiting until the lock of a dead holder expires.  Raises RedisError.
+
+        False if another process holds it and renews it.
+        """
         until = time.monotonic() + _KEPT + _TRIED
-        while not await self.hold():
+        while not await self.acquire_or_renew():
             if time.monotonic() > until:
                 return False
             await asyncio.sleep(_TRIED)
         return True
 
-    async def leave(self) -> None:
+    async def release(self) -> None:
         """Make it free for others, where this one has it.  Raises RedisError."""
         self._until = 0.0
         await self._say(0)
 
     @staticmethod
-    async def held(redis: Redis, names: Sequence[str]) -> set[str]:
+    async def held_names(redis: Redis, names: Sequence[str]) -> set[str]:
         """Those of the places that somebody holds.  Raises RedisError.
 
         One that would be kept for longer than it can be (the server's clock was set back) is cut short: its

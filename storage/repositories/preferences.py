@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.cache.tags import InvalidateTags, user
+from storage.cache.tags import InvalidateTags, user_tag
 from storage.database.engine import Database
 from storage.database.tables import PreferencesRow
 from storage.sanitize import sanitize
@@ -29,7 +29,7 @@ class PreferenceRepository:
             async with self._database.begin() as connection:
                 await connection.execute(insert.on_conflict_do_update(index_elements=["user_id"], set_=new))
         finally:  # also where the commit was done and its answer did not come
-            await self._invalidate(user(user_id))
+            await self._invalidate(user_tag(user_id))
 
     async def get(self, user_id: str) -> dict[str, Any]:
         """A user's preferences; empty where they have none."""

@@ -271,7 +271,7 @@ class Bench:
         )
         for title, wanted in asked.items():
             if title in _DEEP:
-                cursor = recorded if wanted.searches else died
+                cursor = recorded if wanted.uses_text_search else died
                 await self._time(
                     f"page deep down: {title}",
                     partial(self.letters.page, wanted, cursor=cursor),
@@ -308,7 +308,7 @@ class Bench:
         self._other("archive(), 500 at a time", f"{5_000 / seconds:,.0f} letters/s")
 
     async def _freeze(self, wanted: LetterFilter) -> None:
-        await self.plans.freeze(NewPlan("bench", "", {}, 0, None, 1.0), wanted, poison=True)
+        await self.plans.create(NewPlan("bench", "", {}, 0, None, 1.0), wanted, poison=True)
 
     async def _each(self, act: Callable[[Any], Awaitable[Any]], arguments: Sequence[Any]) -> None:
         for argument in arguments:

@@ -18,7 +18,7 @@ import pytest
 
 from storage.cache.cache import Cache
 from storage.cache.store import TIMEOUT_SECONDS, CacheKey, RedisCacheStore
-from storage.cache.tags import user
+from storage.cache.tags import user_tag
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
 from tests.servers import ValkeyServer
@@ -61,7 +61,7 @@ class Traffic:
     async def change(self) -> None:
         self.version += 1
         version = self.version
-        await self.caches[0].invalidate(user("u1"))
+        await self.caches[0].invalidate(user_tag("u1"))
         self.told = version
 
     def end(self) -> None:
@@ -113,7 +113,7 @@ async def test_every_read_is_answered_while_redis_goes_and_comes(
             await traffic.change()
             await going
             async with asyncio.timeout(10):
-                await here.settled()
+                await here.wait_until_delivered()
             late = await there.get_or_load(CacheKey("u1", "place-1"), traffic.load)
             assert late.value == traffic.version
     await asyncio.sleep(0.5)

@@ -35,7 +35,7 @@ async def export_letters(
         return
     if isinstance(wanted, LetterFilter):
         groups = await letters.groups(wanted, limit=_GROUPS)
-        yield f"# Dead letters: {_plain(wanted.line() or 'all that are dead')}\n"
+        yield f"# Dead letters: {_plain(wanted.to_query() or 'all that are dead')}\n"
         for group in groups:
             same = wanted.model_copy(update={"fingerprint": group.fingerprint})
             samples = (await letters.page(same, limit=_SAMPLES)).items

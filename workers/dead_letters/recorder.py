@@ -90,7 +90,9 @@ class Recorder:
         if uids:
             await self._record_letters(uids)
         if outcomes:
-            await self._letters.ended([ended for each in outcomes if (ended := _ending(each)) is not None])
+            await self._letters.record_replay_outcomes(
+                [ended for each in outcomes if (ended := _ending(each)) is not None]
+            )
             await self._redis.zrem(OUTCOMES, *outcomes)
         return len(uids) + len(outcomes)
 

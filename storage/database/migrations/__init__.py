@@ -12,7 +12,7 @@ HEAD = "0004"
 """The newest revision in ``versions/``."""
 
 
-def elsewhere(dialect: str) -> str:
+def name_clash_hint(dialect: str) -> str:
     """What to do where tables of somebody else's have our names."""
     if dialect == "sqlite":
         return "name another file in DATABASE_URL"
@@ -46,7 +46,7 @@ def upgrade(connection: Connection) -> None:
     except CommandError as error:
         raise MigrationError(
             f"{error}: a newer version wrote that, which is to run then, or another program: "
-            f"{elsewhere(connection.dialect.name)}"
+            f"{name_clash_hint(connection.dialect.name)}"
         ) from error
 
 

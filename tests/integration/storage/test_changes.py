@@ -18,7 +18,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, event, text
 
 from storage.cache import change_listener as changes
-from storage.cache.change_listener import ChangeListener, probe
+from storage.cache.change_listener import ChangeListener, notifications_arrive
 from storage.database import migrations
 from storage.database.engine import Database
 from tests.integration.engine.conftest import eventually
@@ -40,7 +40,7 @@ class Ear:
         self.fail: Callable[[str], bool] = lambda subject: False
         self.failed = 0
         self.task = asyncio.create_task(
-            ChangeListener(database, on_change=self._change, on_gap=self._gap).run(), name="changes"
+            ChangeListener(database, on_change=self._change, on_resync=self._gap).run(), name="changes"
         )
 
     async def _change(self, subject: str) -> None:
@@ -310,7 +310,7 @@ async def say(subject="gap"):
         print(subject, file=said)
 
 change_listener._BEAT_SECONDS = 0.3
-asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say, on_gap=say).run())
+asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say, on_resync=say).run())
 """
 
 
@@ -452,7 +452,7 @@ async def test_what_changes_while_it_is_told_is_told_again(
     async def gap() -> None:
         told.append("gap")
 
-    listener = ChangeListener(database, on_change=change, on_gap=gap)
+    listener = ChangeListener(database, on_change=change, on_resync=gap)
     running = asyncio.create_task(listener.run())
     await eventually(lambda: told == ["gap"])
     await write_one(postgres_url, "ana")
@@ -482,7 +482,7 @@ async def test_where_nothing_arrives_it_is_said_once(
     await made.start()
     await made.close()
     database = Database(postgres_url, direct_url=base)  # of another database
-    assert not await probe(database, seconds=0.2)
+    assert not await notifications_arrive(database, seconds=0.2)
     tried: list[bool] = []
     real = changes._hears
 
@@ -492,7 +492,7 @@ async def test_where_nothing_arrives_it_is_said_once(
 
     monkeypatch.setattr(changes, "_hears", hears)
     with structlog.testing.capture_logs() as logs:
-        running = asyncio.create_task(ChangeListener(database, on_change=_nothing, on_gap=_nothing).run())
+        running = asyncio.create_task(ChangeListener(database, on_change=_nothing, on_resync=_nothing).run())
         await eventually(lambda: len(tried) >= 4, what="four tries")
     assert not any(tried)
     running.cancel()
@@ -514,12 +514,12 @@ async def test_where_there_is_nothing_to_listen_to_it_is_said(
     pooled = f"{postgres_url}{'&' if '?' in postgres_url else '?'}pgbouncer=true"
     database = Database(sqlite_url if kind == "sqlite" else pooled)
     with structlog.testing.capture_logs() as logs:
-        await ChangeListener(database, on_change=_nothing, on_gap=_nothing).run()
+        await ChangeListener(database, on_change=_nothing, on_resync=_nothing).run()
     assert len(logs) == 1
     assert ("DIRECT_URL" in logs[0]["reason"]) == (kind == "pooler")
-    assert not await probe(database)
+    assert not await notifications_arrive(database)
     await database.close()
 
 
 async def test_a_probe_tells_that_notifications_arrive(database: Database) -> None:
-    assert await probe(database)
+    assert await notifications_arrive(database)
