@@ -460,7 +460,7 @@ async def test_a_plan_goes_on_when_the_database_comes_back(
     await write(bench.letters, 40)
     operations = await operate(bench)
     plan = await operations.plan(ALL_DEAD)
-    real, failures = PlanRepository.sent, iter([True, True, False])
+    real, failures = PlanRepository.mark_enqueued, iter([True, True, False])
 
     async def shaky(self: PlanRepository, *args: Any) -> Any:
         if next(failures, False):
@@ -693,7 +693,7 @@ async def test_large_payloads_are_replayed_a_few_at_a_time(
             ]
         )
     read: list[int] = []
-    batch = PlanRepository.batch
+    batch = PlanRepository.next_items
 
     async def counted(self: PlanRepository, *args: Any, **options: Any) -> Any:
         found = await batch(self, *args, **options)
