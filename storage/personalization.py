@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from storage.cache.cache import Cache, Cached
-from storage.cache.store import CacheKey
+from storage.cache.cache import Cache
+from storage.cache.entries import CacheKey
 from storage.cache.tags import location_tag
+from storage.cache.values import Cached
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import BLOCK_HOURS, WeatherRepository, time_block
 

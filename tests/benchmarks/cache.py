@@ -57,7 +57,8 @@ class Ours:
     def __init__(self, url: str) -> None:
         sys.path.insert(0, str(ROOT))
         from storage.cache.cache import Cache
-        from storage.cache.store import CacheKey, RedisCacheStore
+        from storage.cache.entries import CacheKey
+        from storage.cache.store import RedisCacheStore
         from storage.cache.tags import location_tag, user_tag
         from storage.redis.auto_pipeline import AutoPipeline
         from storage.redis.client import PipelineConnection

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from storage.cache.cache import Cache
-from storage.cache.store import TIMEOUT_SECONDS, CacheKey, RedisCacheStore
+from storage.cache.entries import CacheKey
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
 from storage.cache.tags import user_tag
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
@@ -74,7 +75,7 @@ async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
     stores = [
         RedisCacheStore(AutoPipeline(partial(line.round_trip, limit=TIMEOUT_SECONDS))) for line in lines
     ]
-    caches = [Cache(store, int, fresh=30.0, kept=60.0) for store in stores]
+    caches = [Cache(store, int, fresh_seconds=30.0, expire_seconds=60.0) for store in stores]
     yield Traffic(caches)
     for cache, line in zip(caches, lines, strict=True):
         await cache.close()

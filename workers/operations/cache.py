@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote
 import orjson
 
 from storage.cache.cache import Cache
-from storage.cache.store import CacheEntry, CachePage, CacheStats
+from storage.cache.entries import CacheEntry, CachePage
+from storage.cache.stats import CacheStats
 from storage.cache.tags import user_tag
 from storage.errors import CacheUnavailableError
 from storage.redis.client import redact_url

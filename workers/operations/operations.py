@@ -21,7 +21,9 @@ from saq import Job
 from saq.utils import now
 
 from storage.cache.cache import Cache
-from storage.cache.store import TIMEOUT_SECONDS, CacheEntry, CachePage, CacheStats, RedisCacheStore
+from storage.cache.entries import CacheEntry, CachePage
+from storage.cache.stats import CacheStats
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
 from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter

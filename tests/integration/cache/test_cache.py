@@ -14,7 +14,7 @@ import redis.asyncio
 from structlog.testing import capture_logs
 
 from storage.cache.cache import Cache
-from storage.cache.store import ENTRY, PREFIX, CacheKey, Claim
+from storage.cache.entries import ENTRY, PREFIX, CacheKey, LoadLock
 from storage.cache.tags import ALL_TAG, location_tag, user_tag
 from storage.errors import CacheLoadError, CacheUnavailableError
 from tests.integration.cache.conftest import NewCache, Outfit
@@ -102,7 +102,7 @@ async def test_every_key_has_a_ttl_and_the_prefix(cache: Cache[Outfit], raw: red
 
 
 async def test_a_fresh_value_is_served_and_a_stale_one_is_loaded_anew(new_cache: NewCache) -> None:
-    cache, wardrobe = new_cache(fresh=1.0, kept=60), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=1.0, expire_seconds=60), Wardrobe()
     first = await cache.get_or_load(KEY, wardrobe.load)
     second = await cache.get_or_load(KEY, wardrobe.load)
     assert (first.source, second.source, wardrobe.calls) == ("loaded", "fresh", 1)
@@ -121,7 +121,7 @@ async def test_200_misses_of_two_processes_are_one_load(new_cache: NewCache) -> 
 
 
 async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache) -> None:
-    cache, wardrobe = new_cache(fresh=0.1, kept=5), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=5), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.15)
     wardrobe.error = RuntimeError("the database is away")
@@ -129,7 +129,7 @@ async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache
     assert answer.stale
     assert answer.value == COAT
     assert 0.1 < answer.age < 5
-    again = await new_cache(fresh=0.1, kept=5).get_or_load(KEY, wardrobe.load)
+    again = await new_cache(fresh_seconds=0.1, expire_seconds=5).get_or_load(KEY, wardrobe.load)
     assert again.stale
     assert wardrobe.calls == 2, "for a moment nobody else tries"
     await asyncio.sleep(1.1)
@@ -149,7 +149,7 @@ async def test_a_failed_load_without_anything_kept_raises(cache: Cache[Outfit]) 
 
 
 async def test_what_is_kept_goes_at_its_time(new_cache: NewCache) -> None:
-    cache, wardrobe = new_cache(fresh=0.1, kept=0.3), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=0.3), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.4)
     wardrobe.error = RuntimeError("the database is away")
@@ -175,7 +175,7 @@ async def test_a_reader_that_goes_does_not_take_the_load_with_it(cache: Cache[Ou
 
 async def test_a_killed_loader_is_taken_over_from(new_cache: NewCache) -> None:
     dead, cache, wardrobe = new_cache(), new_cache(load_seconds=0.5), Wardrobe()
-    assert (await dead.store.claim(KEY, 1.5, 5)).answer == "load"  # and then the process died
+    assert (await dead.store.acquire_load_lock(KEY, 1.5, 5)).outcome == "load"  # and then the process died
     assert (await cache.get_or_load(KEY, wardrobe.load)).source == "loaded"
     assert await cache.exists(KEY), "and it is kept for the next one"
     assert wardrobe.calls == 1
@@ -185,13 +185,13 @@ async def test_a_right_that_was_not_heard_of_keeps_nobody_waiting(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = new_cache(), new_cache()
-    real = here.store.claim
+    real = here.store.acquire_load_lock
 
-    async def lost(*args: Any) -> Claim:
+    async def lost(*args: Any) -> LoadLock:
         await real(*args)
         raise CacheUnavailableError("the reply is lost")
 
-    monkeypatch.setattr(here.store, "claim", lost)
+    monkeypatch.setattr(here.store, "acquire_load_lock", lost)
     assert (await here.get_or_load(KEY, Wardrobe().load)).source == "direct"
     async with asyncio.timeout(2):
         assert (await there.get_or_load(KEY, Wardrobe().load)).source == "loaded"
@@ -199,10 +199,10 @@ async def test_a_right_that_was_not_heard_of_keeps_nobody_waiting(
 
 
 async def test_its_holder_is_granted_the_right_again(cache: Cache[Outfit]) -> None:
-    first = await cache.store.claim(KEY, 10, 60)
-    again = await cache.store.claim(KEY, 10, 60)
-    assert (first.answer, again.answer) == ("load", "load")
-    assert first.right == again.right
+    first = await cache.store.acquire_load_lock(KEY, 10, 60)
+    again = await cache.store.acquire_load_lock(KEY, 10, 60)
+    assert (first.outcome, again.outcome) == ("load", "load")
+    assert first.token == again.token
 
 
 async def test_a_cache_that_closes_leaves_no_right_behind(new_cache: NewCache) -> None:
@@ -226,7 +226,7 @@ async def test_a_foreign_right_without_an_end_is_none(cache: Cache[Outfit], raw:
 
 
 async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: NewCache) -> None:
-    here, there = (new_cache(fresh=0.1, kept=60, load_seconds=0.6) for _ in range(2))
+    here, there = (new_cache(fresh_seconds=0.1, expire_seconds=60, load_seconds=0.6) for _ in range(2))
     await here.get_or_load(KEY, Wardrobe().load)
     await asyncio.sleep(0.15)
     slow = Wardrobe(seconds=60)
@@ -237,24 +237,24 @@ async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: N
 async def test_what_is_kept_is_served_by_a_server_that_takes_no_writes(
     new_cache: NewCache, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, wardrobe = new_cache(fresh=0.1, kept=60), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=60), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.15)
 
-    async def refuse(*_: Any) -> Claim:
+    async def refuse(*_: Any) -> LoadLock:
         raise CacheUnavailableError("READONLY")
 
-    monkeypatch.setattr(cache.store, "claim", refuse)
+    monkeypatch.setattr(cache.store, "acquire_load_lock", refuse)
     with capture_logs() as logs:
         assert (await cache.get_or_load(KEY, wardrobe.load)).source == "direct"
         wardrobe.error = RuntimeError("the database is away")
         for _ in range(5):
             assert (await cache.get_or_load(KEY, wardrobe.load)).stale
-    assert sum("of no help" in line["event"] for line in logs) == 1, "told once"
+    assert sum("is unavailable" in line["event"] for line in logs) == 1, "told once"
 
 
 async def test_a_stale_value_that_was_outdated_meanwhile_is_not_served(new_cache: NewCache) -> None:
-    here, there = (new_cache(fresh=0.1, kept=60) for _ in range(2))
+    here, there = (new_cache(fresh_seconds=0.1, expire_seconds=60) for _ in range(2))
     await here.get_or_load(KEY, Wardrobe().load)
     await asyncio.sleep(0.15)
     failing = Wardrobe(seconds=0.3)
@@ -297,17 +297,17 @@ async def test_what_another_process_was_faster_to_load_is_looked_at_anew(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, reading, wardrobe = new_cache(), new_cache(), Wardrobe()
-    claimed, go, real = asyncio.Event(), asyncio.Event(), reading.store.claim
+    claimed, go, real = asyncio.Event(), asyncio.Event(), reading.store.acquire_load_lock
 
-    async def slow(*args: Any) -> Claim:
+    async def slow(*args: Any) -> LoadLock:
         await other.set(KEY, COAT)
         claim = await real(*args)
-        monkeypatch.setattr(reading.store, "claim", real)
+        monkeypatch.setattr(reading.store, "acquire_load_lock", real)
         claimed.set()
         await go.wait()
         return claim
 
-    monkeypatch.setattr(reading.store, "claim", slow)
+    monkeypatch.setattr(reading.store, "acquire_load_lock", slow)
     early = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
     await claimed.wait()
     wardrobe.outfit = Outfit(name="raincoat")
@@ -379,7 +379,7 @@ async def test_a_value_that_is_no_json_is_served_and_keeps_nobody_waiting(
     def refuse(_: Any) -> bytes:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(cache, "_packed", refuse)
+    monkeypatch.setattr(cache._values, "encode", refuse)
     async with asyncio.timeout(2):
         for _ in range(2):
             assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
@@ -397,7 +397,7 @@ async def test_a_loader_that_says_it_took_too_long_or_was_broken_off(cache: Cach
     async def broken_off() -> Outfit:
         raise asyncio.CancelledError
 
-    with pytest.raises(CacheLoadError, match="broken off"):
+    with pytest.raises(CacheLoadError, match="cancelled"):
         await cache.get_or_load(OTHER, broken_off)
 
 
@@ -746,7 +746,7 @@ async def test_pages(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
 
 
 async def test_rows_say_what_an_entry_is(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
-    cache = new_cache(fresh=0.1, kept=60)
+    cache = new_cache(fresh_seconds=0.1, expire_seconds=60)
     fresh, stale, gone, corrupt = (CacheKey(name, "now") for name in ("fresh", "stale", "gone", "corrupt"))
     await cache.set(stale, COAT)
     await asyncio.sleep(0.15)

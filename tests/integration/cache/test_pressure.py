@@ -13,7 +13,7 @@ import redis.asyncio
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.cache.cache import Cache
-from storage.cache.store import CacheKey
+from storage.cache.entries import CacheKey
 from storage.cache.tags import location_tag, user_tag
 from tests.integration.cache.conftest import NewCache, Outfit
 from tests.servers import ValkeyServer
