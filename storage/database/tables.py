@@ -12,6 +12,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    Table,
     Text,
     UniqueConstraint,
     func,
@@ -23,6 +24,8 @@ from sqlalchemy.types import JSON, TypeDecorator
 
 POISON_DEATHS = 3
 """Deaths of the same error in a row after which bulk replays leave a letter out."""
+MAX_ID = 2**63 - 1
+"""Largest id that both databases can compare."""
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 _BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys by itself
@@ -81,7 +84,7 @@ class DeadLetterColumns:
     """How often the lineage has died of this very error in a row, with this time."""
 
 
-def _indexes(table: str) -> tuple[Any, ...]:
+def _letter_indexes(table: str) -> tuple[Any, ...]:
     """One for each order in which letters are read, with what else is asked, so that counts need no rows.
 
     The tables of the search are the migration's.
@@ -111,14 +114,18 @@ class JobFailure(DeadLetterColumns, Base):
     """One dead letter."""
 
     __tablename__ = "job_failures"
-    __table_args__ = _indexes("job_failures")
+    __table_args__ = _letter_indexes("job_failures")
 
 
 class ArchivedFailure(DeadLetterColumns, Base):
     """One dead letter that is older than the retention."""
 
     __tablename__ = "job_failures_archive"
-    __table_args__ = _indexes("job_failures_archive")
+    __table_args__ = _letter_indexes("job_failures_archive")
+
+
+LETTERS: Table = JobFailure.__table__  # type: ignore[assignment]
+ARCHIVED_LETTERS: Table = ArchivedFailure.__table__  # type: ignore[assignment]
 
 
 class PlanRow(Base):

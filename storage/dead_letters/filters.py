@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from storage.database.tables import MAX_ID
 from storage.errors import InvalidFilterError
 
 LetterState = Literal["dead", "replayed", "discarded"]
@@ -26,7 +27,6 @@ MIN_SEARCH_CHARS = 3
 """Characters of a text that is searched for: the indexes are made of three-character pieces."""
 _LONGEST_TEXT = 200
 _MOST_ARGUMENTS = 8
-_MAX_ID = 2**63 - 1
 _AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _WORDS = {"queue", "function", "state", "since", "until", "error", "fingerprint", "poison", "archived"}
@@ -84,7 +84,7 @@ class LetterFilter(BaseModel):
     args: Annotated[Mapping[Text, Text], Field(max_length=_MOST_ARGUMENTS)] = Field(default_factory=dict)
     poison: bool | None = None
     archived: bool = False
-    up_to: Annotated[int, Field(ge=0, le=_MAX_ID)] | None = None
+    up_to: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
 
     @classmethod
     def from_options(cls, **conditions: Any) -> LetterFilter:

@@ -28,7 +28,8 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
 from storage.dead_letters.plans import NewPlan, PlanRepository
 from storage.dead_letters.queries import encode_cursor
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, NewDeadLetter
+from storage.dead_letters.records import DeadLetter, NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.servers import PostgresServer
 
 END = datetime.now(UTC).replace(microsecond=0)

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup
+from storage.dead_letters.records import DeadLetter, FailureGroup
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
 
 ExportFormat = Literal["jsonl", "markdown"]

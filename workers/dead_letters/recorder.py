@@ -10,7 +10,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome, ReplayResult
+from storage.dead_letters.records import NewDeadLetter, ReplayOutcome, ReplayResult
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Script, run_script

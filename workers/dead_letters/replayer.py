@@ -16,7 +16,8 @@ from saq import Job
 from saq.utils import now
 
 from storage.dead_letters.plans import Ledger, Plan, PlanRepository, ReplayItem
-from storage.dead_letters.repository import DeadLetterRepository, ReplayOutcome
+from storage.dead_letters.records import ReplayOutcome
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.lock import ExpiringLock
 from workers.engine import wire

@@ -20,13 +20,8 @@ from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState
-from storage.dead_letters.repository import (
-    DeadLetter,
-    DeadLetterRepository,
-    FailureGroup,
-    LetterSummary,
-    Page,
-)
+from storage.dead_letters.records import DeadLetter, FailureGroup, LetterSummary, Page
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidFilterError, StorageError
 from workers.dead_letters.export import ExportFormat, export_letters
 from workers.dead_letters.replayer import Replayer

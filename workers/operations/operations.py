@@ -28,7 +28,8 @@ from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, Page
+from storage.dead_letters.records import DeadLetter, FailureGroup, Page
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline

@@ -21,7 +21,8 @@ from storage.database import migrations
 from storage.database.engine import Database
 from storage.database.tables import ArchivedFailure, JobFailure
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository
+from storage.dead_letters.records import DeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidCursorError
 from tests.benchmarks.letters import fill, filters
 

@@ -20,9 +20,10 @@ from sqlalchemy.engine import make_url
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
-from storage.dead_letters import queries
+from storage.database.tables import JobFailure
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome
+from storage.dead_letters.records import NewDeadLetter, ReplayOutcome
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidDatabaseUrlError
 from storage.redis.client import make_client
 from tests.integration.engine.conftest import eventually
@@ -360,7 +361,9 @@ async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -
     ids = {each.uid: each.id for each in (await letters.page()).items}
     async with database.begin() as connection:
         for uid, letter_id in (("a", 1_000), ("other", ids["b"])):
-            columns = ", ".join(each.name for each in queries.LETTERS.c if each.name not in ("id", "uid"))
+            columns = ", ".join(
+                each.name for each in JobFailure.__table__.c if each.name not in ("id", "uid")
+            )
             await connection.exec_driver_sql(
                 f"INSERT INTO job_failures_archive (id, uid, {columns}) "
                 f"SELECT {letter_id}, '{uid}', {columns} FROM job_failures WHERE uid = 'c'"

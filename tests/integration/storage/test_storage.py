@@ -20,7 +20,8 @@ from sqlalchemy import Connection, text
 from storage.database.engine import Database
 from storage.database.tables import Base
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
+from storage.dead_letters.records import NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
 from storage.repositories.alerts import AlertRepository
 from storage.repositories.moderation import Decision, ModerationRepository
