@@ -231,7 +231,7 @@ async def _lacking(at: Postgres) -> tuple[str, str] | None:
 async def connections(at: Postgres) -> Finding:
     """The pools of all processes against what the server gives."""
     processes = await _processes(at.redis)
-    if parse_postgres_url(make_url(at.url).set(drivername="postgresql")).pooled:
+    if parse_postgres_url(make_url(at.url).set(drivername="postgresql")).behind_pooler:
         return pools(at.pool_size, processes, _MOST, None)
     most, reserved, used = await at.row(
         "SELECT current_setting('max_connections')::int, "

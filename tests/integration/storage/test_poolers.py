@@ -84,7 +84,7 @@ async def test_e8_a_transaction_pooler_may_give_each_transaction_another_connect
     ],
 )
 def test_a_transaction_pooler_is_known_by_its_url(url: str, pooled: bool) -> None:
-    assert parse_postgres_url(make_url(url)).pooled == pooled
+    assert parse_postgres_url(make_url(url)).behind_pooler == pooled
 
 
 @pytest.mark.parametrize(
