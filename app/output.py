@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 import typer
 
 from app.errors import AppError, OutputError, UsageError
+from storage.files import atomic_private_file
 from tui.text.format import safe, safe_lines
 
 
@@ -105,7 +105,7 @@ def into(file: Path, *, force: bool) -> Iterator[TextIO]:
         if not force:
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
-            with _replaced(file.resolve()) as written:
+            with atomic_private_file(file.resolve()) as written:
                 yield written
         except BaseException:
             if not force:
@@ -115,18 +115,6 @@ def into(file: Path, *, force: bool) -> Iterator[TextIO]:
         raise UsageError(f"--output: {file} is there already: name another file, or give --force") from None
     except OSError as error:
         raise AppError(f"--output: {file}: {error.strerror or error}") from None
-
-
-@contextmanager
-def _replaced(file: Path) -> Iterator[TextIO]:
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:100]}.")
-    try:
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as written:
-            yield written
-        os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def confirmed(question: str) -> bool:

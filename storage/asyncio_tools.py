@@ -1,22 +1,50 @@
-"""The end of asyncio tasks."""
+"""Starts and ends asyncio tasks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, again: float = 0.1) -> None:
-    """Cancel ``tasks`` and wait until they have ended; those that have not are cancelled ``again`` after so
-    many seconds: longer than what they do at their end takes.
+async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, retry_seconds: float = 0.1) -> None:
+    """Cancel ``tasks`` and wait until they have ended.
 
-    Again and again: Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
-    that comes as the write ends (https://github.com/python/cpython/issues/86296).
+    Tasks that have not ended after ``retry_seconds`` are cancelled again; choose it longer than their
+    cleanup takes.  Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
+    that arrives as the write ends (https://github.com/python/cpython/issues/86296).
     """
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=again)
+        await asyncio.wait(pending, timeout=retry_seconds)
+
+
+def consume_exception(task: asyncio.Future[Any]) -> None:
+    """Ignore the error of a task that nobody may await, which asyncio would report when it is collected.
+
+    Give it to ``add_done_callback``.
+    """
+    if not task.cancelled():
+        task.exception()
+
+
+class BackgroundTasks:
+    """Tasks that their owner starts and ends.  Errors are for those who await them, and else ignored."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``coroutine`` in a task."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(consume_exception)
+        return task
+
+    async def close(self) -> None:
+        """Cancel the tasks and wait for their end."""
+        await cancel_and_wait(list(self._tasks))

@@ -1,35 +1,62 @@
-"""How long to wait between tries of something that holds a connection for long."""
+"""How long to wait before something that failed is tried again."""
 
 from __future__ import annotations
 
+import random
 import time
 
 _ESTABLISHED_SECONDS = 1.0
-"""What lasted as long before it failed had begun well: proxies close connections that are idle."""
+"""A connection that lasted longer than this was a success: proxies close idle connections."""
 
 
 class Backoff:
-    """Pauses in seconds: none after the first failure, then from ``first`` on, doubled, to ``longest``."""
+    """Delays in seconds that double, from ``first`` to ``longest``.
 
-    def __init__(self, first: float, longest: float) -> None:
+    ``jitter`` spreads each by that share in both directions, so that many processes do not retry at once.
+    """
+
+    def __init__(self, first: float, longest: float, jitter: float = 0.0) -> None:
         self._first = first
         self._longest = longest
-        self._failures = 0
-        self._began = 0.0
+        self._jitter = jitter
+        self._next = first
+
+    def next(self) -> float:
+        """Seconds to wait after one more failure."""
+        delay = min(self._next, self._longest)
+        self._next = min(self._next * 2, self._longest)
+        return delay * (1 + random.uniform(-self._jitter, self._jitter))  # noqa: S311 - no secret
+
+    def reset(self) -> None:
+        """Start at ``first`` again, after a success."""
+        self._next = self._first
+
+
+class ReconnectBackoff:
+    """Delays before a connection is opened again.
+
+    There is none after the first failure, since a server or proxy may close an idle connection at any time.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._delays = Backoff(first, longest)
+        self._failed_before = False
+        self._started_at = 0.0
 
     def begin(self) -> None:
-        """A try begins."""
-        self._began = time.monotonic()
+        """An attempt starts."""
+        self._started_at = time.monotonic()
 
     def succeeded(self) -> None:
-        """It has ended well."""
-        self._failures = 0
+        """The attempt has ended well."""
+        self._failed_before = False
 
     def failed(self) -> float:
-        """Seconds to wait before the next try."""
-        if time.monotonic() - self._began >= _ESTABLISHED_SECONDS:
-            self._failures = 0
-        self._failures += 1
-        if self._failures == 1:
+        """Seconds to wait before the next attempt."""
+        if time.monotonic() - self._started_at >= _ESTABLISHED_SECONDS:
+            self._failed_before = False
+        if not self._failed_before:
+            self._failed_before = True
+            self._delays.reset()
             return 0.0
-        return min(self._longest, self._first * 2.0 ** min(self._failures - 2, 16))
+        return self._delays.next()

@@ -1,4 +1,4 @@
-"""What all errors of the program have in common, and the errors of the storage package."""
+"""The root of all errors of the program, and the errors of the storage package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class Kind(Enum):
-    """What an error means to whoever called: exit codes and HTTP statuses are made of it."""
+    """Kind of an error, which decides the exit code and the HTTP status."""
 
     USAGE = "usage"
     NOT_FOUND = "not found"
@@ -39,44 +39,44 @@ class StorageError(ApplianceError):
 
 
 class DatabaseUnavailableError(StorageError):
-    """The database does not answer; the message names it without its password."""
+    """The database does not answer; its URL in the message is without the password."""
 
 
 class PermanentDatabaseError(DatabaseUnavailableError):
-    """The database refuses, and will until somebody changes something: there is nothing to wait for."""
+    """The database refuses until an operator changes something: waiting does not help."""
 
 
 class InvalidDatabaseUrlError(PermanentDatabaseError):
-    """Parameters of the URL are refused, and will be: there is nothing to wait for."""
+    """The server refuses parameters of the URL: waiting does not help."""
 
 
 class DirectConnectionError(DatabaseUnavailableError):
-    """The database does not answer past its pooler, where ``direct_url`` leads."""
+    """The database does not answer at ``direct_url``, the URL without its pooler."""
 
 
 class DirectUrlError(StorageError, ValueError):
-    """The URL past the pooler cannot be used; the message says how to mend it."""
+    """The URL without the pooler cannot be used."""
 
 
 class InvalidCursorError(StorageError):
-    """A page cursor was not made by this program, or belongs to another list."""
+    """A page cursor was not made by this program, or is that of another list."""
 
     kind = Kind.USAGE
 
 
 class MigrationError(StorageError):
-    """The tables cannot be brought up to date: no right to, or a newer version made them."""
+    """The tables cannot be brought up to date: our user lacks a right, or a newer version made them."""
 
 
 class InvalidFilterError(StorageError):
-    """A condition on dead letters that cannot be meant; the message names it and says how to mend it."""
+    """A condition on dead letters is invalid; ``field`` names it."""
 
     kind = Kind.USAGE
 
 
 class CacheUnavailableError(StorageError):
-    """The cache's Redis does not answer, or refuses; whoever reads has the loader."""
+    """The cache's Redis does not answer, or refuses."""
 
 
 class CacheLoadError(StorageError):
-    """What was to be cached could not be loaded in time, and there is nothing older."""
+    """A value could not be loaded in time, and there is no stale one."""

@@ -1,4 +1,4 @@
-"""JSON with orjson where it says the same as the standard library."""
+"""JSON by orjson, and by the standard library if orjson would change a value."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import orjson
 _LONG_INTEGER = re.compile(rb"\d{19}")
 
 
-def dump(value: Any) -> bytes:
-    """JSON of a value.  Raises TypeError, ValueError or RecursionError where it has none."""
+def dumps(value: Any) -> bytes:
+    """A value as JSON.  Raises TypeError, ValueError or RecursionError if it cannot be written."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # integers beyond 64 bits, among others
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def load(body: bytes | str) -> Any:
-    """The value of JSON ``body``, whose integers beyond 64 bits stay whole.
-
-    Raises ValueError where it is none, RecursionError if too deep.
-    """
+def loads(body: bytes | str) -> Any:
+    """Parse JSON; integers beyond 64 bits are exact.  Raises ValueError, RecursionError."""
     raw = body.encode() if isinstance(body, str) else body
     if _LONG_INTEGER.search(raw):
         return json.loads(raw)

@@ -1,4 +1,4 @@
-"""What a user is shown for a place and a time, read through the cache."""
+"""Payloads of users, read through the cache."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from storage.cache.cache import Cache, Cached
-from storage.cache.store import CacheKey
-from storage.cache.tags import location
+from storage.cache.cache import Cache
+from storage.cache.entries import CacheKey
+from storage.cache.tags import location_tag
+from storage.cache.values import Cached
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import BLOCK_HOURS, WeatherRepository, time_block
 
 
 class BlockWeather(BaseModel):
-    """The newest weather of a location that was known for a block, or before it."""
+    """The newest weather of a location that is not of a later block."""
 
     time_block: datetime
     provider: str
@@ -23,23 +24,23 @@ class BlockWeather(BaseModel):
     fetched_at: datetime
     current: dict[str, Any]
     hours: list[dict[str, Any]]
-    """The forecast's hours that lie in the block."""
+    """Hours of the forecast that lie in the block."""
 
 
 class Payload(BaseModel):
-    """All that a client needs to dress a user: what they prefer, and what the weather is."""
+    """What a client needs to dress a user: preferences and weather."""
 
     user_id: str
     location_id: str
     time_block: datetime
     preferences: dict[str, Any]
     weather: BlockWeather | None
-    """None where nothing is known of the location."""
+    """None if there is no weather of the location."""
     built_at: datetime
 
 
 class PersonalizationService:
-    """Payloads by user, location and time block."""
+    """Returns payloads by user, location and time block."""
 
     def __init__(
         self, cache: Cache[Payload], preferences: PreferenceRepository, weather: WeatherRepository
@@ -49,13 +50,13 @@ class PersonalizationService:
         self._weather = weather
 
     async def payload(self, user_id: str, location_id: str, at: datetime | None = None) -> Cached[Payload]:
-        """The payload for the block that holds ``at``, or now.
+        """The payload for the block that contains ``at``, or now.
 
-        Raises DatabaseUnavailableError, LoadError, where neither cache nor database has it.
+        Raises DatabaseUnavailableError or CacheLoadError if neither cache nor database has it.
         """
         block = time_block(at or datetime.now(UTC))
         return await self._cache.get_or_load(
-            key(user_id, location_id, block), lambda: self._load(user_id, location_id, block)
+            payload_key(user_id, location_id, block), lambda: self._load(user_id, location_id, block)
         )
 
     async def _load(self, user_id: str, location_id: str, block: datetime) -> Payload:
@@ -81,9 +82,9 @@ class PersonalizationService:
         )
 
 
-def key(user_id: str, location_id: str, block: datetime) -> CacheKey:
-    """Of the entry that holds a payload."""
-    return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location(location_id),))
+def payload_key(user_id: str, location_id: str, block: datetime) -> CacheKey:
+    """The key of the entry for a payload."""
+    return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location_tag(location_id),))
 
 
 def _hours(forecast: dict[str, Any], block: datetime) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 from storage.cache.cache import Cache
-from storage.cache.store import CacheKey, RedisCacheStore
+from storage.cache.entries import CacheKey
+from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
 

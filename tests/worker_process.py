@@ -24,7 +24,8 @@ import structlog
 
 from app.process.giving_up import give_up
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
+from storage.dead_letters.records import NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from workers.engine.policy import NORMAL, QueuePolicy, RateLimit
 from workers.process.worker_process import WorkerProcess
 

@@ -64,7 +64,7 @@ async def evict_matching(operations: Operations, written: str, how: How) -> int:
 async def evict_user(operations: Operations, user: str, how: How) -> int:
     """Evict all entries of a user.  Also where there are none: one that is being loaded is not kept then."""
     refuse(operations, "cache evict-user", how)
-    number = await operations.cache.count_of_user(user)
+    number = await operations.cache.count_for_user(user)
     if how.dry_run and how.as_json:
         output.document({"dry_run": True, "user": user, "total": number})
         return 0

@@ -68,7 +68,7 @@ class Given:
         if len(dict(pairs)) < len(pairs):
             raise UsageError("--arg: one name has two values, which no job has: give each name once")
         try:
-            return LetterFilter.of(**conditions, args=dict(pairs))
+            return LetterFilter.from_options(**conditions, args=dict(pairs))
         except InvalidFilterError as error:
             raise UsageError(error.problem, field=f"--{error.field.replace('arg.', 'arg ', 1)}") from None
 

@@ -212,7 +212,7 @@ def _told(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
 
 def _higher(plan: Plan) -> str:
     """The option with which a plan that has halted goes on."""
-    return f"--halt {plan.higher_limit * 100:g}"
+    return f"--halt {plan.suggested_limit * 100:g}"
 
 
 def _code(plan: Plan, *, wait: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from app.http.route import WHOLE, Given, GivenBody, QueueName
-from storage.dead_letters.filters import SHORTEST_SEARCH, LetterFilter, Text, Time
+from storage.dead_letters.filters import MIN_SEARCH_CHARS, LetterFilter, Text, Time
 from workers.operations.dead_letters import MOST_IDS, Selection
 
 MAX_ID = 2**63 - 1
@@ -32,7 +32,7 @@ Until = Annotated[Time, Field(description="Died before: a time, or how long ago.
 Error = Annotated[
     str,
     Field(
-        min_length=SHORTEST_SEARCH,
+        min_length=MIN_SEARCH_CHARS,
         max_length=200,
         description="A text that the error contains, as `type: message`, in small or capital letters.",
     ),
@@ -53,7 +53,7 @@ class Conditions(Given):
     def filter(self, **more: Any) -> LetterFilter:
         """The same for the operations.  Raises InvalidFilterError."""
         names = set(self.__class__.model_fields) & set(LetterFilter.model_fields)
-        return LetterFilter.of(**{name: getattr(self, name) for name in names}, **more)
+        return LetterFilter.from_options(**{name: getattr(self, name) for name in names}, **more)
 
 
 class GroupsQuery(Conditions):

@@ -116,7 +116,7 @@ async def _listen(database: Database, operations: Operations) -> None:
         await operations.cache.hear(subject)
 
     try:
-        await ChangeListener(database, on_change=hear, on_gap=lambda: hear(ALL_TAG)).run()
+        await ChangeListener(database, on_change=hear, on_resync=lambda: hear(ALL_TAG)).run()
     except Exception:
         log.exception("changes by other programs are no longer heard")
         raise

@@ -79,7 +79,7 @@ async def _wait_for(database: Database, timeout: float) -> None:
         log.warning("waiting for the database", cause=cause)
 
     try:
-        await database.start(patience=timeout, on_wait=wait)
+        await database.start(timeout=timeout, on_waiting=wait)
     except (DatabaseUnavailableError, MigrationError) as error:
         raise UnavailableError(_in_words(error, waited)) from None
 
@@ -100,7 +100,7 @@ async def _try(database: Database, stack: AsyncExitStack, *, keep_trying: bool) 
     cause = await trial.problem()
     if cause is None:
         return
-    database.give_up(cause)
+    database.mark_unavailable(cause)
     log.warning("the database is unavailable: going on without it", cause=cause)
     if keep_trying:
         trial.starting.add_done_callback(_report_start)
@@ -146,7 +146,7 @@ class _Trial:
         while True:
             try:
                 return await self._database.start(
-                    patience=0.0, on_wait=self._wait, on_answer=self._answers.set
+                    timeout=0.0, on_waiting=self._wait, on_available=self._answers.set
                 )
             except PermanentDatabaseError:
                 raise

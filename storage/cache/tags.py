@@ -1,21 +1,21 @@
-"""What cache entries depend on, by the names that an invalidation uses."""
+"""Tags of cache entries: an invalidation names tags, and ends every entry that has one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 ALL_TAG = "all"
-"""The subject that every entry depends on."""
+"""The tag of every entry."""
 
 InvalidateTags = Callable[..., Awaitable[object]]
-"""Is told subjects that have changed."""
+"""Invalidates the entries that have one of the tags which it is called with."""
 
 
-def user(user_id: str) -> str:
-    """The subject that a user is."""
+def user_tag(user_id: str) -> str:
+    """The tag of a user's entries."""
     return f"user:{user_id}"
 
 
-def location(location_id: str) -> str:
-    """The subject that a location is."""
+def location_tag(location_id: str) -> str:
+    """The tag of the entries for a location."""
     return f"location:{location_id}"

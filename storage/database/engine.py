@@ -1,14 +1,12 @@
-"""One SQLAlchemy engine, on Postgres or SQLite; what differs between the two is here."""
+"""Connections to one database, Postgres or SQLite, and its migration at start."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +14,48 @@ import asyncpg  # type: ignore[import-untyped]  # has no stubs
 import structlog
 from sqlalchemy import event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool
 
-from storage import json as json_text
+from storage.backoff import Backoff
 from storage.database import errors as driver_errors
-from storage.database.errors import PREPARED_NAMES, TranslatedErrors, is_locked, sqlstate
-from storage.database.migrations import elsewhere, is_current, upgrade
-from storage.database.postgres_url import PostgresTarget, connector, parse_postgres_url
-from storage.database.sqlite import begin_transaction, connect, prepare_connection, terminate_connection
+from storage.database.drivers import (
+    create_postgres_engine,
+    create_sqlite_engine,
+    parse_database_url,
+    parse_direct_target,
+    parse_target,
+)
+from storage.database.errors import PREPARED_STATEMENT_STATES, is_locked, sqlstate, translate_errors
+from storage.database.migrations import is_current, name_clash_hint, upgrade
+from storage.database.postgres_url import PostgresTarget, make_connector
 from storage.errors import (
     DatabaseUnavailableError,
     DirectConnectionError,
-    DirectUrlError,
     MigrationError,
     PermanentDatabaseError,
 )
+from storage.files import create_private_file
 
 log = structlog.get_logger(__name__)
 
-_DRIVERS = {
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-}
 _BUSY_SECONDS = 10
-_MIGRATION_LOCK = 0x636F7574757265  # any number of ours: the key of Postgres' advisory lock
+_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 2.0
+_MIGRATION_LOCK = 0x636F7574757265
+"""Any number that no other program uses: the key of Postgres' advisory lock."""
 
-_WITHOUT_LIMITS = text(
+_NO_TIMEOUTS_SQL = text(
     "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', "
     "'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
 )
-_WITH_MEMORY = text(
+_MORE_MEMORY_SQL = text(
     "SELECT set_config(name, '256MB', true) FROM pg_settings "
     "WHERE name = 'maintenance_work_mem' AND setting::bigint < 262144"
 )
-
-_ENCODED = "in a password write %40 for @, %2F for / and %3A for :"
-_PLACE = text("SELECT current_database(), current_schema(), pg_postmaster_start_time()")
+_IDENTITY_SQL = text("SELECT current_database(), current_schema(), pg_postmaster_start_time()")
 
 Insert = postgresql.Insert | sqlite.Insert
 
@@ -64,11 +63,11 @@ Insert = postgresql.Insert | sqlite.Insert
 class Database:
     """Connections to one database.  ``url``: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``.
 
-    ``direct_url``: of the same Postgres past a transaction pooler, for the migrations and for `session`;
-    without it they go by way of ``url``, as far as a pooler lets them.  ``busy_seconds``: how long another
-    writer on SQLite is waited for.
+    ``direct_url`` leads to the same Postgres without its transaction pooler.  The migrations and
+    `dedicated_connection` use it; without it they use ``url``, as far as a pooler allows.  ``busy_seconds``
+    is how long a statement on SQLite waits for another writer.
 
-    Raises ValueError, in one line, where ``url`` is none of these; DirectUrlError for ``direct_url``.
+    Raises ValueError, in one line, if ``url`` cannot be used; DirectUrlError for ``direct_url``.
     """
 
     def __init__(
@@ -79,59 +78,54 @@ class Database:
         direct_url: str | None = None,
         busy_seconds: float = _BUSY_SECONDS,
     ) -> None:
-        self._given_up: str | None = None
-        self._url = _with_driver(url)
+        self._unavailable_cause: str | None = None
+        self._url = parse_database_url(url)
         self.dialect = self._url.get_backend_name()
         self._target = self._direct = None
         if self.dialect == "postgresql":
-            self._target = parse_postgres_url(_of_postgres(self._url))
-            self._direct = _direct(direct_url) if direct_url is not None else None
+            self._target = parse_target(self._url)
+            self._direct = parse_direct_target(direct_url) if direct_url is not None else None
             self.safe_url = self._target.safe_url
-            limits: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
-            self.engine = _postgres_engine(self._current_target, driver_errors.STATEMENT_SECONDS, **limits)
+            pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
+            statement_seconds = driver_errors.STATEMENT_SECONDS
+            self.engine = create_postgres_engine(self._current_target, statement_seconds, **pool)
             event.listen(self.engine.sync_engine, "handle_error", self._notice_pooler)
         else:
             self.safe_url = self._url.set(drivername=self.dialect).render_as_string(hide_password=True)
-            self.engine = create_async_engine(
-                self._url,
-                connect_args={"timeout": busy_seconds, "async_creator_fn": connect},
-                **_ENGINE_OPTIONS,
-            )
-            self.engine.dialect.do_terminate = terminate_connection  # type: ignore[assignment]
-            event.listen(self.engine.sync_engine, "connect", partial(prepare_connection, busy_seconds))
-            event.listen(self.engine.sync_engine, "begin", begin_transaction)
+            self.engine = create_sqlite_engine(self._url, busy_seconds)
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
 
     @property
-    def without_sessions(self) -> str | None:
-        """Why `session` cannot be had, and how to mend it; None where it can."""
+    def no_session_reason(self) -> str | None:
+        """Why there is no `dedicated_connection`, and how to fix it; None if there is."""
         if self._target is None:
             return "SQLite sends no notifications"
-        if self._target.pooled and self._direct is None:
+        if self._target.behind_pooler and self._direct is None:
             return "a transaction pooler carries no session: give the URL past it as DIRECT_URL"
         return None
 
-    async def session(self) -> Any:
-        """An asyncpg connection of its own, outside the pool, which the caller closes.
+    async def dedicated_connection(self) -> Any:
+        """An asyncpg connection outside the pool, which the caller closes.
 
-        Raises DatabaseUnavailableError, of the kind DirectConnectionError where ``direct_url`` is asked.
+        Raises DatabaseUnavailableError; DirectConnectionError if ``direct_url`` was given.
         """
         target = self._direct or self._target
-        if target is None or target.pooled:
-            raise DatabaseUnavailableError(f"{self.safe_url}: {self.without_sessions}")
-        with TranslatedErrors(target.safe_url, self._direct_error):
+        if target is None or target.behind_pooler:
+            raise DatabaseUnavailableError(f"{self.safe_url}: {self.no_session_reason}")
+        with translate_errors(target.safe_url, self._direct_error):
             try:
-                return await connector(target, driver_errors.STATEMENT_SECONDS)()
+                return await make_connector(target, driver_errors.STATEMENT_SECONDS)()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 raise ConnectionError(" ".join(str(error).split())) from error
 
     def _current_target(self) -> PostgresTarget:
-        assert self._target is not None  # noqa: S101 - of Postgres
+        assert self._target is not None  # noqa: S101 - only for Postgres
         return self._target
 
     async def _recognise_pooler(self) -> None:
-        """Whoever answers for a server's connection as another than it is is a pooler: of which kind shows
-        when it mixes up statements, and then perhaps too late.
+        """Compare the server's process with the one that greeted us: a pooler answers with another.
+
+        Its kind shows only when it mixes up prepared statements, which may be too late; so none are prepared.
         """
         if self._target is None or not self._target.may_be_pooled:
             return
@@ -140,7 +134,7 @@ class Database:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             is_pooler = driver.get_server_pid() != serving
         if is_pooler:
-            self._target = replace(self._target, prepares=False, may_be_pooled=False)
+            self._target = replace(self._target, prepares_statements=False, may_be_pooled=False)
             log.info(
                 "a pooler stands before the database: no statements are prepared; "
                 "pgbouncer=false in the URL keeps them, pgbouncer=true is for a transaction pooler",
@@ -149,13 +143,14 @@ class Database:
             await self.engine.dispose()
 
     def _notice_pooler(self, context: ExceptionContext) -> None:
-        """A statement that was mixed up shows a transaction pooler: all connections are made again."""
+        """Reconnect without prepared statements after an error that only a transaction pooler causes."""
         target = self._current_target()
-        if target.said_no or sqlstate(context.original_exception) not in PREPARED_NAMES:
+        state = sqlstate(context.original_exception)
+        if target.pooler_denied or state not in PREPARED_STATEMENT_STATES:
             return
         context.is_disconnect = True
-        if not target.pooled:
-            self._target = replace(target, prepares=False, pooled=True, may_be_pooled=False)
+        if not target.behind_pooler:
+            self._target = replace(target, prepares_statements=False, behind_pooler=True, may_be_pooled=False)
             log.warning(
                 "the database is behind a transaction pooler: no statements are prepared from now on; "
                 "pgbouncer=true in the URL says so from the start",
@@ -169,18 +164,18 @@ class Database:
     async def start(
         self,
         *,
-        patience: float = 30.0,
-        on_wait: Callable[[str], None] | None = None,
-        on_answer: Callable[[], None] | None = None,
+        timeout: float = 30.0,
+        on_waiting: Callable[[str], None] | None = None,
+        on_available: Callable[[], None] | None = None,
     ) -> None:
         """Wait until the database answers, then bring its tables up to date, under a lock.
 
-        ``on_wait`` is told once what is waited for, ``on_answer`` that it answers.  Raises
-        DatabaseUnavailableError after ``patience`` seconds, PermanentDatabaseError at once, MigrationError.
-        Where another process changes the tables, that is waited for without limit.
+        ``on_waiting`` is called once with the reason for waiting, ``on_available`` when the database
+        answers.  Raises DatabaseUnavailableError after ``timeout`` seconds, PermanentDatabaseError at once,
+        and MigrationError.  While another process changes the tables, it waits without a timeout.
         """
-        self._make_file()
-        deadline, delay = time.monotonic() + patience, 0.1
+        self._create_file()
+        deadline, backoff = time.monotonic() + timeout, Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS)
         while True:
             target = self._target
             try:
@@ -190,29 +185,27 @@ class Database:
             except PermanentDatabaseError:
                 raise
             except DatabaseUnavailableError as error:
-                if self._target is not target:  # a pooler was recognised: the next try is another
+                if self._target is not target:  # a pooler was recognised: the next try is different
                     continue
+                delay = backoff.next()
                 if time.monotonic() + delay > deadline:
                     raise
-                if on_wait is not None:
-                    on_wait(str(error))
-                    on_wait = None
+                if on_waiting is not None:
+                    on_waiting(str(error))
+                    on_waiting = None
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, 2.0)
-        if on_answer is not None:
-            on_answer()
-        await self._migrate(on_wait or _say_nothing)
-        self._given_up = None
+        if on_available is not None:
+            on_available()
+        await self._migrate(on_waiting or _ignore)
+        self._unavailable_cause = None
 
-    def give_up(self, cause: str) -> None:
-        """Ask nothing of the database: until `start` has ended, whatever is asked raises
-        DatabaseUnavailableError with ``cause`` at once.
-        """
-        self._given_up = cause
+    def mark_unavailable(self, cause: str) -> None:
+        """Let every operation raise DatabaseUnavailableError with ``cause`` until `start` has succeeded."""
+        self._unavailable_cause = cause
 
     async def ping(self) -> None:
-        """Raises DatabaseUnavailableError where the database does not answer."""
-        self._check_given_up()
+        """Raises DatabaseUnavailableError if the database does not answer."""
+        self._check_available()
         await self._ping()
 
     async def _ping(self) -> None:
@@ -225,31 +218,31 @@ class Database:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with.  Raises DatabaseUnavailableError."""
-        self._check_given_up()
+        """A connection for reading.  Raises DatabaseUnavailableError."""
+        self._check_available()
         async with self._connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
-        self._check_given_up()
+        self._check_available()
         async with self._begin() as connection:
             yield connection
 
-    def _check_given_up(self) -> None:
-        if self._given_up is not None:
-            raise DatabaseUnavailableError(self._given_up)
+    def _check_available(self) -> None:
+        if self._unavailable_cause is not None:
+            raise DatabaseUnavailableError(self._unavailable_cause)
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
-        with self._told():
+        with translate_errors(self.safe_url, DatabaseUnavailableError):
             async with self.engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        with self._told():
+        with translate_errors(self.safe_url, DatabaseUnavailableError):
             async with self._writer.begin() as connection:
                 yield connection
 
@@ -258,34 +251,39 @@ class Database:
         make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
         return make(table).values(list(rows)) if rows else make(table)
 
-    def _told(self) -> TranslatedErrors:
-        return TranslatedErrors(self.safe_url, DatabaseUnavailableError)
+    async def upsert(self, table: type[DeclarativeBase], row: dict[str, Any], *, keys: Sequence[str]) -> None:
+        """Insert a row, or replace the other columns of the row that has the same ``keys``.
 
-    def _make_file(self) -> None:
-        """SQLite's file, readable by its owner only."""
+        Raises DatabaseUnavailableError.
+        """
+        insert = self.insert(table, [row])
+        columns = {name: insert.excluded[name] for name in row if name not in keys}
+        async with self.begin() as connection:
+            await connection.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=columns))
+
+    def _create_file(self) -> None:
+        """Create SQLite's file, readable by its owner only."""
         if self.dialect != "sqlite" or not self._url.database or self._url.database == ":memory:":
             return
-        path = Path(self._url.database)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            create_private_file(Path(self._url.database))
         except OSError as error:
             raise DatabaseUnavailableError(f"{self.safe_url}: cannot be written: {error.strerror}") from None
 
-    async def _migrate(self, on_wait: Callable[[str], None]) -> None:
+    async def _migrate(self, on_waiting: Callable[[str], None]) -> None:
         try:
             while not await self._is_current():
                 try:
-                    await self._upgrade(on_wait)
+                    await self._upgrade(on_waiting)
                 except DatabaseUnavailableError as error:
                     if not is_locked(error):
                         raise
-                    on_wait(f"{self.safe_url}: another process writes, perhaps the tables")
-                    on_wait = _say_nothing
+                    on_waiting(f"{self.safe_url}: another process writes, perhaps the tables")
+                    on_waiting = _ignore
         except (SQLAlchemyError, MigrationError) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             if cause.endswith("already exists"):
-                cause += f", and is not ours: {elsewhere(self.dialect)}"
+                cause += f", and is not ours: {name_clash_hint(self.dialect)}"
             raise MigrationError(
                 f"{self.safe_url}: the tables cannot be brought up to date: {cause}"
             ) from error
@@ -294,107 +292,46 @@ class Database:
         async with self._connect() as connection:
             return await connection.run_sync(is_current)
 
-    async def _upgrade(self, on_wait: Callable[[str], None]) -> None:
-        """On Postgres over a connection whose statements may take as long as they need."""
+    async def _upgrade(self, on_waiting: Callable[[str], None]) -> None:
+        """Run the migrations; on Postgres over a connection without timeouts."""
         target = self._direct or self._target
         if target is None:
             async with self._begin() as connection:
                 await connection.run_sync(upgrade)
             return
-        engine = _postgres_engine(lambda: target, None, poolclass=NullPool)
-        with TranslatedErrors(target.safe_url, self._direct_error):
+        engine = create_postgres_engine(lambda: target, None, poolclass=NullPool)
+        with translate_errors(target.safe_url, self._direct_error):
             async with engine.begin() as connection:
-                await self._check_place(connection)
-                await connection.execute(_WITHOUT_LIMITS)
-                await _raise_memory(connection)
+                await self._check_same_database(connection)
+                await connection.execute(_NO_TIMEOUTS_SQL)
+                await _raise_maintenance_work_mem(connection)
                 if not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})")):
-                    on_wait(f"{self.safe_url}: another process brings the tables up to date")
+                    on_waiting(f"{self.safe_url}: another process brings the tables up to date")
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
                 await connection.run_sync(upgrade)
 
-    async def _check_place(self, direct: AsyncConnection) -> None:
-        """What is made past the pooler is to be seen by way of it."""
+    async def _check_same_database(self, direct: AsyncConnection) -> None:
+        """Raises MigrationError if ``direct_url`` and ``url`` lead to different databases."""
         if self._direct is None:
             return
-        there = (await direct.execute(_PLACE)).one()
+        direct_identity = (await direct.execute(_IDENTITY_SQL)).one()
         async with self._connect() as connection:
-            here = (await connection.execute(_PLACE)).one()
-        if there != here:
+            identity = (await connection.execute(_IDENTITY_SQL)).one()
+        if direct_identity != identity:
             raise MigrationError(
-                f"DIRECT_URL, {self._direct.safe_url}, leads to another server, database or schema: "
-                "give the same one past the pooler"
+                f"DIRECT_URL, {self._direct.safe_url}, leads to another server, database or schema",
+                fix="give the same one past the pooler",
             )
 
 
-async def _raise_memory(connection: AsyncConnection) -> None:
-    """An index is made several times as fast with it."""
+async def _raise_maintenance_work_mem(connection: AsyncConnection) -> None:
+    """Building an index is several times as fast with more memory."""
     try:
         async with connection.begin_nested():
-            await connection.execute(_WITH_MEMORY)
-    except DBAPIError:  # not permitted
+            await connection.execute(_MORE_MEMORY_SQL)
+    except DBAPIError:  # our user may not change it
         pass
 
 
-def _say_nothing(cause: str) -> None:
-    """Nobody wishes to hear."""
-
-
-def _read_json(body: bytes | str) -> Any:
-    """What no program of ours wrote is shown as it is, and keeps no page from being read."""
-    try:
-        return json_text.load(body)
-    except (ValueError, RecursionError):
-        return {"unreadable": body if isinstance(body, str) else body.decode("utf-8", "backslashreplace")}
-
-
-_ENGINE_OPTIONS: dict[str, Any] = {"pool_pre_ping": True, "json_deserializer": _read_json}
-
-
-def _of_postgres(url: URL) -> URL:
-    if url.get_backend_name() != "postgresql":
-        raise ValueError("use postgresql://user:password@host/name")
-    return url.set(drivername="postgresql")
-
-
-def _direct(url: str) -> PostgresTarget:
-    try:
-        target = parse_postgres_url(_of_postgres(_with_driver(url)))
-    except ValueError as error:
-        raise DirectUrlError(str(error)) from None
-    if target.pooled:
-        raise DirectUrlError(f"{target.safe_url} is a transaction pooler's: give the URL past it")
-    return target
-
-
-def _postgres_engine(
-    target: Callable[[], PostgresTarget], statement_seconds: float | None, **options: Any
-) -> AsyncEngine:
-    """Behind a transaction pooler every statement is the nameless one, which is forgotten when another comes:
-    nothing is left on the server's connection for the next client to trip over.
-    """
-    nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
-
-    def create() -> Any:
-        adapter: Any = engine.dialect.dbapi
-        now = target()
-        connect = connector(now, statement_seconds)
-        return adapter.connect(async_creator_fn=connect, **({} if now.prepares else nameless))
-
-    url = target().url.set(drivername=_DRIVERS["postgresql"])
-    engine = create_async_engine(url, creator=create, **options, **_ENGINE_OPTIONS)
-    return engine
-
-
-def _with_driver(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise ValueError(
-            f"not a database URL: use postgresql://user@host/name or sqlite:///path; {_ENCODED}"
-        ) from None
-    driver = _DRIVERS.get(parsed.get_backend_name())
-    if driver is None:
-        raise ValueError(f"unknown database {parsed.drivername!r}: use postgresql:// or sqlite:///")
-    if parsed.get_backend_name() != "sqlite" and url.partition("?")[0].count("@") > 1:
-        raise ValueError(f"two @ stand before its parameters: {_ENCODED}")
-    return parsed.set(drivername=driver)
+def _ignore(reason: str) -> None:
+    pass

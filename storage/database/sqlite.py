@@ -1,4 +1,4 @@
-"""How each connection to SQLite begins and ends, and each transaction."""
+"""Opens and closes connections to SQLite, and begins their transactions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.util.concurrency import await_, in_greenlet
 async def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
     """Connect.  If that fails, wait for the end of the connection's thread.
 
-    It still answers the event loop, and would find it closed if that was the last thing that the loop did.
+    The thread still calls the event loop, and would raise if the loop was closed by then.
     """
     connection = aiosqlite.connect(*args, **options)
     connection._thread.daemon = True  # as SQLAlchemy has it
@@ -27,8 +27,8 @@ async def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
 
 
 def prepare_connection(busy_seconds: float, connection: Any, record: object) -> None:
-    """WAL, so that readers do not wait; FULL, so that a recorded dead letter survives a power cut."""
-    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+    """Choose WAL, so that readers do not wait, and FULL, so that a recorded letter survives a power cut."""
+    connection.isolation_level = None  # else the driver begins transactions itself, and too late
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={round(busy_seconds * 1000)}"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -36,7 +36,7 @@ def prepare_connection(busy_seconds: float, connection: Any, record: object) -> 
 
 
 def begin_transaction(connection: Connection) -> None:
-    """A transaction that writes takes the write lock at once: waiting for it is possible only there."""
+    """Begin a transaction; one that writes takes the write lock at once, since only BEGIN can wait for it."""
     mode = connection.get_execution_options().get("begin", "DEFERRED")
     connection.exec_driver_sql(f"BEGIN {mode}")
 
@@ -44,8 +44,8 @@ def begin_transaction(connection: Connection) -> None:
 def terminate_connection(connection: Any) -> None:
     """Close a connection whose statement was cancelled, however often it is cancelled.
 
-    SQLAlchemy ends the connection's thread if the close is cancelled too.  The close, which it shields, then
-    waits for that thread for ever, and so does the end of the event loop.
+    SQLAlchemy ends the connection's thread if the close is cancelled too.  The shielded close then waits for
+    that thread forever, and so does the end of the event loop.
     """
 
     async def close() -> None:

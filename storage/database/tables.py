@@ -12,6 +12,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    Table,
     Text,
     UniqueConstraint,
     func,
@@ -22,20 +23,22 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
 POISON_DEATHS = 3
-"""Deaths of the same error in a row after which bulk replays leave a letter out."""
+"""Deaths of the same error in a row after which bulk replays exclude a letter."""
+MAX_ID = 2**63 - 1
+"""Largest id that both databases can compare."""
 
 Json = JSON().with_variant(JSONB(), "postgresql")
-_BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys by itself
+_BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time.  SQLite keeps no zone: it is put back when a value is read."""
+    """A point in time.  SQLite stores no zone: it is added when a value is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store UTC; a time without a zone is a mistake of the caller's."""
+        """Store UTC.  Raises ValueError for a time without a zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -50,11 +53,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """What the migrations are compared with."""
+    """Metadata with which the migrations are compared."""
 
 
 class DeadLetterColumns:
-    """The columns of a dead letter, for the table of the living ones and for the archive's."""
+    """Columns of a dead letter, for the table and for the archive."""
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
     uid: Mapped[str] = mapped_column(Text)
@@ -76,15 +79,15 @@ class DeadLetterColumns:
     replayed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     replay_of: Mapped[int | None] = mapped_column(BigInteger)
     root_id: Mapped[int | None] = mapped_column(BigInteger)
-    """The first letter of the lineage; null where it is this one."""
+    """The first letter of the lineage; null if this is the first."""
     deaths: Mapped[int] = mapped_column(Integer, server_default="1")
-    """How often the lineage has died of this very error in a row, with this time."""
+    """How often in a row the lineage has died of this error, including this time."""
 
 
-def _indexes(table: str) -> tuple[Any, ...]:
-    """One for each order in which letters are read, with what else is asked, so that counts need no rows.
+def _letter_indexes(table: str) -> tuple[Any, ...]:
+    """One index for each order in which letters are read; other columns of filters make counts need no rows.
 
-    The tables of the search are the migration's.
+    The migration creates the search tables.
     """
     order = ("failed_at", "id")
     return (
@@ -103,7 +106,7 @@ def _indexes(table: str) -> tuple[Any, ...]:
             postgresql_where=text(f"deaths >= {POISON_DEATHS}"),
             sqlite_where=text(f"deaths >= {POISON_DEATHS}"),
         ),
-        {"sqlite_autoincrement": True},  # an id that was archived is never given again
+        {"sqlite_autoincrement": True},  # so that the id of an archived letter is never used again
     )
 
 
@@ -111,18 +114,22 @@ class JobFailure(DeadLetterColumns, Base):
     """One dead letter."""
 
     __tablename__ = "job_failures"
-    __table_args__ = _indexes("job_failures")
+    __table_args__ = _letter_indexes("job_failures")
 
 
 class ArchivedFailure(DeadLetterColumns, Base):
     """One dead letter that is older than the retention."""
 
     __tablename__ = "job_failures_archive"
-    __table_args__ = _indexes("job_failures_archive")
+    __table_args__ = _letter_indexes("job_failures_archive")
+
+
+LETTERS: Table = JobFailure.__table__  # type: ignore[assignment]
+ARCHIVED_LETTERS: Table = ArchivedFailure.__table__  # type: ignore[assignment]
 
 
 class PlanRow(Base):
-    """One replay of many letters: what was meant, how it is to go on, and how far it is."""
+    """A replay of many letters: its options and its state."""
 
     __tablename__ = "replay_plans"
 
@@ -141,7 +148,7 @@ class PlanRow(Base):
 
 
 class ReplayRow(Base):
-    """One letter of a plan, and what became of its job."""
+    """One letter of a plan, and the state of its job."""
 
     __tablename__ = "replays"
     __table_args__ = (
@@ -155,13 +162,13 @@ class ReplayRow(Base):
     state: Mapped[str] = mapped_column(Text, server_default="waiting")
     note: Mapped[str | None] = mapped_column(Text)
     kwargs: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """The arguments where they were edited; the letter keeps the old ones."""
+    """Edited arguments; the letter keeps the old ones."""
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class OperatorActionRow(Base):
-    """One act of an operator."""
+    """One action of an operator."""
 
     __tablename__ = "operator_actions"
     __table_args__ = (Index("ix_operator_actions_newest", "at", "id"),)
@@ -201,7 +208,7 @@ class WeatherRow(Base):
 
 
 class PreferencesRow(Base):
-    """What one user prefers; the columns that other programs may leave out have a default."""
+    """Preferences of one user; columns that other programs may leave out have a default."""
 
     __tablename__ = "user_preferences"
 
@@ -211,7 +218,7 @@ class PreferencesRow(Base):
 
 
 class SubscriberRow(Base):
-    """Who wants the alerts of a location, and how."""
+    """A subscriber of a location's alerts, and how they are delivered."""
 
     __tablename__ = "alert_subscribers"
     __table_args__ = (Index("ix_alert_subscribers_location", "location_id"),)
@@ -223,7 +230,7 @@ class SubscriberRow(Base):
 
 
 class DeliveryRow(Base):
-    """What became of one alert for one subscriber; ``delivered_at`` is null until it arrived."""
+    """Delivery of one alert to one subscriber; ``delivered_at`` is null until it succeeded."""
 
     __tablename__ = "alert_deliveries"
 
@@ -245,7 +252,7 @@ class PaletteRow(Base):
 
 
 class DecisionRow(Base):
-    """What was decided about one piece of user content."""
+    """The decision about one piece of user content."""
 
     __tablename__ = "moderation_decisions"
 

@@ -1,4 +1,4 @@
-"""Which dead letters are meant: one model for pages, counts, groups and selections, on every surface."""
+"""The filter of dead letters, for pages, counts, groups and selections on every surface."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from pydantic import (
     ValidationError,
 )
 
+from storage.database.tables import MAX_ID
 from storage.errors import InvalidFilterError
 
 LetterState = Literal["dead", "replayed", "discarded"]
 STATES: tuple[LetterState, ...] = ("dead", "replayed", "discarded")
-SHORTEST_SEARCH = 3
-"""Characters of a text that is searched for: the indexes are made of three-character pieces."""
-_LONGEST_TEXT = 200
-_MOST_ARGUMENTS = 8
-_MAX_ID = 2**63 - 1
-_AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_WORDS = {"queue", "function", "state", "since", "until", "error", "fingerprint", "poison", "archived"}
-_ARGUMENT = "arg."
+MIN_SEARCH_CHARS = 3
+"""Shortest text that can be searched for: the indexes consist of three-character pieces."""
+_MAX_TEXT_CHARS = 200
+_MAX_ARGUMENTS = 8
+_RELATIVE_TIME = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_QUERY_WORDS = {"queue", "function", "state", "since", "until", "error", "fingerprint", "poison", "archived"}
+_ARGUMENT_PREFIX = "arg."
 
 
-def _time(value: Any) -> Any:
-    """``2h`` is two hours ago; a time without a zone is UTC."""
+def _parse_time(value: Any) -> Any:
+    """Parse a time: ``2h`` is two hours ago; a time without a zone is UTC."""
     if not isinstance(value, str):
         return value
-    ago = _AGO.fullmatch(value.strip())
-    if ago is not None:
+    relative = _RELATIVE_TIME.fullmatch(value.strip())
+    if relative is not None:
         try:
             now = datetime.now(UTC).replace(microsecond=0)
-            return now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+            return now - timedelta(seconds=int(relative[1]) * _UNIT_SECONDS[relative[2]])
         except OverflowError:
             raise ValueError("is outside of the calendar") from None
     try:
-        at = datetime.fromisoformat(value.strip())
+        when = datetime.fromisoformat(value.strip())
     except ValueError:
         raise ValueError("use for instance 2h, 30m, 7d, 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
 
 
-def _in_range(at: datetime) -> datetime:
+def _in_range(when: datetime) -> datetime:
     try:
-        return at.astimezone(UTC)
+        return when.astimezone(UTC)
     except OverflowError:
         raise ValueError("is outside of the calendar") from None
 
 
-Text = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
-Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_in_range)]
+Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
+Time = Annotated[AwareDatetime, BeforeValidator(_parse_time), AfterValidator(_in_range)]
 
 
 class LetterFilter(BaseModel):
-    """All conditions hold together; one that is None, or empty, is none.
+    """Selects the letters that meet all conditions; None or an empty value is no condition.
 
-    ``state`` None means all states.  ``since`` and ``until`` bound the time of death: from, and before.
-    ``error`` is a text that the error, as ``type: message``, contains, whatever the case of its letters.
-    ``args`` are arguments of the job, by name, with the value that each has as text.
-    ``poison``: only those, or none of those, that died `POISON_DEATHS` times in a row of the same error.
-    ``archived`` looks in the archive instead.  ``up_to`` leaves out what was recorded after that letter.
+    ``state`` None selects all states.  ``since`` and ``until`` bound the time of death: from, and before.
+    ``error`` is contained in ``type: message`` of the error, whatever the case of its letters.  ``args`` are
+    arguments of the job, by name, with their values as text.  ``poison`` selects only the letters, or only
+    the others, that died `POISON_DEATHS` times in a row of the same error.  ``archived`` searches the archive
+    instead.  ``up_to`` excludes letters that were recorded after that id.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,35 +79,35 @@ class LetterFilter(BaseModel):
     state: LetterState | None = "dead"
     since: Time | None = None
     until: Time | None = None
-    error: Annotated[str, Field(min_length=SHORTEST_SEARCH, max_length=_LONGEST_TEXT)] | None = None
+    error: Annotated[str, Field(min_length=MIN_SEARCH_CHARS, max_length=_MAX_TEXT_CHARS)] | None = None
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
-    args: Annotated[Mapping[Text, Text], Field(max_length=_MOST_ARGUMENTS)] = Field(default_factory=dict)
+    args: Annotated[Mapping[Text, Text], Field(max_length=_MAX_ARGUMENTS)] = Field(default_factory=dict)
     poison: bool | None = None
     archived: bool = False
-    up_to: Annotated[int, Field(ge=0, le=_MAX_ID)] | None = None
+    up_to: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
 
     @classmethod
-    def of(cls, **conditions: Any) -> LetterFilter:
-        """The filter with those of ``conditions`` that are not None, ``state="all"`` meaning all states.
+    def from_options(cls, **conditions: Any) -> LetterFilter:
+        """The filter with those of ``conditions`` that are not None; ``state="all"`` means all states.
 
-        Raises InvalidFilterError, in one line that names the condition.
+        Raises InvalidFilterError, whose field is the condition.
         """
-        given = {name: value for name, value in conditions.items() if value is not None}
-        if given.get("state") == "all":
-            given["state"] = None
+        provided = {name: value for name, value in conditions.items() if value is not None}
+        if provided.get("state") == "all":
+            provided["state"] = None
         try:
-            return cls(**given)
+            return cls(**provided)
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise _to_field_error(error) from None
 
     @classmethod
-    def parse(cls, line: str) -> LetterFilter:
-        """The filter that a line means: ``queue:… state:… since:2h arg.city:lisboa`` and words of the error.
+    def parse(cls, query: str) -> LetterFilter:
+        """Parse a query: ``queue:… state:… since:2h arg.city:lisboa``, and words of the error.
 
         Quotation marks keep words together.  Raises InvalidFilterError.
         """
         try:
-            words = shlex.split(line)
+            words = shlex.split(query)
         except ValueError:
             raise InvalidFilterError("a quotation mark is not closed") from None
         conditions: dict[str, Any] = {}
@@ -115,26 +115,26 @@ class LetterFilter(BaseModel):
         free: list[str] = []
         for word in words:
             name, colon, value = word.partition(":")
-            if colon and name.startswith(_ARGUMENT) and len(name) > len(_ARGUMENT):
-                args[name.removeprefix(_ARGUMENT)] = value
-            elif colon and name in _WORDS:
+            if colon and name.startswith(_ARGUMENT_PREFIX) and len(name) > len(_ARGUMENT_PREFIX):
+                args[name.removeprefix(_ARGUMENT_PREFIX)] = value
+            elif colon and name in _QUERY_WORDS:
                 conditions[name] = value
             else:
                 free.append(word)
         if free:
             conditions["error"] = " ".join(filter(None, [conditions.get("error"), *free]))
-        return cls.of(**conditions, args=args)
+        return cls.from_options(**conditions, args=args)
 
-    def line(self) -> str:
-        """The line that `parse` reads as this filter."""
+    def to_query(self) -> str:
+        """The query that `parse` turns into this filter."""
         words = [f"state:{self.state or 'all'}"] if self.state != "dead" else []
         for name in ("queue", "function", "fingerprint"):
             if (value := getattr(self, name)) is not None:
                 words.append(f"{name}:{value}")
         for name in ("since", "until"):
-            if (at := getattr(self, name)) is not None:
-                words.append(f"{name}:{at.isoformat()}")
-        words += [f"{_ARGUMENT}{name}:{value}" for name, value in self.args.items()]
+            if (when := getattr(self, name)) is not None:
+                words.append(f"{name}:{when.isoformat()}")
+        words += [f"{_ARGUMENT_PREFIX}{name}:{value}" for name, value in self.args.items()]
         if self.poison is not None:
             words.append(f"poison:{'yes' if self.poison else 'no'}")
         if self.archived:
@@ -144,22 +144,22 @@ class LetterFilter(BaseModel):
         return shlex.join(words)
 
     @property
-    def searches(self) -> bool:
-        """Whether it needs the search index; then the order is that of recording."""
+    def uses_text_search(self) -> bool:
+        """Whether it needs the search index; then pages are in the order of recording."""
         return self.error is not None or bool(self.args)
 
 
 ALL_DEAD = LetterFilter()
-"""All that are dead."""
+"""Selects all dead letters."""
 
 
-def _invalid(error: ValidationError) -> InvalidFilterError:
+def _to_field_error(error: ValidationError) -> InvalidFilterError:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "filter"
+    field = ".".join(str(part) for part in first["loc"]) or "filter"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         message = "use the 16 hexadecimal digits of a group"
     elif first["type"] == "literal_error":
         message = f"use {', '.join(STATES)} or all"
     problem = f"{message[:1].lower()}{message[1:]}"
-    return InvalidFilterError(problem, field=where.replace("args.", _ARGUMENT))
+    return InvalidFilterError(problem, field=field.replace("args.", _ARGUMENT_PREFIX))

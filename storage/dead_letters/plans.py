@@ -1,4 +1,4 @@
-"""Replay plans in ``replay_plans``, and their letters in ``replays``."""
+"""Replay plans in the table ``replay_plans``, and their letters in ``replays``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from sqlalchemy import ColumnElement, Subquery, Table, delete, func, insert, lit
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database
-from storage.database.tables import POISON_DEATHS, PlanRow, ReplayRow
+from storage.database.tables import ARCHIVED_LETTERS, LETTERS, MAX_ID, POISON_DEATHS, PlanRow, ReplayRow
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.queries import ARCHIVED_LETTERS, LIVING, MAX_ID, LetterQuery
-from storage.dead_letters.repository import mark_replayed
+from storage.dead_letters.lineage import mark_replayed
+from storage.dead_letters.queries import letter_query
 from storage.sanitize import sanitize
 
 PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"]
-"""Frozen: made, not begun.  Running: until all are enqueued.  Halted: by itself, too many died again."""
+"""Frozen: created, not started.  Running: until all jobs are enqueued.  Halted: too many jobs died again."""
 
-_IDS = 500  # of one statement
-_BY_ANOTHER = "its job was enqueued by another act"
+_ID_BATCH = 500
+"""Ids of one statement."""
+_ENQUEUED_ELSEWHERE = "its job was enqueued by another act"
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """How many letters of a plan are in which state.
+    """Number of letters of a plan in each state.
 
     ``enqueued`` jobs have not ended yet; ``same`` and ``other`` died again, of the same error or another.
     """
@@ -51,16 +52,17 @@ class Ledger:
 
     @property
     def sent(self) -> int:
-        """Letters whose job was enqueued."""
+        """Letters whose job was enqueued, ended or not."""
         return self.enqueued + self.ended
 
 
 @dataclass(frozen=True, slots=True)
 class NewPlan:
-    """What an operator wants: ``canary`` first, ``rate`` jobs a second (None: no limit), halting where more
-    than the share ``halt`` of the jobs that ended died again (1: never).
+    """The options of a plan.
 
-    ``selection`` is what was selected, for people; ``actor`` and ``reason`` say who and why.
+    ``canary`` letters are replayed first, then ``rate`` a second (None: no limit).  The plan halts if more
+    than the share ``halt`` of the jobs that ended died again (1: never).  ``selection`` describes the letters
+    for people; ``actor`` and ``reason`` say who replays and why.
     """
 
     actor: str
@@ -73,7 +75,7 @@ class NewPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan(NewPlan):
-    """A plan as it is now; ``note`` says why it is in its state."""
+    """A plan and its state; ``note`` says why it is in that state."""
 
     id: int
     created_at: datetime
@@ -83,20 +85,20 @@ class Plan(NewPlan):
     ended_at: datetime | None
     ledger: Ledger = field(default_factory=Ledger)
     active: bool | None = False
-    """Whether a process carries it out at this moment; None where Redis does not say so."""
+    """Whether a process runs it now; None if Redis does not answer."""
 
     @property
     def standing(self) -> str:
-        """Its state; of one that should run ``interrupted`` where nobody carries it out, ``unknown`` where
-        Redis does not say so.
+        """Its state; a running plan is ``interrupted`` if no process runs it, and ``unknown`` if Redis does
+        not answer.
         """
         if self.state != "running" or self.active:
             return self.state
         return "unknown" if self.active is None else "interrupted"
 
     @property
-    def higher_limit(self) -> float:
-        """A limit, as a share, with which a plan that has halted goes on: by 0.1 above what died so far."""
+    def suggested_limit(self) -> float:
+        """A limit with which a halted plan can resume: 0.1 above the share that died so far."""
         ended = self.ledger.ended
         share = self.ledger.died / ended if ended else 0.0
         return min(1.0, round(max(self.halt, share), 1) + 0.1)
@@ -104,7 +106,7 @@ class Plan(NewPlan):
 
 @dataclass(frozen=True, slots=True)
 class PlanItem:
-    """One letter of a plan; ``state`` is a field of `Ledger`.  ``kwargs``: where they were edited."""
+    """One letter of a plan; ``state`` is a field of `Ledger`, ``kwargs`` are edited arguments, if any."""
 
     id: int
     plan_id: int
@@ -117,9 +119,9 @@ class PlanItem:
 
 
 class ReplayItem(NamedTuple):
-    """One letter of a plan with what its job is made of; ``uid`` and all that follows None where it is gone.
+    """One letter of a plan with what its job is made of; from ``uid`` on all is None if the letter is gone.
 
-    ``kwargs``: where they were edited.
+    ``kwargs`` are its edited arguments, if any.
     """
 
     id: int
@@ -135,32 +137,32 @@ class ReplayItem(NamedTuple):
 
 
 class PlanRepository:
-    """Every method raises DatabaseUnavailableError while the database is away."""
+    """Every method raises DatabaseUnavailableError if the database is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def freeze(
+    async def create(
         self,
         plan: NewPlan,
-        wanted: LetterFilter | Sequence[int],
+        selection: LetterFilter | Sequence[int],
         *,
         poison: bool,
         kwargs: Mapping[str, Any] | None = None,
         state: PlanState = "frozen",
     ) -> int:
-        """Make a plan of the dead letters that ``wanted`` means at this moment, the oldest first; its id.
+        """Create a plan for the dead letters that are selected now, oldest first, and return its id.
 
-        Without ``poison`` those that died too often of the same error are left out, unless ``wanted`` itself
-        says which of them are meant.
+        Without ``poison`` it excludes letters that died too often of the same error, unless the filter says
+        which of them it selects.
         """
-        row = {each.name: getattr(plan, each.name) for each in fields(NewPlan)}
+        row = {option.name: getattr(plan, option.name) for option in fields(NewPlan)}
         row |= {"created_at": datetime.now(UTC), "state": state, "note": "", "total": 0}
         async with self._database.begin() as connection:
-            made = await connection.execute(insert(PlanRow).values(sanitize(row)).returning(PlanRow.id))
-            plan_id = int(made.scalar_one())
+            inserted = await connection.execute(insert(PlanRow).values(sanitize(row)).returning(PlanRow.id))
+            plan_id = int(inserted.scalar_one())
             total = 0
-            for query in self._selected(wanted, poison=poison):
+            for query in self._select_dead(selection, poison=poison):
                 letters = query.add_columns(
                     literal(plan_id), literal(sanitize(kwargs), ReplayRow.kwargs.type)
                 )
@@ -170,7 +172,7 @@ class PlanRepository:
         return plan_id
 
     async def get(self, plan_id: int) -> Plan | None:
-        """A plan with its ledger; None where there is none."""
+        """A plan with its ledger; None if there is none."""
         if abs(plan_id) > MAX_ID:
             return None
         async with self._database.connect() as connection:
@@ -183,21 +185,21 @@ class PlanRepository:
                 .where(ReplayRow.plan_id == plan_id)
                 .group_by(ReplayRow.state)
             )
-            found = (await connection.execute(counts)).all()
-        return Plan(**row._mapping, ledger=Ledger(**{row[0]: row[1] for row in found}))
+            numbers = (await connection.execute(counts)).all()
+        return Plan(**row._mapping, ledger=Ledger(**{row[0]: row[1] for row in numbers}))
 
     async def newest(self, limit: int = 50) -> list[Plan]:
         """The newest plans first, with their ledgers."""
         query = select(PlanRow.id).order_by(PlanRow.id.desc()).limit(limit)
         async with self._database.connect() as connection:
             ids = (await connection.execute(query)).scalars().all()
-        found = [await self.get(each) for each in ids]
-        return [each for each in found if each is not None]
+        plans = [await self.get(plan_id) for plan_id in ids]
+        return [plan for plan in plans if plan is not None]
 
     async def items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
     ) -> list[PlanItem]:
-        """The plan's letters in their order, those that follow the item ``after``."""
+        """The plan's letters in its order, from after the item ``after``."""
         table = ReplayRow.__table__
         query = select(table).where(table.c.plan_id == plan_id, table.c.id > after)
         if state is not None:
@@ -206,47 +208,47 @@ class PlanRepository:
             rows = (await connection.execute(query.order_by(table.c.id).limit(limit))).all()
         return [PlanItem(**row._mapping) for row in rows]
 
-    async def of_letter(self, letter_id: int) -> list[PlanItem]:
-        """The replays that a letter is, or was to be, part of, the oldest first."""
+    async def replays_of(self, letter_id: int) -> list[PlanItem]:
+        """The items of all plans that include a letter, oldest first."""
         table = ReplayRow.__table__
-        query = select(table).where(table.c.letter_id == letter_id).order_by(table.c.id).limit(_IDS)
+        query = select(table).where(table.c.letter_id == letter_id).order_by(table.c.id).limit(_ID_BATCH)
         async with self._database.connect() as connection:
             return [PlanItem(**row._mapping) for row in (await connection.execute(query)).all()]
 
-    async def set_state(
+    async def transition(
         self,
         plan_id: int,
         to: PlanState,
         *,
-        of: Sequence[PlanState],
+        from_states: Sequence[PlanState],
         note: str = "",
         halt: float | None = None,
     ) -> bool:
-        """From one of the states ``of`` to another; False where it is in none of them.
+        """Change the state of a plan; False if it is in none of ``from_states``.
 
-        ``halt`` is its new limit, where it has one.
+        ``halt`` is its new limit, if given.
         """
         limit = {} if halt is None else {"halt": halt}
         ended = datetime.now(UTC) if to in ("cancelled", "done") else None
-        change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(of))
+        change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(from_states))
         async with self._database.begin() as connection:
             result = await connection.execute(
                 change.values(state=to, note=sanitize(note), ended_at=ended, **limit)
             )
             return result.rowcount == 1
 
-    async def forget(self, plan_id: int) -> bool:
-        """Remove a plan of which nothing was enqueued; False where something was."""
-        sent = ReplayRow.state.not_in(("waiting", "skipped"))
-        begun = select(ReplayRow.id).where(ReplayRow.plan_id == plan_id, sent).exists()
-        gone = delete(PlanRow).where(PlanRow.id == plan_id, ~begun)
+    async def delete_if_not_started(self, plan_id: int) -> bool:
+        """Delete a plan, unless a job of it was enqueued; returns whether it was deleted."""
+        enqueued = ReplayRow.state.not_in(("waiting", "skipped"))
+        started = select(ReplayRow.id).where(ReplayRow.plan_id == plan_id, enqueued).exists()
+        plan = delete(PlanRow).where(PlanRow.id == plan_id, ~started)
         async with self._database.begin() as connection:
-            if (await connection.execute(gone)).rowcount == 0:
+            if (await connection.execute(plan)).rowcount == 0:
                 return False
             await connection.execute(delete(ReplayRow).where(ReplayRow.plan_id == plan_id))
         return True
 
-    async def batch(
+    async def next_items(
         self, plan_id: int, *, limit: int, after: int = 0, state: str = "waiting"
     ) -> list[ReplayItem]:
         """The next letters in ``state``, from after the item ``after``, in the plan's order."""
@@ -259,13 +261,12 @@ class PlanRepository:
             .subquery()
         )
         async with self._database.connect() as connection:
-            found = await self._with_letters(connection, items, LIVING)
-            if any(each.uid is None for each in found):  # archived, perhaps meanwhile
-                archived = {
-                    each.id: each for each in await self._with_letters(connection, items, ARCHIVED_LETTERS)
-                }
-                found = [archived.get(each.id, each) if each.uid is None else each for each in found]
-        return found
+            batch = await self._with_letters(connection, items, LETTERS)
+            if any(item.uid is None for item in batch):  # their letters were archived, perhaps just now
+                archived = await self._with_letters(connection, items, ARCHIVED_LETTERS)
+                by_id = {item.id: item for item in archived}
+                batch = [by_id.get(item.id, item) if item.uid is None else item for item in batch]
+        return batch
 
     async def _with_letters(
         self, connection: AsyncConnection, items: Subquery, table: Table
@@ -279,60 +280,83 @@ class PlanRepository:
         )
         return [ReplayItem(*row) for row in await connection.execute(query)]
 
-    async def sent(
+    async def mark_enqueued(
         self,
         plan_id: int,
         batch: Sequence[ReplayItem],
         skipped: Mapping[int, str],
-        before: Collection[int] = (),
+        already_enqueued: Collection[int] = (),
     ) -> dict[int, str]:
-        """The jobs of ``batch`` were enqueued, but for those in ``skipped`` (item id -> why not).
+        """Write down that the jobs of ``batch`` were enqueued; returns the skipped items with the reasons.
 
-        The jobs of the items in ``before`` had been enqueued before: their letters are marked in any case,
-        and the items skipped where somebody else had marked them.  Returns all that were skipped.
+        ``skipped`` are the items, by id, that were not, with the reason.  The jobs of ``already_enqueued``
+        had been enqueued before, by this plan or by another act.
+
+        The order matters: each step changes only items that still wait, so the last one takes the rest of
+        the batch, by the range of its ids.
         """
-        r = ReplayRow.__table__.c
-        those = [r.plan_id == plan_id, r.state == "waiting", r.id.between(batch[0].id, batch[-1].id)]
+        items = _waiting_in(plan_id, batch)
         async with self._database.begin() as connection:
-            await _skip(connection, skipped)
-            others: dict[int, str] = {}
-            if before:
-                asked = {each.letter_id: each.id for each in batch if each.id in before}
-                marked = await mark_replayed(connection, list(asked))
-                unmarked = {asked[letter] for letter in asked if letter not in marked}
-                others = dict.fromkeys(unmarked - skipped.keys(), _BY_ANOTHER)
-                await _skip(connection, others)
-            await mark_replayed(connection, select(r.letter_id).where(*those))
-            change = update(ReplayRow).where(*those)
-            await connection.execute(change.values(state="enqueued", enqueued_at=datetime.now(UTC)))
-        return {**skipped, **others}
+            await _mark_skipped(connection, skipped)
+            before = [item for item in batch if item.id in already_enqueued]
+            elsewhere = await _mark_enqueued_elsewhere(connection, before)
+            await _mark_enqueued(connection, items)
+        return {**elsewhere, **skipped}
 
-    def _selected(self, wanted: LetterFilter | Sequence[int], *, poison: bool) -> list[Any]:
-        """Queries of the ids, the oldest letter first."""
-        found = []
-        if isinstance(wanted, LetterFilter):
-            left_out = {} if poison or wanted.poison is not None else {"poison": False}
-            chosen = wanted.model_copy(update={"state": "dead", **left_out})
-            query = LetterQuery(chosen, self._database.dialect)
+    def _select_dead(self, selection: LetterFilter | Sequence[int], *, poison: bool) -> list[Any]:
+        """Queries of the ids of dead letters, oldest first."""
+        if isinstance(selection, LetterFilter):
+            excluded = {} if poison or selection.poison is not None else {"poison": False}
+            dead = selection.model_copy(update={"state": "dead", **excluded})
+            query = letter_query(dead, self._database.dialect)
             c = query.table.c
-            return [query.all([c.id]).order_by(c.failed_at, c.id)]
-        for at in range(0, len(wanted), _IDS):
-            ids = [each for each in wanted[at : at + _IDS] if abs(each) <= MAX_ID]
-            for table in (LIVING, ARCHIVED_LETTERS):
+            return [query.select_letters([c.id]).order_by(c.failed_at, c.id)]
+        queries = []
+        for start in range(0, len(selection), _ID_BATCH):
+            ids = [id_ for id_ in selection[start : start + _ID_BATCH] if abs(id_) <= MAX_ID]
+            for table in (LETTERS, ARCHIVED_LETTERS):
                 c = table.c
-                found.append(select(c.id).where(c.id.in_(ids), *_dead(c, poison)).order_by(c.failed_at, c.id))
-        return found
+                query_of_ids = select(c.id).where(c.id.in_(ids), *_is_dead(c, poison))
+                queries.append(query_of_ids.order_by(c.failed_at, c.id))
+        return queries
 
 
-async def _skip(connection: AsyncConnection, skipped: Mapping[int, str]) -> None:
-    """Write down which items are left out, and why."""
+def _waiting_in(plan_id: int, batch: Sequence[ReplayItem]) -> list[ColumnElement[bool]]:
     r = ReplayRow.__table__.c
-    for why in set(skipped.values()):
-        ids = [item for item, each in skipped.items() if each == why]
+    return [r.plan_id == plan_id, r.state == "waiting", r.id.between(batch[0].id, batch[-1].id)]
+
+
+async def _mark_skipped(connection: AsyncConnection, skipped: Mapping[int, str]) -> None:
+    """Write down which items are skipped, and why."""
+    r = ReplayRow.__table__.c
+    for reason in set(skipped.values()):
+        ids = [item_id for item_id, why in skipped.items() if why == reason]
         change = update(ReplayRow).where(r.id.in_(ids), r.state == "waiting")
-        await connection.execute(change.values(state="skipped", note=sanitize(why)))
+        await connection.execute(change.values(state="skipped", note=sanitize(reason)))
 
 
-def _dead(columns: Any, poison: bool) -> list[ColumnElement[bool]]:
+async def _mark_enqueued_elsewhere(
+    connection: AsyncConnection, items: Sequence[ReplayItem]
+) -> dict[int, str]:
+    """Mark the letters of jobs that had been enqueued before.
+
+    If a letter was marked already, another act has enqueued its job: the item is skipped, and returned.
+    """
+    if not items:
+        return {}
+    marked = await mark_replayed(connection, [item.letter_id for item in items])
+    elsewhere = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked}
+    await _mark_skipped(connection, elsewhere)
+    return elsewhere
+
+
+async def _mark_enqueued(connection: AsyncConnection, items: Sequence[ColumnElement[bool]]) -> None:
+    """Mark the items that still wait, and their letters."""
+    await mark_replayed(connection, select(ReplayRow.letter_id).where(*items))
+    change = update(ReplayRow).where(*items)
+    await connection.execute(change.values(state="enqueued", enqueued_at=datetime.now(UTC)))
+
+
+def _is_dead(columns: Any, poison: bool) -> list[ColumnElement[bool]]:
     dead = columns.state == "dead"
     return [dead] if poison else [dead, columns.deaths < POISON_DEATHS]

@@ -1,4 +1,4 @@
-"""What many ask for at the same time, sent in one round trip."""
+"""Sends the commands of many concurrent callers in one round trip."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from storage.redis.scripts import Argument
 
-_MOST = 100
-"""Askers whose commands go together."""
+_MAX_CALLERS = 100
+"""Callers whose commands share a round trip."""
 
 Commands = Sequence[tuple[Argument, ...]]
 Send = Callable[[list[tuple[Argument, ...]]], Awaitable[list[Any]]]
-"""Sends commands; the reply of each, an error reply as its exception.  Raises where the connection broke."""
+"""Sends commands; the reply of each, an error reply as its exception.  Raises if the connection broke."""
 
 
 class AutoPipeline:
-    """While one round trip is under way the commands of all who ask are gathered for the next.
+    """Gathers commands while a round trip is under way, and sends them with the next.
 
     So one connection is enough, and the busier it is, the less each command costs.
     """
@@ -25,32 +25,32 @@ class AutoPipeline:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._waiting: list[tuple[Commands, asyncio.Future[list[Any]]]] = []
-        self._carrier: asyncio.Task[None] | None = None
+        self._flush_task: asyncio.Task[None] | None = None
 
     async def round_trip(self, commands: Commands) -> list[Any]:
         """The reply of each command.  Raises what sending raises."""
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append((commands, replies))
-        if self._carrier is None or self._carrier.done():
-            self._carrier = asyncio.create_task(self._carry())
+        if self._flush_task is None or self._flush_task.done():
+            self._flush_task = asyncio.create_task(self._flush())
         return await replies
 
-    async def _carry(self) -> None:
+    async def _flush(self) -> None:
         while self._waiting:
-            asked, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+            callers, self._waiting = self._waiting[:_MAX_CALLERS], self._waiting[_MAX_CALLERS:]
             try:
-                replies = await self._send([command for commands, _ in asked for command in commands])
-            except BaseException as error:  # whoever waits for the next one would wait as long, for the same
-                _fail([future for _, future in asked + self._waiting], error)
+                replies = await self._send([command for commands, _ in callers for command in commands])
+            except BaseException as error:  # those who wait would wait as long again, for the same error
+                _fail([future for _, future in callers + self._waiting], error)
                 self._waiting = []
                 if not isinstance(error, Exception):
                     raise
                 continue
-            at = 0
-            for commands, future in asked:
-                if not future.done():  # whoever asked may have gone
-                    future.set_result(replies[at : at + len(commands)])
-                at += len(commands)
+            start = 0
+            for commands, future in callers:
+                if not future.done():  # the caller may be cancelled
+                    future.set_result(replies[start : start + len(commands)])
+                start += len(commands)
 
 
 def _fail(futures: Sequence[asyncio.Future[list[Any]]], error: BaseException) -> None:

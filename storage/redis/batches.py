@@ -1,4 +1,4 @@
-"""Requests that no server refuses for their size: managed ones take a megabyte."""
+"""Batches that no server refuses for their size: managed ones accept a megabyte."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 REQUEST_BYTES = 900_000
-"""Of one request that carries more than one thing, and of one reply; one thing alone may be larger."""
+"""Size of a request or reply that carries several things; a single thing may be larger."""
 
 
-def batch_by_size(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
-    """``items`` in order, up to ``most`` and `REQUEST_BYTES` together; ``size`` is one's in bytes."""
+def batch_by_size(items: Iterable[T], size: Callable[[T], int], max_items: int) -> Iterator[list[T]]:
+    """``items`` in order, in batches of at most `REQUEST_BYTES`; ``size`` returns the bytes of one."""
     batch: list[T] = []
     total = 0
     for item in items:
-        each = size(item)
-        if batch and (len(batch) >= most or total + each > REQUEST_BYTES):
+        item_bytes = size(item)
+        if batch and (len(batch) >= max_items or total + item_bytes > REQUEST_BYTES):
             yield batch
             batch, total = [], 0
         batch.append(item)
-        total += each
+        total += item_bytes
     if batch:
         yield batch

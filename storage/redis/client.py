@@ -1,4 +1,4 @@
-"""Connections to Redis, as the engine needs them."""
+"""Clients of Redis, and a faster connection for commands that go together."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
-from storage.asyncio_tools import cancel_and_wait
+from storage.asyncio_tools import cancel_and_wait, consume_exception
 from storage.redis.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
 
-MOST_CONNECTIONS = 10
-"""Of one client at the same time."""
-_CONNECT_TIMEOUT = 5.0
-_REPLY_TIMEOUT = 10.0  # s: a command that has no reply by then counts as a broken connection
-_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # s, s, probes without an answer
+MAX_CONNECTIONS = 10
+"""Connections of one client."""
+_CONNECT_SECONDS = 5.0
+_REPLY_SECONDS = 10.0
+"""Timeout of a command: a connection on which no reply arrives by then counts as broken."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds until the first probe, seconds between probes, probes without a reply."""
 _TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", re.IGNORECASE)
 
 
 def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
-    """TCP's own probes: they keep a connection open on which nobody speaks for hours, or find it dead."""
+    """Options for TCP's probes, which keep an idle connection open and detect a dead one."""
     if url.startswith("unix:"):
         return {}
     if reply_timeout is not None:
         return {"socket_keepalive": True}
-    options = {getattr(socket, name, None): value for name, value in _PROBES.items()}
+    options = {getattr(socket, name, None): value for name, value in _KEEPALIVE.items()}
     options.pop(None, None)
     return {"socket_keepalive": True, "socket_keepalive_options": options}
 
 
-def make_client(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Redis:
+def make_client(url: str, *, reply_timeout: float | None = _REPLY_SECONDS) -> Redis:
     """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
 
-    It opens connections as it needs them, `MOST_CONNECTIONS` at the most, and keeps them.  ``reply_timeout``
-    is None for commands that block.  Raises ValueError where ``url`` is no Redis URL.
+    It opens at most `MAX_CONNECTIONS`, as it needs them, and keeps them.  ``reply_timeout``, in seconds, is
+    None for commands that block.  Raises ValueError if ``url`` is not a Redis URL.
     """
-    pool: Any = _Pool.from_url(
+    pool: Any = _WaitingPool.from_url(
         url,
-        max_connections=MOST_CONNECTIONS,
-        socket_connect_timeout=_CONNECT_TIMEOUT,
+        max_connections=MAX_CONNECTIONS,
+        socket_connect_timeout=_CONNECT_SECONDS,
         socket_timeout=reply_timeout,
         retry=Retry(NoBackoff(), 0),
         **_keepalive(url, reply_timeout),
@@ -60,15 +62,15 @@ def make_client(url: str, *, reply_timeout: float | None = _REPLY_TIMEOUT) -> Re
     return Redis.from_pool(pool)
 
 
-class _Pool(ConnectionPool):
-    """Whoever needs a connection while all are in use waits until one comes back."""
+class _WaitingPool(ConnectionPool):
+    """If all connections are in use, a caller waits until one is released."""
 
     blocks = False
     """Whether its connections wait for jobs or messages."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._came_back = asyncio.Event()
+        self._released = asyncio.Event()
 
     def make_connection(self) -> Any:
         """A new connection."""
@@ -78,7 +80,7 @@ class _Pool(ConnectionPool):
         return connection
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
-        """Raises redis.exceptions.ConnectionError where none comes back in time."""
+        """Raises redis.exceptions.ConnectionError if none is released in time."""
         if not self.can_get_connection():
             await self._wait()
         take: Any = super().get_connection
@@ -86,53 +88,53 @@ class _Pool(ConnectionPool):
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_REPLY_TIMEOUT):
+            async with asyncio.timeout(_REPLY_SECONDS):
                 while not self.can_get_connection():
-                    self._came_back.clear()
-                    await self._came_back.wait()
+                    self._released.clear()
+                    await self._released.wait()
         except TimeoutError:
             raise RedisConnectionError(
-                f"all {self.max_connections} connections to Redis are in use for {_REPLY_TIMEOUT:g} s"
+                f"all {self.max_connections} connections to Redis are in use for {_REPLY_SECONDS:g} s"
             ) from None
 
     async def release(self, connection: Any) -> None:
         try:
             await super().release(connection)
         finally:
-            self._came_back.set()
+            self._released.set()
 
 
-class _Packing(FailoverConnection):
-    """Packs commands with hiredis, as redis-py's blocking connections do; its others do it in Python."""
+class _HiredisPacker(FailoverConnection):
+    """Packs commands with hiredis, as redis-py's blocking connections do; asyncio ones pack in Python."""
 
     _serializer = HiredisRespSerializer()
 
     def pack_command(self, *words: Any) -> list[bytes]:
-        """One command as it goes over the wire."""
+        """One command in Redis' protocol."""
         packed: list[bytes] = self._serializer.pack(*words)
         return packed
 
     def pack_commands(self, commands: Any) -> list[bytes]:
-        """Many commands, in one piece."""
+        """Several commands in one piece."""
         return [b"".join(self._serializer.pack(*words)[0] for words in commands)]
 
 
 @cache
 def _ours(kind: Any) -> Any:
-    """redis-py's connection ``kind`` with our parts."""
-    part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _Packing
+    """redis-py's connection class ``kind`` with our mixin."""
+    part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _HiredisPacker
     return type(f"Our{kind.__name__}", (part, kind), {})
 
 
 class PipelineConnection:
-    """A connection of its own for commands that go together.
+    """One connection for commands that go together.
 
-    A pipeline says the same, and takes three times as long: it borrows a connection and sets a time limit for
-    the sending and for each reply.
+    redis-py's pipeline takes three times as long: it borrows a connection, and sets a timeout for the sending
+    and for each reply.
     """
 
     def __init__(self, url: str, *, blocks: bool = False) -> None:
-        """``blocks``: it waits for jobs."""
+        """``blocks``: whether its commands wait for jobs."""
         self._client = make_client(url, reply_timeout=None)
         self._client.connection_pool.blocks = blocks  # type: ignore[attr-defined]
         self._lock = asyncio.Lock()
@@ -141,13 +143,13 @@ class PipelineConnection:
         self._connecting: asyncio.Task[None] | None = None
 
     async def round_trip(
-        self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_TIMEOUT
+        self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_SECONDS
     ) -> list[Any]:
-        """The reply of each command, an error reply as its exception; in ``limit`` seconds from when it is
-        connected, for which it waits as long.
+        """The reply of each command, an error reply as its exception.
 
-        A connection that the server closed while it was idle is replaced before anything is sent.  Raises
-        redis.exceptions.ConnectionError or TimeoutError: any of them may have been carried out then.
+        ``limit`` is the timeout in seconds, once to connect and once for the replies.  A connection that the
+        server closed while it was idle is replaced before anything is sent.  Raises
+        redis.exceptions.ConnectionError or TimeoutError: then any of the commands may have been executed.
         """
         async with self._lock:
             if self._connecting is None or not self._connecting.done() or not self._connection.can_send:
@@ -157,7 +159,7 @@ class PipelineConnection:
                 async with asyncio.timeout(limit):
                     await self._connection.send_packed_command(self._connection.pack_commands(commands))
                     replies = [await self._reply() for _ in commands]
-            except BaseException:  # replies that nobody reads would be taken for those of the next commands
+            except BaseException:  # unread replies would be taken for those of the next commands
                 await self._connection.disconnect(nowait=True)
                 raise
             if self._connection.should_reconnect():
@@ -165,18 +167,17 @@ class PipelineConnection:
             return replies
 
     async def _connected(self) -> None:
-        """Connect, where that is needed; it goes on when whoever waits for it has waited for long enough."""
+        """Connect if needed.  If the caller times out, the connecting goes on, for the next caller."""
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
-            # redis-py's own, since a call more for each reply is one too many here
+            # redis-py's own method: one more call for each reply would be measurable
             reader: Any = super(FailoverConnection, self._connection)
             self._read = reader.read_response
         if self._connecting is None or self._connecting.done():
-            await self._connection.disconnect(
-                nowait=True
-            )  # from a server that has closed it, or is the wrong one
+            # It is still open if it leads to the wrong server.
+            await self._connection.disconnect(nowait=True)
             self._connecting = asyncio.create_task(self._connection.connect())
-            self._connecting.add_done_callback(_seen)
+            self._connecting.add_done_callback(consume_exception)
         await asyncio.shield(self._connecting)
 
     async def _reply(self) -> Any:
@@ -187,7 +188,7 @@ class PipelineConnection:
             return error
 
     def confirm_primary(self) -> None:
-        """Say that a write succeeded over it: see `storage.redis.failover`."""
+        """Note that a write succeeded over it: see `storage.redis.failover`."""
         if self._connection is not None:
             confirm_primary(self._connection)
 
@@ -200,30 +201,24 @@ class PipelineConnection:
         await self._client.aclose()
 
 
-def _seen(connecting: asyncio.Task[None]) -> None:
-    """Whoever waited may have gone: an error is nobody's then."""
-    if not connecting.cancelled():
-        connecting.exception()
-
-
 async def execute(client: Redis, *words: str | bytes | int | float) -> Any:
-    """Run one command; its reply as redis-py reads it.  Raises redis.exceptions.RedisError."""
+    """Execute one command, and return its reply as redis-py parses it.  Raises RedisError."""
     return await client.execute_command(*words)
 
 
 def is_full(error: Exception) -> bool:
-    """Whether a server refused a write for want of room; Redis 6 says so of a script in its own words."""
+    """Whether a server refused a write since it is full; for a script, Redis 6 has another message."""
     full = ("-OOM ", "capacity quota exceeded")
     return isinstance(error, OutOfMemoryError) or any(words in str(error) for words in full)
 
 
 def is_wrong_type(error: Exception) -> bool:
-    """Whether a key that a command or a script works on is of another type."""
+    """Whether a key of a command or script has another type."""
     return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 def is_too_large(error: Exception) -> bool:
-    """Whether a server refused a command for its size: managed ones have a limit, and so has Redis itself."""
+    """Whether a server refused a command for its size."""
     return isinstance(error, ResponseError) and _TOO_LARGE.search(str(error)) is not None
 
 
@@ -231,8 +226,8 @@ def make_sync_client(url: str) -> redis.Redis:
     """A blocking client, for the heartbeat's thread."""
     client = redis.Redis.from_url(
         url,
-        socket_connect_timeout=_CONNECT_TIMEOUT,
-        socket_timeout=_CONNECT_TIMEOUT,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        socket_timeout=_CONNECT_SECONDS,
         retry=SyncRetry(NoBackoff(), 0),
     )
     client.connection_pool.connection_class = _ours(client.connection_pool.connection_class)
@@ -240,8 +235,8 @@ def make_sync_client(url: str) -> redis.Redis:
 
 
 def redact_url(url: str) -> str:
-    """``url`` without its password, which may also stand among its parameters."""
-    place, mark, query = url.partition("?")
-    place = re.sub(r"^([a-z]+://[^:/@]*):.*@", r"\1:***@", place)
+    """``url`` without its password, which may also be one of its parameters."""
+    host, mark, query = url.partition("?")
+    host = re.sub(r"^([a-z]+://[^:/@]*):.*@", r"\1:***@", host)
     query = re.sub(r"(?i)(?<![^&])((?:ssl_)?password)=[^&]*", r"\1=***", query)
-    return f"{place}{mark}{query}"
+    return f"{host}{mark}{query}"

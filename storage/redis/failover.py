@@ -1,4 +1,4 @@
-"""Closes connections that lead to a server which is the wrong one, or which cannot serve now.
+"""Closes connections to a server that is the wrong one or cannot serve now.
 
 After a failover behind one address, old connections stay open to the server that was demoted, and new ones
 reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
@@ -24,26 +24,26 @@ from storage.redis.refusals import refusal_of
 _numbers = itertools.count()
 _connections: WeakSet[Any] = WeakSet()
 _demotions: set[str] = set()
-"""Addresses at which a server was found demoted, and nothing was written since."""
+"""Addresses of demoted servers, until a write succeeds there."""
 
 
 class FailoverConnection:
-    """Part of a redis.asyncio connection: closes after some error replies, and knows if it can be used."""
+    """Mixin of a redis.asyncio connection: closes it after some error replies."""
 
     number = 0
-    """Of those of this process in the order in which they were opened."""
+    """Number of the connection in the order in which this process opened them."""
     loop: asyncio.AbstractEventLoop | None = None
     blocks = False
-    """Whether it waits for jobs or messages, for which no error comes where there are none."""
+    """Whether its commands wait for jobs or messages, and so get no error reply while there are none."""
     _reader: Any
     _writer: Any
     _should_reconnect: bool
 
     @property
     def can_send(self) -> bool:
-        """Whether it is open, to the right server, and nothing came while it was idle.
+        """Whether it is open, to the right server, and nothing was received while it was idle.
 
-        A server may close an idle connection, and some say why before.  The check costs no system call.
+        A server may close an idle connection, and some send the reason before.  It needs no system call.
         """
         reader = self._reader
         return (
@@ -55,7 +55,7 @@ class FailoverConnection:
         )
 
     async def connect(self) -> None:
-        """As redis-py does; one that is to be closed is closed before."""
+        """Connect; a connection that is marked for reconnecting is closed before."""
         connecting: Any = super()
         if self._should_reconnect:
             await connecting.disconnect(nowait=True)
@@ -75,13 +75,13 @@ class FailoverConnection:
         try:
             await greeting.on_connect_check_health(check_health)
         except RedisConnectionError as error:
-            said = bytes(reader._buffer) if reader is not None else b""
-            if not said.startswith(b"-"):
+            received = bytes(reader._buffer) if reader is not None else b""
+            if not received.startswith(b"-"):
                 raise
-            raise RedisConnectionError(said[1:].decode(errors="replace").strip()) from error
+            raise RedisConnectionError(received[1:].decode(errors="replace").strip()) from error
 
     async def read_response(self, *options: Any, **named: Any) -> Any:
-        """As redis-py does."""
+        """Read a reply, and note if it is a refusal."""
         reading: Any = super()
         try:
             return await reading.read_response(*options, **named)
@@ -90,7 +90,7 @@ class FailoverConnection:
             raise
 
     def note_refusal(self, error: ResponseError) -> None:
-        """Close it after ``error``, if that says that this server cannot serve."""
+        """Close the connection after ``error``, if that means that this server cannot serve."""
         refusal = refusal_of(error)
         if refusal is not None and refusal.closes:
             self._should_reconnect = True
@@ -100,10 +100,10 @@ class FailoverConnection:
 
 
 class FailoverThreadConnection:
-    """Part of a blocking connection: closes after the same error replies."""
+    """Mixin of a blocking connection: closes it after the same error replies."""
 
     def read_response(self, *options: Any, **named: Any) -> Any:
-        """As redis-py does."""
+        """Read a reply, and note if it is a refusal."""
         connection: Any = super()
         try:
             return connection.read_response(*options, **named)
@@ -126,7 +126,8 @@ def _address(connection: Any) -> str:
 
 
 def _close_older(connection: Any) -> None:
-    """Close what is older than ``connection``, to its address: at once if it blocks, else before its use.
+    """Close connections to the address of ``connection`` that are older: at once if they block, else before
+    they are used.
 
     Later ones may lead to the new primary.  A command under way gets its reply.
     """

@@ -1,4 +1,4 @@
-"""One process of the cluster does something at a time: it holds a place in Redis while it does."""
+"""A Redis lock with an expiry: only one process of the cluster holds it at a time."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from storage.redis.scripts import Script, run_script
 
 HOLD_SCRIPT = Script.load(__name__, "lock")
 
+_TTL_SECONDS = 6.0
+_RENEW_SECONDS = 1.5
+"""Interval at which a holder renews its lock."""
+_POLL_SECONDS = 0.25
+"""Interval at which `ExpiringLock.wait_acquire` tries again."""
 
-_KEPT = 6.0
-"""Seconds after which a place is free whose holder does not come again."""
-_RENEWED = 1.5
-"""Seconds between two words of the holder."""
-_TRIED = 0.25
-"""Seconds between two tries to get a place whose holder may be dead."""
-
-_NO_KEY, _NO_END = -2, -1
-"""What PTTL says of a key that is not there, and of one that never expires."""
+_PTTL_NO_KEY, _PTTL_NO_EXPIRY = -2, -1
 
 
 class ExpiringLock:
-    """The place that the key ``name`` stands for; whoever holds it comes back to `hold` again and again."""
+    """A lock under the key ``name``.  Its holder calls `acquire_or_renew` again and again."""
 
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
         self._name = name
-        self._who = uuid.uuid4().hex
-        self._until = 0.0
+        self._owner = uuid.uuid4().hex
+        self._renew_at = 0.0
 
-    async def hold(self) -> bool:
-        """Take the place, or keep it; False where another has it.  Raises RedisError."""
+    async def acquire_or_renew(self) -> bool:
+        """Acquire the lock, or renew it; False if another holds it.  Raises RedisError."""
         now = time.monotonic()
-        if now < self._until:
+        if now < self._renew_at:
             return True
-        held = await self._say(round(_KEPT * 1000))
-        self._until = now + _RENEWED if held else 0.0
-        return held
+        acquired = await self._call(round(_TTL_SECONDS * 1000))
+        self._renew_at = now + _RENEW_SECONDS if acquired else 0.0
+        return acquired
 
-    async def outwait(self) -> bool:
-        """As `hold`; a holder that has died is waited for until its place is free.  Raises RedisError."""
-        until = time.monotonic() + _KEPT + _TRIED
-        while not await self.hold():
-            if time.monotonic() > until:
+    async def wait_acquire(self) -> bool:
+        """Acquire the lock, waiting until the lock of a dead holder expires.  Raises RedisError.
+
+        False if another process holds it and renews it.
+        """
+        deadline = time.monotonic() + _TTL_SECONDS + _POLL_SECONDS
+        while not await self.acquire_or_renew():
+            if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(_TRIED)
+            await asyncio.sleep(_POLL_SECONDS)
         return True
 
-    async def leave(self) -> None:
-        """Make it free for others, where this one has it.  Raises RedisError."""
-        self._until = 0.0
-        await self._say(0)
+    async def release(self) -> None:
+        """Release the lock, if this process holds it.  Raises RedisError."""
+        self._renew_at = 0.0
+        await self._call(0)
 
     @staticmethod
-    async def held(redis: Redis, names: Sequence[str]) -> set[str]:
-        """Those of the places that somebody holds.  Raises RedisError.
+    async def held_names(redis: Redis, names: Sequence[str]) -> set[str]:
+        """The names of the locks that are held.  Raises RedisError.
 
-        One that would be kept for longer than it can be (the server's clock was set back) is cut short: its
-        holder, if it lives, keeps it anew.
+        A TTL longer than that of a lock (the server's clock was set back) is shortened; a living holder
+        renews its lock.
         """
         pipeline = redis.pipeline(transaction=False)
         for name in names:
             pipeline.pttl(name)
-        left = dict(zip(names, await pipeline.execute(), strict=True)) if names else {}
-        longest = round(_KEPT * 1000)
-        for name, milliseconds in left.items():
-            if milliseconds == _NO_END or milliseconds > longest:
-                await redis.pexpire(name, longest)
-        return {name for name, milliseconds in left.items() if milliseconds != _NO_KEY}
+        ttls_ms = dict(zip(names, await pipeline.execute(), strict=True)) if names else {}
+        max_ms = round(_TTL_SECONDS * 1000)
+        for name, ttl_ms in ttls_ms.items():
+            if ttl_ms == _PTTL_NO_EXPIRY or ttl_ms > max_ms:
+                await redis.pexpire(name, max_ms)
+        return {name for name, ttl_ms in ttls_ms.items() if ttl_ms != _PTTL_NO_KEY}
 
-    async def _say(self, milliseconds: int) -> bool:
-        reply = await run_script(self._redis, HOLD_SCRIPT.call([self._name], [self._who, milliseconds]))
+    async def _call(self, ttl_ms: int) -> bool:
+        reply = await run_script(self._redis, HOLD_SCRIPT.call([self._name], [self._owner, ttl_ms]))
         return bool(reply)

@@ -1,4 +1,4 @@
-"""Why a Redis refuses a command, what to do about it, and whether it passes: one table for all faces."""
+"""Error replies of Redis: the problem, its fix, and whether it passes, in one table for all surfaces."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SCRIPT = re.compile(r",? script: ([0-9a-f]{40}|on @).*$")
 class Refusal:
     """A kind of error reply.
 
-    ``problem`` follows "Redis …"; it and ``fix`` hold no address.  ``passes``: it may end by itself, so that
-    a start waits for it.  ``closes``: this server is the wrong one or cannot serve now: the connection
-    is closed and the next try opens another.  ``demoted``: all connections that were opened before lead to
-    the wrong server, too.  ``quotes``: the server's own words say more.
+    ``problem`` follows "Redis …"; neither it nor ``fix`` contains an address.  ``passes``: it may end by
+    itself, so a start waits for it.  ``closes``: this server is the wrong one or cannot serve now, so the
+    connection is closed and the next try opens another.  ``demoted``: all connections opened before lead to
+    the wrong server.  ``quotes``: the server's message is shown, since it says more.
     """
 
     code: str
@@ -56,7 +56,7 @@ _CREDENTIALS = (
 _REPLICA_FIX = "wait until the failover has ended, or name the primary"
 
 CLUSTER_MODE = Refusal("CROSSSLOT", *_CLUSTER)
-"""Of a server that says of itself that it is a node of a cluster."""
+"""For a server that reports itself as a node of a cluster."""
 
 _TABLE = {
     refusal.code: refusal
@@ -186,9 +186,10 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """The kind of error reply that ``error`` is; None where it is none of the table, or no reply at all.
+    """The kind of an error reply; None if the table lacks it, or if the error is not a reply.
 
-    By redis-py's class, and by the text: of an error inside a script the class says nothing on older servers.
+    It is recognised by redis-py's class or by the text, since older servers report an error in a script as a
+    general one.
     """
     for kind, code in _CLASSES:
         if isinstance(error, kind):
@@ -204,7 +205,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 class MissingRightError(NoPermissionError):
-    """Our user lacks rights that the product needs.  ``rules`` of ACL SETUSER grant them."""
+    """Our user lacks rights that the program needs; ``rules`` of ACL SETUSER grant them."""
 
     def __init__(self, user: str, action: str, rules: str) -> None:
         super().__init__(f"user {user!r} may not {action}")
@@ -212,7 +213,7 @@ class MissingRightError(NoPermissionError):
 
 
 def explain(error: BaseException) -> str:
-    """Why Redis failed, in one line; if the table knows it, with what to do and without an address."""
+    """Why Redis failed, in one line; if the table has the error, with its fix and without an address."""
     refusal = refusal_of(error)
     if refusal is None:
         return f"Redis: {_line(error) or type(error).__name__}"
@@ -220,18 +221,18 @@ def explain(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """As `explain`; an error that the table does not know, with its class."""
+    """As `explain`; an error that the table lacks, with its class."""
     return explain(error) if refusal_of(error) is not None else f"{type(error).__name__}: {error}"
 
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
-    """What happened: ``Redis is full (OOM)``, or with the server's own words if they say more."""
+    """What happened: ``Redis is full (OOM)``, or with the server's message if that says more."""
     words = _quoted(error, refusal) if refusal.quotes else refusal.code
     return f"Redis {refusal.problem} ({words})"
 
 
 def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
-    """What to do about it; of a missing right, the rules that grant it to ``user``."""
+    """How to fix it; for a missing right, the rules that grant it to ``user``."""
     if isinstance(error, MissingRightError):
         return error.fix
     if refusal.code != "NOPERM":
@@ -246,7 +247,7 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
 
 
 def _quoted(error: BaseException, refusal: Refusal) -> str:
-    """The server's words with the code that redis-py cuts off, without the name of a script."""
+    """The server's message with the code that redis-py cuts off, without the name of a script."""
     text = _SCRIPT.sub("", _line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
     known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
     return text if known else f"{refusal.code}: {text}"

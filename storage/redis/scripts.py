@@ -16,7 +16,7 @@ Argument = str | bytes | int | float
 
 
 class PipelineExecutor(Protocol):
-    """Carries commands that go together."""
+    """Sends commands that go together in one round trip."""
 
     async def round_trip(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """The reply of each command, an error reply as its exception."""
@@ -24,7 +24,7 @@ class PipelineExecutor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text and the SHA-1 by which the server knows it."""
+    """A script's text, and the SHA-1 under which the server caches it."""
 
     name: str
     text: str
@@ -55,38 +55,40 @@ class ScriptCall:
         return (*head, len(self.keys), *self.keys, *self.args)
 
 
-async def run_scripts(via: Redis | PipelineExecutor, calls: Sequence[ScriptCall]) -> list[Any]:
+async def run_scripts(connection: Redis | PipelineExecutor, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run ``calls`` in order and in one round trip.
 
-    Returns a reply a call; a call that failed has its exception as its reply, so that the replies of the
-    others are not lost.  A script that the server does not know is sent to it, and runs after the others.
-    Raises redis.exceptions.ConnectionError or TimeoutError where the connection broke, and then any of the
-    calls may have been carried out.
+    Returns one reply for each call; the reply of a call that failed is its exception, so that the replies of
+    the others are not lost.  A script that the server has not cached is sent to it, and runs after the
+    others.  Raises redis.exceptions.ConnectionError or TimeoutError if the connection broke: then any of the
+    calls may have been executed.
     """
-    replies = await _round_trip(via, [call.command() for call in calls])
+    replies = await _round_trip(connection, [call.command() for call in calls])
     for index, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):
-            (replies[index],) = await _round_trip(via, [calls[index].command(text=True)])
+            (replies[index],) = await _round_trip(connection, [calls[index].command(text=True)])
     return replies
 
 
-async def run_script(via: Redis | PipelineExecutor, call: ScriptCall) -> Any:
+async def run_script(connection: Redis | PipelineExecutor, call: ScriptCall) -> Any:
     """Run one call and return its reply.  Raises redis.exceptions.RedisError."""
-    (reply,) = await run_scripts(via, [call])
+    (reply,) = await run_scripts(connection, [call])
     if isinstance(reply, Exception):
         raise reply
     return reply
 
 
-async def _round_trip(via: Redis | PipelineExecutor, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    if not isinstance(via, Redis):
-        return await via.round_trip(commands)
+async def _round_trip(
+    connection: Redis | PipelineExecutor, commands: Sequence[tuple[Argument, ...]]
+) -> list[Any]:
+    if not isinstance(connection, Redis):
+        return await connection.round_trip(commands)
     if len(commands) == 1:  # a pipeline of one takes twice as long
         try:
-            return [await via.execute_command(*commands[0])]
+            return [await connection.execute_command(*commands[0])]
         except ResponseError as error:
             return [error]
-    pipeline = via.pipeline(transaction=False)
+    pipeline = connection.pipeline(transaction=False)
     for words in commands:
         pipeline.execute_command(*words)
     replies: list[Any] = await pipeline.execute(raise_on_error=False)

@@ -1,4 +1,4 @@
-"""Decisions about user content."""
+"""Stores decisions about user content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.sanitize import sanitize
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``decision``: ``approved``, ``rejected``, ``needs_human``; ``decided_by``: ``rules``, ``service``."""
+    """``decision`` is approved, rejected or needs_human; ``decided_by`` is rules or service."""
 
     content_id: str
     decision: str
@@ -23,21 +23,18 @@ class Decision:
 
 
 class ModerationRepository:
-    """Every method raises DatabaseUnavailableError while the database is away."""
+    """Every method raises DatabaseUnavailableError if the database is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def upsert(self, decision: Decision) -> None:
-        """Store the decision about a piece of content, in place of the one before."""
+        """Store the decision about a piece of content, in place of an older one."""
         row = {**asdict(decision), "decided_at": datetime.now(UTC)}
-        insert = self._database.insert(DecisionRow, [sanitize(row)])
-        new = {name: insert.excluded[name] for name in ("decision", "reasons", "decided_by", "decided_at")}
-        async with self._database.begin() as connection:
-            await connection.execute(insert.on_conflict_do_update(index_elements=["content_id"], set_=new))
+        await self._database.upsert(DecisionRow, sanitize(row), keys=["content_id"])
 
     async def get(self, content_id: str) -> Decision | None:
-        """The decision about a piece of content, None where there is none."""
+        """The decision about a piece of content; None if there is none."""
         table = DecisionRow.__table__
         columns = (table.c.content_id, table.c.decision, table.c.reasons, table.c.decided_by)
         async with self._database.connect() as connection:

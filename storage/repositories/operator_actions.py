@@ -1,4 +1,4 @@
-"""What operators did, in the table ``operator_actions``."""
+"""Stores the actions of operators in the table ``operator_actions``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.sanitize import sanitize
 
 @dataclass(frozen=True, slots=True)
 class OperatorAction:
-    """Who did what, when, to how many things, why (may be empty), and what came of it."""
+    """One action: who did what, when, to how many things, why (may be empty), and its result."""
 
     at: datetime
     actor: str
@@ -27,18 +27,18 @@ class OperatorAction:
 
 
 class OperatorActionRepository:
-    """Every method raises DatabaseUnavailableError while the database is away."""
+    """Every method raises DatabaseUnavailableError if the database is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def record(self, action: OperatorAction) -> None:
-        """Write one act down."""
+        """Record an action."""
         async with self._database.begin() as connection:
             await connection.execute(self._database.insert(OperatorActionRow, [sanitize(asdict(action))]))
 
     async def newest(self, limit: int = 50) -> list[OperatorAction]:
-        """The newest acts first."""
+        """Actions, newest first."""
         table = OperatorActionRow.__table__
         columns = [table.c[name] for name in OperatorAction.__dataclass_fields__]
         query = select(*columns).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)

@@ -1,4 +1,4 @@
-"""The colours of garments."""
+"""Stores the colours of garments."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from storage.sanitize import sanitize
 
 
 class PaletteRepository:
-    """Every method raises DatabaseUnavailableError while the database is away."""
+    """Every method raises DatabaseUnavailableError if the database is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def upsert(self, item_id: str, palette: list[dict[str, Any]]) -> None:
-        """Store an item's palette in place of the one it had."""
+        """Store an item's palette, in place of an older one."""
         row = {"item_id": item_id, "palette": palette, "extracted_at": datetime.now(UTC)}
-        insert = self._database.insert(PaletteRow, [sanitize(row)])
-        new = {name: insert.excluded[name] for name in ("palette", "extracted_at")}
-        async with self._database.begin() as connection:
-            await connection.execute(insert.on_conflict_do_update(index_elements=["item_id"], set_=new))
+        await self._database.upsert(PaletteRow, sanitize(row), keys=["item_id"])
 
     async def get(self, item_id: str) -> list[dict[str, Any]] | None:
-        """An item's palette, None where it has none."""
+        """An item's palette; None if it has none."""
         query = select(PaletteRow.palette).where(PaletteRow.item_id == item_id)
         async with self._database.connect() as connection:
             return (await connection.execute(query)).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""Locations and their weather."""
+"""Stores locations and their weather."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from storage.sanitize import sanitize
 BLOCK_HOURS = 3
 
 
-def time_block(at: datetime) -> datetime:
-    """The start of the three-hour block, UTC, that holds ``at``."""
-    at = at.astimezone(UTC)
-    return at.replace(hour=at.hour - at.hour % BLOCK_HOURS, minute=0, second=0, microsecond=0)
+def time_block(when: datetime) -> datetime:
+    """The start of the three-hour block that contains a time, in UTC."""
+    when = when.astimezone(UTC)
+    return when.replace(hour=when.hour - when.hour % BLOCK_HOURS, minute=0, second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place whose weather is fetched; degrees."""
+    """A place whose weather is fetched; coordinates are in degrees."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class Location:
 class Weather:
     """Weather of one location and block.
 
-    ``time_block`` is the start of a three-hour block, UTC; ``provider`` is ``openweather`` or ``offline``;
+    ``time_block`` is the start of a three-hour block in UTC; ``provider`` is ``openweather`` or ``offline``;
     ``current`` and ``forecast`` have the shapes of OpenWeather's One Call 3.0.
     """
 
@@ -48,22 +48,18 @@ class Weather:
 
 
 class WeatherRepository:
-    """Every method raises DatabaseUnavailableError while the database is away."""
+    """Every method raises DatabaseUnavailableError if the database is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def upsert(self, weather: Weather) -> None:
-        """Store it, in place of what was there for this location and block."""
-        insert = self._database.insert(WeatherRow, [sanitize(asdict(weather))])
-        new = {name: insert.excluded[name] for name in ("provider", "current", "forecast", "fetched_at")}
-        async with self._database.begin() as connection:
-            await connection.execute(
-                insert.on_conflict_do_update(index_elements=["location_id", "time_block"], set_=new)
-            )
+        """Store weather, in place of older weather for the location and block."""
+        row = sanitize(asdict(weather))
+        await self._database.upsert(WeatherRow, row, keys=["location_id", "time_block"])
 
     async def latest(self, location_id: str, until: datetime | None = None) -> Weather | None:
-        """The newest block of a location, none later than ``until``; None where there is none."""
+        """The newest weather of a location, of no block after ``until``; None if there is none."""
         table = WeatherRow.__table__
         query = select(table).where(table.c.location_id == location_id).order_by(table.c.time_block.desc())
         if until is not None:
@@ -80,8 +76,5 @@ class WeatherRepository:
         return [Location(**row._mapping) for row in rows]
 
     async def add_location(self, location: Location) -> None:
-        """Add a location, or change the one of that id."""
-        insert = self._database.insert(LocationRow, [sanitize(asdict(location))])
-        new = {name: insert.excluded[name] for name in ("name", "lat", "lon")}
-        async with self._database.begin() as connection:
-            await connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=new))
+        """Add a location, or replace the one that has its id."""
+        await self._database.upsert(LocationRow, sanitize(asdict(location)), keys=["id"])

@@ -57,12 +57,13 @@ class Ours:
     def __init__(self, url: str) -> None:
         sys.path.insert(0, str(ROOT))
         from storage.cache.cache import Cache
-        from storage.cache.store import CacheKey, RedisCacheStore
-        from storage.cache.tags import location, user
+        from storage.cache.entries import CacheKey
+        from storage.cache.store import RedisCacheStore
+        from storage.cache.tags import location_tag, user_tag
         from storage.redis.auto_pipeline import AutoPipeline
         from storage.redis.client import PipelineConnection
 
-        self._key, self._user, self._depends = CacheKey, user, (location("lisboa"),)
+        self._key, self._user, self._depends = CacheKey, user_tag, (location_tag("lisboa"),)
         self._line = PipelineConnection(url)
         self._cache = Cache(RedisCacheStore(AutoPipeline(self._line.round_trip)), dict)
 

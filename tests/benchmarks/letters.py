@@ -28,7 +28,8 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
 from storage.dead_letters.plans import NewPlan, PlanRepository
 from storage.dead_letters.queries import encode_cursor
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, NewDeadLetter
+from storage.dead_letters.records import DeadLetter, NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.servers import PostgresServer
 
 END = datetime.now(UTC).replace(microsecond=0)
@@ -271,7 +272,7 @@ class Bench:
         )
         for title, wanted in asked.items():
             if title in _DEEP:
-                cursor = recorded if wanted.searches else died
+                cursor = recorded if wanted.uses_text_search else died
                 await self._time(
                     f"page deep down: {title}",
                     partial(self.letters.page, wanted, cursor=cursor),
@@ -308,7 +309,7 @@ class Bench:
         self._other("archive(), 500 at a time", f"{5_000 / seconds:,.0f} letters/s")
 
     async def _freeze(self, wanted: LetterFilter) -> None:
-        await self.plans.freeze(NewPlan("bench", "", {}, 0, None, 1.0), wanted, poison=True)
+        await self.plans.create(NewPlan("bench", "", {}, 0, None, 1.0), wanted, poison=True)
 
     async def _each(self, act: Callable[[Any], Awaitable[Any]], arguments: Sequence[Any]) -> None:
         for argument in arguments:

@@ -12,7 +12,8 @@ from pathlib import Path
 import uvloop
 
 from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
+from storage.dead_letters.records import NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, Peer

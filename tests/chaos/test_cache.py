@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from storage.cache.cache import Cache
-from storage.cache.store import TIMEOUT_SECONDS, CacheKey, RedisCacheStore
-from storage.cache.tags import user
+from storage.cache.entries import CacheKey
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
+from storage.cache.tags import user_tag
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
 from tests.servers import ValkeyServer
@@ -61,7 +62,7 @@ class Traffic:
     async def change(self) -> None:
         self.version += 1
         version = self.version
-        await self.caches[0].invalidate(user("u1"))
+        await self.caches[0].invalidate(user_tag("u1"))
         self.told = version
 
     def end(self) -> None:
@@ -74,7 +75,7 @@ async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
     stores = [
         RedisCacheStore(AutoPipeline(partial(line.round_trip, limit=TIMEOUT_SECONDS))) for line in lines
     ]
-    caches = [Cache(store, int, fresh=30.0, kept=60.0) for store in stores]
+    caches = [Cache(store, int, fresh_seconds=30.0, expire_seconds=60.0) for store in stores]
     yield Traffic(caches)
     for cache, line in zip(caches, lines, strict=True):
         await cache.close()
@@ -113,7 +114,7 @@ async def test_every_read_is_answered_while_redis_goes_and_comes(
             await traffic.change()
             await going
             async with asyncio.timeout(10):
-                await here.settled()
+                await here.wait_until_delivered()
             late = await there.get_or_load(CacheKey("u1", "place-1"), traffic.load)
             assert late.value == traffic.version
     await asyncio.sleep(0.5)

@@ -14,7 +14,8 @@ from redis.exceptions import ResponseError
 from saq import Job
 from saq.queue.redis import RedisQueue
 
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository
+from storage.dead_letters.records import DeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger

@@ -530,7 +530,7 @@ class CannedCache:
         self._asks("matching", pattern)
         return [each.key for each in self.kept if fnmatchcase(each.key, pattern)]
 
-    async def count_of_user(self, user_id: str) -> int:
+    async def count_for_user(self, user_id: str) -> int:
         self._asks("count", user_id)
         return len(self._of(user_id))
 

@@ -114,7 +114,7 @@ class Progress(ModalScreen[None]):
             "Go on with a higher limit?",
             f"It halted: {safe(plan.note)}. It halts again when more than so many % die again.",
             "go on",
-            value=f"{plan.higher_limit * 100:.0f}",
+            value=f"{plan.suggested_limit * 100:.0f}",
             problem=problem,
         )
         answer = await self.app.push_screen_wait(question)

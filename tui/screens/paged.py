@@ -118,7 +118,7 @@ class Pages(Acts):
         line = self.query_one(FilterLine)
         if not line.is_open or place.wanted != before.wanted or self.applied:
             self.applied = False
-            line.close("" if place.wanted == ALL_DEAD else place.wanted.line())
+            line.close("" if place.wanted == ALL_DEAD else place.wanted.to_query())
         if place.grouped and self._groups_at is None and self._grouping != place.wanted:
             self._group(place.wanted)
         self._paint()

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup
+from storage.dead_letters.records import DeadLetter, FailureGroup
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
 
 ExportFormat = Literal["jsonl", "markdown"]
@@ -35,7 +36,7 @@ async def export_letters(
         return
     if isinstance(wanted, LetterFilter):
         groups = await letters.groups(wanted, limit=_GROUPS)
-        yield f"# Dead letters: {_plain(wanted.line() or 'all that are dead')}\n"
+        yield f"# Dead letters: {_plain(wanted.to_query() or 'all that are dead')}\n"
         for group in groups:
             same = wanted.model_copy(update={"fingerprint": group.fingerprint})
             samples = (await letters.page(same, limit=_SAMPLES)).items

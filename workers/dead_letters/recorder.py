@@ -10,7 +10,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome, ReplayResult
+from storage.dead_letters.records import NewDeadLetter, ReplayOutcome, ReplayResult
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Script, run_script
@@ -90,7 +91,9 @@ class Recorder:
         if uids:
             await self._record_letters(uids)
         if outcomes:
-            await self._letters.ended([ended for each in outcomes if (ended := _ending(each)) is not None])
+            await self._letters.record_replay_outcomes(
+                [ended for each in outcomes if (ended := _ending(each)) is not None]
+            )
             await self._redis.zrem(OUTCOMES, *outcomes)
         return len(uids) + len(outcomes)
 

@@ -16,7 +16,8 @@ from saq import Job
 from saq.utils import now
 
 from storage.dead_letters.plans import Ledger, Plan, PlanRepository, ReplayItem
-from storage.dead_letters.repository import DeadLetterRepository, ReplayOutcome
+from storage.dead_letters.records import ReplayOutcome
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.lock import ExpiringLock
 from workers.engine import wire
@@ -111,7 +112,7 @@ class Replayer:
         Raises RedisError, ConflictError where another process carries it out.
         """
         place = ExpiringLock(self._redis, f"{PLAN}{plan_id}")
-        if not await place.outwait():
+        if not await place.wait_acquire():
             raise _carried_out_elsewhere(plan_id)
         try:
             yield place
@@ -148,7 +149,7 @@ class Replayer:
 
     async def held(self, plan_ids: Sequence[int]) -> set[int]:
         """Those of the plans that a process carries out at this moment.  Raises RedisError."""
-        held = await ExpiringLock.held(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
+        held = await ExpiringLock.held_names(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
         return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in held}
 
     async def replay(self, plan_id: int, batch: Sequence[ReplayItem]) -> dict[int, str]:
@@ -156,7 +157,7 @@ class Replayer:
 
         Raises RedisError, StorageError; what was enqueued before is not enqueued again by another call.
         """
-        return await self._plans.sent(plan_id, batch, *await self._enqueue(batch))
+        return await self._plans.mark_enqueued(plan_id, batch, *await self._enqueue(batch))
 
     async def _enqueue(self, batch: Sequence[ReplayItem]) -> tuple[dict[int, str], list[int]]:
         """Which items were skipped, and why; which had been enqueued before."""
@@ -196,7 +197,7 @@ class Replayer:
 
     async def _advance(self, plan_id: int, run: _Run, place: ExpiringLock) -> Plan | None:
         """One step; the plan where that was the last one."""
-        if not await place.outwait():
+        if not await place.wait_acquire():
             raise _carried_out_elsewhere(plan_id)
         clock = time.monotonic()
         if run.plan is None or clock >= run.look_at:
@@ -225,12 +226,12 @@ class Replayer:
 
     async def _send(self, plan: Plan, run: _Run, most: int) -> None:
         most = min(most, run.most)
-        batch = await self._plans.batch(plan.id, limit=most, after=run.after)
+        batch = await self._plans.next_items(plan.id, limit=most, after=run.after)
         if batch:
             run.most = _most(batch)
             done = await self._enqueue(batch)
             await run.marked()
-            run.marking = asyncio.create_task(self._plans.sent(plan.id, batch, *done))
+            run.marking = asyncio.create_task(self._plans.mark_enqueued(plan.id, batch, *done))
             run.after = batch[-1].id
             run.spend(len(batch))
         if len(batch) < most:  # the last of them: the ledger says whether all are done
@@ -242,7 +243,7 @@ class Replayer:
         Those whose end waits for the database are known: then it is looked again later.
         """
         by_queue: dict[str, list[ReplayItem]] = {}
-        for each in await self._plans.batch(plan_id, limit=BATCH, state="enqueued"):
+        for each in await self._plans.next_items(plan_id, limit=BATCH, state="enqueued"):
             if each.uid is not None:
                 by_queue.setdefault(each.queue_name, []).append(each)
         for name, chosen in by_queue.items():
@@ -255,19 +256,19 @@ class Replayer:
             scores, letters, outcomes = await pipeline.execute()
             gone = [each for each, score in zip(chosen, scores, strict=True) if score is None]
             if gone and not letters and not outcomes:
-                await self._letters.ended(
+                await self._letters.record_replay_outcomes(
                     [ReplayOutcome(each.letter_id, each.id, "aborted") for each in gone]
                 )
 
     async def _end(self, plan: Plan, step: Step) -> Plan:
         to: Literal["halted", "done"] = "halted" if step.verb == "halt" else "done"
-        await self._plans.set_state(plan.id, to, of=["running"], note=step.why)
+        await self._plans.transition(plan.id, to, from_states=["running"], note=step.why)
         ended = await self._plans.get(plan.id)
         return ended or plan
 
     async def _leave(self, place: ExpiringLock) -> None:
         try:
-            await place.leave()
+            await place.release()
         except (RedisError, OSError) as error:  # it is free by itself after a while
             log.debug("a place was not left", error=repr(error))
 

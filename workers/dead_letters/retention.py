@@ -69,14 +69,14 @@ class Retention:
         Raises RedisError, StorageError; what was moved before stays moved.
         """
         place, moved = ExpiringLock(self._redis, RETENTION), 0
-        if not await place.hold():
+        if not await place.acquire_or_renew():
             return None
         try:
             while batch := await self._letters.archive(before):
                 moved += batch
-                if not await place.hold():
+                if not await place.acquire_or_renew():
                     break
                 await asyncio.sleep(_PAUSE)
         finally:
-            await place.leave()
+            await place.release()
         return moved

@@ -16,7 +16,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
-from storage.backoff import Backoff
+from storage.backoff import ReconnectBackoff
 from storage.redis.batches import batch_by_size
 from storage.redis.client import PipelineConnection, is_too_large
 from workers.engine import outcome, wire
@@ -306,7 +306,7 @@ class Dispatcher:
 
         Proxies close a connection that waits for long: the first time it is opened again at once.
         """
-        backoff = Backoff(*_BACKOFF)
+        backoff = ReconnectBackoff(*_BACKOFF)
         while True:
             await self._empty.wait()
             backoff.begin()

@@ -11,8 +11,8 @@ from typing import Any
 
 from saq import Job
 
-from storage.dead_letters.queries import MAX_ID
-from storage.dead_letters.repository import QueuedDeadLetter
+from storage.database.tables import MAX_ID
+from storage.dead_letters.records import QueuedDeadLetter
 from workers.engine import wire
 from workers.engine.fingerprint import fingerprint, handler_frame
 from workers.engine.recorded_names import error_type

@@ -9,7 +9,7 @@ from saq import Job, Status
 from saq.utils import now
 
 from couturecast_handlers import PermanentError
-from storage.dead_letters.repository import ReplayResult
+from storage.dead_letters.records import ReplayResult
 from workers.engine import wire
 from workers.engine.letter_encoding import (
     META,

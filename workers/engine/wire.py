@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from saq import Job
 
-from storage.json import load
+from storage.json import loads as load
 
 __all__ = ["dump", "job_dict", "load"]
 

@@ -12,8 +12,9 @@ from urllib.parse import quote, unquote
 import orjson
 
 from storage.cache.cache import Cache
-from storage.cache.store import CacheEntry, CachePage, CacheStats
-from storage.cache.tags import user
+from storage.cache.entries import CacheEntry, CachePage
+from storage.cache.stats import CacheStats
+from storage.cache.tags import user_tag
 from storage.errors import CacheUnavailableError
 from storage.redis.client import redact_url
 from workers.errors import NotFoundError
@@ -81,8 +82,8 @@ class CacheOperations:
 
     async def overview(self) -> CacheOverview:
         """Figures of the last hour, and the memory."""
-        await self._cache.say()
-        figures, about = await self._cache.store.figures(), await self._cache.store.about()
+        await self._cache.flush_stats()
+        figures, about = await self._cache.store.stats(), await self._cache.store.server_info()
         return CacheOverview(
             url=self._url,
             own=self._own,
@@ -115,9 +116,9 @@ class CacheOperations:
         """The keys of all entries that fit ``pattern``: what `evict` takes."""
         return await self._cache.store.keys(pattern)
 
-    async def count_of_user(self, user_id: str) -> int:
+    async def count_for_user(self, user_id: str) -> int:
         """Entries of a user."""
-        return await self._cache.store.count_of_user(user_id)
+        return await self._cache.store.count_for_user(user_id)
 
     async def evict(self, keys: Sequence[str], *, pattern: str | None = None) -> int:
         """Remove entries; how many there were.  ``pattern``, by which they were found, is for the record."""
@@ -130,7 +131,7 @@ class CacheOperations:
     async def evict_user(self, user_id: str) -> int:
         """Remove every entry of a user, those that are being loaded now with them; how many there were."""
         async with self._audit.act("cache evict-user", {"user": user_id}) as act:
-            removed = await self.hear(user(user_id))
+            removed = await self.hear(user_tag(user_id))
             if removed is None:
                 raise CacheUnavailableError(
                     f"the cache's Redis ({self._url}) does not answer: while this process runs, it is told "

@@ -20,13 +20,8 @@ from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState
-from storage.dead_letters.repository import (
-    DeadLetter,
-    DeadLetterRepository,
-    FailureGroup,
-    LetterSummary,
-    Page,
-)
+from storage.dead_letters.records import DeadLetter, FailureGroup, LetterSummary, Page
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidFilterError, StorageError
 from workers.dead_letters.export import ExportFormat, export_letters
 from workers.dead_letters.replayer import Replayer
@@ -132,7 +127,7 @@ class DeadLetterOperations:
 
     async def close(self) -> None:
         """Break off the plans that this process carries out: they can be resumed."""
-        await cancel_and_wait(list(self._running.values()), again=LAST_WORDS)
+        await cancel_and_wait(list(self._running.values()), retry_seconds=LAST_WORDS)
 
     # Looking
 
@@ -163,7 +158,7 @@ class DeadLetterOperations:
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:
         """The letters of one lineage, the oldest first, each with its replays.  Raises NotFoundError."""
         lineage = await self._letters.lineage(await self.get(letter_id))
-        return [(letter, await self._plans.of_letter(letter.id)) for letter in lineage]
+        return [(letter, await self._plans.replays_of(letter.id)) for letter in lineage]
 
     async def export(self, wanted: Selection, form: ExportFormat) -> AsyncIterator[str]:
         """A document of the letters, piece by piece: ``jsonl`` or ``markdown``.  Raises as `page`, `get`."""
@@ -208,11 +203,11 @@ class DeadLetterOperations:
             new = NewPlan(
                 self._audit.actor, reason, _described(wanted), options.canary, options.rate, options.halt
             )
-            plan_id = await self._plans.freeze(new, wanted, poison=poison)
+            plan_id = await self._plans.create(new, wanted, poison=poison)
             plan = await self._plan(plan_id)
             act.affected, act.outcome = plan.total, f"plan {plan_id}"
             if plan.total == 0:
-                await self._plans.forget(plan_id)
+                await self._plans.delete_if_not_started(plan_id)
                 raise ConflictError("no dead letter is meant by that: there is nothing to replay")
             return plan
 
@@ -289,15 +284,15 @@ class DeadLetterOperations:
             letter = await self.get(letter_id)
             self._check_edited(letter, kwargs)
             new = NewPlan(self._audit.actor, reason, _described([letter_id]), 0, None, 1.0)
-            plan_id = await self._plans.freeze(new, [letter_id], poison=True, kwargs=kwargs, state="running")
-            batch = await self._plans.batch(plan_id, limit=1)
+            plan_id = await self._plans.create(new, [letter_id], poison=True, kwargs=kwargs, state="running")
+            batch = await self._plans.next_items(plan_id, limit=1)
             skipped = await self._replayer.replay(plan_id, batch) if batch else {}
             if skipped or not batch:
-                await self._plans.forget(plan_id)
+                await self._plans.delete_if_not_started(plan_id)
                 state = (await self.get(letter_id)).state
                 why = next(iter(skipped.values()), f"it is {state} already")
                 raise ConflictError(f"dead letter {letter_id}: {why}")
-            await self._plans.set_state(plan_id, "done", of=["running"])
+            await self._plans.transition(plan_id, "done", from_states=["running"])
             act.outcome = f"enqueued as {letter.job_id}"
             self._changed()
             return letter.job_id
@@ -425,7 +420,7 @@ class DeadLetterOperations:
     async def _begin(self, plan_id: int, halt: float | None) -> Plan:
         plan = await self._plan(plan_id)
         self._runnable(plan, halt)
-        if not await self._plans.set_state(plan_id, "running", of=[plan.state], halt=halt):
+        if not await self._plans.transition(plan_id, "running", from_states=[plan.state], halt=halt):
             raise ConflictError(f"plan {plan_id} was changed by somebody else at this moment")
         return plan
 
@@ -447,7 +442,7 @@ class DeadLetterOperations:
         async with self._audit.act(verb, {"plan": plan_id}) as act:
             plan = await self._plan(plan_id)
             act.affected = plan.ledger.waiting
-            if not await self._plans.set_state(plan_id, to, of=of):
+            if not await self._plans.transition(plan_id, to, from_states=of):
                 raise ConflictError(f"plan {plan_id} is {plan.state}: there is nothing to stop")
             return await self._plan(plan_id)
 
@@ -471,7 +466,7 @@ class DeadLetterOperations:
         """The letters of ``ids``.  Raises NotFoundError where one is not there."""
         if len(ids) > MOST_IDS:
             raise InvalidFilterError(f"{len(ids):,} ids are more than {MOST_IDS:,}: use a filter")
-        found = await self._letters.briefs(ids)
+        found = await self._letters.summaries(ids)
         missing = [str(each) for each in dict.fromkeys(ids) if each not in found]
         if missing:
             more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
@@ -496,6 +491,6 @@ def _is_new(plan: Plan) -> bool:
 def _described(wanted: Selection) -> dict[str, Any]:
     """For people who look at it later."""
     if isinstance(wanted, LetterFilter):
-        return {"filter": wanted.line() or "state:dead"}
+        return {"filter": wanted.to_query() or "state:dead"}
     ids = list(wanted)
     return {"ids": ids[:100], "count": len(ids)} if len(ids) > 100 else {"ids": ids}

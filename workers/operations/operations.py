@@ -21,12 +21,15 @@ from saq import Job
 from saq.utils import now
 
 from storage.cache.cache import Cache
-from storage.cache.store import TIMEOUT_SECONDS, CacheEntry, CachePage, CacheStats, RedisCacheStore
+from storage.cache.entries import CacheEntry, CachePage
+from storage.cache.stats import CacheStats
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
 from storage.database.engine import Database
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, Page
+from storage.dead_letters.records import DeadLetter, FailureGroup, Page
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline

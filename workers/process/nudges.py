@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from storage.backoff import Backoff
+from storage.backoff import ReconnectBackoff
 from storage.redis.client import execute
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import NUDGE, PROCESS
@@ -48,7 +48,7 @@ class Nudges:
 
     async def run(self) -> None:
         """Listen, and subscribe again when the connection breaks; until it is cancelled."""
-        backoff = Backoff(*_RECONNECT_SECONDS)
+        backoff = ReconnectBackoff(*_RECONNECT_SECONDS)
         while True:
             backoff.begin()
             try:

@@ -8,7 +8,7 @@ from app.doctor.checks import redis_state
 from app.doctor.checks.redis_server import RedisServer
 from app.doctor.results import Finding, Item, ok, unknown, warning
 from app.servers.redis_eviction import eviction_policy
-from storage.cache.store import PREFIX
+from storage.cache.entries import PREFIX
 
 PREFIXES = (PREFIX,)
 VARIABLE = "CACHE_REDIS_URL"

@@ -17,7 +17,7 @@ from app.doctor.checks.redis_state import clock_difference
 from app.doctor.groups import OPENING_SECONDS, within
 from app.doctor.network import is_near
 from app.doctor.results import Finding, cause_of, ok, unknown, warning, wrong
-from storage.cache.change_listener import probe
+from storage.cache.change_listener import notifications_arrive
 from storage.database.engine import Database
 from storage.database.migrations import HEAD
 from storage.database.postgres_url import parse_postgres_url
@@ -231,7 +231,7 @@ async def _lacking(at: Postgres) -> tuple[str, str] | None:
 async def connections(at: Postgres) -> Finding:
     """The pools of all processes against what the server gives."""
     processes = await _processes(at.redis)
-    if parse_postgres_url(make_url(at.url).set(drivername="postgresql")).pooled:
+    if parse_postgres_url(make_url(at.url).set(drivername="postgresql")).behind_pooler:
         return pools(at.pool_size, processes, _MOST, None)
     most, reserved, used = await at.row(
         "SELECT current_setting('max_connections')::int, "
@@ -279,7 +279,7 @@ async def _processes(server: RedisServer | None) -> int | None:
 
 async def pooler(at: Postgres) -> Finding:
     """Whether the URL names a transaction pooler, which carries no notifications."""
-    if at.database.without_sessions is not None:
+    if at.database.no_session_reason is not None:
         return warning(
             "a transaction pooler, and no DIRECT_URL",
             _UNHEARD,
@@ -312,7 +312,7 @@ async def direct(at: Postgres) -> Finding:
 
 
 async def _direct_place(database: Database) -> tuple[Any, ...]:
-    connection = await database.session()
+    connection = await database.dedicated_connection()
     try:
         return tuple(await connection.fetchrow(_PLACE))
     finally:
@@ -321,12 +321,12 @@ async def _direct_place(database: Database) -> tuple[Any, ...]:
 
 async def notifications(at: Postgres) -> Finding:
     """Whether a NOTIFY of our own arrives, past the pooler where a URL for that is set."""
-    if at.database.without_sessions is not None:
+    if at.database.no_session_reason is not None:
         return unknown("not checked: a transaction pooler carries none")
     if at.direct_problem:
         return unknown("not checked: DIRECT_URL cannot be used")
     try:
-        heard = await within(_SESSION_SECONDS, probe(at.database, seconds=_HEARD_SECONDS))
+        heard = await within(_SESSION_SECONDS, notifications_arrive(at.database, seconds=_HEARD_SECONDS))
     except (StorageError, TimeoutError, OSError) as error:
         cause = "no answer in time" if isinstance(error, TimeoutError) else cause_of(error)
         name = "DATABASE_URL" if at.direct_url is None else "DIRECT_URL"

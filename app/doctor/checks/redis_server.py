@@ -26,7 +26,7 @@ from app.doctor.groups import OPENING_SECONDS, within
 from app.doctor.results import Finding, cause_of, ok, warning, wrong
 from app.servers.redis_tls import encryption_problem
 from app.settings import at_upstash
-from storage.redis.client import MOST_CONNECTIONS, execute, make_client, redact_url
+from storage.redis.client import MAX_CONNECTIONS, execute, make_client, redact_url
 from workers.engine.policy import NORMAL, PollIntervals
 
 _PINGS = 5
@@ -80,7 +80,7 @@ class RedisServer:
 async def open_redis(url: str, variable: str, *, embedded: Path | None = None) -> RedisServer | Finding:
     """The server, or why there is none, soon after `OPENING_SECONDS`; ``embedded``: the folder of ours."""
     client = make_client(url)
-    client.connection_pool.max_connections = MOST_CONNECTIONS  # whatever the URL asks for
+    client.connection_pool.max_connections = MAX_CONNECTIONS  # whatever the URL asks for
     try:
         server = await within(OPENING_SECONDS, _asked(client, url, variable))
     except Exception as error:  # of redis-py, of the system, or of an answer that nobody has seen yet

@@ -12,8 +12,8 @@ HEAD = "0004"
 """The newest revision in ``versions/``."""
 
 
-def elsewhere(dialect: str) -> str:
-    """What to do where tables of somebody else's have our names."""
+def name_clash_hint(dialect: str) -> str:
+    """How to fix that tables of another program have the names of ours."""
     if dialect == "sqlite":
         return "name another file in DATABASE_URL"
     return (
@@ -23,7 +23,7 @@ def elsewhere(dialect: str) -> str:
 
 
 def is_current(connection: Connection) -> bool:
-    """The tables are up to date.  Only reads."""
+    """Whether the tables are up to date.  Changes nothing."""
     return _revision(connection) == HEAD
 
 
@@ -34,7 +34,7 @@ def upgrade(connection: Connection) -> None:
     """
     if is_current(connection):
         return
-    from alembic import command  # a quarter of a second, and seldom needed
+    from alembic import command  # takes a quarter of a second, and is seldom needed
     from alembic.config import Config
     from alembic.util import CommandError
 
@@ -46,13 +46,13 @@ def upgrade(connection: Connection) -> None:
     except CommandError as error:
         raise MigrationError(
             f"{error}: a newer version wrote that, which is to run then, or another program: "
-            f"{elsewhere(connection.dialect.name)}"
+            f"{name_clash_hint(connection.dialect.name)}"
         ) from error
 
 
 def _revision(connection: Connection) -> str | None:
-    """What the database says it has; None where it says nothing."""
+    """The revision of the tables; None if there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return found
+    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return revision

@@ -1,11 +1,11 @@
--- Be the only one who does something, for a while: take the place, keep it, or leave it.
+-- Acquire, renew or release a lock that expires.
 --
--- Invariant: only who has the place can keep or leave it; who does not come again loses it, also where the
--- server's clock was set back meanwhile: a place that would be kept for longer than it can be is cut short.
+-- Invariant: only the holder can renew or release the lock; a holder that does not renew it loses it.  A TTL that
+-- is longer than a lock's, or missing, is shortened: the server's clock may have been set back.
 --
--- KEYS  1 place  string  who has it, for as long as it lives
--- ARGV  1 who  2 ms for which the place is kept; 0: it is left
--- Reply 1 where it is, or was, held by who; else 0.
+-- KEYS  1 lock  string  its holder, until it expires
+-- ARGV  1 caller  2 TTL in ms; 0: release
+-- Reply 1 if the caller holds the lock, or has released it; else 0.
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then
   local left = redis.call('PTTL', KEYS[1])

@@ -12,7 +12,8 @@ import pytest
 
 from app.servers.embedded_valkey import EmbeddedServer
 from storage.cache.cache import Cache
-from storage.cache.store import ENTRY, CacheKey, RedisCacheStore
+from storage.cache.entries import ENTRY, CacheKey
+from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
 from tests.integration.app.conftest import Done, OpenTerminal, Program, client

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from storage.cache.store import ENTRY
+from storage.cache.entries import ENTRY
 from storage.database.engine import Database
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import Location, WeatherRepository

@@ -14,14 +14,14 @@ import redis.asyncio
 from structlog.testing import capture_logs
 
 from storage.cache.cache import Cache
-from storage.cache.store import ENTRY, PREFIX, CacheKey, Claim
-from storage.cache.tags import ALL_TAG, location, user
+from storage.cache.entries import ENTRY, PREFIX, CacheKey, LoadLock
+from storage.cache.tags import ALL_TAG, location_tag, user_tag
 from storage.errors import CacheLoadError, CacheUnavailableError
 from tests.integration.cache.conftest import NewCache, Outfit
 from tests.servers import ValkeyServer, free_port
 
-KEY = CacheKey("u1", "lisboa:2026-11-25T03", (location("lisboa"),))
-OTHER = CacheKey("u2", "lisboa:2026-11-25T03", (location("lisboa"),))
+KEY = CacheKey("u1", "lisboa:2026-11-25T03", (location_tag("lisboa"),))
+OTHER = CacheKey("u2", "lisboa:2026-11-25T03", (location_tag("lisboa"),))
 COAT = Outfit(name="coat", warmth=3)
 
 
@@ -102,7 +102,7 @@ async def test_every_key_has_a_ttl_and_the_prefix(cache: Cache[Outfit], raw: red
 
 
 async def test_a_fresh_value_is_served_and_a_stale_one_is_loaded_anew(new_cache: NewCache) -> None:
-    cache, wardrobe = new_cache(fresh=1.0, kept=60), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=1.0, expire_seconds=60), Wardrobe()
     first = await cache.get_or_load(KEY, wardrobe.load)
     second = await cache.get_or_load(KEY, wardrobe.load)
     assert (first.source, second.source, wardrobe.calls) == ("loaded", "fresh", 1)
@@ -121,7 +121,7 @@ async def test_200_misses_of_two_processes_are_one_load(new_cache: NewCache) -> 
 
 
 async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache) -> None:
-    cache, wardrobe = new_cache(fresh=0.1, kept=5), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=5), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.15)
     wardrobe.error = RuntimeError("the database is away")
@@ -129,7 +129,7 @@ async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache
     assert answer.stale
     assert answer.value == COAT
     assert 0.1 < answer.age < 5
-    again = await new_cache(fresh=0.1, kept=5).get_or_load(KEY, wardrobe.load)
+    again = await new_cache(fresh_seconds=0.1, expire_seconds=5).get_or_load(KEY, wardrobe.load)
     assert again.stale
     assert wardrobe.calls == 2, "for a moment nobody else tries"
     await asyncio.sleep(1.1)
@@ -149,7 +149,7 @@ async def test_a_failed_load_without_anything_kept_raises(cache: Cache[Outfit]) 
 
 
 async def test_what_is_kept_goes_at_its_time(new_cache: NewCache) -> None:
-    cache, wardrobe = new_cache(fresh=0.1, kept=0.3), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=0.3), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.4)
     wardrobe.error = RuntimeError("the database is away")
@@ -175,7 +175,7 @@ async def test_a_reader_that_goes_does_not_take_the_load_with_it(cache: Cache[Ou
 
 async def test_a_killed_loader_is_taken_over_from(new_cache: NewCache) -> None:
     dead, cache, wardrobe = new_cache(), new_cache(load_seconds=0.5), Wardrobe()
-    assert (await dead.store.claim(KEY, 1.5, 5)).answer == "load"  # and then the process died
+    assert (await dead.store.acquire_load_lock(KEY, 1.5, 5)).outcome == "load"  # and then the process died
     assert (await cache.get_or_load(KEY, wardrobe.load)).source == "loaded"
     assert await cache.exists(KEY), "and it is kept for the next one"
     assert wardrobe.calls == 1
@@ -185,24 +185,24 @@ async def test_a_right_that_was_not_heard_of_keeps_nobody_waiting(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = new_cache(), new_cache()
-    real = here.store.claim
+    real = here.store.acquire_load_lock
 
-    async def lost(*args: Any) -> Claim:
+    async def lost(*args: Any) -> LoadLock:
         await real(*args)
         raise CacheUnavailableError("the reply is lost")
 
-    monkeypatch.setattr(here.store, "claim", lost)
+    monkeypatch.setattr(here.store, "acquire_load_lock", lost)
     assert (await here.get_or_load(KEY, Wardrobe().load)).source == "direct"
     async with asyncio.timeout(2):
         assert (await there.get_or_load(KEY, Wardrobe().load)).source == "loaded"
-        await here.settled()
+        await here.wait_until_delivered()
 
 
 async def test_its_holder_is_granted_the_right_again(cache: Cache[Outfit]) -> None:
-    first = await cache.store.claim(KEY, 10, 60)
-    again = await cache.store.claim(KEY, 10, 60)
-    assert (first.answer, again.answer) == ("load", "load")
-    assert first.right == again.right
+    first = await cache.store.acquire_load_lock(KEY, 10, 60)
+    again = await cache.store.acquire_load_lock(KEY, 10, 60)
+    assert (first.outcome, again.outcome) == ("load", "load")
+    assert first.token == again.token
 
 
 async def test_a_cache_that_closes_leaves_no_right_behind(new_cache: NewCache) -> None:
@@ -226,7 +226,7 @@ async def test_a_foreign_right_without_an_end_is_none(cache: Cache[Outfit], raw:
 
 
 async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: NewCache) -> None:
-    here, there = (new_cache(fresh=0.1, kept=60, load_seconds=0.6) for _ in range(2))
+    here, there = (new_cache(fresh_seconds=0.1, expire_seconds=60, load_seconds=0.6) for _ in range(2))
     await here.get_or_load(KEY, Wardrobe().load)
     await asyncio.sleep(0.15)
     slow = Wardrobe(seconds=60)
@@ -237,31 +237,31 @@ async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: N
 async def test_what_is_kept_is_served_by_a_server_that_takes_no_writes(
     new_cache: NewCache, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, wardrobe = new_cache(fresh=0.1, kept=60), Wardrobe()
+    cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=60), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.15)
 
-    async def refuse(*_: Any) -> Claim:
+    async def refuse(*_: Any) -> LoadLock:
         raise CacheUnavailableError("READONLY")
 
-    monkeypatch.setattr(cache.store, "claim", refuse)
+    monkeypatch.setattr(cache.store, "acquire_load_lock", refuse)
     with capture_logs() as logs:
         assert (await cache.get_or_load(KEY, wardrobe.load)).source == "direct"
         wardrobe.error = RuntimeError("the database is away")
         for _ in range(5):
             assert (await cache.get_or_load(KEY, wardrobe.load)).stale
-    assert sum("of no help" in line["event"] for line in logs) == 1, "told once"
+    assert sum("is unavailable" in line["event"] for line in logs) == 1, "told once"
 
 
 async def test_a_stale_value_that_was_outdated_meanwhile_is_not_served(new_cache: NewCache) -> None:
-    here, there = (new_cache(fresh=0.1, kept=60) for _ in range(2))
+    here, there = (new_cache(fresh_seconds=0.1, expire_seconds=60) for _ in range(2))
     await here.get_or_load(KEY, Wardrobe().load)
     await asyncio.sleep(0.15)
     failing = Wardrobe(seconds=0.3)
     failing.error = RuntimeError("the database is away")
     early = asyncio.create_task(there.get_or_load(KEY, failing.load))
     await until(lambda: _called(failing, 1))
-    await here.invalidate(user("u1"))
+    await here.invalidate(user_tag("u1"))
     late = asyncio.create_task(there.get_or_load(KEY, failing.load))
     for task in (early, late):
         with pytest.raises(RuntimeError, match="away"):
@@ -285,7 +285,7 @@ async def test_whoever_comes_while_the_word_that_it_is_stored_is_under_way_reads
     await stored.wait()
     monkeypatch.setattr(loading.store, "store", real)
     wardrobe.outfit = Outfit(name="raincoat")
-    await changing.invalidate(user("u1"))
+    await changing.invalidate(user_tag("u1"))
     late = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
     await asyncio.sleep(0.05)
     go.set()
@@ -297,21 +297,21 @@ async def test_what_another_process_was_faster_to_load_is_looked_at_anew(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, reading, wardrobe = new_cache(), new_cache(), Wardrobe()
-    claimed, go, real = asyncio.Event(), asyncio.Event(), reading.store.claim
+    claimed, go, real = asyncio.Event(), asyncio.Event(), reading.store.acquire_load_lock
 
-    async def slow(*args: Any) -> Claim:
+    async def slow(*args: Any) -> LoadLock:
         await other.set(KEY, COAT)
         claim = await real(*args)
-        monkeypatch.setattr(reading.store, "claim", real)
+        monkeypatch.setattr(reading.store, "acquire_load_lock", real)
         claimed.set()
         await go.wait()
         return claim
 
-    monkeypatch.setattr(reading.store, "claim", slow)
+    monkeypatch.setattr(reading.store, "acquire_load_lock", slow)
     early = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
     await claimed.wait()
     wardrobe.outfit = Outfit(name="raincoat")
-    await other.invalidate(user("u1"))
+    await other.invalidate(user_tag("u1"))
     late = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
     await asyncio.sleep(0.05)
     go.set()
@@ -328,7 +328,7 @@ async def test_loads_that_are_outdated_again_and_again_end_with_one_that_is_not(
     for number in range(1, 4):
         await until(lambda number=number: _called(wardrobe, number))  # type: ignore[misc]
         wardrobe.outfit = Outfit(name="coat", warmth=number)
-        await changing.invalidate(user("u1"))
+        await changing.invalidate(user_tag("u1"))
         late = asyncio.create_task(reading.get_or_load(KEY, wardrobe.load))
         await asyncio.sleep(0)
     assert (await late).value.warmth == 3
@@ -339,7 +339,7 @@ async def test_a_change_makes_the_load_before_it_no_reason_to_wait(new_cache: Ne
     slow, quick, wardrobe = new_cache(load_seconds=60), new_cache(load_seconds=60), Wardrobe(seconds=60)
     early = asyncio.create_task(slow.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
-    await quick.invalidate(user("u1"))
+    await quick.invalidate(user_tag("u1"))
     async with asyncio.timeout(10):
         assert (await quick.get_or_load(KEY, Wardrobe().load)).source == "loaded"
     early.cancel()
@@ -379,7 +379,7 @@ async def test_a_value_that_is_no_json_is_served_and_keeps_nobody_waiting(
     def refuse(_: Any) -> bytes:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(cache, "_packed", refuse)
+    monkeypatch.setattr(cache._values, "encode", refuse)
     async with asyncio.timeout(2):
         for _ in range(2):
             assert (await cache.get_or_load(KEY, Wardrobe().load)).value == COAT
@@ -397,19 +397,19 @@ async def test_a_loader_that_says_it_took_too_long_or_was_broken_off(cache: Cach
     async def broken_off() -> Outfit:
         raise asyncio.CancelledError
 
-    with pytest.raises(CacheLoadError, match="broken off"):
+    with pytest.raises(CacheLoadError, match="cancelled"):
         await cache.get_or_load(OTHER, broken_off)
 
 
 async def test_a_change_takes_every_entry_of_the_user_and_no_other(
     cache: Cache[Outfit], raw: redis.asyncio.Redis
 ) -> None:
-    mine = [CacheKey("u1", f"place-{n}:now", (location(f"place-{n}"),)) for n in range(30)]
+    mine = [CacheKey("u1", f"place-{n}:now", (location_tag(f"place-{n}"),)) for n in range(30)]
     for key in [*mine, OTHER]:
         await cache.set(key, COAT)
-    assert await cache.store.count_of_user("u1") == 30
+    assert await cache.store.count_for_user("u1") == 30
     scans = (await raw.info("commandstats")).get("cmdstat_scan")
-    assert await cache.invalidate(user("u1")) == 30
+    assert await cache.invalidate(user_tag("u1")) == 30
     assert (await raw.info("commandstats")).get("cmdstat_scan") == scans
     assert not [key for key in mine if await cache.exists(key)]
     assert [key async for key in raw.scan_iter(f"{ENTRY}u1:*")] == []
@@ -419,21 +419,21 @@ async def test_a_change_takes_every_entry_of_the_user_and_no_other(
 async def test_a_user_whose_name_begins_alike_is_another(cache: Cache[Outfit]) -> None:
     odd = CacheKey("u1:lisboa", "now")
     await cache.set(odd, COAT)
-    await cache.invalidate(user("u1"))
+    await cache.invalidate(user_tag("u1"))
     assert await cache.exists(odd)
 
 
 async def test_a_location_and_everything(cache: Cache[Outfit]) -> None:
-    elsewhere = CacheKey("u1", "porto:now", (location("porto"),))
+    elsewhere = CacheKey("u1", "porto:now", (location_tag("porto"),))
     for key in (KEY, OTHER, elsewhere):
         await cache.set(key, COAT)
-    await cache.invalidate(location("lisboa"))
+    await cache.invalidate(location_tag("lisboa"))
     assert [await cache.exists(key) for key in (KEY, OTHER, elsewhere)] == [False, False, True]
     await cache.invalidate(ALL_TAG)
     assert not await cache.exists(elsewhere)
 
 
-@pytest.mark.parametrize("subject", [user("u1"), location("lisboa"), ALL_TAG])
+@pytest.mark.parametrize("subject", [user_tag("u1"), location_tag("lisboa"), ALL_TAG])
 async def test_what_was_loaded_before_a_change_is_neither_stored_nor_served_after_it(
     new_cache: NewCache, subject: str
 ) -> None:
@@ -460,7 +460,7 @@ async def test_whoever_comes_after_a_change_of_their_own_does_not_join_an_older_
     early = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
     wardrobe.outfit = Outfit(name="raincoat")
-    await cache.invalidate(user("u1"))
+    await cache.invalidate(user_tag("u1"))
     assert (await cache.get_or_load(KEY, wardrobe.load)).value.name == "raincoat"
     await early
 
@@ -470,7 +470,7 @@ async def test_nor_where_redis_is_away(new_cache: NewCache) -> None:
     early = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
     wardrobe.outfit = Outfit(name="raincoat")
-    assert await cache.invalidate(user("u1")) is None
+    assert await cache.invalidate(user_tag("u1")) is None
     late = await cache.get_or_load(KEY, wardrobe.load)
     assert (late.value.name, late.source) == ("raincoat", "direct")
     assert (await early).value.name == "coat"
@@ -500,9 +500,9 @@ async def test_more_changes_than_are_kept_in_mind_clear_everything(
 
     monkeypatch.setattr(cache.store, "invalidate", away)
     for number in range(1_100):
-        assert await cache.invalidate(user(f"u{number}")) is None
+        assert await cache.invalidate(user_tag(f"u{number}")) is None
     monkeypatch.setattr(cache.store, "invalidate", real)
-    await cache.settled()
+    await cache.wait_until_delivered()
     assert not await other.exists(CacheKey("u1", "now"))
     assert not await other.exists(CacheKey("u1199", "now"))
 
@@ -510,7 +510,7 @@ async def test_more_changes_than_are_kept_in_mind_clear_everything(
 async def test_a_change_of_a_thousand_users_is_one_round_trip(cache: Cache[Outfit]) -> None:
     users = [f"u{number}" for number in range(12_000)]
     await cache.set(CacheKey("u11999", "now"), COAT)
-    assert await cache.invalidate(*map(user, users)) == 1
+    assert await cache.invalidate(*map(user_tag, users)) == 1
     assert not await cache.exists(CacheKey("u11999", "now"))
 
 
@@ -529,7 +529,7 @@ async def test_a_change_while_redis_hears_of_an_older_one_is_told_too(
         if calls == 2:  # Redis has heard; and now, before we hear that, it changes again
             await other.set(KEY, COAT)
             monkeypatch.setattr(cache.store, "invalidate", fail_once)
-            assert await cache.invalidate(user("u1")) is None
+            assert await cache.invalidate(user_tag("u1")) is None
             heard.set()
         return removed
 
@@ -538,9 +538,9 @@ async def test_a_change_while_redis_hears_of_an_older_one_is_told_too(
         raise CacheUnavailableError("away")
 
     monkeypatch.setattr(cache.store, "invalidate", first_two_fail)
-    assert await cache.invalidate(user("u1")) is None
+    assert await cache.invalidate(user_tag("u1")) is None
     await heard.wait()
-    await cache.settled()
+    await cache.wait_until_delivered()
     assert not await other.exists(KEY)
 
 
@@ -548,7 +548,7 @@ async def test_counts_of_an_outage_are_said_after_it(new_cache: NewCache, raw: r
     cache = new_cache(f"redis://127.0.0.1:{free_port()}/0")
     for _ in range(3):
         await cache.get_or_load(KEY, Wardrobe().load)
-    await cache.say()
+    await cache.flush_stats()
     failing = Wardrobe()
     failing.error = RuntimeError("away")
     with pytest.raises(RuntimeError):
@@ -556,8 +556,8 @@ async def test_counts_of_an_outage_are_said_after_it(new_cache: NewCache, raw: r
     assert cache.counts["errors"] == 3
     assert cache.counts["misses"] == 1
     cache.store = new_cache().store
-    await cache.say()
-    figures = await cache.store.figures()
+    await cache.flush_stats()
+    figures = await cache.store.stats()
     assert (figures.errors, figures.misses) == (3, 1)
 
 
@@ -578,9 +578,9 @@ async def test_whatever_the_url_asks_for(new_cache: NewCache, redis_url: str, op
     cache = new_cache(redis_url + options)
     for source in ("loaded", "fresh"):
         assert (await cache.get_or_load(KEY, Wardrobe().load)).source == source
-    await cache.say()
-    assert (await cache.store.figures()).hits == 1
-    assert "maxmemory_policy" in await cache.store.about()
+    await cache.flush_stats()
+    assert (await cache.store.stats()).hits == 1
+    assert "maxmemory_policy" in await cache.store.server_info()
     assert (await cache.store.page()).items
 
 
@@ -622,7 +622,7 @@ async def test_changes_while_others_write_leave_nothing_outdated(new_cache: NewC
     for turn in range(200):
         name = ("u1", "u2")[turn % 2]
         versions[name] += 1
-        await changer.invalidate(user(name))
+        await changer.invalidate(user_tag(name))
         versions_told[name] = versions[name]
         await asyncio.sleep(0.005)
     done.set()
@@ -634,7 +634,7 @@ async def test_an_evicted_generation_is_a_miss_and_nothing_worse(
 ) -> None:
     await cache.set(KEY, COAT)
     await raw.delete(f"{PREFIX}owned:u1")  # an eviction may take any of the keys
-    await cache.invalidate(user("u1"))
+    await cache.invalidate(user_tag("u1"))
     assert not await cache.exists(KEY)
     await cache.set(KEY, COAT)
     await raw.delete(f"{PREFIX}generation:user:u1")
@@ -699,13 +699,13 @@ async def test_fresh_data_of_an_older_program_is_replaced_at_once(
 
 
 async def test_names_that_a_pattern_would_read_otherwise(cache: Cache[Outfit]) -> None:
-    odd = CacheKey("a*[b]?:c\\ \x1b\ud800", "Köln:2026", (location("x\ny"),))
+    odd = CacheKey("a*[b]?:c\\ \x1b\ud800", "Köln:2026", (location_tag("x\ny"),))
     await cache.set(odd, COAT)
     assert await cache.get(odd) == COAT
     (row,) = (await cache.store.page()).items
     assert row.key == str(odd)
     assert "\x1b" not in row.key
-    assert await cache.invalidate(user(odd.user_id)) == 1
+    assert await cache.invalidate(user_tag(odd.user_id)) == 1
 
 
 async def test_figures_of_all_processes(new_cache: NewCache) -> None:
@@ -714,9 +714,9 @@ async def test_figures_of_all_processes(new_cache: NewCache) -> None:
     for cache in (here, there, there):
         await cache.get_or_load(KEY, Wardrobe().load)
     for cache in (here, there):
-        await cache.say()
-        await cache.say()
-    figures = await here.store.figures()
+        await cache.flush_stats()
+        await cache.flush_stats()
+    figures = await here.store.stats()
     assert (figures.hits, figures.misses, figures.stale, figures.errors) == (3, 1, 0, 0)
     assert figures.hit_rate == 0.75
     assert len(figures.minutes) == 60
@@ -746,7 +746,7 @@ async def test_pages(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
 
 
 async def test_rows_say_what_an_entry_is(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
-    cache = new_cache(fresh=0.1, kept=60)
+    cache = new_cache(fresh_seconds=0.1, expire_seconds=60)
     fresh, stale, gone, corrupt = (CacheKey(name, "now") for name in ("fresh", "stale", "gone", "corrupt"))
     await cache.set(stale, COAT)
     await asyncio.sleep(0.15)

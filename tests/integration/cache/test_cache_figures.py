@@ -17,11 +17,11 @@ async def test_minutes_that_are_over_are_read_once(cache: Cache[Outfit], raw: re
     past = f"couturecast:cache:minute:{seconds // 60 - 2}"
     await raw.hset(past, mapping={"hits": 3, "misses": 1})
     await raw.expire(past, 60)
-    first = await cache.store.figures()
+    first = await cache.store.stats()
     assert (first.hits, first.misses, first.minutes[-3:].count(0.75)) == (3, 1, 1)
     before = await commands(raw)
     await cache.store.count({"hits": 4})
-    then = await cache.store.figures()
+    then = await cache.store.stats()
     spent = await commands(raw) - before
     assert (then.hits, then.misses, len(then.minutes)) == (7, 1, 60)
     # INFO, EVALSHA with its three commands, TIME and HGETALL; one more where a minute has ended meanwhile.

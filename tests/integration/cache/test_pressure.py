@@ -13,8 +13,8 @@ import redis.asyncio
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.cache.cache import Cache
-from storage.cache.store import CacheKey
-from storage.cache.tags import location, user
+from storage.cache.entries import CacheKey
+from storage.cache.tags import location_tag, user_tag
 from tests.integration.cache.conftest import NewCache, Outfit
 from tests.servers import ValkeyServer
 
@@ -49,7 +49,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
             await asyncio.sleep(0)
             return Outfit(name=f"{user_id} {place} " + "x" * 1_500, warmth=version)
 
-        answer = await cache.get_or_load(CacheKey(user_id, place, (location(place),)), load)
+        answer = await cache.get_or_load(CacheKey(user_id, place, (location_tag(place),)), load)
         sources[answer.source] += 1
         assert answer.value.name.startswith(f"{user_id} {place} ")
         assert answer.value.warmth >= least, f"{user_id} {place}: older than what was told"
@@ -67,7 +67,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
             user_id = f"u{random.randrange(20)}"  # of those that are read often
             versions[user_id] += 1
             version = versions[user_id]
-            await caches[0].invalidate(user(user_id))
+            await caches[0].invalidate(user_tag(user_id))
             told[user_id] = max(told[user_id], version)
             await asyncio.sleep(0.002)
 

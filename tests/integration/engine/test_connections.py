@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from storage.redis import client as connection
-from storage.redis.client import MOST_CONNECTIONS, execute, make_client
+from storage.redis.client import MAX_CONNECTIONS, execute, make_client
 from tests.integration.engine.conftest import eventually
 
 
@@ -21,11 +21,11 @@ async def _clients_since(redis: Redis, first: int) -> int:
 async def test_a_client_takes_no_more_connections_than_it_may(redis: Redis, redis_url: str) -> None:
     first = await redis.client_id()
     client = make_client(redis_url)
-    waits = [execute(client, "BLPOP", f"test:list-{number}", 0.2) for number in range(5 * MOST_CONNECTIONS)]
+    waits = [execute(client, "BLPOP", f"test:list-{number}", 0.2) for number in range(5 * MAX_CONNECTIONS)]
     waiting = asyncio.ensure_future(asyncio.gather(*waits))
 
     async def all_in_use() -> bool:
-        return await _clients_since(redis, first) == MOST_CONNECTIONS
+        return await _clients_since(redis, first) == MAX_CONNECTIONS
 
     await eventually(all_in_use)
     assert await waiting == [None] * len(waits)
@@ -38,7 +38,7 @@ async def test_connections_that_were_cancelled_or_broke_are_free_again(redis: Re
     for _ in range(3):
         waits = [
             asyncio.create_task(execute(client, "BLPOP", f"test:list-{number}", 0))
-            for number in range(3 * MOST_CONNECTIONS)
+            for number in range(3 * MAX_CONNECTIONS)
         ]
         await asyncio.sleep(0.05)
         for wait in waits[::2]:
@@ -47,8 +47,8 @@ async def test_connections_that_were_cancelled_or_broke_are_free_again(redis: Re
         for wait in waits[1::2]:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-        replies = await asyncio.gather(*(execute(client, "PING") for _ in range(3 * MOST_CONNECTIONS)))
-        assert len(replies) == 3 * MOST_CONNECTIONS
+        replies = await asyncio.gather(*(execute(client, "PING") for _ in range(3 * MAX_CONNECTIONS)))
+        assert len(replies) == 3 * MAX_CONNECTIONS
     await client.aclose()
 
 
@@ -59,16 +59,16 @@ async def test_who_waits_for_a_connection_in_vain_is_told(
     monkeypatch.setattr(connection, "_REPLY_TIMEOUT", 0.2)
     waits = [
         asyncio.create_task(execute(client, "BLPOP", f"test:list-{number}", 60))
-        for number in range(MOST_CONNECTIONS)
+        for number in range(MAX_CONNECTIONS)
     ]
 
     async def all_wait() -> bool:
-        return int((await redis.info("clients"))["blocked_clients"]) == MOST_CONNECTIONS
+        return int((await redis.info("clients"))["blocked_clients"]) == MAX_CONNECTIONS
 
     await eventually(all_wait)
     with pytest.raises(RedisConnectionError, match="all 10 connections to Redis are in use"):
         await execute(client, "PING")
-    for number in range(MOST_CONNECTIONS):
+    for number in range(MAX_CONNECTIONS):
         await redis.rpush(f"test:list-{number}", "x")
     await asyncio.gather(*waits)
     assert await execute(client, "PING")

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 from structlog.testing import capture_logs
 
-from storage.backoff import Backoff
+from storage.backoff import ReconnectBackoff
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import PipelineConnection, execute, make_client, make_sync_client
 from tests.chaos.proxy import Proxy
@@ -187,7 +187,7 @@ async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
 def test_the_first_pause_is_none_and_later_ones_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("storage.backoff.time.monotonic", lambda: now)
-    backoff = Backoff(0.1, 5.0)
+    backoff = ReconnectBackoff(0.1, 5.0)
     pauses = []
     for _ in range(9):
         backoff.begin()

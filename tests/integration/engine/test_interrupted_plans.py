@@ -52,32 +52,32 @@ async def operations(redis_url: str, database: Database) -> AsyncIterator[Operat
 @pytest.mark.parametrize("way", ["a clock that was set back", "a key that does not expire"])
 async def test_a_place_that_lives_longer_than_it_can_is_cut_short(redis: Redis, way: str) -> None:
     dead, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
-    assert await dead.hold()
+    assert await dead.acquire_or_renew()
     if way == "a clock that was set back":
         await redis.pexpire("place", HOUR_MILLISECONDS)
     else:
         await redis.persist("place")
-    assert not await other.hold()
+    assert not await other.acquire_or_renew()
     assert 0 < await redis.pttl("place") <= LENGTH_MILLISECONDS
 
 
 @pytest.mark.slow
 async def test_a_dead_holder_is_out_after_its_time_whatever_the_clock_did(redis: Redis) -> None:
     dead, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
-    assert await dead.hold()
+    assert await dead.acquire_or_renew()
     await redis.pexpire("place", HOUR_MILLISECONDS)
-    assert await other.outwait()
+    assert await other.wait_acquire()
 
 
 async def test_a_holder_that_lives_keeps_its_place_beside_one_that_wants_it(redis: Redis) -> None:
     holder, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
-    assert await holder.hold()
-    await other.leave()
-    assert await ExpiringLock.held(redis, ["place", "nothing"]) == {"place"}
+    assert await holder.acquire_or_renew()
+    await other.release()
+    assert await ExpiringLock.held_names(redis, ["place", "nothing"]) == {"place"}
     await redis.pexpire("place", HOUR_MILLISECONDS)
-    assert await ExpiringLock.held(redis, ["place"]) == {"place"}
+    assert await ExpiringLock.held_names(redis, ["place"]) == {"place"}
     assert 0 < await redis.pttl("place") <= LENGTH_MILLISECONDS
-    assert not await other.hold()
+    assert not await other.acquire_or_renew()
 
 
 async def _killed(operations: Operations, redis_url: str, database: Database) -> int:
@@ -148,7 +148,7 @@ async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database:
     try:
         await write(DeadLetterRepository(database), 3)
         plan = await operations.letters.plan(ALL_DEAD)
-        await PlanRepository(database).set_state(plan.id, "running", of=["frozen"])
+        await PlanRepository(database).transition(plan.id, "running", from_states=["frozen"])
         async with database.begin() as connection:
             await connection.execute(update(PlanRow).values(created_at=NOW - timedelta(hours=1)))
         assert (await operations.letters.plan_now(plan.id)).standing == "interrupted"

@@ -98,7 +98,7 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
         raise DatabaseUnavailableError("the database went away at this moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PlanRepository, "sent", away)
+        patch.setattr(PlanRepository, "mark_enqueued", away)
         with pytest.raises(DatabaseUnavailableError):
             await operations.letters.replay(letter_id)
     ran: list[int] = []

@@ -34,7 +34,7 @@ async def main():
 
     task = asyncio.create_task(run())
     await asyncio.sleep(0.05)
-    await cancel_and_wait([task], again=0.01)
+    await cancel_and_wait([task], retry_seconds=0.01)
     await database.close()
 
 asyncio.run(main())
@@ -52,7 +52,7 @@ async def test_a_cancelled_statement_leaves_no_task_behind(migrated_database_url
     for _ in range(3):
         task = asyncio.create_task(_run(database))
         await asyncio.sleep(0.05)
-        await cancel_and_wait([task], again=again)
+        await cancel_and_wait([task], retry_seconds=again)
         assert task.cancelled()
     async with database.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1

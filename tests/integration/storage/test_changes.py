@@ -18,7 +18,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, event, text
 
 from storage.cache import change_listener as changes
-from storage.cache.change_listener import ChangeListener, probe
+from storage.cache import change_queue
+from storage.cache.change_listener import ChangeListener, notifications_arrive
 from storage.database import migrations
 from storage.database.engine import Database
 from tests.integration.engine.conftest import eventually
@@ -40,7 +41,7 @@ class Ear:
         self.fail: Callable[[str], bool] = lambda subject: False
         self.failed = 0
         self.task = asyncio.create_task(
-            ChangeListener(database, on_change=self._change, on_gap=self._gap).run(), name="changes"
+            ChangeListener(database, on_change=self._change, on_resync=self._gap).run(), name="changes"
         )
 
     async def _change(self, subject: str) -> None:
@@ -75,7 +76,7 @@ MakeEar = Callable[[Database], Ear]
 async def make_ear(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeEar]:
     """Listeners, which look after themselves more often than in earnest."""
     monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.1)
-    monkeypatch.setattr(changes, "_BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(changes, "_PING_SECONDS", 0.2)
     ears: list[Ear] = []
 
     def make(database: Database) -> Ear:
@@ -248,7 +249,7 @@ async def test_a_server_that_was_away_is_listened_to_again(own: PostgresServer, 
     await ear.listens()
     with structlog.testing.capture_logs() as logs:
         await asyncio.to_thread(own.stop)
-        await eventually(lambda: any("not heard now" in line["event"] for line in logs), within=20)
+        await eventually(lambda: any("not received now" in line["event"] for line in logs), within=20)
     await asyncio.to_thread(own.start)
     await ear.listens(2)
     await write_one(own.url())
@@ -309,8 +310,8 @@ async def say(subject="gap"):
     with open(sys.argv[2], "a") as said:
         print(subject, file=said)
 
-change_listener._BEAT_SECONDS = 0.3
-asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say, on_gap=say).run())
+change_listener._PING_SECONDS = 0.3
+asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say, on_resync=say).run())
 """
 
 
@@ -365,7 +366,7 @@ async def by_way(
     postgres_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Forwarder, Database]]:
     """A database whose sessions go by way of a forwarder, and its pool does not."""
-    monkeypatch.setattr(changes, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(changes, "_REPLY_SECONDS", 2.0)
     forwarder = Forwarder(postgres_url)
     await forwarder.start()
     database = Database(postgres_url, direct_url=forwarder.url())
@@ -403,7 +404,7 @@ async def test_what_is_written_while_nobody_listens_is_a_gap(
 async def test_the_end_is_prompt_also_where_the_connection_hangs(
     by_way: tuple[Forwarder, Database], make_ear: MakeEar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "_BEAT_SECONDS", 60)
+    monkeypatch.setattr(changes, "_PING_SECONDS", 60)
     forwarder, database = by_way
     ear = make_ear(database)
     await ear.listens()
@@ -423,13 +424,13 @@ async def test_what_fails_is_tried_again_and_holds_up_nothing(ear: Ear, postgres
         ear.fail = lambda subject: False
         await ear.hears("user:bad")
     (warning,) = [each for each in logs if each["log_level"] == "warning"]
-    assert (warning["subject"], warning["cause"]) == ("user:bad", "the cache is away")
+    assert (warning["tag"], warning["cause"]) == ("user:bad", "the cache is away")
 
 
 async def test_too_many_that_wait_are_all(
     ear: Ear, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "_MOST_WAITING", 20)
+    monkeypatch.setattr(change_queue, "_MAX_PENDING", 20)
     ear.fail = lambda subject: True
     await write(
         postgres_url, "INSERT INTO user_preferences SELECT n::text, '{}' FROM generate_series(1, 21) n"
@@ -452,7 +453,7 @@ async def test_what_changes_while_it_is_told_is_told_again(
     async def gap() -> None:
         told.append("gap")
 
-    listener = ChangeListener(database, on_change=change, on_gap=gap)
+    listener = ChangeListener(database, on_change=change, on_resync=gap)
     running = asyncio.create_task(listener.run())
     await eventually(lambda: told == ["gap"])
     await write_one(postgres_url, "ana")
@@ -464,7 +465,7 @@ async def test_what_changes_while_it_is_told_is_told_again(
             f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}') "
             "ON CONFLICT (user_id) DO UPDATE SET updated_at = now()",
         )
-    await eventually(lambda: "user:last" in listener._desk._waiting, what="all arrive")
+    await eventually(lambda: "user:last" in listener._queue._pending, what="all arrive")
     go_on.set()
     await eventually(lambda: told[-1] == "user:last")
     assert told == ["gap", "user:ana", "user:ana", "user:bo", "user:last"]
@@ -475,24 +476,24 @@ async def test_what_changes_while_it_is_told_is_told_again(
 async def test_where_nothing_arrives_it_is_said_once(
     postgres_url: str, postgres_server: PostgresServer | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "_ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(changes, "_DEAF_SECONDS", 0.1)
+    monkeypatch.setattr(changes, "_REPLY_SECONDS", 0.2)
+    monkeypatch.setattr(changes, "_RECHECK_SECONDS", 0.1)
     base = postgres_server.url() if isinstance(postgres_server, PostgresServer) else postgres_server
     made = Database(postgres_url)
     await made.start()
     await made.close()
     database = Database(postgres_url, direct_url=base)  # of another database
-    assert not await probe(database, seconds=0.2)
+    assert not await notifications_arrive(database, seconds=0.2)
     tried: list[bool] = []
-    real = changes._hears
+    real = changes._is_heard
 
     async def hears(*args: Any) -> bool:
         tried.append(await real(*args))
         return tried[-1]
 
-    monkeypatch.setattr(changes, "_hears", hears)
+    monkeypatch.setattr(changes, "_is_heard", hears)
     with structlog.testing.capture_logs() as logs:
-        running = asyncio.create_task(ChangeListener(database, on_change=_nothing, on_gap=_nothing).run())
+        running = asyncio.create_task(ChangeListener(database, on_change=_nothing, on_resync=_nothing).run())
         await eventually(lambda: len(tried) >= 4, what="four tries")
     assert not any(tried)
     running.cancel()
@@ -514,12 +515,12 @@ async def test_where_there_is_nothing_to_listen_to_it_is_said(
     pooled = f"{postgres_url}{'&' if '?' in postgres_url else '?'}pgbouncer=true"
     database = Database(sqlite_url if kind == "sqlite" else pooled)
     with structlog.testing.capture_logs() as logs:
-        await ChangeListener(database, on_change=_nothing, on_gap=_nothing).run()
+        await ChangeListener(database, on_change=_nothing, on_resync=_nothing).run()
     assert len(logs) == 1
     assert ("DIRECT_URL" in logs[0]["reason"]) == (kind == "pooler")
-    assert not await probe(database)
+    assert not await notifications_arrive(database)
     await database.close()
 
 
 async def test_a_probe_tells_that_notifications_arrive(database: Database) -> None:
-    assert await probe(database)
+    assert await notifications_arrive(database)

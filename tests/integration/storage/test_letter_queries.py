@@ -21,7 +21,8 @@ from storage.database import migrations
 from storage.database.engine import Database
 from storage.database.tables import ArchivedFailure, JobFailure
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository
+from storage.dead_letters.records import DeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidCursorError
 from tests.benchmarks.letters import fill, filters
 
@@ -173,7 +174,7 @@ async def test_a_filter_means_what_a_plain_model_of_it_says(
     letters, rows = filled
     meant = [row for row in rows if _means(wanted, row)]
     newest_first: Callable[[DeadLetter], Any] = lambda row: (row.failed_at, row.id)  # noqa: E731
-    if wanted.searches:
+    if wanted.uses_text_search:
         newest_first = lambda row: row.id  # noqa: E731
     meant.sort(key=newest_first, reverse=True)
     assert await _paged(letters, wanted, limits) == meant
@@ -364,7 +365,9 @@ async def test_every_question_of_the_screens_is_answered_from_an_index(database:
             if title in INDEXES and INDEXES[title] not in str([tuple(row) for row in pages[0][1]]):
                 wrong.append((title, "another index", pages[0][0]))
             for statement, plan in pages:
-                wrong += [(title, fault, statement) for fault in check(plan, page=not wanted.searches)]
+                wrong += [
+                    (title, fault, statement) for fault in check(plan, page=not wanted.uses_text_search)
+                ]
             for statement, plan in others:
                 wrong += [(title, fault, statement) for fault in check(plan, page=False)]
         assert wrong == []

@@ -105,7 +105,7 @@ async def test_e8_a_start_with_nothing_to_do_waits_for_no_writer(database_url: s
     await first.start()
     async with _Holder(database_url):
         began = time.monotonic()
-        await second.start(patience=0.2)
+        await second.start(timeout=0.2)
         assert time.monotonic() - began < 20
     await first.close()
     await second.close()
@@ -125,7 +125,7 @@ async def test_e8_a_migration_may_take_longer_than_a_statement(
     both = [Database(database_url, busy_seconds=0.2) for _ in range(2)]
     told: list[str] = []
     async with _Holder(database_url):
-        starts = [asyncio.create_task(each.start(patience=0.2, on_wait=told.append)) for each in both]
+        starts = [asyncio.create_task(each.start(timeout=0.2, on_waiting=told.append)) for each in both]
         await eventually(lambda: len(told) == 2, what="both wait")
         await asyncio.sleep(1.0)  # longer than a statement may take
         assert not any(start.done() for start in starts)

@@ -25,7 +25,7 @@ async def _refused(url: str, words: str) -> None:
     """It ends at once, whatever time it is given, in one line."""
     database, waited = Database(url), list[str]()
     with pytest.raises(PermanentDatabaseError, match=words) as refused:
-        await asyncio.wait_for(database.start(patience=3600, on_wait=waited.append), 60)
+        await asyncio.wait_for(database.start(timeout=3600, on_waiting=waited.append), 60)
     assert waited == []
     assert "\n" not in str(refused.value)
     assert "hidden" not in str(refused.value)
@@ -35,7 +35,7 @@ async def _refused(url: str, words: str) -> None:
 async def _waited_for(url: str) -> None:
     database, waited = Database(url), list[str]()
     with pytest.raises(DatabaseUnavailableError) as unavailable:
-        await database.start(patience=0.3, on_wait=waited.append)
+        await database.start(timeout=0.3, on_waiting=waited.append)
     assert not isinstance(unavailable.value, PermanentDatabaseError)
     assert len(waited) == 1
     await database.close()
@@ -98,7 +98,7 @@ async def test_a_database_file_with_a_damaged_page(tmp_path: Path) -> None:
 async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}")
     with pytest.raises(DatabaseUnavailableError, match="cannot be written"):
-        await asyncio.wait_for(database.start(patience=3600), 60)
+        await asyncio.wait_for(database.start(timeout=3600), 60)
     await database.close()
 
 

@@ -84,7 +84,7 @@ async def test_e8_a_transaction_pooler_may_give_each_transaction_another_connect
     ],
 )
 def test_a_transaction_pooler_is_known_by_its_url(url: str, pooled: bool) -> None:
-    assert parse_postgres_url(make_url(url)).pooled == pooled
+    assert parse_postgres_url(make_url(url)).behind_pooler == pooled
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_the_tables_are_made_past_the_pooler(postgres_url: str, forwarder:
     database = Database(pooled, direct_url=forwarder.url())
     await database.start()
     assert forwarder.accepted == 1
-    connection = await database.session()
+    connection = await database.dedicated_connection()
     assert await connection.fetchval("SELECT count(*) FROM job_failures") == 0
     await connection.close()
     assert forwarder.accepted == 2
@@ -140,7 +140,7 @@ async def test_without_a_way_past_the_pooler_only_what_needs_it_fails(
     await without.close()
     await database.start()
     with pytest.raises(DirectConnectionError):
-        await database.session()
+        await database.dedicated_connection()
     await database.close()
 
 

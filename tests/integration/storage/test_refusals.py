@@ -20,9 +20,10 @@ from sqlalchemy.engine import make_url
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
+from storage.database.tables import JobFailure
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.queries import LIVING
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome
+from storage.dead_letters.records import NewDeadLetter, ReplayOutcome
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidDatabaseUrlError
 from storage.redis.client import make_client
 from tests.integration.engine.conftest import eventually
@@ -76,7 +77,7 @@ async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> N
         with pytest.raises(DatabaseUnavailableError, match="all of its connections are taken"):
             await letters.record([letter()])
         with pytest.raises(DatabaseUnavailableError):
-            await postgres.start(patience=0.2)
+            await postgres.start(timeout=0.2)
     finally:
         await asyncio.gather(*(connection.close() for connection in held))
     await postgres.start()
@@ -102,7 +103,7 @@ async def test_e8_a_read_only_spell_does_not_cost_the_payload(postgres: Database
 async def test_a_database_that_does_not_exist_is_one_line(postgres: Database) -> None:
     missing = Database(postgres.safe_url.replace("/test_", "/missing_"))
     with pytest.raises(DatabaseUnavailableError, match="does not exist") as away:
-        await missing.start(patience=0.2)
+        await missing.start(timeout=0.2)
     assert "\n" not in str(away.value)
     await missing.close()
 
@@ -228,7 +229,7 @@ def junk_url(sqlite_url: str) -> str:
 async def test_a_file_that_is_no_database_is_told(junk_url: str) -> None:
     database = Database(junk_url)
     with pytest.raises(DatabaseUnavailableError, match="not a database"):
-        await database.start(patience=0.2)
+        await database.start(timeout=0.2)
     await database.close()
 
 
@@ -295,11 +296,11 @@ async def test_a_parameter_that_never_works_is_not_waited_for(
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}")
     waited: list[str] = []
     with pytest.raises(InvalidDatabaseUrlError) as refused:
-        await database.start(patience=60, on_wait=waited.append)
+        await database.start(timeout=60, on_waiting=waited.append)
     assert str(refused.value).startswith(f"{database.safe_url}{says}")
     assert waited == []
     with pytest.raises(InvalidDatabaseUrlError):
-        await database.session()
+        await database.dedicated_connection()
     await database.close()
 
 
@@ -324,7 +325,7 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
 
     async def end() -> None:
         await eventually(lambda: _archive_sleeps(postgres))
-        await letters.ended([ReplayOutcome(found.id, 0, "completed")])
+        await letters.record_replay_outcomes([ReplayOutcome(found.id, 0, "completed")])
 
     await asyncio.gather(letters.archive(NOON + timedelta(days=1)), end())
     archived = await letters.get(found.id)
@@ -360,7 +361,9 @@ async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -
     ids = {each.uid: each.id for each in (await letters.page()).items}
     async with database.begin() as connection:
         for uid, letter_id in (("a", 1_000), ("other", ids["b"])):
-            columns = ", ".join(each.name for each in LIVING.c if each.name not in ("id", "uid"))
+            columns = ", ".join(
+                each.name for each in JobFailure.__table__.c if each.name not in ("id", "uid")
+            )
             await connection.exec_driver_sql(
                 f"INSERT INTO job_failures_archive (id, uid, {columns}) "
                 f"SELECT {letter_id}, '{uid}', {columns} FROM job_failures WHERE uid = 'c'"

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, text
 from storage.database.engine import Database
 from storage.database.tables import Base
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter
+from storage.dead_letters.records import NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
 from storage.repositories.alerts import AlertRepository
 from storage.repositories.moderation import Decision, ModerationRepository
@@ -200,11 +201,11 @@ async def test_a_database_that_is_away_says_so_and_comes_back(tmp_path: Path) ->
     try:
         database = Database(server.url().replace("postgres@", "postgres:hidden@"))
         with pytest.raises(DatabaseUnavailableError) as away:
-            await database.start(patience=0.3)
+            await database.start(timeout=0.3)
         assert "hidden" not in str(away.value)
         assert "\n" not in str(away.value)
         told: list[str] = []
-        waiting = asyncio.create_task(database.start(patience=30, on_wait=told.append))
+        waiting = asyncio.create_task(database.start(timeout=30, on_waiting=told.append))
         await asyncio.to_thread(server.start)
         await waiting
         assert len(told) <= 1

@@ -58,8 +58,8 @@ async def plain(postgres_url: str) -> AsyncIterator[Forwarder]:
 
 async def _is_encrypted(url: str) -> bool:
     database = Database(url)
-    await database.start(patience=0)
-    connection = await database.session()
+    await database.start(timeout=0)
+    connection = await database.dedicated_connection()
     encrypted = connection._protocol.is_ssl
     await connection.close()
     await database.close()
@@ -70,7 +70,7 @@ async def _refusal(url: str) -> str:
     """The line with which the database is away."""
     database = Database(url)
     with pytest.raises(DatabaseUnavailableError) as away:
-        await database.start(patience=0)
+        await database.start(timeout=0)
     await database.close()
     line = str(away.value)
     assert "\n" not in line

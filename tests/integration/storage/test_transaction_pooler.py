@@ -39,7 +39,7 @@ async def _use(*databases: Database) -> None:
 
 async def _start_and_use(*databases: Database) -> None:
     for database in databases:
-        await database.start(patience=0.0)
+        await database.start(timeout=0.0)
     await _use(*databases)
 
 
@@ -81,7 +81,7 @@ async def test_a_pooler_is_recognised_and_survived(pooler: TransactionPooler, pa
 async def test_a_pooler_that_comes_later_is_recognised_by_what_it_mixes_up(postgres_url: str) -> None:
     database = Database(postgres_url, pool_size=1)
     await database.start()
-    assert database.without_sessions is None
+    assert database.no_session_reason is None
     with (
         structlog.testing.capture_logs() as logged,
         pytest.raises(DatabaseUnavailableError, match="behind a transaction pooler"),
@@ -89,7 +89,7 @@ async def test_a_pooler_that_comes_later_is_recognised_by_what_it_mixes_up(postg
         await _lose_statements(database)
     assert [SWITCHED_OFF in line["event"] for line in logged] == [True]
     await _lose_statements(database)
-    assert "DIRECT_URL" in str(database.without_sessions)
+    assert "DIRECT_URL" in str(database.no_session_reason)
     await database.close()
 
 

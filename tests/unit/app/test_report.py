@@ -15,7 +15,7 @@ from app.cli.render.dead_letters import groups_text, letter_text, letters_text, 
 from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
 from app.cli.render.status import status_text
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
-from storage.dead_letters.repository import DeadLetter, FailureGroup
+from storage.dead_letters.records import DeadLetter, FailureGroup
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, IDLE
 from workers.monitoring.snapshot import Pause
 from workers.operations.dead_letters import Preview

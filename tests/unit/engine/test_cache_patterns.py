@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.cache.store import CacheKey
+from storage.cache.entries import CacheKey
 from workers.operations.cache import glob_pattern, owner_of
 
 

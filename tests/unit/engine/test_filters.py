@@ -31,7 +31,7 @@ FILTERS = st.builds(
 
 @given(FILTERS)
 def test_a_filter_reads_its_own_line(wanted: LetterFilter) -> None:
-    assert LetterFilter.parse(wanted.line()) == wanted
+    assert LetterFilter.parse(wanted.to_query()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_cannot_be_meant_is_told(line: str, told: str) -> None:
 
 def test_an_unknown_condition_is_refused() -> None:
     with pytest.raises(InvalidFilterError, match="colour"):
-        LetterFilter.of(colour="red")
+        LetterFilter.from_options(colour="red")
 
 
 def test_a_filter_cannot_be_changed_behind_ones_back() -> None:

@@ -52,7 +52,7 @@ _PRIVATE_TO_THEIR_MODULE = {
     "StorageError",
     "InvalidDatabaseUrlError",
     "WorkersError",
-    "_LostError",
+    "_ConnectionLostError",
 }
 
 

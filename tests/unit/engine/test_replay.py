@@ -96,10 +96,10 @@ def test_the_limit_that_is_offered_lets_a_halted_plan_go_on(
     ledger: Ledger, halt: float, higher: float
 ) -> None:
     halted = replace(plan(5, halt=halt), ledger=ledger)
-    assert halted.higher_limit == pytest.approx(higher, abs=0.11)
-    assert halted.higher_limit > halt
+    assert halted.suggested_limit == pytest.approx(higher, abs=0.11)
+    assert halted.suggested_limit > halt
     share = ledger.died / ledger.ended if ledger.ended else 0.0
-    assert halted.higher_limit > share or halted.higher_limit == 1.0
+    assert halted.suggested_limit > share or halted.suggested_limit == 1.0
 
 
 counts = st.integers(0, 50)

@@ -56,7 +56,7 @@ class Evictions(Acting):
 
     async def evict_user(self, user: str) -> None:
         """Evict all entries of a user, in one round trip."""
-        number = await self.dashboard.attempt(self.cache.count_of_user(user))
+        number = await self.dashboard.attempt(self.cache.count_for_user(user))
         if number is None:
             return
         name = clip(safe(user), _KEY)

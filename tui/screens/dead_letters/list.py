@@ -88,7 +88,7 @@ class Letters(Pages):
 
     def action_filter(self) -> None:
         """Write another filter."""
-        self.query_one(FilterLine).edit(self.place.wanted.line())
+        self.query_one(FilterLine).edit(self.place.wanted.to_query())
 
     def action_back(self) -> None:
         """One step back: from a range, a group, a filter, the groups."""
@@ -114,7 +114,9 @@ class Letters(Pages):
             self.applied = False
             self.reading = None
             self.workers.cancel_group(self, "letters")
-        self.query_one(FilterLine).close("" if self.place.wanted == ALL_DEAD else self.place.wanted.line())
+        self.query_one(FilterLine).close(
+            "" if self.place.wanted == ALL_DEAD else self.place.wanted.to_query()
+        )
         self.focus_table()
 
     def on_group_table_opened(self, message: GroupTable.Opened) -> None:

@@ -1,0 +1,33 @@
+"""Logs when the cache's Redis becomes unavailable, and when it answers again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import structlog
+
+from storage.errors import CacheUnavailableError
+
+log = structlog.get_logger(__name__)
+
+Operation = Literal["reads", "writes"]
+"""A server may serve reads and refuse writes, so their outages are apart."""
+
+
+class OutageLog:
+    """Logs each outage once."""
+
+    def __init__(self) -> None:
+        self._failing: set[Operation] = set()
+
+    def failed(self, operation: Operation, error: CacheUnavailableError) -> None:
+        """An operation failed."""
+        if operation not in self._failing:
+            self._failing.add(operation)
+            log.warning("the cache is unavailable: values are loaded", what=operation, error=str(error))
+
+    def succeeded(self, operation: Operation) -> None:
+        """An operation succeeded."""
+        if operation in self._failing:
+            self._failing.discard(operation)
+            log.info("the cache's Redis answers again", what=operation)
