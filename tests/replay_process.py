@@ -28,7 +28,7 @@ async def main(options: dict[str, Any]) -> None:
         database=database,
         letters=DeadLetterRepository(database),
     )
-    plan = await operations.letters.run(options["plan"])
+    plan = await operations.replays.run_plan(options["plan"])
     sys.stdout.write(f"{plan.state}\n")
     await operations.close()
     await database.close()

@@ -113,7 +113,7 @@ async def _listen(database: Database, operations: Operations) -> None:
     """What other programs change in the database, the cache hears; after a gap, that anything may have."""
 
     async def hear(subject: str) -> None:
-        await operations.cache.hear(subject)
+        await operations.cache.invalidate(subject)
 
     try:
         await ChangeListener(database, on_change=hear, on_gap=lambda: hear(ALL_TAG)).run()
@@ -177,7 +177,7 @@ async def _functions(
         return done is not None
 
     async def invalidate(*subjects: str) -> None:
-        await operations[0].cache.hear(*subjects)
+        await operations[0].cache.invalidate(*subjects)
 
     functions: dict[str, SaqFunction] = dict(replaced)
     for name in run:

@@ -200,7 +200,7 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
     def interrupt(name: signal.Signals) -> None:
         signals.append(name)
         if name is signal.SIGINT and process.draining:
-            process.cut_short()
+            process.drain_now()
         process.begin_drain()
 
     asked = 0

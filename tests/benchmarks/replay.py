@@ -41,9 +41,9 @@ def _replay(databases: Callable[[], Iterator[str]]) -> Callable[[Bench, Peer], t
 async def _seconds(bench: Bench, url: str) -> float:
     """Of a plan without a rate, from its start until its letters are marked."""
     async with _operations(bench, url) as operations:
-        plan = await operations.letters.plan(ALL_DEAD)
+        plan = await operations.replays.create_plan(ALL_DEAD)
         began = time.perf_counter()
-        done = await operations.letters.run(plan.id)
+        done = await operations.replays.run_plan(plan.id)
         seconds = time.perf_counter() - began
         if done.ledger.sent != bench.jobs:
             raise BenchmarkError(f"{done.ledger} of {bench.jobs} letters")

@@ -181,14 +181,14 @@ async def test_a_full_redis_takes_nothing_by_half_and_says_so_in_one_line(
         await stock.enqueue(POLICY.function)
     await stock.redis.aclose()
     assert await _state(redis) == before
-    (last,) = await operations.actions(1)
+    (last,) = await operations.recent_actions(1)
     assert (last.affected, "RedisFullError" in last.outcome) == (0, True)
 
 
 async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Operations) -> None:
     await _full(operations)
     assert (await operations.pause(POLICY.name, "it is full")).reason == "it is full"
-    paused = await operations.paused(POLICY.name)
+    paused = await operations.pause_of(POLICY.name)
     assert paused is not None
     assert paused.since is not None
     assert await operations.resume(POLICY.name)

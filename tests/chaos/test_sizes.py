@@ -203,7 +203,7 @@ async def test_large_jobs_that_are_put_back_are_whole(
     await ledger.send(3, text=LARGEST)
     await running.wait()
     await eventually(lambda: process.in_flight == 3)
-    process.cut_short()
+    process.drain_now()
     assert await process.drained() == 3
     await process.close()
     assert await ledger.problems() == []

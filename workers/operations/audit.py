@@ -44,20 +44,20 @@ class Audit:
     actor: str
     read_only: bool
 
-    def refuse(self, verb: str) -> None:
+    def check_writable(self, verb: str) -> None:
         """Raises ReadOnlyError where nothing may be changed."""
         if self.read_only:
             raise ReadOnlyError(verb)
 
     @asynccontextmanager
-    async def act(
+    async def record(
         self, verb: str, arguments: Mapping[str, Any], reason: str = ""
     ) -> AsyncIterator[AuditedAction]:
         """Around every verb that changes something: refused in read-only mode, else one row says what was.
 
         A database that is away delays nothing and refuses nothing: then the log has the act.
         """
-        self.refuse(verb)
+        self.check_writable(verb)
         act = AuditedAction()
         try:
             yield act
@@ -68,9 +68,9 @@ class Audit:
             act.affected, act.outcome = act.done_so_far, f"{type(error).__name__}: {error}"
             raise
         finally:
-            await self._record(verb, arguments, reason, act)
+            await self._write(verb, arguments, reason, act)
 
-    async def _record(self, verb: str, arguments: Mapping[str, Any], reason: str, act: AuditedAction) -> None:
+    async def _write(self, verb: str, arguments: Mapping[str, Any], reason: str, act: AuditedAction) -> None:
         now = datetime.now(UTC)
         done = OperatorAction(
             now, self.actor, verb, dict(arguments), act.affected, reason, act.outcome[:_OUTCOME]

@@ -19,7 +19,7 @@ from storage.redis.client import redact_url
 from workers.errors import NotFoundError
 from workers.operations.audit import Audit
 
-_NAMED = 10
+_MAX_NAMED_KEYS = 10
 """Keys of an eviction that its record names."""
 _GLOB = "*?["
 """What makes a pattern of a text."""
@@ -48,9 +48,9 @@ class CacheOverview:
 
     url: str
     """Of its Redis, without its password."""
-    own: bool
+    dedicated: bool
     """Whether that Redis is the cache's alone."""
-    figures: CacheStats
+    stats: CacheStats
     memory_used: int | None
     memory_limit: int | None
     """None, too, where there is no limit."""
@@ -62,10 +62,10 @@ class CacheOverview:
 class CacheOperations:
     """Everything raises CacheUnavailableError where the cache's Redis does not answer."""
 
-    def __init__(self, cache: Cache[Any], url: str, *, own: bool, audit: Audit) -> None:
+    def __init__(self, cache: Cache[Any], url: str, *, dedicated: bool, audit: Audit) -> None:
         self._cache = cache
         self._url = redact_url(url)
-        self._own = own
+        self._dedicated = dedicated
         self._audit = audit
 
     def as_actor(self, audit: Audit) -> CacheOperations:
@@ -82,15 +82,15 @@ class CacheOperations:
     async def overview(self) -> CacheOverview:
         """Figures of the last hour, and the memory."""
         await self._cache.say()
-        figures, about = await self._cache.store.figures(), await self._cache.store.about()
+        stats, info = await self._cache.store.figures(), await self._cache.store.about()
         return CacheOverview(
             url=self._url,
-            own=self._own,
-            figures=figures,
-            memory_used=_whole(about.get("used_memory")),
-            memory_limit=_whole(about.get("maxmemory")) or None,
-            evicted=_whole(about.get("evicted_keys")),
-            policy=about.get("maxmemory_policy"),
+            dedicated=self._dedicated,
+            stats=stats,
+            memory_used=_whole(info.get("used_memory")),
+            memory_limit=_whole(info.get("maxmemory")) or None,
+            evicted=_whole(info.get("evicted_keys")),
+            policy=info.get("maxmemory_policy"),
         )
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
@@ -111,26 +111,26 @@ class CacheOperations:
         except orjson.JSONDecodeError:
             return entry, data.decode("utf-8", "backslashreplace")
 
-    async def matching(self, pattern: str) -> list[str]:
+    async def keys_matching(self, pattern: str) -> list[str]:
         """The keys of all entries that fit ``pattern``: what `evict` takes."""
         return await self._cache.store.keys(pattern)
 
-    async def count_of_user(self, user_id: str) -> int:
+    async def count_for_user(self, user_id: str) -> int:
         """Entries of a user."""
         return await self._cache.store.count_of_user(user_id)
 
     async def evict(self, keys: Sequence[str], *, pattern: str | None = None) -> int:
         """Remove entries; how many there were.  ``pattern``, by which they were found, is for the record."""
-        about = {"keys": list(keys[:_NAMED])} if pattern is None else {"pattern": pattern}
-        async with self._audit.act("cache evict", {**about, "entries": len(keys)}) as act:
+        about = {"keys": list(keys[:_MAX_NAMED_KEYS])} if pattern is None else {"pattern": pattern}
+        async with self._audit.record("cache evict", {**about, "entries": len(keys)}) as act:
             act.affected = await self._cache.store.evict(keys)
             act.outcome = f"{act.affected} of {len(keys)} evicted"
             return act.affected
 
     async def evict_user(self, user_id: str) -> int:
         """Remove every entry of a user, those that are being loaded now with them; how many there were."""
-        async with self._audit.act("cache evict-user", {"user": user_id}) as act:
-            removed = await self.hear(user(user_id))
+        async with self._audit.record("cache evict-user", {"user": user_id}) as act:
+            removed = await self.invalidate(user(user_id))
             if removed is None:
                 raise CacheUnavailableError(
                     f"the cache's Redis ({self._url}) does not answer: while this process runs, it is told "
@@ -139,7 +139,7 @@ class CacheOperations:
             act.affected = removed
             return removed
 
-    async def hear(self, *subjects: str) -> int | None:
+    async def invalidate(self, *subjects: str) -> int | None:
         """These have changed: for programs, which are no operators who act; as `storage.cache.cache`."""
         return await self._cache.invalidate(*subjects)
 

@@ -52,7 +52,9 @@ from workers.monitoring.snapshot import Pause, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader, parse_pause
 from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations, CacheOverview
-from workers.operations.dead_letters import DeadLetterOperations, Preview, ReplayOptions, Selection
+from workers.operations.dead_letters import DeadLetterOperations
+from workers.operations.replays import ReplayOperations
+from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
 PAUSE_SCRIPT = Script.load(__name__, "pause")
@@ -79,11 +81,12 @@ __all__ = [
     "Plan",
     "PlanItem",
     "Preview",
+    "ReplayOperations",
     "ReplayOptions",
     "Selection",
 ]
 
-LONGEST_DELAY = 366 * 86_400
+MAX_DELAY_SECONDS = 366 * 86_400
 """Seconds: a job that waits longer is more likely a mistake."""
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
@@ -140,7 +143,15 @@ class Operations:
             environment=environment,
             weather_provider=weather_provider,
         )
-        self.letters = DeadLetterOperations(
+        self.dead_letters = DeadLetterOperations(
+            self._redis,
+            database,
+            letters,
+            queues=self._queues,
+            audit=self._audit,
+            changed=self._observer.look_again,
+        )
+        self.replays = ReplayOperations(
             self._redis,
             database,
             letters,
@@ -149,15 +160,14 @@ class Operations:
             audit=self._audit,
             changed=self._observer.look_again,
         )
-        """The verbs on dead letters."""
         self._cache_line = PipelineConnection(cache_url or redis_url)
         together = AutoPipeline(partial(self._cache_line.round_trip, limit=TIMEOUT_SECONDS))
         self._cache = Cache(RedisCacheStore(together), Payload)
         self.cache = CacheOperations(
-            self._cache, cache_url or redis_url, own=cache_url is not None, audit=self._audit
+            self._cache, cache_url or redis_url, dedicated=cache_url is not None, audit=self._audit
         )
         """The verbs on the cache, which is beside the queues where ``cache_url`` is None."""
-        self.preferences = PreferenceRepository(database, self.cache.hear)
+        self.preferences = PreferenceRepository(database, self.cache.invalidate)
         self.personalization = PersonalizationService(
             self._cache, self.preferences, WeatherRepository(database)
         )
@@ -167,7 +177,7 @@ class Operations:
     async def close(self) -> None:
         """Close the connections that it opened."""
         self._lag.stop()
-        await self.letters.close()
+        await self.replays.close()
         await self._cache.close()
         await self._cache_line.close()
         await self._observer.close()
@@ -188,12 +198,13 @@ class Operations:
         """The same operations, for the acts of another."""
         view = copy.copy(self)
         view._audit = replace(self._audit, actor=actor)
-        view.letters = self.letters.as_actor(view._audit)
+        view.dead_letters = self.dead_letters.as_actor(view._audit)
+        view.replays = self.replays.as_actor(view._audit)
         view.cache = self.cache.as_actor(view._audit)
         return view
 
     @property
-    def can_drain(self) -> bool:
+    def has_workers(self) -> bool:
         """Whether this process runs workers, and so can be drained."""
         return self._process is not None
 
@@ -225,18 +236,21 @@ class Operations:
         (done,) = await self.enqueue_many(queue, [NewJob(data, key, delay)])
         return done
 
-    async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
-        """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`."""
-        async with self._audit.act("enqueue", {"queue": queue, "jobs": len(jobs)}) as act:
+    async def enqueue_many(
+        self, queue: str, jobs: Sequence[NewJob], *, audited: bool = True
+    ) -> list[str | None]:
+        """Enqueue jobs in order, if all of them are valid; for each as `enqueue`.
+
+        Without ``audited`` no record is written: producers send jobs by the thousand.
+        """
+        if not audited:
+            self._audit.check_writable("enqueue")
+            return await self.hand_on(queue, jobs)
+        async with self._audit.record("enqueue", {"queue": queue, "jobs": len(jobs)}) as act:
             keys = await self.hand_on(queue, jobs)
             act.affected = sum(key is not None for key in keys)
             act.outcome = f"{act.affected} of {len(jobs)} enqueued"
             return keys
-
-    async def produce(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
-        """As `enqueue_many`, for producers: what a program sends by the thousand is no act of an operator."""
-        self._audit.refuse("enqueue")
-        return await self.hand_on(queue, jobs)
 
     async def hand_on(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """As `enqueue_many`, for a program: a handler that hands jobs on is no operator who acts."""
@@ -245,26 +259,26 @@ class Operations:
         done = await target.enqueue_many(made)
         return [job.key if each is EnqueueResult.DONE else None for job, each in zip(made, done, strict=True)]
 
-    async def actions(self, limit: int = 50) -> list[OperatorAction]:
+    async def recent_actions(self, limit: int = 50) -> list[OperatorAction]:
         """What operators did, the newest first."""
         return await self._actions.newest(limit)
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         """Nothing of the queue starts, in any process, until it is resumed.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
-        async with self._audit.act("pause", {"queue": queue}, reason):
+        async with self._audit.record("pause", {"queue": queue}, reason):
             since = await run_script(self._redis, PAUSE_SCRIPT.call([keys.pause], [self.actor, reason]))
             return Pause(self.actor, reason, float(since))
 
     async def resume(self, queue: str) -> bool:
         """Let a paused queue start jobs again; False where it was not paused.  Raises UnknownQueueError."""
         keys = self._queue(queue).keys
-        async with self._audit.act("resume", {"queue": queue}) as act:
+        async with self._audit.record("resume", {"queue": queue}) as act:
             act.affected = await self._redis.delete(keys.pause)
             await self._redis.publish(NUDGE, queue)
             return bool(act.affected)
 
-    async def paused(self, queue: str) -> Pause | None:
+    async def pause_of(self, queue: str) -> Pause | None:
         """Who paused the queue, why and since when.  Raises UnknownQueueError."""
         return parse_pause(await execute(self._redis, "HGETALL", self._queue(queue).keys.pause))
 
@@ -285,11 +299,11 @@ class Operations:
         """
         if self._process is None:
             raise ConflictError("this process runs no workers: there is nothing to drain")
-        async with self._audit.act("drain", {"worker": self._process.id, "now": now}) as act:
+        async with self._audit.record("drain", {"worker": self._process.id, "now": now}) as act:
             act.affected = self._process.in_flight
             self._process.begin_drain()
             if now:
-                self._process.cut_short()
+                self._process.drain_now()
 
     def _queue(self, name: str) -> JobQueue:
         try:
@@ -309,8 +323,8 @@ class Operations:
         schema = self._schemas.get(queue.name)
         if schema is not None:
             validate_payload(schema, dict(new.data))
-        if not 0 <= new.delay <= LONGEST_DELAY:
-            raise InvalidJobError(f"delay: {new.delay:g} s is not between 0 and {LONGEST_DELAY} (a year)")
+        if not 0 <= new.delay <= MAX_DELAY_SECONDS:
+            raise InvalidJobError(f"delay: {new.delay:g} s is not between 0 and {MAX_DELAY_SECONDS} (a year)")
         if new.key == "":
             raise InvalidJobError("key: is empty: leave it out, and one is made")
         job = Job(function=queue.policy.function, kwargs=dict(new.data), queued=now(), queue=queue)

@@ -48,7 +48,9 @@ async def ingest(operations: Operations, database: Database) -> None:
         return True
 
     await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", LISBON.lat, LISBON.lon))
-    handler = WeatherHandler(WeatherRepository(database), OfflineWeather(), nothing, operations.cache.hear)
+    handler = WeatherHandler(
+        WeatherRepository(database), OfflineWeather(), nothing, operations.cache.invalidate
+    )
     await handler.run(LISBON, None)  # type: ignore[arg-type]  # it needs no context
 
 

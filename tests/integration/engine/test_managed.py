@@ -85,8 +85,8 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
     await operations.pause(POLICY.name, "a look")
     assert await operations.resume(POLICY.name)
     (letter,) = (await letters.page()).items
-    plan = await operations.letters.plan([letter.id])
-    assert (await operations.letters.run(plan.id)).ledger.sent == 1
+    plan = await operations.replays.create_plan([letter.id])
+    assert (await operations.replays.run_plan(plan.id)).ledger.sent == 1
     await operations.enqueue(POLICY.name, {"fails": 0, "waits": True}, key="waits")
     await asyncio.wait_for(running.wait(), 10)
     snapshot = await operations.snapshot()

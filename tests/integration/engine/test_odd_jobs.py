@@ -217,7 +217,7 @@ async def test_a_replay_keeps_the_meta_of_its_producer(make_bench: MakeBench, da
     operations = Operations(
         bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
     )
-    await operations.letters.replay(letter.id)
+    await operations.replays.replay(letter.id)
     await eventually(lambda: len(seen) == 2)
     await operations.close()
     assert seen[1]["tenant"] == "t1"

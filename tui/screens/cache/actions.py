@@ -45,7 +45,7 @@ class Evictions(Acting):
         """Evict all that fit what was written on the filter line: those that are counted now."""
         pattern = glob_pattern(written)
         with self.busy("counting the entries"):
-            keys = await self.dashboard.attempt(self.cache.matching(pattern))
+            keys = await self.dashboard.attempt(self.cache.keys_matching(pattern))
         if keys is None:
             return
         if not keys:
@@ -56,7 +56,7 @@ class Evictions(Acting):
 
     async def evict_user(self, user: str) -> None:
         """Evict all entries of a user, in one round trip."""
-        number = await self.dashboard.attempt(self.cache.count_of_user(user))
+        number = await self.dashboard.attempt(self.cache.count_for_user(user))
         if number is None:
             return
         name = clip(safe(user), _KEY)
