@@ -17,6 +17,7 @@ from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
+from tests.operations import build_operations
 from tests.servers import PostgresServer
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import ALL_DEAD, Operations
@@ -56,7 +57,9 @@ async def _operations(bench: Bench, url: str) -> AsyncIterator[Operations]:
     await database.start()
     letters = DeadLetterRepository(database)
     await letters.record([_letter(number) for number in range(bench.jobs)])
-    operations = Operations(bench.url, policies=[_POLICY], schemas={}, database=database, letters=letters)
+    operations = build_operations(
+        bench.url, policies=[_POLICY], schemas={}, database=database, letters=letters
+    )
     try:
         yield operations
     finally:

@@ -24,6 +24,7 @@ from storage.redis.client import execute, make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.integration.engine.conftest import eventually
+from tests.operations import build_operations
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
@@ -53,7 +54,7 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 async def operations(server: ValkeyServer, sqlite_url: str) -> AsyncIterator[Operations]:
     database = Database(sqlite_url)
     await database.start()
-    operations = Operations(
+    operations = build_operations(
         server.url, policies=[POLICY], schemas={}, database=database, letters=DeadLetterRepository(database)
     )
     yield operations

@@ -18,9 +18,10 @@ from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import letter
+from tests.operations import build_operations
 from tests.servers import ValkeyServer
 from workers.engine.policy import DEFAULT_POLICIES
-from workers.operations.operations import Operations, ReplayOptions
+from workers.operations.operations import ReplayOptions
 from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,9 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
         ]
     )
     policy = DEFAULT_POLICIES[_QUEUE]
-    operations = Operations(server.url, policies=[policy], schemas={}, database=database, letters=letters)
+    operations = build_operations(
+        server.url, policies=[policy], schemas={}, database=database, letters=letters
+    )
     plan = await operations.replays.create_plan(ALL_DEAD, ReplayOptions(rate=4_000))
     ran: Counter[int] = Counter()
 

@@ -224,7 +224,7 @@ async def test_our_producers_send_no_request_above_a_megabyte(proxy: Proxy, make
             Job("extract_colors", kwargs={"text": "x" * size}, key=f"k{n}") for n, size in enumerate(sizes)
         ]
 
-    assert set(await queue.enqueue_many(jobs())) == {EnqueueResult.DONE}
+    assert set(await queue.enqueue_many(jobs())) == {EnqueueResult.ENQUEUED}
     assert await ledger.redis.lrange(queue.keys.queued, 0, -1) == [
         queue.job_id(f"k{n}").encode() for n in range(len(sizes))
     ]

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from redis.asyncio import Redis
 
-from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.plans import PlanItem, PlanRepository
 from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, Page
 from workers.dead_letters.export import ExportFormat, export_letters
 from workers.dead_letters.retention import RETENTION_DAYS, Retention
-from workers.errors import ConflictError, NotFoundError
+from workers.errors import ConflictError
 from workers.operations.audit import Audit
-from workers.operations.selection import Selection, check_dead, check_queue, describe, existing_letters
+from workers.operations.selection import (
+    Selection,
+    check_dead,
+    check_queue,
+    describe,
+    existing_letters,
+    get_letter,
+)
+
+ChangeState = Callable[[Selection, Callable[[int], None]], Awaitable[int]]
+"""Moves the letters of a selection to another state, and reports how many after each batch."""
 
 
 class DeadLetterOperations:
-    """Everything raises redis.exceptions.RedisError or storage.errors.StorageError where a server is away.
+    """Everything raises redis.exceptions.RedisError or storage.errors.StorageError if a server is down.
 
-    ``changed`` is called when the number of dead letters is another.
+    ``changed`` is called when the number of dead letters has changed.
     """
 
     def __init__(
         self,
         redis: Redis,
-        database: Database,
         letters: DeadLetterRepository,
+        plans: PlanRepository,
         *,
         queues: Collection[str],
         audit: Audit,
         changed: Callable[[], None],
     ) -> None:
         self._letters = letters
-        self._plans = PlanRepository(database)
+        self._plans = plans
         self._retention = Retention(redis, letters)
         self._queues = queues
         self._audit = audit
@@ -52,13 +59,10 @@ class DeadLetterOperations:
 
     async def get(self, letter_id: int) -> DeadLetter:
         """One letter, from the archive too.  Raises NotFoundError."""
-        letter = await self._letters.get(letter_id)
-        if letter is None:
-            raise NotFoundError(f"no dead letter has the id {letter_id}: list them with failed-jobs list")
-        return letter
+        return await get_letter(self._letters, letter_id)
 
     async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
-        """Number of letters; where there are more than ``most``, one more than that."""
+        """Number of letters; ``most + 1`` if there are more than ``most``."""
         check_queue(letter_filter, self._queues)
         return await self._letters.count(letter_filter, most=most)
 
@@ -85,43 +89,37 @@ class DeadLetterOperations:
         """Hide dead letters; how many.  `restore` undoes it."""
         if isinstance(selection, LetterFilter):
             check_dead(selection, self._queues)
-        return await self._move("discard", self._letters.discard, selection, reason)
+        return await self._change_state("discard", self._letters.discard, selection, reason)
 
     async def restore(self, selection: Selection, reason: str = "") -> int:
         """Undo a discard; how many letters are dead again."""
-        return await self._move("restore", self._letters.restore, selection, reason)
+        return await self._change_state("restore", self._letters.restore, selection, reason)
 
     async def archive(self, *, days: float = RETENTION_DAYS, dry_run: bool = False) -> int:
-        """Move letters older than so many days into the archive; how many.
+        """Move letters older than ``days`` into the archive; how many.
 
-        Raises ConflictError where another process does so at this moment.
+        Raises ConflictError if another process archives now.
         """
         before = datetime.now(UTC) - timedelta(days=days)
         if dry_run:
             return await self._letters.count(LetterFilter(state=None, until=before))
-        async with self._audit.record("archive", {"days": days}) as act:
+        async with self._audit.record("archive", {"days": days}) as action:
             moved = await self._retention.archive(before)
             if moved is None:
                 raise ConflictError("another process archives at this moment: wait until it has done so")
-            act.affected, act.outcome = moved, f"{moved} archived"
+            action.affected, action.outcome = moved, f"{moved} archived"
             self._changed()
             return moved
 
-    def as_actor(self, audit: Audit) -> DeadLetterOperations:
-        """The same, for the acts of another."""
-        view = copy.copy(self)
-        view._audit = audit
-        return view
-
-    async def _move(self, verb: str, move: Callable[..., Any], selection: Selection, reason: str) -> int:
-        async with self._audit.record(verb, {"selection": describe(selection)}, reason) as act:
+    async def _change_state(self, verb: str, change: ChangeState, selection: Selection, reason: str) -> int:
+        async with self._audit.record(verb, {"selection": describe(selection)}, reason) as action:
             if isinstance(selection, LetterFilter):
                 check_queue(selection, self._queues)
-                if selection.up_to is None:
+                if selection.up_to is None:  # letters that arrive meanwhile are not selected
                     selection = selection.model_copy(update={"up_to": await self._letters.newest_id()})
             else:
                 selection = list(await existing_letters(self._letters, selection))
-            act.affected = await move(selection, act.count)
-            act.outcome = f"{act.affected} letters"
+            action.affected = await change(selection, action.count)
+            action.outcome = f"{action.affected} letters"
             self._changed()
-            return act.affected
+            return action.affected

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetterRepository, FailureGroup, LetterSummary
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, LetterSummary
 from storage.errors import InvalidFilterError
 from workers.errors import NotFoundError, UnknownQueueError
 
@@ -94,6 +94,14 @@ async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) ->
         more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
         raise NotFoundError(f"no dead letter has the id {', '.join(missing[:5])}{more}")
     return found
+
+
+async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLetter:
+    """One letter, from the archive too.  Raises NotFoundError."""
+    letter = await letters.get(letter_id)
+    if letter is None:
+        raise NotFoundError(f"no dead letter has the id {letter_id}", fix="list them with failed-jobs list")
+    return letter
 
 
 def describe(selection: Selection) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.lock import ExpiringLock
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.engine.test_plans import NOW, write
+from tests.operations import build_operations
 from tests.servers import ValkeyServer
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES
@@ -32,7 +33,7 @@ LENGTH_MILLISECONDS = 6_000
 
 
 def operations_on(url: str, database: Database) -> Operations:
-    return Operations(
+    return build_operations(
         url,
         policies=[DEFAULT_POLICIES[QUEUE]],
         schemas={},
@@ -114,7 +115,7 @@ async def test_a_plan_whose_process_was_killed_is_interrupted_and_goes_on(
     assert (listed.state, listed.standing) == ("running", "interrupted")
     plan = await operations.replays.start_plan(plan_id)
     assert plan.standing == "running"
-    with pytest.raises(ConflictError, match="carried out already"):
+    with pytest.raises(ConflictError, match="runs already"):
         await operations.replays.start_plan(plan_id)
 
 

@@ -15,6 +15,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import FAST_RETRIES, eventually
+from tests.operations import build_operations
 from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.operations.operations import NewJob, Operations
 from workers.process.worker_process import WorkerProcess
@@ -36,7 +37,7 @@ async def url(redis_url: str, redis: Redis) -> AsyncIterator[str]:
 async def operations(
     url: str, database: Database, letters: DeadLetterRepository
 ) -> AsyncIterator[Operations]:
-    operations = Operations(url, policies=[POLICY], schemas={}, database=database, letters=letters)
+    operations = build_operations(url, policies=[POLICY], schemas={}, database=database, letters=letters)
     yield operations
     await operations.close()
 

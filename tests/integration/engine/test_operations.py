@@ -13,6 +13,7 @@ from storage.dead_letters.plans import PlanRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.operator_actions import OperatorActionRepository
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.operations import build_operations
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -29,7 +30,7 @@ async def operate(database: Database) -> AsyncIterator[Operate]:
     made: list[Operations] = []
 
     async def make(bench: Bench, **options: Any) -> Operations:
-        operations = Operations(
+        operations = build_operations(
             bench.url,
             policies=[bench.policy],
             schemas={},

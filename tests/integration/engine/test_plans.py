@@ -15,6 +15,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidFilterError
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.storage.test_storage import letter
+from tests.operations import build_operations
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, UnknownQueueError
 from workers.handlers.base import Payload
 from workers.operations.operations import ALL_DEAD, LetterFilter, Operations, ReplayOptions
@@ -46,7 +47,7 @@ async def operate(database: Database) -> AsyncIterator[Operate]:
 
     async def make(bench: Bench, **options: Any) -> Operations:
         options = {"schemas": {}, "actor": "ops@box-2"} | options
-        operations = Operations(
+        operations = build_operations(
             bench.url, policies=[bench.policy], database=database, letters=bench.letters, **options
         )
         made.append(operations)

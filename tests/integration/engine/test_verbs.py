@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from storage.database.engine import Database
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.integration.engine.test_operations import Operate, operate
 from workers.errors import ConflictError, ReadOnlyError
+from workers.operations.audit import acting_as
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.operations import ALL_DEAD, LetterFilter, NewJob, Operations
 from workers.operations.replays import ReplayOperations
@@ -40,8 +42,7 @@ LOOKS = {
     "replays.preview",
 }
 """Verbs that change nothing."""
-NO_VERBS = {"close", "hand_on", "replays.close"}
-"""``hand_on`` is what handlers and the feed of sample jobs enqueue by."""
+NO_VERBS = {"close", "replays.close"}
 TABLES = ("job_failures", "job_failures_archive", "replay_plans", "replays", "operator_actions")
 STEADY = ("couturecast:beats", "couturecast:workers", "saq:")
 """Beginnings of keys that a living process writes by itself."""
@@ -177,3 +178,23 @@ async def test_every_verb_leaves_one_row_that_says_who_did_what_why_and_what_cam
         "mended",
         "not worth it",
     )
+
+
+async def test_tasks_that_act_for_others_at_the_same_time_are_recorded_as_these(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    operations = await operate(make_bench())
+
+    async def pause_as(actor: str) -> None:
+        with acting_as(actor):
+            await asyncio.sleep(0)
+            pause = await operations.pause(QUEUE, f"reason of {actor}")
+            assert pause.by == actor
+
+    await asyncio.gather(*(pause_as(f"http:box-{number}") for number in range(5)))
+    await operations.resume(QUEUE)
+    records = {action.reason: action.actor for action in await operations.recent_actions()}
+    assert {reason.removeprefix("reason of "): actor for reason, actor in records.items() if reason} == {
+        f"http:box-{number}": f"http:box-{number}" for number in range(5)
+    }
+    assert records[""] == operations.actor, "outside of the block it is the default again"
