@@ -336,7 +336,7 @@ class JobQueue(RedisQueue):
         args: list[Argument] = [NUDGE, self.name, schedule, occurrence, _TOKEN_SECONDS, int(more)]
         for job in batch:
             args += job
-        keys = [self.keys.queued, self.keys.incomplete, CRON, tokens]
+        keys = [self.keys.queued, self.keys.incomplete, CRON, tokens, self.keys.leases]
         return ENQUEUE_SCRIPT.call(keys, args)
 
     async def _enqueue(self, job: Job) -> Job | None:
