@@ -14,21 +14,21 @@ from typing import Any
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
+from tests.operations import build_operations
 from workers.engine.policy import DEFAULT_POLICIES
-from workers.operations.operations import Operations
 
 
 async def main(options: dict[str, Any]) -> None:
     database = Database(options["database"])
     await database.start()
-    operations = Operations(
+    operations = build_operations(
         options["redis"],
         policies=[DEFAULT_POLICIES[options["queue"]]],
         schemas={},
         database=database,
         letters=DeadLetterRepository(database),
     )
-    plan = await operations.letters.run(options["plan"])
+    plan = await operations.replays.run_plan(options["plan"])
     sys.stdout.write(f"{plan.state}\n")
     await operations.close()
     await database.close()

@@ -263,7 +263,7 @@ class Dashboard(App[int]):
     @work
     async def action_drain(self) -> None:
         """Ask, then drain this process."""
-        if not self.operations.can_drain:
+        if not self.operations.has_workers:
             self.notify("this process runs no workers: there is nothing to drain", severity="warning")
             return
         question = Confirm(
@@ -281,7 +281,7 @@ class Dashboard(App[int]):
 
         In read-only mode the dashboard goes, and the process drains without it.
         """
-        if not self.operations.can_drain or self.operations.read_only:
+        if not self.operations.has_workers or self.operations.read_only:
             self.exit(0)
         elif self.operations.in_flight == 0:
             await self.attempt(self.operations.drain())

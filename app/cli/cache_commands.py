@@ -55,7 +55,7 @@ async def evict_matching(operations: Operations, written: str, how: How) -> int:
     """Evict the entries that fit a pattern now."""
     refuse(operations, "cache evict", how)
     pattern = glob_pattern(written)
-    found = await operations.cache.matching(pattern)
+    found = await operations.cache.keys_matching(pattern)
     fit = f"{entries(len(found))} {'fits' if len(found) == 1 else 'fit'} {pattern}"
     await _evict(operations.cache, found, fit, how, pattern=pattern)
     return 0
@@ -89,8 +89,9 @@ async def stats(operations: Operations, *, as_json: bool) -> int:
         output.text(stats_text(overview))
         return 0
     found: dict[str, Any] = asdict(overview)
-    figures = found.pop("figures")
-    output.document({**found, "hit_rate": overview.figures.hit_rate, **figures})
+    figures = found.pop("stats")
+    found["own"] = found.pop("dedicated")
+    output.document({**found, "hit_rate": overview.stats.hit_rate, **figures})
     return 0
 
 

@@ -422,6 +422,6 @@ def _options(**options: Any) -> ReplayOptions:
     from workers.operations.operations import ReplayOptions
 
     try:
-        return ReplayOptions.of(**options)
+        return ReplayOptions.from_values(**options)
     except InvalidFilterError as error:
         raise UsageError(f"--{error}") from None

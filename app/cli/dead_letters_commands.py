@@ -36,7 +36,7 @@ async def list_letters(
     operations: Operations, wanted: LetterFilter, *, limit: int, cursor: str | None, as_json: bool
 ) -> int:
     """Print a page of dead letters."""
-    page = await operations.letters.page(wanted, limit=limit, cursor=cursor)
+    page = await operations.dead_letters.page(wanted, limit=limit, cursor=cursor)
     if as_json:
         output.document({"items": [asdict(each) for each in page.items], "next": page.next})
         return 0
@@ -48,8 +48,8 @@ async def list_letters(
 
 async def show_letter(operations: Operations, letter_id: int, *, as_json: bool) -> int:
     """Print one dead letter, with its lineage."""
-    letter = await operations.letters.get(letter_id)
-    lineage = await operations.letters.lineage(letter_id)
+    letter = await operations.dead_letters.get(letter_id)
+    lineage = await operations.dead_letters.lineage(letter_id)
     if not as_json:
         output.text(letter_text(letter, lineage))
         return 0
@@ -68,7 +68,7 @@ async def show_letter(operations: Operations, letter_id: int, *, as_json: bool) 
 
 async def groups(operations: Operations, wanted: LetterFilter, *, limit: int, as_json: bool) -> int:
     """Print the groups with the most letters."""
-    found = await operations.letters.groups(wanted, limit=limit)
+    found = await operations.dead_letters.groups(wanted, limit=limit)
     if as_json:
         output.document({"items": [asdict(each) for each in found], "next": None})
     else:
@@ -78,9 +78,9 @@ async def groups(operations: Operations, wanted: LetterFilter, *, limit: int, as
 
 async def discard(operations: Operations, wanted: Selection, how: How) -> int:
     """Hide dead letters, after the count was shown; 1 where some of those that were named could not be."""
-    letters = operations.letters
+    letters = operations.dead_letters
     refuse(operations, "discard", how)
-    found = await letters.preview(wanted)
+    found = await operations.replays.preview(wanted)
     left_out = not_taken(wanted, found)
     if how.dry_run and how.as_json:
         output.document({"dry_run": True, **preview_fields(found, left_out)})
@@ -91,14 +91,14 @@ async def discard(operations: Operations, wanted: Selection, how: How) -> int:
     done = 0
     if found.total:
         _ask(f"Discard {counted(found.total)}? They can be restored", wanted, how)
-        done = await letters.discard(found.wanted, how.reason)
+        done = await letters.discard(found.selection, how.reason)
     _moved("discarded", done, how, left_out, also="failed-jobs restore undoes it")
     return 1 if left_out else 0
 
 
 async def restore(operations: Operations, wanted: Selection, how: How) -> int:
     """Undo a discard, after the count was shown; 1 where some of those that were named were not discarded."""
-    letters = operations.letters
+    letters = operations.dead_letters
     refuse(operations, "restore", how)
     left_out: tuple[int, ...] = ()
     if isinstance(wanted, LetterFilter):
@@ -124,7 +124,7 @@ async def restore(operations: Operations, wanted: Selection, how: How) -> int:
 
 async def archive(operations: Operations, days: int, how: How) -> int:
     """Move old letters into the archive, after the count was shown."""
-    letters = operations.letters
+    letters = operations.dead_letters
     refuse(operations, "archive", how)
     total = await letters.archive(days=days, dry_run=True)
     if how.dry_run and how.as_json:
@@ -152,7 +152,7 @@ async def export(
     as_json: bool,
 ) -> int:
     """Write a document of letters to stdout, or into a file that is for its owner only."""
-    pieces = _safe(operations.letters.export(wanted, form), form)
+    pieces = _safe(operations.dead_letters.export(wanted, form), form)
     if file is None:
         async for each in pieces:
             output.piece(each)
@@ -191,9 +191,9 @@ def told(lines: str, how: How) -> None:
 
 def not_taken(wanted: Selection, found: Preview) -> tuple[int, ...]:
     """Those of the ids that an act leaves out."""
-    if isinstance(wanted, LetterFilter) or isinstance(found.wanted, LetterFilter):
+    if isinstance(wanted, LetterFilter) or isinstance(found.selection, LetterFilter):
         return ()
-    taken = set(found.wanted)
+    taken = set(found.selection)
     return tuple(each for each in dict.fromkeys(wanted) if each not in taken)
 
 
@@ -201,12 +201,12 @@ def preview_fields(found: Preview, left_out: Sequence[int]) -> dict[str, Any]:
     """A preview for programs."""
     return {
         "total": found.total,
-        "poison": found.poison,
-        "others": found.others,
+        "poison": found.poison_excluded,
+        "others": found.not_dead,
         "left_out": left_out,
         "queues": dict(found.queues),
         "groups": [asdict(each) for each in found.groups],
-        "seconds": found.seconds,
+        "seconds": found.min_seconds,
     }
 
 

@@ -19,8 +19,8 @@ from app.errors import AppError
 from storage.asyncio_tools import cancel_and_wait
 from tui.text.format import count
 from workers.errors import WorkersError
-from workers.operations.dead_letters import LAST_WORDS
 from workers.operations.operations import OPERATION_ERRORS, Operations, Plan
+from workers.operations.replays import CLOSE_GRACE_SECONDS
 
 _LOOK = 0.5
 """Seconds between two looks at the plan."""
@@ -48,7 +48,7 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
     Raises BrokenOffError at ctrl-C and SIGTERM: the plan stays, and can be resumed.
     """
     how = f"couturecast-tui failed-jobs resume {plan.id}"
-    running = asyncio.create_task(operations.letters.run(plan.id, halt=halt), name=f"plan {plan.id}")
+    running = asyncio.create_task(operations.replays.run_plan(plan.id, halt=halt), name=f"plan {plan.id}")
     with _signals() as came, _progress(plan) as show:
         try:
             await _warn_of_no_worker(operations, wanted=plan.canary > 0)
@@ -61,7 +61,7 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
                     raise BrokenOffError(kept, came.result())
                 begun = time.monotonic()
                 with suppress(*OPERATION_ERRORS):  # the run itself says so, where it lasts
-                    show(await operations.letters.plan_now(plan.id))
+                    show(await operations.replays.get_plan(plan.id))
                 pause = max(_LOOK, _SHARE * (time.monotonic() - begun))
             return running.result()
         except WorkersError:
@@ -70,7 +70,7 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
             output.note(f"plan {plan.id} is kept, go on with {how}")
             raise
         finally:
-            await cancel_and_wait([running], retry_seconds=LAST_WORDS)
+            await cancel_and_wait([running], again=CLOSE_GRACE_SECONDS)
 
 
 async def waited(operations: Operations, plan: Plan) -> Plan:
@@ -85,7 +85,7 @@ async def waited(operations: Operations, plan: Plan) -> Plan:
             await asyncio.wait({came}, timeout=_LOOK)
             if came.done():
                 raise BrokenOffError(f"interrupted: the jobs go on, {look} shows how they end", came.result())
-            plan = await operations.letters.plan_now(plan.id)
+            plan = await operations.replays.get_plan(plan.id)
             show(plan)
     return plan
 

@@ -33,7 +33,7 @@ async def replay_one(
     operations: Operations, letter_id: int, kwargs: Mapping[str, Any] | None, how: How, *, wait: bool
 ) -> int:
     """Enqueue one letter's job again, with another payload if one is given."""
-    job_id = await operations.letters.replay(letter_id, kwargs, how.reason)
+    job_id = await operations.replays.replay(letter_id, kwargs, how.reason)
     with output.receipt():
         if not how.as_json:
             output.text(f"{letter_id} replayed as job {safe(job_id)}")
@@ -55,7 +55,7 @@ async def replay(
 ) -> int:
     """Replay many by a plan, after what it would do was shown; 1 where that was not all that was wanted."""
     refuse(operations, "replay", how)
-    found = await operations.letters.preview(wanted, options)
+    found = await operations.replays.preview(wanted, options)
     left_out = not_taken(wanted, found)
     shown = {"preview": preview_fields(found, left_out)}
     if how.dry_run and how.as_json:
@@ -71,7 +71,7 @@ async def replay(
         return _nothing(shown, left_out, how)
     if not how.yes and asks(wanted):
         agreed(f"Replay {counted(found.total)}?")
-    plan = await operations.letters.plan(found.wanted, options, how.reason)
+    plan = await operations.replays.create_plan(found.selection, options, how.reason)
     plan = await carried_out(operations, plan)
     if wait:
         plan = await waited(operations, plan)
@@ -89,7 +89,7 @@ def _nothing(shown: dict[str, Any], left_out: Sequence[int], how: How) -> int:
 async def resume(operations: Operations, plan_id: int, *, halt: float | None, wait: bool, how: How) -> int:
     """Go on with a plan; 1 where that did not bring it to its end."""
     refuse(operations, "run-plan", how)
-    plan = await operations.letters.plan_now(plan_id)
+    plan = await operations.replays.get_plan(plan_id)
     if plan.state == "halted" and (halt is None or halt <= plan.halt):
         raise AppError(
             f"plan {plan_id} has halted ({plan.note}): once the cause is mended, give a limit above "
@@ -103,14 +103,14 @@ async def resume(operations: Operations, plan_id: int, *, halt: float | None, wa
 
 async def pause(operations: Operations, plan_id: int, *, as_json: bool) -> int:
     """Enqueue no more of a plan until it is resumed."""
-    plan = await operations.letters.pause(plan_id)
+    plan = await operations.replays.pause_plan(plan_id)
     left = f"plan {plan_id} is paused, {counted(plan.ledger.waiting)} of it wait"
     return _stopped(plan, f"{left}: failed-jobs resume {plan_id} goes on", as_json=as_json)
 
 
 async def cancel(operations: Operations, plan_id: int, *, as_json: bool) -> int:
     """Enqueue no more of a plan, ever."""
-    plan = await operations.letters.cancel(plan_id)
+    plan = await operations.replays.cancel_plan(plan_id)
     left = f"plan {plan_id} is cancelled, {counted(plan.ledger.waiting)} of it stay dead letters"
     return _stopped(plan, left, as_json=as_json)
 
@@ -126,7 +126,7 @@ def _stopped(plan: Plan, line: str, *, as_json: bool) -> int:
 
 async def list_plans(operations: Operations, *, limit: int, as_json: bool) -> int:
     """Print the newest plans."""
-    plans = await operations.letters.plans(limit)
+    plans = await operations.replays.plans(limit)
     if as_json:
         output.document({"items": [_document(each) for each in plans], "next": None})
     else:
@@ -139,7 +139,7 @@ async def list_plans(operations: Operations, *, limit: int, as_json: bool) -> in
 
 async def show_plan(operations: Operations, plan_id: int, *, as_json: bool) -> int:
     """Print one plan with its ledger."""
-    plan = await operations.letters.plan_now(plan_id)
+    plan = await operations.replays.get_plan(plan_id)
     if as_json:
         output.document(_plan_fields(plan))
     else:
@@ -151,10 +151,10 @@ async def plan_items(
     operations: Operations, plan_id: int, *, state: str | None, limit: int, after: int, as_json: bool
 ) -> int:
     """Print a page of a plan's letters."""
-    items = await operations.letters.plan_items(plan_id, state=state, limit=limit + 1, after=after)
+    items = await operations.replays.plan_items(plan_id, state=state, limit=limit + 1, after=after)
     items, more = items[:limit], len(items) > limit
     if as_json:
-        plan = await operations.letters.plan_now(plan_id)
+        plan = await operations.replays.get_plan(plan_id)
         following = str(items[-1].id) if more else None
         output.document({**_plan_fields(plan), "items": [asdict(each) for each in items], "next": following})
         return 0
@@ -166,9 +166,9 @@ async def plan_items(
 
 async def _plan_of(operations: Operations, letter_id: int) -> Plan:
     """The plan by which a letter was replayed last."""
-    lineage = await operations.letters.lineage(letter_id)
+    lineage = await operations.dead_letters.lineage(letter_id)
     items = next(items for letter, items in lineage if letter.id == letter_id)
-    return await operations.letters.plan_now(items[-1].plan_id)
+    return await operations.replays.get_plan(items[-1].plan_id)
 
 
 async def _ended(
@@ -178,7 +178,7 @@ async def _ended(
     most = _ALL_SKIPPED if how.as_json else _SHOWN
     skipped: Sequence[PlanItem] = ()
     if plan.ledger.skipped:
-        skipped = await operations.letters.plan_items(plan.id, state="skipped", limit=most)
+        skipped = await operations.replays.plan_items(plan.id, state="skipped", limit=most)
     with output.receipt():
         if how.as_json:
             output.document({**_plan_fields(plan), "skipped": [asdict(each) for each in skipped], **shown})

@@ -57,10 +57,10 @@ def act(
     With ``database`` optional a verb that needs Redis alone is carried out while the database is unavailable.
     """
     settings, policies = configured(data_dir)
-    from app.process.composition import appliance
+    from app.process.composition import open_appliance
 
     async def carry_out() -> int:
-        async with appliance(settings, policies, database=database) as each:
+        async with open_appliance(settings, policies, database=database) as each:
             return await commands.told(verb(each))
 
     raise_on_interrupt()

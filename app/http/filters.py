@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from app.http.route import WHOLE, Given, GivenBody, QueueName
-from storage.dead_letters.filters import MIN_SEARCH_CHARS, LetterFilter, Text, Time
-from workers.operations.dead_letters import MOST_IDS, Selection
+from storage.dead_letters.filters import SHORTEST_SEARCH, LetterFilter, Text, Time
+from workers.operations.selection import MAX_IDS, Selection
 
 MAX_ID = 2**63 - 1
 _MOST_ARGUMENTS = 8
@@ -89,7 +89,7 @@ class SelectionBody(GivenBody):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]})
 
-    ids: list[LetterId] = Field(default_factory=list, min_length=1, max_length=MOST_IDS)
+    ids: list[LetterId] = Field(default_factory=list, min_length=1, max_length=MAX_IDS)
     filter: FilterBody = Field(default_factory=FilterBody)
     reason: str = Field("", max_length=500, description="Why, for the record.")
 

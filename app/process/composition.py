@@ -1,4 +1,4 @@
-"""Puts the parts together: settings, servers, stores, handlers, worker process, operations."""
+"""Puts the parts together, bottom up: servers, queues, cache, handlers, worker process, operations."""
 
 from __future__ import annotations
 
@@ -6,47 +6,60 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
+from redis.asyncio import Redis
 
-from app.errors import AppError, UsageError
+from app.errors import AppError
 from app.process.giving_up import give_up
+from app.process.handlers import custom_handlers, open_handlers, weather_schedule
 from app.servers.database_startup import DatabaseUse, open_database
 from app.servers.embedded_valkey import EmbeddedServer, prepare_data_dir
 from app.servers.redis_startup import wait_for_redis
 from app.settings import Settings
 from app.version import VERSION
 from storage.asyncio_tools import cancel_and_wait
+from storage.cache.cache import Cache
 from storage.cache.change_listener import ChangeListener
-from storage.cache.tags import ALL_TAG, InvalidateTags
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
+from storage.cache.tags import ALL_TAG
 from storage.database.engine import Database
+from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.repositories.alerts import AlertRepository
-from storage.repositories.moderation import ModerationRepository
-from storage.repositories.palettes import PaletteRepository
+from storage.personalization import Payload, PersonalizationService
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection, make_client
+from storage.repositories.operator_actions import OperatorActionRepository
+from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
-from workers.engine.policy import ALERT, COLOR, WEATHER, QueuePolicy
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
-from workers.engine.schedules import Schedule
-from workers.errors import HandlerImportError
-from workers.handlers.base import Enqueue, Handler
-from workers.handlers.registry import PAYLOAD_MODELS, load_custom_handlers
-from workers.operations.operations import NewJob, Operations
+from workers.handlers.registry import PAYLOAD_MODELS
+from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.operations.audit import Audit
+from workers.operations.cache import CacheOperations
+from workers.operations.dead_letters import DeadLetterOperations
+from workers.operations.enqueueing import Enqueueing
+from workers.operations.operations import Operations
+from workers.operations.replays import ReplayOperations
 from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
 
-_REVIVE_SECONDS = 1.0
+_SUPERVISE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Appliance:
-    """What a command works with.  ``process`` is None where the command runs no workers."""
+    """What a command works with.  ``process`` is None if the command runs no workers."""
 
     settings: Settings
     operations: Operations
+    enqueueing: Enqueueing
+    preferences: PreferenceRepository
     database: Database
     data_dir: Path
     process: WorkerProcess | None
@@ -54,188 +67,174 @@ class Appliance:
 
 
 @asynccontextmanager
-async def appliance(
+async def open_appliance(
     settings: Settings,
     policies: Mapping[str, QueuePolicy],
     *,
     run: Iterable[str] = (),
     database: DatabaseUse = "required",
 ) -> AsyncIterator[Appliance]:
-    """Everything, started in order and closed in reverse; workers for the queues in ``run``, which need the
-    database, as others say by ``database``.
+    """Start all parts in order and close them in reverse; with workers for the queues in ``run``.
 
-    The worker process takes no jobs before its ``start``.  Raises AppError.
+    Workers require the database; ``database`` is how much other commands need it.  The worker process takes
+    no jobs before its ``start``.  Raises AppError.
     """
     run = tuple(run)
-    replaced = custom_handlers(settings, policies)
+    custom = custom_handlers(settings, policies)
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
-        redis_url = await _redis(settings, data_dir, stack, works=bool(run))
+        redis_url = await _open_redis(settings, data_dir, stack, works=bool(run))
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
-        letters = DeadLetterRepository(opened)
+        redis, queues = _open_queues(redis_url, policies, stack)
+        cache = _open_cache(settings, redis_url, stack)
+        schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
+        enqueueing = Enqueueing(queues, schemas)
+        preferences = PreferenceRepository(opened, cache.invalidate)
         process = None
-        operations_slot: list[Operations] = []
         if run:
-            functions = await _functions(settings, policies, opened, run, replaced, operations_slot, stack)
-            process = WorkerProcess(
-                redis_url,
-                policies=[policies[name] for name in run],
-                functions=functions,
-                letters=letters,
-                drain_seconds=settings.drain_seconds,
-                pace=settings.pace,
-                schedules=[_weather_schedule(WeatherRepository(opened))],
-                version=VERSION,
-                give_up=give_up,
+            functions = open_handlers(
+                run,
+                custom,
+                settings,
+                policies,
+                opened,
+                enqueue=enqueueing.enqueue,
+                invalidate=cache.invalidate,
+                stack=stack,
             )
+            process = _open_process(settings, redis_url, [policies[name] for name in run], functions, opened)
             stack.push_async_callback(process.close)
-        operations = Operations(
-            redis_url,
-            policies=list(policies.values()),
-            schemas={name: model for name, model in PAYLOAD_MODELS.items() if name not in replaced},
-            database=opened,
-            letters=letters,
-            process=process,
-            environment=settings.environment,
-            read_only=settings.read_only,
-            weather_provider="offline" if settings.openweather_api_key is None else "openweather",
-            cache_url=settings.cache_redis_url.get_secret_value() if settings.cache_redis_url else None,
+        operations = _make_operations(
+            settings, redis_url, redis, enqueueing, cache, preferences, opened, process
         )
-        operations_slot.append(operations)
         stack.push_async_callback(operations.close)
         if run:
-            listening = asyncio.create_task(_listen(opened, operations))
+            listening = asyncio.create_task(_listen_for_changes(opened, cache))
             stack.push_async_callback(cancel_and_wait, [listening])
-        yield Appliance(settings, operations, opened, data_dir, process, redis_url)
+        yield Appliance(settings, operations, enqueueing, preferences, opened, data_dir, process, redis_url)
 
 
-async def _listen(database: Database, operations: Operations) -> None:
-    """What other programs change in the database, the cache hears; after a gap, that anything may have."""
+def _open_queues(
+    redis_url: str, policies: Mapping[str, QueuePolicy], stack: AsyncExitStack
+) -> tuple[Redis, dict[str, JobQueue]]:
+    redis, pipeline = make_client(redis_url), PipelineConnection(redis_url)
+    stack.push_async_callback(redis.aclose)
+    stack.push_async_callback(pipeline.close)
+    return redis, {name: JobQueue(redis, policy, pipeline) for name, policy in policies.items()}
 
-    async def hear(subject: str) -> None:
-        await operations.cache.hear(subject)
+
+def _open_cache(settings: Settings, redis_url: str, stack: AsyncExitStack) -> Cache[Payload]:
+    """The cache, in its own Redis or, if there is none, in that of the queues."""
+    connection = PipelineConnection(_cache_url(settings) or redis_url)
+    stack.push_async_callback(connection.close)
+    pipeline = AutoPipeline(partial(connection.round_trip, limit=TIMEOUT_SECONDS))
+    cache = Cache(RedisCacheStore(pipeline), Payload)
+    stack.push_async_callback(cache.close)
+    return cache
+
+
+def _cache_url(settings: Settings) -> str | None:
+    return settings.cache_redis_url.get_secret_value() if settings.cache_redis_url else None
+
+
+def _open_process(
+    settings: Settings,
+    redis_url: str,
+    policies: list[QueuePolicy],
+    functions: Mapping[str, SaqFunction],
+    database: Database,
+) -> WorkerProcess:
+    return WorkerProcess(
+        redis_url,
+        policies=policies,
+        functions=functions,
+        letters=DeadLetterRepository(database),
+        drain_seconds=settings.drain_seconds,
+        pace=settings.pace,
+        schedules=[weather_schedule(WeatherRepository(database))],
+        version=VERSION,
+        give_up=give_up,
+    )
+
+
+def _make_operations(
+    settings: Settings,
+    redis_url: str,
+    redis: Redis,
+    enqueueing: Enqueueing,
+    cache: Cache[Payload],
+    preferences: PreferenceRepository,
+    database: Database,
+    process: WorkerProcess | None,
+) -> Operations:
+    letters, plans = DeadLetterRepository(database), PlanRepository(database)
+    audit = Audit(OperatorActionRepository(database), read_only=settings.read_only)
+    cache_url = _cache_url(settings)
+    snapshots = SnapshotReader(
+        redis,
+        redis_url,
+        [queue.policy for queue in enqueueing.queues.values()],
+        database,
+        letters,
+        environment=settings.environment,
+        weather_provider="offline" if settings.openweather_api_key is None else "openweather",
+    )
+    changed = snapshots.look_again
+    return Operations(
+        redis,
+        enqueueing,
+        audit,
+        dead_letters=DeadLetterOperations(
+            redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
+        ),
+        replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
+        cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
+        snapshots=snapshots,
+        process=process,
+    )
+
+
+async def _listen_for_changes(database: Database, cache: Cache[Payload]) -> None:
+    """Invalidate in the cache what other programs change in the database; everything after a gap."""
+
+    async def invalidate(*tags: str) -> None:
+        await cache.invalidate(*tags)
 
     try:
-        await ChangeListener(database, on_change=hear, on_resync=lambda: hear(ALL_TAG)).run()
+        await ChangeListener(database, on_change=invalidate, on_gap=lambda: invalidate(ALL_TAG)).run()
     except Exception:
-        log.exception("changes by other programs are no longer heard")
+        log.exception("changes by other programs are no longer noticed")
         raise
 
 
-def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
-    """The functions that COUTURECAST_HANDLERS names, by queue.  Raises UsageError."""
-    try:
-        return load_custom_handlers(settings.handlers, policies)
-    except HandlerImportError as error:
-        raise UsageError(f"COUTURECAST_HANDLERS: {error}") from None
-
-
-async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
+async def _open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
+    """The URL of a Redis that answers: the configured one, or the embedded server."""
     if settings.redis_url is None:
         server = EmbeddedServer(data_dir)
         joining = asyncio.create_task(asyncio.to_thread(server.join))
-        stack.push_async_callback(_leave, server, joining)
+        stack.push_async_callback(_stop_embedded, server, joining)
         await asyncio.shield(joining)
-        keeper = asyncio.create_task(_keep_alive(server))
-        stack.callback(keeper.cancel)
+        supervisor = asyncio.create_task(_supervise_embedded(server))
+        stack.callback(supervisor.cancel)
         return server.url
     url = settings.redis_url.get_secret_value()
     await wait_for_redis(url, settings.start_patience, works=works)
     return url
 
 
-async def _leave(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
-    """An interrupted start goes on in its thread: what it starts is to be stopped too."""
+async def _stop_embedded(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
+    """Stop the server; an interrupted start continues in its thread, so wait for that first."""
     await asyncio.wait({joining})
     await asyncio.to_thread(server.leave)
 
 
-async def _keep_alive(server: EmbeddedServer) -> None:
-    """Start the embedded server again when it dies; its append-only file has all that was acknowledged."""
+async def _supervise_embedded(server: EmbeddedServer) -> None:
+    """Restart the embedded server when it dies; its append-only file holds all that was acknowledged."""
     while True:
-        await asyncio.sleep(_REVIVE_SECONDS)
+        await asyncio.sleep(_SUPERVISE_SECONDS)
         try:
             if await asyncio.to_thread(server.revive):
                 log.warning("the embedded Valkey had died and was started again")
-        except (AppError, OSError) as error:  # as where no descriptor is free: the next time may do
+        except (AppError, OSError) as error:  # for instance no free descriptor: the next try may succeed
             log.warning("the embedded Valkey cannot be started again", error=str(error))
-
-
-async def _functions(
-    settings: Settings,
-    policies: Mapping[str, QueuePolicy],
-    database: Database,
-    run: Iterable[str],
-    replaced: Mapping[str, SaqFunction],
-    operations: list[Operations],
-    stack: AsyncExitStack,
-) -> dict[str, SaqFunction]:
-    """The function of each queue in ``run``: the replaced one, or the built-in handler's."""
-
-    async def enqueue(queue: str, data: Mapping[str, Any], *, key: str | None = None) -> bool:
-        (done,) = await operations[0].hand_on(queue, [NewJob(data, key)])
-        return done is not None
-
-    async def invalidate(*subjects: str) -> None:
-        await operations[0].cache.hear(*subjects)
-
-    functions: dict[str, SaqFunction] = dict(replaced)
-    for name in run:
-        if name not in functions:
-            handler = _handler(name, settings, policies[name], database, enqueue, invalidate)
-            stack.push_async_callback(handler.close)
-            functions[name] = handler.as_function()
-    return functions
-
-
-def _handler(
-    name: str,
-    settings: Settings,
-    policy: QueuePolicy,
-    database: Database,
-    enqueue: Enqueue,
-    invalidate: InvalidateTags,
-) -> Handler[Any, Any]:
-    """The built-in handler of a queue; each is imported only where it is needed."""
-    private = settings.allow_private_addresses
-    if name == WEATHER:
-        from workers.handlers.weather.handler import OfflineWeather, OpenWeather, WeatherHandler
-
-        key = settings.openweather_api_key
-        base_url = str(settings.openweather_base_url).rstrip("/")
-        provider = OpenWeather(key.get_secret_value(), base_url) if key is not None else OfflineWeather()
-        return WeatherHandler(WeatherRepository(database), provider, enqueue, invalidate)
-    if name == ALERT:
-        from workers.handlers.alert import AlertHandler
-
-        return AlertHandler(AlertRepository(database), allow_private_addresses=private)
-    if name == COLOR:
-        from workers.handlers.color.handler import ColorHandler
-        from workers.handlers.process_pool import CpuPool
-
-        folders = settings.image_dirs
-        return ColorHandler(
-            PaletteRepository(database),
-            CpuPool(policy.concurrency),
-            image_dirs=folders,
-            allow_private_addresses=private,
-        )
-    from workers.handlers.moderation.handler import ModerationHandler, ModerationService
-
-    if settings.moderation_url is None:
-        return ModerationHandler(ModerationRepository(database))
-    secret = settings.moderation_key
-    service = ModerationService(str(settings.moderation_url), secret.get_secret_value() if secret else None)
-    return ModerationHandler(ModerationRepository(database), service)
-
-
-def _weather_schedule(store: WeatherRepository) -> Schedule:
-    """The weather of each known location, every 15 minutes."""
-
-    async def jobs() -> dict[str, dict[str, Any]]:
-        return {
-            f"scheduled-{each.id}": {"location_id": each.id, "lat": each.lat, "lon": each.lon}
-            for each in await store.locations()
-        }
-
-    return Schedule("weather", "*/15 * * * *", WEATHER, jobs)

@@ -80,7 +80,7 @@ async def _enqueue(appliance: Appliance) -> None:
     """Sample jobs; what is refused is logged."""
     for queue, data in _jobs():
         try:
-            await appliance.operations.hand_on(queue, [NewJob(data)])
+            await appliance.enqueueing.enqueue_many(queue, [NewJob(data)])
         except OPERATION_ERRORS as error:
             log.warning("sample job refused", queue=queue, error=str(error))
         await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
@@ -88,15 +88,14 @@ async def _enqueue(appliance: Appliance) -> None:
 
 async def _read(appliance: Appliance) -> None:
     """What users are shown: some look often, and now and then one changes their mind."""
-    operations = appliance.operations
     weights = [1 / (number + 1) for number in range(len(USERS))]
     while True:
         number = random.choices(range(len(USERS)), weights)[0]  # noqa: S311
         user, home = USERS[number], LOCATIONS[number % len(LOCATIONS)]
         try:
             if random.random() < _CHANGES:  # noqa: S311
-                await operations.preferences.put(user, _preferences())
-            await operations.personalization.payload(user, home.id)
+                await appliance.preferences.put(user, _preferences())
+            await appliance.operations.personalization.payload(user, home.id)
         except OPERATION_ERRORS as error:
             log.warning("sample payload not read", user=user, error=str(error))
         await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
@@ -113,7 +112,7 @@ async def _prepare(appliance: Appliance) -> None:
         if not await alerts.subscribers(location.id):
             for _ in range(3):
                 await alerts.add_subscriber(location.id, "log")
-    preferences = appliance.operations.preferences
+    preferences = appliance.preferences
     for user in USERS:
         if not await preferences.get(user):
             await preferences.put(user, _preferences())

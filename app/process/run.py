@@ -18,7 +18,7 @@ import uvloop
 from app import logs, output
 from app.errors import AppError, InterruptedStartError, UsageError
 from app.http.service import admin_token, listener, serving
-from app.process.composition import Appliance, appliance
+from app.process.composition import Appliance, open_appliance
 from app.process.interrupts import raise_on_interrupt
 from app.process.shutdown import exit_at_once, warn_of_threads
 from app.process.signals import handle
@@ -161,7 +161,7 @@ async def _run(
 async def _opened(
     stack: AsyncExitStack, settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...]
 ) -> Appliance:
-    each = await stack.enter_async_context(appliance(settings, policies, run=queues, database="later"))
+    each = await stack.enter_async_context(open_appliance(settings, policies, run=queues, database="later"))
     warn_where_unchecked(each.redis_url)
     cache = settings.cache_redis_url
     await check_eviction(each.redis_url, cache.get_secret_value() if cache is not None else None)
@@ -200,7 +200,7 @@ async def _start(each: Appliance, process: WorkerProcess) -> None:
     def interrupt(name: signal.Signals) -> None:
         signals.append(name)
         if name is signal.SIGINT and process.draining:
-            process.cut_short()
+            process.drain_now()
         process.begin_drain()
 
     asked = 0

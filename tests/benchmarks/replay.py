@@ -18,6 +18,7 @@ from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
+from tests.operations import build_operations
 from tests.servers import PostgresServer
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import ALL_DEAD, Operations
@@ -42,9 +43,9 @@ def _replay(databases: Callable[[], Iterator[str]]) -> Callable[[Bench, Peer], t
 async def _seconds(bench: Bench, url: str) -> float:
     """Of a plan without a rate, from its start until its letters are marked."""
     async with _operations(bench, url) as operations:
-        plan = await operations.letters.plan(ALL_DEAD)
+        plan = await operations.replays.create_plan(ALL_DEAD)
         began = time.perf_counter()
-        done = await operations.letters.run(plan.id)
+        done = await operations.replays.run_plan(plan.id)
         seconds = time.perf_counter() - began
         if done.ledger.sent != bench.jobs:
             raise BenchmarkError(f"{done.ledger} of {bench.jobs} letters")
@@ -57,7 +58,9 @@ async def _operations(bench: Bench, url: str) -> AsyncIterator[Operations]:
     await database.start()
     letters = DeadLetterRepository(database)
     await letters.record([_letter(number) for number in range(bench.jobs)])
-    operations = Operations(bench.url, policies=[_POLICY], schemas={}, database=database, letters=letters)
+    operations = build_operations(
+        bench.url, policies=[_POLICY], schemas={}, database=database, letters=letters
+    )
     try:
         yield operations
     finally:

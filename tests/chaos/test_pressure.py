@@ -24,6 +24,7 @@ from storage.redis.client import execute, make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.integration.engine.conftest import eventually
+from tests.operations import build_operations
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
@@ -53,7 +54,7 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 async def operations(server: ValkeyServer, sqlite_url: str) -> AsyncIterator[Operations]:
     database = Database(sqlite_url)
     await database.start()
-    operations = Operations(
+    operations = build_operations(
         server.url, policies=[POLICY], schemas={}, database=database, letters=DeadLetterRepository(database)
     )
     yield operations
@@ -181,14 +182,14 @@ async def test_a_full_redis_takes_nothing_by_half_and_says_so_in_one_line(
         await stock.enqueue(POLICY.function)
     await stock.redis.aclose()
     assert await _state(redis) == before
-    (last,) = await operations.actions(1)
+    (last,) = await operations.recent_actions(1)
     assert (last.affected, "RedisFullError" in last.outcome) == (0, True)
 
 
 async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Operations) -> None:
     await _full(operations)
     assert (await operations.pause(POLICY.name, "it is full")).reason == "it is full"
-    paused = await operations.paused(POLICY.name)
+    paused = await operations.pause_of(POLICY.name)
     assert paused is not None
     assert paused.since is not None
     assert await operations.resume(POLICY.name)

@@ -18,9 +18,10 @@ from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import letter
+from tests.operations import build_operations
 from tests.servers import ValkeyServer
 from workers.engine.policy import DEFAULT_POLICIES
-from workers.operations.operations import Operations, ReplayOptions
+from workers.operations.operations import ReplayOptions
 from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
@@ -56,8 +57,10 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
         ]
     )
     policy = DEFAULT_POLICIES[_QUEUE]
-    operations = Operations(server.url, policies=[policy], schemas={}, database=database, letters=letters)
-    plan = await operations.letters.plan(ALL_DEAD, ReplayOptions(rate=4_000))
+    operations = build_operations(
+        server.url, policies=[policy], schemas={}, database=database, letters=letters
+    )
+    plan = await operations.replays.create_plan(ALL_DEAD, ReplayOptions(rate=4_000))
     ran: Counter[int] = Counter()
 
     async def handler(ctx: dict[str, Any], number: int) -> None:
@@ -87,14 +90,14 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
         await eventually(lambda: more_than(before + share), within=60)  # noqa: B023 - called here only
         process.kill()
         await process.wait()
-    ledger = (await operations.letters.plan_now(plan.id)).ledger
+    ledger = (await operations.replays.get_plan(plan.id)).ledger
     assert ledger.waiting > 0, "it was killed in the middle"
     process = await begin()
     output, _ = await asyncio.wait_for(process.communicate(), 120)
     assert output.split()[-1] == b"done"
 
     async def ended() -> bool:
-        return (await operations.letters.plan_now(plan.id)).ledger.completed == _LETTERS
+        return (await operations.replays.get_plan(plan.id)).ledger.completed == _LETTERS
 
     await eventually(ended, within=60)
     assert len(ran) == _LETTERS

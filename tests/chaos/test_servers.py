@@ -47,7 +47,7 @@ async def start(server: ValkeyServer, letters: DeadLetterRepository) -> AsyncIte
 
     yield start_process
     for process in processes:
-        process.cut_short()
+        process.drain_now()
         await process.drained()
         await process.close()
 

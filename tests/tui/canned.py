@@ -197,8 +197,9 @@ class CannedOperations:
         self.now = snapshot
         self.done: list[tuple[Any, ...]] = []
         self.letters = CannedLetters(self, [letter(number) for number in range(1, letters + 1)])
+        self.dead_letters = self.replays = self.letters
         self.cache = CannedCache(self)
-        self.can_drain = True
+        self.has_workers = True
         self.read_only = False
         self.draining = False
         self.in_flight = 2
@@ -343,7 +344,7 @@ class CannedLetters:
             float(queues["weather-ingestion"]),
         )
 
-    async def plan(self, wanted: Selection, options: ReplayOptions) -> Plan:
+    async def create_plan(self, wanted: Selection, options: ReplayOptions) -> Plan:
         self._fails()
         self.done.append(("plan", wanted, options))
         total = sum(options.poison or each.deaths < POISON_DEATHS for each in self._meant(wanted, "dead"))
@@ -360,7 +361,7 @@ class CannedLetters:
         self.kept_plans.append(made)
         return made
 
-    async def start(self, plan_id: int, *, halt: float | None = None) -> Plan:
+    async def start_plan(self, plan_id: int, *, halt: float | None = None) -> Plan:
         self._fails()
         self.done.append(("start", plan_id, halt))
         return self.becomes(plan_id, state="running", active=True)
@@ -371,7 +372,7 @@ class CannedLetters:
         ]
         return next(each for each in self.kept_plans if each.id == plan_id)
 
-    async def plan_now(self, plan_id: int) -> Plan:
+    async def get_plan(self, plan_id: int) -> Plan:
         self.asked.append(("plan", plan_id))
         self._fails()
         return self.becomes(plan_id)
@@ -387,12 +388,12 @@ class CannedLetters:
         self._fails()
         return [each for each in self.items if each.id > after and state in (None, each.state)][:limit]
 
-    async def pause(self, plan_id: int) -> Plan:
+    async def pause_plan(self, plan_id: int) -> Plan:
         self._fails()
         self.done.append(("pause plan", plan_id))
         return self.becomes(plan_id, state="paused", active=False)
 
-    async def cancel(self, plan_id: int) -> Plan:
+    async def cancel_plan(self, plan_id: int) -> Plan:
         self._fails()
         self.done.append(("cancel", plan_id))
         return self.becomes(plan_id, state="cancelled", active=False)
@@ -452,8 +453,8 @@ HIT_RATES = (None,) * 20 + tuple(0.55 + (n * 7 % 40) / 100 for n in range(40))
 FIGURES = CacheStats(hits=45_210, misses=3_120, stale=14, errors=0, minutes=HIT_RATES)
 CACHE = CacheOverview(
     url="rediss://cache.example.com:6379/0",
-    own=True,
-    figures=FIGURES,
+    dedicated=True,
+    stats=FIGURES,
     memory_used=180 * 2**20,
     memory_limit=256 * 2**20,
     evicted=1_204,
@@ -526,7 +527,7 @@ class CannedCache:
             raise NotFoundError(f"no cache entry {key!r}")
         return found[0], self.value
 
-    async def matching(self, pattern: str) -> list[str]:
+    async def keys_matching(self, pattern: str) -> list[str]:
         self._asks("matching", pattern)
         return [each.key for each in self.kept if fnmatchcase(each.key, pattern)]
 

@@ -196,13 +196,13 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
-        operations.letters.door.clear()
+        operations.dead_letters.door.clear()
         await pilot.press("n", "n", "n")
         assert "page 1" in title(app)
-        operations.letters.door.set()
+        operations.dead_letters.door.set()
         await until(pilot, lambda: table.letters[0].id == 101)
         assert "page 2" in title(app)
-        assert operations.letters.read[-2:] == [None, "100"]
+        assert operations.dead_letters.read[-2:] == [None, "100"]
         await pilot.press("b")
         await until(pilot, lambda: table.letters[0].id == 1)
         assert "page 1" in title(app)
@@ -274,7 +274,7 @@ async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() ->
 
 async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.letters.kept = [letter(1, job_id="k" * 3_000)]
+    operations.dead_letters.kept = [letter(1, job_id="k" * 3_000)]
     app = dashboard(operations)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
@@ -336,7 +336,7 @@ async def test_q_drains_an_idle_process_at_once() -> None:
 
 async def test_q_leaves_at_once_where_no_workers_run() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.can_drain = False
+    operations.has_workers = False
     app = dashboard(operations)
     async with app.run_test() as pilot:
         await pilot.press("q")

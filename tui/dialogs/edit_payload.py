@@ -78,7 +78,7 @@ class Edit(ModalScreen[str | None]):
         self.query_one("#replay", Button).disabled = True
         operations = cast("Dashboard", self.app).operations
         try:
-            done = await operations.letters.replay(self._letter.id, kwargs)
+            done = await operations.replays.replay(self._letter.id, kwargs)
         except OPERATION_ERRORS as error:
             self._tell(str(error), wrong=True)
         else:

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from tui.dialogs.common import Ask, Confirm
 from tui.text import plans as plan_text
 from tui.text.format import clip, safe
-from workers.operations.operations import OPERATION_ERRORS, DeadLetterOperations, Plan
+from workers.operations.operations import OPERATION_ERRORS, Plan, ReplayOperations
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
@@ -62,9 +62,9 @@ class Progress(ModalScreen[None]):
         return cast("Dashboard", self.app)
 
     @property
-    def letters(self) -> DeadLetterOperations:
+    def replays(self) -> ReplayOperations:
         """The verbs."""
-        return self.dashboard.operations.letters
+        return self.dashboard.operations.replays
 
     def _look_if_shown(self) -> None:
         looks = any(worker.group == "plan" and worker.is_running for worker in self.workers)
@@ -75,7 +75,7 @@ class Progress(ModalScreen[None]):
     async def look(self) -> None:
         """How it stands."""
         try:
-            self._plan = plan = await self.letters.plan_now(self._plan_id)
+            self._plan = plan = await self.replays.get_plan(self._plan_id)
         except OPERATION_ERRORS as error:
             self.query_one("#standing", Static).update(f"▲ {clip(safe(str(error)), _PROBLEM)}")
             return
@@ -94,9 +94,9 @@ class Progress(ModalScreen[None]):
         if plan is None or plan.state in ("done", "cancelled"):
             return
         if plan.state == "running" and plan.active:
-            await self.dashboard.attempt(self.letters.pause(self._plan_id))
+            await self.dashboard.attempt(self.replays.pause_plan(self._plan_id))
         elif plan.state != "halted":
-            await self.dashboard.attempt(self.letters.start(self._plan_id))
+            await self.dashboard.attempt(self.replays.start_plan(self._plan_id))
         else:
             await self._go_on_with_more(plan)
         self.look()
@@ -119,7 +119,7 @@ class Progress(ModalScreen[None]):
         )
         answer = await self.app.push_screen_wait(question)
         if answer is not None:
-            await self.dashboard.attempt(self.letters.start(self._plan_id, halt=plan_text.share(answer)))
+            await self.dashboard.attempt(self.replays.start_plan(self._plan_id, halt=plan_text.share(answer)))
 
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:
@@ -134,7 +134,7 @@ class Progress(ModalScreen[None]):
             "Cancel it",
         )
         if await self.app.push_screen_wait(question):
-            await self.dashboard.attempt(self.letters.cancel(self._plan_id))
+            await self.dashboard.attempt(self.replays.cancel_plan(self._plan_id))
             self.look()
 
     def action_ledger(self) -> None:

@@ -63,7 +63,7 @@ class LedgerList(ModalScreen[None]):
     async def read(self, state: str | None, after: list[int]) -> None:
         """One page; until it has arrived the one before stays as it is."""
         items = await self.dashboard.attempt(
-            self.dashboard.operations.letters.plan_items(
+            self.dashboard.operations.replays.plan_items(
                 self._plan_id, state=state, limit=_PAGE, after=after[-1]
             )
         )
@@ -107,7 +107,7 @@ class LedgerList(ModalScreen[None]):
         if event.cursor_row >= len(self._items):
             return
         letter_id = self._items[event.cursor_row].letter_id
-        letter = await self.dashboard.attempt(self.dashboard.operations.letters.get(letter_id))
+        letter = await self.dashboard.attempt(self.dashboard.operations.dead_letters.get(letter_id))
         if letter is not None:
             self.app.push_screen(LetterView(letter))
 

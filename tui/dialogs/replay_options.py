@@ -17,9 +17,9 @@ from tui.text.format import clip, safe
 from tui.widgets.checkbox import Tick
 from workers.operations.operations import (
     OPERATION_ERRORS,
-    DeadLetterOperations,
     LetterFilter,
     Preview,
+    ReplayOperations,
     ReplayOptions,
     Selection,
 )
@@ -79,9 +79,9 @@ class PlanForm(ModalScreen[int | None]):
         return cast("Dashboard", self.app)
 
     @property
-    def letters(self) -> DeadLetterOperations:
+    def replays(self) -> ReplayOperations:
         """The verbs."""
-        return self._dashboard.operations.letters
+        return self._dashboard.operations.replays
 
     @work(exclusive=True, group="preview")
     async def count(self) -> None:
@@ -90,12 +90,12 @@ class PlanForm(ModalScreen[int | None]):
         self._found = None
         self.query_one("#start", Button).disabled = True
         self.query_one("#found", Static).update("counting …")
-        found = await self._attempt(self.letters.preview(self._wanted, ReplayOptions(poison=poison)))
+        found = await self._attempt(self.replays.preview(self._wanted, ReplayOptions(poison=poison)))
         if found is None:
             self.query_one("#found", Static).update("not counted")
             return
-        if isinstance(found.wanted, LetterFilter):
-            self._wanted = found.wanted
+        if isinstance(found.selection, LetterFilter):
+            self._wanted = found.selection
         self._found, self._counted_at = found, self._dashboard.now
         self.query_one("#start", Button).disabled = found.total == 0
         self._show()
@@ -141,9 +141,9 @@ class PlanForm(ModalScreen[int | None]):
             options = None
         if options is not None and found is not None:
             self._tell("freezing …", wrong=False)
-            plan = await self._attempt(self.letters.plan(found.wanted, options))
+            plan = await self._attempt(self.replays.create_plan(found.selection, options))
             if plan is not None:
-                await self._dashboard.attempt(self.letters.start(plan.id))
+                await self._dashboard.attempt(self.replays.start_plan(plan.id))
                 self.dismiss(plan.id)
                 return
         self.query_one("#start", Button).disabled = False
@@ -155,7 +155,7 @@ class PlanForm(ModalScreen[int | None]):
         if halt:
             share = plan_text.share(halt)
         poison = self.query_one("#poison", Tick).value
-        return ReplayOptions.of(canary=canary or None, rate=rate or None, halt=share, poison=poison)
+        return ReplayOptions.from_values(canary=canary or None, rate=rate or None, halt=share, poison=poison)
 
     def _show(self) -> None:
         if self._found is None:

@@ -72,7 +72,7 @@ class Overview(Acts):
     @work(exclusive=True, group="letters")
     async def read_letters(self, snapshot: Snapshot) -> None:
         """The newest letters."""
-        page = await self.dashboard.attempt(self.dashboard.operations.letters.page(limit=_NEWEST))
+        page = await self.dashboard.attempt(self.dashboard.operations.dead_letters.page(limit=_NEWEST))
         if page is None:
             self._seen = None
             return

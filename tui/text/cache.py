@@ -73,13 +73,13 @@ def lines_of(overview: CacheOverview, room: int = 1_000) -> tuple[Text, Text, Te
 
 
 def _rate(overview: CacheOverview) -> Text:
-    figures = overview.figures
+    figures = overview.stats
     text = Text.assemble(" hit rate ", (percent(figures.hit_rate).rjust(7), "bold"), "  ")
     return text.append(sparkline(figures.minutes, _HOUR, most=1.0), "cyan")
 
 
 def _reads(overview: CacheOverview) -> Text:
-    figures = overview.figures
+    figures = overview.stats
     text = Text(f" last hour: {count(figures.hits)} hits · {count(figures.misses)} misses · ")
     text.append(f"{count(figures.stale)} stale · ")
     errors = f"{count(figures.errors)} errors"
@@ -90,14 +90,16 @@ def _memory(overview: CacheOverview, room: int) -> Text:
     used, limit = overview.memory_used, overview.memory_limit
     text = Text(f" memory {size(used)}")
     if limit is not None and used is not None:
-        full = not overview.own and used > limit * thresholds.REDIS_MEMORY  # a cache of its own may be full
+        full = (
+            not overview.dedicated and used > limit * thresholds.REDIS_MEMORY
+        )  # a cache of its own may be full
         text.append(
             f" of {size(limit)} ({'▲ ' if full else ''}{used / limit * 100:.0f} %)", BAD if full else ""
         )
     elif used is not None:
         text.append(", no limit")
     text.append(f" · {short(overview.evicted, 6)} evicted · {safe(overview.policy or 'policy unknown')} · ")
-    text.append("own Redis" if overview.own else "with the jobs")
+    text.append("own Redis" if overview.dedicated else "with the jobs")
     url = f" {safe(overview.url)}"
     return text.append(url, DIM) if text.cell_len + len(url) <= room else text
 

@@ -55,7 +55,7 @@ def ended(plan: Plan) -> bool:
 
 def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
     """What a replay would be about, and how long it takes at least."""
-    if found.total == 0 and not found.poison:
+    if found.total == 0 and not found.poison_excluded:
         return Text("No dead letter is meant by that: there is nothing to replay.", WARN)
     text = Text()
     groups = f"{_NAMED}+ groups" if len(found.groups) >= _NAMED else counted(len(found.groups), "group")
@@ -63,15 +63,17 @@ def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
     text.append(counted(found.total), "bold")
     text.append(f" in {' and '.join(filter(None, of))}, as of {instant(counted_at)}, and none that come in ")
     text.append("later.\n")
-    if found.poison:
+    if found.poison_excluded:
         text.append("▲ ", WARN)
-        text.append(f"left out: {counted(found.poison)} that died too often of the same error ×3\n", WARN)
-    if found.others:
-        text.append(f"  left out: {counted(found.others)} not dead any more\n", WARN)
+        text.append(
+            f"left out: {counted(found.poison_excluded)} that died too often of the same error ×3\n", WARN
+        )
+    if found.not_dead:
+        text.append(f"  left out: {counted(found.not_dead)} not dead any more\n", WARN)
     for name, number in sorted(found.queues.items(), key=lambda each: -each[1])[:4]:
         text.append(f"  {count(number):>9}  ")
         text.append(f"{safe(name)}\n", DIM)
-    longest = max(found.seconds, found.total / rate if rate else 0.0)
+    longest = max(found.min_seconds, found.total / rate if rate else 0.0)
     limits = "by this rate and the queues' own limits" if rate else "by the queues' own limits"
     text.append(f"It takes {duration(longest)} at least, {limits}." if longest >= 1 else "It takes a moment.")
     return text

@@ -172,9 +172,9 @@ class Replayer:
             queue = self._queues[name]
             done = await queue.enqueue_many([_job(each, queue.policy.function) for each in chosen], tokens)
             for each, became in zip(chosen, done, strict=True):
-                if became is EnqueueResult.REFUSED:
+                if became is EnqueueResult.DUPLICATE:
                     skipped[each.id] = f"a job with the key {each.job_id} is queued already"
-                elif became is EnqueueResult.BEFORE:
+                elif became is EnqueueResult.ALREADY_USED:
                     before.append(each)
         others = await self._of_others(before)
         return skipped | others, [each.id for each in before]

@@ -64,10 +64,10 @@ def _said_size(said: _Said) -> int:
 class EnqueueResult(IntEnum):
     """What became of one job that was to be enqueued."""
 
-    REFUSED = 0
-    """A job of its key is incomplete, or being aborted."""
-    DONE = 1
-    BEFORE = 2
+    DUPLICATE = 0
+    """A job with its key is incomplete, in flight, or being aborted."""
+    ENQUEUED = 1
+    ALREADY_USED = 2
     """Its token was used before: the job was enqueued then."""
 
 
@@ -311,7 +311,7 @@ class JobQueue(RedisQueue):
         for batch in requests:
             more = batch is not requests[-1]
             call = self._enqueue_call(batch, schedule=schedule, occurrence=occurrence, more=more)
-            enqueued += (await self._send(call, enqueued, len(jobs))).count(EnqueueResult.DONE)
+            enqueued += (await self._send(call, enqueued, len(jobs))).count(EnqueueResult.ENQUEUED)
         return enqueued
 
     def _batches(self, jobs: Sequence[Job], tokens: Sequence[str] | None) -> Iterator[list[_Said]]:
@@ -336,12 +336,12 @@ class JobQueue(RedisQueue):
         args: list[Argument] = [NUDGE, self.name, schedule, occurrence, _TOKEN_SECONDS, int(more)]
         for job in batch:
             args += job
-        keys = [self.keys.queued, self.keys.incomplete, CRON, tokens]
+        keys = [self.keys.queued, self.keys.incomplete, CRON, tokens, self.keys.leases]
         return ENQUEUE_SCRIPT.call(keys, args)
 
     async def _enqueue(self, job: Job) -> Job | None:
         (done,) = await self.enqueue_many([job])
-        return job if done is EnqueueResult.DONE else None
+        return job if done is EnqueueResult.ENQUEUED else None
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
         """A handler's job.update(): stored only while the lease of its attempt stands."""

@@ -1,10 +1,14 @@
-"""Around every act of an operator: read-only mode refuses it, or one row says what it was."""
+"""Records each action of an operator that changes something, and refuses it in read-only mode."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,66 +21,94 @@ from workers.errors import ReadOnlyError
 
 log = structlog.get_logger(__name__)
 
-_RECORDING = 2.0
-"""Seconds that the record of an act may take."""
-_OUTCOME = 500  # characters
+_RECORD_SECONDS = 2.0
+"""Timeout of writing the record."""
+_MAX_OUTCOME_CHARS = 500
+
+current_actor: ContextVar[str | None] = ContextVar("current_actor", default=None)
+"""Who acts in this task, if that is not who runs the process: the caller of an HTTP request."""
+
+
+@contextmanager
+def acting_as(actor: str) -> Iterator[None]:
+    """Records actions in this block, and in tasks that it starts, as those of ``actor``."""
+    token = current_actor.set(actor)
+    try:
+        yield
+    finally:
+        current_actor.reset(token)
 
 
 @dataclass(slots=True)
 class AuditedAction:
-    """What a verb says of itself while it is carried out."""
+    """The part of the record that the verb fills in while it runs."""
 
     affected: int = 1
     outcome: str = "done"
     done_so_far: int = 0
-    """What counts where it fails on the way."""
+    """Recorded as ``affected`` if the verb fails."""
 
     def count(self, number: int) -> None:
-        """So many more are done."""
+        """Add ``number`` to what is done so far."""
         self.done_so_far += number
 
 
-@dataclass(frozen=True, slots=True)
 class Audit:
-    """The acts of ``actor``; with ``read_only`` there are none."""
+    """Records the actions of the current actor, by default ``actor``; with ``read_only`` it refuses them."""
 
-    actions: OperatorActionRepository
-    actor: str
-    read_only: bool
+    def __init__(
+        self, actions: OperatorActionRepository, *, actor: str | None = None, read_only: bool = False
+    ) -> None:
+        self.actions = actions
+        self.read_only = read_only
+        self._default_actor = actor or f"{_user_name()}@{socket.gethostname()}"
 
-    def refuse(self, verb: str) -> None:
-        """Raises ReadOnlyError where nothing may be changed."""
+    @property
+    def actor(self) -> str:
+        """Who acts now."""
+        return current_actor.get() or self._default_actor
+
+    def check_writable(self, verb: str) -> None:
+        """Raises ReadOnlyError in read-only mode."""
         if self.read_only:
             raise ReadOnlyError(verb)
 
     @asynccontextmanager
-    async def act(
+    async def record(
         self, verb: str, arguments: Mapping[str, Any], reason: str = ""
     ) -> AsyncIterator[AuditedAction]:
-        """Around every verb that changes something: refused in read-only mode, else one row says what was.
+        """Wraps a verb that changes something: it is refused in read-only mode, else one row records it.
 
-        A database that is away delays nothing and refuses nothing: then the log has the act.
+        If the database is down, the action is neither delayed nor refused: it is logged instead.
         """
-        self.refuse(verb)
-        act = AuditedAction()
+        self.check_writable(verb)
+        action = AuditedAction()
         try:
-            yield act
+            yield action
         except asyncio.CancelledError:
-            act.affected, act.outcome = act.done_so_far, "broken off"
+            action.affected, action.outcome = action.done_so_far, "interrupted"
             raise
         except Exception as error:
-            act.affected, act.outcome = act.done_so_far, f"{type(error).__name__}: {error}"
+            action.affected, action.outcome = action.done_so_far, f"{type(error).__name__}: {error}"
             raise
         finally:
-            await self._record(verb, arguments, reason, act)
+            await self._write(verb, arguments, reason, action)
 
-    async def _record(self, verb: str, arguments: Mapping[str, Any], reason: str, act: AuditedAction) -> None:
-        now = datetime.now(UTC)
-        done = OperatorAction(
-            now, self.actor, verb, dict(arguments), act.affected, reason, act.outcome[:_OUTCOME]
-        )
+    async def _write(
+        self, verb: str, arguments: Mapping[str, Any], reason: str, action: AuditedAction
+    ) -> None:
+        now, outcome = datetime.now(UTC), action.outcome[:_MAX_OUTCOME_CHARS]
+        record = OperatorAction(now, self.actor, verb, dict(arguments), action.affected, reason, outcome)
         try:
-            async with asyncio.timeout(_RECORDING):
-                await self.actions.record(done)
+            async with asyncio.timeout(_RECORD_SECONDS):
+                await self.actions.record(record)
         except (StorageError, TimeoutError) as error:
-            log.warning("an act is in this log only", act=asdict(done), error=str(error))
+            log.warning("an action is recorded in this log only", action=asdict(record), error=str(error))
+
+
+def _user_name() -> str:
+    """Who runs this process; a container may run it as a user without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

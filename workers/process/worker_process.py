@@ -214,7 +214,7 @@ class WorkerProcess:
                 dispatcher.begin_drain()
             self._helpers.append(asyncio.ensure_future(_once(self._announce)))  # that it drains
 
-    def cut_short(self) -> None:
+    def drain_now(self) -> None:
         """Do not wait any longer for the jobs in flight: they are put back."""
         self.begin_drain()
         self._watchdog.stop_asked(now=True)

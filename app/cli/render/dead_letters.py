@@ -161,21 +161,23 @@ def preview_text(found: Preview, left_out: Collection[int], *, replay: bool, wid
         lines.append("one group:" if number == 1 else f"{'' if all_ else 'the largest '}{number} groups:")
         lines += _cut([f"{count(group.count):>9}  {_error(group.sample)}" for group in found.groups], width)
     lines += _left_out(found, left_out)
-    if replay and found.seconds >= 1:
-        lines.append(f"it takes at least {duration(found.seconds)}, by the rate and the queues' own limits")
+    if replay and found.min_seconds >= 1:
+        lines.append(
+            f"it takes at least {duration(found.min_seconds)}, by the rate and the queues' own limits"
+        )
     return "\n".join(lines)
 
 
 def _left_out(found: Preview, ids: Collection[int]) -> list[str]:
     """Whom an act does not touch, and why."""
     why = []
-    if found.poison:
+    if found.poison_excluded:
         why.append(
-            f"{counted(found.poison)} that died {POISON_DEATHS} times or more in a row of the same error "
-            "(--poison takes them too)"
+            f"{counted(found.poison_excluded)} that died {POISON_DEATHS} times or more in a row "
+            "of the same error (--poison takes them too)"
         )
-    if found.others:
-        why.append(f"{counted(found.others)} that {'is' if found.others == 1 else 'are'} not dead")
+    if found.not_dead:
+        why.append(f"{counted(found.not_dead)} that {'is' if found.not_dead == 1 else 'are'} not dead")
     if not why:
         return []
     return [f"left out: {' and '.join(why)}{f': {listed(ids)}' if ids else ''}"]

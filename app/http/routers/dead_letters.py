@@ -14,8 +14,8 @@ from app.http.filters import GroupsQuery, ListQuery, PathId, SelectionBody
 from app.http.route import WHOLE, Call, Given, GivenBody, Reply
 from app.http.routers.replays import refuse_while_draining, started
 from storage.dead_letters.filters import LetterFilter
-from workers.operations.dead_letters import Preview, ReplayOptions
 from workers.operations.operations import DeadLetter, FailureGroup, Selection
+from workers.operations.selection import Preview, ReplayOptions
 
 _MOST_BYTES = 4_000_000
 """Of a page: one that has more ends there, and `next` leads on."""
@@ -144,7 +144,7 @@ async def page(call: Call) -> Reply:
     size, room = 0, _FIRST
     while True:
         limit = min(room, _READ, query.limit - len(packed))
-        found = await call.operations.letters.page(wanted, limit=limit, cursor=cursor)
+        found = await call.operations.dead_letters.page(wanted, limit=limit, cursor=cursor)
         packed += await asyncio.to_thread(_packed, found.items)
         size, cursor = sum(map(len, packed)), found.next
         if cursor is None or len(packed) >= query.limit or size >= _MOST_BYTES:
@@ -160,50 +160,50 @@ def _packed(letters: Sequence[DeadLetter]) -> list[bytes]:
 async def groups(call: Call) -> Reply:
     """The largest groups."""
     query: GroupsQuery = call.query
-    found = await call.operations.letters.groups(query.filter(), limit=query.limit)
+    found = await call.operations.dead_letters.groups(query.filter(), limit=query.limit)
     return Reply(Groups(items=SampledGroup.all_of(found)))
 
 
 async def show(call: Call) -> Reply:
     """One letter, whatever its state."""
-    return Reply(Letter(await call.operations.letters.get(call.path.id)))
+    return Reply(Letter(await call.operations.dead_letters.get(call.path.id)))
 
 
 async def retry_one(call: Call) -> Reply:
     """One letter, under its own key."""
     sent: Edited = call.body
-    key = await call.operations.letters.replay(call.path.id, sent.data, sent.reason)
+    key = await call.operations.replays.replay(call.path.id, sent.data, sent.reason)
     return Reply(Retried(id=call.path.id, key=key), 202)
 
 
 async def retry(call: Call) -> Reply:
     """Freeze a plan of what is meant now, and carry it out behind the answer; or only say what is meant."""
     sent: Retry = call.body
-    letters = call.operations.letters
+    replays = call.operations.replays
     options = ReplayOptions(canary=sent.canary, rate=sent.rate, halt=sent.halt, poison=sent.poison)
     if sent.dry_run:
-        return Reply(_previewed(await letters.preview(sent.wanted, options)))
+        return Reply(_previewed(await replays.preview(sent.wanted, options)))
     refuse_while_draining(call)
-    plan = await letters.plan(sent.wanted, options, sent.reason)
-    return started(await letters.start(plan.id))
+    plan = await replays.create_plan(sent.wanted, options, sent.reason)
+    return started(await replays.start_plan(plan.id))
 
 
 async def discard(call: Call) -> Reply:
     """Hide dead letters."""
     sent: SelectionBody = call.body
     wanted = sent.wanted
-    return Reply(Moved.of(wanted, await call.operations.letters.discard(wanted, sent.reason)))
+    return Reply(Moved.of(wanted, await call.operations.dead_letters.discard(wanted, sent.reason)))
 
 
 async def restore(call: Call) -> Reply:
     """Undo a discard."""
     sent: SelectionBody = call.body
     wanted = sent.wanted
-    return Reply(Moved.of(wanted, await call.operations.letters.restore(wanted, sent.reason)))
+    return Reply(Moved.of(wanted, await call.operations.dead_letters.restore(wanted, sent.reason)))
 
 
 def _previewed(preview: Preview) -> Previewed:
-    wanted = preview.wanted
+    wanted = preview.selection
     selection: dict[str, Any] = (
         {"filter": wanted.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
         if isinstance(wanted, LetterFilter)
@@ -212,9 +212,9 @@ def _previewed(preview: Preview) -> Previewed:
     return Previewed(
         selection=selection,
         total=preview.total,
-        poison=preview.poison,
-        others=preview.others,
+        poison=preview.poison_excluded,
+        others=preview.not_dead,
         queues=dict(preview.queues),
         groups=SampledGroup.all_of(preview.groups),
-        seconds=preview.seconds,
+        seconds=preview.min_seconds,
     )

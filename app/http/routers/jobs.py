@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.http.problems import ProblemError
 from app.http.route import Call, Given, GivenBody, QueueName, Reply
-from workers.operations.operations import LONGEST_DELAY, NewJob
+from workers.operations.operations import MAX_DELAY_SECONDS, NewJob
 
 MOST_JOBS = 1_000
 """Of one request: they are checked and packed in one go, and the workers share the event loop."""
@@ -27,7 +27,7 @@ class Job(GivenBody):
     key: str | None = Field(
         None, min_length=1, description="While a job of it is queued, no other is; one is made without it."
     )
-    delay: float = Field(0.0, ge=0, le=LONGEST_DELAY, description="Seconds until it may start.")
+    delay: float = Field(0.0, ge=0, le=MAX_DELAY_SECONDS, description="Seconds until it may start.")
 
 
 class Accepted(BaseModel):
@@ -44,7 +44,7 @@ async def enqueue(call: Call) -> Reply:
         jobs = [_new(each, f"[{number}]") for number, each in enumerate(sent)]
     else:
         jobs = [_new(sent)]
-    keys = await call.operations.produce(queue, jobs)
+    keys = await call.operations.enqueue_many(queue, jobs, audited=False)
     refused = [str(job.key) for job, key in zip(jobs, keys, strict=True) if key is None]
     if refused:
         done = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""

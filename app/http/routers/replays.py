@@ -88,19 +88,19 @@ class Resumed(GivenBody):
 
 async def plans(call: Call) -> Reply:
     """The newest ones."""
-    found = await call.operations.letters.plans(call.query.limit)
+    found = await call.operations.replays.plans(call.query.limit)
     return Reply(Plans(items=[PlanNow.of(each) for each in found]))
 
 
 async def show(call: Call) -> Reply:
     """One plan."""
-    return Reply(PlanNow.of(await call.operations.letters.plan_now(call.path.id)))
+    return Reply(PlanNow.of(await call.operations.replays.get_plan(call.path.id)))
 
 
 async def items(call: Call) -> Reply:
     """The letters of one plan."""
     query: ItemsQuery = call.query
-    found = await call.operations.letters.plan_items(
+    found = await call.operations.replays.plan_items(
         call.path.id, state=query.state, limit=query.limit + 1, after=int(query.cursor)
     )
     found, more = found[: query.limit], len(found) > query.limit
@@ -110,17 +110,17 @@ async def items(call: Call) -> Reply:
 async def run(call: Call) -> Reply:
     """Carry it out, or go on with it, behind the answer."""
     refuse_while_draining(call)
-    return started(await call.operations.letters.start(call.path.id, halt=call.body.halt))
+    return started(await call.operations.replays.start_plan(call.path.id, halt=call.body.halt))
 
 
 async def pause(call: Call) -> Reply:
     """Enqueue no more of it for now."""
-    return Reply(PlanNow.of(await call.operations.letters.pause(call.path.id)))
+    return Reply(PlanNow.of(await call.operations.replays.pause_plan(call.path.id)))
 
 
 async def cancel(call: Call) -> Reply:
     """Enqueue no more of it, ever."""
-    return Reply(PlanNow.of(await call.operations.letters.cancel(call.path.id)))
+    return Reply(PlanNow.of(await call.operations.replays.cancel_plan(call.path.id)))
 
 
 def refuse_while_draining(call: Call) -> None:

@@ -12,6 +12,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.app.conftest import Program
 from tests.integration.engine.conftest import eventually
+from tests.operations import build_operations
 from tests.servers import PostgresServer
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import Operations
@@ -33,7 +34,7 @@ async def operations(program: Program, redis_url: str, postgres_url: str) -> Asy
     """Of this process, beside a program that runs workers, and so listens."""
     await program.start(REDIS_URL=redis_url, DATABASE_URL=postgres_url)
     database = Database(postgres_url)
-    operations = Operations(
+    operations = build_operations(
         redis_url,
         policies=list(DEFAULT_POLICIES.values()),
         schemas={},

@@ -174,7 +174,7 @@ def test_while_the_caches_redis_is_away(tmp_path: Any) -> None:
     with served(tmp_path, CACHE_REDIS_URL="redis://127.0.0.1:1/0") as each, each.client() as client:
         assert payload(client, "anna")["source"] == "direct"
         answer = client.delete(f"{CACHED}/anna")
-        assert_problem(answer, 503, "it is told as soon as it does")
+        assert_problem(answer, 503, "this process retries until it does")
         assert answer.headers["retry-after"] == "5"
         assert value(client.get("/metrics").text, 'cache_reads_total{outcome="error"}') >= 1
         assert metrics(client)["couturecast_redis_up", ""] == 1

@@ -71,7 +71,7 @@ def test_a_writer_that_holds_the_database_keeps_no_queue_from_being_paused(
         writer.execute("BEGIN IMMEDIATE")
         assert client.post(PAUSE, json={"reason": "outage"}).status_code == 200
         assert client.post(RESUME).json()["was_paused"]
-    assert "an act is in this log only" in server.log
+    assert "an action is recorded in this log only" in server.log
 
 
 def test_nothing_is_paused_in_read_only_mode(tmp_path: Path) -> None:

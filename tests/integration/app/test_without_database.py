@@ -117,7 +117,7 @@ async def test_what_needs_redis_alone_goes_on(program: Program, database_url: st
     resumed = await _run(program, database_url, "resume", QUEUE)
     assert (resumed.code, resumed.out) == (0, f"{QUEUE} runs again\n")
     acts = [json.loads(line) for line in resumed.err.splitlines()]
-    assert [line["act"]["verb"] for line in acts if "act" in line] == ["resume"]
+    assert [line["action"]["verb"] for line in acts if "action" in line] == ["resume"]
 
 
 async def test_what_needs_the_database_fails_with_one_line(program: Program) -> None:
@@ -132,7 +132,7 @@ async def test_an_act_beside_a_writer_is_carried_out_and_logged(program: Program
     with closing(sqlite3.connect(program.data_dir / "couturecast.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         done = program.run("pause", QUEUE)
-        assert (done.code, _warnings(done)) == (0, ["an act is in this log only"])
+        assert (done.code, _warnings(done)) == (0, ["an action is recorded in this log only"])
         assert program.run("status").code == 0
 
 

@@ -111,7 +111,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetterRepository
     yield make
     for bench in benches:
         for process in bench.processes:
-            process.cut_short()
+            process.drain_now()
             await process.drained()
             await process.close()
         await bench.stock.disconnect()

@@ -274,7 +274,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
 
     async def _close(self) -> None:
         for process in self.processes:
-            process.cut_short()
+            process.drain_now()
             await process.drained()
             await process.close()
         await self.stock.disconnect()

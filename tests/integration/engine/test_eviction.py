@@ -14,9 +14,9 @@ from app.servers.redis_eviction import check_eviction, eviction_policy
 from storage.database.engine import Database
 from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import MakeBench, eventually
+from tests.operations import build_operations
 from tests.servers import ValkeyServer
 from workers.monitoring import background_value as look
-from workers.operations.operations import Operations
 
 EVICTS = "allkeys-lru"
 DENIED = ("+@all -info -config", "+@all -info", "+@all -config")
@@ -99,7 +99,7 @@ async def test_an_alert_says_that_the_policy_was_changed_while_we_run(
     monkeypatch.setattr(look, "INTERVAL", 0.05)
     bench = make_bench()
     client = make_client(redis_url)
-    operations = Operations(
+    operations = build_operations(
         redis_url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
     )
 

@@ -17,7 +17,7 @@ from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import free_port
 from workers.engine import outcome
 from workers.engine.keys import BEATS
-from workers.engine.queue import Settlement
+from workers.engine.queue import EnqueueResult, Settlement
 from workers.errors import WorkerLostError
 from workers.process.heartbeat import Heartbeat
 
@@ -282,3 +282,22 @@ async def test_e10_a_lease_that_was_given_to_another_ends_the_attempt(make_bench
     assert await bench.queue.settle([Settlement(job_id, new, "complete", body)]) == [True]
     assert await bench.empty()
     assert await bench.total("completed") == 1
+
+
+async def test_a_key_whose_aborted_job_still_runs_is_not_enqueued_again(make_bench: MakeBench) -> None:
+    bench = make_bench()
+
+    def twin() -> Job:
+        return Job("extract_colors", kwargs={"number": 1}, key="twin")
+
+    assert await bench.queue.enqueue_many([twin()]) == [EnqueueResult.ENQUEUED]
+    _, take = await bench.queue.take("worker", 1, [])
+    (leased,) = take.jobs
+    job = await bench.stock.job("twin")
+    assert job is not None
+    await bench.stock.abort(job, "changed my mind")
+    await bench.redis.delete(job.abort_id)  # SAQ's request expires, perhaps before the handler has ended
+    others = [twin(), Job("extract_colors", kwargs={"number": 2}, key="other")]
+    assert await bench.queue.enqueue_many(others) == [EnqueueResult.DUPLICATE, EnqueueResult.ENQUEUED]
+    assert await bench.queue.settle([outcome.aborted(leased, job)]) == [True]
+    assert await bench.queue.enqueue_many([twin()]) == [EnqueueResult.ENQUEUED]

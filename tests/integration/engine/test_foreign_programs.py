@@ -15,12 +15,12 @@ from saq import Job, Status
 from storage.database.engine import Database
 from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.operations import build_operations
 from workers.engine.keys import BEATS, CRON, NUDGE
 from workers.engine.policy import RateLimit
 from workers.engine.queue import Settlement
 from workers.engine.schedules import Schedule, Scheduler
 from workers.monitoring import thresholds
-from workers.operations.operations import Operations
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
 
@@ -392,7 +392,7 @@ async def test_e15_a_broken_key_is_named_and_its_repair_is_counted(
     await bench.send()
     name = bench.queue.keys.incomplete
     await bench.redis.set(name, "surprise")
-    operations = Operations(
+    operations = build_operations(
         bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
     )
     try:

@@ -20,6 +20,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.lock import ExpiringLock
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.integration.engine.test_plans import NOW, write
+from tests.operations import build_operations
 from tests.servers import ValkeyServer
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES
@@ -32,7 +33,7 @@ LENGTH_MILLISECONDS = 6_000
 
 
 def operations_on(url: str, database: Database) -> Operations:
-    return Operations(
+    return build_operations(
         url,
         policies=[DEFAULT_POLICIES[QUEUE]],
         schemas={},
@@ -83,14 +84,14 @@ async def test_a_holder_that_lives_keeps_its_place_beside_one_that_wants_it(redi
 async def _killed(operations: Operations, redis_url: str, database: Database) -> int:
     """A plan whose process was killed while it carried the plan out."""
     await write(DeadLetterRepository(database), 40)
-    plan = await operations.letters.plan(ALL_DEAD, ReplayOptions(rate=1.0))
+    plan = await operations.replays.create_plan(ALL_DEAD, ReplayOptions(rate=1.0))
     options = {"redis": redis_url, "database": str(database.engine.url), "queue": QUEUE, "plan": plan.id}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.replay_process", json.dumps(options)
     )
 
     async def runs() -> bool:
-        now = await operations.letters.plan_now(plan.id)
+        now = await operations.replays.get_plan(plan.id)
         return now.standing == "running" and now.ledger.sent > 0
 
     await eventually(runs, within=60, what="the plan runs")
@@ -107,15 +108,15 @@ async def test_a_plan_whose_process_was_killed_is_interrupted_and_goes_on(
     await redis.pexpire(f"{PLAN}{plan_id}", HOUR_MILLISECONDS)  # as where the clock was set back by an hour
 
     async def interrupted() -> bool:
-        return (await operations.letters.plan_now(plan_id)).standing == "interrupted"
+        return (await operations.replays.get_plan(plan_id)).standing == "interrupted"
 
     await eventually(interrupted, within=60, what="the plan is interrupted")
-    (listed,) = await operations.letters.plans()
+    (listed,) = await operations.replays.plans()
     assert (listed.state, listed.standing) == ("running", "interrupted")
-    plan = await operations.letters.start(plan_id)
+    plan = await operations.replays.start_plan(plan_id)
     assert plan.standing == "running"
-    with pytest.raises(ConflictError, match="carried out already"):
-        await operations.letters.start(plan_id)
+    with pytest.raises(ConflictError, match="runs already"):
+        await operations.replays.start_plan(plan_id)
 
 
 async def test_a_plan_is_never_seen_interrupted_while_it_begins_and_ends(
@@ -127,15 +128,15 @@ async def test_a_plan_is_never_seen_interrupted_while_it_begins_and_ends(
 
     async def watch() -> None:
         while not ended.is_set():
-            seen.update(plan.standing for plan in await operations.letters.plans())
+            seen.update(plan.standing for plan in await operations.replays.plans())
 
     watching = [asyncio.create_task(watch()) for _ in range(3)]
-    ids = [letter.id for letter in (await operations.letters.page(ALL_DEAD, limit=60)).items]
+    ids = [letter.id for letter in (await operations.dead_letters.page(ALL_DEAD, limit=60)).items]
     for number in range(5):
-        plan = await operations.letters.plan(ids[number * 3 : number * 3 + 3])
-        assert (await operations.letters.run(plan.id)).state == "done"
+        plan = await operations.replays.create_plan(ids[number * 3 : number * 3 + 3])
+        assert (await operations.replays.run_plan(plan.id)).state == "done"
     for letter_id in ids[30:34]:
-        await operations.letters.replay(letter_id)
+        await operations.replays.replay(letter_id)
     ended.set()
     await asyncio.gather(*watching)
     assert seen <= {"frozen", "running", "done"}
@@ -147,14 +148,14 @@ async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database:
     operations = operations_on(server.url, database)
     try:
         await write(DeadLetterRepository(database), 3)
-        plan = await operations.letters.plan(ALL_DEAD)
-        await PlanRepository(database).transition(plan.id, "running", from_states=["frozen"])
+        plan = await operations.replays.create_plan(ALL_DEAD)
+        await PlanRepository(database).set_state(plan.id, "running", of=["frozen"])
         async with database.begin() as connection:
             await connection.execute(update(PlanRow).values(created_at=NOW - timedelta(hours=1)))
-        assert (await operations.letters.plan_now(plan.id)).standing == "interrupted"
+        assert (await operations.replays.get_plan(plan.id)).standing == "interrupted"
         server.stop()
-        assert (await operations.letters.plan_now(plan.id)).standing == "unknown"
-        assert [each.standing for each in await operations.letters.plans()] == ["unknown"]
+        assert (await operations.replays.get_plan(plan.id)).standing == "unknown"
+        assert [each.standing for each in await operations.replays.plans()] == ["unknown"]
     finally:
         await operations.close()
         server.stop()

@@ -15,6 +15,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import FAST_RETRIES, eventually
+from tests.operations import build_operations
 from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.operations.operations import NewJob, Operations
 from workers.process.worker_process import WorkerProcess
@@ -36,7 +37,7 @@ async def url(redis_url: str, redis: Redis) -> AsyncIterator[str]:
 async def operations(
     url: str, database: Database, letters: DeadLetterRepository
 ) -> AsyncIterator[Operations]:
-    operations = Operations(url, policies=[POLICY], schemas={}, database=database, letters=letters)
+    operations = build_operations(url, policies=[POLICY], schemas={}, database=database, letters=letters)
     yield operations
     await operations.close()
 
@@ -85,8 +86,8 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
     await operations.pause(POLICY.name, "a look")
     assert await operations.resume(POLICY.name)
     (letter,) = (await letters.page()).items
-    plan = await operations.letters.plan([letter.id])
-    assert (await operations.letters.run(plan.id)).ledger.sent == 1
+    plan = await operations.replays.create_plan([letter.id])
+    assert (await operations.replays.run_plan(plan.id)).ledger.sent == 1
     await operations.enqueue(POLICY.name, {"fails": 0, "waits": True}, key="waits")
     await asyncio.wait_for(running.wait(), 10)
     snapshot = await operations.snapshot()

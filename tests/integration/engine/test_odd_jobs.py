@@ -17,10 +17,10 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.operations import build_operations
 from tests.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
 from workers.engine.runner import JobRunner, RunningJob
-from workers.operations.operations import Operations
 from workers.process.worker_process import WorkerProcess
 
 RECORD: dict[str, Any] = {"function": "extract_colors", "queue": "color-extraction", "kwargs": {"number": 1}}
@@ -171,7 +171,7 @@ async def test_e10_a_job_whose_data_is_of_another_type_breaks_neither_recovery_n
     job_id = b"saq:job:color-extraction:list"
     await bench.redis.rpush(job_id, "no", "job")
     await bench.redis.rpush(bench.queue.keys.queued, job_id)
-    operations = Operations(
+    operations = build_operations(
         bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
     )
     snapshot = await operations.snapshot()
@@ -214,10 +214,10 @@ async def test_a_replay_keeps_the_meta_of_its_producer(make_bench: MakeBench, da
     await bench.stock.enqueue(Job("extract_colors", kwargs={"number": 1}, meta={"tenant": "t1"}))
     await eventually(bench.letters.count)
     (letter,) = (await bench.letters.page()).items
-    operations = Operations(
+    operations = build_operations(
         bench.url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
     )
-    await operations.letters.replay(letter.id)
+    await operations.replays.replay(letter.id)
     await eventually(lambda: len(seen) == 2)
     await operations.close()
     assert seen[1]["tenant"] == "t1"

@@ -13,6 +13,7 @@ from storage.dead_letters.plans import PlanRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.operator_actions import OperatorActionRepository
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
+from tests.operations import build_operations
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -29,7 +30,7 @@ async def operate(database: Database) -> AsyncIterator[Operate]:
     made: list[Operations] = []
 
     async def make(bench: Bench, **options: Any) -> Operations:
-        operations = Operations(
+        operations = build_operations(
             bench.url,
             policies=[bench.policy],
             schemas={},
@@ -67,7 +68,7 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     bench = make_bench(retry_delays=(0.05,))
     letter_id = await _dead(bench)
     operations = await operate(bench)
-    key = await operations.letters.replay(letter_id)
+    key = await operations.replays.replay(letter_id)
     assert (await bench.lists())["queued"] == 1
     seen: list[tuple[int, int]] = []
 
@@ -82,9 +83,9 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     assert job is not None
     assert job.result == "mended"
     with pytest.raises(ConflictError, match="replayed already"):
-        await operations.letters.replay(letter_id)
+        await operations.replays.replay(letter_id)
     with pytest.raises(NotFoundError):
-        await operations.letters.replay(letter_id + 1)
+        await operations.replays.replay(letter_id + 1)
 
 
 async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
@@ -100,7 +101,7 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
     with monkeypatch.context() as patch:
         patch.setattr(PlanRepository, "mark_enqueued", away)
         with pytest.raises(DatabaseUnavailableError):
-            await operations.letters.replay(letter_id)
+            await operations.replays.replay(letter_id)
     ran: list[int] = []
 
     async def succeed(ctx: dict[str, Any], number: int) -> None:
@@ -108,7 +109,7 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
 
     assert await bench.letters.count() == 1, "the letter is dead still, so nothing looks replayed that is not"
     with pytest.raises(ConflictError, match="enqueued by another act"):
-        await operations.letters.replay(letter_id)
+        await operations.replays.replay(letter_id)
     assert await bench.letters.count() == 0
     await bench.start(succeed)
     await eventually(lambda: bench.total("completed"))
@@ -121,7 +122,7 @@ async def test_of_two_operators_one_replays(make_bench: MakeBench, operate: Oper
     letter_id = await _dead(bench)
     first, second = await operate(bench), await operate(bench)
     done = await asyncio.gather(
-        first.letters.replay(letter_id), second.letters.replay(letter_id), return_exceptions=True
+        first.replays.replay(letter_id), second.replays.replay(letter_id), return_exceptions=True
     )
     assert sorted(type(each).__name__ for each in done) == ["ConflictError", "str"]
     assert (await bench.lists())["queued"] == 1
@@ -135,7 +136,7 @@ async def test_a_letter_whose_key_is_queued_again_waits(make_bench: MakeBench, o
     await bench.stock.enqueue(bench.policy.function, key=letter.job_id, number=7)
     operations = await operate(bench)
     with pytest.raises(ConflictError, match="queued already"):
-        await operations.letters.replay(letter_id)
+        await operations.replays.replay(letter_id)
     assert await bench.letters.count() == 1
 
 
@@ -176,7 +177,7 @@ async def test_an_act_is_carried_out_while_the_database_is_away(
 
     monkeypatch.setattr(OperatorActionRepository, "record", away)
     await operations.pause(bench.policy.name, "at three in the morning")
-    assert await operations.paused(bench.policy.name) is not None
+    assert await operations.pause_of(bench.policy.name) is not None
 
 
 async def test_what_is_not_valid_is_refused_and_nothing_is_enqueued(

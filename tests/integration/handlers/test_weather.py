@@ -23,6 +23,7 @@ from storage.repositories.alerts import AlertRepository
 from storage.repositories.weather import Weather, WeatherRepository, time_block
 from tests.integration.engine.conftest import eventually
 from tests.integration.handlers.conftest import FIRST, Answer, Server, hang
+from tests.operations import build_operations
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, WEATHER
 from workers.handlers.alert import AlertHandler
 from workers.handlers.base import Enqueue
@@ -47,7 +48,7 @@ KEY = "0123456789abcdef"
 
 @pytest.fixture
 async def operations(redis_url: str, database: Database) -> AsyncIterator[Operations]:
-    operations = Operations(
+    operations = build_operations(
         redis_url,
         policies=list(DEFAULT_POLICIES.values()),
         schemas=PAYLOAD_MODELS,

@@ -18,7 +18,7 @@ from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, IDLE
 from workers.monitoring.snapshot import Pause
-from workers.operations.dead_letters import Preview
+from workers.operations.selection import Preview
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"
 AT = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC)

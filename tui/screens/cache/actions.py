@@ -45,7 +45,7 @@ class Evictions(Acting):
         """Evict all that fit what was written on the filter line: those that are counted now."""
         pattern = glob_pattern(written)
         with self.busy("counting the entries"):
-            keys = await self.dashboard.attempt(self.cache.matching(pattern))
+            keys = await self.dashboard.attempt(self.cache.keys_matching(pattern))
         if keys is None:
             return
         if not keys:

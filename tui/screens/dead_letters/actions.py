@@ -27,7 +27,7 @@ class Acts(Acting):
     @property
     def letters(self) -> DeadLetterOperations:
         """The verbs."""
-        return self.dashboard.operations.letters
+        return self.dashboard.operations.dead_letters
 
     def acted(self, wanted: Selection) -> None:
         """These letters were acted on."""
@@ -49,7 +49,7 @@ class Acts(Acting):
         )
         if not await self.app.push_screen_wait(question):
             return
-        done = await self.dashboard.attempt(self.letters.replay(letter.id))
+        done = await self.dashboard.attempt(self.dashboard.operations.replays.replay(letter.id))
         if done is not None:
             self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
             self.acted((letter.id,))
@@ -71,7 +71,7 @@ class Acts(Acting):
 
     async def discard(self, wanted: Selection, what: str) -> None:
         """Hide letters after a question that says how many."""
-        found = await self.dashboard.attempt(self.letters.preview(wanted))
+        found = await self.dashboard.attempt(self.dashboard.operations.replays.preview(wanted))
         if found is None:
             return
         if found.total == 0:
@@ -80,10 +80,10 @@ class Acts(Acting):
         if not await self.app.push_screen_wait(_discards(found, what)):
             return
         with self.busy(f"discarding {counted(found.total)}"):
-            discarded = await self.dashboard.attempt(self.letters.discard(found.wanted))
+            discarded = await self.dashboard.attempt(self.letters.discard(found.selection))
         if discarded is not None:
             self.notify(f"{counted(discarded)} discarded; u undoes it")
-            self.dashboard.discarded = (found.wanted, discarded)
+            self.dashboard.discarded = (found.selection, discarded)
             self.acted(wanted)
 
     async def restore_last(self) -> None:
@@ -168,7 +168,7 @@ def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
 
 
 def _discards(found: Preview, what: str) -> Confirm:
-    others = f" {counted(found.others)} are not dead, and stay as they are." if found.others else ""
+    others = f" {counted(found.not_dead)} are not dead, and stay as they are." if found.not_dead else ""
     return Confirm(
         f"Discard {counted(found.total)}?",
         f"{what[:1].upper()}{what[1:]}: hidden, not deleted; u brings them back.{others}",

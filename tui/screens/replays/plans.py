@@ -62,7 +62,7 @@ class Plans(View):
     @work(group="plans")
     async def read(self) -> None:
         """Read the list."""
-        plans = await self.dashboard.attempt(self.dashboard.operations.letters.plans(_NEWEST))
+        plans = await self.dashboard.attempt(self.dashboard.operations.replays.plans(_NEWEST))
         if plans is None:
             return
         self._plans = plans

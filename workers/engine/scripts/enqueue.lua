@@ -1,19 +1,23 @@
--- Enqueue many jobs of one queue, as SAQ enqueues one: a key that is incomplete, or being aborted, is refused.
+-- Enqueue many jobs of one queue, as SAQ enqueues one: a key that is incomplete, or being aborted, is a duplicate.
+-- So is a key that has a lease: its job still runs, though SAQ's abort took it off incomplete.
 --
--- Invariant: all of the jobs that are not refused are enqueued, or the call fails and none is: the types of the
--- lists are tried first, and the wake-up that ends it may fail by itself.
+-- Invariant: all jobs that are not duplicates are enqueued, or the call fails and none is: the types of the
+-- keys are tried first, and the wake-up that ends it may fail by itself.
 --
 -- KEYS  1 queued  2 incomplete: as in take.lua
 --       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second
 --       4 tokens  zset  token -> Unix second of its use; of a schedule, those of the occurrence under way
+--       5 leases: as in take.lua
 -- ARGV  1 channel that wakes workers  2 queue name
 --       3 schedule ('': none)  4 its occurrence: nothing is enqueued where that or a later one was before
 --       5 seconds for which a token is remembered
 --       6 1 where more jobs of the occurrence follow, which counts as enqueued with the last of them; else 0
 --       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body,
 --       token ('': none): nothing is enqueued where it was used before
--- Reply one number a job: 1 enqueued, 0 refused, 2 its token was used before; none where the occurrence is not new.
+-- Reply one number a job: 1 enqueued, 0 a duplicate, 2 its token was used before; none where the occurrence is not new.
+local ids = {}
 for i = 7, #ARGV, 5 do
+  ids[#ids + 1] = ARGV[i]
   local score = tonumber(ARGV[i + 2])
   if not score or score ~= score or score == math.huge then
     return redis.error_reply('ERR ' .. ARGV[i] .. ' is scheduled for "' .. ARGV[i + 2] .. '", which is no time')
@@ -22,6 +26,7 @@ end
 
 redis.call('LLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
+local leased = #ids > 0 and redis.call('HMGET', KEYS[5], unpack(ids)) or {}
 if #ARGV >= 11 and ARGV[11] ~= '' then redis.call('ZCARD', KEYS[4]) end
 local now = redis.call('TIME')[1]
 local result, ready, used, delayed = {}, {}, {}, false
@@ -36,11 +41,12 @@ local function push()
   if #used > 0 then redis.call('ZADD', KEYS[4], unpack(used)) end
   ready, used = {}, {}
 end
-for i = 7, #ARGV, 5 do
-  local id, score, token = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 4]
+for k, id in ipairs(ids) do
+  local i = 7 + (k - 1) * 5
+  local score, token = tonumber(ARGV[i + 2]), ARGV[i + 4]
   if token ~= '' and redis.call('ZSCORE', KEYS[4], token) then
     result[#result + 1] = 2
-  elseif redis.call('ZSCORE', KEYS[2], id) or redis.call('EXISTS', ARGV[i + 1]) == 1 then
+  elseif leased[k] or redis.call('ZSCORE', KEYS[2], id) or redis.call('EXISTS', ARGV[i + 1]) == 1 then
     result[#result + 1] = 0
   else
     redis.call('SET', id, ARGV[i + 3])

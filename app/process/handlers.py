@@ -1,0 +1,107 @@
+"""Makes the handlers of this process, built-in or custom, and the schedules that feed them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from app.errors import UsageError
+from app.settings import Settings
+from storage.cache.tags import InvalidateTags
+from storage.database.engine import Database
+from storage.repositories.alerts import AlertRepository
+from storage.repositories.moderation import ModerationRepository
+from storage.repositories.palettes import PaletteRepository
+from storage.repositories.weather import WeatherRepository
+from workers.engine.policy import ALERT, COLOR, WEATHER, QueuePolicy
+from workers.engine.runner import SaqFunction
+from workers.engine.schedules import Schedule
+from workers.errors import HandlerImportError
+from workers.handlers.base import Enqueue, Handler
+from workers.handlers.registry import load_custom_handlers
+
+
+def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
+    """The functions that COUTURECAST_HANDLERS names, by queue.  Raises UsageError."""
+    try:
+        return load_custom_handlers(settings.handlers, policies)
+    except HandlerImportError as error:
+        raise UsageError(f"COUTURECAST_HANDLERS: {error}") from None
+
+
+def open_handlers(
+    queues: Iterable[str],
+    custom: Mapping[str, SaqFunction],
+    settings: Settings,
+    policies: Mapping[str, QueuePolicy],
+    database: Database,
+    *,
+    enqueue: Enqueue,
+    invalidate: InvalidateTags,
+    stack: AsyncExitStack,
+) -> dict[str, SaqFunction]:
+    """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes."""
+    functions: dict[str, SaqFunction] = dict(custom)
+    for name in queues:
+        if name not in functions:
+            handler = _built_in_handler(name, settings, policies[name], database, enqueue, invalidate)
+            stack.push_async_callback(handler.close)
+            functions[name] = handler.as_function()
+    return functions
+
+
+def weather_schedule(weather: WeatherRepository) -> Schedule:
+    """Ingests the weather of each known location every 15 minutes."""
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        return {
+            f"scheduled-{location.id}": {
+                "location_id": location.id,
+                "lat": location.lat,
+                "lon": location.lon,
+            }
+            for location in await weather.locations()
+        }
+
+    return Schedule("weather", "*/15 * * * *", WEATHER, jobs)
+
+
+def _built_in_handler(
+    queue: str,
+    settings: Settings,
+    policy: QueuePolicy,
+    database: Database,
+    enqueue: Enqueue,
+    invalidate: InvalidateTags,
+) -> Handler[Any, Any]:
+    """The built-in handler of a queue; its module is imported only if the handler is needed."""
+    allow_private = settings.allow_private_addresses
+    if queue == WEATHER:
+        from workers.handlers.weather.handler import OfflineWeather, OpenWeather, WeatherHandler
+
+        key = settings.openweather_api_key
+        base_url = str(settings.openweather_base_url).rstrip("/")
+        provider = OpenWeather(key.get_secret_value(), base_url) if key is not None else OfflineWeather()
+        return WeatherHandler(WeatherRepository(database), provider, enqueue, invalidate)
+    if queue == ALERT:
+        from workers.handlers.alert import AlertHandler
+
+        return AlertHandler(AlertRepository(database), allow_private_addresses=allow_private)
+    if queue == COLOR:
+        from workers.handlers.color.handler import ColorHandler
+        from workers.handlers.process_pool import CpuPool
+
+        return ColorHandler(
+            PaletteRepository(database),
+            CpuPool(policy.concurrency),
+            image_dirs=settings.image_dirs,
+            allow_private_addresses=allow_private,
+        )
+    from workers.handlers.moderation.handler import ModerationHandler, ModerationService
+
+    if settings.moderation_url is None:
+        return ModerationHandler(ModerationRepository(database))
+    secret = settings.moderation_key
+    service = ModerationService(str(settings.moderation_url), secret.get_secret_value() if secret else None)
+    return ModerationHandler(ModerationRepository(database), service)

@@ -1,0 +1,85 @@
+"""Builds operations with clients of their own, as `app.process.composition` does for the program."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from storage.cache.cache import Cache
+from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
+from storage.database.engine import Database
+from storage.dead_letters.plans import PlanRepository
+from storage.dead_letters.repository import DeadLetterRepository
+from storage.personalization import Payload, PersonalizationService
+from storage.redis.auto_pipeline import AutoPipeline
+from storage.redis.client import PipelineConnection, make_client
+from storage.repositories.operator_actions import OperatorActionRepository
+from storage.repositories.preferences import PreferenceRepository
+from storage.repositories.weather import WeatherRepository
+from workers.engine.policy import QueuePolicy
+from workers.engine.queue import JobQueue
+from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.operations.audit import Audit
+from workers.operations.cache import CacheOperations
+from workers.operations.dead_letters import DeadLetterOperations
+from workers.operations.enqueueing import Enqueueing
+from workers.operations.operations import Operations
+from workers.operations.replays import ReplayOperations
+from workers.process.worker_process import WorkerProcess
+
+
+class BuiltOperations(Operations):
+    """Operations that close their clients, too."""
+
+    enqueueing: Enqueueing
+    preferences: PreferenceRepository
+    closers: Sequence[Callable[[], Awaitable[Any]]] = ()
+
+    async def close(self) -> None:
+        await super().close()
+        for close in self.closers:
+            await close()
+
+
+def build_operations(
+    redis_url: str,
+    *,
+    policies: Sequence[QueuePolicy],
+    schemas: Mapping[str, type[BaseModel]],
+    database: Database,
+    letters: DeadLetterRepository,
+    process: WorkerProcess | None = None,
+    actor: str | None = None,
+    read_only: bool = False,
+    cache_url: str | None = None,
+) -> BuiltOperations:
+    """Operations on these servers; ``close`` closes all that they opened."""
+    redis, pipeline = make_client(redis_url), PipelineConnection(redis_url)
+    cache_pipeline = PipelineConnection(cache_url or redis_url)
+    store = RedisCacheStore(AutoPipeline(partial(cache_pipeline.round_trip, limit=TIMEOUT_SECONDS)))
+    cache = Cache(store, Payload)
+    queues = {policy.name: JobQueue(redis, policy, pipeline) for policy in policies}
+    enqueueing, plans = Enqueueing(queues, schemas), PlanRepository(database)
+    audit = Audit(OperatorActionRepository(database), actor=actor, read_only=read_only)
+    preferences = PreferenceRepository(database, cache.invalidate)
+    snapshots = SnapshotReader(
+        redis, redis_url, policies, database, letters, environment="local", weather_provider="offline"
+    )
+    changed = snapshots.look_again
+    operations = BuiltOperations(
+        redis,
+        enqueueing,
+        audit,
+        dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
+        replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
+        cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
+        snapshots=snapshots,
+        process=process,
+    )
+    operations.enqueueing, operations.preferences = enqueueing, preferences
+    operations.closers = (cache.close, cache_pipeline.close, pipeline.close, redis.aclose)
+    return operations

@@ -1,0 +1,103 @@
+"""Enqueues jobs for programs and operators, after it has validated all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from saq import Job
+from saq.utils import now
+
+from workers.engine import wire
+from workers.engine.payload_limits import check_payload
+from workers.engine.queue import EnqueueResult, JobQueue
+from workers.errors import InvalidJobError, UnknownQueueError
+from workers.handlers.base import validate_payload
+
+MAX_DELAY_SECONDS = 366 * 86_400
+"""A job with a longer delay is more likely a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enqueue: its arguments, its key (None: one is generated) and a delay in seconds.
+
+    ``source`` is where it came from, for instance a file and a line; an error about it begins with that.
+    """
+
+    data: Mapping[str, Any]
+    key: str | None = None
+    delay: float = 0.0
+    source: str = ""
+
+
+class Enqueueing:
+    """Enqueues jobs, without an audit record.  ``schemas`` has the payload model of each queue that has one.
+
+    Everything raises redis.exceptions.RedisError if Redis is down.
+    """
+
+    def __init__(self, queues: Mapping[str, JobQueue], schemas: Mapping[str, type[BaseModel]]) -> None:
+        self.queues = queues
+        self.schemas = schemas
+
+    def queue(self, name: str) -> JobQueue:
+        """The queue with this name.  Raises UnknownQueueError."""
+        try:
+            return self.queues[name]
+        except KeyError:
+            raise UnknownQueueError(name, tuple(self.queues)) from None
+
+    async def enqueue(self, queue: str, data: Mapping[str, Any], *, key: str | None = None) -> bool:
+        """Enqueue one job for a handler; False if a job with this key is queued already."""
+        (done,) = await self.enqueue_many(queue, [NewJob(data, key)])
+        return done is not None
+
+    async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
+        """Enqueue jobs in order, if all of them are valid; the key of each, None if it is queued already.
+
+        Raises UnknownQueueError, and InvalidJobError with the field's name.
+        """
+        target = self.queue(queue)
+        valid = [self._valid_job(target, job) for job in jobs]
+        results = await target.enqueue_many(valid)
+        return [
+            job.key if result is EnqueueResult.ENQUEUED else None
+            for job, result in zip(valid, results, strict=True)
+        ]
+
+    def check_payload(self, queue: str, data: Mapping[str, Any]) -> None:
+        """Raises InvalidJobError if ``data`` breaks the queue's schema, or the limits of any payload."""
+        schema = self.schemas.get(queue)
+        if schema is not None:
+            validate_payload(schema, dict(data))
+        value = {"kwargs": dict(data)}
+        check_payload(wire.dump(value), value)
+
+    def _valid_job(self, queue: JobQueue, new: NewJob) -> Job:
+        try:
+            return self._job(queue, new)
+        except InvalidJobError as error:
+            if not new.source:
+                raise
+            raise InvalidJobError(f"{new.source}: {error}") from None
+
+    def _job(self, queue: JobQueue, new: NewJob) -> Job:
+        schema = self.schemas.get(queue.name)
+        if schema is not None:
+            validate_payload(schema, dict(new.data))
+        if not 0 <= new.delay <= MAX_DELAY_SECONDS:
+            raise InvalidJobError(f"delay: {new.delay:g} s is not between 0 and {MAX_DELAY_SECONDS} (a year)")
+        if new.key == "":
+            raise InvalidJobError("key: is empty: leave it out, and one is made")
+        job = Job(function=queue.policy.function, kwargs=dict(new.data), queued=now(), queue=queue)
+        if new.key is not None:
+            job.key = new.key
+        if new.delay:
+            job.scheduled = time.time() + new.delay  # type: ignore[assignment]  # SAQ's type is int, its scores are not
+        value = wire.job_dict(job)
+        check_payload(wire.dump(value), value)
+        return job

@@ -1,0 +1,112 @@
+"""The letters that a verb is about, how a replay is to be carried out, and what it would change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, LetterSummary
+from storage.errors import InvalidFilterError
+from workers.errors import NotFoundError, UnknownQueueError
+
+Selection = LetterFilter | Sequence[int]
+"""The letters that a verb is about: those that match a filter, or some by id."""
+
+MAX_IDS = 10_000
+"""Ids that one selection may name."""
+
+
+class ReplayOptions(BaseModel):
+    """How letters are replayed.
+
+    ``canary`` letters go first, and the rest waits until their jobs have ended; ``rate`` is letters a second
+    (None: no limit); the plan halts if more than the share ``halt`` of the ended jobs died again (1: never);
+    ``poison`` includes the letters that died too often of the same error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    canary: Annotated[int, Field(ge=0, le=100_000)] = 0
+    rate: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
+    halt: Annotated[float, Field(gt=0, le=1)] = 0.2
+    poison: bool = False
+
+    @classmethod
+    def from_values(cls, **options: Any) -> ReplayOptions:
+        """Options from the values that are not None.  Raises InvalidFilterError."""
+        try:
+            return cls(**{name: value for name, value in options.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = str(first["msg"])
+            problem = f"{message[0].lower()}{message[1:]}"
+            raise InvalidFilterError(problem, field=str(first["loc"][0])) from None
+
+
+DEFAULT_OPTIONS = ReplayOptions()
+"""All at once, but without the letters that died too often."""
+WITH_POISON = ReplayOptions(poison=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a replay or a discard would change.  ``selection`` means exactly what was counted, nothing later.
+
+    ``poison_excluded`` letters died too often to be replayed in bulk; ``not_dead`` ids exist in another
+    state.  ``queues`` and ``groups`` tell where the letters belong; a replay takes at least ``min_seconds``.
+    """
+
+    selection: Selection
+    total: int
+    poison_excluded: int
+    not_dead: int
+    queues: Mapping[str, int]
+    groups: Sequence[FailureGroup]
+    min_seconds: float
+
+
+def check_queue(letter_filter: LetterFilter, queues: Collection[str]) -> None:
+    """Raises UnknownQueueError if the filter names a queue that is not one of ours."""
+    if letter_filter.queue is not None and letter_filter.queue not in queues:
+        raise UnknownQueueError(letter_filter.queue, tuple(queues))
+
+
+def check_dead(letter_filter: LetterFilter, queues: Collection[str]) -> None:
+    """As `check_queue`, for verbs that change dead letters: only those that the filter shows."""
+    check_queue(letter_filter, queues)
+    if letter_filter.state not in (None, "dead"):
+        raise InvalidFilterError(
+            f"state: {letter_filter.state} letters are not acted on: use dead, or restore what was discarded"
+        )
+
+
+async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) -> dict[int, LetterSummary]:
+    """The letters of ``ids``.  Raises NotFoundError if one is missing."""
+    if len(ids) > MAX_IDS:
+        raise InvalidFilterError(f"{len(ids):,} ids are more than {MAX_IDS:,}: use a filter")
+    found = await letters.briefs(ids)
+    missing = [str(letter_id) for letter_id in dict.fromkeys(ids) if letter_id not in found]
+    if missing:
+        more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
+        raise NotFoundError(f"no dead letter has the id {', '.join(missing[:5])}{more}")
+    return found
+
+
+async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLetter:
+    """One letter, from the archive too.  Raises NotFoundError."""
+    letter = await letters.get(letter_id)
+    if letter is None:
+        raise NotFoundError(f"no dead letter has the id {letter_id}", fix="list them with failed-jobs list")
+    return letter
+
+
+def describe(selection: Selection) -> dict[str, Any]:
+    """The selection as the record of an action has it."""
+    if isinstance(selection, LetterFilter):
+        return {"filter": selection.line() or "state:dead"}
+    ids = list(selection)
+    return {"ids": ids[:100], "count": len(ids)} if len(ids) > 100 else {"ids": ids}
