@@ -70,7 +70,7 @@ async def carried_out(operations: Operations, plan: Plan, halt: float | None = N
             output.note(f"plan {plan.id} is kept, go on with {how}")
             raise
         finally:
-            await cancel_and_wait([running], again=CLOSE_GRACE_SECONDS)
+            await cancel_and_wait([running], retry_seconds=CLOSE_GRACE_SECONDS)
 
 
 async def waited(operations: Operations, plan: Plan) -> Plan:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from app.http.route import WHOLE, Given, GivenBody, QueueName
-from storage.dead_letters.filters import SHORTEST_SEARCH, LetterFilter, Text, Time
+from storage.dead_letters.filters import MIN_SEARCH_CHARS, LetterFilter, Text, Time
 from workers.operations.selection import MAX_IDS, Selection
 
 MAX_ID = 2**63 - 1

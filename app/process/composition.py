@@ -202,7 +202,7 @@ async def _listen_for_changes(database: Database, cache: Cache[Payload]) -> None
         await cache.invalidate(*tags)
 
     try:
-        await ChangeListener(database, on_change=invalidate, on_gap=lambda: invalidate(ALL_TAG)).run()
+        await ChangeListener(database, on_change=invalidate, on_resync=lambda: invalidate(ALL_TAG)).run()
     except Exception:
         log.exception("changes by other programs are no longer noticed")
         raise

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from workers.engine.histogram import Percentiles
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import NotFoundError, ReadOnlyError, UnknownQueueError
 from workers.monitoring.snapshot import (
     Alert,
     DatabaseSnapshot,
     Pause,
-    Percentiles,
     QueueSnapshot,
     RedisSnapshot,
     Snapshot,

@@ -13,8 +13,9 @@ from tests.tui.canned import AWAY, BREACHED, HEALTHY, NOW, letter, queue
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import snapshot as text
+from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
-from workers.monitoring.snapshot import Pause, Percentiles, QueueSnapshot
+from workers.monitoring.snapshot import Pause, QueueSnapshot
 
 COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
 SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)

@@ -75,8 +75,8 @@ class CacheOperations:
 
     async def overview(self) -> CacheOverview:
         """The statistics of the last hour, and the memory."""
-        await self._cache.say()
-        stats, info = await self._cache.store.figures(), await self._cache.store.about()
+        await self._cache.flush_stats()
+        stats, info = await self._cache.store.stats(), await self._cache.store.server_info()
         return CacheOverview(
             url=self._url,
             dedicated=self._dedicated,
@@ -111,7 +111,7 @@ class CacheOperations:
 
     async def count_for_user(self, user_id: str) -> int:
         """Number of a user's entries."""
-        return await self._cache.store.count_of_user(user_id)
+        return await self._cache.store.count_for_user(user_id)
 
     async def evict(self, keys: Sequence[str], *, pattern: str | None = None) -> int:
         """Remove entries; how many existed.  The record names ``pattern`` if the keys were found by one."""
@@ -124,7 +124,7 @@ class CacheOperations:
     async def evict_user(self, user_id: str) -> int:
         """Remove every entry of a user, also those that are being loaded now; how many existed."""
         async with self._audit.record("cache evict-user", {"user": user_id}) as action:
-            removed = await self.invalidate(user(user_id))
+            removed = await self.invalidate(user_tag(user_id))
             if removed is None:
                 raise CacheUnavailableError(
                     f"the cache's Redis ({self._url}) does not answer: this process retries until it does; "

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.plans import PlanItem, PlanRepository
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, Page
+from storage.dead_letters.records import DeadLetter, FailureGroup, Page
+from storage.dead_letters.repository import DeadLetterRepository
 from workers.dead_letters.export import ExportFormat, export_letters
 from workers.dead_letters.retention import RETENTION_DAYS, Retention
 from workers.errors import ConflictError

@@ -8,11 +8,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.cache.store import CacheEntry, CachePage, CacheStats
+from storage.cache.entries import CacheEntry, CachePage
+from storage.cache.stats import CacheStats
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
-from storage.dead_letters.repository import DeadLetter, FailureGroup, Page
+from storage.dead_letters.records import DeadLetter, FailureGroup, Page
 from storage.errors import StorageError
 from storage.personalization import PersonalizationService
 from storage.redis.client import execute

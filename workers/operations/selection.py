@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.repository import DeadLetter, DeadLetterRepository, FailureGroup, LetterSummary
+from storage.dead_letters.records import DeadLetter, FailureGroup, LetterSummary
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidFilterError
 from workers.errors import NotFoundError, UnknownQueueError
 
@@ -88,7 +89,7 @@ async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) ->
     """The letters of ``ids``.  Raises NotFoundError if one is missing."""
     if len(ids) > MAX_IDS:
         raise InvalidFilterError(f"{len(ids):,} ids are more than {MAX_IDS:,}: use a filter")
-    found = await letters.briefs(ids)
+    found = await letters.summaries(ids)
     missing = [str(letter_id) for letter_id in dict.fromkeys(ids) if letter_id not in found]
     if missing:
         more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
@@ -107,6 +108,6 @@ async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLette
 def describe(selection: Selection) -> dict[str, Any]:
     """The selection as the record of an action has it."""
     if isinstance(selection, LetterFilter):
-        return {"filter": selection.line() or "state:dead"}
+        return {"filter": selection.to_query() or "state:dead"}
     ids = list(selection)
     return {"ids": ids[:100], "count": len(ids)} if len(ids) > 100 else {"ids": ids}

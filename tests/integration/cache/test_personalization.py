@@ -160,7 +160,7 @@ async def test_an_interrupted_change_is_told(operations: BuiltOperations, monkey
     with pytest.raises(asyncio.CancelledError):
         await changing
     assert (await operations.personalization.payload("u1", "lisboa")).value.preferences == {"style": "formal"}
-    await operations.cache._cache.settled()
+    await operations.cache._cache.wait_until_delivered()
 
 
 async def test_the_database_away_from_the_start(redis_url: str, tmp_path: Any) -> None:

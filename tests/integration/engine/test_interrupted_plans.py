@@ -149,7 +149,7 @@ async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database:
     try:
         await write(DeadLetterRepository(database), 3)
         plan = await operations.replays.create_plan(ALL_DEAD)
-        await PlanRepository(database).set_state(plan.id, "running", of=["frozen"])
+        await PlanRepository(database).transition(plan.id, "running", from_states=["frozen"])
         async with database.begin() as connection:
             await connection.execute(update(PlanRow).values(created_at=NOW - timedelta(hours=1)))
         assert (await operations.replays.get_plan(plan.id)).standing == "interrupted"
