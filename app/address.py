@@ -1,4 +1,4 @@
-"""Where HTTP is served: HOST:PORT, read and bound."""
+"""The address of the HTTP server: parses HOST:PORT and binds it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 import socket
 from dataclasses import dataclass
 
+from app.errors import InvalidValueError
+
 _BACKLOG = 128
 _FORM = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
-_MEND = "is no HOST:PORT: use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
+_FIX = "use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,13 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address that ``text`` names.  Raises ValueError, which says how to mend it."""
-        found = _FORM.fullmatch(text.strip())
-        if found is None:
-            raise ValueError(f"{text!r} {_MEND}")
-        if int(found["port"]) > 65_535:
-            raise ValueError(f"{text!r}: ports end at 65535")
-        return cls(found["six"] or found["host"], int(found["port"]))
+        """Parse HOST:PORT.  Raises InvalidValueError."""
+        match = _FORM.fullmatch(text.strip())
+        if match is None:
+            raise InvalidValueError(f"{text!r} is not HOST:PORT", fix=_FIX)
+        if int(match["port"]) > 65_535:
+            raise InvalidValueError(f"{text!r}: ports end at 65535", fix="use a smaller number")
+        return cls(match["six"] or match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

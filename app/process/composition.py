@@ -13,8 +13,9 @@ import structlog
 
 from app.errors import AppError, UsageError
 from app.process.giving_up import give_up
+from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
-from app.servers.embedded_valkey import EmbeddedServer, prepare_data_dir
+from app.servers.embedded_valkey import EmbeddedServer
 from app.servers.redis_startup import wait_for_redis
 from app.settings import Settings
 from app.version import VERSION
@@ -127,13 +128,13 @@ def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> 
     try:
         return load_custom_handlers(settings.handlers, policies)
     except HandlerImportError as error:
-        raise UsageError(f"COUTURECAST_HANDLERS: {error}") from None
+        raise UsageError(error.problem, field="COUTURECAST_HANDLERS", fix=error.fix) from None
 
 
 async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
     if settings.redis_url is None:
         server = EmbeddedServer(data_dir)
-        joining = asyncio.create_task(asyncio.to_thread(server.join))
+        joining = asyncio.create_task(asyncio.to_thread(server.acquire))
         stack.push_async_callback(_leave, server, joining)
         await asyncio.shield(joining)
         keeper = asyncio.create_task(_keep_alive(server))
@@ -147,7 +148,7 @@ async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, w
 async def _leave(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
     """An interrupted start goes on in its thread: what it starts is to be stopped too."""
     await asyncio.wait({joining})
-    await asyncio.to_thread(server.leave)
+    await asyncio.to_thread(server.release)
 
 
 async def _keep_alive(server: EmbeddedServer) -> None:
@@ -155,7 +156,7 @@ async def _keep_alive(server: EmbeddedServer) -> None:
     while True:
         await asyncio.sleep(_REVIVE_SECONDS)
         try:
-            if await asyncio.to_thread(server.revive):
+            if await asyncio.to_thread(server.restart_if_dead):
                 log.warning("the embedded Valkey had died and was started again")
         except (AppError, OSError) as error:  # as where no descriptor is free: the next time may do
             log.warning("the embedded Valkey cannot be started again", error=str(error))

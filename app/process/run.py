@@ -24,7 +24,7 @@ from app.process.shutdown import exit_at_once, warn_of_threads
 from app.process.signals import handle
 from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
-from app.servers.redis_tls import warn_where_unchecked
+from app.servers.redis_tls import warn_if_unchecked
 from app.settings import Settings
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
@@ -162,7 +162,7 @@ async def _opened(
     stack: AsyncExitStack, settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...]
 ) -> Appliance:
     each = await stack.enter_async_context(appliance(settings, policies, run=queues, database="later"))
-    warn_where_unchecked(each.redis_url)
+    warn_if_unchecked(each.redis_url)
     cache = settings.cache_redis_url
     await check_eviction(each.redis_url, cache.get_secret_value() if cache is not None else None)
     return each

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from storage.errors import InvalidFilterError
+from storage.validation import lower_first, validation_problems
 
 LetterState = Literal["dead", "replayed", "discarded"]
 STATES: tuple[LetterState, ...] = ("dead", "replayed", "discarded")
@@ -154,12 +155,10 @@ ALL_DEAD = LetterFilter()
 
 
 def _invalid(error: ValidationError) -> InvalidFilterError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "filter"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "string_pattern_mismatch":
-        message = "use the 16 hexadecimal digits of a group"
-    elif first["type"] == "literal_error":
-        message = f"use {', '.join(STATES)} or all"
-    problem = f"{message[:1].lower()}{message[1:]}"
-    return InvalidFilterError(problem, field=where.replace("args.", _ARGUMENT))
+    first = validation_problems(error)[0]
+    problem = lower_first(first.problem)
+    if first.type == "string_pattern_mismatch":
+        problem = "use the 16 hexadecimal digits of a group"
+    elif first.type == "literal_error":
+        problem = f"use {', '.join(STATES)} or all"
+    return InvalidFilterError(problem, field=(first.field or "filter").replace("args.", _ARGUMENT))

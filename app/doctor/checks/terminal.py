@@ -1,4 +1,4 @@
-"""Can the dashboard be shown here?"""
+"""Checks whether the dashboard can be shown here."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import os
 import sys
 from collections.abc import Mapping
 
-from app.doctor.checks.settings import Configuration
+from app.doctor.checks.settings import LoadedSettings
 from app.doctor.results import Finding, ok, warning
 from tui.text.format import SMALLEST_TERMINAL
 from tui.text.glyphs import is_utf8, terminal_encoding
 
-_COMFORTABLE = (80, 24)
+_COMFORTABLE_SIZE = (80, 24)
 _HEADLESS = "the dashboard cannot be shown here: headless only"
 
 
-async def terminal(of: Configuration) -> Finding:
-    """Standard input and error: the output may go to a file."""
+async def terminal(config: LoadedSettings) -> Finding:
+    """Check standard input and error; the output may go to a file."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return warning("no terminal", _HEADLESS, "use --no-ui, or a terminal (ssh -t)")
     size = os.get_terminal_size(sys.stderr.fileno())
-    return terminal_of(os.environ, (size.columns, size.lines), terminal_encoding(sys.stderr))
+    return assess_terminal(os.environ, (size.columns, size.lines), terminal_encoding(sys.stderr))
 
 
-def terminal_of(variables: Mapping[str, str], size: tuple[int, int], encoding: str) -> Finding:
-    """What a terminal of ``size`` columns and lines shows."""
+def assess_terminal(variables: Mapping[str, str], size: tuple[int, int], encoding: str) -> Finding:
+    """Judge a terminal of ``size`` columns and lines; a size of 0 is unknown."""
     name = variables.get("TERM", "")
     if name in ("dumb", "unknown", ""):
         return warning(f"TERM={name}", _HEADLESS, "set TERM, for instance to xterm-256color")
@@ -35,7 +35,7 @@ def terminal_of(variables: Mapping[str, str], size: tuple[int, int], encoding: s
         return warning(text, _HEADLESS, f"make it {smallest} or larger")
     if not is_utf8(encoding):
         return warning(text, "lines and bars are drawn in ASCII", "set LANG=C.UTF-8")
-    if known and (size[0] < _COMFORTABLE[0] or size[1] < _COMFORTABLE[1]):
+    if known and (size[0] < _COMFORTABLE_SIZE[0] or size[1] < _COMFORTABLE_SIZE[1]):
         return warning(text, "columns are left out", "make it 80x24 or larger")
     return ok(text)
 
