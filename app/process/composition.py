@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from app.errors import AppError, UsageError
-from app.process.giving_up import give_up
+from app.process.exit import abort
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
 from app.servers.embedded_valkey import EmbeddedServer
@@ -87,7 +87,7 @@ async def appliance(
                 pace=settings.pace,
                 schedules=[_weather_schedule(WeatherRepository(opened))],
                 version=VERSION,
-                give_up=give_up,
+                give_up=abort,
             )
             stack.push_async_callback(process.close)
         operations = Operations(
