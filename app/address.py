@@ -40,17 +40,17 @@ DEFAULT_ADDRESS = Address("127.0.0.1", 8020)
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens there.  Raises OSError where it cannot be bound.
+    """Return a socket that listens there.  Raises OSError if it cannot be bound.
 
-    What connects before the server runs waits for it.
+    Connections before the server runs wait for it.
     """
-    (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
+    (family, kind, protocol, _, sockaddr), *_ = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(sockaddr)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
@@ -60,6 +60,6 @@ def listen(address: Address) -> socket.socket:
 
 
 def bound(listener: socket.socket) -> Address:
-    """Where ``listener`` really listens."""
+    """Return the address of ``listener``, with its actual port."""
     host, port = listener.getsockname()[:2]
     return Address(host, port)

@@ -27,7 +27,7 @@ REDIS, CACHE, DATABASE, MACHINE = "Redis", "cache", "database", "machine"
 
 S = TypeVar("S")
 _MAX_OPENING_SECONDS = OPENING_SECONDS + 2.0
-"""Timeout of an opening as a whole: after its own it may still look for the cause."""
+"""Timeout of an opening as a whole: after its own timeout it may diagnose the cause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ _WRITE_TIMEOUT_SECONDS = 1.0
 
 
 class DashboardView:
-    """The dashboard with a terminal of its own: standard output and error go to the log file meanwhile."""
+    """The dashboard with a terminal of its own: until `close`, standard output and error go to the log."""
 
     def __init__(self, appliance: Appliance, log_file: Path, *, demo: bool) -> None:
         self._redirection = ExitStack()
@@ -53,7 +53,7 @@ class DashboardView:
         await self._dashboard.run_async()
         self.close()
         if self._dashboard.failed:
-            raise AppError(f"the dashboard has failed: {LOG_FILE} in the data directory says where")
+            raise AppError("the dashboard has failed", fix=f"see {LOG_FILE} in the data directory")
         return self._dashboard.return_code or 0
 
     async def show_until_drained(self, drained: asyncio.Task[int]) -> None:

@@ -10,6 +10,6 @@ class UpstashError(AppError):
 
 
 class BrokenOffError(UpstashError):
-    """The operator broke it off in the middle; the message says what was done."""
+    """The operator interrupted the changes; the message lists those that were made."""
 
     exit_code = 130
