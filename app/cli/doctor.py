@@ -9,7 +9,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from app import logs, output
 from app.cli.render.doctor import findings_text
@@ -17,6 +16,7 @@ from app.doctor.checks.settings import LoadedSettings, load_settings
 from app.doctor.redaction import known_secrets, mask_passwords, set_secrets
 from app.doctor.results import CheckResult, count_in_state
 from app.errors import AppError
+from app.process.exit import exit_now, tasks_remain
 from app.process.interrupts import raise_on_interrupt
 from tui.text.format import safe
 
@@ -24,9 +24,9 @@ _THREADS_END_SECONDS = 0.2
 
 
 def doctor(data_dir: Path | None, *, as_json: bool) -> int:
-    """Check everything and print it; 1 where something is wrong.  Raises AppError."""
+    """Check everything and print it; return 1 if something is wrong.  Raises AppError."""
     logs.configure("error")
-    logging.disable(logging.CRITICAL)  # what goes wrong is told below, in a line
+    logging.disable(logging.CRITICAL)  # every problem is one of the findings
     set_secrets(known_secrets())
     config = load_settings(data_dir=data_dir)
     raise_on_interrupt()
@@ -41,8 +41,11 @@ def doctor(data_dir: Path | None, *, as_json: bool) -> int:
             error = str(refused)
             raise
         finally:
-            if runner.run(_hang()):
-                _leave(code, error)
+            if runner.run(tasks_remain(_THREADS_END_SECONDS)):
+                if error:
+                    output.note(f"error: {safe(error)}")
+                # The interpreter would wait for a name server or a disk that does not answer.
+                exit_now(code, flush=False)
     return code
 
 
@@ -64,21 +67,6 @@ async def _run_checks(config: LoadedSettings) -> list[CheckResult]:
 
 def _mask_passwords(result: CheckResult) -> CheckResult:
     return replace(result, finding=replace(result.finding, text=mask_passwords(result.finding.text)))
-
-
-def _leave(code: int, error: str) -> NoReturn:
-    """End at once: a name server or a disk that does not answer would be waited for."""
-    if error:
-        output.note(f"error: {safe(error)}")
-    os._exit(code)
-
-
-async def _hang() -> bool:
-    """Whether threads or coroutines go on although nobody waits for them."""
-    threads = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    _, pending = await asyncio.wait({threads, *others}, timeout=_THREADS_END_SECONDS)
-    return bool(pending)
 
 
 def _print(results: list[CheckResult], *, as_json: bool) -> None:
