@@ -17,6 +17,8 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from storage.files import open_private
+
 _BUFFER_CHARS = 1_048_576
 """Most text that waits to be written; further lines are dropped."""
 _FLUSH_SECONDS = 1.0
@@ -25,36 +27,21 @@ _FLUSH_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
+_SHARED_PROCESSORS: list[Any] = [
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+_NOISY_LIBRARIES = ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchemy", "aiosqlite")
+"""Libraries whose warnings only are logged; httpx would log URLs with their keys."""
+
+
 def configure(level: str, *, stream: TextIO | None = None) -> None:
     """Log to ``stream`` (stderr by default): text on a terminal, JSON lines elsewhere.
 
     A thread writes, so a reader that has stopped reading delays nothing: see `dropped_lines`.
     """
     target = stream or sys.stderr
-    is_terminal = target.isatty()
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    render: list[Any] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors="NO_COLOR" not in os.environ,
-                exception_formatter=structlog.dev.plain_traceback,  # no variables: they may hold secrets
-            )
-        ]
-        if is_terminal
-        else [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
-            ),
-        ]
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-    )
+    formatter = _formatter(is_terminal=target.isatty())
     handler: logging.Handler = (
         _LineHandler(target, formatter) if _has_descriptor(target) else logging.StreamHandler(target)
     )
@@ -65,12 +52,12 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         if isinstance(old_handler, _LineHandler):
             old_handler.stop()
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchemy", "aiosqlite"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)  # httpx logs URLs with their keys
+    for library in _NOISY_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,  # with the traceback: it is gone when another thread writes the line
+            *_SHARED_PROCESSORS,  # with the traceback: it is gone when another thread writes the line
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -79,10 +66,31 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     )
 
 
+def _formatter(*, is_terminal: bool) -> logging.Formatter:
+    if is_terminal:
+        renderers: list[Any] = [
+            structlog.dev.ConsoleRenderer(
+                colors="NO_COLOR" not in os.environ,
+                exception_formatter=structlog.dev.plain_traceback,  # no variables: they may hold secrets
+            )
+        ]
+    else:
+        renderers = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(
+                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
+            ),
+        ]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED_PROCESSORS,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+    )
+
+
 @contextmanager
 def to_file(level: str, path: Path) -> Iterator[None]:
     """Log to a file, readable by its owner only, while the dashboard uses the screen."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", buffering=1) as stream:
+    with open(path, "a", buffering=1, opener=open_private) as stream:
         configure(level, stream=stream)
         try:
             yield

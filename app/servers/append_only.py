@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from storage.files import open_private
+
 FOLDER = "appendonlydir"
 _MANIFEST = "appendonly.aof.manifest"
 _ENTRY = re.compile(r"^file (\S+) seq (\d+) type i\b", re.MULTILINE)
@@ -94,7 +96,7 @@ def cut_off(damage: Damage) -> Path:
     copy = file.with_name(f"{file.name}.damaged-{now:%Y%m%dT%H%M%S.%fZ}")
     part = copy.with_name(f"{copy.name}.part")
     try:
-        with open(file, "rb") as source, open(part, "xb", opener=_private) as target:
+        with open(file, "rb") as source, open(part, "xb", opener=open_private) as target:
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())
@@ -108,10 +110,6 @@ def cut_off(damage: Damage) -> Path:
         stream.truncate(damage.good)
         os.fsync(stream.fileno())
     return copy
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _sync(folder: Path) -> None:

@@ -37,11 +37,6 @@ def make_private_dir(directory: Path) -> None:
         raise not_writable(directory, error) from None
 
 
-def open_private(path: str, flags: int) -> int:
-    """Open a file, for ``open(opener=…)``; a new one is readable by its owner only."""
-    return os.open(path, flags, 0o600)
-
-
 def not_writable(directory: Path, error: OSError) -> UsageError:
     """Return the error about a folder in which no file can be made."""
     if (exhaustion := exhausted(error)) is not None:

@@ -30,8 +30,9 @@ from redis.retry import Retry
 
 from app.errors import AppError
 from app.servers import append_only
-from app.servers.data_dir import make_private_dir, not_writable, open_private
+from app.servers.data_dir import make_private_dir, not_writable
 from storage.errors import one_line
+from storage.files import open_private
 
 log = structlog.get_logger(__name__)
 
