@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class Kind(Enum):
-    """Kinds of errors, from which exit codes and HTTP statuses follow."""
+    """What an error means to whoever called: exit codes and HTTP statuses are made of it."""
 
     USAGE = "usage"
     NOT_FOUND = "not found"
