@@ -19,7 +19,7 @@ BENCH_VENV := .venv-bench
 INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
-.PHONY: help run test test-all burn-in chaos check format bench bench-letters bench-cache lock clean
+.PHONY: help run test test-unit test-all burn-in chaos check format bench bench-letters bench-cache lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ run: $(STAMP) ## the dashboard, with embedded servers and sample jobs
 
 test: $(STAMP) ## the quick tests, on real servers: every promise has some (WORKERS=4)
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow"
+
+test-unit: $(STAMP) ## the tests without servers, for instance on another Python (PYTHON=python3.13 VENV=.venv-3.13)
+	$(PYTEST) -q -n $(WORKERS) tests/unit
 
 test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=4)
 	$(IN_CI) $(PYTEST) -n $(WORKERS) --dist worksteal
@@ -91,4 +94,4 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund
 
 clean: ## remove what make built
-	rm -rf $(VENV) $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist
+	rm -rf $(VENV) .venv-3.* $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist

@@ -1,4 +1,4 @@
-"""Where HTTP is served: HOST:PORT, read and bound."""
+"""The address of the HTTP server: parses HOST:PORT and binds it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 import socket
 from dataclasses import dataclass
 
+from app.errors import InvalidValueError
+
 _BACKLOG = 128
 _FORM = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
-_MEND = "is no HOST:PORT: use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
+_FIX = "use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,13 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address that ``text`` names.  Raises ValueError, which says how to mend it."""
-        found = _FORM.fullmatch(text.strip())
-        if found is None:
-            raise ValueError(f"{text!r} {_MEND}")
-        if int(found["port"]) > 65_535:
-            raise ValueError(f"{text!r}: ports end at 65535")
-        return cls(found["six"] or found["host"], int(found["port"]))
+        """Parse HOST:PORT.  Raises InvalidValueError."""
+        match = _FORM.fullmatch(text.strip())
+        if match is None:
+            raise InvalidValueError(f"{text!r} is not HOST:PORT", fix=_FIX)
+        if int(match["port"]) > 65_535:
+            raise InvalidValueError(f"{text!r}: ports end at 65535", fix="use a smaller number")
+        return cls(match["six"] or match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -38,17 +40,17 @@ DEFAULT_ADDRESS = Address("127.0.0.1", 8020)
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens there.  Raises OSError where it cannot be bound.
+    """Return a socket that listens there.  Raises OSError if it cannot be bound.
 
-    What connects before the server runs waits for it.
+    Connections before the server runs wait for it.
     """
-    (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
+    (family, kind, protocol, _, sockaddr), *_ = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(sockaddr)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
@@ -58,6 +60,6 @@ def listen(address: Address) -> socket.socket:
 
 
 def bound(listener: socket.socket) -> Address:
-    """Where ``listener`` really listens."""
+    """Return the address of ``listener``, with its actual port."""
     host, port = listener.getsockname()[:2]
     return Address(host, port)

@@ -50,7 +50,7 @@ def kept_already(data_dir: Path) -> Path | None:
     try:
         with open(path, "r+", encoding="ascii", errors="replace", opener=_existing) as file:
             if os.geteuid() not in (0, os.fstat(file.fileno()).st_uid):
-                raise PermissionError(errno.EPERM, "it is somebody else's")
+                raise PermissionError(errno.EPERM, "it belongs to another user")
             found = file.read().strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -64,13 +64,17 @@ def kept_already(data_dir: Path) -> Path | None:
 
 def _check(path: Path, found: str) -> None:
     if not usable(found):
-        raise UsageError(f"{path} holds no token of {LEAST} characters or more: remove it, and one is made")
+        raise UsageError(
+            f"{path} holds no token of {LEAST} characters or more", fix="remove it, and one is made"
+        )
 
 
 def _useless(path: Path, error: OSError) -> UsageError:
     if (problem := exhausted(error)) is not None:
-        return UsageError(f"{path} cannot be used: {problem}")
-    return UsageError(f"{path} cannot be used ({error.strerror}): mend it, or set COUTURECAST_ADMIN_TOKEN")
+        return UsageError(f"{path} cannot be used: {problem.problem}", fix=problem.fix)
+    return UsageError(
+        f"{path} cannot be used ({error.strerror})", fix="correct it, or set COUTURECAST_ADMIN_TOKEN"
+    )
 
 
 def _private(path: str, flags: int) -> int:

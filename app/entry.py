@@ -22,7 +22,7 @@ def main() -> None:
         try:
             command_line()
         except SystemExit as end:
-            from app.process.shutdown import exit_process
+            from app.process.exit import exit_process
 
             exit_process(end.code)
     except KeyboardInterrupt:  # before the handler of the line above, or after the command

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, or text where people read them; what libraries log goes the same way."""
+"""Logs JSON lines, or text on a terminal; the logs of libraries go the same way."""
 
 from __future__ import annotations
 
@@ -17,60 +17,47 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from storage.files import open_private
+
 _BUFFER_CHARS = 1_048_576
-"""Text that waits to be written; lines beyond it are dropped."""
+"""Most text that waits to be written; further lines are dropped."""
 _FLUSH_SECONDS = 1.0
 """Longest wait for that text at the end of the process."""
 
 log = structlog.get_logger(__name__)
 
 
+_SHARED_PROCESSORS: list[Any] = [
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+_NOISY_LIBRARIES = ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchemy", "aiosqlite")
+"""Libraries whose warnings only are logged; httpx would log URLs with their keys."""
+
+
 def configure(level: str, *, stream: TextIO | None = None) -> None:
     """Log to ``stream`` (stderr by default): text on a terminal, JSON lines elsewhere.
 
-    A thread writes, so a reader that has stopped reading holds nothing up: see `dropped_lines`.
+    A thread writes, so a reader that has stopped reading delays nothing: see `dropped_lines`.
     """
     target = stream or sys.stderr
-    people = target.isatty()
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    render: list[Any] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors="NO_COLOR" not in os.environ,
-                exception_formatter=structlog.dev.plain_traceback,  # no variables: they may hold secrets
-            )
-        ]
-        if people
-        else [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
-            ),
-        ]
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-    )
+    formatter = _formatter(is_terminal=target.isatty())
     handler: logging.Handler = (
         _LineHandler(target, formatter) if _has_descriptor(target) else logging.StreamHandler(target)
     )
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    before, root.handlers[:] = root.handlers[:], [handler]
-    for each in before:
-        if isinstance(each, _LineHandler):
-            each.stop()
+    replaced, root.handlers[:] = root.handlers[:], [handler]
+    for old_handler in replaced:
+        if isinstance(old_handler, _LineHandler):
+            old_handler.stop()
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchemy", "aiosqlite"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)  # httpx logs whole URLs, keys in them
+    for library in _NOISY_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,  # with the traceback: it is gone when another thread writes the line
+            *_SHARED_PROCESSORS,  # with the traceback: it is gone when another thread writes the line
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -79,10 +66,31 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     )
 
 
+def _formatter(*, is_terminal: bool) -> logging.Formatter:
+    if is_terminal:
+        renderers: list[Any] = [
+            structlog.dev.ConsoleRenderer(
+                colors="NO_COLOR" not in os.environ,
+                exception_formatter=structlog.dev.plain_traceback,  # no variables: they may hold secrets
+            )
+        ]
+    else:
+        renderers = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(
+                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
+            ),
+        ]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED_PROCESSORS,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+    )
+
+
 @contextmanager
 def to_file(level: str, path: Path) -> Iterator[None]:
-    """Log to a file, readable by its owner only, while the screen belongs to the dashboard."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", buffering=1) as stream:
+    """Log to a file, readable by its owner only, while the dashboard uses the screen."""
+    with open(path, "a", buffering=1, opener=open_private) as stream:
         configure(level, stream=stream)
         try:
             yield
@@ -98,12 +106,12 @@ def _has_descriptor(stream: TextIO) -> bool:
 
 
 def dropped_lines() -> int:
-    """Lines that this process has dropped, since they could not be written."""
+    """Return how many lines this process has dropped because they could not be written."""
     return _drops.total
 
 
 def log_stray_output() -> None:
-    """Log warnings and uncaught exceptions, which Python would write to stderr, however long that took."""
+    """Log warnings and uncaught exceptions, which Python would write to stderr, even if that blocks."""
     logging.captureWarnings(capture=True)
     threading.excepthook = lambda it: _log_stray("a thread ended by an error", it.exc_value, it.thread)
     sys.unraisablehook = lambda it: _log_stray("an error was ignored", it.exc_value, it.object)
@@ -114,7 +122,7 @@ def _log_stray(event: str, error: BaseException | None, where: object) -> None:
 
 
 class _Drops:
-    """Counts the lines that were dropped, in whichever thread."""
+    """Counts the dropped lines of all threads."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -147,12 +155,12 @@ class _Buffer(queue.Queue[str | None]):
 
     @property
     def relaxed(self) -> bool:
-        """Whether it is half empty: the reader reads again."""
+        """Whether it is less than half full: the reader reads again."""
         return self._length < self.maxsize // 2
 
 
 class _LineHandler(QueueHandler):
-    """Hands lines to a thread that writes them; never waits for it.  In a forked child it writes itself."""
+    """Passes lines to a thread that writes them, and never waits for it; in a forked child, writes itself."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         self._buffer = _Buffer(_BUFFER_CHARS)
@@ -162,12 +170,12 @@ class _LineHandler(QueueHandler):
         self._writer.start()
 
     def prepare(self, record: logging.LogRecord) -> str:
-        """Format the record now, since what it refers to may change."""
+        """Format the record now: the objects that it refers to may change."""
         return f"{self.format(record)}\n"
 
     def enqueue(self, record: Any) -> None:
         """Pass a line on, or drop it."""
-        if os.getpid() != self._pid:  # there is no thread, and its locks may be held for ever
+        if os.getpid() != self._pid:  # the child has no such thread, and may never get its locks
             self._writer.write(record)
             return
         try:
@@ -176,45 +184,45 @@ class _LineHandler(QueueHandler):
             _drops.add()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A record that cannot be shown is no reason to write to stderr, which may be waited for."""
-        text = f"a line of {record.name} cannot be shown: {type(sys.exc_info()[1]).__name__}"
+        """Log that a record cannot be formatted; logging itself would write to stderr, which may block."""
+        text = f"a line of {record.name} cannot be formatted: {type(sys.exc_info()[1]).__name__}"
         self.enqueue(_line(self._writer.formatter, text))
 
     def flush(self) -> None:
-        """Wait until all is written, but not for long."""
+        """Wait up to `_FLUSH_SECONDS` until all is written."""
         if os.getpid() == self._pid:
             done = self._buffer.all_tasks_done
             with done:
                 done.wait_for(lambda: not self._buffer.unfinished_tasks, _FLUSH_SECONDS)
 
     def stop(self) -> None:
-        """Write what is left, and end the thread.  One that cannot write is left to itself."""
+        """Write what is left and end the thread; a thread that cannot write stays."""
         self.flush()
         self._writer.enqueue_sentinel()
 
 
 class _LineWriter(QueueListener):
-    """Writes lines to a descriptor of its own, and says how many were dropped once it can write again."""
+    """Writes lines to a descriptor of its own; reports how many were dropped once it can write again."""
 
     def __init__(self, buffer: _Buffer, descriptor: int, formatter: logging.Formatter) -> None:
         super().__init__(buffer)
         self.formatter = formatter
         self._buffer = buffer
         self._descriptor = descriptor
-        self._told = _drops.total
+        self._reported = _drops.total
 
     def handle(self, record: Any) -> None:
         """Write a line."""
         if not self.write(record):
             _drops.add()
-        elif _drops.total > self._told and self._buffer.relaxed:
+        elif _drops.total > self._reported and self._buffer.relaxed:
             total = _drops.total
-            text = f"{total - self._told} lines of the log were dropped: nobody read them"
+            text = f"{total - self._reported} lines of the log were dropped: the reader was too slow"
             if self.write(_line(self.formatter, text)):
-                self._told = total
+                self._reported = total
 
     def write(self, line: str) -> bool:
-        """Whether the line could be written, however long that took."""
+        """Write the line, however long that takes; return whether it was possible."""
         rest = memoryview(line.encode(errors="backslashreplace"))
         while rest:
             try:
@@ -228,7 +236,7 @@ class _LineWriter(QueueListener):
         return True
 
     def enqueue_sentinel(self) -> None:
-        """End the thread after what waits; where the buffer is full it stays, since it stands still."""
+        """End the thread after the waiting lines; if the buffer is full, the thread is blocked and stays."""
         with suppress(queue.Full):
             self._buffer.put_nowait(None)
 

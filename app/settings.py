@@ -1,18 +1,15 @@
-"""Settings from a ``.env`` file, the environment and flags, in that order of growing strength."""
+"""Settings from a ``.env`` file, the environment and flags; later ones win."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -21,7 +18,6 @@ from pydantic import (
     HttpUrl,
     PrivateAttr,
     SecretStr,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -29,47 +25,58 @@ from redis import Redis
 
 from app.address import DEFAULT_ADDRESS, Address
 from app.admin_token import LEAST, usable
-from app.errors import UsageError, exhausted
-from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals, QueuePolicy, RateLimit
+from app.environment import PREFIX, environment
+from app.errors import InvalidValueError, SettingsError, UsageError
+from app.queue_settings import load_policies, queue_variables
+from storage.errors import one_line
+from storage.validation import FieldProblem, lower_first, validation_problems
+from workers.engine.policy import ECONOMICAL, NORMAL, PollIntervals, QueuePolicy
 
-PREFIX = "COUTURECAST_"
 DATABASE_FILE = "couturecast.db"
-"""In the data directory, where no DATABASE_URL is given."""
-_QUEUE_SETTINGS = ("CONCURRENCY", "RATE_LIMIT", "TIMEOUT", "RETRY_DELAYS")
-_MENDS = {
-    "bool_parsing": "is neither yes nor no: use 1 or 0",
-    "int_parsing": "is no whole number: use for instance 5",
-    "float_parsing": "is no number: use for instance 30",
+"""Name of the SQLite file in the data directory, the default without DATABASE_URL."""
+_PROBLEMS = {
+    "bool_parsing": ("is neither yes nor no", "use 1 or 0"),
+    "int_parsing": ("is not a whole number", "use for instance 5"),
+    "float_parsing": ("is not a number", "use for instance 30"),
 }
-"""What to do about a value, by pydantic's name of its error, where pydantic's own words do not say it."""
+"""Problem and fix by pydantic's name of an error, for those whose message names no fix."""
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if not re.match(r"(rediss?|unix)://.", url):
-        raise ValueError("use redis://host:port/0, rediss://… or unix:///path")
+        raise InvalidValueError(
+            "is not the URL of a Redis", fix="use redis://host:port/0, rediss://… or unix:///path"
+        )
     try:
         urlsplit(url).port  # noqa: B018 - reading it checks it
-    except ValueError:  # which quotes what may be part of the password
-        raise ValueError(
-            "the host or the port cannot be read: in a password write %40 for @, %2F for / and %3A for :"
+    except ValueError:  # its message may quote a part of the password
+        raise InvalidValueError(
+            "the host or the port cannot be read",
+            fix="in a password write %40 for @, %2F for / and %3A for :",
         ) from None
     try:
         Redis.from_url(url).connection_pool.make_connection()
     except (ValueError, TypeError) as error:
-        raise ValueError(f"one of its parameters, or the database number, cannot be used: {error}") from None
+        raise InvalidValueError(
+            f"one of its parameters, or the database number, cannot be used: {one_line(error)}"
+        ) from error
     return value
 
 
 def _database_url(value: SecretStr) -> SecretStr:
     if not re.match(r"(postgres(ql)?://.|sqlite:///.)", value.get_secret_value()):
-        raise ValueError("use postgresql://user:password@host/name or sqlite:///path")
+        raise InvalidValueError(
+            "is not the URL of a database", fix="use postgresql://user:password@host/name or sqlite:///path"
+        )
     return value
 
 
 def _direct_url(value: SecretStr) -> SecretStr:
     if not re.match(r"postgres(ql)?://.", value.get_secret_value()):
-        raise ValueError("use postgresql://user:password@host/name")
+        raise InvalidValueError(
+            "is not the URL of a Postgres", fix="use postgresql://user:password@host/name"
+        )
     return value
 
 
@@ -77,7 +84,7 @@ def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError(f"{str(path)!r}: there is no such user: write the whole path") from None
+        raise InvalidValueError(f"{str(path)!r}: there is no such user", fix="write the whole path") from None
 
 
 def _folders(value: Any) -> Any:
@@ -94,7 +101,10 @@ def _http(value: Any) -> Any:
 
 def _token(value: SecretStr) -> SecretStr:
     if not usable(value.get_secret_value()):
-        raise ValueError(f"use {LEAST} characters or more, letters, digits and signs without spaces")
+        raise InvalidValueError(
+            "is not a token",
+            fix=f"use {LEAST} or more letters, digits and signs without spaces",
+        )
     return value
 
 
@@ -103,7 +113,7 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """All settings but those of the queues, which `policies` reads.  Secrets do not show in ``repr``."""
+    """All settings but those of single queues.  Secrets do not show in ``repr``."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
@@ -115,14 +125,14 @@ class Settings(BaseSettings):
     cache_redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         default=None, validation_alias=AliasChoices("cache_redis_url", "CACHE_REDIS_URL")
     )
-    """None: the cache lives beside the queues."""
+    """None: the cache shares the Redis of the queues."""
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL")
     )
     direct_url: Annotated[SecretStr, AfterValidator(_direct_url)] | None = Field(
         default=None, validation_alias=AliasChoices("direct_url", "DIRECT_URL")
     )
-    """Of the same Postgres past a transaction pooler, for what that cannot carry; Prisma's name for it."""
+    """URL of the same Postgres without its pooler, for notifications and migrations; Prisma's name."""
     upstash_email: str | None = Field(
         default=None, validation_alias=AliasChoices("upstash_email", "UPSTASH_EMAIL")
     )
@@ -147,184 +157,94 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
     start_patience: float = Field(default=30.0, ge=0, le=3_600)
-    """Seconds to wait at start for servers that do not answer."""
+    """Seconds that a start waits for servers that do not answer."""
     db_pool_size: int = Field(default=5, ge=1, le=90)
     allow_private_addresses: bool = False
     read_only: bool = False
-    """Whether the operator's verbs that change something are refused."""
+    """Whether every verb that changes something is refused."""
     http: Annotated[Address | None, NoDecode, BeforeValidator(_http)] = DEFAULT_ADDRESS
-    """Where the long-running forms serve HTTP; None: nowhere."""
+    """Address of the HTTP server of the long-running forms; None: no HTTP."""
     admin_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
-    """None: one is kept in the data directory."""
+    """None: the token in the data directory is used, or made."""
     economical: bool | None = None
-    """None: economical where Redis is Upstash's."""
+    """None: economical if Upstash runs the Redis."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def pace(self) -> PollIntervals:
-        """What an idle process spends; Upstash bills every command."""
+        """Poll intervals of an idle process; Upstash bills every command."""
         url = self.redis_url.get_secret_value() if self.redis_url else ""
         return ECONOMICAL if (at_upstash(url) if self.economical is None else self.economical) else NORMAL
 
     @property
-    def http_named(self) -> bool:
-        """Whether somebody named the address, so that another one will not do."""
+    def http_was_set(self) -> bool:
+        """Whether the address is not the default; then no other will do."""
         return "http" in self.model_fields_set
 
     @property
-    def http_name(self) -> str:
-        """What names the address."""
+    def http_source(self) -> str:
+        """Name of the option or variable that sets the address."""
         return "--http" if "http" in self._flags else f"{PREFIX}HTTP"
 
     @classmethod
-    def read(cls, **flags: Any) -> Settings:
-        """The settings; ``flags`` that are None count as not given.
-
-        Raises UsageError with one line for each problem: the variable, what is wrong, how to mend it.
-        """
-        given = {name: value for name, value in flags.items() if value is not None}
+    def load(cls, **flags: Any) -> Settings:
+        """Load the settings; a flag that is None counts as unset.  Raises SettingsError with all problems."""
+        provided = {name: value for name, value in flags.items() if value is not None}
         try:
-            settings = cls(**given)
+            settings = cls(**provided)
         except ValidationError as error:
-            raise UsageError("\n".join(_problem(each) for each in error.errors())) from None
-        settings._flags = frozenset(given)
+            raise SettingsError([_to_error(problem) for problem in validation_problems(error)]) from None
+        settings._flags = frozenset(provided)
         return settings
 
 
-def read(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
-    """Settings and policies.  Raises UsageError with all problems at once, a line each."""
-    values = environment()
-    problems = []
-    settings = made = None
+def load(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
+    """Load the settings and the policies of the queues.  Raises SettingsError with all problems."""
+    variables = environment()
+    settings: Settings | None = None
+    policies: dict[str, QueuePolicy] | None = None
+    errors: list[UsageError] = []
     try:
-        settings = Settings.read(**flags)
-    except UsageError as error:
-        problems.append(str(error))
+        settings = Settings.load(**flags)
+    except SettingsError as error:
+        errors += error.errors
     try:
-        made = policies(values)
-    except UsageError as error:
-        problems.append(str(error))
-    if settings is None or made is None:
-        raise UsageError("\n".join(problems))
-    return settings, made
+        policies = load_policies(variables)
+    except SettingsError as error:
+        errors += error.errors
+    if settings is None or policies is None:
+        raise SettingsError(errors)
+    return settings, policies
 
 
 def at_upstash(url: str) -> bool:
-    """Whether the server of a Redis URL is Upstash's."""
+    """Whether Upstash runs the server of a Redis URL."""
     return (urlsplit(url).hostname or "").endswith(".upstash.io")
 
 
-def environment() -> dict[str, str]:
-    """The ``.env`` file of the working directory with the environment over it.
-
-    A variable without a value counts as not given.  Raises UsageError where the file cannot be read.
-    """
-    try:
-        values = dotenv_values(".env")
-    except OSError as error:
-        problem = exhausted(error) or f"{error.strerror}: mend it or remove it"
-        raise UsageError(f".env cannot be read: {problem}") from None
-    except UnicodeDecodeError:
-        raise UsageError(".env is no UTF-8 text: save it as UTF-8") from None
-    given = {name: value for name, value in values.items() if value}
-    return given | {name: value for name, value in os.environ.items() if value}
-
-
-def policies(values: Mapping[str, str] | None = None) -> dict[str, QueuePolicy]:
-    """The policy of each queue, with what the settings override.  Raises UsageError, a line a problem."""
-    values = environment() if values is None else values
-    readers: dict[str, tuple[str, Callable[[str], Any]]] = {
-        "CONCURRENCY": ("concurrency", _concurrency),
-        "RATE_LIMIT": ("rate_limit", _rate_limit),
-        "TIMEOUT": ("timeout", _timeout),
-        "RETRY_DELAYS": ("retry_delays", _retry_delays),
-    }
-    made, problems = {}, []
-    for name, policy in DEFAULT_POLICIES.items():
-        changes = {}
-        for suffix, (field, read) in readers.items():
-            variable = f"{PREFIX}{name.upper().replace('-', '_')}_{suffix}"
-            text = values.get(variable, "")
-            if text == "":
-                continue
-            try:
-                changes[field] = read(text)
-            except ValueError as error:
-                problems.append(f"{variable}: {text!r} {error}")
-        made[name] = replace(policy, **changes)
-    if problems:
-        raise UsageError("\n".join(problems))
-    return made
-
-
-def probable_typos(values: Mapping[str, str] | None = None) -> list[str]:
-    """One line for each COUTURECAST_ variable that nothing reads."""
-    values = environment() if values is None else values
-    queues = [name.upper().replace("-", "_") for name in DEFAULT_POLICIES]
-    known = [variable(field) for field in Settings.model_fields]
-    known += [f"{PREFIX}{queue}_{setting}" for queue in queues for setting in _QUEUE_SETTINGS]
+def unknown_variables(variables: Iterable[str]) -> list[str]:
+    """Return a line for each COUTURECAST_ variable that is not a setting."""
+    known = [*map(variable_name, Settings.model_fields), *queue_variables()]
     lines = []
-    for name in values:
+    for name in variables:
         if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):
             bare = name.removeprefix(PREFIX)
-            near = [bare] if bare in known else difflib.get_close_matches(name, known, 1)
-            lines.append(f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""))
+            similar = [bare] if bare in known else difflib.get_close_matches(name, known, 1)
+            lines.append(f"{name} is not a setting" + (f": did you mean {similar[0]}?" if similar else ""))
     return lines
 
 
-def variable(field: str) -> str:
-    """The environment variable that a field is read from."""
+def variable_name(field: str) -> str:
+    """Return the environment variable of a field."""
     aliased = Settings.model_fields[field].validation_alias is not None
     return field.upper() if aliased else PREFIX + field.upper()
 
 
-def _problem(error: Any) -> str:
-    """One line; never the value, which may be a secret."""
-    message = _MENDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
-    if message[1:2].islower():  # not an acronym
-        message = message[0].lower() + message[1:]
-    return f"{variable(str(error['loc'][0]).lower())}: {message}"
-
-
-def _concurrency(text: str) -> int:
-    number = _number(text, int, "is no whole number: use for instance 5")
-    if not 1 <= number <= 1000:
-        raise ValueError("is not between 1 and 1000")
-    return int(number)
-
-
-def _timeout(text: str) -> float:
-    number = _number(text, float, "is no number of seconds: use for instance 60")
-    if not 0 < number <= 86_400:
-        raise ValueError("is not between 0 and 86400 seconds")
-    return number
-
-
-def _rate_limit(text: str) -> RateLimit | None:
-    if text.lower() == "none":
-        return None
-    starts, slash, seconds = text.partition("/")
-    mend = "is no rate: use starts/seconds, for instance 60/60, or none"
-    limit = RateLimit(int(_number(starts, int, mend)), _number(seconds if slash else "x", float, mend))
-    if limit.starts < 1 or not 0 < limit.seconds <= 86_400:
-        raise ValueError(mend)
-    return limit
-
-
-def _retry_delays(text: str) -> tuple[float, ...]:
-    if text.lower() == "none":
-        return ()
-    mend = "is no list of seconds: use for instance 1,5,25, or none"
-    delays = tuple(_number(part, float, mend) for part in text.split(","))
-    if any(not 0 <= delay <= 86_400 for delay in delays):
-        raise ValueError(mend)
-    return delays
-
-
-def _number(text: str, kind: type[int] | type[float], mend: str) -> float:
-    try:
-        return float(TypeAdapter(kind).validate_python(text.strip()))
-    except (ValidationError, OverflowError):
-        raise ValueError(mend) from None
+def _to_error(found: FieldProblem) -> UsageError:
+    """Return a problem as an error; its cause is the error of a library that it quotes."""
+    problem, fix = _PROBLEMS.get(found.type, (lower_first(found.problem), found.fix))
+    error = UsageError(problem, field=variable_name(str(found.location[0]).lower()), fix=fix)
+    error.__cause__ = found.cause and found.cause.__cause__
+    return error

@@ -35,3 +35,8 @@ def atomic_private_file(path: Path) -> Iterator[TextIO]:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, for ``open(opener=…)``; a new one has the mode 0600."""
+    return os.open(path, flags, 0o600)

@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from app.process.giving_up import give_up
+from app.process.exit import abort
 from storage.database.engine import Database
 from storage.dead_letters.records import NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
@@ -108,7 +108,7 @@ async def main(options: dict[str, Any]) -> int:
         letters=letters,
         drain_seconds=drain_seconds,
         pace=pace,
-        give_up=give_up,
+        give_up=abort,
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, process.begin_drain)

@@ -34,7 +34,7 @@ async def told(verb: Awaitable[int]) -> int:
         raise
     except (RedisError, OSError) as error:
         if isinstance(error, OSError) and (problem := exhausted(error)) is not None:
-            raise AppError(problem) from None
+            raise problem from None
         raise AppError(safe(explain(error))) from None
 
 

@@ -21,7 +21,8 @@ from app.cli.dead_letters import failed_jobs
 from app.cli.runner import DataDir, Json, act, configured
 from app.cli.upstash import upstash
 from app.errors import AppError, UsageError, exhausted
-from tui.text.format import SMALLEST_TERMINAL, safe
+from app.terminal import terminal_problem
+from tui.text.format import safe
 from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 cli = typer.Typer(
@@ -231,14 +232,7 @@ def _need_terminal() -> None:
         raise UsageError(
             "the dashboard needs a terminal, for errors too: run with --no-ui for workers without it"
         )
-    term = os.environ.get("TERM", "")
-    if term in ("dumb", "unknown", ""):
-        raise UsageError(
-            f"this terminal (TERM={term}) cannot show the dashboard: set TERM, or run with --no-ui"
-        )
     size = os.get_terminal_size(sys.stderr.fileno())
-    if 0 < size.columns < SMALLEST_TERMINAL[0] or 0 < size.lines < SMALLEST_TERMINAL[1]:
-        raise UsageError(
-            f"this terminal is {size.columns}x{size.lines}, the dashboard needs "
-            f"{SMALLEST_TERMINAL[0]}x{SMALLEST_TERMINAL[1]}: make it larger, or run with --no-ui for workers"
-        )
+    problem = terminal_problem(os.environ, (size.columns, size.lines))
+    if problem is not None:
+        raise problem

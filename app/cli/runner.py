@@ -12,8 +12,9 @@ import typer
 
 from app import logs
 from app.cli import commands
+from app.environment import environment
 from app.process.interrupts import raise_on_interrupt
-from app.settings import Settings, probable_typos, read
+from app.settings import Settings, load, unknown_variables
 
 if TYPE_CHECKING:
     from app.process.composition import Appliance
@@ -42,9 +43,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 
 def configured(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
     """The settings, with the log as they want it.  Raises UsageError."""
-    settings, policies = read(data_dir=data_dir, **flags)
+    settings, policies = load(data_dir=data_dir, **flags)
     logs.configure(settings.log_level)
-    for line in probable_typos():
+    for line in unknown_variables(environment()):
         log.warning(line)
     return settings, policies
 

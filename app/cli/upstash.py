@@ -12,7 +12,7 @@ from app.cli.runner import Json, configured
 from app.errors import UsageError
 from app.process.interrupts import raise_on_interrupt
 from app.settings import Settings
-from app.upstash import spec as wanted
+from app.upstash import spec
 
 upstash = typer.Typer(
     rich_markup_mode=None,
@@ -44,14 +44,14 @@ Budget = Annotated[
 @upstash.command()
 def plan(
     only: Only = None,
-    region: Region = wanted.DEFAULT_REGION,
+    region: Region = spec.DEFAULT_REGION,
     budget: Budget = None,
     as_json: Json = False,
 ) -> None:
     """What apply would do; it changes nothing."""
     from app.cli import upstash_commands as verbs
 
-    chosen = wanted.wanted(only, region=region, budget=budget)
+    chosen = spec.select_specs(only, region=region, budget=budget)
     settings = _settings()
     raise typer.Exit(verbs.plan(settings, chosen, as_json=as_json))
 
@@ -59,7 +59,7 @@ def plan(
 @upstash.command()
 def apply(
     only: Only = None,
-    region: Region = wanted.DEFAULT_REGION,
+    region: Region = spec.DEFAULT_REGION,
     budget: Budget = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
@@ -67,7 +67,7 @@ def apply(
     """Make what is missing and put right what differs, after showing it."""
     from app.cli import upstash_commands as verbs
 
-    chosen = wanted.wanted(only, region=region, budget=budget)
+    chosen = spec.select_specs(only, region=region, budget=budget)
     if not (yes or sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked: give --yes; upstash plan shows what would happen")
     settings = _settings()
@@ -77,14 +77,14 @@ def apply(
 @upstash.command()
 def status(
     only: Only = None,
-    region: Region = wanted.DEFAULT_REGION,
+    region: Region = spec.DEFAULT_REGION,
     budget: Budget = None,
     as_json: Json = False,
 ) -> None:
     """Each database, how it is and where; without passwords."""
     from app.cli import upstash_commands as verbs
 
-    chosen = wanted.wanted(only, region=region, budget=budget)
+    chosen = spec.select_specs(only, region=region, budget=budget)
     settings = _settings()
     raise typer.Exit(verbs.status(settings, chosen, as_json=as_json))
 
@@ -103,7 +103,7 @@ def env(
 
     if "," in environment:
         raise UsageError("name one environment: a file holds the URLs of one")
-    chosen = wanted.wanted(environment)
+    chosen = spec.select_specs(environment)
     settings = _settings()
     raise typer.Exit(verbs.write_env(settings, chosen, file, force=force, as_json=as_json))
 

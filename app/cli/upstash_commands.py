@@ -11,20 +11,20 @@ from app import output
 from app.cli.render.status import table
 from app.errors import AppError
 from app.settings import Settings
-from app.upstash.api import Account, account
+from app.upstash.api import UpstashApi, open_api
 from app.upstash.database import Database
-from app.upstash.diff import Change, Comparison, Difference, compare, named
+from app.upstash.diff import Change, Diff, Difference, compare, find_by_name
 from app.upstash.errors import BrokenOffError, UpstashError
-from app.upstash.spec import Wanted
+from app.upstash.spec import DatabaseSpec
 from tui.text.format import MISSING
 from workers.errors import ReadOnlyError
 
 _COMMAND = "couturecast-tui upstash"
 
 
-def plan(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> int:
+def plan(settings: Settings, wanted: Sequence[DatabaseSpec], *, as_json: bool) -> int:
     """Print what `apply` would do; 1 where that is not enough."""
-    with account(settings) as upstash:
+    with open_api(settings) as upstash:
         found = compare(wanted, upstash.databases(_names(wanted)))
     if as_json:
         output.document(_fields(found))
@@ -33,11 +33,11 @@ def plan(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> int:
     return 1 if found.differences else 0
 
 
-def apply(settings: Settings, wanted: Sequence[Wanted], *, yes: bool, as_json: bool) -> int:
+def apply(settings: Settings, wanted: Sequence[DatabaseSpec], *, yes: bool, as_json: bool) -> int:
     """Do what is missing, after it was shown; 1 where that was not all that differs."""
     if settings.read_only:
         raise AppError(str(ReadOnlyError("upstash apply")))
-    with account(settings) as upstash:
+    with open_api(settings) as upstash:
         found = compare(wanted, upstash.databases(_names(wanted)))
         if found.changes:
             if not (as_json and yes):
@@ -53,12 +53,12 @@ def apply(settings: Settings, wanted: Sequence[Wanted], *, yes: bool, as_json: b
     return 1 if found.differences else 0
 
 
-def status(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> int:
+def status(settings: Settings, wanted: Sequence[DatabaseSpec], *, as_json: bool) -> int:
     """Print each database that is wanted; 1 where one is missing or is not as it should be."""
-    with account(settings) as upstash:
+    with open_api(settings) as upstash:
         there = upstash.databases(_names(wanted))
     found = compare(wanted, there)
-    pairs = [(each, named(each.name, there)) for each in wanted]
+    pairs = [(each, find_by_name(each.name, there)) for each in wanted]
     if as_json:
         output.document({"items": [_item(each, database, found) for each, database in pairs]})
     else:
@@ -66,11 +66,13 @@ def status(settings: Settings, wanted: Sequence[Wanted], *, as_json: bool) -> in
     return 1 if found.changes or found.differences else 0
 
 
-def write_env(settings: Settings, wanted: Sequence[Wanted], file: Path, *, force: bool, as_json: bool) -> int:
+def write_env(
+    settings: Settings, wanted: Sequence[DatabaseSpec], file: Path, *, force: bool, as_json: bool
+) -> int:
     """Write the URLs of one environment, passwords and all, into a file for its owner only."""
-    with account(settings) as upstash:
+    with open_api(settings) as upstash:
         there = upstash.databases(_names(wanted))
-        urls = {each.variable: _whole_url(upstash, each, named(each.name, there)) for each in wanted}
+        urls = {each.variable: _whole_url(upstash, each, find_by_name(each.name, there)) for each in wanted}
     for line in _doubts(wanted, there):
         output.note(line)
     with output.into(file, force=force) as written:
@@ -83,11 +85,11 @@ def write_env(settings: Settings, wanted: Sequence[Wanted], file: Path, *, force
     return 0
 
 
-def _names(wanted: Sequence[Wanted]) -> list[str]:
+def _names(wanted: Sequence[DatabaseSpec]) -> list[str]:
     return [each.name for each in wanted]
 
 
-def _carry_out(upstash: Account, changes: Sequence[Change], wanted: dict[str, Wanted]) -> None:
+def _carry_out(upstash: UpstashApi, changes: Sequence[Change], wanted: dict[str, DatabaseSpec]) -> None:
     """Make the changes in their order.  Raises UpstashError, which names those that were made."""
     done: list[Change] = []
     try:
@@ -104,9 +106,9 @@ def _carry_out(upstash: Account, changes: Sequence[Change], wanted: dict[str, Wa
         raise BrokenOffError(f"interrupted: what was under way may have been done{_so_far(done)}") from None
 
 
-def _create(upstash: Account, wanted: Wanted) -> None:
+def _create(upstash: UpstashApi, wanted: DatabaseSpec) -> None:
     """Make a database, unless it was made since the account was looked at."""
-    if named(wanted.name, upstash.databases([wanted.name])) is not None:
+    if find_by_name(wanted.name, upstash.databases([wanted.name])) is not None:
         raise UpstashError(
             f"{wanted.name} was made by somebody else meanwhile: apply again, which compares it"
         )
@@ -119,7 +121,7 @@ def _so_far(done: Sequence[Change]) -> str:
     return f"; done before: {'; '.join(map(str, done))}; apply again does the rest"
 
 
-def _whole_url(upstash: Account, wanted: Wanted, found: Database | None) -> str:
+def _whole_url(upstash: UpstashApi, wanted: DatabaseSpec, found: Database | None) -> str:
     """The URL with its password.  Raises AppError where there is none to write."""
     if found is None:
         raise AppError(f"{wanted.name} is not there: {_COMMAND} apply --only {wanted.environment} makes it")
@@ -137,26 +139,26 @@ def _whole_url(upstash: Account, wanted: Wanted, found: Database | None) -> str:
     return found.url(upstash.password(found).get_secret_value())
 
 
-def _doubts(wanted: Sequence[Wanted], there: Sequence[Database]) -> list[str]:
+def _doubts(wanted: Sequence[DatabaseSpec], there: Sequence[Database]) -> list[str]:
     """What of the databases is not as it should be; env is told neither the region nor the budget."""
-    places = {each.database_name: each.place for each in there}
+    places = {each.database_name: each.write_region for each in there}
     here = [replace(each, region=places[each.name], budget=None) for each in wanted]
     return _comparison_lines(compare(here, there))
 
 
-def _plan_text(found: Comparison) -> str:
+def _plan_text(found: Diff) -> str:
     lines = [str(each) for each in (*found.changes, *found.differences)]
     if found.changes:
         lines.append(f"{_counted(found)}, for {_COMMAND} apply to make")
     return "\n".join(lines) or "nothing to change"
 
 
-def _counted(found: Comparison) -> str:
+def _counted(found: Diff) -> str:
     number = len(found.changes)
     return f"{number} change{'' if number == 1 else 's'}"
 
 
-def _afterwards(found: Comparison, wanted: Sequence[Wanted]) -> list[str]:
+def _afterwards(found: Diff, wanted: Sequence[DatabaseSpec]) -> list[str]:
     """What is left to say and to do."""
     lines = [] if found.changes else ["nothing to change"]
     lines += [str(each) for each in found.differences]
@@ -169,15 +171,15 @@ def _afterwards(found: Comparison, wanted: Sequence[Wanted]) -> list[str]:
     return lines
 
 
-def _fields(found: Comparison) -> dict[str, Any]:
+def _fields(found: Diff) -> dict[str, Any]:
     """For programs."""
     return {
         "changes": [asdict(each) for each in found.changes],
-        "differences": [asdict(each) for each in found.differences],
+        "differences": [{"database": each.database, "says": each.message} for each in found.differences],
     }
 
 
-def _item(wanted: Wanted, found: Database | None, compared: Comparison) -> dict[str, Any]:
+def _item(wanted: DatabaseSpec, found: Database | None, compared: Diff) -> dict[str, Any]:
     """One database for programs; its URL has no password."""
     problems = _problems(wanted.name, compared)
     item = {"environment": wanted.environment, "variable": wanted.variable, "name": wanted.name}
@@ -188,7 +190,7 @@ def _item(wanted: Wanted, found: Database | None, compared: Comparison) -> dict[
         "exists": True,
         "id": found.database_id,
         "state": found.state,
-        "region": found.place,
+        "region": found.write_region,
         "plan": found.plan,
         "eviction": found.eviction,
         "tls": found.tls,
@@ -200,12 +202,12 @@ def _item(wanted: Wanted, found: Database | None, compared: Comparison) -> dict[
     }
 
 
-def _problems(name: str, compared: Comparison) -> list[str]:
+def _problems(name: str, compared: Diff) -> list[str]:
     everything: Sequence[Change | Difference] = (*compared.changes, *compared.differences)
     return [str(each) for each in everything if each.database == name]
 
 
-def _status_lines(pairs: Sequence[tuple[Wanted, Database | None]], compared: Comparison) -> list[str]:
+def _status_lines(pairs: Sequence[tuple[DatabaseSpec, Database | None]], compared: Diff) -> list[str]:
     head = (
         "environment",
         "database",
@@ -225,19 +227,19 @@ def _status_lines(pairs: Sequence[tuple[Wanted, Database | None]], compared: Com
     return lines
 
 
-def _comparison_lines(compared: Comparison) -> list[str]:
+def _comparison_lines(compared: Diff) -> list[str]:
     lines = [str(each) for each in (*compared.changes, *compared.differences)]
     return [*lines, f"{_COMMAND} apply puts that right"] if compared.changes else lines
 
 
-def _row(wanted: Wanted, found: Database | None) -> tuple[str, ...]:
+def _row(wanted: DatabaseSpec, found: Database | None) -> tuple[str, ...]:
     if found is None:
         return (wanted.environment, wanted.name, "not there", *[MISSING] * 4, wanted.variable, MISSING)
     return (
         wanted.environment,
         wanted.name,
         found.state,
-        found.place,
+        found.write_region,
         found.plan or MISSING,
         _eviction(wanted, found),
         "on" if found.tls else "off",
@@ -246,6 +248,6 @@ def _row(wanted: Wanted, found: Database | None) -> tuple[str, ...]:
     )
 
 
-def _eviction(wanted: Wanted, found: Database) -> str:
+def _eviction(wanted: DatabaseSpec, found: Database) -> str:
     said = "on" if found.eviction else "off"
     return said if found.eviction == wanted.eviction else f"{said}, not as wanted"

@@ -1,4 +1,4 @@
-"""Checks everything that the product needs, changes nothing, and says how to mend what is wrong.
+"""Checks everything that the product needs, changes nothing, and gives a fix for each problem.
 
-`checks` lists the checks; `redis`, `database` and their neighbours make them; `examination` runs them.
+`registry` lists the checks, `checks/` holds them, `groups` runs them and `runner` runs them all.
 """

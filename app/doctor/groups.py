@@ -1,4 +1,4 @@
-"""Runs checks, each within its time, so that none hides or holds up another."""
+"""Runs the checks of a group, each within its time, so that none hides or delays another."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Generic, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.doctor.results import Finding, Item, cause_of, unknown, wrong
+from app.doctor.results import CheckResult, Finding, describe_cause, unknown, wrong
 
 OPENING_SECONDS = 5.0
-"""What a server has for its first answer."""
+"""Timeout of a server's first answer."""
 CHECK_SECONDS = 4.0
-"""What a check has."""
-ALL_SECONDS = 6.0
-"""What the checks of one group have together, after the opening."""
-_TOGETHER = 4  # checks, and so connections, of one group at the same time
+"""Timeout of one check."""
+GROUP_SECONDS = 6.0
+"""Timeout of all checks of a group, after the opening."""
+_MAX_CONCURRENT = 4
+"""Checks, and so connections, of one group at the same time."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -27,75 +28,81 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[S]):
-    """A check by its name on the screen; ``look`` makes it on a server, or on whatever the group is about."""
+    """A check and its name on the screen; ``run`` checks a server, or what else the group is about."""
 
     name: str
-    look: Callable[[S], Awaitable[Finding]]
+    run: Callable[[S], Awaitable[Finding]]
 
 
-def in_thread(look: Callable[[S], Finding]) -> Callable[[S], Awaitable[Finding]]:
-    """``look`` in a thread: a file system may hang."""
+def in_thread(check: Callable[[S], Finding]) -> Callable[[S], Awaitable[Finding]]:
+    """Return ``check`` as one that runs in a thread: a file system may hang."""
 
-    async def looked(subject: S) -> Finding:
-        return await asyncio.to_thread(look, subject)
+    async def run(subject: S) -> Finding:
+        return await asyncio.to_thread(check, subject)
 
-    return looked
+    return run
 
 
-async def within(seconds: float, awaitable: Awaitable[T]) -> T:
-    """Its result.  Raises TimeoutError after ``seconds``, also where it takes its time to be cancelled."""
+async def run_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
+    """Return the result of ``awaitable``.
+
+    Raises TimeoutError after ``seconds``, even if ``awaitable`` is slow to cancel.
+    """
     task = asyncio.ensure_future(awaitable)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks any more
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # consume its error
         task.cancel()
         raise TimeoutError
     return task.result()
 
 
-async def examined(
-    group: str, subject: S, checks: Sequence[Check[S]], *, together: int = _TOGETHER
-) -> list[Item]:
-    """An item a check, in their order; ``together`` of them run at the same time.
+async def run_group(
+    group: str, subject: S, checks: Sequence[Check[S]], *, concurrency: int = _MAX_CONCURRENT
+) -> list[CheckResult]:
+    """Run ``concurrency`` checks at a time and return the results in the order of the checks.
 
-    Once one of them has had no answer, those that have not begun are not made.
+    After the first timeout the checks that have not begun are skipped.
     """
-    until, silent = time.monotonic() + ALL_SECONDS, asyncio.Event()
-    slots = asyncio.Semaphore(together)
+    deadline, timed_out = time.monotonic() + GROUP_SECONDS, asyncio.Event()
+    slots = asyncio.Semaphore(concurrency)
 
-    async def examine(check: Check[S]) -> Item:
+    async def run(check: Check[S]) -> CheckResult:
         async with slots:
-            left = min(CHECK_SECONDS, until - time.monotonic())
-            if silent.is_set() or left <= 0:
-                return Item(group, check.name, unknown("not checked: the answers stopped before it"))
+            seconds = min(CHECK_SECONDS, deadline - time.monotonic())
+            if timed_out.is_set() or seconds <= 0:
+                finding = unknown("not checked: the answers stopped before it")
+                return CheckResult(group, check.name, finding)
             try:
-                found = await _looked(check, subject, left)
+                finding = await _run_check(check, subject, seconds)
             except (TimeoutError, RedisTimeoutError):
-                silent.set()
-                found = wrong(
-                    f"no answer within {left:.1g} s",
-                    "what the product asks in this way is not answered either",
+                timed_out.set()
+                finding = wrong(
+                    f"no answer within {seconds:.1g} s",
+                    "the product gets no answer to such requests either",
                     "see whether the server is overloaded, or stopped",
                 )
-            return Item(group, check.name, found)
+            return CheckResult(group, check.name, finding)
 
-    return list(await asyncio.gather(*map(examine, checks)))
-
-
-def unexamined(group: str, checks: Sequence[Check[S]], why: str) -> list[Item]:
-    """The items of checks that cannot be made."""
-    return [Item(group, check.name, unknown(f"not checked: {why}")) for check in checks]
+    return list(await asyncio.gather(*map(run, checks)))
 
 
-async def _looked(check: Check[S], subject: S, seconds: float) -> Finding:
-    """Raises TimeoutError.  Whatever else is raised is a finding too."""
+def skip_group(group: str, checks: Sequence[Check[S]], reason: str) -> list[CheckResult]:
+    """Return the results of checks that are not possible."""
+    return [CheckResult(group, check.name, unknown(f"not checked: {reason}")) for check in checks]
+
+
+async def _run_check(check: Check[S], subject: S, seconds: float) -> Finding:
+    """Return the finding of one check; any error but a timeout is a finding, too.  Raises TimeoutError."""
     try:
-        return await within(seconds, check.look(subject))
+        return await run_with_timeout(seconds, check.run(subject))
     except (TimeoutError, RedisTimeoutError):
         raise
     except RedisConnectionError as error:
         return wrong(
-            f"the connection broke: {cause_of(error)}", "so do the product's", "see the server's log"
+            f"the connection broke: {describe_cause(error)}",
+            "the product's connections break, too",
+            "see the server's log",
         )
-    except Exception as error:  # a defect of one check, or a server that nobody has seen yet
-        return unknown(f"cannot be found out: {cause_of(error)}")
+    except Exception as error:  # a defect of one check, or a server with unusual answers
+        return unknown(f"the check failed: {describe_cause(error)}")

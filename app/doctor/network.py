@@ -1,4 +1,4 @@
-"""Where a server is: whether what goes there leaves the private network."""
+"""Tells private hosts from public ones: what goes to a public host leaves the private network."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from ipaddress import ip_address
 
 
-async def is_near(host: str) -> bool:
+async def is_private_host(host: str) -> bool:
     """Whether every address of ``host`` is of this machine or of a private network; '' is this machine."""
     if not host or host.startswith("/"):  # a Unix socket
         return True
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+        entries = await asyncio.get_running_loop().getaddrinfo(host, None)
     except OSError:
         return False
-    addresses = [ip_address(str(place[0]).partition("%")[0]) for *_, place in found]
-    return all(each.is_private or each.is_loopback or each.is_link_local for each in addresses)
+    addresses = [ip_address(str(address[0]).partition("%")[0]) for *_, address in entries]
+    return all(address.is_private or address.is_loopback or address.is_link_local for address in addresses)

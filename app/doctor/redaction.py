@@ -1,4 +1,4 @@
-"""What no line may show: foreign words, as of a driver or a handler's module, may quote it."""
+"""Keeps secrets out of the report: a driver's error, or that of a handler's module, may quote one."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from urllib.parse import unquote
 
-from app.errors import UsageError
-from app.settings import environment
+from app.environment import environment
+from app.errors import SettingsError
 
-_SHORTEST = 4
-_HOLDERS = ("_URL", "_KEY", "_TOKEN")
-"""How variables end whose values are secret, or hold a password."""
-_IN_QUERY = re.compile(r"(?i)([?&](?:ssl_?)?password=)([^&#\s]*)")
-_IN_PLACE = re.compile(r"(://[^\s:/@]*:)\S*@")
+_MIN_SECRET_CHARS = 4
+_SECRET_SUFFIXES = ("_URL", "_KEY", "_TOKEN")
+"""Ends of the names of variables whose values are secret, or hold a password."""
+_QUERY_PASSWORD = re.compile(r"(?i)([?&](?:ssl_?)?password=)([^&#\s]*)")
+_USER_PASSWORD = re.compile(r"(://[^\s:/@]*:)\S*@")
 
 _secrets: ContextVar[tuple[str, ...]] = ContextVar("secrets", default=())
 
 
-def conceal(secrets: Iterable[str]) -> None:
-    """Let `concealed` show none of them from now on."""
+def set_secrets(secrets: Iterable[str]) -> None:
+    """Set what `redact` replaces from now on."""
     _secrets.set(tuple(sorted(secrets, key=len, reverse=True)))
 
 
-def concealed(text: str) -> str:
-    """Somebody else's words without our secrets."""
+def redact(text: str) -> str:
+    """Replace the secrets in a text that is not ours."""
     for secret in _secrets.get():
         text = text.replace(secret, "***")
     return text
 
 
-def without_passwords(text: str) -> str:
-    """Our own words; a URL in them is one that could not be taken apart in the usual way."""
-    return _IN_PLACE.sub(r"\1***@", _IN_QUERY.sub(r"\1***", text))
+def mask_passwords(text: str) -> str:
+    """Mask the passwords of URLs in a text of ours: a URL that cannot be parsed may still hold one."""
+    return _USER_PASSWORD.sub(r"\1***@", _QUERY_PASSWORD.sub(r"\1***", text))
 
 
-def secrets_given() -> set[str]:
-    """Those of all settings, also of the broken ones."""
+def known_secrets() -> set[str]:
+    """Return the secrets of all settings, also of the broken ones."""
     try:
         values: Mapping[str, str] = environment()
-    except UsageError:  # the .env file, which is not read at all then
+    except SettingsError:  # the .env file cannot be read, so it holds no secret of ours
         values = os.environ
-    held = [value for name, value in values.items() if name.upper().endswith(_HOLDERS)]
-    found = {secret for value in held for secret in _of(value)}
-    return {each for each in found | set(map(unquote, found)) if len(each) >= _SHORTEST}
+    held = [value for name, value in values.items() if name.upper().endswith(_SECRET_SUFFIXES)]
+    secrets = {secret for value in held for secret in _secrets_in(value)}
+    return {secret for secret in secrets | set(map(unquote, secrets)) if len(secret) >= _MIN_SECRET_CHARS}
 
 
-def _of(value: str) -> set[str]:
-    """The passwords of a URL, however broken it is; what is none is secret as a whole."""
+def _secrets_in(value: str) -> set[str]:
+    """Return the passwords of a URL, however broken it is; any other value is secret as a whole."""
     scheme, mark, rest = value.partition("://")
     if not mark or not scheme.isalnum():
         return {value}
-    found = {password for _, password in _IN_QUERY.findall(value)}
-    for end in (r"[/?#]", r"\?"):  # whoever wrote a password with a slash meant it
-        user, at, _ = re.split(end, rest, maxsplit=1)[0].rpartition("@")
-        found |= {user.partition(":")[2]} if at else set()
-    return found
+    secrets = {password for _, password in _QUERY_PASSWORD.findall(value)}
+    for end in (r"[/?#]", r"\?"):  # a password may hold a slash that was not encoded
+        user, at_sign, _ = re.split(end, rest, maxsplit=1)[0].rpartition("@")
+        secrets |= {user.partition(":")[2]} if at_sign else set()
+    return secrets

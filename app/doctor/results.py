@@ -1,4 +1,4 @@
-"""What a check found: how it stands, what follows, how to mend it."""
+"""Results of checks: the state, what was found, its consequence, the fix."""
 
 from __future__ import annotations
 
@@ -6,79 +6,86 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from app.doctor.redaction import concealed
-from storage.errors import StorageError
+from app.doctor.redaction import redact
+from storage.errors import ApplianceError, one_line
 
 State = Literal["ok", "warning", "wrong", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``finding`` is what there is; ``consequence`` and ``mend`` are empty where nothing is amiss."""
+    """What a check found; ``consequence`` and ``fix`` are empty if all is well."""
 
     state: State
-    finding: str
+    text: str
     consequence: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """What one check of a group found."""
+class CheckResult:
+    """A finding with the group and the name of its check."""
 
     group: str
     check: str
-    found: Finding
+    finding: Finding
 
     def document(self) -> dict[str, str | None]:
-        """For JSON."""
-        found = self.found
+        """Return the result for JSON."""
+        finding = self.finding
         return {
             "check": self.check,
             "group": self.group,
-            "state": found.state,
-            "finding": found.finding,
-            "consequence": found.consequence or None,
-            "mend": found.mend or None,
+            "state": finding.state,
+            "finding": finding.text,
+            "consequence": finding.consequence or None,
+            "mend": finding.fix or None,
         }
 
 
-def ok(finding: str) -> Finding:
-    """As it should be."""
-    return Finding("ok", finding)
+def ok(text: str) -> Finding:
+    """Return the finding of a check that passed."""
+    return Finding("ok", text)
 
 
-def warning(finding: str, consequence: str, mend: str) -> Finding:
-    """It works; somebody should know."""
-    return Finding("warning", finding, consequence, mend)
+def warning(text: str, consequence: str, fix: str) -> Finding:
+    """Return a finding that an operator should read, although the product works."""
+    return Finding("warning", text, consequence, fix)
 
 
-def wrong(finding: str, consequence: str, mend: str) -> Finding:
-    """The product does not work so, or loses jobs."""
-    return Finding("wrong", finding, consequence, mend)
+def wrong(text: str, consequence: str, fix: str) -> Finding:
+    """Return a finding that keeps the product from working, or makes it lose jobs."""
+    return Finding("wrong", text, consequence, fix)
 
 
-def unknown(finding: str, mend: str = "") -> Finding:
-    """It could not be found out, which is no failure."""
-    return Finding("unknown", finding, "", mend)
+def unknown(text: str, fix: str = "") -> Finding:
+    """Return the finding of a check that was not possible, which is not a failure."""
+    return Finding("unknown", text, "", fix)
 
 
-def number_of(state: State, items: Iterable[Item]) -> int:
-    """How many of ``items`` are in ``state``."""
-    return sum(item.found.state == state for item in items)
+def count_in_state(state: State, results: Iterable[CheckResult]) -> int:
+    """Count the results in ``state``."""
+    return sum(result.finding.state == state for result in results)
 
 
-def cause_of(error: BaseException) -> str:
-    """An error in one line, without secrets; of a statement the driver's, without the statement."""
-    line = _line(error) or type(error).__name__
-    if not isinstance(error, StorageError):
-        return concealed(line)
-    cause = error.__cause__  # our own words around somebody else's
-    theirs = "" if cause is None else _line(cause)
-    if cause is None or theirs in line:
-        return line.replace(theirs, cause_of(cause)) if cause is not None and theirs else line
-    return concealed(line)
+def describe_cause(error: BaseException) -> str:
+    """Describe any error in one line without secrets; a failed SQL statement is left out."""
+    line = _driver_line(error)
+    return _redact_quote(line, error.__cause__) if isinstance(error, ApplianceError) else redact(line)
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "orig", None) or error).split())
+def describe_problem(error: ApplianceError) -> str:
+    """Describe an error of ours as `describe_cause` does, without its fix."""
+    return _redact_quote(": ".join(filter(None, (error.field, error.problem))), error.__cause__)
+
+
+def _redact_quote(line: str, cause: BaseException | None) -> str:
+    """Redact what an error of ours quotes of its cause, and leave our own words as they are."""
+    if cause is None:
+        return line
+    quote = _driver_line(cause)
+    return line.replace(quote, describe_cause(cause)) if quote in line else redact(line)
+
+
+def _driver_line(error: BaseException) -> str:
+    return one_line(getattr(error, "orig", None) or error)

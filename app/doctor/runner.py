@@ -1,98 +1,108 @@
-"""What is examined: everything that the settings name is opened at the same time, then checked."""
+"""Runs all checks: opens every server that the settings name at the same time, checks it, closes it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.engine import make_url
 
-from app.doctor import registry as checks
-from app.doctor.checks import cache as caches
-from app.doctor.checks.machine import embedded_listens
+from app.doctor import registry
+from app.doctor.checks import cache as cache_checks
+from app.doctor.checks.embedded_valkey import embedded_server_listens
 from app.doctor.checks.postgres import Postgres, open_postgres
 from app.doctor.checks.redis_server import RedisServer, open_redis
-from app.doctor.checks.settings import GROUP, Configuration, read_settings
+from app.doctor.checks.settings import GROUP, LoadedSettings, check_settings
 from app.doctor.checks.sqlite import SqliteFile
-from app.doctor.groups import OPENING_SECONDS, Check, examined, unexamined, within
-from app.doctor.results import Finding, Item, cause_of, ok, unknown
+from app.doctor.groups import OPENING_SECONDS, Check, run_group, run_with_timeout, skip_group
+from app.doctor.results import CheckResult, Finding, describe_cause, ok
 from app.servers.embedded_valkey import EmbeddedServer
-from app.servers.redis_eviction import same_server
+from app.servers.redis_eviction import is_same_server
 from app.settings import DATABASE_FILE
 
 REDIS, CACHE, DATABASE, MACHINE = "Redis", "cache", "database", "machine"
 
 S = TypeVar("S")
-_MOST_SECONDS = OPENING_SECONDS + 2.0  # of an opening, all in all
+_MAX_OPENING_SECONDS = OPENING_SECONDS + 2.0
+"""Timeout of an opening as a whole: after its own timeout it may diagnose the cause."""
 
 
-async def examine(of: Configuration) -> list[Item]:
-    """All items, group by group.  Takes some 12 s where nothing answers in time."""
-    # What hangs in its own code or file system hangs beside the servers, not before them.
-    own = [
-        asyncio.ensure_future(examined(GROUP, of, checks.SETTINGS)),
-        asyncio.ensure_future(examined(MACHINE, of, checks.MACHINE)),
+@dataclass(frozen=True, slots=True)
+class _NotOpened:
+    """A server that was not asked at all."""
+
+    reason: str
+
+
+async def run_checks(config: LoadedSettings) -> list[CheckResult]:
+    """Return all results, group by group.  Takes some 12 s if nothing answers in time."""
+    # A module or a file system that hangs delays its own group only, so these two start first.
+    local = [
+        asyncio.ensure_future(run_group(GROUP, config, registry.SETTINGS)),
+        asyncio.ensure_future(run_group(MACHINE, config, registry.MACHINE)),
     ]
     redis, cache, database = await asyncio.gather(
-        _opened(_open_redis(of)), _opened(_open_cache(of)), _opened(_open_database(of))
+        _open_safely(_open_redis(config)),
+        _open_safely(_open_cache(config)),
+        _open_safely(_open_database(config)),
     )
-    _introduce(redis, cache, database)
+    _share_facts(redis, cache, database)
     try:
         servers = await asyncio.gather(
-            _examine_redis(of, redis), _examine_cache(cache), _examine_database(database)
+            _check_redis(config, redis), _check_cache(cache), _check_database(database)
         )
-        settings, machine = await asyncio.gather(*own)
+        settings, machine = await asyncio.gather(*local)
     finally:
-        await asyncio.gather(
-            *(each.close() for each in (redis, cache, database) if isinstance(each, RedisServer | Postgres))
-        )
-    return [*read_settings(of), *settings, *(item for group in servers for item in group), *machine]
+        opened = [server for server in (redis, cache, database) if isinstance(server, RedisServer | Postgres)]
+        await asyncio.gather(*(server.close() for server in opened))
+    return [*check_settings(config), *settings, *(result for group in servers for result in group), *machine]
 
 
-async def _opened(opening: Awaitable[S]) -> S | Finding:
-    """What no part of the opening foresees hides nothing else either."""
+async def _open_safely(opening: Awaitable[S]) -> S | _NotOpened:
+    """Await an opening; an error that it does not expect must not hide the other groups."""
     try:
-        return await within(_MOST_SECONDS, opening)
+        return await run_with_timeout(_MAX_OPENING_SECONDS, opening)
     except Exception as error:
-        return unknown(f"not checked: {cause_of(error)}")
+        return _NotOpened(describe_cause(error))
 
 
-async def _open_redis(of: Configuration) -> RedisServer | Finding | None:
-    """None: the embedded server does not run."""
-    if of.is_broken("REDIS_URL"):
-        return unknown("not checked: REDIS_URL cannot be read")
-    given = of.settings.redis_url
-    if given is None:
-        if not await asyncio.to_thread(embedded_listens, of):
+async def _open_redis(config: LoadedSettings) -> RedisServer | Finding | _NotOpened | None:
+    """Open the queues' Redis; None if it is the embedded server, which does not run."""
+    if config.is_broken("REDIS_URL"):
+        return _NotOpened("REDIS_URL cannot be read")
+    url = config.settings.redis_url
+    if url is None:
+        if not await asyncio.to_thread(embedded_server_listens, config):
             return None
-        server = EmbeddedServer(of.settings.data_dir)
-        found = await open_redis(server.url, "REDIS_URL", embedded=server.directory)
+        embedded = EmbeddedServer(config.settings.data_dir)
+        server = await open_redis(embedded.url, "REDIS_URL", embedded=embedded.directory)
     else:
-        found = await open_redis(given.get_secret_value(), "REDIS_URL")
-    if isinstance(found, RedisServer):
-        found.pace = of.settings.pace
-    return found
+        server = await open_redis(url.get_secret_value(), "REDIS_URL")
+    if isinstance(server, RedisServer):
+        server.pace = config.settings.pace
+    return server
 
 
-async def _open_cache(of: Configuration) -> RedisServer | Finding | None:
-    """None: it lives beside the queues."""
-    if of.is_broken("CACHE_REDIS_URL"):
-        return unknown("not checked: CACHE_REDIS_URL cannot be read")
-    given = of.settings.cache_redis_url
-    if given is None:
+async def _open_cache(config: LoadedSettings) -> RedisServer | Finding | _NotOpened | None:
+    """Open the cache's Redis; None if the cache shares that of the queues."""
+    if config.is_broken("CACHE_REDIS_URL"):
+        return _NotOpened("CACHE_REDIS_URL cannot be read")
+    url = config.settings.cache_redis_url
+    if url is None:
         return None
-    found = await open_redis(given.get_secret_value(), caches.VARIABLE)
-    if isinstance(found, RedisServer):
-        found.prefixes = caches.PREFIXES
-    return found
+    server = await open_redis(url.get_secret_value(), cache_checks.VARIABLE)
+    if isinstance(server, RedisServer):
+        server.prefixes = cache_checks.PREFIXES
+    return server
 
 
-async def _open_database(of: Configuration) -> Postgres | SqliteFile | Finding:
-    if of.is_broken("DATABASE_URL"):
-        return unknown("not checked: DATABASE_URL cannot be read")
-    settings = of.settings
+async def _open_database(config: LoadedSettings) -> Postgres | SqliteFile | Finding | _NotOpened:
+    if config.is_broken("DATABASE_URL"):
+        return _NotOpened("DATABASE_URL cannot be read")
+    settings = config.settings
     if settings.database_url is None:
         return SqliteFile(settings.data_dir.absolute() / DATABASE_FILE)
     url = settings.database_url.get_secret_value()
@@ -102,48 +112,53 @@ async def _open_database(of: Configuration) -> Postgres | SqliteFile | Finding:
     return await open_postgres(url, direct_url=direct, pool_size=settings.db_pool_size)
 
 
-def _introduce(redis: object, cache: object, database: object) -> None:
-    """Tell each server what it has to know of the others."""
+def _share_facts(redis: object, cache: object, database: object) -> None:
+    """Give each server the facts about the others that its checks need."""
     if isinstance(redis, RedisServer) and isinstance(cache, RedisServer):
-        ids = [(each.about.get("run_id"), each.url) for each in (redis, cache)]
-        redis.cache_beside = cache.cache_beside = same_server(*ids)
+        ids = [(server.info.run_id, server.url) for server in (redis, cache)]
+        redis.cache_is_shared = cache.cache_is_shared = is_same_server(*ids)
     elif isinstance(redis, RedisServer):
-        redis.cache_beside = cache is None
+        redis.cache_is_shared = cache is None
     elif isinstance(cache, RedisServer):
-        cache.cache_beside = False
+        cache.cache_is_shared = False
     if isinstance(database, Postgres) and isinstance(redis, RedisServer):
         database.redis = redis
 
 
-async def _examine_redis(of: Configuration, redis: RedisServer | Finding | None) -> list[Item]:
+async def _check_redis(
+    config: LoadedSettings, redis: RedisServer | Finding | _NotOpened | None
+) -> list[CheckResult]:
     if redis is None:
-        return await examined(REDIS, of, checks.EMBEDDED)
-    return await _examine(REDIS, redis, checks.REDIS, "Redis does not answer")
+        return await run_group(REDIS, config, registry.EMBEDDED)
+    return await _check_server(REDIS, redis, registry.REDIS, "Redis does not answer")
 
 
-async def _examine_cache(cache: RedisServer | Finding | None) -> list[Item]:
+async def _check_cache(cache: RedisServer | Finding | _NotOpened | None) -> list[CheckResult]:
     if cache is None:
-        return [Item(CACHE, "server", ok("beside the queues: no CACHE_REDIS_URL"))]
-    items = await _examine(CACHE, cache, checks.CACHE, "the cache's Redis does not answer")
-    return list(map(caches.as_warning, items))
+        return [CheckResult(CACHE, "server", ok("shares the Redis of the queues: no CACHE_REDIS_URL"))]
+    results = await _check_server(CACHE, cache, registry.CACHE, "the cache's Redis does not answer")
+    return list(map(cache_checks.as_warning, results))
 
 
-async def _examine_database(database: Postgres | SqliteFile | Finding) -> list[Item]:
+async def _check_database(database: Postgres | SqliteFile | Finding | _NotOpened) -> list[CheckResult]:
     if isinstance(database, SqliteFile):
-        return await examined(DATABASE, database, checks.SQLITE)
-    return await _examine(DATABASE, database, checks.POSTGRES, "the database does not answer", together=1)
+        return await run_group(DATABASE, database, registry.SQLITE)
+    reason = "the database does not answer"
+    return await _check_server(DATABASE, database, registry.POSTGRES, reason, concurrency=1)
 
 
-def _examine(
-    group: str, server: S | Finding, among: Sequence[Check[S]], why: str, *, together: int = 4
-) -> Awaitable[list[Item]]:
-    """The items of a server that answers; of one that does not, why, and what depends on it."""
-    if not isinstance(server, Finding):
-        return examined(group, server, among, together=together)
-
-    async def away() -> list[Item]:
-        first, *others = among
-        reason = why if server.state == "wrong" else server.finding.removeprefix("not checked: ")
-        return [Item(group, first.name, server), *unexamined(group, others, reason)]
-
-    return away()
+async def _check_server(
+    group: str,
+    server: S | Finding | _NotOpened,
+    checks: Sequence[Check[S]],
+    reason: str,
+    *,
+    concurrency: int = 4,
+) -> list[CheckResult]:
+    """Check a server; if it does not answer, report that and skip the other checks for ``reason``."""
+    if isinstance(server, _NotOpened):
+        return skip_group(group, checks, server.reason)
+    if isinstance(server, Finding):
+        first, *others = checks
+        return [CheckResult(group, first.name, server), *skip_group(group, others, reason)]
+    return await run_group(group, server, checks, concurrency=concurrency)

@@ -37,9 +37,11 @@ def listener(settings: Settings) -> tuple[socket.socket | None, str]:
         if (problem := exhausted(error)) is not None:
             raise UsageError(f"{settings.http}: {problem}") from None
         cause = f"{settings.http} cannot be used ({error.strerror})"
-        if settings.http_named:
+        if settings.http_was_set:
             raise UsageError(
-                f"{settings.http_name}: {cause}: name another address with --http HOST:PORT, or use --no-http"
+                cause,
+                field=settings.http_source,
+                fix="name another address with --http HOST:PORT, or use --no-http",
             ) from None
         return None, cause
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
-from app.errors import AppError
-from app.process.giving_up import give_up
-from app.process.handlers import custom_handlers, open_handlers, weather_schedule
+from app.errors import AppError, UsageError
+from app.process.exit import abort
+from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
-from app.servers.embedded_valkey import EmbeddedServer, prepare_data_dir
+from app.servers.embedded_valkey import EmbeddedServer
 from app.servers.redis_startup import wait_for_redis
 from app.settings import Settings
 from app.version import VERSION
@@ -92,15 +92,17 @@ async def open_appliance(
         preferences = PreferenceRepository(opened, cache.invalidate)
         process = None
         if run:
-            functions = open_handlers(
-                run,
-                custom,
-                settings,
-                policies,
-                opened,
-                enqueue=enqueueing.enqueue,
-                invalidate=cache.invalidate,
-                stack=stack,
+            functions = await _functions(settings, policies, opened, run, replaced, operations_slot, stack)
+            process = WorkerProcess(
+                redis_url,
+                policies=[policies[name] for name in run],
+                functions=functions,
+                letters=letters,
+                drain_seconds=settings.drain_seconds,
+                pace=settings.pace,
+                schedules=[_weather_schedule(WeatherRepository(opened))],
+                version=VERSION,
+                give_up=abort,
             )
             process = _open_process(settings, redis_url, [policies[name] for name in run], functions, opened)
             stack.push_async_callback(process.close)
@@ -208,12 +210,19 @@ async def _listen_for_changes(database: Database, cache: Cache[Payload]) -> None
         raise
 
 
-async def _open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
-    """The URL of a Redis that answers: the configured one, or the embedded server."""
+def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
+    """The functions that COUTURECAST_HANDLERS names, by queue.  Raises UsageError."""
+    try:
+        return load_custom_handlers(settings.handlers, policies)
+    except HandlerImportError as error:
+        raise UsageError(error.problem, field="COUTURECAST_HANDLERS", fix=error.fix) from None
+
+
+async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
     if settings.redis_url is None:
         server = EmbeddedServer(data_dir)
-        joining = asyncio.create_task(asyncio.to_thread(server.join))
-        stack.push_async_callback(_stop_embedded, server, joining)
+        joining = asyncio.create_task(asyncio.to_thread(server.acquire))
+        stack.push_async_callback(_leave, server, joining)
         await asyncio.shield(joining)
         supervisor = asyncio.create_task(_supervise_embedded(server))
         stack.callback(supervisor.cancel)
@@ -226,7 +235,7 @@ async def _open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack,
 async def _stop_embedded(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
     """Stop the server; an interrupted start continues in its thread, so wait for that first."""
     await asyncio.wait({joining})
-    await asyncio.to_thread(server.leave)
+    await asyncio.to_thread(server.release)
 
 
 async def _supervise_embedded(server: EmbeddedServer) -> None:
@@ -234,7 +243,7 @@ async def _supervise_embedded(server: EmbeddedServer) -> None:
     while True:
         await asyncio.sleep(_SUPERVISE_SECONDS)
         try:
-            if await asyncio.to_thread(server.revive):
+            if await asyncio.to_thread(server.restart_if_dead):
                 log.warning("the embedded Valkey had died and was started again")
         except (AppError, OSError) as error:  # for instance no free descriptor: the next try may succeed
             log.warning("the embedded Valkey cannot be started again", error=str(error))

@@ -1,4 +1,4 @@
-"""A feed of sample jobs and readers, so that a newcomer sees a living system; some fail, as in life."""
+"""Feeds sample jobs and simulates readers for ``--demo``; some jobs fail on purpose."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOCATIONS = (
 _NAMES = ("anna", "bruno", "chidi", "dalia", "emre", "freja", "goran", "hana")
 USERS = tuple(f"{name}-{number}" for number in range(1, 6) for name in _NAMES)
 _STYLES = ("classic", "street", "minimal", "romantic")
-_CHANGES = 0.02
+_CHANGE_SHARE = 0.02
 """Share of the readers who change their preferences first."""
 _TEXTS = (
     "Love how this linen drapes, perfect for August.",
@@ -48,8 +48,8 @@ _TEXTS = (
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Embedded servers and offline weather, whatever the environment names: samples are for nobody else's."""
-    ours: dict[str, Any] = {
+    """Return settings with embedded servers and offline weather: samples must not reach real servers."""
+    overrides: dict[str, Any] = {
         "redis_url": None,
         "cache_redis_url": None,
         "database_url": None,
@@ -58,26 +58,26 @@ def demo_settings(settings: Settings) -> Settings:
         "moderation_url": None,
         "handlers": "",
     }
-    ignored = [name.upper() for name in ours if getattr(settings, name)]
+    ignored = [name.upper() for name in overrides if getattr(settings, name)]
     if ignored:
-        log.warning("--demo runs on embedded servers and asks no service: settings ignored", settings=ignored)
-    return settings.model_copy(update={**ours, "image_dirs": [*settings.image_dirs, SAMPLES / "images"]})
+        log.warning("--demo uses embedded servers and no service: settings ignored", settings=ignored)
+    return settings.model_copy(update={**overrides, "image_dirs": [*settings.image_dirs, SAMPLES / "images"]})
 
 
-async def feed(appliance: Appliance) -> None:
-    """Enqueue a job, and read a payload, every fraction of a second, until cancelled."""
+async def run_feed(appliance: Appliance) -> None:
+    """Enqueue a job and read a payload every fraction of a second, until cancelled."""
     try:
-        await _prepare(appliance)
+        await _seed(appliance)
         async with asyncio.TaskGroup() as group:
             group.create_task(_enqueue(appliance))
-            group.create_task(_read(appliance))
+            group.create_task(_read_payloads(appliance))
     except Exception:
         log.exception("the sample feed ended")
         raise
 
 
 async def _enqueue(appliance: Appliance) -> None:
-    """Sample jobs; what is refused is logged."""
+    """Enqueue sample jobs; log those that are refused."""
     for queue, data in _jobs():
         try:
             await appliance.enqueueing.enqueue_many(queue, [NewJob(data)])
@@ -86,16 +86,17 @@ async def _enqueue(appliance: Appliance) -> None:
         await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
 
 
-async def _read(appliance: Appliance) -> None:
-    """What users are shown: some look often, and now and then one changes their mind."""
+async def _read_payloads(appliance: Appliance) -> None:
+    """Read payloads as users do: some read often, and now and then one changes their preferences."""
+    operations = appliance.operations
     weights = [1 / (number + 1) for number in range(len(USERS))]
     while True:
         number = random.choices(range(len(USERS)), weights)[0]  # noqa: S311
         user, home = USERS[number], LOCATIONS[number % len(LOCATIONS)]
         try:
-            if random.random() < _CHANGES:  # noqa: S311
-                await appliance.preferences.put(user, _preferences())
-            await appliance.operations.personalization.payload(user, home.id)
+            if random.random() < _CHANGE_SHARE:  # noqa: S311
+                await operations.preferences.put(user, _preferences())
+            await operations.personalization.payload(user, home.id)
         except OPERATION_ERRORS as error:
             log.warning("sample payload not read", user=user, error=str(error))
         await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
@@ -105,7 +106,7 @@ def _preferences() -> dict[str, Any]:
     return {"style": random.choice(_STYLES), "feels_cold": random.random() < 0.3}  # noqa: S311
 
 
-async def _prepare(appliance: Appliance) -> None:
+async def _seed(appliance: Appliance) -> None:
     weather, alerts = WeatherRepository(appliance.database), AlertRepository(appliance.database)
     for location in LOCATIONS:
         await weather.add_location(location)

@@ -1,4 +1,4 @@
-"""What ctrl-C does before an event loop handles it.  Imports next to nothing: the entry needs it first."""
+"""Sets what ctrl-C does before an event loop handles it.  Imports next to nothing, for the entry."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _INTERRUPTED = 130
 
 
 def exit_on_interrupt() -> None:
-    """End the process at once when ctrl-C comes: for the time in which there is nothing to clean up.
+    """Let ctrl-C end the process at once, while there is nothing to clean up.
 
-    An exception is no way out of imports: it may come at any line of any library, some of which catch it.
+    An exception cannot be trusted during imports: it may come at any line of any library, and some catch it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
         signal.signal(signal.SIGINT, _exit)

@@ -1,4 +1,4 @@
-"""The long-running forms: headless, or with the dashboard."""
+"""Runs the long-running forms, headless or with the dashboard: starting, serving, draining, closed."""
 
 from __future__ import annotations
 
@@ -6,43 +6,49 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack, ExitStack
-from multiprocessing import resource_tracker
-from pathlib import Path
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
 
 from app import logs, output
-from app.errors import AppError, InterruptedStartError, UsageError
+from app.errors import InterruptedStartError, UsageError
 from app.http.service import admin_token, listener, serving
-from app.process.composition import Appliance, open_appliance
+from app.process.composition import Appliance, appliance
+from app.process.exit import exit_now, tasks_remain, warn_of_threads
 from app.process.interrupts import raise_on_interrupt
-from app.process.shutdown import exit_at_once, warn_of_threads
-from app.process.signals import handle
+from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
 from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
-from app.servers.redis_tls import warn_where_unchecked
+from app.servers.redis_tls import warn_if_unchecked
 from app.settings import Settings
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
-    from tui.app import Dashboard
+    from app.process.dashboard import DashboardView
 
 log = structlog.get_logger(__name__)
 
-LOG_FILE = "couturecast-tui.log"
-"""In the data directory: what is logged, and what is printed, while the dashboard is open."""
-
-DRAINED_WITH_JOBS_PUT_BACK = 3
-_LEFT_BEHIND_SECONDS = 1.0
+DRAINED_WITH_JOBS_RETURNED = 3
+"""Exit code of a drain that returned unfinished jobs to their queues."""
+_EXIT_GRACE_SECONDS = 1.0
 _FIRST_TURN_SECONDS = 2.0
 """Seconds that ``ready`` waits for the first turn of each queue; `/readyz` says which has made none."""
-_BROKEN_OFF = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0}
-"""Exit codes of a start that a signal broke off: no job was taken, so a drain has nothing to do."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run; without ``queues`` there are no workers."""
+
+    settings: Settings
+    policies: Mapping[str, QueuePolicy]
+    queues: tuple[str, ...]
+    ui: bool
+    demo: bool
 
 
 def run(
@@ -54,8 +60,10 @@ def run(
     demo: bool,
     queues: str | None,
 ) -> int:
-    """Run until drained or quit; the exit code.  Raises AppError."""
-    chosen = _chosen(queues, policies) if workers else ()
+    """Run until drained or quit and return the exit code.  Raises AppError."""
+    selected = _parse_queues(queues, policies) if workers else ()
+    if not (ui or selected):
+        raise UsageError("--no-ui needs workers")
     if demo:
         from app.process.demo import demo_settings
 
@@ -63,19 +71,151 @@ def run(
     logs.log_stray_output()
     raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = _persistent(runner, _run(settings, policies, chosen, ui=ui, demo=demo))
-        stuck = ui and _terminal_stands_still()
-        if runner.run(_left_behind()) or stuck:
-            # A handler's thread, or a handler that ignores its cancellation, would be waited for without end.
-            # So would a terminal that takes nothing.
-            # Its job has been settled; everything is closed.
+        code = _run_to_end(runner, _run(RunOptions(settings, policies, selected, ui, demo)))
+        blocked = ui and _is_terminal_blocked()
+        if runner.run(tasks_remain(_EXIT_GRACE_SECONDS)) or blocked:
+            # The interpreter would wait without end for a handler's thread, for a handler that ignores its
+            # cancellation, and for a blocked terminal.  All jobs are settled and everything is closed.
             warn_of_threads()
-            exit_at_once(code, flush=not stuck)
+            exit_now(code, flush=not blocked)
     return code
 
 
-def _persistent(runner: asyncio.Runner, running: Coroutine[Any, Any, int]) -> int:
-    """Run until ``running`` has ended, whatever comes out of a callback or a task of a handler meanwhile.
+async def _run(options: RunOptions) -> int:
+    """Run all phases; leaving the stack closes everything in reverse order."""
+    async with AsyncExitStack() as stack:
+        lifecycle = Lifecycle(options, stack)
+        await lifecycle.start()
+        await lifecycle.serve()
+        return await lifecycle.drain()
+
+
+class Lifecycle:
+    """One run of the program; its phases are called in order."""
+
+    def __init__(self, options: RunOptions, stack: AsyncExitStack) -> None:
+        self._options = options
+        self._stack = stack
+        self._dashboard: DashboardView | None = None
+        self._drained: asyncio.Task[int] | None = None
+        self._dashboard_code = 0
+        self._appliance: Appliance
+
+    async def start(self) -> None:
+        """Open the port of HTTP, the servers and the stores; a stop signal interrupts that."""
+        options = self._options
+        self._listener, listener_problem = listener(options.settings)
+        if self._listener is not None:
+            self._stack.callback(self._listener.close)
+        self._appliance = await run_interruptible(_open_appliance(self._stack, options))
+        if options.ui:
+            self._open_dashboard()
+        if listener_problem:
+            fix = "name an address with --http HOST:PORT, or use --no-http"
+            log.warning(f"no HTTP: {fix}", cause=listener_problem)
+
+    def _open_dashboard(self) -> None:
+        """Give the screen to the dashboard: logs and output go to a file from now on."""
+        from app.process.dashboard import LOG_FILE, DashboardView
+
+        log_file = self._appliance.data_dir / LOG_FILE
+        self._stack.enter_context(logs.to_file(self._options.settings.log_level, log_file))
+        self._dashboard = DashboardView(self._appliance, log_file, demo=self._options.demo)
+        self._stack.callback(self._dashboard.close)
+
+    async def serve(self) -> None:
+        """Take jobs, serve HTTP and show the dashboard; with workers a stop signal drains from now on."""
+        opened = self._appliance
+        token = admin_token(opened.settings, opened.data_dir) if self._listener is not None else ""
+        if opened.process is not None:
+            await _start_workers(opened, opened.process)
+            self._drained = asyncio.create_task(opened.process.drained())
+        if self._dashboard is None:
+            output.write_within(0.0, sys.stdout, "ready\n")
+        http = serving(self._listener, opened.operations, opened.process, token, self._drained)
+        await self._stack.enter_async_context(http)
+        if self._options.demo:
+            from app.process.demo import run_feed
+
+            self._stack.callback(asyncio.create_task(run_feed(opened)).cancel)
+        if self._dashboard is not None:
+            if self._drained is None:
+                self._dashboard_code = await self._dashboard.show()
+            else:
+                await self._dashboard.show_until_drained(self._drained)
+
+    async def drain(self) -> int:
+        """Wait until the workers have drained and return the exit code.
+
+        A stop signal or a request by HTTP begins the drain; with a dashboard, leaving it does, too.
+        """
+        process = self._appliance.process
+        if process is None or self._drained is None:
+            return self._dashboard_code
+        if self._dashboard is not None:
+            process.begin_drain()
+        returned_jobs = await self._drained
+        if not returned_jobs:
+            return 0
+        if self._dashboard is not None:
+            _print_line(f"drained: {returned_jobs} jobs went back to the head of their queues")
+        return DRAINED_WITH_JOBS_RETURNED
+
+
+async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Appliance:
+    settings = options.settings
+    opened = await stack.enter_async_context(
+        appliance(settings, options.policies, run=options.queues, database="later")
+    )
+    warn_if_unchecked(opened.redis_url)
+    cache = settings.cache_redis_url
+    await check_eviction(opened.redis_url, cache.get_secret_value() if cache is not None else None)
+    return opened
+
+
+async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
+    """Take jobs; from now on a stop signal drains, and a second SIGINT ends the wait.
+
+    Waits for a Redis that does not serve yet; a stop signal ends that wait.
+    """
+    received: list[signal.Signals] = []
+    interrupts = 0
+
+    def drain(number: signal.Signals) -> None:
+        received.append(number)
+        if number is signal.SIGINT and process.draining:
+            process.cut_short()
+        process.begin_drain()
+
+    def note(number: int, _: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        process.stop_asked(now=interrupts > 1)
+
+    set_stop_action(drain, while_blocked=note)
+
+    async def start() -> None:
+        if received:
+            raise InterruptedStartError(START_INTERRUPT_CODES[received[0]])
+        await process.start()
+
+    await until_redis_serves(start, opened.redis_url, opened.settings.start_patience)
+    await process.taking(_FIRST_TURN_SECONDS)
+
+
+def _parse_queues(queues: str | None, policies: Mapping[str, QueuePolicy]) -> tuple[str, ...]:
+    if queues is None:
+        return tuple(policies)
+    names = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
+    unknown = [name for name in names if name not in policies]
+    if unknown or not names:
+        problem = f"unknown queue {unknown[0]!r}" if unknown else "no queue is named"
+        raise UsageError(problem, field="--queues", fix=f"use some of {', '.join(policies)}")
+    return names
+
+
+def _run_to_end(runner: asyncio.Runner, running: Coroutine[Any, Any, int]) -> int:
+    """Run until ``running`` has ended, whatever a callback or a task of a handler raises.
 
     asyncio lets a KeyboardInterrupt or a SystemExit that one of them raises end the event loop.  Ctrl-C is a
     signal that the loop handles, and raises neither.
@@ -95,183 +235,13 @@ async def _result(task: asyncio.Task[int]) -> int:
     return await task
 
 
-def _terminal_stands_still() -> bool:
-    from tui.driver import stands_still
+def _is_terminal_blocked() -> bool:
+    from app.process.dashboard import is_terminal_blocked
 
-    return stands_still()
-
-
-async def _left_behind() -> bool:
-    """Whether coroutines or threads go on after a second."""
-    loop = asyncio.get_running_loop()
-    threads = asyncio.ensure_future(loop.shutdown_default_executor())
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others - {threads}:
-        task.cancel()
-    _, pending = await asyncio.wait({threads, *others}, timeout=_LEFT_BEHIND_SECONDS)
-    return bool(pending)
+    return is_terminal_blocked()
 
 
-def _chosen(queues: str | None, policies: Mapping[str, QueuePolicy]) -> tuple[str, ...]:
-    if queues is None:
-        return tuple(policies)
-    names = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
-    unknown = [name for name in names if name not in policies]
-    if unknown or not names:
-        wrong = f"unknown queue {unknown[0]!r}" if unknown else "no queue is named"
-        raise UsageError(f"--queues: {wrong}: use some of {', '.join(policies)}")
-    return names
+def _print_line(line: str) -> None:
+    from app.process.dashboard import print_line
 
-
-async def _run(
-    settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...], *, ui: bool, demo: bool
-) -> int:
-    async with AsyncExitStack() as stack:
-        door, no_door = listener(settings)
-        if door is not None:
-            stack.callback(door.close)
-        each = await _started(_opened(stack, settings, policies, queues))
-        log_file = each.data_dir / LOG_FILE
-        if ui:  # the screen belongs to the dashboard
-            stack.enter_context(logs.to_file(settings.log_level, log_file))
-        redirect = stack.enter_context(ExitStack())
-        terminal = _private_terminal(redirect, log_file) if ui else None
-        if no_door:
-            log.warning("no HTTP: name an address with --http HOST:PORT, or use --no-http", cause=no_door)
-        token = admin_token(settings, each.data_dir) if door is not None else ""
-        drained = None
-        if each.process is not None:
-            await _start(each, each.process)
-            drained = asyncio.create_task(each.process.drained())
-        if not ui:
-            output.write_within(0.0, sys.stdout, "ready\n")
-        await stack.enter_async_context(serving(door, each.operations, each.process, token, drained))
-        if demo:
-            from app.process.demo import feed
-
-            feeding = asyncio.create_task(feed(each))
-            stack.callback(feeding.cancel)
-        if terminal is not None:
-            return await _dashboard(_screen(each, terminal, demo=demo), each.process, drained, redirect)
-        if drained is None:
-            raise UsageError("--no-ui needs workers")
-        return DRAINED_WITH_JOBS_PUT_BACK if await drained else 0
-
-
-async def _opened(
-    stack: AsyncExitStack, settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...]
-) -> Appliance:
-    each = await stack.enter_async_context(open_appliance(settings, policies, run=queues, database="later"))
-    warn_where_unchecked(each.redis_url)
-    cache = settings.cache_redis_url
-    await check_eviction(each.redis_url, cache.get_secret_value() if cache is not None else None)
-    return each
-
-
-async def _started(starting: Coroutine[Any, Any, Appliance]) -> Appliance:
-    """Await the start; a signal breaks it off, and what was started is stopped.
-
-    The start is told once and then waited for: its clean-up must not be broken off, too, and where the word
-    was lost on its way (as ``asyncio.wait_for`` of Python 3.11 may do) it ends all the same.
-    """
-    task = asyncio.ensure_future(starting)
-    codes: list[int] = []
-
-    def interrupt(code: int) -> None:
-        if not codes:
-            codes.append(code)
-            task.cancel()
-
-    for name, code in _BROKEN_OFF.items():
-        handle(name, interrupt, code)
-    await asyncio.wait({task})
-    if codes and (task.cancelled() or task.exception() is None):
-        raise InterruptedStartError(codes[0])
-    return task.result()
-
-
-async def _start(each: Appliance, process: WorkerProcess) -> None:
-    """Take jobs; from now on SIGTERM, SIGHUP and SIGINT drain, and a second SIGINT ends the wait.
-
-    A Redis that does not serve yet is waited for; a signal ends that.
-    """
-    signals: list[signal.Signals] = []
-
-    def interrupt(name: signal.Signals) -> None:
-        signals.append(name)
-        if name is signal.SIGINT and process.draining:
-            process.drain_now()
-        process.begin_drain()
-
-    asked = 0
-
-    def note(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        asked += number == signal.SIGINT
-        process.stop_asked(now=asked > 1)
-
-    for name in _BROKEN_OFF:
-        handle(name, interrupt, name, while_blocked=note)
-
-    async def start() -> None:
-        if signals:
-            raise InterruptedStartError(_BROKEN_OFF[signals[0]])
-        await process.start()
-
-    await until_redis_serves(start, each.redis_url, each.settings.start_patience)
-    await process.taking(_FIRST_TURN_SECONDS)
-
-
-def _private_terminal(redirect: ExitStack, log_file: Path) -> TextIO:
-    """The terminal for the dashboard alone, until ``redirect`` is closed."""
-    from tui.redirect import private_terminal
-
-    return redirect.enter_context(private_terminal(log_file))
-
-
-def _screen(each: Appliance, terminal: TextIO, *, demo: bool) -> Dashboard:
-    from tui.app import Dashboard
-
-    # Started lazily, it would be handed what Textual puts in place of standard error.
-    resource_tracker.ensure_running()
-    return Dashboard(each.operations, demo=demo, interval=each.settings.pace.snapshot, terminal=terminal)
-
-
-async def _dashboard(
-    screen: Dashboard, process: WorkerProcess | None, drained: asyncio.Task[int] | None, redirect: ExitStack
-) -> int:
-    if process is None or drained is None:
-        for name in (signal.SIGTERM, signal.SIGHUP):
-            handle(name, screen.exit, 0)
-        await screen.run_async()
-        redirect.close()
-        if screen.failed:
-            raise AppError(f"the dashboard has failed: {LOG_FILE} in the data directory says where")
-        return screen.return_code or 0
-    drained.add_done_callback(lambda _: screen.drained())
-    showing = asyncio.create_task(screen.run_async())
-    await asyncio.wait({showing})
-    redirect.close()
-    if screen.failed and not drained.done():
-        _go_on_without(showing)
-    else:
-        process.begin_drain()  # also where the screen was left in another way than by a drain
-    put_back = await drained
-    if put_back:
-        _say(f"drained: {put_back} jobs went back to the head of their queues")
-        return DRAINED_WITH_JOBS_PUT_BACK
-    return 0
-
-
-def _go_on_without(showing: asyncio.Task[Any]) -> None:
-    """The workers do not end because the dashboard did."""
-    log.error("the dashboard has failed and is closed, the workers go on", exc_info=showing.exception())
-    for name in (signal.SIGTSTP, signal.SIGCONT):  # Textual's own handlers would write to its terminal
-        signal.signal(name, signal.SIG_DFL)
-    _say(f"the dashboard has failed, the workers go on: ctrl-C drains; see {LOG_FILE} in the data directory")
-
-
-def _say(line: str) -> None:
-    """A line on the terminal, if it takes any."""
-    if not _terminal_stands_still():
-        output.write_within(_LEFT_BEHIND_SECONDS, sys.stderr, f"{line}\n")
+    print_line(line)

@@ -1,8 +1,8 @@
-"""The append-only file of an embedded server, as a power cut may leave it: its end is garbage.
+"""Repairs the append-only file of an embedded server, whose end a power cut may damage.
 
-Valkey keeps a base file, and a file of the commands since; the manifest names both.  A power cut may leave
-zeros, half a command or garbage at the end of the last file of commands.  Valkey then does not start, and
-the wheel brings no tool that knows its base file.  So we find the last whole command ourselves.
+Valkey keeps a base file and a file of later commands; the manifest names both.  A power cut may leave zeros,
+half a command or garbage at the end of the last file of commands.  Valkey then does not start, and the wheel
+has no tool that can read its base file.  So we find the last whole command ourselves.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from storage.files import open_private
+
 FOLDER = "appendonlydir"
 _MANIFEST = "appendonly.aof.manifest"
 _ENTRY = re.compile(r"^file (\S+) seq (\d+) type i\b", re.MULTILINE)
 _COUNT = re.compile(rb"\*([1-9]\d{0,9})\r\n")
 _LENGTH = re.compile(rb"\$(\d{1,10})\r\n")
 _NAME = re.compile(rb"[A-Za-z][\w.|-]*")
-_LONGEST_LENGTH = 14  # bytes of a line that _COUNT or _LENGTH matches
-_LONGEST_NOTE = 127  # bytes of an annotation, its line end included, that Valkey reads in one go
+_MAX_HEADER_BYTES = 14  # of a line that _COUNT or _LENGTH matches
+_MAX_ANNOTATION_BYTES = 127  # of an annotation with its line end; Valkey reads no longer ones
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Where a file of commands stops being one.
+    """Position at which a file of commands is damaged.
 
-    ``good`` bytes of ``size`` are whole commands.  ``in_the_middle``: whole commands follow the damage, so it
-    is not what a power cut leaves.
+    ``good`` bytes of ``size`` are whole commands.  ``in_the_middle``: whole commands follow the damage, so a
+    power cut is not the cause.
     """
 
     file: Path
@@ -40,17 +42,23 @@ class Damage:
     size: int
     in_the_middle: bool
 
-    def in_words(self) -> str:
-        """What an operator does where it is in the middle: nothing is changed without being asked."""
-        path, copy = (shlex.quote(str(each)) for each in (self.file, f"{self.file}.damaged"))
+    @property
+    def problem(self) -> str:
+        """What is wrong if the damage is in the middle."""
+        return f"{self.file} is damaged at byte {self.good} of {self.size}, and whole commands follow"
+
+    @property
+    def fix(self) -> str:
+        """What the operator may do if the damage is in the middle; the product does not decide that."""
+        path, copy = (shlex.quote(str(file)) for file in (self.file, f"{self.file}.damaged"))
         return (
-            f"{self.file} is damaged at byte {self.good} of {self.size}, and whole commands follow: restore "
-            f"it from a backup, or keep what is before: cp -p {path} {copy} && truncate -s {self.good} {path}"
+            "restore it from a backup, or keep what is before: "
+            f"cp -p {path} {copy} && truncate -s {self.good} {path}"
         )
 
 
 def last_file(folder: Path) -> Path | None:
-    """The file to which the server in ``folder`` appends; None where no manifest names one."""
+    """Return the file to which the server in ``folder`` appends; None if no manifest names one."""
     try:
         manifest = (folder / FOLDER / _MANIFEST).read_text(errors="replace")
     except OSError:
@@ -60,7 +68,7 @@ def last_file(folder: Path) -> Path | None:
 
 
 def ends_badly(file: Path) -> bool:
-    """Whether the last bytes alone show that it is damaged.  Raises OSError."""
+    """Whether the last bytes alone show damage.  Raises OSError."""
     with open(file, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 2))
@@ -68,7 +76,7 @@ def ends_badly(file: Path) -> bool:
 
 
 def find_damage(file: Path) -> Damage | None:
-    """The damage of a file of commands; None where it has none.  Reads all of it.  Raises OSError."""
+    """Return the damage of a file of commands, if any.  Reads the whole file.  Raises OSError."""
     with open(file, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if size == 0:
@@ -79,33 +87,29 @@ def find_damage(file: Path) -> Damage | None:
             return None if good == size else Damage(file, good, size, scan.resumes())
 
 
-def cut(damage: Damage) -> Path:
-    """Keep the damaged file aside and cut its end off; the path of what is kept.  Raises OSError.
+def cut_off(damage: Damage) -> Path:
+    """Copy the damaged file, then cut off its end; return the path of the copy.  Raises OSError.
 
-    The copy is on the disk before anything is cut.
+    The copy is on the disk before the end is cut off.
     """
     file, now = damage.file, datetime.now(UTC)
-    kept = file.with_name(f"{file.name}.damaged-{now:%Y%m%dT%H%M%S.%fZ}")
-    part = kept.with_name(f"{kept.name}.part")
+    copy = file.with_name(f"{file.name}.damaged-{now:%Y%m%dT%H%M%S.%fZ}")
+    part = copy.with_name(f"{copy.name}.part")
     try:
-        with open(file, "rb") as source, open(part, "xb", opener=_private) as target:
+        with open(file, "rb") as source, open(part, "xb", opener=open_private) as target:
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())
-        part.rename(kept)
+        part.rename(copy)
     except OSError:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    _sync(kept.parent)
+    _sync(copy.parent)
     with open(file, "r+b") as stream:
         stream.truncate(damage.good)
         os.fsync(stream.fileno())
-    return kept
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return copy
 
 
 def _sync(folder: Path) -> None:
@@ -121,11 +125,11 @@ class _EndError(Exception):
 
 
 class _GarbageError(Exception):
-    """Something that is no command."""
+    """The file has bytes that are not a command."""
 
 
 class _Scan:
-    """Reads commands of ``content``, without copying them."""
+    """Parses the commands of ``content`` without copying them."""
 
     def __init__(self, content: mmap.mmap) -> None:
         self._content = content
@@ -134,80 +138,80 @@ class _Scan:
         self._cut_off = False
 
     def run(self) -> int:
-        """Bytes of whole commands from the start; a transaction that was not ended does not count."""
-        at = good = 0
+        """Return the bytes of whole commands from the start; an unfinished transaction does not count."""
+        position = good = 0
         transaction = False
         try:
-            while at < self._size:
-                name, at = self._command(at)
+            while position < self._size:
+                name, position = self._command(position)
                 if name == b"MULTI":
                     transaction = True
                 elif name == b"EXEC":
                     transaction = False
                 if not transaction:
-                    good = at
+                    good = position
         except (_EndError, _GarbageError) as error:
             self._cut_off = isinstance(error, _EndError)
-        self._stopped_at = at
+        self._stopped_at = position
         return good
 
     def resumes(self) -> bool:
         """Whether whole commands follow where `run` stopped.
 
-        A payload may look like commands.  So of a command that the file's end cuts off, only commands up to
-        that very end count: then a length is wrong, and nothing was cut off.
+        A payload may look like commands.  So inside of a command that the end of the file cuts off, only
+        commands up to that very end count: then a length is wrong, and nothing was cut off.
         """
-        at, size = self._stopped_at, self._size
+        start, size = self._stopped_at, self._size
         tried: set[int] = set()
-        while 0 <= (at := self._content.find(b"*", at + 1)) < size:
-            if _COUNT.match(self._content, at) and self._leads_on(at, tried):
+        while 0 <= (start := self._content.find(b"*", start + 1)) < size:
+            if _COUNT.match(self._content, start) and self._has_commands(start, tried):
                 return True
         return False
 
-    def _leads_on(self, at: int, tried: set[int]) -> bool:
+    def _has_commands(self, position: int, tried: set[int]) -> bool:
         try:
-            while at < self._size and at not in tried:
-                tried.add(at)
-                name, at = self._command(at)
+            while position < self._size and position not in tried:
+                tried.add(position)
+                name, position = self._command(position)
                 if name and not self._cut_off:
                     return True
         except (_EndError, _GarbageError):
             return False
-        return at == self._size
+        return position == self._size
 
-    def _command(self, at: int) -> tuple[bytes, int]:
-        """The name of the command at ``at``, in capitals (of an annotation: empty), and where it ends."""
-        if self._content[at] == ord("#"):
-            return b"", self._annotation(at)
-        found = _COUNT.match(self._content, at)
-        if found is None:
-            raise self._why_none(at, b"*")
-        at = found.end()
+    def _command(self, position: int) -> tuple[bytes, int]:
+        """Return the name of a command in capitals, empty for an annotation, and the position of its end."""
+        if self._content[position] == ord("#"):
+            return b"", self._annotation(position)
+        count = _COUNT.match(self._content, position)
+        if count is None:
+            raise self._header_error(position, b"*")
+        position = count.end()
         name = b""
-        for number in range(int(found[1])):
-            length = _LENGTH.match(self._content, at)
+        for number in range(int(count[1])):
+            length = _LENGTH.match(self._content, position)
             if length is None:
-                raise self._why_none(at, b"$")
-            start, at = length.end(), length.end() + int(length[1])
-            if at + 2 > self._size:
+                raise self._header_error(position, b"$")
+            start, end = length.end(), length.end() + int(length[1])
+            if end + 2 > self._size:
                 raise _EndError
-            if self._content[at : at + 2] != b"\r\n":
+            if self._content[end : end + 2] != b"\r\n":
                 raise _GarbageError
             if number == 0:
-                name = self._content[start : min(at, start + 64)].upper()
+                name = self._content[start : min(end, start + 64)].upper()
                 if not _NAME.fullmatch(name):
                     raise _GarbageError
-            at += 2
-        return name, at
+            position = end + 2
+        return name, position
 
-    def _annotation(self, at: int) -> int:
-        end = self._content.find(b"\n", at, at + _LONGEST_NOTE)
+    def _annotation(self, position: int) -> int:
+        end = self._content.find(b"\n", position, position + _MAX_ANNOTATION_BYTES)
         if end < 0:
-            raise _EndError if self._size - at < _LONGEST_NOTE else _GarbageError
+            raise _EndError if self._size - position < _MAX_ANNOTATION_BYTES else _GarbageError
         return end + 1
 
-    def _why_none(self, at: int, sign: bytes) -> Exception:
-        """A line that is no count and no length may be the beginning of one, at the end of the file."""
-        rest = self._content[at : at + _LONGEST_LENGTH]
+    def _header_error(self, position: int, sign: bytes) -> Exception:
+        """Return _EndError if the file ends within a count or a length, else _GarbageError."""
+        rest = self._content[position : position + _MAX_HEADER_BYTES]
         whole = re.fullmatch(re.escape(sign) + rb"(\d{1,10}\r?)?", rest)
-        return _EndError() if not rest or (whole and at + len(rest) == self._size) else _GarbageError()
+        return _EndError() if not rest or (whole and position + len(rest) == self._size) else _GarbageError()

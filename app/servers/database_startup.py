@@ -1,4 +1,4 @@
-"""Opens the database for as long as a command runs: waited for, tried shortly, or tried on behind."""
+"""Opens the database of a command: waits for it, tries it briefly, or keeps trying in the background."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from storage.errors import (
     MigrationError,
     PermanentDatabaseError,
     StorageError,
+    one_line,
 )
 
 log = structlog.get_logger(__name__)
 
 DatabaseUse = Literal["required", "optional", "later"]
-"""``required``: nothing goes on without it.  ``optional``: it is tried shortly, and then done without.
-``later``: as optional, but it is tried on behind, and used once it answers.
+"""``required``: the command needs it.  ``optional``: it is tried briefly, then the command does without.
+``later``: as optional, but tries go on in the background, and it is used once it answers.
 """
 
 _TRY_SECONDS = 1.0
-"""Within these a database must answer that is not required."""
+"""Timeout of a database that is not required."""
 _BUSY_SECONDS = 0.5
-"""How long a command that can do without it waits for another writer on SQLite."""
+"""Timeout for another writer on SQLite if the database is optional."""
 _RETRY_SECONDS = 1.0
 _TABLES_SECONDS = 10.0
-"""How long it is waited for another process that makes the tables."""
+"""Timeout for another process that makes the tables."""
 
 
 async def open_database(
     settings: Settings, data_dir: Path, stack: AsyncExitStack, use: DatabaseUse
 ) -> Database:
-    """The database that the settings name, its tables up to date.  Raises UsageError, UnavailableError.
+    """Open the database of the settings and update its tables.  Raises UsageError, UnavailableError.
 
-    One that is not required may be given up: then whatever is asked of it raises DatabaseUnavailableError.
+    A database that is not required may be unavailable: then its methods raise DatabaseUnavailableError.
     """
-    database = _made(settings, data_dir, use)
+    database = _make(settings, data_dir, use)
     stack.push_async_callback(database.close)
     if use == "required":
         await _wait_for(database, settings.start_patience)
@@ -55,45 +56,47 @@ async def open_database(
     return database
 
 
-def _made(settings: Settings, data_dir: Path, use: DatabaseUse) -> Database:
-    given = settings.database_url
-    url = (
-        given.get_secret_value() if given is not None else f"sqlite:///{quote(str(data_dir))}/{DATABASE_FILE}"
-    )
+def _make(settings: Settings, data_dir: Path, use: DatabaseUse) -> Database:
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+    else:
+        url = f"sqlite:///{quote(str(data_dir))}/{DATABASE_FILE}"
     direct = settings.direct_url.get_secret_value() if settings.direct_url is not None else None
     busy = {"busy_seconds": _BUSY_SECONDS} if use == "optional" else {}
     try:
         return Database(url, pool_size=settings.db_pool_size, direct_url=direct, **busy)
     except DirectUrlError as error:
-        raise UsageError(f"DIRECT_URL: {error}") from None
+        raise UsageError(error.problem, field="DIRECT_URL", fix=error.fix) from None
     except ValueError as error:
-        raise UsageError(f"DATABASE_URL: {error}") from None
+        raise UsageError(one_line(error), field="DATABASE_URL") from None
 
 
 async def _wait_for(database: Database, timeout: float) -> None:
-    waited = ""
+    waited = False
 
     def wait(cause: str) -> None:
         nonlocal waited
-        waited = f"given up after {timeout:g} s: "
+        waited = True
         log.warning("waiting for the database", cause=cause)
 
     try:
         await database.start(timeout=timeout, on_waiting=wait)
     except (DatabaseUnavailableError, MigrationError) as error:
-        raise UnavailableError(_in_words(error, waited)) from None
+        given_up = waited and not isinstance(error, DirectConnectionError | MigrationError)
+        prefix = f"given up after {timeout:g} s: " if given_up else ""
+        problem, field = f"{prefix}{error.problem}", _field(error)
+        raise UnavailableError(problem, field=field, fix=error.fix) from None
 
 
-def _in_words(error: StorageError, waited: str = "") -> str:
-    """What is wrong, after the variable that it is to be mended in."""
-    if isinstance(error, DirectConnectionError):
-        return f"DIRECT_URL: {error}"
-    return f"DATABASE_URL: {waited if isinstance(error, DatabaseUnavailableError) else ''}{error}"
+def _field(error: StorageError) -> str:
+    """Return the variable of the URL that fails."""
+    return "DIRECT_URL" if isinstance(error, DirectConnectionError) else "DATABASE_URL"
 
 
 async def _try(database: Database, stack: AsyncExitStack, *, keep_trying: bool) -> None:
-    """Give it up where it does not answer in time, or has to be waited for; with ``keep_trying`` only until
-    it does.  Tables that are made by us are waited for.
+    """Go on without the database if it is not ready in time; with ``keep_trying`` only until it answers.
+
+    Waits for tables that this program makes.
     """
     trial = _Trial(database, keep_trying=keep_trying)
     stack.push_async_callback(trial.end)
@@ -107,7 +110,7 @@ async def _try(database: Database, stack: AsyncExitStack, *, keep_trying: bool) 
 
 
 class _Trial:
-    """A start of the database that nobody needs to wait for."""
+    """A start of the database in the background."""
 
     def __init__(self, database: Database, *, keep_trying: bool) -> None:
         self._database = database
@@ -118,11 +121,11 @@ class _Trial:
         self.starting = asyncio.create_task(self._start())
 
     async def problem(self) -> str | None:
-        """Why the database is not to be used yet; None where it is ready."""
+        """Return why the database cannot be used yet; None if it is ready."""
         first: set[asyncio.Future[Any]] = {self.starting, self._waits}
-        # One attempt on SQLite ends by itself, where nobody keeps trying.
-        by_itself = self._database.dialect == "sqlite" and not self._keep_trying
-        timeout = None if by_itself else _TRY_SECONDS
+        # A single attempt on SQLite ends by itself.
+        ends_by_itself = self._database.dialect == "sqlite" and not self._keep_trying
+        timeout = None if ends_by_itself else _TRY_SECONDS
         await asyncio.wait(first, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self._answers.is_set():
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -134,13 +137,13 @@ class _Trial:
         return f"{self._database.safe_url} does not answer: nothing within {_TRY_SECONDS:g} s"
 
     async def end(self) -> None:
-        """Try no longer.  A connection to SQLite that is cancelled while it is made would never end."""
+        """Stop trying.  A connection to SQLite that is cancelled while it opens would never end."""
         self._ending.set()
         if self._database.dialect != "sqlite":
             await cancel_and_wait([self.starting])
         await asyncio.wait({self.starting})
         if not self.starting.cancelled():
-            self.starting.exception()  # nobody asks any more
+            self.starting.exception()  # consume it
 
     async def _start(self) -> None:
         while True:
@@ -166,7 +169,7 @@ class _Trial:
 def _cause(starting: asyncio.Task[None]) -> str:
     error = starting.exception()
     if isinstance(error, DirectConnectionError):
-        return _in_words(error)
+        return f"{_field(error)}: {error}"
     if isinstance(error, StorageError):
         return str(error)
     assert error is not None  # noqa: S101 - the caller has seen that there is one
@@ -180,4 +183,4 @@ def _report_start(starting: asyncio.Task[None]) -> None:
     if error is None:
         log.info("the database answers")
     else:
-        log.warning("the database is given up: start again once that is mended", cause=str(error))
+        log.warning("the database is given up: fix the cause, then start again", cause=str(error))

@@ -1,4 +1,4 @@
-"""May the Redis that holds the queues throw keys away?  It may not: a job that is evicted is lost."""
+"""Checks that the Redis of the queues does not evict keys: an evicted job is lost."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import UsageError
+from storage.errors import one_line
 from storage.redis.client import make_client, redact_url
+from storage.redis.info import ServerInfo
 from workers.monitoring.thresholds import evicts_jobs
 
 log = structlog.get_logger(__name__)
 
-MEND = "run CONFIG SET maxmemory-policy volatile-lru there, or set CACHE_REDIS_URL to a Redis of its own"
+EVICTION_FIX = (
+    "run CONFIG SET maxmemory-policy volatile-lru there, or set CACHE_REDIS_URL to a Redis of its own"
+)
 
 
 async def eviction_policy(client: Redis) -> str | None:
-    """The server's ``maxmemory-policy``, None where it does not say: managed ones may deny both commands.
+    """Return the server's ``maxmemory-policy``; None if it denies both commands, as managed ones may.
 
-    Raises RedisError where it does not answer.
+    Raises RedisError if it does not answer.
     """
-    about = await _told(client.info("memory"))
-    if not about.get("maxmemory_policy"):
-        about = await _told(client.config_get("maxmemory-policy"))
-    policy = about.get("maxmemory_policy") or about.get("maxmemory-policy")
+    policy = (await _reply_or_empty(client.info("memory"))).get("maxmemory_policy")
+    if not policy:
+        policy = (await _reply_or_empty(client.config_get("maxmemory-policy"))).get("maxmemory-policy")
     return str(policy) if policy else None
 
 
 async def check_eviction(redis_url: str, cache_url: str | None) -> None:
-    """Raises UsageError where jobs at ``redis_url`` may be evicted.
+    """Raise UsageError if jobs at ``redis_url`` may be evicted.
 
-    A warning will do where the cache has a server of its own: then it is not the cache that fills this one.
+    If the cache has its own server, log a warning only: then the cache does not fill this one.
     """
     client = make_client(redis_url)
     try:
@@ -43,49 +46,48 @@ async def check_eviction(redis_url: str, cache_url: str | None) -> None:
             return
         danger = f"{redact_url(redis_url)} evicts by {policy}: queued jobs may be evicted, and so lost"
         if cache_url is None or await _on_one_server(client, redis_url, cache_url):
-            raise UsageError(f"REDIS_URL: {danger}: {MEND}")
-        log.warning(danger, mend="CONFIG SET maxmemory-policy noeviction")
+            raise UsageError(danger, field="REDIS_URL", fix=EVICTION_FIX)
+        log.warning(danger, fix="CONFIG SET maxmemory-policy noeviction")
     except (RedisError, OSError) as error:
-        log.info("eviction", url=redact_url(redis_url), policy="unknown", cause=" ".join(str(error).split()))
+        log.info("eviction", url=redact_url(redis_url), policy="unknown", cause=one_line(error))
     finally:
         await client.aclose()
 
 
-def same_server(one: tuple[object, str], other: tuple[object, str]) -> bool:
-    """By the run ids that servers tell, else by their URLs; another database is no other server."""
+def is_same_server(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Compare two servers by run id, or by URL if one does not report its id; the database does not count."""
     if one[0] and other[0]:
         return one[0] == other[0]
-    return _address(one[1]) == _address(other[1])
+    return _host_and_port(one[1]) == _host_and_port(other[1])
 
 
 async def _on_one_server(client: Redis, redis_url: str, cache_url: str) -> bool:
     cache = make_client(cache_url)
     try:
-        ours, theirs = await _run_id(client), await _run_id(cache)
+        ids = await _run_id(client), await _run_id(cache)
     finally:
         await cache.aclose()
-    return same_server((ours, redis_url), (theirs, cache_url))
+    return is_same_server((ids[0], redis_url), (ids[1], cache_url))
 
 
-async def _run_id(client: Redis) -> str | None:
+async def _run_id(client: Redis) -> str:
     try:
-        run_id = (await _told(client.info("server"))).get("run_id")
-    except (RedisError, OSError):  # a cache that is away
-        return None
-    return str(run_id) if run_id else None
+        return ServerInfo.parse(await _reply_or_empty(client.info("server"))).run_id
+    except (RedisError, OSError):  # the cache is unavailable
+        return ""
 
 
-def _address(url: str) -> tuple[str, ...]:
-    """Where a server is, whatever database of it ``url`` names."""
+def _host_and_port(url: str) -> tuple[str, ...]:
+    """Return host and port of a URL, or the path of its socket."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return ("unix", parts.path)
     return ((parts.hostname or "localhost").lower(), str(parts.port or 6379))
 
 
-async def _told(asking: Any) -> dict[str, Any]:
-    """What the server says; nothing where it does not know the command or denies it."""
+async def _reply_or_empty(request: Any) -> dict[str, Any]:
+    """Return the server's reply; an empty one if the server has no such command, or denies it."""
     try:
-        return dict(await asking)
+        return dict(await request)
     except ResponseError:
         return {}

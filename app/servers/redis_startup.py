@@ -1,4 +1,4 @@
-"""Waits at the start for a Redis that does not serve yet, and ends it at once if waiting cannot help."""
+"""Waits at the start for a Redis that does not serve yet; fails at once if waiting cannot help."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import UnavailableError, UsageError
-from app.servers.redis_tls import encryption_problem
+from app.servers.redis_tls import diagnose_tls
+from storage.errors import one_line
 from storage.redis.client import make_client, redact_url
 from storage.redis.refusals import CLUSTER_MODE, Refusal, fix_of, problem_of, refusal_of
 from workers.engine.probe import check_reads, check_rights
 
 log = structlog.get_logger(__name__)
 
-_DELAY_SECONDS = (0.1, 2.0)
-"""Between two tries: the first time, and at the most."""
+_RETRY_SECONDS = (0.1, 2.0)
+"""First and longest pause between two attempts."""
+_FIELD = "REDIS_URL"
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
 
 
 async def wait_for_redis(url: str, timeout: float, *, works: bool) -> None:
-    """Return once Redis can be read, and if this process ``works`` once it lets us do all that workers do.
+    """Return once Redis can be read; if this process ``works``, once it has all rights that workers need.
 
     Raises UsageError, UnavailableError.
     """
 
     async def check() -> None:
-        client = make_client(url)  # another each time: after a failover it may lead to another server
+        client = make_client(url)  # a new one: after a failover the URL may lead to another server
         try:
             await check_reads(client)
             if works:
@@ -45,30 +47,31 @@ async def wait_for_redis(url: str, timeout: float, *, works: bool) -> None:
 
 
 async def until_redis_serves(attempt: Callable[[], Awaitable[None]], url: str, timeout: float) -> None:
-    """Await ``attempt`` until it succeeds, for ``timeout`` seconds if it fails by what may pass by itself.
+    """Await ``attempt`` until it succeeds, for up to ``timeout`` seconds if its error may pass by itself.
 
     Raises UsageError, UnavailableError.
     """
-    place, user = f"REDIS_URL: {redact_url(url)}", unquote(urlsplit(url).username or "default")
-    deadline, (delay, longest), waits = time.monotonic() + timeout, _DELAY_SECONDS, False
+    server, user = redact_url(url), unquote(urlsplit(url).username or "default")
+    deadline, (delay, longest), waits = time.monotonic() + timeout, _RETRY_SECONDS, False
     while True:
         try:
             await attempt()
         except (RedisError, OSError) as error:
             refusal = await _refusal(url, error)
             if refusal is None:
-                await _end_if_lasting(place, url, error, first=not waits)
-                cause = " ".join(str(error).split())
-                failure = f"{place} does not answer, given up after {timeout:g} s: {cause}"
+                await _raise_if_lasting(url, error, first=not waits)
+                cause = one_line(error)
+                failure = _failure(f"{server} does not answer, given up after {timeout:g} s: {cause}")
             else:
-                cause = f"{problem_of(error, refusal)}: {fix_of(error, refusal, user)}"
+                problem, fix = problem_of(error, refusal), fix_of(error, refusal, user)
+                cause = f"{problem}: {fix}"
                 if not refusal.passes:
-                    raise UsageError(f"{place}: {cause}") from None
-                failure = f"{place}: {cause}; given up after {timeout:g} s"
+                    raise UsageError(f"{server}: {problem}", field=_FIELD, fix=fix) from None
+                failure = _failure(f"{server}: {problem}", f"{fix}; given up after {timeout:g} s")
             if time.monotonic() + delay > deadline:
-                raise UnavailableError(failure) from None
+                raise failure from None
             if not waits:
-                log.warning("waiting for Redis", url=redact_url(url), cause=cause)
+                log.warning("waiting for Redis", url=server, cause=cause)
                 waits = True
         else:
             return
@@ -77,7 +80,7 @@ async def until_redis_serves(attempt: Callable[[], Awaitable[None]], url: str, t
 
 
 async def _refusal(url: str, error: Exception) -> Refusal | None:
-    """The kind of refusal.  A node of a cluster that is not complete yet will be one of a cluster, too."""
+    """Return the kind of refusal; an incomplete cluster counts as a cluster, too."""
     refusal = refusal_of(error)
     if refusal is None or refusal.code != "CLUSTERDOWN":
         return refusal
@@ -89,18 +92,23 @@ async def _refusal(url: str, error: Exception) -> Refusal | None:
 
 
 async def in_cluster_mode(client: Redis) -> bool:
-    """Whether the server says that it is a node of a cluster; False if it does not tell."""
+    """Whether the server is a node of a cluster; False if it does not report that."""
     try:
-        about = await client.info("cluster")
+        info = await client.info("cluster")
     except (RedisError, OSError):
         return False
-    return bool(about.get("cluster_enabled"))
+    return bool(info.get("cluster_enabled"))
 
 
-async def _end_if_lasting(place: str, url: str, error: Exception, *, first: bool) -> None:
-    """Raise UsageError or UnavailableError unless ``error``, no known refusal, may pass by itself."""
+async def _raise_if_lasting(url: str, error: Exception, *, first: bool) -> None:
+    """Raise UsageError or UnavailableError unless ``error``, not a known refusal, may pass by itself."""
+    server = redact_url(url)
     if not isinstance(error, _UNAVAILABLE):
-        raise UnavailableError(f"{place}: {' '.join(str(error).split())}") from None
-    problem = await encryption_problem(url, error) if first else None
-    if problem is not None:
-        raise UsageError(f"{place}: {problem}") from None
+        raise _failure(f"{server}: {one_line(error)}") from None
+    diagnosis = await diagnose_tls(url, error) if first else None
+    if diagnosis is not None:
+        raise UsageError(f"{server}: {diagnosis.problem}", field=_FIELD, fix=diagnosis.fix) from None
+
+
+def _failure(problem: str, fix: str = "") -> UnavailableError:
+    return UnavailableError(problem, field=_FIELD, fix=fix)

@@ -1,1 +1,1 @@
-"""The databases at Upstash: which there should be, which there are, and how the one becomes the other."""
+"""Manages the databases at Upstash: `spec` says which should exist, `api` which do, `diff` what to change."""

@@ -1,6 +1,6 @@
-"""Upstash's management API, version 2: the databases of one account.
+"""Calls Upstash's management API, version 2, for the databases of one account.
 
-Source: https://upstash.com/docs/devops/developer-api/introduction.  Its budgets are cents a month.
+Source: https://upstash.com/docs/devops/developer-api/introduction.  Budgets are in cents a month.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from app.settings import Settings
 from app.upstash.database import CONSOLE, HIDDEN, Database
 from app.upstash.diff import Change
 from app.upstash.errors import UpstashError
-from app.upstash.spec import Wanted, platform_of
+from app.upstash.spec import DatabaseSpec, platform_of
+from storage.validation import validation_problems
 
-_TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # s
-_LONGEST_REASON = 200
-_KEYS = "https://console.upstash.com/account/api"
+_TIMEOUT_SECONDS = httpx.Timeout(30.0, connect=10.0)
+_MAX_REASON_CHARS = 200
+_KEYS_URL = "https://console.upstash.com/account/api"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _LISTING = "to list the databases"
 
 
-class Account:
-    """One account.  Nothing is asked twice by itself; its errors never hold the key."""
+class UpstashApi:
+    """One account.  It never repeats a request by itself, and its errors never hold the key."""
 
     def __init__(
-        self, url: str, email: str, key: SecretStr, *, timeout: httpx.Timeout | float = _TIMEOUT
+        self, url: str, email: str, key: SecretStr, *, timeout: httpx.Timeout | float = _TIMEOUT_SECONDS
     ) -> None:
         self._email = email
         self._key = key
@@ -42,99 +43,101 @@ class Account:
         )
 
     def close(self) -> None:
-        """Give up its connection."""
+        """Close its connection."""
         self._client.close()
 
     def databases(self, names: Collection[str]) -> Sequence[Database]:
-        """Those of these names; the others of the account are not looked at.  Raises UpstashError."""
-        answer = self._ask("GET", "/redis/databases", _LISTING)
+        """Return the databases of these names.  Raises UpstashError."""
+        answer = self._request("GET", "/redis/databases", _LISTING)
         if not isinstance(answer, list) or not all(map(_is_database, answer)):
-            raise UpstashError(f"{_LISTING}: {self._host} answers no list of databases: {_CHECK_URL}")
-        return [_read(each) for each in answer if each["database_name"] in names]
+            raise UpstashError(f"{_LISTING}: {self._host} answers no list of databases", fix=_CHECK_URL)
+        return [_parse(described) for described in answer if described["database_name"] in names]
 
-    def create(self, wanted: Wanted) -> None:
-        """Make a database.  Raises UpstashError; where that says so it may have been made."""
+    def create(self, spec: DatabaseSpec) -> None:
+        """Create a database.  Raises UpstashError, which says so if it may have been created."""
         body = {
-            "database_name": wanted.name,
-            "platform": platform_of(wanted.region),
-            "primary_region": wanted.region,
-            "plan": wanted.plan,
-            "eviction": wanted.eviction,
+            "database_name": spec.name,
+            "platform": platform_of(spec.region),
+            "primary_region": spec.region,
+            "plan": spec.plan,
+            "eviction": spec.eviction,
             "tls": True,
         }
-        if wanted.budget is not None:
-            body["budget"] = _cents(wanted.budget)
-        self._ask("POST", "/redis/database", f"to create {wanted.name}", body)
+        if spec.budget is not None:
+            body["budget"] = _cents(spec.budget)
+        self._request("POST", "/redis/database", f"to create {spec.name}", body)
 
     def change(self, change: Change) -> None:
-        """Make one change to a database that is there.  Raises UpstashError."""
-        method, path, body = _request(change)
-        self._ask(method, path, f"to {change}", body)
+        """Make one change to a database that exists.  Raises UpstashError."""
+        method, path, body = _to_request(change)
+        self._request(method, path, f"to {change}", body)
 
     def password(self, database: Database) -> SecretStr:
-        """What its clients log in with.  Raises UpstashError."""
-        what = f"to get the password of {database.database_name}"
-        answer = self._ask("GET", f"/redis/database/{quote(database.database_id, safe='')}", what)
-        found = answer.get("password") if isinstance(answer, dict) else None
-        if not isinstance(found, str) or not found:
-            raise UpstashError(f"{what}: Upstash tells none to this key: use one that may read credentials")
-        return SecretStr(found)
+        """Return the password of its clients.  Raises UpstashError."""
+        purpose = f"to get the password of {database.database_name}"
+        answer = self._request("GET", f"/redis/database/{quote(database.database_id, safe='')}", purpose)
+        password = answer.get("password") if isinstance(answer, dict) else None
+        if not isinstance(password, str) or not password:
+            raise UpstashError(
+                f"{purpose}: Upstash returns none to this key", fix="use one that may read credentials"
+            )
+        return SecretStr(password)
 
     @property
     def _host(self) -> str:
         return self._client.base_url.host
 
-    def _ask(self, method: str, path: str, what: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer to one request.  Raises UpstashError."""
+    def _request(self, method: str, path: str, purpose: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Send one request and return its answer.  Raises UpstashError."""
         try:
             response = self._client.request(method, path, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError):
-            raise UpstashError(f"{what}: {self._host} cannot be reached: {_CHECK_NETWORK}") from None
+            raise UpstashError(f"{purpose}: {self._host} cannot be reached", fix=_CHECK_NETWORK) from None
         except httpx.HTTPError:
-            raise UpstashError(f"{what}: no answer from {self._host}: {_again(method)}") from None
+            raise UpstashError(f"{purpose}: no answer from {self._host}", fix=_retry_hint(method)) from None
         if not response.is_success:
-            raise UpstashError(f"{what}: {self._refusal(response)}")
+            problem, fix = self._refusal(response)
+            raise UpstashError(f"{purpose}: {problem}", fix=fix)
         if method != "GET" and not response.content:
             return None
         try:
             return response.json()
         except (JSONDecodeError, UnicodeDecodeError):
-            mend = _CHECK_URL if method == "GET" else "it may have been done: run plan, which looks"
-            raise UpstashError(f"{what}: {self._host} answers no JSON: {mend}") from None
+            fix = _CHECK_URL if method == "GET" else "it may have been done: run plan, which shows it"
+            raise UpstashError(f"{purpose}: {self._host} answers no JSON", fix=fix) from None
 
-    def _refusal(self, response: httpx.Response) -> str:
-        """Why it was not done, and what to do."""
+    def _refusal(self, response: httpx.Response) -> tuple[str, str]:
+        """Return problem and fix of a request that failed."""
         status, reason = response.status_code, self._reason(response)
         if status == httpx.codes.UNAUTHORIZED:
-            return (
-                f"Upstash refuses the key (401): check UPSTASH_EMAIL and UPSTASH_API_KEY; {_KEYS} makes one"
-            )
+            fix = f"check UPSTASH_EMAIL and UPSTASH_API_KEY; {_KEYS_URL} makes a key"
+            return "Upstash refuses the key (401)", fix
         if status == httpx.codes.FORBIDDEN:
-            return (
-                f"Upstash forbids it to this key (403{reason}): use one that may write, of the right account"
-            )
+            fix = "use one that may write, of the right account"
+            return f"Upstash forbids it to this key (403{reason})", fix
         if status == httpx.codes.TOO_MANY_REQUESTS:
-            return f"Upstash was asked too often (429{reason}): try again {_later(response)}"
+            return f"Upstash refuses further requests (429{reason})", f"retry {_retry_after(response)}"
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            return f"Upstash failed ({status}{reason}): {_again(response.request.method)}"
+            return f"Upstash failed ({status}{reason})", _retry_hint(response.request.method)
         if status >= httpx.codes.BAD_REQUEST:
-            return f"Upstash refuses it ({status}{reason}): docs/upstash.md says what each plan allows"
-        return f"{self._host} answers {status}: {_CHECK_URL}"
+            fix = "docs/upstash.md says what each plan allows"
+            return f"Upstash refuses it ({status}{reason})", fix
+        return f"{self._host} answers {status}", _CHECK_URL
 
     def _reason(self, response: httpx.Response) -> str:
-        """What it says itself, short, and without the key."""
+        """Return Upstash's own message, cut and without the key."""
         try:
-            said = response.json()
+            body = response.json()
         except (JSONDecodeError, UnicodeDecodeError):
             return ""
-        text = said.get("error") or said.get("message") if isinstance(said, dict) else said
+        text = body.get("error") or body.get("message") if isinstance(body, dict) else body
         if not isinstance(text, str) or not text.strip():
             return ""
-        hidden = " ".join(self._hidden(text).split())
-        return f": {hidden[:_LONGEST_REASON]}"
+        message = " ".join(self._redact(text).split())
+        return f": {message[:_MAX_REASON_CHARS]}"
 
-    def _hidden(self, text: str) -> str:
-        """Without the key, also as the request's header carries it, which a proxy may quote."""
+    def _redact(self, text: str) -> str:
+        """Replace the key, also in the form of the request's header, which a proxy may quote."""
         key = self._key.get_secret_value()
         header = base64.b64encode(f"{self._email}:{key}".encode()).decode()
         return text.replace(header, HIDDEN).replace(key, HIDDEN)
@@ -145,45 +148,45 @@ _CHECK_URL = "check UPSTASH_API_URL"
 
 
 @contextmanager
-def account(settings: Settings) -> Iterator[Account]:
-    """The account that the settings name.  Raises UsageError where they name none."""
+def open_api(settings: Settings) -> Iterator[UpstashApi]:
+    """Open the account that the settings name.  Raises UsageError if they name none."""
     email, key, url = settings.upstash_email, settings.upstash_api_key, settings.upstash_api_url
     if not email or key is None or not key.get_secret_value():
-        raise UsageError(f"UPSTASH_EMAIL and UPSTASH_API_KEY are both needed: {_KEYS} makes a key")
+        raise UsageError("UPSTASH_EMAIL and UPSTASH_API_KEY are both needed", fix=f"{_KEYS_URL} makes a key")
     if url.scheme != "https" and url.host not in _LOOPBACK:
-        raise UsageError("UPSTASH_API_URL: use https://: the key would go over the network for all to read")
+        problem = "the key would be sent unencrypted"
+        raise UsageError(problem, field="UPSTASH_API_URL", fix="use https://")
     try:
-        found = Account(str(url), email, key)
+        api = UpstashApi(str(url), email, key)
     except (ImportError, ValueError, httpx.InvalidURL):
         raise UsageError(
-            "HTTPS_PROXY or ALL_PROXY names no proxy that can be used: use http://host:port"
+            "HTTPS_PROXY or ALL_PROXY names no proxy that can be used", fix="use http://host:port"
         ) from None
     try:
-        yield found
+        yield api
     finally:
-        found.close()
+        api.close()
 
 
 def _is_database(described: Any) -> bool:
     return isinstance(described, dict) and "database_name" in described
 
 
-def _read(described: Mapping[str, Any]) -> Database:
-    """Raises UpstashError, which names the database and what of it cannot be read."""
+def _parse(described: Mapping[str, Any]) -> Database:
+    """Parse a description.  Raises UpstashError, which names the database and the field."""
     try:
         return Database.model_validate(described)
     except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        field = ".".join(map(str, problem["loc"]))
-        wrong = "is not told" if problem["type"] == "missing" else f"cannot be read ({problem['msg']})"
+        found = validation_problems(error)[0]
+        problem = "is missing" if found.type == "missing" else f"cannot be read ({found.problem})"
         raise UpstashError(
-            f"{_LISTING}: {described['database_name']}: its {field} {wrong}: "
-            f"{_CHECK_URL}, and look at the database at {CONSOLE}"
+            f"{_LISTING}: {described['database_name']}: its {found.field} {problem}",
+            fix=f"{_CHECK_URL}, and see the database at {CONSOLE}",
         ) from None
 
 
-def _request(change: Change) -> tuple[str, str, dict[str, Any] | None]:
-    """Method, path and body of a change."""
+def _to_request(change: Change) -> tuple[str, str, dict[str, Any] | None]:
+    """Return method, path and body of a change."""
     name = quote(change.database_id or "", safe="")
     if change.what == "eviction":
         return "POST", f"/redis/{'enable' if change.after else 'disable'}-eviction/{name}", None
@@ -200,11 +203,11 @@ def _cents(dollars: Any) -> int:
     return round(float(dollars) * 100)
 
 
-def _again(method: str) -> str:
-    """What to do where it is not known whether it was done."""
-    return "try again later" if method == "GET" else "it may have been done: apply again, which looks first"
+def _retry_hint(method: str) -> str:
+    """Return the fix if it is unknown whether the request was done."""
+    return "retry later" if method == "GET" else "it may have been done: apply again, which compares first"
 
 
-def _later(response: httpx.Response) -> str:
+def _retry_after(response: httpx.Response) -> str:
     seconds = response.headers.get("Retry-After", "")
     return f"in {int(seconds)} s" if seconds.isascii() and seconds.isdigit() else "in a minute"

@@ -1,4 +1,4 @@
-"""One database as Upstash describes it."""
+"""A database as Upstash describes it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ CONSOLE = "https://console.upstash.com/redis"
 
 
 class Database(BaseModel):
-    """What of a description is needed here; passwords and tokens in it are not kept.
+    """The fields of a description that are needed here; passwords and tokens in it are dropped.
 
-    What endangers jobs has no default: a description that does not tell it is refused.
+    Fields that matter for the safety of jobs have no default: a description without them is rejected.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_id: str
     database_name: str
-    state: str = "of no state that is told"
+    state: str = "in an unknown state"
     type: str = ""
     """``free``, ``payg`` or its other name ``paid``, or ``pro`` for a plan with a fixed price."""
     region: str = ""
-    """``global``, but the region itself of old databases."""
+    """``global``; of old databases the region itself."""
     primary_region: str = ""
     read_regions: tuple[str, ...] = ()
     eviction: bool
@@ -40,28 +40,28 @@ class Database(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        """``null`` tells no more than a field that is not there."""
+        """Drop fields that are ``null``, so that they count as missing."""
         if not isinstance(value, dict):
             return value
-        return {name: each for name, each in value.items() if each is not None}
+        return {name: field for name, field in value.items() if field is not None}
 
     @property
     def plan(self) -> str:
-        """By the name that the API takes; empty where none is told."""
+        """Name of the plan for the API; empty if the description has none."""
         return "payg" if self.type == "paid" else self.type
 
     @property
-    def place(self) -> str:
-        """The region that it is written in."""
+    def write_region(self) -> str:
+        """The region that takes writes."""
         return self.primary_region or self.region
 
     @property
     def host(self) -> str:
-        """Where it answers; empty while it is being made."""
+        """Its host; empty while the database is being created."""
         return self.endpoint if "." in self.endpoint or not self.endpoint else f"{self.endpoint}.{_DOMAIN}"
 
     def url(self, password: str | None = None) -> str:
-        """Its URL, with ``***`` where no password is given; empty while it is being made."""
+        """Return its URL, with ``***`` for the password if none is given; empty while it is being created."""
         if not self.host or not self.port:
             return ""
         secret = HIDDEN if password is None else quote(password, safe="")

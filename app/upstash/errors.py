@@ -1,4 +1,4 @@
-"""What goes wrong with Upstash's management API."""
+"""Errors of Upstash's management API."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from app.errors import AppError
 
 
 class UpstashError(AppError):
-    """It cannot be reached, refuses, or answers what it should not; the message says what to do."""
+    """The API cannot be reached, refuses a request, or answers it in an unexpected form."""
 
 
 class BrokenOffError(UpstashError):
-    """The operator broke it off in the middle; the message says what was done."""
+    """The operator interrupted the changes; the message lists those that were made."""
 
     exit_code = 130

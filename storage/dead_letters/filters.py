@@ -20,6 +20,7 @@ from pydantic import (
 
 from storage.database.tables import MAX_ID
 from storage.errors import InvalidFilterError
+from storage.validation import lower_first, validation_problems
 
 LetterState = Literal["dead", "replayed", "discarded"]
 STATES: tuple[LetterState, ...] = ("dead", "replayed", "discarded")
@@ -153,13 +154,11 @@ ALL_DEAD = LetterFilter()
 """Selects all dead letters."""
 
 
-def _to_field_error(error: ValidationError) -> InvalidFilterError:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "filter"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "string_pattern_mismatch":
-        message = "use the 16 hexadecimal digits of a group"
-    elif first["type"] == "literal_error":
-        message = f"use {', '.join(STATES)} or all"
-    problem = f"{message[:1].lower()}{message[1:]}"
-    return InvalidFilterError(problem, field=field.replace("args.", _ARGUMENT_PREFIX))
+def _invalid(error: ValidationError) -> InvalidFilterError:
+    first = validation_problems(error)[0]
+    problem = lower_first(first.problem)
+    if first.type == "string_pattern_mismatch":
+        problem = "use the 16 hexadecimal digits of a group"
+    elif first.type == "literal_error":
+        problem = f"use {', '.join(STATES)} or all"
+    return InvalidFilterError(problem, field=(first.field or "filter").replace("args.", _ARGUMENT))

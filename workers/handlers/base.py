@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from storage.validation import validation_problems
 from workers.errors import InvalidJobError
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        said = [f"{_field(each['loc'])}: {_say(each['msg'])}" for each in problems[:_MOST_PROBLEMS]]
+        problems = validation_problems(error)
+        said = [f"{_field(found.location)}: {found.problem}" for found in problems[:_MOST_PROBLEMS]]
         if len(problems) > _MOST_PROBLEMS:
             said.append(f"and {len(problems) - _MOST_PROBLEMS} more")
         raise InvalidJobError("; ".join(said)) from None
@@ -83,7 +84,3 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
 def _field(location: tuple[int | str, ...]) -> str:
     name = ".".join(map(str, location)) or "payload"
     return name[:_LONGEST_NAME].encode("unicode_escape").decode()
-
-
-def _say(message: str) -> str:
-    return message.removeprefix("Value error, ")

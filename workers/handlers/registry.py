@@ -39,7 +39,8 @@ def load_custom_handlers(text: str, queues: Collection[str]) -> dict[str, SaqFun
         queue, equals, name = part.partition("=")
         if not equals or queue not in queues:
             raise HandlerImportError(
-                f"{part!r}: use queue=package.module:function with one of {', '.join(queues)}"
+                repr(part),
+                fix=f"use queue=package.module:function with one of {', '.join(queues)}",
             )
         functions[queue] = _import_function(name)
     return functions
@@ -48,7 +49,7 @@ def load_custom_handlers(text: str, queues: Collection[str]) -> dict[str, SaqFun
 def _import_function(name: str) -> SaqFunction:
     module_name, colon, attribute = name.partition(":")
     if not colon:
-        raise HandlerImportError(f"{name!r}: use package.module:function")
+        raise HandlerImportError(repr(name), fix="use package.module:function")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -58,7 +59,9 @@ def _import_function(name: str) -> SaqFunction:
             function = getattr(function, step)
     except (Exception, SystemExit) as error:  # whatever a foreign module raises while it is imported
         cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from None
+        raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from error
     if not inspect.iscoroutinefunction(function):
-        raise HandlerImportError(f"{name!r} is no async function: write async def {attribute}(ctx, **kwargs)")
+        raise HandlerImportError(
+            f"{name!r} is no async function", fix=f"write async def {attribute}(ctx, **kwargs)"
+        )
     return function  # type: ignore[no-any-return]

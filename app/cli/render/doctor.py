@@ -1,4 +1,4 @@
-"""The findings as lines for people: sign, word, name, finding; then what follows and how to mend it."""
+"""The findings as lines for people: sign, word, name, finding; then what follows and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 
-from app.doctor.results import Item, State, number_of
+from app.doctor.results import CheckResult, State, count_in_state
 from tui.text.format import safe
 
 _STATES: dict[State, tuple[str, str, int]] = {
@@ -22,25 +22,25 @@ _LEAST = 20
 _INDENT = 4
 
 
-def findings_text(items: Sequence[Item], *, width: int | None, colour: bool, encoding: str) -> str:
+def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: bool, encoding: str) -> str:
     """A line a check where ``width`` columns allow it, else further, indented ones; None: one line always."""
-    name = max(len(item.check) for item in items)
+    name = max(len(result.check) for result in results)
     lines = []
-    for group, members in groupby(items, key=lambda item: item.group):
+    for group, members in groupby(results, key=lambda result: result.group):
         lines.append(group)
-        for item in members:
-            lines += _lines(item, name, width, colour=colour)
-    last = [summary(items)] if width is None else textwrap.wrap(summary(items), width)
+        for result in members:
+            lines += _lines(result, name, width, colour=colour)
+    last = [summary(results)] if width is None else textwrap.wrap(summary(results), width)
     return _encodable("\n".join([*lines, "", *last]), encoding)
 
 
-def _lines(item: Item, name: int, width: int | None, *, colour: bool) -> list[str]:
-    found = item.found
+def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -> list[str]:
+    found = result.finding
     sign, _, number = _STATES[found.state]
     head = f"  {sign} {found.state.ljust(_WORD)} "
-    label = f"{item.check.ljust(name)}  "
-    mend = f"to mend: {found.mend}" if found.mend else ""
-    parts = [safe(each) for each in (found.finding, found.consequence, mend) if each]
+    label = f"{result.check.ljust(name)}  "
+    fix = f"fix: {found.fix}" if found.fix else ""
+    parts = [safe(each) for each in (found.text, found.consequence, fix) if each]
     whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
     indent = len(head + label)
@@ -51,21 +51,23 @@ def _lines(item: Item, name: int, width: int | None, *, colour: bool) -> list[st
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
     shown = [f"{' ' * indent}{line}" for line in body]
     if indent == _INDENT:
-        return [f"{first}{item.check}", *shown]
+        return [f"{first}{result.check}", *shown]
     return [f"{first}{label}{body[0]}", *shown[1:]]
 
 
-def summary(items: Sequence[Item]) -> str:
+def summary(results: Sequence[CheckResult]) -> str:
     """``23 checks: 20 ok, 2 warnings, 1 wrong``, and which of them are."""
-    warnings, wrong, unknown = (number_of(state, items) for state in ("warning", "wrong", "unknown"))
+    warnings, wrong, unknown = (count_in_state(state, results) for state in ("warning", "wrong", "unknown"))
     parts = [
-        f"{number_of('ok', items)} ok",
+        f"{count_in_state('ok', results)} ok",
         f"{warnings} warning{'' if warnings == 1 else 's'}",
         f"{wrong} wrong",
     ]
     parts += [f"{unknown} unknown"] if unknown else []
-    which = ", ".join(f"{item.group} {item.check}" for item in items if item.found.state == "wrong")
-    return f"{len(items)} checks: {', '.join(parts)}" + (f" ({which})" if which else "")
+    which = ", ".join(
+        f"{result.group} {result.check}" for result in results if result.finding.state == "wrong"
+    )
+    return f"{len(results)} checks: {', '.join(parts)}" + (f" ({which})" if which else "")
 
 
 def _encodable(text: str, encoding: str) -> str:

@@ -1,4 +1,4 @@
-"""The cache's own Redis, without which all works, if slower: what is amiss there is a warning."""
+"""Checks the cache's own Redis.  The product works without it, only slower: its problems are warnings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from app.doctor.checks import redis_state
 from app.doctor.checks.redis_server import RedisServer
-from app.doctor.results import Finding, Item, ok, unknown, warning
+from app.doctor.results import CheckResult, Finding, ok, unknown, warning
 from app.servers.redis_eviction import eviction_policy
 from storage.cache.entries import PREFIX
 
@@ -14,18 +14,18 @@ PREFIXES = (PREFIX,)
 VARIABLE = "CACHE_REDIS_URL"
 
 
-def as_warning(item: Item) -> Item:
-    """``item`` of a check that was made for the queues, as it is of a cache."""
-    found = item.found
-    if found.state != "wrong":
-        return item
+def as_warning(result: CheckResult) -> CheckResult:
+    """Turn the result of a check for the queues' Redis into that for a cache."""
+    finding = result.finding
+    if finding.state != "wrong":
+        return result
     consequence = "nothing is cached: every read goes to the database"
-    return replace(item, found=warning(found.finding, consequence, found.mend))
+    return replace(result, finding=warning(finding.text, consequence, finding.fix))
 
 
 async def own_server(server: RedisServer) -> Finding:
-    """Whether it is another than that of the queues."""
-    if not server.cache_beside:
+    """Check that the queues have another server."""
+    if not server.cache_is_shared:
         return ok("another server than that of the queues")
     return warning(
         "the server of the queues, perhaps another database of it",
@@ -35,12 +35,12 @@ async def own_server(server: RedisServer) -> Finding:
 
 
 async def eviction(server: RedisServer) -> Finding:
-    """A cache is to throw old entries away."""
+    """Check that the cache evicts old entries."""
     policy = await eviction_policy(server.client)
     if policy is None:
-        mend = "see docs/upstash.md" if server.is_upstash else "see its console: it should evict"
-        return unknown("the policy cannot be read here", mend)
-    if policy != "noeviction" or server.cache_beside:
+        fix = "see docs/upstash.md" if server.is_upstash else "see its console: it should evict"
+        return unknown("the policy cannot be read here", fix)
+    if policy != "noeviction" or server.cache_is_shared:
         return ok(policy)
     return warning(
         policy,
@@ -50,7 +50,7 @@ async def eviction(server: RedisServer) -> Finding:
 
 
 async def memory(server: RedisServer) -> Finding:
-    """A cache that evicts may be full."""
-    found = await redis_state.memory(server)
-    evicts = server.about.get("maxmemory_policy", "noeviction") != "noeviction"
-    return ok(found.finding) if evicts and found.mend and not server.cache_beside else found
+    """Check the used memory; a cache that evicts may be full."""
+    finding = await redis_state.memory(server)
+    evicts = server.info.eviction_policy not in ("", "noeviction")
+    return ok(finding.text) if evicts and finding.fix and not server.cache_is_shared else finding

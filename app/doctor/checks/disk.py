@@ -1,4 +1,4 @@
-"""Folders and the disks that they are on.  Only reads."""
+"""Helps to check folders and the disks that they are on.  Only reads."""
 
 from __future__ import annotations
 
@@ -9,36 +9,47 @@ from pathlib import Path
 from app.doctor.results import Finding, ok, warning, wrong
 from tui.text.format import size
 
-_LITTLE, _TOO_LITTLE = 1024**3, 100 * 1024**2  # bytes
-_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "afs")
+_WARNING_BYTES, _WRONG_BYTES = 1024**3, 100 * 1024**2
+_NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "fuse.sshfs",
+    "afs",
+)
 
 
-def nearest(path: Path) -> Path:
-    """``path``, or the nearest folder above it that is there."""
-    return next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+def nearest_existing(path: Path) -> Path:
+    """Return ``path``, or the nearest folder above it that exists."""
+    return next((folder for folder in (path, *path.parents) if os.path.lexists(folder)), path)
 
 
 def free_space(path: Path) -> Finding:
-    """Of the disk that ``path`` is on, or would be."""
-    free = shutil.disk_usage(nearest(path)).free
+    """Check the free space of the disk that ``path`` is on, or would be."""
+    free = shutil.disk_usage(nearest_existing(path)).free
     text = f"{size(free)} free"
-    consequence, mend = "once it is full, no dead letter is recorded", "free space there"
-    if free < _TOO_LITTLE:
-        return wrong(text, consequence, mend)
-    return warning(text, consequence, mend) if free < _LITTLE else ok(text)
+    consequence, fix = "once it is full, no dead letter is recorded", "free space there"
+    if free < _WRONG_BYTES:
+        return wrong(text, consequence, fix)
+    return warning(text, consequence, fix) if free < _WARNING_BYTES else ok(text)
 
 
 def network_file_system(path: Path) -> str:
-    """Its kind where ``path`` is on one, else ''; only Linux tells."""
+    """Return the kind of network file system that ``path`` is on, else ''; only Linux reports it."""
     try:
         mounts = Path("/proc/self/mounts").read_text(errors="replace")
     except OSError:
         return ""
-    real = nearest(path).resolve()
-    found = (-1, "")
+    real = nearest_existing(path).resolve()
+    depth, file_system = -1, ""
     for line in mounts.splitlines():
         _, point, kind, *_ = line.split(" ")
         folder = Path(point.encode("latin-1", "replace").decode("unicode_escape"))  # \040 is a space
-        if real == folder or folder in real.parents:
-            found = max(found, (len(folder.parts), kind), key=lambda each: each[0])
-    return found[1] if found[1] in _NETWORK else ""
+        if (real == folder or folder in real.parents) and len(folder.parts) > depth:
+            depth, file_system = len(folder.parts), kind
+    return file_system if file_system in _NETWORK_FILE_SYSTEMS else ""

@@ -1,4 +1,4 @@
-"""Where HTTP is to be served."""
+"""Checks the address on which HTTP is served."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ import json
 import socket
 
 from app.address import Address
-from app.doctor.checks.settings import Configuration
+from app.doctor.checks.settings import LoadedSettings
 from app.doctor.results import Finding, ok, warning, wrong
 from app.settings import Settings
 
-_ANSWER_SECONDS = 2.0
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be asked there
+_ANSWER_TIMEOUT_SECONDS = 2.0
+_LOOPBACK_OF_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested there
 
 
-async def port(of: Configuration) -> Finding:
-    """Is the address free, or ours already?"""
-    if of.settings.http is None:
-        return ok("none is served: COUTURECAST_HTTP=none")
-    return await asyncio.to_thread(_examined, of.settings, of.settings.http)
+async def port(config: LoadedSettings) -> Finding:
+    """Check that the address is free, or already ours."""
+    if config.settings.http is None:
+        return ok("HTTP is off: COUTURECAST_HTTP=none")
+    return await asyncio.to_thread(_check, config.settings, config.settings.http)
 
 
-def _examined(settings: Settings, address: Address) -> Finding:
-    error = _unusable(address)
+def _check(settings: Settings, address: Address) -> Finding:
+    error = _bind_error(address)
     if error is None:
         return ok(f"{address} is free")
     if error.errno == errno.EADDRINUSE and _is_ours(address):
         return ok(f"{address} is served by couturecast-tui already")
     cause = "taken by another program" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
     text = f"{address}: {cause}"
-    mend = "name another address in COUTURECAST_HTTP, or none; or end that program"
-    if settings.http_named:
-        return wrong(text, "no worker starts", mend)
-    return warning(text, "workers serve no HTTP: no health, no metrics", mend)
+    fix = "name another address in COUTURECAST_HTTP, or none; or end that program"
+    if settings.http_was_set:
+        return wrong(text, "no worker starts", fix)
+    return warning(text, "workers serve no HTTP: no health, no metrics", fix)
 
 
-def _unusable(address: Address) -> OSError | None:
-    """Why it cannot be bound; it is let go at once, and nobody could connect meanwhile."""
+def _bind_error(address: Address) -> OSError | None:
+    """Return why the address cannot be bound; it is released at once, before anybody could connect."""
     try:
-        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
+        (family, kind, protocol, _, sockaddr), *_ = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        with socket.socket(family, kind, protocol) as door:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(place)
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(sockaddr)
     except OSError as error:
         return error
     return None
 
 
 def _is_ours(address: Address) -> bool:
-    """Whether what listens there answers ``GET /livez`` as we do."""
+    """Whether the program that listens there answers ``GET /livez`` as we do."""
     connection = http.client.HTTPConnection(
-        _ANY.get(address.host, address.host), address.port, timeout=_ANSWER_SECONDS
+        _LOOPBACK_OF_ANY.get(address.host, address.host), address.port, timeout=_ANSWER_TIMEOUT_SECONDS
     )
     try:
         connection.request("GET", "/livez")

@@ -1,4 +1,4 @@
-"""What the checks of Postgres and SQLite share: the revision of the tables."""
+"""Checks the revision of the tables, for Postgres and for SQLite."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from storage.database.migrations import HEAD
 
 
 def revisions() -> list[str]:
-    """The revisions that this program knows, oldest first."""
+    """Return the revisions of this program, oldest first."""
     folder = files("storage.database.migrations").joinpath("versions")
-    return sorted(each.name.partition("_")[0] for each in folder.iterdir() if each.name[:1].isdigit())
+    return sorted(file.name.partition("_")[0] for file in folder.iterdir() if file.name[:1].isdigit())
 
 
-def migrations(revision: str | None, tables: set[str]) -> Finding:
-    """What ``revision`` means to a start; ``tables`` are those of ours that are there."""
+def assess_revision(revision: str | None, tables: set[str]) -> Finding:
+    """Judge what ``revision`` means for a start; ``tables`` are those of ours that exist."""
     if revision == HEAD:
         return ok(f"the tables are up to date ({HEAD})")
     if revision is None:
@@ -29,8 +29,8 @@ def migrations(revision: str | None, tables: set[str]) -> Finding:
     if revision in revisions():
         return warning(
             f"the tables are of revision {revision}, not {HEAD}",
-            "the next start brings them up to date, and may take its time",
-            "start it when it suits you, older processes stopped",
+            "the next start brings them up to date, which may take long",
+            "stop older processes, then start when it suits you",
         )
     return wrong(
         f"the tables are of revision {revision}, which this program does not know",

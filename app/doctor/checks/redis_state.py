@@ -1,8 +1,7 @@
-"""How a Redis is set up, and how it stands."""
+"""Checks the version, the configuration and the load of a Redis."""
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from dataclasses import replace
@@ -14,26 +13,26 @@ from app.doctor.checks.redis_server import RedisServer
 from app.doctor.results import Finding, ok, unknown, warning, wrong
 from app.servers.redis_eviction import eviction_policy
 from storage.redis.client import execute
+from storage.redis.info import parse_whole_number
 from storage.redis.refusals import CLUSTER_MODE
 from tui.text.format import size
 from workers.engine.policy import ECONOMICAL
 from workers.monitoring.thresholds import REDIS_MEMORY, evicts_jobs
 
-_OLDEST = (6, 2)
-_FULL = 0.8
-_OFF, _FAR_OFF = 1.0, 30.0  # s
+_MIN_VERSION = (6, 2)
+_MAX_USED_CONNECTIONS = 0.8
+"""Share of the limit."""
+_CLOCK_WARNING_SECONDS, _CLOCK_WRONG_SECONDS = 1.0, 30.0
 _UPSTASH_PAGE = "see docs/upstash.md"
 
 
 async def version(server: RedisServer) -> Finding:
-    """BLMOVE came with 6.2; Valkey is Redis 7.2 and more."""
-    about = server.about
-    valkey = about.get("valkey_version")
-    text = str(about.get("redis_version") or "")
-    found = re.match(r"(\d+)\.(\d+)", text)
-    if valkey or found is None:
-        return ok(f"Valkey {valkey}") if valkey else unknown("the server does not tell its version")
-    if (int(found[1]), int(found[2])) >= _OLDEST:
+    """Check for 6.2, which brought BLMOVE; Valkey is as Redis 7.2 or newer."""
+    valkey, text = server.info.valkey_version, server.info.redis_version
+    match = re.match(r"(\d+)\.(\d+)", text)
+    if valkey or match is None:
+        return ok(f"Valkey {valkey}") if valkey else unknown("the server does not report its version")
+    if (int(match[1]), int(match[2])) >= _MIN_VERSION:
         return ok(f"Redis {text}")
     return wrong(
         f"Redis {text}",
@@ -43,8 +42,8 @@ async def version(server: RedisServer) -> Finding:
 
 
 async def role(server: RedisServer) -> Finding:
-    """A primary that stands alone, as all keys of one script must be on one server."""
-    mode = str(server.about.get("redis_mode") or server.about.get("server_mode") or "standalone")
+    """Check for a single primary: all keys of a script must be on one server."""
+    mode = server.info.mode or "standalone"
     if mode != "standalone":
         if mode == "cluster":
             return wrong(f"the server {CLUSTER_MODE.problem}", "no process starts", CLUSTER_MODE.fix)
@@ -53,45 +52,45 @@ async def role(server: RedisServer) -> Finding:
             "it holds no keys",
             f"name a single primary in {server.variable}",
         )
-    if server.role in ("slave", "replica"):
+    if server.info.role in ("slave", "replica"):
         return wrong(
             "a replica",
             "no job can be enqueued, taken or settled",
             f"name the primary in {server.variable}",
         )
-    return ok("primary") if server.role else unknown("the server does not tell its role")
+    return ok("primary") if server.info.role else unknown("the server does not report its role")
 
 
 async def eviction(server: RedisServer) -> Finding:
-    """Jobs have no TTL: whatever evicts keys without one loses jobs."""
+    """Check that no job may be evicted: jobs have no TTL, so the policy must keep keys without one."""
     policy = await eviction_policy(server.client)
     if policy is None:
-        mend = _UPSTASH_PAGE if server.is_upstash else "see its console: it must not evict keys without a TTL"
-        return unknown("the policy cannot be read here", mend)
-    found = eviction_of_queues(policy, cache_beside=server.cache_beside)
-    if server.is_upstash and found.mend:  # which knows no CONFIG SET
-        return replace(found, mend=f"give the cache a CACHE_REDIS_URL, eviction off here: {_UPSTASH_PAGE}")
-    return found
+        fix = _UPSTASH_PAGE if server.is_upstash else "see its console: it must not evict keys without a TTL"
+        return unknown("the policy cannot be read here", fix)
+    finding = assess_eviction(policy, cache_is_shared=server.cache_is_shared)
+    if server.is_upstash and finding.fix:  # Upstash has no CONFIG SET
+        return replace(finding, fix=f"give the cache a CACHE_REDIS_URL, eviction off here: {_UPSTASH_PAGE}")
+    return finding
 
 
-def eviction_of_queues(policy: str, *, cache_beside: bool) -> Finding:
-    """What ``policy`` means to the jobs."""
+def assess_eviction(policy: str, *, cache_is_shared: bool) -> Finding:
+    """Judge what ``policy`` means for the jobs."""
     if policy == "optimistic-volatile":  # Upstash's own
         return wrong(
             policy, "when it is full, any key may go: jobs are lost", f"switch it off: {_UPSTASH_PAGE}"
         )
     if evicts_jobs(policy):
         consequence = "when memory is full, queued jobs are evicted, and so lost"
-        if cache_beside:
+        if cache_is_shared:
             return wrong(
                 policy,
                 consequence,
                 "CONFIG SET maxmemory-policy volatile-lru, or give the cache a CACHE_REDIS_URL",
             )
         return warning(policy, consequence, "CONFIG SET maxmemory-policy noeviction")
-    if policy == "noeviction" and cache_beside:
+    if policy == "noeviction" and cache_is_shared:
         return warning(
-            "noeviction, with the cache beside the queues",
+            "noeviction, and the cache shares this Redis",
             "a cache that fills the memory keeps jobs from being enqueued",
             "CONFIG SET maxmemory-policy volatile-lru, or set CACHE_REDIS_URL",
         )
@@ -99,10 +98,10 @@ def eviction_of_queues(policy: str, *, cache_beside: bool) -> Finding:
 
 
 async def memory(server: RedisServer) -> Finding:
-    """Used memory against its limit."""
-    used, limit = _whole(server, "used_memory"), _whole(server, "maxmemory")
+    """Compare the used memory with its limit."""
+    used, limit = server.info.used_memory, server.info.max_memory
     if used is None:
-        return unknown("the server does not tell its memory", _UPSTASH_PAGE if server.is_upstash else "")
+        return unknown("the server does not report its memory", _UPSTASH_PAGE if server.is_upstash else "")
     if not limit:
         return ok(f"{size(used)} used, no limit is set")
     share = f"{size(used)} of {size(limit)} used ({used / limit:.0%})"
@@ -116,20 +115,19 @@ async def memory(server: RedisServer) -> Finding:
 
 
 async def persistence(server: RedisServer) -> Finding:
-    """What a restart of the server leaves."""
-    about = server.about
-    append_only = about.get("aof_enabled")
-    if str(about.get("aof_last_write_status", "ok")) != "ok":
+    """Check what survives a restart of the server."""
+    append_only = server.info.append_only
+    if not server.info.append_only_writable:
         return wrong(
             "the append-only file cannot be written",
             "writes are refused",
             "free its disk, see the server's log",
         )
-    if append_only == 1:
+    if append_only:
         return ok("append-only file")
     saves = None if append_only is None or server.is_upstash else await _config(server, "save")
     if saves is None:
-        return unknown("the server does not tell, as managed ones do not", "see its console")
+        return unknown("the server does not report it; managed ones do not", "see its console")
     if saves:
         return warning(
             f"snapshots only (save {saves})",
@@ -144,45 +142,45 @@ async def persistence(server: RedisServer) -> Finding:
 
 
 async def clock(server: RedisServer) -> Finding:
-    """Ours against the server's."""
-    async with server.client.client() as held:
-        await execute(held, "PING")  # it is connected then, which would count
+    """Compare this machine's clock with the server's."""
+    async with server.client.client() as connected:
+        await execute(connected, "PING")  # the time to connect must not count
         sent = time.time()
-        seconds, micro = await execute(held, "TIME")
+        seconds, micro = await execute(connected, "TIME")
         received = time.time()
-    return clock_difference((sent + received) / 2 - (int(seconds) + int(micro) / 1e6), "the Redis server's")
+    return assess_clock((sent + received) / 2 - (int(seconds) + int(micro) / 1e6), "the Redis server's")
 
 
-def clock_difference(ahead: float, whose: str) -> Finding:
-    """``ahead``: seconds that this machine's clock is ahead of the server's.
+def assess_clock(ahead: float, whose: str) -> Finding:
+    """Judge ``ahead``, the seconds that this machine's clock is ahead of the server's.
 
-    Leases, retries, rates and concurrency go by the server's clock alone and are right in any case.
-    Producers write by their own when a job was enqueued and when it is due, and workers when it died.
+    Leases, retries, rates and concurrency use the server's clock alone and are never wrong.  Producers use
+    their own clock for the time of enqueueing and the due time, workers for the time of death.
     """
-    if abs(ahead) <= _OFF:
+    if abs(ahead) <= _CLOCK_WARNING_SECONDS:
         return ok(f"{abs(ahead) * 1000:.0f} ms from {whose}")
     text = f"{abs(ahead):,.1f} s {'ahead of' if ahead > 0 else 'behind'} {whose}"
-    mend = "set the clocks by NTP"
-    if abs(ahead) <= _FAR_OFF:
-        return warning(text, "delays and wait times are off by as much", mend)
-    return wrong(text, "jobs start that early or late, and waits, ages and times of death mislead", mend)
+    fix = "set the clocks by NTP"
+    if abs(ahead) <= _CLOCK_WRONG_SECONDS:
+        return warning(text, "delays and wait times are off by as much", fix)
+    return wrong(text, "jobs start that early or late, and waits, ages and times of death mislead", fix)
 
 
 async def connections(server: RedisServer) -> Finding:
-    """Clients against the limit."""
-    used, limit = _whole(server, "connected_clients"), _whole(server, "maxclients")
+    """Compare the connected clients with their limit."""
+    used, limit = server.info.connected_clients, server.info.max_clients
     if limit is None:
-        limit = _number(await _config(server, "maxclients"))
+        limit = parse_whole_number(await _config(server, "maxclients"))
     if used is None or limit is None:
-        return unknown("the server does not tell its connections")
+        return unknown("the server does not report its connections")
     text = f"{used} of {limit:,} in use"
-    if used < _FULL * limit:
+    if used < _MAX_USED_CONNECTIONS * limit:
         return ok(text)
     return warning(text, "new processes are refused once all are", "raise maxclients, or close idle clients")
 
 
 async def idle_cost(server: RedisServer) -> Finding:
-    """What an idle process sends."""
+    """Check what an idle process costs if each command is billed."""
     if server.pace == ECONOMICAL:
         return ok("economical mode is on: 10 commands a minute")
     if not server.is_upstash:
@@ -190,27 +188,15 @@ async def idle_cost(server: RedisServer) -> Finding:
     return warning(
         "economical mode is off: 86 commands a minute and process",
         "each idle process is billed for 3,700,000 commands a month",
-        "drop COUTURECAST_ECONOMICAL: on Upstash it is on by itself",
+        "remove COUTURECAST_ECONOMICAL: at Upstash the default is on",
     )
 
 
 async def _config(server: RedisServer, name: str) -> str | None:
-    """A setting of the server; None where it may not be read."""
+    """Return a setting of the server; None if the server denies it."""
     try:
-        found: dict[str, Any] = await server.client.config_get(name)
+        settings: dict[str, Any] = await server.client.config_get(name)
     except ResponseError:
         return None
-    value = found.get(name)
+    value = settings.get(name)
     return None if value is None else str(value)
-
-
-def _whole(server: RedisServer, name: str) -> int | None:
-    return _number(server.about.get(name))
-
-
-def _number(value: Any) -> int | None:
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return int(found) if math.isfinite(found) else None

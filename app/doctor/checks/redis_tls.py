@@ -1,4 +1,4 @@
-"""Who can read what goes to a Redis."""
+"""Checks the encryption of a connection to Redis."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ import time
 from typing import Any
 
 from app.doctor.checks.redis_server import RedisServer
-from app.doctor.network import is_near
+from app.doctor.network import is_private_host
 from app.doctor.results import Finding, ok, warning
 
-_DAY = 86_400
-_SOON = 21 * _DAY
+_DAY_SECONDS = 86_400
+_RENEW_SECONDS = 21 * _DAY_SECONDS
+"""A certificate that ends within this time is a warning."""
 
 
 async def encryption(server: RedisServer) -> Finding:
-    """TLS, and how long the certificate holds; or why none is needed."""
+    """Check for TLS with a certificate that is valid for some time, unless none is needed."""
     if not server.url.startswith("rediss:"):
         return await _plain(server)
     options = server.client.connection_pool.connection_kwargs
-    mend = f"drop ssl_cert_reqs and ssl_check_hostname from {server.variable}; name the CA by ssl_ca_certs"
+    fix = f"drop ssl_cert_reqs and ssl_check_hostname from {server.variable}; name the CA by ssl_ca_certs"
     if str(options.get("ssl_cert_reqs", "required")) == "none":
-        return warning("TLS, but the certificate is not checked", "anybody may pose as the server", mend)
+        return warning("TLS, but the certificate is not checked", "anybody may pose as the server", fix)
     if not options.get("ssl_check_hostname", True):
         return warning(
-            "TLS, but the certificate may be of any host", "whoever has one may pose as the server", mend
+            "TLS, but the certificate may be of any host",
+            "anybody with a certificate may pose as the server",
+            fix,
         )
-    return certificate(await _certificate(server), time.time())
+    return assess_certificate(await _certificate(server), time.time())
 
 
 async def _plain(server: RedisServer) -> Finding:
     if server.url.startswith("unix:"):
         return ok("none is needed: a Unix socket")
-    if await is_near(server.host):
+    if await is_private_host(server.host):
         return ok("none is needed: a private address")
     return warning(
         f"none, and {server.host} is no private address",
@@ -42,7 +45,7 @@ async def _plain(server: RedisServer) -> Finding:
 
 
 async def _certificate(server: RedisServer) -> dict[str, Any]:
-    """The server's certificate as the ssl module reads it; empty where it cannot be had."""
+    """Return the server's certificate as the ssl module parses it; empty if there is none."""
     connection: Any = server.client.connection_pool.make_connection()
     try:
         await connection.connect()
@@ -53,15 +56,15 @@ async def _certificate(server: RedisServer) -> dict[str, Any]:
         await connection.disconnect(nowait=True)
 
 
-def certificate(found: dict[str, Any], now: float) -> Finding:
-    """How long a certificate still holds at ``now``, a Unix time."""
-    ends = found.get("notAfter")
+def assess_certificate(certificate: dict[str, Any], now: float) -> Finding:
+    """Judge how long a certificate is still valid at ``now``, a Unix time."""
+    ends = certificate.get("notAfter")
     if not isinstance(ends, str):
         return ok("TLS, the certificate is checked")
-    left = ssl.cert_time_to_seconds(ends) - now
-    days = f"{left / _DAY:.0f} days"
-    if left > _SOON:
-        return ok(f"TLS, the certificate is checked and holds for {days}")
+    seconds_left = ssl.cert_time_to_seconds(ends) - now
+    days = f"{seconds_left / _DAY_SECONDS:.0f} days"
+    if seconds_left > _RENEW_SECONDS:
+        return ok(f"TLS, the certificate is checked and is valid for {days}")
     return warning(
         f"TLS, the certificate ends in {days}",
         "no process can connect from then on",

@@ -1,4 +1,4 @@
-"""The settings, as far as they can be read; and what they name."""
+"""Checks the settings that can be loaded, and the things that they name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from app.doctor.groups import in_thread
-from app.doctor.redaction import concealed
-from app.doctor.results import Finding, Item, ok, warning, wrong
-from app.errors import UsageError
-from app.settings import Settings, environment, policies, probable_typos, read, variable
+from app.doctor.results import CheckResult, Finding, describe_problem, ok, warning, wrong
+from app.environment import environment
+from app.errors import SettingsError, UsageError
+from app.queue_settings import load_policies
+from app.settings import Settings, load, unknown_variables, variable_name
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.errors import HandlerImportError
 
@@ -21,108 +22,99 @@ GROUP = "settings"
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """What could be read; a setting that could not has its default."""
+class LoadedSettings:
+    """The settings, with the default of each that is broken."""
 
     settings: Settings
     policies: Mapping[str, QueuePolicy]
-    problems: tuple[str, ...] = ()
-    """A line each, which begins with the variable."""
+    problems: tuple[UsageError, ...] = ()
 
     def is_broken(self, variable: str) -> bool:
-        """Whether ``variable`` could not be read."""
-        return any(line.startswith(f"{variable}: ") for line in self.problems)
+        """Whether ``variable`` cannot be read."""
+        return any(problem.field == variable for problem in self.problems)
 
 
-def configuration(**flags: Any) -> Configuration:
-    """Read the settings, and whatever is wrong with them."""
+def load_settings(**flags: Any) -> LoadedSettings:
+    """Load the settings, and the problems of those that are broken."""
     try:
-        return Configuration(*read(**flags))
-    except UsageError as error:
-        problems = tuple(str(error).split("\n"))
-    defaults = {}
+        return LoadedSettings(*load(**flags))
+    except SettingsError as error:
+        problems = error.errors
+    broken = {problem.field for problem in problems}
+    provided = {name: value for name, value in flags.items() if value is not None}
     for name, field in Settings.model_fields.items():
-        if any(line.startswith(f"{variable(name)}: ") for line in problems):
-            defaults[name] = field.get_default(call_default_factory=True)
-    return Configuration(_readable(flags, defaults), _policies(), problems)
-
-
-def _readable(flags: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
-    """The settings without those that are broken; without the .env file where that is."""
-    given = {name: value for name, value in flags.items() if value is not None}
+        if variable_name(name) in broken:
+            provided[name] = field.get_default(call_default_factory=True)
     try:
-        environment()
-    except UsageError:
-        return Settings(_env_file=None, **{**given, **defaults})
-    return Settings(**{**given, **defaults})
+        variables = environment()
+    except SettingsError:
+        return LoadedSettings(Settings(_env_file=None, **provided), DEFAULT_POLICIES, problems)
+    return LoadedSettings(Settings(**provided), _policies(variables), problems)
 
 
-def _policies() -> Mapping[str, QueuePolicy]:
+def _policies(variables: Mapping[str, str]) -> Mapping[str, QueuePolicy]:
     try:
-        return policies()
-    except UsageError:
+        return load_policies(variables)
+    except SettingsError:
         return DEFAULT_POLICIES
 
 
-def read_settings(of: Configuration) -> list[Item]:
-    """An item for each setting that is broken, and for each variable that is none."""
-    items = [_item("settings", _broken(line)) for line in of.problems]
-    if not items:
+def check_settings(config: LoadedSettings) -> list[CheckResult]:
+    """Return a result for each broken setting, and for each unknown variable."""
+    results = [CheckResult(GROUP, "settings", _broken(problem)) for problem in config.problems]
+    if not results:
         source = ".env and the environment" if Path(".env").exists() else "the environment"
-        items = [_item("settings", ok(f"read from {source}"))]
+        results = [CheckResult(GROUP, "settings", ok(f"read from {source}"))]
     try:
-        unread = probable_typos()
-    except UsageError:  # the .env file, of which there is an item
-        unread = []
-    mend = "correct its name, or remove it"
-    return items + [_item("variables", warning(line, "it has no effect", mend)) for line in unread]
+        unknown = unknown_variables(environment())
+    except SettingsError:  # the .env file, which has a result already
+        unknown = []
+    fix = "correct its name, or remove it"
+    return results + [
+        CheckResult(GROUP, "variables", warning(line, "it has no effect", fix)) for line in unknown
+    ]
 
 
-def _item(check: str, found: Finding) -> Item:
-    return Item(GROUP, check, found)
+def _broken(problem: UsageError) -> Finding:
+    fix = problem.fix or "correct it in .env or the environment"
+    return wrong(describe_problem(problem), "no command starts", fix)
 
 
-def _broken(line: str) -> Finding:
-    """The line says how to mend it, after its last colon or as a whole."""
-    ours, colon, theirs = line.partition(" cannot be used: ")
-    finding = f"{ours}{colon}{concealed(theirs)}"
-    return wrong(finding, "no command starts", "correct it in .env or the environment")
-
-
-async def handlers(of: Configuration) -> Finding:
-    """Import what COUTURECAST_HANDLERS names, as a start does."""
+async def handlers(config: LoadedSettings) -> Finding:
+    """Import the functions of COUTURECAST_HANDLERS, as a start does."""
     from workers.handlers.registry import load_custom_handlers
 
-    names = of.settings.handlers
+    names = config.settings.handlers
     try:
-        found = await asyncio.to_thread(load_custom_handlers, names, of.policies)
+        functions = await asyncio.to_thread(load_custom_handlers, names, config.policies)
     except HandlerImportError as error:
-        ours, colon, theirs = str(error).partition(" cannot be imported: ")
-        finding = f"{ours}{colon}{concealed(theirs)}"
-        return wrong(finding, "no worker starts", "correct COUTURECAST_HANDLERS, or the module")
-    return ok(f"replaced for {', '.join(found)}" if found else "the built-in ones")
+        fix = error.fix or "correct COUTURECAST_HANDLERS, or the module"
+        return wrong(describe_problem(error), "no worker starts", fix)
+    return ok(f"replaced for {', '.join(functions)}" if functions else "the built-in ones")
 
 
-async def weather(of: Configuration) -> Finding:
-    """Whether there is a key for OpenWeather."""
-    if of.settings.openweather_api_key is not None:
+async def weather(config: LoadedSettings) -> Finding:
+    """Check for a key for OpenWeather."""
+    if config.settings.openweather_api_key is not None:
         return ok("OPENWEATHER_API_KEY is set")
     return warning(
         "no OPENWEATHER_API_KEY",
-        "weather is computed offline, and says so",
-        "set it where the weather is to be real",
+        "weather is computed offline, and marked so",
+        "set it for real weather",
     )
 
 
 @in_thread
-def images(of: Configuration) -> Finding:
-    """Whether the folders for images are there."""
-    folders = of.settings.image_dirs
-    missing = [each for each in folders if not (os.path.isdir(each) and os.access(each, os.R_OK | os.X_OK))]
+def images(config: LoadedSettings) -> Finding:
+    """Check that the folders for images can be read."""
+    folders = config.settings.image_dirs
+    missing = [
+        folder for folder in folders if not (os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK))
+    ]
     if missing:
         return wrong(
-            f"{missing[0]} is no folder that can be read",
-            "images in it are refused, their jobs die at the first attempt",
+            f"{missing[0]} is not a folder that can be read",
+            "jobs with images in it die at the first attempt",
             "make it, or correct COUTURECAST_IMAGE_DIRS",
         )
     if not folders:

@@ -1,4 +1,4 @@
-"""Can the dashboard be shown here?"""
+"""Checks whether the dashboard can be shown here."""
 
 from __future__ import annotations
 
@@ -6,36 +6,32 @@ import os
 import sys
 from collections.abc import Mapping
 
-from app.doctor.checks.settings import Configuration
+from app.doctor.checks.settings import LoadedSettings
 from app.doctor.results import Finding, ok, warning
-from tui.text.format import SMALLEST_TERMINAL
+from app.terminal import terminal_problem
 from tui.text.glyphs import is_utf8, terminal_encoding
 
-_COMFORTABLE = (80, 24)
-_HEADLESS = "the dashboard cannot be shown here: headless only"
+_COMFORTABLE_SIZE = (80, 24)
 
 
-async def terminal(of: Configuration) -> Finding:
-    """Standard input and error: the output may go to a file."""
+async def terminal(config: LoadedSettings) -> Finding:
+    """Check standard input and error; the output may go to a file."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return warning("no terminal", _HEADLESS, "use --no-ui, or a terminal (ssh -t)")
+        return warning("no terminal", "workers run headless only", "use --no-ui, or a terminal (ssh -t)")
     size = os.get_terminal_size(sys.stderr.fileno())
-    return terminal_of(os.environ, (size.columns, size.lines), terminal_encoding(sys.stderr))
+    return assess_terminal(os.environ, (size.columns, size.lines), terminal_encoding(sys.stderr))
 
 
-def terminal_of(variables: Mapping[str, str], size: tuple[int, int], encoding: str) -> Finding:
-    """What a terminal of ``size`` columns and lines shows."""
-    name = variables.get("TERM", "")
-    if name in ("dumb", "unknown", ""):
-        return warning(f"TERM={name}", _HEADLESS, "set TERM, for instance to xterm-256color")
+def assess_terminal(variables: Mapping[str, str], size: tuple[int, int], encoding: str) -> Finding:
+    """Judge a terminal of ``size`` columns and lines; a size of 0 is unknown."""
+    problem = terminal_problem(variables, size)
+    if problem is not None:
+        return warning(problem.problem, "workers run headless only", problem.fix)
+    name = variables["TERM"]
     text = f"{name}, {size[0]}x{size[1]}, {_colours(name, variables)}, {encoding}"
-    known = all(size)
-    if known and (size[0] < SMALLEST_TERMINAL[0] or size[1] < SMALLEST_TERMINAL[1]):
-        smallest = "x".join(map(str, SMALLEST_TERMINAL))
-        return warning(text, _HEADLESS, f"make it {smallest} or larger")
     if not is_utf8(encoding):
         return warning(text, "lines and bars are drawn in ASCII", "set LANG=C.UTF-8")
-    if known and (size[0] < _COMFORTABLE[0] or size[1] < _COMFORTABLE[1]):
+    if 0 < size[0] < _COMFORTABLE_SIZE[0] or 0 < size[1] < _COMFORTABLE_SIZE[1]:
         return warning(text, "columns are left out", "make it 80x24 or larger")
     return ok(text)
 

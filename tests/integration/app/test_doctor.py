@@ -28,7 +28,7 @@ from sqlalchemy.engine import make_url
 from app.doctor import registry as checks
 from app.doctor.checks.postgres import open_postgres
 from app.doctor.checks.redis_server import open_redis
-from app.doctor.groups import examined
+from app.doctor.groups import run_group
 from app.doctor.results import Finding
 from tests.integration.app.conftest import Done, OpenTerminal, Program, server_pid
 from tests.integration.engine.conftest import eventually
@@ -50,21 +50,21 @@ class Report:
         assert done.err == ""
         self.code = done.code
         self.items: list[dict[str, Any]] = done.json["items"]
-        for item in self.items:
-            assert set(item) == {"check", "group", "state", "finding", "consequence", "mend"}
-            if item["state"] in ("warning", "wrong"):
-                assert item["consequence"], item
-                assert item["mend"], item
+        for result in self.items:
+            assert set(result) == {"check", "group", "state", "finding", "consequence", "mend"}
+            if result["state"] in ("warning", "wrong"):
+                assert result["consequence"], result
+                assert result["mend"], result
         assert done.json["wrong"] == len(self.named("wrong"))
         assert done.json["warnings"] == len(self.named("warning"))
         assert done.code == (1 if done.json["wrong"] else 0)
 
     def named(self, state: str) -> list[str]:
-        """``group check`` of all items in a state."""
-        return [f"{item['group']} {item['check']}" for item in self.items if item["state"] == state]
+        """``group check`` of all results in a state."""
+        return [f"{result['group']} {result['check']}" for result in self.items if result["state"] == state]
 
     def __getitem__(self, name: str) -> dict[str, Any]:
-        (found,) = (item for item in self.items if f"{item['group']} {item['check']}" == name)
+        (found,) = (result for result in self.items if f"{result['group']} {result['check']}" == name)
         return found
 
     def says(self, name: str) -> tuple[str, str]:
@@ -109,9 +109,9 @@ async def redis_findings(url: str) -> dict[str, Finding]:
     server = await open_redis(url, "REDIS_URL")
     if isinstance(server, Finding):
         return {"server": server}
-    items = await examined("Redis", server, checks.REDIS)
+    results = await run_group("Redis", server, checks.REDIS)
     await server.close()
-    return {item.check: item.found for item in items}
+    return {result.check: result.finding for result in results}
 
 
 async def postgres_findings(url: str, direct_url: str | None = None) -> dict[str, Finding]:
@@ -119,9 +119,9 @@ async def postgres_findings(url: str, direct_url: str | None = None) -> dict[str
     at = await open_postgres(url, direct_url=direct_url, pool_size=5)
     if isinstance(at, Finding):
         return {"server": at}
-    items = await examined("database", at, checks.POSTGRES, together=1)
+    results = await run_group("database", at, checks.POSTGRES, concurrency=1)
     await at.close()
-    return {item.check: item.found for item in items}
+    return {result.check: result.finding for result in results}
 
 
 def wrong_ones(found: dict[str, Finding]) -> list[str]:
@@ -297,7 +297,7 @@ def test_it_changes_no_file(program: Program, tmp_path: Path, state: str) -> Non
         assert "revision in the log" in found["database migrations"]["finding"]
     if state == "log without index":
         assert found["database migrations"]["state"] == "unknown"
-        assert "without its index" in found["database migrations"]["finding"]
+        assert "has no index" in found["database migrations"]["finding"]
     assert server_pid(program.data_dir) is None
 
 
@@ -421,7 +421,7 @@ async def test_users_who_may_not_do_all(valkey: StartValkey) -> None:
         assert (found["memory"].state == "unknown") is ("-info" in rules)
         assert found["role"].state == "ok"
         for each in wrong:
-            assert "ACL SETUSER" in found[each].mend
+            assert "ACL SETUSER" in found[each].fix
 
 
 def test_a_cache_is_for_its_own_keys(program: Program, valkey: StartValkey, redis_url: str) -> None:
@@ -432,7 +432,7 @@ def test_a_cache_is_for_its_own_keys(program: Program, valkey: StartValkey, redi
         )
     url = server.url.replace("//", f"//limited:{SECRET}@")
     found = doctor(program, REDIS_URL=redis_url, CACHE_REDIS_URL=url)
-    assert [item for item in found.items if item["group"] == "cache" and item["state"] != "ok"] == []
+    assert [result for result in found.items if result["group"] == "cache" and result["state"] != "ok"] == []
 
 
 def test_a_cache_that_is_away_stops_nothing(program: Program, redis_url: str) -> None:
@@ -444,7 +444,7 @@ def test_a_cache_that_is_away_stops_nothing(program: Program, redis_url: str) ->
 
 async def test_a_database_that_a_server_does_not_have(redis_url: str) -> None:
     found = await redis_findings(f"{redis_url}99")
-    assert "there is no such database" in found["server"].finding
+    assert "there is no such database" in found["server"].text
 
 
 def test_a_full_server(program: Program, valkey: StartValkey) -> None:
@@ -478,7 +478,7 @@ def test_a_server_that_forgets(program: Program, valkey: StartValkey) -> None:
 @pytest.mark.parametrize(
     ("query", "days", "state", "says"),
     [
-        ("?ssl_ca_certs=CA", 90, "ok", "TLS, the certificate is checked and holds for 90 days"),
+        ("?ssl_ca_certs=CA", 90, "ok", "TLS, the certificate is checked and is valid for 90 days"),
         ("?ssl_ca_certs=CA", 9, "warning", "TLS, the certificate ends in 9 days"),
         ("?ssl_cert_reqs=none", 90, "warning", "TLS, but the certificate is not checked"),
         ("?ssl_cert_reqs=optional&ssl_ca_certs=CA", 90, "ok", "TLS, the certificate is checked"),
@@ -502,14 +502,14 @@ async def test_encryption(
     door.stop()
     about = found["server" if state == "wrong" else "encryption"]
     assert about.state == state
-    assert says in about.finding
+    assert says in about.text
 
 
 @pytest.mark.slow
 async def test_a_server_without_tls(redis_url: str) -> None:
     found = await redis_findings(redis_url.replace("redis:", "rediss:"))
-    assert "it speaks no TLS" in found["server"].finding
-    assert found["server"].mend.startswith("use redis://")
+    assert "it does not speak TLS" in found["server"].text
+    assert found["server"].fix.startswith("use redis://")
 
 
 # The database
@@ -540,7 +540,7 @@ def test_tables_of_another_version(program: Program, database_url: str) -> None:
 async def test_parameters_that_no_server_knows(postgres_url: str, parameters: str) -> None:
     found = await postgres_findings(f"{postgres_url}&{parameters}")
     assert wrong_ones(found) == ["server"]
-    assert parameters[:3] in found["server"].finding
+    assert parameters[:3] in found["server"].text
 
 
 async def test_a_port_that_cannot_be() -> None:
@@ -564,7 +564,7 @@ async def test_encryption_ends_where_we_see_it(postgres_url: str) -> None:
     await pooler.start()
     found = await postgres_findings(pooler.url("sslmode=require"))
     await pooler.stop()
-    assert found["encryption"].finding == "TLSv1.3"
+    assert found["encryption"].text == "TLSv1.3"
 
 
 async def test_a_direct_url_is_tried(program: Program, postgres_url: str) -> None:
@@ -598,12 +598,12 @@ async def test_roles_without_rights(program: Program, postgres_url: str) -> None
         )
         found = await postgres_findings(with_role(postgres_url, role))
         if lacks == "nothing":
-            assert found["rights"].finding == f"{role} has what it needs"
+            assert found["rights"].text == f"{role} has what it needs"
             assert wrong_ones(found) == []
         else:
             assert wrong_ones(found) == ["rights"]
-            assert f"lacks {lacks} on job_failures" in found["rights"].finding
-            assert found["rights"].mend.startswith("GRANT ")
+            assert f"lacks {lacks} on job_failures" in found["rights"].text
+            assert found["rights"].fix.startswith("GRANT ")
 
 
 async def test_a_role_that_may_not_make_tables(postgres_url: str) -> None:
@@ -611,7 +611,7 @@ async def test_a_role_that_may_not_make_tables(postgres_url: str) -> None:
     await run(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
     found = await postgres_findings(with_role(postgres_url, role))
     assert found["rights"].state == "wrong"
-    assert found["rights"].finding == f"{role} may not make tables in the schema public"
+    assert found["rights"].text == f"{role} may not make tables in the schema public"
 
 
 async def test_a_database_that_takes_no_writes(postgres_url: str) -> None:
@@ -622,7 +622,7 @@ async def test_a_database_that_takes_no_writes(postgres_url: str) -> None:
         f"ALTER ROLE {role} SET default_transaction_read_only = on",
     )
     found = await postgres_findings(with_role(postgres_url, role))
-    assert found["role"].finding == "transactions are read-only here"
+    assert found["role"].text == "transactions are read-only here"
     assert wrong_ones(found) == ["role"]
 
 
@@ -668,7 +668,9 @@ def test_broken_settings_are_findings_and_the_rest_is_checked(program: Program, 
         COUTURECAST_REDIS_URL="x",
     )
     lines = [
-        item["finding"] for item in found.items if item["group"] == "settings" and item["state"] == "wrong"
+        result["finding"]
+        for result in found.items
+        if result["group"] == "settings" and result["state"] == "wrong"
     ]
     assert [line.partition(":")[0] for line in lines] == [
         "REDIS_URL",
@@ -688,7 +690,7 @@ def test_a_env_file_that_cannot_be_read(program: Program) -> None:
     (program.directory / ".env").write_bytes(b"\xff\xfe=\x00")
     found = doctor(program)
     assert found.named("wrong") == ["settings settings"]
-    assert found["settings settings"]["finding"].startswith(".env is no UTF-8 text")
+    assert found["settings settings"]["finding"].startswith(".env is not UTF-8 text")
 
 
 HANDLERS = {
@@ -790,9 +792,9 @@ def test_elsewhere_each_check_is_one_line_and_ascii_where_need_be(program: Progr
     lines = done.out.splitlines()
     assert done.out.isascii()
     assert [line for line in lines if line.startswith("  ! warning terminal")]
-    items = [line for line in lines if line.startswith("  ")]
-    assert lines[-1].startswith(f"{len(items)} checks: ")
-    assert all(line.split()[0] in ("+", "!", "x", "?") for line in items)
+    results = [line for line in lines if line.startswith("  ")]
+    assert lines[-1].startswith(f"{len(results)} checks: ")
+    assert all(line.split()[0] in ("+", "!", "x", "?") for line in results)
 
 
 def test_what_a_server_says_is_shown_and_not_interpreted(program: Program) -> None:

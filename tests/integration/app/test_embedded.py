@@ -17,7 +17,8 @@ import pytest
 import redis
 
 from app.errors import UsageError
-from app.servers.embedded_valkey import MAX_SOCKET_PATH, EmbeddedServer, prepare_data_dir
+from app.servers.data_dir import prepare_data_dir
+from app.servers.embedded_valkey import MAX_SOCKET_PATH, EmbeddedServer
 from tests.integration.app.conftest import Program, alive, client, server_pid, stop_server, total
 from tests.integration.engine.conftest import eventually
 
@@ -27,16 +28,16 @@ from pathlib import Path
 from app.servers.embedded_valkey import EmbeddedServer
 
 server = EmbeddedServer(Path(sys.argv[1]))
-server.join()
-print("joined", flush=True)
+server.acquire()
+print("acquired", flush=True)
 sys.stdin.readline()
-server.leave()
-print("left", flush=True)
+server.release()
+print("released", flush=True)
 """
 
 
 class User:
-    """A process that uses the server of a data directory until it is told to leave."""
+    """A process that uses the server of a data directory until it releases it."""
 
     def __init__(self, data_dir: Path) -> None:
         self.process = subprocess.Popen(
@@ -46,14 +47,14 @@ class User:
             text=True,
         )
 
-    def joined(self) -> User:
+    def acquired(self) -> User:
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "joined\n"
+        assert self.process.stdout.readline() == "acquired\n"
         return self
 
-    def leave(self) -> None:
+    def release(self) -> None:
         out, _ = self.process.communicate("\n", timeout=20)
-        assert out == "left\n"
+        assert out == "released\n"
         assert self.process.returncode == 0
 
     def kill(self) -> None:
@@ -108,29 +109,29 @@ def test_it_is_private_and_append_only_and_listens_on_no_tcp_port(data_dir: Path
 
 
 def test_the_last_user_stops_the_server_and_the_data_survive(data_dir: Path) -> None:
-    first, second = User(data_dir).joined(), User(data_dir).joined()
+    first, second = User(data_dir).acquired(), User(data_dir).acquired()
     pid = server_pid(data_dir)
     assert pid is not None
     with client(data_dir) as valkey:
         valkey.set("key", "value")
-    first.leave()
+    first.release()
     assert server_pid(data_dir) == pid
-    second.leave()
+    second.release()
     assert not alive(pid)
-    User(data_dir).joined()
+    User(data_dir).acquired()
     with client(data_dir) as valkey:
         assert valkey.get("key") == b"value"
 
 
 def test_a_server_whose_user_was_killed_is_adopted_by_the_next_one(data_dir: Path) -> None:
-    first = User(data_dir).joined()
+    first = User(data_dir).acquired()
     pid = server_pid(data_dir)
     assert pid is not None
     first.kill()
     assert alive(pid)
-    second = User(data_dir).joined()
+    second = User(data_dir).acquired()
     assert server_pid(data_dir) == pid
-    second.leave()
+    second.release()
     assert not alive(pid)
 
 
@@ -139,14 +140,14 @@ def test_a_server_that_was_killed_is_revived_with_its_data(data_dir: Path) -> No
     with server:
         pid = server_pid(data_dir)
         assert pid is not None
-        assert not server.revive()
+        assert not server.restart_if_dead()
         with client(data_dir) as valkey:
             valkey.set("key", "value")
             valkey.execute_command("WAITAOF", 1, 0, 5000)
         os.kill(pid, signal.SIGKILL)
         assert server._process is not None
         server._process.wait()
-        assert server.revive()
+        assert server.restart_if_dead()
         assert server_pid(data_dir) not in (None, pid)
         with client(data_dir) as valkey:
             assert valkey.get("key") == b"value"
@@ -157,7 +158,7 @@ def test_who_has_left_revives_nothing(data_dir: Path) -> None:
     server = EmbeddedServer(data_dir)
     with server:
         pass
-    assert not server.revive()
+    assert not server.restart_if_dead()
     assert server_pid(data_dir) is None
 
 
@@ -179,13 +180,13 @@ async def test_a_running_program_revives_its_server_and_goes_on(program: Program
 def test_starts_at_the_same_instant_make_one_server(data_dir: Path) -> None:
     users = [User(data_dir) for _ in range(3)]
     for user in users:
-        user.joined()
+        user.acquired()
     pid = server_pid(data_dir)
     assert pid is not None
     log = (data_dir / "valkey" / "valkey.log").read_text()
     assert log.count("Ready to accept connections") == 1
     for user in users:
-        user.leave()
+        user.release()
     assert not alive(pid)
 
 
@@ -222,7 +223,7 @@ def test_all_of_the_data_lies_in_the_directory_whatever_its_name(program: Progra
 
 def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for make in (prepare_data_dir, lambda path: EmbeddedServer(path).join()):
+    for make in (prepare_data_dir, lambda path: EmbeddedServer(path).acquire()):
         with pytest.raises(UsageError, match=r"cannot be written.*name another data directory"):
             make(tmp_path / "file" / "data")
 
@@ -236,8 +237,8 @@ def test_a_directory_that_takes_no_files_is_refused() -> None:
 def test_a_directory_of_somebody_else_is_refused(data_dir: Path) -> None:
     (data_dir / "valkey").mkdir(parents=True)
     os.chown(data_dir / "valkey", 65534, 65534)
-    with pytest.raises(UsageError, match="belongs to somebody else"):
-        EmbeddedServer(data_dir).join()
+    with pytest.raises(UsageError, match="belongs to another user"):
+        EmbeddedServer(data_dir).acquire()
 
 
 def test_a_directory_that_was_open_to_others_is_closed(data_dir: Path) -> None:
@@ -252,7 +253,7 @@ def test_a_server_that_cannot_start_says_why(data_dir: Path) -> None:
     (aof,) = (server.directory / "appendonlydir").glob("*.manifest")
     aof.write_text("this is no manifest\n")
     with pytest.raises(Exception, match=r"the embedded Redis did not start: .*manifest.*see .*valkey\.log"):
-        server.join()
+        server.acquire()
 
 
 def test_the_database_is_private_and_in_wal_mode(program: Program) -> None:

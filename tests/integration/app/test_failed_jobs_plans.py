@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from app.servers.embedded_valkey import EmbeddedServer, prepare_data_dir
+from app.servers.data_dir import prepare_data_dir
+from app.servers.embedded_valkey import EmbeddedServer
 from tests.integration.app.conftest import OpenTerminal, Program, client, total
 from tests.integration.app.test_commands import COLOR, MODERATION, many
 from tests.integration.app.test_failed_jobs import acts, bury, failed_jobs, states
@@ -90,9 +91,9 @@ def running(program: Program, *arguments: str) -> Iterator[subprocess.Popen[byte
 def server(program: Program) -> Iterator[None]:
     """The embedded server, kept while no program needs it."""
     kept = EmbeddedServer(prepare_data_dir(program.data_dir))
-    kept.join()
+    kept.acquire()
     yield
-    kept.leave()
+    kept.release()
 
 
 def queued(program: Program) -> list[str]:

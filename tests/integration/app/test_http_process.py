@@ -56,9 +56,9 @@ def in_flight(client: httpx.Client) -> int:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--http", "here"), "--http: 'here' is no HOST:PORT: use for instance 127.0.0.1:8020"),
-        (("--http", ":8020"), "--http: ':8020' is no HOST:PORT"),
-        (("--http", "::1:8020"), "--http: '::1:8020' is no HOST:PORT"),
+        (("--http", "here"), "--http: 'here' is not HOST:PORT: use for instance 127.0.0.1:8020"),
+        (("--http", ":8020"), "--http: ':8020' is not HOST:PORT"),
+        (("--http", "::1:8020"), "--http: '::1:8020' is not HOST:PORT"),
         (("--http", "127.0.0.1:65536"), "--http: '127.0.0.1:65536': ports end at 65535"),
         (("--http", "127.0.0.1:8021", "--no-http"), "--http and --no-http exclude each other: drop one"),
         (("--http", "192.0.2.1:8021"), "--http: 192.0.2.1:8021 cannot be used (Cannot assign"),
@@ -75,9 +75,17 @@ def test_a_bad_address_is_one_line(program: Program, arguments: tuple[str, ...],
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("COUTURECAST_HTTP", "8020", "COUTURECAST_HTTP: '8020' is no HOST:PORT: use for instance"),
-        ("COUTURECAST_ADMIN_TOKEN", "short", "COUTURECAST_ADMIN_TOKEN: use 16 characters or more"),
-        ("COUTURECAST_ADMIN_TOKEN", "with spaces in between", "COUTURECAST_ADMIN_TOKEN: use 16"),
+        ("COUTURECAST_HTTP", "8020", "COUTURECAST_HTTP: '8020' is not HOST:PORT: use for instance"),
+        (
+            "COUTURECAST_ADMIN_TOKEN",
+            "short",
+            "COUTURECAST_ADMIN_TOKEN: is not a token: use 16 or more letters",
+        ),
+        (
+            "COUTURECAST_ADMIN_TOKEN",
+            "with spaces in between",
+            "COUTURECAST_ADMIN_TOKEN: is not a token: use 16",
+        ),
     ],
 )
 def test_a_bad_setting_is_one_line(program: Program, variable: str, value: str, says: str) -> None:

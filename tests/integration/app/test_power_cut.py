@@ -125,7 +125,7 @@ def test_damage_in_the_middle_is_told_and_nothing_is_changed(left: Left) -> None
     file.write_bytes(content)
     before = sorted(file.parent.iterdir())
     with pytest.raises(EmbeddedServerError, match="whole commands follow: restore it from a backup") as told:
-        EmbeddedServer(left.data_dir).join()
+        EmbeddedServer(left.data_dir).acquire()
     assert str(file) in str(told.value)
     assert "\n" not in str(told.value)
     assert file.read_bytes() == content
@@ -137,7 +137,7 @@ def test_a_damaged_base_is_told(left: Left) -> None:
     (base,) = file.parent.glob("*.base.rdb")
     base.write_bytes(bytes(base.stat().st_size))
     with pytest.raises(EmbeddedServerError, match=r"is damaged: restore .* from a backup, or move") as told:
-        EmbeddedServer(left.data_dir).join()
+        EmbeddedServer(left.data_dir).acquire()
     assert str(base) in str(told.value)
     assert "valkey-check-aof" not in str(told.value)
 

@@ -154,11 +154,11 @@ WRONG = {
     ),
     "TLS to a server without": (
         f"rediss://app:{QUOTED}@localhost:{{each.plain}}",
-        ("it speaks no TLS: use redis://",),
+        ("the server does not use TLS: use redis://",),
     ),
     "no TLS to a server with": (
         f"redis://app:{QUOTED}@localhost:{{each.tls}}",
-        ("it speaks TLS: use rediss://",),
+        ("the server uses TLS: use rediss://",),
     ),
     "a wrong password": (
         "redis://app:s3cr3t@localhost:{each.plain}",

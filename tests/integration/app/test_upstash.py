@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from app.upstash.api import Account
+from app.upstash.api import UpstashApi
 from app.upstash.errors import UpstashError
 from app.upstash.spec import DATABASES
 from tests.integration.app.conftest import Done, OpenTerminal, Program
@@ -183,7 +183,7 @@ def test_what_cannot_be_changed_in_place_is_told(operator: Operator) -> None:
     done = operator.run("apply", "--yes")
     assert done.code == 1
     assert (
-        "couturecast-prod: is in us-east-1, not eu-central-1, and cannot be moved: give --region us-east-1"
+        "couturecast-prod: is in us-east-1, not eu-central-1, and cannot be moved: use --region us-east-1"
         in done.out
     )
     assert "couturecast-staging: is suspended: https://console.upstash.com/redis/id-2 says why" in done.out
@@ -254,9 +254,9 @@ async def test_who_says_no_changes_nothing(operator: Operator, terminal: OpenTer
 
 FAULTS = {
     "forbidden": (Fault("GET", 403, {"error": "read-only key"}), "to this key (403: read-only key)"),
-    "too often": (Fault("GET", 429, {}, {"Retry-After": "7"}), "asked too often (429): try again in 7 s"),
-    "too often, no word": (Fault("GET", 429, ""), "asked too often (429): try again in a minute"),
-    "away": (Fault("GET", 500, "<html>"), "Upstash failed (500): try again later"),
+    "too often": (Fault("GET", 429, {}, {"Retry-After": "7"}), "further requests (429): retry in 7 s"),
+    "too often, no word": (Fault("GET", 429, ""), "refuses further requests (429): retry in a minute"),
+    "away": (Fault("GET", 500, "<html>"), "Upstash failed (500): retry later"),
     "no JSON": (Fault("GET", 200, "<html>"), "127.0.0.1 answers no JSON: check UPSTASH_API_URL"),
     "no list": (Fault("GET", 200, {"databases": []}), "answers no list of databases: check UPSTASH_API_URL"),
     "no databases": (Fault("GET", 200, [{"id": "x"}]), "answers no list of databases: check UPSTASH_API_URL"),
@@ -298,13 +298,13 @@ def test_nobody_there(operator: Operator) -> None:
 WRONG = {
     "no email": ({"UPSTASH_EMAIL": ""}, ("plan",), "UPSTASH_EMAIL and UPSTASH_API_KEY are both needed"),
     "no key": ({"UPSTASH_API_KEY": ""}, ("status",), "https://console.upstash.com/account/api makes a key"),
-    "no TLS": ({"UPSTASH_API_URL": "http://example.com/v2"}, ("plan",), "UPSTASH_API_URL: use https://"),
+    "no TLS": ({"UPSTASH_API_URL": "http://example.com/v2"}, ("plan",), "sent unencrypted: use https:"),
     "no URL": ({"UPSTASH_API_URL": "nowhere"}, ("plan",), "UPSTASH_API_URL: "),
     "no proxy": ({"ALL_PROXY": "gopher://x:1"}, ("plan",), "ALL_PROXY names no proxy that can be used"),
     "nobody to ask": ({}, ("apply",), "nobody is there to be asked: give --yes"),
-    "no environment": ({}, ("plan", "--only", "dev,test"), "'test' is no environment: use dev, staging"),
-    "no region": ({}, ("plan", "--region", "Europe"), "--region: 'Europe' is none: use one of AWS"),
-    "budget of nobody": ({}, ("apply", "--yes", "--only", "dev", "--budget", "5"), "--budget is that of"),
+    "no environment": ({}, ("plan", "--only", "dev,test"), "'test' is not an environment: use dev, staging"),
+    "no region": ({}, ("plan", "--region", "Europe"), "--region: 'Europe' is not a region: use one of AWS"),
+    "budget of nobody": ({}, ("apply", "--yes", "--only", "dev", "--budget", "5"), "--budget is for"),
     "no budget": ({}, ("plan", "--budget", "0"), "'--budget'"),
     "two files in one": ({}, ("env", "dev,prod", "--output", "x"), "name one environment"),
     "no file": ({}, ("env", "dev"), "'--output'"),
@@ -406,7 +406,7 @@ UNFIT: dict[str, tuple[dict[str, Any] | None, str]] = {
     "no TLS": ({"tls": False}, "couturecast-dev has TLS off"),
     "no address": ({"endpoint": ""}, "couturecast-dev has no address yet: try again in a minute"),
     "no port": ({"port": None}, "couturecast-dev has no address yet: try again in a minute"),
-    "no password": ({"password": ""}, "Upstash tells none to this key"),
+    "no password": ({"password": ""}, "Upstash returns none to this key"),
     "eviction of queues": ({"eviction": True}, "couturecast-dev has eviction on and would lose jobs: "),
 }  # fmt: skip
 
@@ -448,8 +448,8 @@ def test_others_databases_may_be_described_in_any_way(operator: Operator) -> Non
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"eviction": None}, "its eviction is not told: "),
-        ({"tls": None}, "its tls is not told: "),
+        ({"eviction": None}, "its eviction is missing: "),
+        ({"tls": None}, "its tls is missing: "),
         ({"budget": 12.5}, "its budget cannot be read (Input should be a valid integer, "),
         ({"port": "many"}, "its port cannot be read (Input should be a valid integer, "),
     ],
@@ -459,9 +459,7 @@ def test_what_is_not_told_of_ours_is_named(operator: Operator, fields: dict[str,
     operator.upstash.named("couturecast-prod").update(fields)
     line = operator.fails("plan")
     assert line.startswith(f"error: to list the databases: couturecast-prod: {says}")
-    assert line.endswith(
-        "check UPSTASH_API_URL, and look at the database at https://console.upstash.com/redis"
-    )
+    assert line.endswith("check UPSTASH_API_URL, and see the database at https://console.upstash.com/redis")
     assert operator.run("plan", "--only", "dev").code == 0
 
 
@@ -476,7 +474,7 @@ def test_each_kind_of_success_is_one(operator: Operator, status: int, body: Any)
 def test_a_success_that_nobody_understands_may_be_one(operator: Operator) -> None:
     operator.upstash.faults.append(Fault("POST", 200, "<html>", done=True))
     line = operator.fails("apply", "--yes", "--only", "dev")
-    assert "127.0.0.1 answers no JSON: it may have been done: run plan, which looks; nothing was" in line
+    assert "127.0.0.1 answers no JSON: it may have been done: run plan, which shows it; nothing was" in line
 
 
 @pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--json")])
@@ -520,10 +518,10 @@ async def test_who_breaks_off_is_told_what_was_done(
 
 def test_no_answer_in_time(upstash: Upstash) -> None:
     upstash.faults += [Fault("GET", seconds=0.5, times=1), Fault("POST", seconds=0.5, times=1)]
-    account = Account(upstash.url, EMAIL, SecretStr(KEY), timeout=0.1)
-    with pytest.raises(UpstashError, match=r"no answer from 127\.0\.0\.1: try again later"):
+    account = UpstashApi(upstash.url, EMAIL, SecretStr(KEY), timeout=0.1)
+    with pytest.raises(UpstashError, match=r"no answer from 127\.0\.0\.1: retry later"):
         account.databases(ALL)
-    with pytest.raises(UpstashError, match="it may have been done: apply again, which looks first"):
+    with pytest.raises(UpstashError, match="it may have been done: apply again, which compares first"):
         account.create(DATABASES[0])
     account.close()
     assert KEY not in repr(vars(account))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.servers.append_only import cut, ends_badly, find_damage, last_file
+from app.servers.append_only import cut_off, ends_badly, find_damage, last_file
 
 
 def command(*parts: bytes) -> bytes:
@@ -89,15 +89,15 @@ def test_a_length_that_is_wrong_in_the_middle_is_no_command_that_was_cut_off(fil
     assert (damage.good, damage.in_the_middle) == (len(SET), True)
 
 
-def test_what_is_cut_off_is_kept_with_all_that_stood_before_it(tmp_path: Path) -> None:
+def test_what_is_cut_off_is_copied_with_all_that_stood_before_it(tmp_path: Path) -> None:
     file = tmp_path / "appendonly.aof.1.incr.aof"
     file.write_bytes(SET + bytes(100))
     damage = find_damage(file)
     assert damage is not None
-    kept = cut(damage)
-    assert (file.read_bytes(), kept.read_bytes()) == (SET, SET + bytes(100))
-    assert kept.stat().st_mode & 0o777 == 0o600
-    assert kept.parent == file.parent
+    copy = cut_off(damage)
+    assert (file.read_bytes(), copy.read_bytes()) == (SET, SET + bytes(100))
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert copy.parent == file.parent
     assert find_damage(file) is None
 
 

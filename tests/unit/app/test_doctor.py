@@ -16,38 +16,39 @@ import pytest
 
 from app.cli.render.doctor import findings_text, summary
 from app.doctor import registry as checks
-from app.doctor.checks import machine, redis_state, settings, sqlite
+from app.doctor.checks import embedded_valkey, machine, redis_state, settings, sqlite
 from app.doctor.checks.cache import as_warning
 from app.doctor.checks.cache import memory as cache_memory
-from app.doctor.checks.disk import nearest, network_file_system
-from app.doctor.checks.migrations import migrations, revisions
-from app.doctor.checks.postgres import pools
+from app.doctor.checks.disk import nearest_existing, network_file_system
+from app.doctor.checks.migrations import assess_revision, revisions
+from app.doctor.checks.postgres_permissions import assess_pool_size
 from app.doctor.checks.redis_server import RedisServer, open_redis, round_trip
-from app.doctor.checks.redis_state import clock_difference, eviction_of_queues
-from app.doctor.checks.redis_tls import certificate, encryption
-from app.doctor.checks.settings import configuration
+from app.doctor.checks.redis_state import assess_clock, assess_eviction
+from app.doctor.checks.redis_tls import assess_certificate, encryption
+from app.doctor.checks.settings import load_settings
 from app.doctor.checks.sqlite import SqliteFile
-from app.doctor.checks.terminal import terminal_of
-from app.doctor.groups import Check, examined, within
-from app.doctor.network import is_near
-from app.doctor.redaction import conceal, secrets_given, without_passwords
-from app.doctor.results import Finding, Item, cause_of, ok, unknown, warning, wrong
-from app.servers.redis_eviction import same_server
+from app.doctor.checks.terminal import assess_terminal
+from app.doctor.groups import Check, run_group, run_with_timeout
+from app.doctor.network import is_private_host
+from app.doctor.redaction import known_secrets, mask_passwords, set_secrets
+from app.doctor.results import CheckResult, Finding, describe_cause, ok, unknown, warning, wrong
+from app.servers.redis_eviction import is_same_server
 from storage.database.migrations import HEAD
 from storage.errors import DatabaseUnavailableError
 from storage.redis.client import make_client
+from storage.redis.info import ServerInfo
 from workers.engine.policy import ECONOMICAL, NORMAL
 
 NOW = 1_772_000_000.0
 ITEMS = [
-    Item("Redis", "server", ok("redis://:***@h:6379/0")),
-    Item(
+    CheckResult("Redis", "server", ok("redis://:***@h:6379/0")),
+    CheckResult(
         "Redis", "eviction", wrong("allkeys-lru", "jobs are lost", "CONFIG SET maxmemory-policy noeviction")
     ),
-    Item(
+    CheckResult(
         "machine", "disk", warning("900 MB free", "once it is full, nothing is recorded", "free space there")
     ),
-    Item("machine", "odd", unknown("not \x1b checked: why")),
+    CheckResult("machine", "odd", unknown("not \x1b checked: why")),
 ]
 
 
@@ -65,7 +66,7 @@ ITEMS = [
     ],
 )
 def test_eviction_of_the_queues_redis(policy: str, beside: bool, state: str) -> None:
-    assert eviction_of_queues(policy, cache_beside=beside).state == state
+    assert assess_eviction(policy, cache_is_shared=beside).state == state
 
 
 @pytest.mark.parametrize(
@@ -79,20 +80,20 @@ def test_eviction_of_the_queues_redis(policy: str, beside: bool, state: str) -> 
     ],
 )
 def test_clocks(ahead: float, state: str, says: str) -> None:
-    found = clock_difference(ahead, "the server's")
+    found = assess_clock(ahead, "the server's")
     assert found.state == state
-    assert found.finding.startswith(says)
+    assert found.text.startswith(says)
 
 
 def test_certificates() -> None:
     def ends(days: float) -> Finding:
         at = time.gmtime(NOW + days * 86_400)
-        return certificate({"notAfter": time.strftime("%b %d %H:%M:%S %Y GMT", at)}, NOW)
+        return assess_certificate({"notAfter": time.strftime("%b %d %H:%M:%S %Y GMT", at)}, NOW)
 
     assert ends(22).state == "ok"
     assert ends(20).state == "warning"
-    assert ends(20).finding == "TLS, the certificate ends in 20 days"
-    assert certificate({}, NOW).state == "ok"
+    assert ends(20).text == "TLS, the certificate ends in 20 days"
+    assert assess_certificate({}, NOW).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -109,11 +110,11 @@ def test_certificates() -> None:
     ],
 )
 def test_pools(pool: int, processes: int | None, limit: int, used: int | None, state: str) -> None:
-    assert pools(pool, processes, limit, used).state == state
+    assert assess_pool_size(pool, processes, limit, used).state == state
 
 
 def test_what_is_recommended_for_the_pools_fits() -> None:
-    assert "COUTURECAST_DB_POOL_SIZE to 4," in pools(5, 20, 100, 1).mend
+    assert "COUTURECAST_DB_POOL_SIZE to 4," in assess_pool_size(5, 20, 100, 1).fix
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_what_is_recommended_for_the_pools_fits() -> None:
     ],
 )
 def test_migrations(revision: str | None, tables: set[str], state: str) -> None:
-    assert migrations(revision, tables).state == state
+    assert assess_revision(revision, tables).state == state
 
 
 def test_the_newest_revision_is_known() -> None:
@@ -148,12 +149,12 @@ def test_the_newest_revision_is_known() -> None:
     ],
 )
 def test_terminals(term: str, size: tuple[int, int], encoding: str, state: str) -> None:
-    assert terminal_of({"TERM": term}, size, encoding).state == state
+    assert assess_terminal({"TERM": term}, size, encoding).state == state
 
 
 def test_colours_of_a_terminal() -> None:
     def says(**variables: str) -> str:
-        return terminal_of({"TERM": "xterm"} | variables, (80, 24), "UTF-8").finding
+        return assess_terminal({"TERM": "xterm"} | variables, (80, 24), "UTF-8").text
 
     assert "16 colours" in says()
     assert "256 colours" in says(TERM="screen-256color")
@@ -173,17 +174,17 @@ def test_colours_of_a_terminal() -> None:
     ],
 )
 async def test_places(host: str, near: bool) -> None:
-    assert await is_near(host) is near
+    assert await is_private_host(host) is near
 
 
 def test_folders(tmp_path: Path) -> None:
-    assert nearest(tmp_path / "a" / "b") == tmp_path
+    assert nearest_existing(tmp_path / "a" / "b") == tmp_path
     assert network_file_system(tmp_path / "a") == ""
 
 
 def server(url: str = "redis://127.0.0.1:1/0", round_trip: float = 0.001, **about: object) -> RedisServer:
     """One that nobody asks anything."""
-    return RedisServer(url, "REDIS_URL", make_client(url), about, round_trip)
+    return RedisServer(url, "REDIS_URL", make_client(url), ServerInfo.parse(about), round_trip)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +194,12 @@ def server(url: str = "redis://127.0.0.1:1/0", round_trip: float = 0.001, **abou
         ({"redis_version": "6.2.0"}, "ok", "Redis 6.2.0"),
         ({"redis_version": "10.1.0"}, "ok", "Redis 10.1.0"),
         ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "ok", "Valkey 9.1.2"),
-        ({}, "unknown", "the server does not tell its version"),
+        ({}, "unknown", "the server does not report its version"),
     ],
 )
 async def test_versions(about: dict[str, object], state: str, says: str) -> None:
     found = await redis_state.version(server(**about))
-    assert (found.state, found.finding) == (state, says)
+    assert (found.state, found.text) == (state, says)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ async def test_roles(about: dict[str, object], state: str) -> None:
 async def test_a_far_server_is_slow() -> None:
     found = await round_trip(server(round_trip=0.08))
     assert found.state == "warning"
-    assert found.finding.startswith("80.0 ms")
+    assert found.text.startswith("80.0 ms")
     assert (await round_trip(server(round_trip=0.04))).state == "ok"
 
 
@@ -244,21 +245,21 @@ async def test_upstash() -> None:
     assert (await redis_state.idle_cost(there)).state == "ok"
     there.pace = NORMAL
     assert (await redis_state.idle_cost(there)).state == "warning"
-    assert (await redis_state.memory(there)).mend == "see docs/upstash.md"
+    assert (await redis_state.memory(there)).fix == "see docs/upstash.md"
     assert (await redis_state.persistence(there)).state == "unknown"
 
 
 def test_one_server_by_two_names() -> None:
     one, other = ("a", "redis://127.0.0.1:1/0"), ("a", "redis://localhost:1/1")
-    assert same_server(one, other)
-    assert not same_server(one, ("b", "redis://127.0.0.1:1/0"))
-    assert same_server((None, "redis://127.0.0.1/0"), (None, "redis://127.0.0.1:6379/1"))
-    assert not same_server((None, "redis://127.0.0.1:1"), (None, "redis://127.0.0.1:2"))
+    assert is_same_server(one, other)
+    assert not is_same_server(one, ("b", "redis://127.0.0.1:1/0"))
+    assert is_same_server(("", "redis://127.0.0.1/0"), ("", "redis://127.0.0.1:6379/1"))
+    assert not is_same_server(("", "redis://127.0.0.1:1"), ("", "redis://127.0.0.1:2"))
 
 
 def test_what_is_amiss_with_a_cache_is_a_warning() -> None:
-    item = Item("cache", "server", wrong("does not answer", "no process starts", "see that it runs"))
-    assert as_warning(item).found == warning(
+    result = CheckResult("cache", "server", wrong("does not answer", "no process starts", "see that it runs"))
+    assert as_warning(result).finding == warning(
         "does not answer", "nothing is cached: every read goes to the database", "see that it runs"
     )
     assert as_warning(ITEMS[0]) == ITEMS[0]
@@ -267,7 +268,7 @@ def test_what_is_amiss_with_a_cache_is_a_warning() -> None:
 @pytest.mark.parametrize(("policy", "state"), [("allkeys-lru", "ok"), ("noeviction", "warning")])
 async def test_a_cache_that_evicts_may_be_full(policy: str, state: str) -> None:
     full = server(used_memory=99, maxmemory=100, maxmemory_policy=policy)
-    full.cache_beside = False
+    full.cache_is_shared = False
     assert (await cache_memory(full)).state == state
 
 
@@ -307,7 +308,7 @@ async def test_a_server_that_answers_as_no_other_is_a_server(answers: dict[bytes
     async with odd_server({b"PING": PONG} | answers) as url:
         found = await open_redis(url, "REDIS_URL")
         assert isinstance(found, RedisServer)
-        assert found.role == role
+        assert found.info.role == role
         await found.close()
 
 
@@ -315,16 +316,16 @@ async def test_an_embedded_server_that_loads_does_not_hang(tmp_path: Path) -> No
     async with odd_server({b"PING": b"-LOADING Redis is loading the dataset in memory\r\n"}) as url:
         found = await open_redis(url, "REDIS_URL", embedded=tmp_path)
     assert isinstance(found, Finding)
-    assert found.finding.endswith("loads its data")
-    assert found.mend == "wait until it has"
+    assert found.text.endswith("loads its data")
+    assert found.fix == "wait until it has"
 
 
 async def test_a_database_number_that_is_not_there() -> None:
     async with odd_server({b"PING": PONG, b"SELECT": b"-ERR DB index is out of range\r\n"}) as url:
         found = await open_redis(f"{url}99", "REDIS_URL")
     assert isinstance(found, Finding)
-    assert "there is no such database" in found.finding
-    assert "/0" in found.mend
+    assert "there is no such database" in found.text
+    assert "/0" in found.fix
 
 
 async def test_a_clock_is_read_on_a_connection_that_stands() -> None:
@@ -384,8 +385,8 @@ def place() -> Iterator[Path]:
 async def test_a_folder_that_may_not_be_entered(place: Path, nobody: None) -> None:
     (place / "closed").mkdir(mode=0)
     file = SqliteFile(place / "closed" / "couturecast.db")
-    assert (await sqlite.place(file)).state == "wrong"
-    assert (await sqlite.migrations(file)).finding == "not checked: its folder may not be entered"
+    assert (await sqlite.file(file)).state == "wrong"
+    assert (await sqlite.migrations(file)).text == "not checked: no right to enter its folder"
 
 
 async def test_images_in_a_folder_that_may_not_be_entered(
@@ -394,12 +395,12 @@ async def test_images_in_a_folder_that_may_not_be_entered(
     monkeypatch.chdir("/")
     (place / "closed").mkdir(mode=0)
     monkeypatch.setenv("COUTURECAST_IMAGE_DIRS", str(place / "closed" / "images"))
-    assert (await settings.images(configuration(data_dir=place))).state == "wrong"
+    assert (await settings.images(load_settings(data_dir=place))).state == "wrong"
 
 
 def test_a_mode_that_a_start_mends(place: Path, nobody: None) -> None:
     (place / "valkey").mkdir(mode=0o500)
-    assert machine._socket_folder(place / "valkey") is None
+    assert embedded_valkey.socket_folder_problem(place / "valkey") is None
 
 
 @pytest.mark.parametrize(
@@ -417,16 +418,16 @@ async def test_a_token_file(
     monkeypatch.setenv("COUTURECAST_HTTP", http)
     (place / "admin-token").write_text(kept)
     (place / "admin-token").chmod(0o400 if "read-only" in kept else 0o600)
-    assert (await machine.token(configuration(data_dir=place))).state == state
+    assert (await machine.token(load_settings(data_dir=place))).state == state
 
 
 async def test_a_token_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "admin-token").write_text("long-enough-to-be-one")
-    assert (await machine.token(configuration(data_dir=tmp_path))).state == "ok"
+    assert (await machine.token(load_settings(data_dir=tmp_path))).state == "ok"
     monkeypatch.setattr("os.geteuid", lambda: 12345)
-    found = await machine.token(configuration(data_dir=tmp_path))
-    assert (found.state, "somebody else's" in found.finding) == ("wrong", True)
+    found = await machine.token(load_settings(data_dir=tmp_path))
+    assert (found.state, "another user" in found.text) == ("wrong", True)
 
 
 # The run of the checks
@@ -439,9 +440,9 @@ async def test_one_check_hides_no_other() -> None:
     async def works(subject: str) -> Finding:
         return ok(subject)
 
-    items = await examined("group", "it", [Check("a", breaks), Check("b", works)])
-    assert [(item.check, item.found.state) for item in items] == [("a", "unknown"), ("b", "ok")]
-    assert items[0].found.finding == "cannot be found out: 'it'"
+    results = await run_group("group", "it", [Check("a", breaks), Check("b", works)])
+    assert [(result.check, result.finding.state) for result in results] == [("a", "unknown"), ("b", "ok")]
+    assert results[0].finding.text == "the check failed: 'it'"
 
 
 async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
@@ -462,10 +463,10 @@ async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
         return ok("")
 
     started = time.monotonic()
-    items = await examined("group", None, [Check("a", hangs), Check("b", works)], together=1)
+    results = await run_group("group", None, [Check("a", hangs), Check("b", works)], concurrency=1)
     assert time.monotonic() - started < 30
-    assert [item.found.state for item in items] == ["wrong", "unknown"]
-    assert "within 0.05 s" in items[0].found.finding
+    assert [result.finding.state for result in results] == ["wrong", "unknown"]
+    assert "within 0.05 s" in results[0].finding.text
     release.set()
 
 
@@ -473,7 +474,7 @@ async def test_within_gives_the_result() -> None:
     async def three() -> int:
         return 3
 
-    assert await within(1.0, three()) == 3
+    assert await run_with_timeout(1.0, three()) == 3
 
 
 def test_no_two_checks_of_a_group_have_one_name() -> None:
@@ -501,13 +502,13 @@ def test_broken_settings_leave_the_others(monkeypatch: pytest.MonkeyPatch, tmp_p
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COUTURECAST_ALERT_FANOUT_TIMEOUT", "never")
-    of = configuration(data_dir=tmp_path / "data")
-    assert len(of.problems) == 3
-    assert of.is_broken("REDIS_URL")
-    assert not of.is_broken("DATABASE_URL")
-    assert of.settings.redis_url is None
-    assert of.settings.database_url is not None
-    assert of.settings.data_dir == tmp_path / "data"
+    config = load_settings(data_dir=tmp_path / "data")
+    assert len(config.problems) == 3
+    assert config.is_broken("REDIS_URL")
+    assert not config.is_broken("DATABASE_URL")
+    assert config.settings.redis_url is None
+    assert config.settings.database_url is not None
+    assert config.settings.data_dir == tmp_path / "data"
 
 
 @pytest.fixture
@@ -518,10 +519,10 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     def give(**variables: str) -> None:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        conceal(secrets_given())
+        set_secrets(known_secrets())
 
     yield give
-    conceal(())
+    set_secrets(())
 
 
 @pytest.mark.parametrize(
@@ -540,21 +541,22 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
 def test_no_secret_is_told(given: Callable[..., None], variable: str, value: str, secrets: list[str]) -> None:
     given(**{variable: value})
     for secret in secrets:
-        assert cause_of(ValueError(f"cannot read {secret}!")) == "cannot read ***!"
+        assert describe_cause(ValueError(f"cannot read {secret}!")) == "cannot read ***!"
 
 
 def test_our_own_words_stay_as_they_are(given: Callable[..., None]) -> None:
     given(DATABASE_URL="postgresql://u:postgres@h/x", DIRECT_URL="postgresql://u:answer@h/x")
     away = DatabaseUnavailableError("postgresql://u:***@h/x does not answer: no answer for postgres")
     away.__cause__ = OSError("no answer for postgres")
-    assert cause_of(away) == "postgresql://u:***@h/x does not answer: no *** for ***"
+    assert describe_cause(away) == "postgresql://u:***@h/x does not answer: no *** for ***"
     assert (
-        cause_of(DatabaseUnavailableError("postgresql:// does not answer")) == "postgresql:// does not answer"
+        describe_cause(DatabaseUnavailableError("postgresql:// does not answer"))
+        == "postgresql:// does not answer"
     )
 
 
 def test_passwords_of_odd_urls_do_not_show() -> None:
-    assert without_passwords("redis://u:a@b/c@h:1/0?x=1&SSL_PASSWORD=y is away") == (
+    assert mask_passwords("redis://u:a@b/c@h:1/0?x=1&SSL_PASSWORD=y is away") == (
         "redis://u:***@h:1/0?x=1&SSL_PASSWORD=*** is away"
     )
 
@@ -570,9 +572,9 @@ def test_a_line_a_check_where_nothing_limits_it() -> None:
     assert text(None) == [
         "Redis",
         "  ✓ ok      server    redis://:***@h:6379/0",
-        "  ✗ wrong   eviction  allkeys-lru; jobs are lost; to mend: CONFIG SET maxmemory-policy noeviction",
+        "  ✗ wrong   eviction  allkeys-lru; jobs are lost; fix: CONFIG SET maxmemory-policy noeviction",
         "machine",
-        "  ! warning disk      900 MB free; once it is full, nothing is recorded; to mend: free space there",
+        "  ! warning disk      900 MB free; once it is full, nothing is recorded; fix: free space there",
         "  ? unknown odd       not \\x1b checked: why",
         "",
         "4 checks: 1 ok, 1 warning, 1 wrong, 1 unknown (Redis eviction)",
@@ -584,7 +586,7 @@ def test_further_lines_are_indented_where_a_line_is_too_short() -> None:
     assert lines[2:6] == [
         "  ✗ wrong   eviction  allkeys-lru",
         "                      jobs are lost",
-        "                      to mend: CONFIG SET maxmemory-policy",
+        "                      fix: CONFIG SET maxmemory-policy",
         "                      noeviction",
     ]
     assert max(map(len, lines)) <= 60

@@ -75,8 +75,8 @@ def test_lines_that_nobody_reads_are_dropped_and_counted_and_the_reader_is_told(
     logging.getLogger("later").warning("after the gap")
     read += pipe.read_until("after the gap")
     lines = [json.loads(line) for line in read.splitlines()]
-    told = [line for line in lines if "were dropped" in line["event"]]
-    assert [line["event"] for line in told] == [f"{dropped} lines of the log were dropped: nobody read them"]
+    reports = [line["event"] for line in lines if "were dropped" in line["event"]]
+    assert reports == [f"{dropped} lines of the log were dropped: the reader was too slow"]
     assert sum(line["event"] == LINE for line in lines) == number - dropped
     assert lines[-1]["event"] == "after the gap"
 
@@ -145,7 +145,7 @@ def test_a_record_that_cannot_be_shown_is_one_line(pipe: Pipe) -> None:
     logs.configure("info", stream=pipe.stream)
     logging.getLogger("some").warning("%d", "no number")
     (line,) = pipe.read_until("\n").splitlines()
-    assert json.loads(line)["event"] == "a line of some cannot be shown: TypeError"
+    assert json.loads(line)["event"] == "a line of some cannot be formatted: TypeError"
 
 
 def test_the_log_goes_to_a_file_and_back(pipe: Pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

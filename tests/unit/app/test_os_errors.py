@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.admin_token import _useless
-from app.servers.embedded_valkey import _not_writable
+from app.servers.data_dir import not_writable
 
 EXHAUSTED = [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM]
 OTHERS = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG]
@@ -18,7 +18,7 @@ OTHERS = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOL
 @pytest.mark.parametrize("number", [*EXHAUSTED, *OTHERS])
 def test_another_folder_is_advised_only_where_it_helps(number: int) -> None:
     error = OSError(number, os.strerror(number), "/data/x.lock")
-    message = str(_not_writable(Path("/data"), error))
+    message = str(not_writable(Path("/data"), error))
     assert message.startswith("/data ")
     assert ("name another data directory" in message) == (number in OTHERS)
     assert ("COUTURECAST_ADMIN_TOKEN" in str(_useless(Path("/data"), error))) == (number in OTHERS)

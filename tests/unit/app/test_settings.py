@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app.environment import environment
 from app.errors import UsageError
-from app.settings import Settings, environment, policies, probable_typos, read
+from app.queue_settings import load_policies
+from app.settings import Settings, load, unknown_variables
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES, ECONOMICAL, NORMAL, WEATHER, RateLimit
 
 SECRET = "pa55word"
@@ -25,12 +27,12 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def problems(**flags: object) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        read(**flags)
+        load(**flags)
     return str(caught.value).split("\n")
 
 
 def test_without_settings_everything_has_its_default() -> None:
-    settings, queues = read()
+    settings, queues = load()
     assert settings.redis_url is None
     assert settings.database_url is None
     assert (settings.environment, settings.log_level, settings.drain_seconds) == ("local", "info", 30.0)
@@ -44,7 +46,7 @@ def test_the_environment_beats_the_env_file_and_a_flag_beats_both(monkeypatch: p
         "COUTURECAST_COLOR_EXTRACTION_TIMEOUT=11\nCOUTURECAST_ALERT_FANOUT_TIMEOUT=12\n"
         "COUTURECAST_IMAGE_DIRS=/file/a:/file/b\n"
     )
-    settings, queues = read()
+    settings, queues = load()
     assert (settings.data_dir, settings.log_level) == (Path("/from/file"), "debug")
     assert settings.image_dirs == [Path("/file/a"), Path("/file/b")]
     assert (queues[COLOR].timeout, queues[ALERT].timeout) == (11, 12)
@@ -52,20 +54,20 @@ def test_the_environment_beats_the_env_file_and_a_flag_beats_both(monkeypatch: p
     monkeypatch.setenv("COUTURECAST_DATA_DIR", "/from/environment")
     monkeypatch.setenv("COUTURECAST_COLOR_EXTRACTION_TIMEOUT", "21")
     monkeypatch.setenv("COUTURECAST_IMAGE_DIRS", "/environment")
-    settings, queues = read()
+    settings, queues = load()
     assert (settings.data_dir, settings.log_level) == (Path("/from/environment"), "debug")
     assert settings.image_dirs == [Path("/environment")]
     assert (queues[COLOR].timeout, queues[ALERT].timeout) == (21, 12)
 
-    assert read(data_dir=Path("/from/flag"))[0].data_dir == Path("/from/flag")
-    assert read(data_dir=None)[0].data_dir == Path("/from/environment")
+    assert load(data_dir=Path("/from/flag"))[0].data_dir == Path("/from/flag")
+    assert load(data_dir=None)[0].data_dir == Path("/from/environment")
 
 
 def test_a_variable_without_a_value_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("COUTURECAST_LOG_LEVEL=debug\nCOUTURECAST_COLOR_EXTRACTION_CONCURRENCY=3\n")
     for name in ("LOG_LEVEL", "COLOR_EXTRACTION_CONCURRENCY", "DRAIN_SECONDS"):
         monkeypatch.setenv(f"COUTURECAST_{name}", "")
-    settings, queues = read()
+    settings, queues = load()
     assert (settings.log_level, settings.drain_seconds, queues[COLOR].concurrency) == ("debug", 30.0, 3)
 
 
@@ -73,7 +75,7 @@ def test_paths_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", "/home/of/ours")
     monkeypatch.setenv("COUTURECAST_DATA_DIR", "~/data")
     monkeypatch.setenv("COUTURECAST_IMAGE_DIRS", "~/images:/srv/images")
-    settings = Settings.read()
+    settings = Settings.load()
     assert settings.data_dir == Path("/home/of/ours/data")
     assert settings.image_dirs == [Path("/home/of/ours/images"), Path("/srv/images")]
 
@@ -142,7 +144,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_env_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     Path(".env").write_bytes(b"COUTURECAST_ENVIRONMENT=\xff\xfe\n")
-    assert problems() == [".env is no UTF-8 text: save it as UTF-8"]
+    assert problems() == [".env is not UTF-8 text: save it as UTF-8"]
 
 
 def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,7 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgresql://user:{SECRET}@host/x")
     monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
     monkeypatch.setenv("COUTURECAST_MODERATION_KEY", SECRET)
-    settings = Settings.read()
+    settings = Settings.load()
     for shown in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert SECRET not in shown
     assert settings.redis_url is not None
@@ -159,12 +161,12 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_secret_of_the_wrong_kind_is_not_quoted() -> None:
     with pytest.raises(UsageError) as caught:
-        Settings.read(openweather_api_key=[SECRET])
+        Settings.load(openweather_api_key=[SECRET])
     assert SECRET not in str(caught.value)
 
 
 def test_each_value_of_a_queue_can_be_set_and_touches_no_other_queue() -> None:
-    made = policies(
+    made = load_policies(
         {
             "COUTURECAST_WEATHER_INGESTION_RATE_LIMIT": "none",
             "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "3",
@@ -195,7 +197,7 @@ def test_each_value_of_a_queue_can_be_set_and_touches_no_other_queue() -> None:
     ],
 )
 def test_a_variable_that_nothing_reads_is_told_with_a_guess(name: str, said: str) -> None:
-    (line,) = probable_typos({name: "redis://host", "COUTURECAST_LOG_LEVEL": "info", "PATH": "/bin"})
+    (line,) = unknown_variables({name: "redis://host", "COUTURECAST_LOG_LEVEL": "info", "PATH": "/bin"})
     assert line.startswith(f"{name} is not a setting")
     assert said in line
 
@@ -204,12 +206,12 @@ def test_every_setting_that_the_readme_lists_is_known() -> None:
     text = (Path(__file__).parents[3] / "README.md").read_text()
     named = set(re.findall(r"`(COUTURECAST_[A-Z_]+[A-Z])(?:=[^`]*)?`", text))
     assert "COUTURECAST_DRAIN_SECONDS" in named
-    assert probable_typos(dict.fromkeys(named, "")) == []
+    assert unknown_variables(dict.fromkeys(named, "")) == []
 
 
 def test_a_name_that_only_looks_like_a_setting_of_redis_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUTURECAST_REDIS_URL", "redis://elsewhere/0")
-    assert Settings.read().redis_url is None
+    assert Settings.load().redis_url is None
 
 
 @pytest.mark.parametrize(
@@ -232,4 +234,4 @@ def test_upstash_is_paid_for_by_the_command_so_the_pace_is_economical_there(
         monkeypatch.setenv("REDIS_URL", url)
     if economical is not None:
         monkeypatch.setenv("COUTURECAST_ECONOMICAL", economical)
-    assert Settings.read().pace == pace
+    assert Settings.load().pace == pace

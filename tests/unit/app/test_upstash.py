@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from app.errors import AppError, UsageError
 from app.upstash.database import Database
 from app.upstash.diff import compare
-from app.upstash.spec import DATABASES, Wanted, platform_of, wanted
+from app.upstash.spec import DATABASES, DatabaseSpec, platform_of, select_specs
 
-QUEUES = Wanted("q", "prod", "REDIS_URL", "payg", eviction=False, budget=20)
+QUEUES = DatabaseSpec("q", "prod", "REDIS_URL", "payg", eviction=False, budget=20)
 AS_WANTED = {
     "database_id": "1",
     "database_name": "q",
@@ -73,8 +73,8 @@ def test_what_is_changed_and_in_which_order(fields: dict[str, Any], what: list[s
         ({"type": "pro"}, None),
         ({"read_regions": None}, None),
         ({"type": "free_trial"}, "q: has the plan 'free_trial', which is unknown here: its plan and budget"),
-        ({"type": None}, "q: has no plan that is told: its plan and budget are not looked at: https://"),
-        ({"state": None}, "q: is of no state that is told: https://console.upstash.com/redis/1 says why"),
+        ({"type": None}, "q: has an unknown plan: its plan and budget are not compared: https://"),
+        ({"state": None}, "q: is in an unknown state: https://console.upstash.com/redis/1 says why"),
         (
             {"read_regions": ["us-east-1", "us-west-2"]},
             "q: has read regions (us-east-1, us-west-2), each billed",
@@ -131,7 +131,7 @@ def test_without_a_port_there_is_no_url() -> None:
 
 def test_regions_and_budgets() -> None:
     assert (platform_of("eu-central-1"), platform_of("us-east4")) == ("aws", "gcp")
-    assert {each.region for each in wanted(region="us-east4")} == {"us-east4"}
-    assert [each.budget for each in wanted("prod", budget=7)] == [7, 10]
-    with pytest.raises(UsageError, match="--budget is that of couturecast-prod"):
-        wanted("staging", budget=7)
+    assert {each.region for each in select_specs(region="us-east4")} == {"us-east4"}
+    assert [each.budget for each in select_specs("prod", budget=7)] == [7, 10]
+    with pytest.raises(UsageError, match="--budget is for couturecast-prod"):
+        select_specs("staging", budget=7)

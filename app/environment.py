@@ -1,0 +1,32 @@
+"""Reads the variables that the settings come from."""
+
+from __future__ import annotations
+
+import os
+
+from dotenv import dotenv_values
+
+from app.errors import SettingsError, UsageError, exhausted
+
+PREFIX = "COUTURECAST_"
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of ``.env`` in the working directory, overridden by those of the environment.
+
+    A variable without a value counts as unset.  Raises SettingsError if the file cannot be read.
+    """
+    try:
+        values = dotenv_values(".env")
+    except OSError as error:
+        raise SettingsError([_unreadable(error)]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([UsageError(".env is not UTF-8 text", fix="save it as UTF-8")]) from None
+    file = {name: value for name, value in values.items() if value}
+    return file | {name: value for name, value in os.environ.items() if value}
+
+
+def _unreadable(error: OSError) -> UsageError:
+    if (exhaustion := exhausted(error)) is not None:
+        return UsageError(f".env cannot be read: {exhaustion.problem}", fix=exhaustion.fix)
+    return UsageError(f".env cannot be read: {error.strerror}", fix="correct or remove it")

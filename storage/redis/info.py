@@ -1,0 +1,68 @@
+"""Parses what a Redis or Valkey reports about itself by INFO, or by HELLO if INFO is denied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Facts about a server; None, or '' for a text, if the server does not report one."""
+
+    redis_version: str = ""
+    """The Redis version that the server is compatible with."""
+    valkey_version: str = ""
+    role: str = ""
+    """``master``, ``slave`` or ``replica``."""
+    mode: str = ""
+    """``standalone``, ``cluster`` or ``sentinel``."""
+    run_id: str = ""
+    """The id of this run of the server's process."""
+    used_memory: int | None = None
+    """Bytes."""
+    max_memory: int | None = None
+    """Bytes; 0: no limit."""
+    eviction_policy: str = ""
+    """Its ``maxmemory-policy``."""
+    connected_clients: int | None = None
+    max_clients: int | None = None
+    append_only: bool | None = None
+    """Whether it keeps an append-only file."""
+    append_only_writable: bool = True
+    """Whether the last write to that file succeeded."""
+
+    @classmethod
+    def parse(cls, info: Mapping[str, Any]) -> ServerInfo:
+        """Parse the reply; managed servers leave out fields, and any field may be malformed."""
+        append_only = parse_whole_number(info.get("aof_enabled"))
+        return cls(
+            redis_version=_text(info, "redis_version"),
+            valkey_version=_text(info, "valkey_version"),
+            role=_text(info, "role"),
+            mode=_text(info, "redis_mode") or _text(info, "server_mode"),
+            run_id=_text(info, "run_id"),
+            used_memory=parse_whole_number(info.get("used_memory")),
+            max_memory=parse_whole_number(info.get("maxmemory")),
+            eviction_policy=_text(info, "maxmemory_policy"),
+            connected_clients=parse_whole_number(info.get("connected_clients")),
+            max_clients=parse_whole_number(info.get("maxclients")),
+            append_only=None if append_only is None else append_only == 1,
+            append_only_writable=_text(info, "aof_last_write_status") in ("", "ok"),
+        )
+
+
+def parse_whole_number(value: Any) -> int | None:
+    """Parse a number of a server's reply; None if there is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if math.isfinite(number) else None
+
+
+def _text(info: Mapping[str, Any], name: str) -> str:
+    value = info.get(name)
+    return "" if value is None else str(value)
