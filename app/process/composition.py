@@ -12,8 +12,9 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
-from app.errors import AppError, UsageError
+from app.errors import AppError
 from app.process.exit import abort
+from app.process.handlers import custom_handlers, open_handlers, weather_schedule
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
 from app.servers.embedded_valkey import EmbeddedServer
@@ -92,17 +93,15 @@ async def open_appliance(
         preferences = PreferenceRepository(opened, cache.invalidate)
         process = None
         if run:
-            functions = await _functions(settings, policies, opened, run, replaced, operations_slot, stack)
-            process = WorkerProcess(
-                redis_url,
-                policies=[policies[name] for name in run],
-                functions=functions,
-                letters=letters,
-                drain_seconds=settings.drain_seconds,
-                pace=settings.pace,
-                schedules=[_weather_schedule(WeatherRepository(opened))],
-                version=VERSION,
-                give_up=abort,
+            functions = open_handlers(
+                run,
+                custom,
+                settings,
+                policies,
+                opened,
+                enqueue=enqueueing.enqueue,
+                invalidate=cache.invalidate,
+                stack=stack,
             )
             process = _open_process(settings, redis_url, [policies[name] for name in run], functions, opened)
             stack.push_async_callback(process.close)
@@ -155,7 +154,7 @@ def _open_process(
         pace=settings.pace,
         schedules=[weather_schedule(WeatherRepository(database))],
         version=VERSION,
-        give_up=give_up,
+        give_up=abort,
     )
 
 
@@ -210,19 +209,12 @@ async def _listen_for_changes(database: Database, cache: Cache[Payload]) -> None
         raise
 
 
-def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
-    """The functions that COUTURECAST_HANDLERS names, by queue.  Raises UsageError."""
-    try:
-        return load_custom_handlers(settings.handlers, policies)
-    except HandlerImportError as error:
-        raise UsageError(error.problem, field="COUTURECAST_HANDLERS", fix=error.fix) from None
-
-
-async def _redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
+async def _open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
+    """The URL of a Redis that answers: the configured one, or the embedded server."""
     if settings.redis_url is None:
         server = EmbeddedServer(data_dir)
         joining = asyncio.create_task(asyncio.to_thread(server.acquire))
-        stack.push_async_callback(_leave, server, joining)
+        stack.push_async_callback(_stop_embedded, server, joining)
         await asyncio.shield(joining)
         supervisor = asyncio.create_task(_supervise_embedded(server))
         stack.callback(supervisor.cancel)

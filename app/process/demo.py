@@ -95,7 +95,7 @@ async def _read_payloads(appliance: Appliance) -> None:
         user, home = USERS[number], LOCATIONS[number % len(LOCATIONS)]
         try:
             if random.random() < _CHANGE_SHARE:  # noqa: S311
-                await operations.preferences.put(user, _preferences())
+                await appliance.preferences.put(user, _preferences())
             await operations.personalization.payload(user, home.id)
         except OPERATION_ERRORS as error:
             log.warning("sample payload not read", user=user, error=str(error))

@@ -17,7 +17,7 @@ import uvloop
 from app import logs, output
 from app.errors import InterruptedStartError, UsageError
 from app.http.service import admin_token, listener, serving
-from app.process.composition import Appliance, appliance
+from app.process.composition import Appliance
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
@@ -165,7 +165,7 @@ class Lifecycle:
 async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Appliance:
     settings = options.settings
     opened = await stack.enter_async_context(
-        appliance(settings, options.policies, run=options.queues, database="later")
+        open_appliance(settings, options.policies, run=options.queues, database="later")
     )
     warn_if_unchecked(opened.redis_url)
     cache = settings.cache_redis_url
@@ -184,7 +184,7 @@ async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
     def drain(number: signal.Signals) -> None:
         received.append(number)
         if number is signal.SIGINT and process.draining:
-            process.cut_short()
+            process.drain_now()
         process.begin_drain()
 
     def note(number: int, _: FrameType | None) -> None:

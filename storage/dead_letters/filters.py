@@ -99,7 +99,7 @@ class LetterFilter(BaseModel):
         try:
             return cls(**provided)
         except ValidationError as error:
-            raise _to_field_error(error) from None
+            raise _invalid(error) from None
 
     @classmethod
     def parse(cls, query: str) -> LetterFilter:
@@ -161,4 +161,4 @@ def _invalid(error: ValidationError) -> InvalidFilterError:
         problem = "use the 16 hexadecimal digits of a group"
     elif first.type == "literal_error":
         problem = f"use {', '.join(STATES)} or all"
-    return InvalidFilterError(problem, field=(first.field or "filter").replace("args.", _ARGUMENT))
+    return InvalidFilterError(problem, field=(first.field or "filter").replace("args.", _ARGUMENT_PREFIX))

@@ -17,7 +17,7 @@ from app.doctor.checks.redis_state import assess_clock
 from app.doctor.groups import OPENING_SECONDS, run_with_timeout
 from app.doctor.network import is_private_host
 from app.doctor.results import Finding, describe_cause, describe_problem, ok, unknown, warning, wrong
-from storage.cache.change_listener import probe
+from storage.cache.change_listener import notifications_arrive
 from storage.database.engine import Database
 from storage.database.migrations import HEAD
 from storage.database.tables import Base
@@ -169,7 +169,7 @@ async def _tables(postgres: Postgres) -> set[str]:
 
 async def pooler(postgres: Postgres) -> Finding:
     """Check for a transaction pooler, which carries no notifications."""
-    if postgres.database.without_sessions is not None:
+    if postgres.database.no_session_reason is not None:
         return warning(
             "a transaction pooler, and no DIRECT_URL",
             _STALE_CACHE,
@@ -202,7 +202,7 @@ async def direct_url(postgres: Postgres) -> Finding:
 
 
 async def _direct_identity(database: Database) -> tuple[Any, ...]:
-    connection = await database.session()
+    connection = await database.dedicated_connection()
     try:
         return tuple(await connection.fetchrow(_IDENTITY_SQL))
     finally:
@@ -211,13 +211,13 @@ async def _direct_identity(database: Database) -> tuple[Any, ...]:
 
 async def notifications(postgres: Postgres) -> Finding:
     """Check that a NOTIFY of our own arrives, by DIRECT_URL if that is set."""
-    if postgres.database.without_sessions is not None:
+    if postgres.database.no_session_reason is not None:
         return unknown("not checked: a transaction pooler carries none")
     if postgres.direct_problem:
         return unknown("not checked: DIRECT_URL cannot be used")
     try:
         arrives = await run_with_timeout(
-            _SESSION_TIMEOUT_SECONDS, probe(postgres.database, seconds=_NOTIFY_TIMEOUT_SECONDS)
+            _SESSION_TIMEOUT_SECONDS, notifications_arrive(postgres.database, seconds=_NOTIFY_TIMEOUT_SECONDS)
         )
     except (StorageError, TimeoutError, OSError) as error:
         cause = "no answer in time" if isinstance(error, TimeoutError) else describe_cause(error)

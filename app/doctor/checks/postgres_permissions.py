@@ -81,7 +81,7 @@ async def _missing_privilege(postgres: Postgres) -> tuple[str, str] | None:
 async def connections(postgres: Postgres) -> Finding:
     """Compare the pools of all processes with the connections of the server."""
     workers = await _live_workers(postgres.redis)
-    if parse_postgres_url(make_url(postgres.url).set(drivername="postgresql")).pooled:
+    if parse_postgres_url(make_url(postgres.url).set(drivername="postgresql")).behind_pooler:
         return assess_pool_size(postgres.pool_size, workers, _MAX_CONNECTIONS, None)
     limit, reserved, used = await postgres.row(
         "SELECT current_setting('max_connections')::int, "

@@ -26,7 +26,7 @@ from app.doctor.groups import OPENING_SECONDS, run_with_timeout
 from app.doctor.results import Finding, describe_cause, ok, warning, wrong
 from app.servers.redis_tls import diagnose_tls
 from app.settings import at_upstash
-from storage.redis.client import MOST_CONNECTIONS, execute, make_client, redact_url
+from storage.redis.client import MAX_CONNECTIONS, execute, make_client, redact_url
 from storage.redis.info import ServerInfo
 from workers.engine.policy import NORMAL, PollIntervals
 
@@ -79,7 +79,7 @@ async def open_redis(url: str, variable: str, *, embedded: Path | None = None) -
     ``embedded`` is the folder of the embedded server, if it is one.
     """
     client = make_client(url)
-    client.connection_pool.max_connections = MOST_CONNECTIONS  # whatever the URL sets
+    client.connection_pool.max_connections = MAX_CONNECTIONS  # whatever the URL sets
     try:
         server = await run_with_timeout(OPENING_SECONDS, _connect(client, url, variable))
     except Exception as error:  # of redis-py, of the system, or of an unusual answer
