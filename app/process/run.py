@@ -17,7 +17,7 @@ import uvloop
 from app import logs, output
 from app.errors import InterruptedStartError, UsageError
 from app.http.service import admin_token, listener, serving
-from app.process.composition import Appliance
+from app.process.composition import Appliance, open_appliance
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
