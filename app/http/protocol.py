@@ -8,7 +8,7 @@ import h11
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.http.problems import ProblemError, response
+from app.http.problems import ProblemError, problem_response
 
 PATIENCE = 10.0
 """Seconds from the connection, or from an answer, until the headers of a request must be complete."""
@@ -50,7 +50,7 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets a problem, as all that is refused."""
         problem = ProblemError(400, "this is no HTTP request", headers={"Connection": "close"})
-        answer = response(problem)
+        answer = problem_response(problem)
         for event in (
             h11.Response(status_code=400, headers=answer.raw_headers, reason=b"Bad Request"),
             h11.Data(data=bytes(answer.body)),
@@ -91,4 +91,4 @@ async def _full(scope: Scope, receive: Receive, send: Send) -> None:
     refusal = ProblemError(
         503, "too many requests are under way", headers={"Connection": "close", "Retry-After": "5"}
     )
-    await response(refusal)(scope, receive, send)
+    await problem_response(refusal)(scope, receive, send)

@@ -84,10 +84,10 @@ async def _serve(
         try:
             # In a thread, for the jobs' sake: it takes a tenth of a second, and nobody waits for it.
             await asyncio.to_thread(importlib.import_module, "app.http.server")
-            from app.http.context import Context
             from app.http.server import serve
+            from app.http.state import HttpState
 
-            await serve(door, Context(operations, process, drained, VERSION), token, ending)
+            await serve(door, HttpState(operations, process, drained, VERSION), token, ending)
         except OSError as error:  # as where no descriptor is free: the next time may do
             log.warning("http does not start", error=exhausted(error) or str(error))
             with suppress(TimeoutError):

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import get_args
 
+from fastapi import Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from app.http.route import Call, Reply
+from app.http.dependencies import State
+from app.http.routing import open_router
 from app.logs import dropped_lines
 from workers.engine.histogram import Percentiles
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot, WorkerState
 
-MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+router = open_router("metrics")
+
 Value = float | int | None
 """None: unknown, and left out."""
 
@@ -117,13 +120,25 @@ _QUEUE_COUNTERS: tuple[tuple[str, str, Callable[[QueueSnapshot], int]], ...] = (
 )
 
 
-async def metrics(call: Call) -> Reply:
-    """Everything that is known; of what is not known there is no line."""
+class TextFormat(Response):
+    """An answer in Prometheus' text format."""
+
+    media_type = CONTENT_TYPE_PLAIN_0_0_4
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_description="All that is known: an unknown figure has no line.",
+    response_class=TextFormat,
+)
+async def metrics(state: State) -> Response:
+    """All names begin with `couturecast_`; each has its meaning in its HELP line."""
     try:
-        snapshot = await call.context.snapshot()
+        snapshot = await state.snapshot()
     except TimeoutError:
         snapshot = None
-    return Reply(exposition(snapshot, call.context.version, call.operations.cache.counts))
+    return TextFormat(exposition(snapshot, state.version, state.operations.cache.counts))
 
 
 def exposition(
