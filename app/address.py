@@ -1,4 +1,4 @@
-"""Where HTTP is served: HOST:PORT, read and bound."""
+"""The address of HTTP: HOST:PORT, parsed and bound."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import socket
 from dataclasses import dataclass
 
 _BACKLOG = 128
+"""Connections that may wait for the server."""
 _FORM = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
-_MEND = "is no HOST:PORT: use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
+_FIX = "use HOST:PORT, for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,13 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address that ``text`` names.  Raises ValueError, which says how to mend it."""
-        found = _FORM.fullmatch(text.strip())
-        if found is None:
-            raise ValueError(f"{text!r} {_MEND}")
-        if int(found["port"]) > 65_535:
-            raise ValueError(f"{text!r}: ports end at 65535")
-        return cls(found["six"] or found["host"], int(found["port"]))
+        """Parse HOST:PORT.  Raises ValueError, with a message that says how to fix it."""
+        match = _FORM.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{text!r}: {_FIX}")
+        if int(match["port"]) > 65_535:
+            raise ValueError(f"{text!r}: use a port of at most 65535")
+        return cls(match["ipv6"] or match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -38,17 +39,17 @@ DEFAULT_ADDRESS = Address("127.0.0.1", 8020)
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens there.  Raises OSError where it cannot be bound.
+    """Return a socket that listens there.  Raises OSError if it cannot be bound.
 
-    What connects before the server runs waits for it.
+    Connections that are made before the server runs wait for it.
     """
-    (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
+    (family, kind, protocol, _, socket_address), *_ = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(socket_address)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
@@ -57,7 +58,7 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def bound(listener: socket.socket) -> Address:
-    """Where ``listener`` really listens."""
+def local_address(listener: socket.socket) -> Address:
+    """Return the address at which ``listener`` really listens."""
     host, port = listener.getsockname()[:2]
     return Address(host, port)

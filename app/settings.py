@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import Redis
 
 from app.address import DEFAULT_ADDRESS, Address
-from app.admin_token import LEAST, usable
+from app.admin_token import MIN_LENGTH, is_valid
 from app.errors import UsageError, exhausted
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals, QueuePolicy, RateLimit
 
@@ -93,8 +93,8 @@ def _http(value: Any) -> Any:
 
 
 def _token(value: SecretStr) -> SecretStr:
-    if not usable(value.get_secret_value()):
-        raise ValueError(f"use {LEAST} characters or more, letters, digits and signs without spaces")
+    if not is_valid(value.get_secret_value()):
+        raise ValueError(f"use {MIN_LENGTH} characters or more, letters, digits and signs without spaces")
     return value
 
 

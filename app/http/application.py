@@ -62,7 +62,7 @@ class HeadMiddleware:
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Return the description, made once: FastAPI's, with the model of problems."""
+        """Return FastAPI's description, completed by the model of problems; it is made once."""
         if self.openapi_schema is None:
             document = super().openapi()
             problem = Problem.model_json_schema(
@@ -78,7 +78,8 @@ class _Application(FastAPI):
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a parameter: one that may be left out is never null."""
-    schema.pop("title", None)
+    for name in ("title", "description"):  # the parameter has them
+        schema.pop(name, None)
     choices = [choice for choice in schema.pop("anyOf", ()) if choice.get("type") != "null"]
     if not choices:
         return schema

@@ -17,17 +17,6 @@ _BOOLEANS = {"true": True, "false": False}
 LetterId = Annotated[int, Field(ge=1, le=MAX_ID), IntegralFloat]
 Flag = Annotated[bool, Strict(), BeforeValidator(lambda text: _BOOLEANS.get(text, text))]
 """``true`` or ``false``, as text."""
-Since = Annotated[Time, Field(description="Died then or later: a time, or how long ago: 30m, 2h, 7d.")]
-Until = Annotated[Time, Field(description="Died before: a time, or how long ago.")]
-Error = Annotated[
-    str,
-    Field(
-        min_length=SHORTEST_SEARCH,
-        max_length=200,
-        description="A text that the error contains, as `type: message`, in small or capital letters.",
-    ),
-]
-Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="Of a group.")]
 
 
 class Conditions(BaseModel):
@@ -35,10 +24,15 @@ class Conditions(BaseModel):
 
     queue: QueueName | None = None
     function: Text | None = None
-    since: Since | None = None
-    until: Until | None = None
-    error: Error | None = None
-    fingerprint: Fingerprint | None = None
+    since: Time | None = Field(None, description="Died then or later: a time, or how long ago: 30m, 2h, 7d.")
+    until: Time | None = Field(None, description="Died before: a time, or how long ago.")
+    error: str | None = Field(
+        None,
+        min_length=SHORTEST_SEARCH,
+        max_length=200,
+        description="A text that the error contains, as `type: message`, in small or capital letters.",
+    )
+    fingerprint: str | None = Field(None, pattern=r"^[0-9a-f]{16}$", description="Of a group.")
 
     def to_filter(self) -> LetterFilter:
         """Return the filter for the operations.  Raises InvalidFilterError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -17,6 +17,11 @@ class RequestBody(BaseModel):
     """Base of all bodies: unknown fields are refused, and text is not a number."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+
+def example(**fields: Any) -> ConfigDict:
+    """Return the configuration of a model that shows these fields as an example."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 def _check_queue(queue: str) -> str:

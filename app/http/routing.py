@@ -55,12 +55,14 @@ def _operation_id(route: APIRoute) -> str:
 class StrictRoute(APIRoute):
     """Refuses unknown and repeated parameters, and bodies that are not taken, not JSON or too large.
 
-    It also describes the problems that follow from what it takes.
+    It also describes the problems that follow from its method and from what it takes.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        statuses = {401, 422, 500}
+        statuses = {401, 422, 500, 503}
+        if self.methods != {"GET"}:
+            statuses.add(403)
         if self.param_convertors:
             statuses.add(404)
         if self.body_field is not None:

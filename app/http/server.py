@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import structlog
 import uvicorn
 
-from app.address import bound
+from app.address import local_address
 from app.http.application import make_application
 from app.http.protocol import Connection
 from app.http.state import HttpState
@@ -45,7 +45,7 @@ async def serve(listener: socket.socket, state: HttpState, token: str, closing: 
         ),
         closing,
     )
-    log.info("http answers", url=f"http://{bound(listener)}")
+    log.info("http answers", url=f"http://{local_address(listener)}")
     try:
         await server.serve([listener])
     finally:

@@ -9,7 +9,7 @@ import socket
 import stat
 from pathlib import Path
 
-from app.admin_token import kept_already
+from app.admin_token import find
 from app.doctor.checks.disk import free_space, nearest
 from app.doctor.checks.settings import Configuration
 from app.doctor.groups import in_thread
@@ -66,7 +66,7 @@ def token(of: Configuration) -> Finding:
     if of.settings.http is None:
         return ok("none is needed: no HTTP is served")
     try:
-        path = kept_already(of.settings.data_dir)
+        path = find(of.settings.data_dir)
     except UsageError as error:
         finding, _, mend = str(error).rpartition(": ")
         return wrong(finding, "no worker starts", mend)

@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from app.http.dependencies import ActorOperations
-from app.http.problems import problem_responses, validation_problem
+from app.http.problems import validation_problem
 from app.http.routing import strict_router
 from storage.personalization import Payload
 
@@ -71,7 +71,6 @@ class Personalization(Payload):
     "/personalization/users/{user_id:path}",
     summary="What a user is shown",
     response_description="The payload, and where it came from.",
-    responses=problem_responses(503),
 )
 async def show_personalization(
     operations: ActorOperations, user_id: UserId, location: LocationId, response: Response, at: At = None
@@ -89,7 +88,6 @@ async def show_personalization(
     "/cache/users/{user_id:path}",
     summary="Invalidate all cached entries of a user",
     response_description="The number of entries.",
-    responses=problem_responses(403, 503),
 )
 async def invalidate_user(operations: ActorOperations, user_id: UserId) -> InvalidatedUser:
     """In all processes.  For programs that change data without this program."""

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.dependencies import ActorOperations
 from app.http.filters import GroupsQuery, LetterQuery, ListQuery, SelectionBody
-from app.http.models import IntegralFloat, PathId, Reason, RequestBody
+from app.http.models import IntegralFloat, PathId, Reason, RequestBody, example
 from app.http.problems import problem_responses
 from app.http.routers.replays import PlanDetail, refuse_while_draining, start_plan
 from app.http.routing import strict_router
@@ -134,6 +134,8 @@ class ExportResponse(StreamingResponse):
 class RetryRequest(RequestBody):
     """How one letter is retried."""
 
+    model_config = example(reason="CDN is back")
+
     data: dict[str, Any] | None = Field(None, description="Arguments in place of those that failed.")
     reason: Reason = ""
 
@@ -185,7 +187,6 @@ class ChangedCount(BaseModel):
     response_model=LetterPage,
     summary="Dead letters, the newest first",
     response_description="One page.",
-    responses=problem_responses(503),
 )
 async def list_dead_letters(operations: ActorOperations, query: Annotated[ListQuery, Query()]) -> Response:
     """Give `next` as `cursor` to get the following page."""
@@ -212,7 +213,6 @@ def _to_json(letters: Sequence[DeadLetter]) -> list[bytes]:
     "/groups",
     summary="Dead letters by failure, the largest groups first",
     response_description="The groups.",
-    responses=problem_responses(503),
 )
 async def list_groups(operations: ActorOperations, query: Annotated[GroupsQuery, Query()]) -> GroupList:
     """Each with its count, the deaths of each of the last 24 hours, and its newest letter."""
@@ -231,7 +231,6 @@ async def list_groups(operations: ActorOperations, query: Annotated[GroupsQuery,
                 _EXPORT_TYPES[name][0]: {"schema": {"type": "string"}} for name in get_args(ExportFormat)
             },
         },
-        **problem_responses(503),
     },
 )
 async def export_dead_letters(
@@ -264,7 +263,7 @@ async def _document(first: str, rest: AsyncIterator[str], form: ExportFormat) ->
     response_description="The plan, which runs from now on.",
     responses={
         200: {"model": ReplayPreview, "description": "A dry run: what would be retried."},
-        **problem_responses(403, 404, 409, 503),
+        **problem_responses(404, 409),
     },
 )
 async def retry_dead_letters(operations: ActorOperations, body: BulkRetryRequest, response: Response) -> Any:
@@ -282,7 +281,7 @@ async def retry_dead_letters(operations: ActorOperations, body: BulkRetryRequest
     "/discard",
     summary="Hide dead letters",
     response_description="How many were hidden.",
-    responses=problem_responses(403, 404, 503),
+    responses=problem_responses(404),
 )
 async def discard_dead_letters(operations: ActorOperations, body: SelectionBody) -> ChangedCount:
     """They are not shown and not retried until they are restored."""
@@ -294,7 +293,7 @@ async def discard_dead_letters(operations: ActorOperations, body: SelectionBody)
     "/restore",
     summary="Undo a discard",
     response_description="How many are dead letters again.",
-    responses=problem_responses(403, 404, 503),
+    responses=problem_responses(404),
 )
 async def restore_dead_letters(operations: ActorOperations, body: SelectionBody) -> ChangedCount:
     """Letters that were not discarded are left out."""
@@ -307,7 +306,6 @@ async def restore_dead_letters(operations: ActorOperations, body: SelectionBody)
     response_model=Letter,
     summary="A dead letter",
     response_description="The letter, whatever its state.",
-    responses=problem_responses(503),
 )
 async def show_dead_letter(operations: ActorOperations, id: PathId) -> Response:
     """With its payload and the errors of all its attempts."""
@@ -319,7 +317,6 @@ async def show_dead_letter(operations: ActorOperations, id: PathId) -> Response:
     "/{id:id}/lineage",
     summary="The lineage of a dead letter",
     response_description="The letters, the oldest first.",
-    responses=problem_responses(503),
 )
 async def show_lineage(operations: ActorOperations, id: PathId) -> Lineage:
     """The first letter of a job and those that its replays left, each with its replays."""
@@ -337,7 +334,7 @@ async def show_lineage(operations: ActorOperations, id: PathId) -> Lineage:
     status_code=202,
     summary="Retry one dead letter",
     response_description="Enqueued.",
-    responses=problem_responses(403, 409, 503),
+    responses=problem_responses(409),
 )
 async def retry_dead_letter(
     operations: ActorOperations, id: PathId, body: Annotated[RetryRequest, Body(default_factory=RetryRequest)]

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Body
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
+from pydantic import BaseModel, Field, PlainValidator, TypeAdapter
 
 from app.http.dependencies import ActorOperations
-from app.http.models import QueueName, RequestBody
+from app.http.models import QueueName, RequestBody, example
 from app.http.problems import ProblemError, problem_responses
 from app.http.routing import strict_router
 from workers.operations.operations import LONGEST_DELAY, NewJob
@@ -24,16 +24,8 @@ MAX_JOBS = 1_000
 class Job(RequestBody):
     """A job to be enqueued."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "data": {"item_id": "dress-17", "image": "https://example.com/17.jpg"},
-                    "key": "dress-17",
-                    "delay": 5,
-                }
-            ]
-        }
+    model_config = example(
+        data={"item_id": "dress-17", "image": "https://example.com/17.jpg"}, key="dress-17", delay=5
     )
 
     data: dict[str, Any] = Field(description="Its arguments, as the queue's handler takes them.")
@@ -70,12 +62,16 @@ JobOrJobs = Annotated[
 class EnqueuedJobs(BaseModel):
     """Jobs that were enqueued."""
 
+    model_config = example(queue="color-extraction", keys=["dress-17"])
+
     queue: str
     keys: list[str] = Field(description="The key of each job, in the order in which they were sent.")
 
 
 class PauseRequest(RequestBody):
     """Why a queue is paused."""
+
+    model_config = example(reason="CDN is down")
 
     reason: str = Field("", max_length=500, description="Shown on every screen of the queue.")
 
@@ -103,7 +99,7 @@ class ResumedQueue(BaseModel):
     status_code=202,
     summary="Enqueue one job, or a list of jobs",
     response_description="Enqueued.",
-    responses=problem_responses(403, 409, 503),
+    responses=problem_responses(409),
 )
 async def enqueue_jobs(
     operations: ActorOperations, queue: QueueName, body: Annotated[JobOrJobs, Body()]
@@ -125,7 +121,6 @@ async def enqueue_jobs(
     "/{queue}/pause",
     summary="Pause a queue",
     response_description="It is paused: by whom, why and since when.",
-    responses=problem_responses(403, 503),
 )
 async def pause_queue(
     operations: ActorOperations,
@@ -142,7 +137,6 @@ async def pause_queue(
     "/{queue}/resume",
     summary="Resume a queue",
     response_description="It runs.",
-    responses=problem_responses(403, 503),
 )
 async def resume_queue(operations: ActorOperations, queue: QueueName) -> ResumedQueue:
     """Let a paused queue start jobs again."""

@@ -9,7 +9,7 @@ from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations
-from app.http.models import PathId, RequestBody
+from app.http.models import PathId, RequestBody, example
 from app.http.problems import ProblemError, problem_responses
 from app.http.routing import strict_router
 from storage.dead_letters.plans import PlanState
@@ -70,6 +70,8 @@ class PlanItems(BaseModel):
 class ResumeRequest(RequestBody):
     """How a plan is resumed."""
 
+    model_config = example(halt=0.5)
+
     halt: float | None = Field(None, gt=0, le=1, description="A higher limit, which a halted plan needs.")
 
 
@@ -77,7 +79,6 @@ class ResumeRequest(RequestBody):
     "",
     summary="Replay plans, the newest first",
     response_description="The plans.",
-    responses=problem_responses(503),
 )
 async def list_plans(
     operations: ActorOperations, limit: Annotated[int, Query(ge=1, le=200)] = 50
@@ -92,7 +93,6 @@ async def list_plans(
     response_model=PlanDetail,
     summary="One plan",
     response_description="The plan with its ledger.",
-    responses=problem_responses(503),
 )
 async def show_plan(operations: ActorOperations, id: PathId) -> Any:
     """The ledger counts the results of the jobs."""
@@ -103,7 +103,6 @@ async def show_plan(operations: ActorOperations, id: PathId) -> Any:
     "/{id:id}/letters",
     summary="The letters of a plan",
     response_description="One page.",
-    responses=problem_responses(503),
 )
 async def list_plan_letters(
     operations: ActorOperations, id: PathId, query: Annotated[ItemsQuery, Query()]
@@ -122,7 +121,7 @@ async def list_plan_letters(
     status_code=202,
     summary="Run a plan, or resume it",
     response_description="It runs from now on.",
-    responses=problem_responses(403, 409, 503),
+    responses=problem_responses(409),
 )
 async def run_plan(
     operations: ActorOperations,
@@ -139,7 +138,7 @@ async def run_plan(
     response_model=PlanDetail,
     summary="Pause a plan",
     response_description="The plan.",
-    responses=problem_responses(403, 409, 503),
+    responses=problem_responses(409),
 )
 async def pause_plan(operations: ActorOperations, id: PathId) -> Any:
     """Nothing more of it is enqueued until it is run again."""
@@ -151,7 +150,7 @@ async def pause_plan(operations: ActorOperations, id: PathId) -> Any:
     response_model=PlanDetail,
     summary="Cancel a plan",
     response_description="The plan.",
-    responses=problem_responses(403, 409, 503),
+    responses=problem_responses(409),
 )
 async def cancel_plan(operations: ActorOperations, id: PathId) -> Any:
     """Nothing more of it is enqueued; jobs that were enqueued go on."""

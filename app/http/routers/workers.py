@@ -43,7 +43,7 @@ class DrainStatus(BaseModel):
     response_description="How far the drain is after the wait.",
     responses={
         202: {"model": DrainStatus, "description": "The drain has begun."},
-        **problem_responses(403, 409, 503),
+        **problem_responses(409),
     },
 )
 async def drain_process(

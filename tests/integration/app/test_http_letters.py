@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -139,6 +140,44 @@ def test_groups_are_counted(client: httpx.Client) -> None:
     assert (group["count"], group["fingerprint"]) == (3, letters[0]["fingerprint"])
     assert len(group["trend"]) == 24
     assert group["sample"]["id"] == letters[0]["id"]
+
+
+def test_letters_are_exported_for_programs_and_for_people(client: httpx.Client) -> None:
+    letters = die(client, "exported \x1b[2J away", 3)
+    exported = client.get(f"{FAILED}/export", params={"error": "exported", "queue": QUEUE})
+    assert exported.status_code == 200
+    assert exported.headers["content-type"].startswith("application/jsonl")
+    assert 'filename="dead-letters.jsonl"' in exported.headers["content-disposition"]
+    rows = [json.loads(line) for line in exported.text.splitlines()]
+    assert [row["id"] for row in rows] == [letter["id"] for letter in letters]
+    assert [row["job_data"] for row in rows] == [letter["job_data"] for letter in letters]
+    document = client.get(f"{FAILED}/export", params={"error": "exported", "format": "markdown"})
+    assert document.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert all(f"Letter {letter['id']}" in document.text for letter in letters)
+    assert "\x1b" not in document.text
+
+
+def test_an_export_is_refused_before_it_begins(client: httpx.Client) -> None:
+    for query, field in (("format=docx", "format"), ("queue=colours", "queue"), ("limit=1", "limit")):
+        problem = assert_problem(client.get(f"{FAILED}/export?{query}"), 422)
+        assert [error["field"] for error in problem["errors"]] == [field]
+    assert client.get(f"{FAILED}/export", params={"error": "no letter has this"}).text == ""
+
+
+def test_a_lineage_has_each_letter_of_a_job_and_its_replays(client: httpx.Client) -> None:
+    (first,) = die(client, "died in a row")
+    data = {"fails": "died in a row once more"}
+    assert client.post(f"{FAILED}/{first['id']}/retry", json={"data": data}).status_code == 202
+    (second,) = until(lambda: items(client, error="in a row once more"))
+    for letter in (first, second):
+        lineage = client.get(f"{FAILED}/{letter['id']}/lineage").json()["items"]
+        assert [(found["id"], found["replay_of"]) for found in lineage] == [
+            (first["id"], None),
+            (second["id"], first["id"]),
+        ]
+        assert [len(found["replays"]) for found in lineage] == [1, 0]
+        assert lineage[0]["error_message"] == "died in a row"
+    assert_problem(client.get(f"{FAILED}/999999999/lineage"), 404, "999999999")
 
 
 # refusals

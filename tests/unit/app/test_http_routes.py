@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,12 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
+from starlette.types import Message
 
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
 from app.http.authentication import CLOSED_PREFIX
 from app.http.problems import problem_of
+from app.http.routers.dead_letters import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routers.metrics import exposition
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
@@ -235,3 +238,28 @@ def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:
         "/api/v1/personalization/users/{user_id}",
     }
     assert {route.path_format for route in deep} <= set(described()["paths"])
+
+
+# exports
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+async def test_an_export_that_fails_half_way_is_not_completed(spec_version: str) -> None:
+    sent: list[Message] = []
+    disconnected = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "first\n"
+        raise DatabaseUnavailableError("the database does not answer")
+
+    async def receive() -> Message:
+        await disconnected.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "asgi": {"spec_version": spec_version}}
+    await ExportResponse(pieces())(scope, receive, send)
+    assert [message.get("body") for message in sent] == [None, b"first\n"]
+    assert sent[-1]["more_body"] is True
