@@ -9,9 +9,9 @@ from dataclasses import dataclass
 _BACKLOG = 128
 """Connections that may wait for the server."""
 _FORM = re.compile(
-    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
-_FIX = "use HOST:PORT, for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
+_FIX = "use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Address:
         """Parse HOST:PORT.  Raises ValueError, with a message that says how to fix it."""
         match = _FORM.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"{text!r}: {_FIX}")
+            raise ValueError(f"{text!r} is not HOST:PORT: {_FIX}")
         if int(match["port"]) > 65_535:
-            raise ValueError(f"{text!r}: use a port of at most 65535")
-        return cls(match["ipv6"] or match["host"], int(match["port"]))
+            raise ValueError(f"{text!r}: ports end at 65535: use a smaller number")
+        return cls(match["six"] or match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

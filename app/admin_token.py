@@ -54,7 +54,7 @@ def find(data_dir: Path) -> Path | None:
     try:
         with open(path, "r+", encoding="ascii", errors="replace", opener=_open_existing) as file:
             if os.geteuid() not in (0, os.fstat(file.fileno()).st_uid):
-                raise PermissionError(errno.EPERM, "another user owns it")
+                raise PermissionError(errno.EPERM, "it belongs to another user")
             token = file.read().strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -70,7 +70,7 @@ def _check(path: Path, token: str) -> None:
     if not is_valid(token):
         raise UsageError(
             f"{path} holds no token of {MIN_LENGTH} characters or more",
-            fix="remove it, and the next start makes one",
+            fix="remove it, and one is made",
         )
 
 
@@ -79,7 +79,7 @@ def _unusable(path: Path, error: OSError) -> UsageError:
         return UsageError(f"{path} cannot be used: {problem}")
     return UsageError(
         f"{path} cannot be used ({error.strerror})",
-        fix="change its owner and mode, or set COUTURECAST_ADMIN_TOKEN",
+        fix="correct it, or set COUTURECAST_ADMIN_TOKEN",
     )
 
 

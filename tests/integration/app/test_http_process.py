@@ -56,10 +56,10 @@ def in_flight(client: httpx.Client) -> int:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--http", "here"), "--http: 'here': use HOST:PORT, for instance 127.0.0.1:8020"),
-        (("--http", ":8020"), "--http: ':8020': use HOST:PORT"),
-        (("--http", "::1:8020"), "--http: '::1:8020': use HOST:PORT"),
-        (("--http", "127.0.0.1:65536"), "--http: '127.0.0.1:65536': use a port of at most 65535"),
+        (("--http", "here"), "--http: 'here' is not HOST:PORT: use for instance 127.0.0.1:8020"),
+        (("--http", ":8020"), "--http: ':8020' is not HOST:PORT"),
+        (("--http", "::1:8020"), "--http: '::1:8020' is not HOST:PORT"),
+        (("--http", "127.0.0.1:65536"), "--http: '127.0.0.1:65536': ports end at 65535"),
         (("--http", "127.0.0.1:8021", "--no-http"), "--http and --no-http exclude each other: drop one"),
         (("--http", "192.0.2.1:8021"), "--http: 192.0.2.1:8021 cannot be used (Cannot assign"),
         (("--http", "nowhere.invalid:8021"), "nowhere.invalid:8021 cannot be used"),
@@ -75,7 +75,7 @@ def test_a_bad_address_is_one_line(program: Program, arguments: tuple[str, ...],
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("COUTURECAST_HTTP", "8020", "COUTURECAST_HTTP: '8020': use HOST:PORT, for instance"),
+        ("COUTURECAST_HTTP", "8020", "COUTURECAST_HTTP: '8020' is not HOST:PORT: use for instance"),
         ("COUTURECAST_ADMIN_TOKEN", "short", "COUTURECAST_ADMIN_TOKEN: use 16 characters or more"),
         ("COUTURECAST_ADMIN_TOKEN", "with spaces in between", "COUTURECAST_ADMIN_TOKEN: use 16"),
     ],

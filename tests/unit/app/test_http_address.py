@@ -38,12 +38,12 @@ def test_a_host_and_a_port_are_read_and_shown(text: str, address: Address, shown
     ["", "8020", ":8020", "host", "host:", "host:x", "::1:8020", "[::1]", "a b:1", "http://h:1", "h:1/"],
 )
 def test_what_is_none_says_how_to_write_one(text: str) -> None:
-    with pytest.raises(ValueError, match=r"use HOST:PORT, for instance 127\.0\.0\.1:8020"):
+    with pytest.raises(ValueError, match=r"use for instance 127\.0\.0\.1:8020"):
         Address.parse(text)
 
 
 def test_a_port_beyond_the_last_one() -> None:
-    with pytest.raises(ValueError, match="a port of at most 65535"):
+    with pytest.raises(ValueError, match="ports end at 65535"):
         Address.parse("h:65536")
 
 
