@@ -58,11 +58,11 @@ def routes(routers: Sequence[APIRouter]) -> list[APIRoute]:
     return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 
-def test_what_needs_the_token_lies_where_it_is_asked_for() -> None:
+def test_closed_routes_lie_below_the_prefix_that_needs_the_token() -> None:
     assert all(route.path.startswith(CLOSED_PREFIX) for route in routes(CLOSED_ROUTERS))
 
 
-def test_a_path_and_a_method_stand_once() -> None:
+def test_each_path_and_method_is_served_once() -> None:
     served = routes((*OPEN_ROUTERS, *CLOSED_ROUTERS))
     assert len({(*route.methods, route.path) for route in served}) == len(served)
 
@@ -74,7 +74,7 @@ def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag() -> None:
     assert all(operation["summary"] and operation["tags"] for _, operation in operations())
 
 
-def test_no_handler_answers_what_is_not_described() -> None:
+def test_problems_of_each_route_are_described() -> None:
     open_paths = {route.path for route in routes(OPEN_ROUTERS)}
     for path, operation in operations():
         expected = {"500"}
@@ -92,7 +92,7 @@ def test_no_handler_answers_what_is_not_described() -> None:
                 assert set(response["content"]) == {"application/problem+json"}
 
 
-def test_parameters_are_described_where_they_are_taken() -> None:
+def test_parameters_are_described_at_their_operation() -> None:
     drain = described()["paths"]["/api/v1/admin/drain"]["post"]
     wait, operator = drain["parameters"]
     assert (wait["name"], wait["in"], wait["required"]) == ("wait", "query", False)
@@ -134,7 +134,7 @@ def test_each_error_of_the_layers_below_has_a_status(error: Exception, status: i
     assert found.problem.detail
 
 
-def test_a_defect_is_no_problem_that_is_told() -> None:
+def test_a_defect_is_not_explained() -> None:
     assert problem_of(KeyError("x")) is None
 
 
@@ -150,7 +150,7 @@ def test_a_queue_with_an_alert_is_unhealthy_and_a_server_with_one_is_not_a_queue
     assert health_of(replace(HEALTHY, alerts=(full,))).healthy
 
 
-def test_while_redis_is_away_no_queue_passes_for_healthy() -> None:
+def test_without_redis_no_queue_is_healthy() -> None:
     health = health_of(AWAY)
     assert not health.healthy
     assert not any(queue.healthy for queue in health.queues)
@@ -191,7 +191,7 @@ def test_figures_of_a_snapshot() -> None:
     assert found["couturecast_jobs_dead_lettered_total", COLOR] == 1
 
 
-def test_what_is_not_known_has_no_figure() -> None:
+def test_unknown_figures_are_left_out() -> None:
     away = DatabaseSnapshot("sqlite:///x", "no answer")
     found = figures(exposition(replace(HEALTHY, database=away, dead_letters=None, loop_lag=None), "1"))
     assert found["couturecast_database_up",] == 0
@@ -200,7 +200,7 @@ def test_what_is_not_known_has_no_figure() -> None:
     assert ("couturecast_queue_rate_used_starts", COLOR) not in found
 
 
-def test_while_redis_is_away_old_figures_do_not_pass_for_new() -> None:
+def test_without_redis_no_old_figures_are_shown() -> None:
     for snapshot in (AWAY, None):
         found = figures(exposition(snapshot, "1"))
         assert found["couturecast_redis_up",] == 0
@@ -218,7 +218,7 @@ def test_names_end_in_their_unit() -> None:
         assert (family.type == "counter") == family.name.startswith(counts)
 
 
-def test_the_cache_is_counted_also_while_redis_is_away() -> None:
+def test_the_cache_is_counted_without_redis() -> None:
     counts = {"hits": 7, "misses": 2, "errors": 1, "loads": 3}
     for snapshot in (HEALTHY, AWAY, None):
         found = figures(exposition(snapshot, "1", counts))
