@@ -1,4 +1,4 @@
-"""The address of the HTTP server: parses HOST:PORT and binds it."""
+"""The address of HTTP: HOST:PORT, parsed and bound."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.errors import InvalidValueError
 
 _BACKLOG = 128
+"""Connections that may wait for the server."""
 _FORM = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
@@ -42,15 +43,15 @@ DEFAULT_ADDRESS = Address("127.0.0.1", 8020)
 def listen(address: Address) -> socket.socket:
     """Return a socket that listens there.  Raises OSError if it cannot be bound.
 
-    Connections before the server runs wait for it.
+    Connections that are made before the server runs wait for it.
     """
-    (family, kind, protocol, _, sockaddr), *_ = socket.getaddrinfo(
+    (family, kind, protocol, _, socket_address), *_ = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(sockaddr)
+        listener.bind(socket_address)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
@@ -59,7 +60,7 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def bound(listener: socket.socket) -> Address:
-    """Return the address of ``listener``, with its actual port."""
+def local_address(listener: socket.socket) -> Address:
+    """Return the address at which ``listener`` really listens."""
     host, port = listener.getsockname()[:2]
     return Address(host, port)

@@ -1,4 +1,4 @@
-"""The token that the admin routes ask for."""
+"""The token that closed routes need: a file in the data directory, unless the settings have one."""
 
 from __future__ import annotations
 
@@ -12,74 +12,80 @@ from pathlib import Path
 from app.errors import UsageError, exhausted
 
 FILE = "admin-token"
-LEAST = 16  # characters
-_BYTES = 32
-_USABLE = re.compile(rf"[!-~]{{{LEAST},}}", re.ASCII)
+MIN_LENGTH = 16
+"""Characters."""
+_NEW_TOKEN_BYTES = 32
+_VALID = re.compile(rf"[!-~]{{{MIN_LENGTH},}}", re.ASCII)
 
 
-def usable(token: str) -> bool:
-    """Whether ``token`` is long enough, and fits into a header."""
-    return _USABLE.fullmatch(token) is not None
+def is_valid(token: str) -> bool:
+    """Return whether ``token`` is long enough, and fits into a header."""
+    return _VALID.fullmatch(token) is not None
 
 
-def kept_token(data_dir: Path) -> str:
-    """The token of a data directory; one is made where there is none.  Blocking.  Raises UsageError.
+def load_or_create(data_dir: Path) -> str:
+    """Return the token of a data directory, after creating one if needed.  Blocking.  Raises UsageError.
 
-    It is read and written under a lock, so that processes which start at the same moment agree on one.
+    The file is read and written under a lock, so that processes which start at the same moment get one token.
     """
     path = data_dir / FILE
     try:
-        with open(path, "r+", encoding="ascii", errors="replace", opener=_private) as file:
+        with open(path, "r+", encoding="ascii", errors="replace", opener=_open_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             os.fchmod(file.fileno(), 0o600)
-            found = file.read().strip()
-            if not found:
-                found = secrets.token_urlsafe(_BYTES)
-                file.write(f"{found}\n")
+            token = file.read().strip()
+            if not token:
+                token = secrets.token_urlsafe(_NEW_TOKEN_BYTES)
+                file.write(f"{token}\n")
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as error:
-        raise _useless(path, error) from None
-    _check(path, found)
-    return found
+        raise _unusable(path, error) from None
+    _check(path, token)
+    return token
 
 
-def kept_already(data_dir: Path) -> Path | None:
-    """The file that `kept_token` reads, if it holds one.  Changes nothing.  Blocking.  Raises UsageError."""
+def find(data_dir: Path) -> Path | None:
+    """Return the file that `load_or_create` would read, if it holds a token.  Blocking.  Raises UsageError.
+
+    It changes nothing.
+    """
     path = data_dir / FILE
     try:
-        with open(path, "r+", encoding="ascii", errors="replace", opener=_existing) as file:
+        with open(path, "r+", encoding="ascii", errors="replace", opener=_open_existing) as file:
             if os.geteuid() not in (0, os.fstat(file.fileno()).st_uid):
                 raise PermissionError(errno.EPERM, "it belongs to another user")
-            found = file.read().strip()
+            token = file.read().strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _useless(path, error) from None
-    if not found:
+        raise _unusable(path, error) from None
+    if not token:
         return None
-    _check(path, found)
+    _check(path, token)
     return path
 
 
-def _check(path: Path, found: str) -> None:
-    if not usable(found):
+def _check(path: Path, token: str) -> None:
+    if not is_valid(token):
         raise UsageError(
-            f"{path} holds no token of {LEAST} characters or more", fix="remove it, and one is made"
+            f"{path} holds no token of {MIN_LENGTH} characters or more",
+            fix="remove it, and one is made",
         )
 
 
-def _useless(path: Path, error: OSError) -> UsageError:
-    if (problem := exhausted(error)) is not None:
-        return UsageError(f"{path} cannot be used: {problem.problem}", fix=problem.fix)
+def _unusable(path: Path, error: OSError) -> UsageError:
+    if (shortage := exhausted(error)) is not None:
+        return UsageError(f"{path} cannot be used: {shortage.problem}", fix=shortage.fix)
     return UsageError(
-        f"{path} cannot be used ({error.strerror})", fix="correct it, or set COUTURECAST_ADMIN_TOKEN"
+        f"{path} cannot be used ({error.strerror})",
+        fix="correct it, or set COUTURECAST_ADMIN_TOKEN",
     )
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
-def _existing(path: str, flags: int) -> int:
+def _open_existing(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)

@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import Redis
 
 from app.address import DEFAULT_ADDRESS, Address
-from app.admin_token import LEAST, usable
+from app.admin_token import MIN_LENGTH, is_valid
 from app.environment import PREFIX, environment
 from app.errors import InvalidValueError, SettingsError, UsageError
 from app.queue_settings import load_policies, queue_variables
@@ -100,10 +100,10 @@ def _http(value: Any) -> Any:
 
 
 def _token(value: SecretStr) -> SecretStr:
-    if not usable(value.get_secret_value()):
+    if not is_valid(value.get_secret_value()):
         raise InvalidValueError(
             "is not a token",
-            fix=f"use {LEAST} or more letters, digits and signs without spaces",
+            fix=f"use {MIN_LENGTH} or more letters, digits and signs without spaces",
         )
     return value
 

@@ -1,93 +1,86 @@
-"""The routes as a Starlette application: checks in order, one handler, one answer."""
+"""The FastAPI application: routers, middleware, errors, and its description."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import Any
 
-import structlog
-from pydantic import BaseModel
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route as Path
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.authentication import Guard, actor
-from app.http.context import Context
-from app.http.problems import ProblemError, problem_of, response
-from app.http.reading import body_of, path_of, query_of
-from app.http.route import Call, Reply, Route
-from app.http.routes import ROUTES
+from app.http.authentication import TokenMiddleware
+from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
+from app.http.routers import cache, dead_letters, health, metrics, probes, queues, replays, workers
+from app.http.state import HttpState
 
-log = structlog.get_logger(__name__)
+OPEN_ROUTERS = (probes.router, metrics.router, health.router)
+CLOSED_ROUTERS = (
+    queues.producers,
+    queues.router,
+    cache.router,
+    workers.router,
+    dead_letters.router,
+    replays.router,
+)
+_OPEN_PATHS = frozenset(
+    route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)
+)
 
-_UNSTORED = {"Cache-Control": "no-store"}
 
-
-def application(context: Context, token: str, routes: Sequence[Route] = ROUTES) -> Starlette:
-    """All routes, of which those that are not open need ``token``."""
-    paths: dict[str, dict[str, Route]] = {}
-    for route in routes:
-        paths.setdefault(route.pattern, {})[route.method] = route
-    made = Starlette(
-        routes=[Path(path, endpoint=_Endpoint(context, methods)) for path, methods in paths.items()],
-        middleware=[Middleware(Guard, token=token, open_paths={each.path for each in routes if each.open})],
-        exception_handlers={HTTPException: _not_found},
+def make_application(state: HttpState, token: str) -> FastAPI:
+    """Return the application; all but the open routes need ``token``."""
+    application = _Application(
+        title="couturecast-tui",
+        version=state.version,
+        openapi_url=None,  # a route of ours serves it
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        middleware=[
+            Middleware(HeadMiddleware),
+            Middleware(TokenMiddleware, token=token, open_paths=_OPEN_PATHS),
+        ],
+        exception_handlers=dict.fromkeys((*EXPLAINED_ERRORS, Exception), answer_error),
     )
-    made.router.redirect_slashes = False
-    return made
+    application.router.redirect_slashes = False
+    for router in (*OPEN_ROUTERS, *CLOSED_ROUTERS):
+        # Not include_router, which makes every route a second time.
+        application.router.routes += router.routes
+    application.state.http = state
+    return application
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
-    return response(ProblemError(404, "there is no such path: /openapi.json lists those that are"))
+class HeadMiddleware:
+    """Serves HEAD like GET; the server leaves the body out."""
 
-
-class _Endpoint:
-    """All methods of one path, as an ASGI application."""
-
-    def __init__(self, context: Context, methods: Mapping[str, Route]) -> None:
-        self._context = context
-        self._methods = methods
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; whatever goes wrong is a problem."""
-        try:
-            answer = await self._answer(Request(scope, receive))
-        except Exception as error:
-            answer = _told(error, scope)
-        await answer(scope, receive, send)
-
-    async def _answer(self, request: Request) -> Response:
-        route = self._methods.get("GET" if request.method == "HEAD" else request.method)
-        if route is None:
-            allowed = ", ".join(sorted([*self._methods, *(["HEAD"] if "GET" in self._methods else [])]))
-            raise ProblemError(405, f"use {allowed}", headers={"Allow": allowed})
-        operations = self._context.operations
-        call = Call(
-            self._context,
-            operations if route.open else operations.as_actor(actor(request)),
-            path=path_of(route, request),
-            query=query_of(route, request),
-            body=await body_of(route, request),
-        )
-        return _sent(route, await route.handler(call))
+        """Serve one request."""
+        await self._app({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, send)
 
 
-def _sent(route: Route, reply: Reply) -> Response:
-    body = reply.body.model_dump_json() if isinstance(reply.body, BaseModel) else reply.body
-    return Response(
-        body,
-        reply.status,
-        headers={**_UNSTORED, **reply.headers},
-        media_type=route.answers[reply.status].media_type,
-    )
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return FastAPI's description, completed by the model of problems; it is made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            problem = Problem.model_json_schema(
+                mode="serialization", ref_template="#/components/schemas/{model}"
+            )
+            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    for parameter in operation.get("parameters", ()):
+                        parameter["schema"] = _without_null(parameter["schema"])
+        return super().openapi()
 
 
-def _told(error: Exception, scope: Scope) -> Response:
-    found = problem_of(error)
-    if found is None:
-        log.error("a request ended by a defect", method=scope["method"], path=scope["path"], exc_info=error)
-        found = ProblemError(500, "a defect of this program; its log says more")
-    return response(found)
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter: one that may be left out is never null."""
+    for name in ("title", "description"):  # the parameter has them
+        schema.pop(name, None)
+    choices = [choice for choice in schema.pop("anyOf", ()) if choice.get("type") != "null"]
+    if not choices:
+        return schema
+    return schema | (choices[0] if len(choices) == 1 else {"anyOf": choices})

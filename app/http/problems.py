@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import structlog
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from storage.errors import ApplianceError, InvalidCursorError, Kind
 from storage.redis.refusals import explain
 from workers.errors import InvalidJobError, UnknownQueueError
 
+log = structlog.get_logger(__name__)
+
 MEDIA_TYPE = "application/problem+json"
-_AGAIN_IN = "5"  # s: Retry-After while a server is away
+RETRY_AFTER = {"Retry-After": "5"}
+"""Header, in seconds, of the answers while a server is unavailable."""
+EXPLAINED_ERRORS: tuple[type[Exception], ...] = (
+    HTTPException,
+    RequestValidationError,
+    ApplianceError,
+    RedisError,
+    OSError,
+    ClientDisconnect,
+)
+"""Errors that `problem_of` may explain; all others are defects."""
+_MAX_ERRORS = 20
+_MAX_FIELD_CHARS = 80
+_STATUSES = {
+    Kind.USAGE: 422,
+    Kind.READ_ONLY: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.CONFLICT: 409,
+    Kind.UNAVAILABLE: 503,
+    Kind.FULL: 503,
+}
+_FIELDS = {InvalidJobError: "data", InvalidCursorError: "cursor", UnknownQueueError: "queue"}
+"""The parameter that such an error is about, if it does not name one."""
+_DESCRIPTIONS = {
+    401: "The token is missing or wrong.",
+    403: "Read-only mode: nothing may be changed.",
+    404: "There is nothing of that name or id.",
+    409: "Its state does not allow this.",
+    503: "Redis or the database does not answer.",
+}
 
 
 class FieldProblem(BaseModel):
@@ -26,7 +61,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was not carried out (RFC 9457)."""
+    """Why a request was refused (RFC 9457)."""
 
     type: str = "about:blank"
     title: str
@@ -34,66 +69,111 @@ class Problem(BaseModel):
     detail: str
     errors: list[FieldProblem] | None = Field(None, description="With 422: what is wrong with which field.")
     keys: list[str | None] | None = Field(
-        None, description="With 409 of an enqueue: the key of each job, null where it was not enqueued."
+        None, description="With 409 of an enqueue: the key of each job, null if it was not enqueued."
     )
 
 
-class ProblemError(Exception):
-    """Raised to answer a request with a problem; ``more`` are further members of `Problem`."""
+class ProblemError(HTTPException):
+    """Raised to answer a request with a problem; ``members`` are further members of `Problem`."""
 
     def __init__(
-        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
     ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = dict(headers or {})
-        self.problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+        super().__init__(status, detail, headers)
+        self.problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **members)
 
 
-def invalid(errors: Iterable[tuple[str, str]]) -> ProblemError:
-    """The problem with fields, parameters or headers: a name and a message for each."""
-    found = [FieldProblem(field=name, message=message) for name, message in errors]
-    return ProblemError(422, "; ".join(f"{each.field}: {each.message}" for each in found), errors=found)
+def validation_problem(errors: Iterable[tuple[str, str]]) -> ProblemError:
+    """Return the problem with fields, parameters or headers, given as pairs of a name and a message."""
+    fields = [FieldProblem(field=name, message=message) for name, message in errors]
+    return ProblemError(422, "; ".join(f"{error.field}: {error.message}" for error in fields), errors=fields)
 
 
-_STATUSES = {
-    Kind.USAGE: 422,
-    Kind.READ_ONLY: 403,
-    Kind.NOT_FOUND: 404,
-    Kind.CONFLICT: 409,
-    Kind.UNAVAILABLE: 503,
-    Kind.FULL: 503,
-}
-_FIELDS = {InvalidJobError: "data", InvalidCursorError: "cursor", UnknownQueueError: "queue"}
-"""The parameter that such an error is about."""
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Answer every error of a route: those that nothing explains are defects, and logged."""
+    problem = problem_of(error)
+    if problem is None:
+        log.error("a request ended by a defect", method=request.method, path=request.url.path, exc_info=error)
+        problem = ProblemError(500, "a defect of this program: its log says more")
+    return problem_response(problem)
 
 
 def problem_of(error: Exception) -> ProblemError | None:
-    """The problem that an error of the layers below is; None where it is a defect."""
-    if isinstance(error, ProblemError):
-        return error
-    if isinstance(error, ApplianceError) and error.kind in _STATUSES:
-        return _answer(error)
-    if isinstance(error, RedisError | OSError):  # TimeoutError is an OSError
-        cause = explain(error) if str(error).strip() else "Redis: no answer in time"
-        return ProblemError(503, cause, headers={"Retry-After": _AGAIN_IN})
+    """Return the problem that explains an error; None if it is a defect."""
+    match error:
+        case ProblemError():
+            return error
+        case RequestValidationError():
+            return _of_validation(error.errors())
+        case HTTPException():
+            return _of_routing(error)
+        case ApplianceError() if error.kind in _STATUSES:
+            return _of_appliance(error)
+        case RedisError() | OSError():  # TimeoutError is an OSError
+            cause = explain(error) if str(error).strip() else "Redis: no answer in time"
+            return ProblemError(503, cause, headers=RETRY_AFTER)
+        case ClientDisconnect():
+            return ProblemError(400, "the body ended early")
     return None
 
 
-def _answer(error: ApplianceError) -> ProblemError:
-    status = _STATUSES[error.kind]
-    if status == 422:
-        if error.field:
-            return invalid([(error.field, ": ".join(filter(None, (error.problem, error.fix))))])
-        return invalid([(_FIELDS.get(type(error), "filter"), str(error))])
-    return ProblemError(status, str(error), headers={"Retry-After": _AGAIN_IN} if status == 503 else None)
-
-
-def response(error: ProblemError) -> Response:
-    """The answer that tells it."""
+def problem_response(error: ProblemError) -> Response:
+    """Return the answer that a client gets."""
     return Response(
         error.problem.model_dump_json(exclude_none=True),
-        error.status,
-        headers=error.headers,
+        error.status_code,
+        headers=dict(error.headers or {}),
         media_type=MEDIA_TYPE,
     )
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the description of answers with a problem, for OpenAPI."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    described: dict[int | str, dict[str, Any]] = {
+        status: {
+            "description": _DESCRIPTIONS.get(status, f"{HTTPStatus(status).phrase}."),
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+    if 401 in described:
+        described[401]["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
+    return described
+
+
+def _of_validation(errors: Sequence[Any]) -> ProblemError:
+    in_path = [error for error in errors if error["loc"][0] == "path"]
+    if in_path:  # the path does not name an existing thing
+        return ProblemError(404, "; ".join(f"{name}: {text}" for name, text in _named(in_path)))
+    return validation_problem(_named(errors))
+
+
+def _named(errors: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Yield a name and a message for each error, without the value."""
+    for error in errors[:_MAX_ERRORS]:
+        place, *steps = error["loc"]
+        yield _field_name(steps) or place, error["msg"].removeprefix("Value error, ")
+
+
+def _field_name(steps: Sequence[int | str]) -> str:
+    """Return for instance ``[2].data``; names that the client chose are cut and escaped."""
+    parts = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return "".join(parts).removeprefix(".")[:_MAX_FIELD_CHARS].encode("unicode_escape").decode()
+
+
+def _of_routing(error: HTTPException) -> ProblemError:
+    if error.status_code != 405:
+        return ProblemError(404, "there is no such path: /openapi.json lists all paths")
+    methods = set((error.headers or {}).get("Allow", "").split(", "))
+    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    return ProblemError(405, f"use {allowed}", headers={"Allow": allowed})
+
+
+def _of_appliance(error: ApplianceError) -> ProblemError:
+    status = _STATUSES[error.kind]
+    if status != 422:
+        return ProblemError(status, str(error), headers=RETRY_AFTER if status == 503 else None)
+    if error.field:
+        return validation_problem([(error.field, ": ".join(filter(None, (error.problem, error.fix))))])
+    return validation_problem([(_FIELDS.get(type(error), "filter"), str(error))])

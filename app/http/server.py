@@ -10,63 +10,65 @@ from contextlib import contextmanager, suppress
 import structlog
 import uvicorn
 
-from app.address import bound
-from app.http.application import application
-from app.http.context import Context
+from app.address import local_address
+from app.http.application import make_application
 from app.http.protocol import Connection
+from app.http.state import HttpState
 
 log = structlog.get_logger(__name__)
 
-_PARTING = 2
-"""Seconds that requests under way get to be answered at the end."""
+_CLOSE_GRACE_SECONDS = 2
+"""How long requests under way may take at the end."""
 _TICK_SECONDS = 1.0
-_TICKS = 10  # that uvicorn counts in a second
+_TICKS_A_SECOND = 10
+"""Of uvicorn's own counting."""
 
 
-async def serve(listener: socket.socket, context: Context, token: str, ending: asyncio.Event) -> None:
-    """Answer until ``ending``; then finish what is being answered, and close the socket."""
+async def serve(listener: socket.socket, state: HttpState, token: str, closing: asyncio.Event) -> None:
+    """Serve until ``closing`` is set; then finish the requests under way, and close the socket."""
     server = _Server(
         uvicorn.Config(
-            application(context, token),
+            make_application(state, token),
             http=Connection,
             ws="none",
             loop="none",
             lifespan="off",
             interface="asgi3",
+            headers=[("Cache-Control", "no-store")],
             log_config=None,
             log_level="warning",
             access_log=False,
             proxy_headers=False,
             server_header=False,
             workers=1,
-            timeout_graceful_shutdown=_PARTING,
+            timeout_graceful_shutdown=_CLOSE_GRACE_SECONDS,
         ),
-        ending,
+        closing,
     )
-    log.info("http answers", url=f"http://{bound(listener)}")
+    log.info("http answers", url=f"http://{local_address(listener)}")
     try:
         await server.serve([listener])
     finally:
-        context.close()
+        state.close()
 
 
 class _Server(uvicorn.Server):
-    """One that leaves the signals to the program, and is told of its end."""
+    """Leaves signals to the program, and ends by an event."""
 
-    def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
         super().__init__(config)
-        self._ending = ending
+        self._closing = closing
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None: a signal drains."""
+        """Capture none: a signal drains the program."""
         yield
 
     async def main_loop(self) -> None:
-        """Ticks, which keep the date of the answers, until the end."""
+        """Tick, which keeps the date of the answers, until the end."""
         ticks = 0
-        while not self._ending.is_set() and not await self.on_tick(ticks):
-            ticks += _TICKS
+        while not self._closing.is_set() and not await self.on_tick(ticks):
+            ticks += _TICKS_A_SECOND
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
-                    await self._ending.wait()
+                    await self._closing.wait()

@@ -1,4 +1,4 @@
-"""HTTP as a part of the running program; what it needs is imported only where it is served."""
+"""HTTP as a part of the running program: its modules are imported only if it is served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.address import listen
-from app.admin_token import kept_token
+from app.admin_token import load_or_create
 from app.errors import UsageError, exhausted
 from app.settings import Settings
 from app.version import VERSION
@@ -24,76 +24,73 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 1.0
 
 
-def listener(settings: Settings) -> tuple[socket.socket | None, str]:
-    """The socket that HTTP is to be served on, or why there is none although nobody said so.
+def open_listener(settings: Settings) -> tuple[socket.socket | None, str]:
+    """Return the socket for HTTP, or None and the reason if the default address cannot be used.
 
-    Raises UsageError where the address was named and cannot be used.
+    Raises UsageError if an address was named and cannot be used.
     """
     if settings.http is None:
         return None, ""
     try:
         return listen(settings.http), ""
     except OSError as error:
-        if (problem := exhausted(error)) is not None:
-            raise UsageError(f"{settings.http}: {problem}") from None
-        cause = f"{settings.http} cannot be used ({error.strerror})"
+        if (shortage := exhausted(error)) is not None:
+            raise UsageError(shortage.problem, field=str(settings.http), fix=shortage.fix) from None
+        problem = f"{settings.http} cannot be used ({error.strerror})"
         if settings.http_was_set:
-            raise UsageError(
-                cause,
-                field=settings.http_source,
-                fix="name another address with --http HOST:PORT, or use --no-http",
-            ) from None
-        return None, cause
+            fix = "name another address with --http HOST:PORT, or use --no-http"
+            raise UsageError(problem, field=settings.http_source, fix=fix) from None
+        return None, problem
+
+
+def admin_token(settings: Settings, data_dir: Path) -> str:
+    """Return the token of the settings, else that of the data directory.  Raises UsageError."""
+    token = settings.admin_token
+    return token.get_secret_value() if token is not None else load_or_create(data_dir)
 
 
 @asynccontextmanager
-async def serving(
-    door: socket.socket | None,
+async def serve_in_background(
+    listener: socket.socket | None,
     operations: Operations,
     process: WorkerProcess | None,
     token: str,
     drained: asyncio.Future[int] | None,
 ) -> AsyncIterator[None]:
-    """HTTP on ``door`` for the length of a block, which does not wait for its start."""
-    if door is None:
+    """Serve HTTP on ``listener`` while the block runs, without waiting for the start of HTTP."""
+    if listener is None:
         yield
         return
-    ending = asyncio.Event()
-    running = asyncio.create_task(_serve(door, operations, process, token, drained, ending))
+    closing = asyncio.Event()
+    serving = asyncio.create_task(_serve(listener, operations, process, token, drained, closing))
     try:
         yield
     finally:
-        ending.set()
-        await asyncio.wait({running})
-
-
-def admin_token(settings: Settings, data_dir: Path) -> str:
-    """The token that the settings name, or the one that is kept in the data directory.  Raises UsageError."""
-    given = settings.admin_token
-    return given.get_secret_value() if given is not None else kept_token(data_dir)
+        closing.set()
+        await asyncio.wait({serving})
 
 
 async def _serve(
-    door: socket.socket,
+    listener: socket.socket,
     operations: Operations,
     process: WorkerProcess | None,
     token: str,
     drained: asyncio.Future[int] | None,
-    ending: asyncio.Event,
+    closing: asyncio.Event,
 ) -> None:
-    """A defect of HTTP is reported, and the workers go on; it starts again after an error of the system."""
-    while not ending.is_set():
+    """Serve, again after errors of the system; the workers go on if a defect ends HTTP."""
+    while not closing.is_set():
         try:
-            # In a thread, for the jobs' sake: it takes a tenth of a second, and nobody waits for it.
+            # In a thread, for the jobs' sake: it takes a quarter of a second, and nothing waits for it.
             await asyncio.to_thread(importlib.import_module, "app.http.server")
-            from app.http.context import Context
             from app.http.server import serve
+            from app.http.state import HttpState
 
-            await serve(door, Context(operations, process, drained, VERSION), token, ending)
-        except OSError as error:  # as where no descriptor is free: the next time may do
+            await serve(listener, HttpState(operations, process, drained, VERSION), token, closing)
+        except OSError as error:  # for instance no free descriptor: the next time may succeed
             log.warning("http does not start", error=exhausted(error) or str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), _RETRY_SECONDS)
+                await asyncio.wait_for(closing.wait(), _RETRY_SECONDS)
         except Exception:
             log.exception("http ended")
             return

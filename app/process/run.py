@@ -16,7 +16,7 @@ import uvloop
 
 from app import logs, output
 from app.errors import InterruptedStartError, UsageError
-from app.http.service import admin_token, listener, serving
+from app.http.service import admin_token, open_listener, serve_in_background
 from app.process.composition import Appliance, open_appliance
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
 from app.process.interrupts import raise_on_interrupt
@@ -104,7 +104,7 @@ class Lifecycle:
     async def start(self) -> None:
         """Open the port of HTTP, the servers and the stores; a stop signal interrupts that."""
         options = self._options
-        self._listener, listener_problem = listener(options.settings)
+        self._listener, listener_problem = open_listener(options.settings)
         if self._listener is not None:
             self._stack.callback(self._listener.close)
         self._appliance = await run_interruptible(_open_appliance(self._stack, options))
@@ -132,7 +132,7 @@ class Lifecycle:
             self._drained = asyncio.create_task(opened.process.drained())
         if self._dashboard is None:
             output.write_within(0.0, sys.stdout, "ready\n")
-        http = serving(self._listener, opened.operations, opened.process, token, self._drained)
+        http = serve_in_background(self._listener, opened.operations, opened.process, token, self._drained)
         await self._stack.enter_async_context(http)
         if self._options.demo:
             from app.process.demo import run_feed

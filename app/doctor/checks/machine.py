@@ -7,7 +7,7 @@ import platform
 import resource
 import stat
 
-from app.admin_token import kept_already
+from app.admin_token import find
 from app.doctor.checks.disk import free_space, nearest_existing
 from app.doctor.checks.settings import LoadedSettings
 from app.doctor.groups import in_thread
@@ -64,7 +64,7 @@ def token(config: LoadedSettings) -> Finding:
     if config.settings.http is None:
         return ok("none is needed: HTTP is off")
     try:
-        path = kept_already(config.settings.data_dir)
+        path = find(config.settings.data_dir)
     except UsageError as error:
         return wrong(error.problem, "no worker starts", error.fix)
     return ok("none yet: the next start makes one" if path is None else f"kept in {path}")

@@ -5,91 +5,90 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+from fastapi import Depends, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
-from app.http.problems import ProblemError, invalid
-from app.http.route import Call, Given, Reply
-from storage.errors import CacheUnavailableError
+from app.http.dependencies import ActorOperations
+from app.http.problems import validation_problem
+from app.http.routing import strict_router
 from storage.personalization import Payload
 
-_LONGEST = 200
-"""Characters of an id."""
-_AGAIN_IN = "5"  # s
+router = strict_router("cache", "/api/v1")
+
+_MAX_ID_CHARS = 200
+_ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _MAX_ID_CHARS, "pattern": "^[^\\x00]*$"}
 
 
-def _instant(value: Any) -> Any:
-    """A time as ISO 8601 has it; without an offset it is UTC.  Text that is a number is none."""
+def _parse_time(value: Any) -> Any:
+    """Parse ISO 8601, without an offset as UTC; refuse numbers, which pydantic would take."""
     if not isinstance(value, str):
         return value
     try:
-        at = datetime.fromisoformat(value)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+        time = datetime.fromisoformat(value)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("is no time: use ISO 8601, for instance 2026-03-01T12:00:00Z") from None
+        raise ValueError("use ISO 8601, for instance 2026-03-01T12:00:00Z") from None
 
 
-Id = Annotated[str, Field(min_length=1, max_length=_LONGEST, pattern=r"^[^\x00]*$")]
-UserId = Annotated[
-    str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _LONGEST, "pattern": "^[^\\x00]*$"})
+async def _check_user_id(user_id: Annotated[Annotated[str, WithJsonSchema(_ID_SCHEMA)], Path()]) -> str:
+    """A path that no user can have is a mistake (422), unlike the id of a user that we do not have."""
+    if not 0 < len(user_id) <= _MAX_ID_CHARS or "\0" in user_id:
+        raise validation_problem([("user_id", f"use 1 to {_MAX_ID_CHARS} characters without NUL")])
+    return user_id
+
+
+UserId = Annotated[str, Depends(_check_user_id)]
+LocationId = Annotated[
+    str, Query(min_length=1, max_length=_MAX_ID_CHARS, pattern=r"^[^\x00]*$", description="Id of a location.")
 ]
-"""Checked by `_user`: a path that no user can have is wrong, where others only lead nowhere."""
-At = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+At = Annotated[
+    Annotated[
+        datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
+    ]
+    | None,
+    Query(description="A time in the wanted block; the default is now."),
+]
 
 
-class UserPath(Given):
-    """A user, in the path."""
-
-    user_id: UserId
-
-
-class Removed(BaseModel):
-    """Entries that went."""
+class InvalidatedUser(BaseModel):
+    """A user whose entries were removed."""
 
     user_id: str
-    removed: int = Field(description="How many there were; one that is being loaded now is not kept, too.")
+    removed: int = Field(description="Number of entries; an entry that is being loaded is not kept either.")
 
 
-class PayloadQuery(Given):
-    """For which place and time."""
-
-    location: Id = Field(description="Id of a location.")
-    at: At | None = Field(None, description="A time, for the block that holds it; now without it.")
-
-
-class Personalized(Payload):
+class Personalization(Payload):
     """All that a client needs to dress a user."""
 
     source: Literal["fresh", "loaded", "stale", "direct"] = Field(
-        description="fresh: from the cache. loaded: built now. stale: older than it should be, since it "
-        "could not be built. direct: built past the cache, whose Redis does not answer."
+        description="fresh: from the cache. loaded: built now. stale: from the cache and old, since it could "
+        "not be built. direct: built without the cache, whose Redis does not answer."
     )
     age: float = Field(description="Seconds since it was built.")
 
 
-async def invalidate(call: Call) -> Reply:
-    """Nothing of the user is served from the cache any longer."""
-    user = _user(call)
+@router.get(
+    "/personalization/users/{user_id:path}",
+    summary="What a user is shown",
+    response_description="The payload, and where it came from.",
+)
+async def show_personalization(
+    operations: ActorOperations, user_id: UserId, location: LocationId, response: Response, at: At = None
+) -> Personalization:
+    """For a place, and the block of three hours that holds a time; read through the cache."""
     try:
-        removed = await call.operations.cache.evict_user(user)
-    except CacheUnavailableError as error:
-        raise ProblemError(503, str(error), headers={"Retry-After": _AGAIN_IN}) from None
-    return Reply(Removed(user_id=user, removed=removed))
-
-
-async def payload(call: Call) -> Reply:
-    """What a user is shown."""
-    query: PayloadQuery = call.query
-    try:
-        found = await call.operations.personalization.payload(_user(call), query.location, query.at)
+        cached = await operations.personalization.payload(user_id, location, at)
     except OverflowError:
-        raise invalid([("at", "is beyond all time")]) from None
-    answer = Personalized(**found.value.model_dump(), source=found.source, age=round(found.age, 3))
-    return Reply(answer, headers={"Age": str(int(found.age))})
+        raise validation_problem([("at", "is outside of the calendar")]) from None
+    response.headers["Age"] = str(int(cached.age))
+    return Personalization(**cached.value.model_dump(), source=cached.source, age=round(cached.age, 3))
 
 
-def _user(call: Call) -> str:
-    """Raises ProblemError."""
-    user: str = call.path.user_id
-    if not 0 < len(user) <= _LONGEST or "\0" in user:
-        raise invalid([("user_id", f"is no id of 1 to {_LONGEST} characters without NUL")])
-    return user
+@router.delete(
+    "/cache/users/{user_id:path}",
+    summary="Invalidate all cached entries of a user",
+    response_description="The number of entries.",
+)
+async def invalidate_user(operations: ActorOperations, user_id: UserId) -> InvalidatedUser:
+    """In all processes.  For programs that change data without this program."""
+    return InvalidatedUser(user_id=user_id, removed=await operations.cache.evict_user(user_id))

@@ -1,46 +1,61 @@
-"""Dead letters: look, retry, discard."""
+"""Dead letters: list, show, export, retry, discard, restore."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
+import structlog
+from fastapi import Body, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, RootModel
+from starlette.types import Receive, Scope, Send
 
-from app.http.filters import GroupsQuery, ListQuery, PathId, SelectionBody
-from app.http.route import WHOLE, Call, Given, GivenBody, Reply
-from app.http.routers.replays import refuse_while_draining, started
+from app.http.dependencies import ActorOperations
+from app.http.filters import GroupsQuery, LetterQuery, ListQuery, SelectionBody
+from app.http.models import IntegralFloat, PathId, Reason, RequestBody, example
+from app.http.problems import problem_responses
+from app.http.routers.replays import PlanDetail, refuse_while_draining, start_plan
+from app.http.routing import strict_router
 from storage.dead_letters.filters import LetterFilter
-from workers.operations.operations import DeadLetter, FailureGroup, Selection
+from storage.redis.refusals import reason
+from tui.text.format import safe_lines
+from workers.dead_letters.export import ExportFormat
+from workers.operations.operations import OPERATION_ERRORS, DeadLetter, PlanItem, Selection
 from workers.operations.selection import Preview, ReplayOptions
 
-_MOST_BYTES = 4_000_000
-"""Of a page: one that has more ends there, and `next` leads on."""
-_FIRST, _READ = 5, 20
-"""Letters that are read, and made into JSON, at a time: payloads may be large, and jobs share the loop."""
+log = structlog.get_logger(__name__)
 
+router = strict_router("dead letters", "/api/v1/admin/failed-jobs")
 
-class LetterPath(Given):
-    """A letter, in the path."""
+_MAX_PAGE_BYTES = 4_000_000
+"""A page that has more ends there, and `next` leads on."""
+_FIRST_LETTERS, _MAX_LETTERS = 5, 20
+"""Letters that are read and made into JSON at a time: payloads may be large, and jobs share the loop."""
 
-    id: PathId
+_EXPORT_TYPES: dict[str, tuple[str, str]] = {
+    "jsonl": ("application/jsonl", "jsonl"),
+    "csv": ("text/csv", "csv"),
+    "markdown": ("text/markdown", "md"),
+}
+"""Media type and file extension of each format."""
 
 
 class Letter(RootModel[DeadLetter]):
     """A dead letter: the columns of its row."""
 
 
-class Letters(BaseModel):
-    """One page, the newest first; one whose letters are large ends before its limit."""
+class LetterPage(BaseModel):
+    """One page, the newest first; a page of large letters ends before its limit."""
 
     items: list[DeadLetter]
     next: str | None = Field(description="The cursor of the next page; null at the end.")
 
 
-class Sample(BaseModel):
+class GroupSample(BaseModel):
     """The newest letter of a group, without payload and tracebacks."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -57,7 +72,7 @@ class Sample(BaseModel):
     deaths: int
 
 
-class SampledGroup(BaseModel):
+class Group(BaseModel):
     """Letters of the same failure."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -67,154 +82,285 @@ class SampledGroup(BaseModel):
     first_at: datetime
     last_at: datetime
     trend: tuple[int, ...] = Field(description="Deaths in each of the last 24 hours, the oldest first.")
-    sample: Sample
-
-    @classmethod
-    def all_of(cls, groups: Sequence[FailureGroup]) -> list[SampledGroup]:
-        """The same without what is large."""
-        return [cls.model_validate(each) for each in groups]
+    sample: GroupSample
 
 
-class Groups(BaseModel):
+class GroupList(BaseModel):
     """Letters of the same failure, the largest groups first."""
 
-    items: list[SampledGroup]
+    items: list[Group]
     next: None = None
 
 
-class Edited(GivenBody):
-    """What may be said of a retry."""
+class LineageLetter(BaseModel):
+    """A letter of a lineage, without payload and tracebacks, and its replays."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    job_id: str
+    failed_at: datetime
+    state: str
+    error_type: str
+    error_message: str
+    replay_of: int | None
+    replays: list[PlanItem] = []
+
+
+class Lineage(BaseModel):
+    """The letters that replays of one job left, the oldest first."""
+
+    items: list[LineageLetter]
+    next: None = None
+
+
+class ExportQuery(LetterQuery):
+    """Selects the letters of a document."""
+
+    format: ExportFormat = Field("jsonl", description="jsonl: for programs. markdown: for people.")
+
+
+class ExportResponse(StreamingResponse):
+    """A document that is sent while it is made; it ends the connection if that fails half-way."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the document."""
+        try:
+            await super().__call__(scope, receive, send)
+        except OPERATION_ERRORS as error:
+            log.warning("an export ended early", error=reason(error))
+
+
+class RetryRequest(RequestBody):
+    """How one letter is retried."""
+
+    model_config = example(reason="CDN is back")
 
     data: dict[str, Any] | None = Field(None, description="Arguments in place of those that failed.")
-    reason: str = Field("", max_length=500, description="Why, for the record.")
+    reason: Reason = ""
 
 
-class Retried(BaseModel):
+class RetryResult(BaseModel):
     """A letter whose job was enqueued again."""
 
     id: int
-    key: str = Field(description="The key of its job, which is the one that it had.")
+    key: str = Field(description="The key of its job, which it had before.")
 
 
-class Retry(SelectionBody):
-    """What is retried, and how."""
+class BulkRetryRequest(SelectionBody):
+    """Which letters are retried, and how."""
 
-    dry_run: bool = Field(False, description="Say what would be retried, and change nothing.")
+    dry_run: bool = Field(False, description="Return what would be retried, and change nothing.")
     canary: Annotated[
-        int, Field(ge=0, le=100_000, description="So many first, until their jobs have ended."), WHOLE
+        int, Field(ge=0, le=100_000, description="So many first, until their jobs have ended."), IntegralFloat
     ] = 0
     rate: float | None = Field(None, gt=0, le=100_000, description="Jobs a second.")
     halt: float = Field(
-        0.2, gt=0, le=1, description="Halt where more than this share of the jobs that ended died again."
+        0.2, gt=0, le=1, description="Halt when more than this share of the jobs that ended died again."
     )
     poison: bool = Field(False, description="Also those that died too often of one error.")
 
 
-class Previewed(BaseModel):
+class ReplayPreview(BaseModel):
     """What would be retried."""
 
     selection: dict[str, Any] = Field(
-        description="The ids or the filter: sent again, they mean what was counted and nothing later."
+        description="The ids or the filter: sent again, they select what was counted and nothing later."
     )
     total: int
     poison: int = Field(description="Letters left out, since they died too often of one error.")
     others: int = Field(description="Ids of letters that are not dead.")
     queues: dict[str, int]
-    groups: list[SampledGroup]
+    groups: list[Group]
     seconds: float = Field(description="How long it takes at least.")
 
 
-class Moved(BaseModel):
+class ChangedCount(BaseModel):
     """How many letters were changed."""
 
     count: int
-    others: int = Field(description="Ids of letters that were left out: they are not in a state for it.")
-
-    @classmethod
-    def of(cls, wanted: Selection, count: int) -> Moved:
-        """What came of an act on ``wanted``."""
-        return cls(count=count, others=0 if isinstance(wanted, LetterFilter) else len(set(wanted)) - count)
+    others: int = Field(description="Ids of letters that were left out: their state does not allow it.")
 
 
-async def page(call: Call) -> Reply:
-    """One page."""
-    query: ListQuery = call.query
-    wanted, cursor = query.filter(), query.cursor
-    packed: list[bytes] = []
-    size, room = 0, _FIRST
+@router.get(
+    "",
+    response_model=LetterPage,
+    summary="Dead letters, the newest first",
+    response_description="One page.",
+)
+async def list_dead_letters(operations: ActorOperations, query: Annotated[ListQuery, Query()]) -> Response:
+    """Give `next` as `cursor` to get the following page."""
+    letter_filter, cursor = query.to_filter(), query.cursor
+    letters: list[bytes] = []
+    size, count = 0, _FIRST_LETTERS
     while True:
-        limit = min(room, _READ, query.limit - len(packed))
-        found = await call.operations.dead_letters.page(wanted, limit=limit, cursor=cursor)
-        packed += await asyncio.to_thread(_packed, found.items)
-        size, cursor = sum(map(len, packed)), found.next
-        if cursor is None or len(packed) >= query.limit or size >= _MOST_BYTES:
+        limit = min(count, _MAX_LETTERS, query.limit - len(letters))
+        page = await operations.dead_letters.page(letter_filter, limit=limit, cursor=cursor)
+        letters += await asyncio.to_thread(_to_json, page.items)
+        size, cursor = sum(map(len, letters)), page.next
+        if cursor is None or len(letters) >= query.limit or size >= _MAX_PAGE_BYTES:
             break
-        room = max(1, (_MOST_BYTES - size) * len(packed) // size)  # as large as those before
-    return Reply(b'{"items":[%b],"next":%b}' % (b",".join(packed), json.dumps(cursor).encode()))
+        count = max(1, (_MAX_PAGE_BYTES - size) * len(letters) // size)  # as large as those before
+    document = b'{"items":[%b],"next":%b}' % (b",".join(letters), json.dumps(cursor).encode())
+    return Response(document, media_type="application/json")
 
 
-def _packed(letters: Sequence[DeadLetter]) -> list[bytes]:
-    return [Letter(each).model_dump_json().encode() for each in letters]
+def _to_json(letters: Sequence[DeadLetter]) -> list[bytes]:
+    return [Letter(letter).model_dump_json().encode() for letter in letters]
 
 
-async def groups(call: Call) -> Reply:
-    """The largest groups."""
-    query: GroupsQuery = call.query
-    found = await call.operations.dead_letters.groups(query.filter(), limit=query.limit)
-    return Reply(Groups(items=SampledGroup.all_of(found)))
+@router.get(
+    "/groups",
+    summary="Dead letters by failure, the largest groups first",
+    response_description="The groups.",
+)
+async def list_groups(operations: ActorOperations, query: Annotated[GroupsQuery, Query()]) -> GroupList:
+    """Each with its count, the deaths of each of the last 24 hours, and its newest letter."""
+    groups = await operations.dead_letters.groups(query.to_filter(), limit=query.limit)
+    return GroupList(items=[Group.model_validate(group) for group in groups])
 
 
-async def show(call: Call) -> Reply:
-    """One letter, whatever its state."""
-    return Reply(Letter(await call.operations.dead_letters.get(call.path.id)))
-
-
-async def retry_one(call: Call) -> Reply:
-    """One letter, under its own key."""
-    sent: Edited = call.body
-    key = await call.operations.replays.replay(call.path.id, sent.data, sent.reason)
-    return Reply(Retried(id=call.path.id, key=key), 202)
-
-
-async def retry(call: Call) -> Reply:
-    """Freeze a plan of what is meant now, and carry it out behind the answer; or only say what is meant."""
-    sent: Retry = call.body
-    replays = call.operations.replays
-    options = ReplayOptions(canary=sent.canary, rate=sent.rate, halt=sent.halt, poison=sent.poison)
-    if sent.dry_run:
-        return Reply(_previewed(await replays.preview(sent.wanted, options)))
-    refuse_while_draining(call)
-    plan = await replays.create_plan(sent.wanted, options, sent.reason)
-    return started(await replays.start_plan(plan.id))
-
-
-async def discard(call: Call) -> Reply:
-    """Hide dead letters."""
-    sent: SelectionBody = call.body
-    wanted = sent.wanted
-    return Reply(Moved.of(wanted, await call.operations.dead_letters.discard(wanted, sent.reason)))
-
-
-async def restore(call: Call) -> Reply:
-    """Undo a discard."""
-    sent: SelectionBody = call.body
-    wanted = sent.wanted
-    return Reply(Moved.of(wanted, await call.operations.dead_letters.restore(wanted, sent.reason)))
-
-
-def _previewed(preview: Preview) -> Previewed:
-    wanted = preview.selection
-    selection: dict[str, Any] = (
-        {"filter": wanted.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
-        if isinstance(wanted, LetterFilter)
-        else {"ids": list(wanted)}
+@router.get(
+    "/export",
+    response_class=ExportResponse,
+    summary="A document of dead letters",
+    responses={
+        200: {
+            "description": "The document; a connection that ends without its last chunk has lost the rest.",
+            "content": {
+                _EXPORT_TYPES[name][0]: {"schema": {"type": "string"}} for name in get_args(ExportFormat)
+            },
+        },
+    },
+)
+async def export_dead_letters(
+    operations: ActorOperations, query: Annotated[ExportQuery, Query()]
+) -> Response:
+    """All letters of the filter, sent while they are read."""
+    pieces = operations.dead_letters.export(query.to_filter(), query.format)
+    first = await anext(pieces, "")  # errors that come before it still have a status
+    media_type, extension = _EXPORT_TYPES[query.format]
+    return ExportResponse(
+        _document(first, pieces, query.format),
+        media_type=media_type,
+        headers={"Content-Disposition": f'attachment; filename="dead-letters.{extension}"'},
     )
-    return Previewed(
+
+
+async def _document(first: str, rest: AsyncIterator[str], form: ExportFormat) -> AsyncIterator[str]:
+    """Yield the pieces; Markdown without control characters of jobs, which terminals would obey."""
+    yield safe_lines(first) if form == "markdown" else first
+    async for piece in rest:
+        yield safe_lines(piece) if form == "markdown" else piece
+        await asyncio.sleep(0)  # jobs share the loop
+
+
+@router.post(
+    "/retry",
+    response_model=PlanDetail,
+    status_code=202,
+    summary="Retry dead letters by a plan",
+    response_description="The plan, which runs from now on.",
+    responses={
+        200: {"model": ReplayPreview, "description": "A dry run: what would be retried."},
+        **problem_responses(404, 409),
+    },
+)
+async def retry_dead_letters(operations: ActorOperations, body: BulkRetryRequest, response: Response) -> Any:
+    """The plan holds what is selected and dead at this moment; this process runs it in the background."""
+    options = ReplayOptions(canary=body.canary, rate=body.rate, halt=body.halt, poison=body.poison)
+    if body.dry_run:
+        preview = _replay_preview(await operations.replays.preview(body.selection, options))
+        return Response(preview.model_dump_json(), media_type="application/json")
+    refuse_while_draining(operations)
+    plan = await operations.replays.create_plan(body.selection, options, body.reason)
+    return await start_plan(operations, plan.id, response)
+
+
+@router.post(
+    "/discard",
+    summary="Hide dead letters",
+    response_description="How many were hidden.",
+    responses=problem_responses(404),
+)
+async def discard_dead_letters(operations: ActorOperations, body: SelectionBody) -> ChangedCount:
+    """They are not shown and not retried until they are restored."""
+    selection = body.selection
+    return _changed(selection, await operations.dead_letters.discard(selection, body.reason))
+
+
+@router.post(
+    "/restore",
+    summary="Undo a discard",
+    response_description="How many are dead letters again.",
+    responses=problem_responses(404),
+)
+async def restore_dead_letters(operations: ActorOperations, body: SelectionBody) -> ChangedCount:
+    """Letters that were not discarded are left out."""
+    selection = body.selection
+    return _changed(selection, await operations.dead_letters.restore(selection, body.reason))
+
+
+@router.get(
+    "/{id:id}",
+    response_model=Letter,
+    summary="A dead letter",
+    response_description="The letter, whatever its state.",
+)
+async def show_dead_letter(operations: ActorOperations, id: PathId) -> Response:
+    """With its payload and the errors of all its attempts."""
+    (document,) = await asyncio.to_thread(_to_json, [await operations.dead_letters.get(id)])
+    return Response(document, media_type="application/json")
+
+
+@router.get(
+    "/{id:id}/lineage",
+    summary="The lineage of a dead letter",
+    response_description="The letters, the oldest first.",
+)
+async def show_lineage(operations: ActorOperations, id: PathId) -> Lineage:
+    """The first letter of a job and those that its replays left, each with its replays."""
+    lineage = await operations.dead_letters.lineage(id)
+    return Lineage(
+        items=[
+            LineageLetter.model_validate(letter).model_copy(update={"replays": replays})
+            for letter, replays in lineage
+        ]
+    )
+
+
+@router.post(
+    "/{id:id}/retry",
+    status_code=202,
+    summary="Retry one dead letter",
+    response_description="Enqueued.",
+    responses=problem_responses(409),
+)
+async def retry_dead_letter(
+    operations: ActorOperations, id: PathId, body: Annotated[RetryRequest, Body(default_factory=RetryRequest)]
+) -> RetryResult:
+    """Its job is enqueued again, under its own key."""
+    key = await operations.replays.replay(id, body.data, body.reason)
+    return RetryResult(id=id, key=key)
+
+
+def _replay_preview(preview: Preview) -> ReplayPreview:
+    selection: dict[str, Any] = (
+        {"filter": preview.selection.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
+        if isinstance(preview.selection, LetterFilter)
+        else {"ids": list(preview.selection)}
+    )
+    return ReplayPreview(
         selection=selection,
         total=preview.total,
         poison=preview.poison_excluded,
         others=preview.not_dead,
         queues=dict(preview.queues),
-        groups=SampledGroup.all_of(preview.groups),
+        groups=[Group.model_validate(group) for group in preview.groups],
         seconds=preview.min_seconds,
     )
+
+
+def _changed(selection: Selection, count: int) -> ChangedCount:
+    others = 0 if isinstance(selection, LetterFilter) else len(set(selection)) - count
+    return ChangedCount(count=count, others=others)

@@ -1,34 +1,24 @@
-"""Probes, and the health of the queues."""
+"""The health of the queues, open to all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from fastapi import Response
 from pydantic import BaseModel, Field
 
-from app.http.context import REFUSES, SILENT
-from app.http.route import Call, Reply
+from app.http.dependencies import State
+from app.http.routing import open_router
+from app.http.state import REDIS_REFUSES, REDIS_SILENT
 from workers.engine.histogram import Percentiles
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import Alert, Pause, QueueSnapshot, Snapshot
 
-
-class Alive(BaseModel):
-    """The process answers, and its dispatchers make progress."""
-
-    alive: bool = True
-    reasons: list[str] = Field(default=[], description="Why a supervisor should start it again.")
-
-
-class Ready(BaseModel):
-    """Whether the process takes jobs; without workers: whether Redis answers."""
-
-    ready: bool
-    reasons: list[str] = Field(description="Why it is not ready.")
+router = open_router("health", "/api/v1/health")
 
 
 class Thresholds(BaseModel):
-    """The limits that alerts speak of."""
+    """The limits that alerts are about."""
 
     depth: int = Field(thresholds.DEPTH, description="Ready jobs.")
     failure_rate: float = Field(thresholds.FAILURE_RATE, description="Share of attempts, 0 to 1.")
@@ -39,7 +29,7 @@ class Thresholds(BaseModel):
 
 
 class QueueHealth(BaseModel):
-    """One queue, across the cluster.  Times are seconds; null is not known, or nothing to measure."""
+    """One queue, across the cluster.  Times are seconds; null is unknown, or nothing to measure."""
 
     name: str
     healthy: bool
@@ -54,69 +44,55 @@ class QueueHealth(BaseModel):
     paused: Pause | None
     workers: int = Field(description="Live processes that serve it, neither dead nor blocked.")
     held_by_dead: int = Field(description="Of the jobs in flight, those whose process is gone.")
-    held_by_blocked: int = Field(description="Of the jobs in flight, those whose event loop stands still.")
+    held_by_blocked: int = Field(description="Of the jobs in flight, those whose event loop is blocked.")
     alerts: list[Alert]
 
 
 class Health(BaseModel):
-    """The queues, the limits, and what is wrong."""
+    """All queues, the limits, and the alerts."""
 
     healthy: bool = Field(description="Whether Redis answers and no queue has an alert.")
     queues: list[QueueHealth]
     thresholds: Thresholds
-    alerts: list[Alert] = Field(description="Of the servers; those of a queue stand at the queue.")
+    alerts: list[Alert] = Field(description="Of the servers; those of a queue are in `queues`.")
 
 
-async def livez(call: Call) -> Reply:
-    """The event loop runs, or there would be no answer; no server is asked unless a dispatcher stands."""
-    process = call.context.process
-    reasons = process.standing() if process is not None else []
-    if reasons and await call.context.redis_error() is not None:
-        reasons = []  # Redis is to blame, and another start would change nothing
-    return Reply(Alive(alive=not reasons, reasons=reasons), 503 if reasons else 200)
-
-
-async def readyz(call: Call) -> Reply:
-    """Whether a load balancer or a deployment may count on this process."""
-    reasons = []
-    process = call.context.process
-    error = await call.context.redis_error()
-    if error is not None:
-        reasons.append(error)
-    if process is not None:
-        reasons += [*process.unready(), *process.standing()]
-    return Reply(Ready(ready=not reasons, reasons=reasons), 503 if reasons else 200)
-
-
-async def queues(call: Call) -> Reply:
-    """503 where a queue is unhealthy, or nothing is known of any."""
+@router.get(
+    "/queues",
+    summary="Depth, latency, failure rate and alerts of each queue",
+    response_description="All queues are healthy.",
+    responses={503: {"model": Health, "description": "A queue is unhealthy, or Redis does not answer."}},
+)
+async def queue_health(state: State, response: Response) -> Health:
+    """With the limits that the alerts are about."""
     try:
-        health = health_of(await call.context.snapshot())
+        health = health_of(await state.snapshot())
     except TimeoutError:
-        silent = Alert(None, "redis", SILENT)
+        silent = Alert(None, "redis", REDIS_SILENT)
         health = Health(healthy=False, queues=[], thresholds=Thresholds(), alerts=[silent])
-    return Reply(health, 200 if health.healthy else 503)
+    response.status_code = 200 if health.healthy else 503
+    return health
 
 
 def health_of(snapshot: Snapshot) -> Health:
-    """What a snapshot says of the queues.  Pure."""
-    found = [_queue(queue, snapshot) for queue in snapshot.queues]
+    """Return the health of all queues in a snapshot.  Pure."""
+    queues = [_queue_health(queue, snapshot) for queue in snapshot.queues]
     return Health(
-        healthy=snapshot.redis.error is None and all(queue.healthy for queue in found),
-        queues=found,
+        healthy=snapshot.redis.error is None and all(queue.healthy for queue in queues),
+        queues=queues,
         thresholds=Thresholds(),
-        alerts=[_public(alert, snapshot) for alert in snapshot.alerts if alert.queue is None],
+        alerts=[_without_addresses(alert, snapshot) for alert in snapshot.alerts if alert.queue is None],
     )
 
 
-def _public(alert: Alert, snapshot: Snapshot) -> Alert:
-    """Without addresses, hosts and the names of handlers: anybody may ask for the health."""
+def _without_addresses(alert: Alert, snapshot: Snapshot) -> Alert:
+    """Return an alert without addresses, hosts and names of handlers: the health is open to all."""
     if alert.metric == "redis":
         error = snapshot.redis.error or ""
         if error.startswith("Redis "):  # a refusal: see storage.redis.refusals
             return replace(alert, message=error.partition(" (")[0])
         silent = error.startswith("Timeout")
-        return replace(alert, message=SILENT if silent else REFUSES)
+        return replace(alert, message=REDIS_SILENT if silent else REDIS_REFUSES)
     if alert.metric == "database":
         return replace(alert, message="the database does not answer")
     if alert.metric == "blocked":
@@ -124,7 +100,7 @@ def _public(alert: Alert, snapshot: Snapshot) -> Alert:
     return alert
 
 
-def _queue(queue: QueueSnapshot, snapshot: Snapshot) -> QueueHealth:
+def _queue_health(queue: QueueSnapshot, snapshot: Snapshot) -> QueueHealth:
     alerts = [alert for alert in snapshot.alerts if alert.queue == queue.name]
     return QueueHealth(
         name=queue.name,

@@ -3,235 +3,251 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import get_args
 
+from fastapi import Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from app.http.route import Call, Reply
+from app.http.dependencies import State
+from app.http.routing import open_router
 from app.logs import dropped_lines
 from workers.engine.histogram import Percentiles
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot, WorkerState
 
-MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+router = open_router("metrics")
+
 Value = float | int | None
-_OUTCOMES = {"hit": "hits", "miss": "misses", "stale": "stale", "error": "errors"}
+"""None: unknown, and left out."""
+
+_CACHE_OUTCOMES = {"hit": "hits", "miss": "misses", "stale": "stale", "error": "errors"}
+_CACHE_COUNTERS = {
+    "loads": "Loads of what the cache of this process did not have.",
+    "load_failures": "Loads of this process that failed.",
+}
+
+_SERVER_GAUGES: tuple[tuple[str, str, Callable[[Snapshot], Value]], ...] = (
+    ("database_up", "Whether the database answers.", lambda seen: int(seen.database.error is None)),
+    ("redis_memory_used_bytes", "Memory that Redis uses.", lambda seen: seen.redis.memory_used),
+    ("redis_memory_limit_bytes", "Memory that Redis may use.", lambda seen: seen.redis.memory_limit),
+    ("dead_letters", "Dead letters, neither replayed nor discarded.", lambda seen: seen.dead_letters),
+    (
+        "letters_waiting",
+        "Dead letters that wait in Redis for the database.",
+        lambda seen: seen.letters_waiting if seen.redis.error is None else None,
+    ),
+    (
+        "letters_oldest_age_seconds",
+        "How long the oldest of these has waited.",
+        lambda seen: _oldest_letter_age(seen) if seen.redis.error is None else None,
+    ),
+    (
+        "event_loop_lag_seconds",
+        "How late the event loop of this process ran a timer, at worst since the last look.",
+        lambda seen: seen.loop_lag,
+    ),
+    (
+        "drain_deadline_seconds",
+        "Seconds left for the jobs in flight here, while this process drains.",
+        lambda seen: seen.drain_deadline_in,
+    ),
+)
+
+_QUEUE_GAUGES: tuple[tuple[str, str, Callable[[QueueSnapshot], Value]], ...] = (
+    ("depth", "Jobs ready to run.", lambda queue: queue.depth),
+    ("scheduled", "Jobs that wait for a time.", lambda queue: queue.scheduled),
+    (
+        "oldest_age_seconds",
+        "How long the job at the head has been ready.",
+        lambda queue: queue.oldest_age if queue.depth else 0,
+    ),
+    ("in_flight", "Jobs that run.", lambda queue: queue.in_flight),
+    ("concurrency", "Jobs that may run.", lambda queue: queue.concurrency),
+    (
+        "utilisation_ratio",
+        "Share of the concurrency that is used.",
+        lambda queue: queue.in_flight / queue.concurrency,
+    ),
+    (
+        "rate_limit_starts",
+        "Starts that the rate limit admits in its window.",
+        lambda queue: queue.rate_limit.starts if queue.rate_limit else None,
+    ),
+    (
+        "rate_window_seconds",
+        "The window of the rate limit.",
+        lambda queue: queue.rate_limit.seconds if queue.rate_limit else None,
+    ),
+    (
+        "rate_used_starts",
+        "Starts that count against the rate limit now.",
+        lambda queue: queue.rate_used if queue.rate_limit else None,
+    ),
+    (
+        "rate_wait_seconds",
+        "Seconds until the rate limit admits a start.",
+        lambda queue: (queue.next_start_in or 0) if queue.rate_limit else None,
+    ),
+    ("paused", "Whether it is paused.", lambda queue: int(queue.paused is not None)),
+    ("held_by_dead", "Jobs in flight whose process is gone.", lambda queue: queue.held_by_dead),
+    (
+        "oldest_running_seconds",
+        "How long the job that has run for the longest has run.",
+        lambda queue: queue.oldest_running or 0,
+    ),
+    ("workers", "Live processes that serve it.", lambda queue: queue.workers),
+    (
+        "failure_ratio",
+        "Share of failed attempts among those that ended in the last five minutes.",
+        lambda queue: queue.failure_rate,
+    ),
+)
+
+_QUEUE_DURATIONS: tuple[tuple[str, str, Callable[[QueueSnapshot], Percentiles]], ...] = (
+    ("wait_seconds", "How long jobs waited, over five minutes.", lambda queue: queue.wait),
+    ("run_seconds", "How long attempts ran, over five minutes.", lambda queue: queue.run),
+)
+
+_QUEUE_COUNTERS: tuple[tuple[str, str, Callable[[QueueSnapshot], int]], ...] = (
+    ("jobs_completed", "Jobs that completed.", lambda queue: queue.completed),
+    ("attempts_failed", "Attempts that failed.", lambda queue: queue.failed),
+    ("jobs_retried", "Failed attempts that a retry follows.", lambda queue: queue.retried),
+    ("jobs_dead_lettered", "Jobs that failed for good.", lambda queue: queue.dead_lettered),
+)
 
 
-async def metrics(call: Call) -> Reply:
-    """Everything that is known; of what is not known there is no line."""
+class TextFormat(Response):
+    """An answer in Prometheus' text format."""
+
+    media_type = CONTENT_TYPE_PLAIN_0_0_4
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_description="All that is known: an unknown figure has no line.",
+    response_class=TextFormat,
+)
+async def metrics(state: State) -> Response:
+    """All names begin with `couturecast_`; each has its meaning in its HELP line."""
     try:
-        snapshot = await call.context.snapshot()
+        snapshot = await state.snapshot()
     except TimeoutError:
         snapshot = None
-    return Reply(exposition(snapshot, call.context.version, call.operations.cache.counts))
+    return TextFormat(exposition(snapshot, state.version, state.operations.cache.counts))
 
 
 def exposition(
-    snapshot: Snapshot | None, version: str, cache: Mapping[str, int] = MappingProxyType({})
+    snapshot: Snapshot | None, version: str, cache_counts: Mapping[str, int] = MappingProxyType({})
 ) -> bytes:
-    """A snapshot in the text format, None where Redis is silent; and this process' counts of the cache.
+    """Write a snapshot (None: Redis does not answer) and this process' cache counts in the text format.
 
     Pure.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(snapshot, version, cache))
+    registry.register(_Figures(snapshot, version, cache_counts))
     return generate_latest(registry)
 
 
 class _Figures(Collector):
-    def __init__(self, snapshot: Snapshot | None, version: str, cache: Mapping[str, int]) -> None:
+    def __init__(self, snapshot: Snapshot | None, version: str, cache_counts: Mapping[str, int]) -> None:
         self._snapshot = snapshot
         self._version = version
-        self._cache = cache
+        self._cache_counts = cache_counts
 
     def collect(self) -> Iterator[Metric]:
-        """Figures that only Redis knows are left out while it is away: old ones would pass for new."""
+        """Yield all metrics, without the figures of Redis while it is down: old ones would pass for new."""
         snapshot = self._snapshot
-        yield _gauge("build_info", "The version that runs.", [((self._version,), 1)], ("version",))
-        yield from _cache(self._cache)
-        dropped = CounterMetricFamily(
-            "couturecast_log_lines_dropped", "Lines of the log that this process dropped: nobody read them."
-        )
-        dropped.add_metric((), dropped_lines())
-        yield dropped
         redis_up = snapshot is not None and snapshot.redis.error is None
-        yield _one("redis_up", "Whether Redis answers.", int(redis_up))
+        yield _gauge("build_info", "The version that runs.", [((self._version,), 1)], ("version",))
+        yield from _process_counters(self._cache_counts)
+        yield _gauge("redis_up", "Whether Redis answers.", [((), int(redis_up))])
         if snapshot is None:
             return
-        yield from _servers(snapshot)
-        yield from _alerts(snapshot)
-        if redis_up:
-            living = sum(worker.alive for worker in snapshot.workers)
-            yield _one("workers", "Live worker processes of the cluster, neither dead nor blocked.", living)
-            states = Counter(worker.state for worker in snapshot.workers)
-            values = [((state,), states[state]) for state in get_args(WorkerState)]
-            yield _gauge("processes", "Worker processes of the cluster by state.", values, ("state",))
-            yield from _queues(snapshot.queues)
-            yield from _totals(snapshot.queues)
-            yield _repairs(snapshot.queues)
-
-
-def _cache(counts: Mapping[str, int]) -> Iterator[Metric]:
-    """Of this process: the sum over all processes is that of the cluster."""
-    reads = CounterMetricFamily(
-        "couturecast_cache_reads",
-        "Reads of the cache by this process, by how they ended.",
-        labels=("outcome",),
-    )
-    for outcome, name in _OUTCOMES.items():
-        reads.add_metric((outcome,), counts.get(name, 0))
-    yield reads
-    for name, text in (
-        ("loads", "Loads of what the cache of this process did not have."),
-        ("load_failures", "Loads of this process that failed."),
-    ):
-        metric = CounterMetricFamily(f"couturecast_cache_{name}", text)
-        metric.add_metric((), counts.get(name, 0))
-        yield metric
-
-
-def _servers(snapshot: Snapshot) -> Iterator[Metric]:
-    redis = snapshot.redis
-    yield _one("database_up", "Whether the database answers.", int(snapshot.database.error is None))
-    yield _one("redis_memory_used_bytes", "Memory that Redis uses.", redis.memory_used)
-    yield _one("redis_memory_limit_bytes", "Memory that Redis may use.", redis.memory_limit)
-    yield _one("dead_letters", "Dead letters, neither replayed nor discarded.", snapshot.dead_letters)
-    if redis.error is None:
-        yield _one(
-            "letters_waiting",
-            "Dead letters that wait in Redis for the database.",
-            snapshot.letters_waiting,
+        for name, text, read in _SERVER_GAUGES:
+            yield _gauge(name, text, [((), read(snapshot))])
+        yield _gauge(
+            "alert",
+            "1 for each threshold that is breached; of the servers without a queue.",
+            [((alert.metric, alert.queue or ""), 1) for alert in snapshot.alerts],
+            ("metric", "queue"),
         )
-        oldest = snapshot.letters_oldest_age if snapshot.letters_waiting else 0
-        yield _one("letters_oldest_age_seconds", "How long the oldest of these has waited.", oldest)
-    yield _one(
-        "event_loop_lag_seconds",
-        "How late the event loop of this process ran a timer, at worst since the last look.",
-        snapshot.loop_lag,
+        if redis_up:
+            yield from _processes(snapshot)
+            yield from _queues(snapshot.queues)
+
+
+def _oldest_letter_age(snapshot: Snapshot) -> Value:
+    return snapshot.letters_oldest_age if snapshot.letters_waiting else 0
+
+
+def _process_counters(cache_counts: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield the counters of this process: summed over all processes they are those of the cluster."""
+    yield _counter(
+        "cache_reads",
+        "Reads of the cache by this process, by how they ended.",
+        [((outcome,), cache_counts.get(name, 0)) for outcome, name in _CACHE_OUTCOMES.items()],
+        ("outcome",),
     )
-    yield _one(
-        "drain_deadline_seconds",
-        "Seconds left for the jobs in flight here, while this process drains.",
-        snapshot.drain_deadline_in,
+    for name, text in _CACHE_COUNTERS.items():
+        yield _counter(f"cache_{name}", text, [((), cache_counts.get(name, 0))])
+    yield _counter(
+        "log_lines_dropped",
+        "Lines of the log that this process dropped: nobody read them.",
+        [((), dropped_lines())],
     )
 
 
-def _alerts(snapshot: Snapshot) -> Iterator[Metric]:
-    yield _gauge(
-        "alert",
-        "1 for each threshold that is breached; of the servers without a queue.",
-        [((alert.metric, alert.queue or ""), 1) for alert in snapshot.alerts],
-        ("metric", "queue"),
-    )
+def _processes(snapshot: Snapshot) -> Iterator[Metric]:
+    alive = sum(worker.alive for worker in snapshot.workers)
+    yield _gauge("workers", "Live worker processes of the cluster, neither dead nor blocked.", [((), alive)])
+    states = Counter(worker.state for worker in snapshot.workers)
+    values = [((state,), states[state]) for state in get_args(WorkerState)]
+    yield _gauge("processes", "Worker processes of the cluster by state.", values, ("state",))
 
 
 def _queues(queues: Sequence[QueueSnapshot]) -> Iterator[Metric]:
-    def each(name: str, text: str, values: Sequence[Value]) -> Metric:
-        named = [((queue.name,), value) for queue, value in zip(queues, values, strict=True)]
-        return _gauge(f"queue_{name}", text, named, ("queue",))
-
-    yield each("depth", "Jobs ready to run.", [queue.depth for queue in queues])
-    yield each("scheduled", "Jobs that wait for a time.", [queue.scheduled for queue in queues])
-    yield each(
-        "oldest_age_seconds",
-        "How long the job at the head has been ready.",
-        [queue.oldest_age if queue.depth else 0 for queue in queues],
-    )
-    yield each("in_flight", "Jobs that run.", [queue.in_flight for queue in queues])
-    yield each("concurrency", "Jobs that may run.", [queue.concurrency for queue in queues])
-    yield each(
-        "utilisation_ratio",
-        "Share of the concurrency that is used.",
-        [queue.in_flight / queue.concurrency for queue in queues],
-    )
-    limits = [queue.rate_limit for queue in queues]
-    yield each(
-        "rate_limit_starts",
-        "Starts that the rate limit admits in its window.",
-        [limit.starts if limit else None for limit in limits],
-    )
-    yield each(
-        "rate_window_seconds",
-        "The window of the rate limit.",
-        [limit.seconds if limit else None for limit in limits],
-    )
-    yield each(
-        "rate_used_starts",
-        "Starts that count against the rate limit now.",
-        [queue.rate_used if queue.rate_limit else None for queue in queues],
-    )
-    yield each(
-        "rate_wait_seconds",
-        "Seconds until the rate limit admits a start.",
-        [(queue.next_start_in or 0) if queue.rate_limit else None for queue in queues],
-    )
-    yield each("paused", "Whether it is paused.", [int(queue.paused is not None) for queue in queues])
-    yield each(
-        "held_by_dead", "Jobs in flight whose process is gone.", [queue.held_by_dead for queue in queues]
-    )
-    yield each(
-        "oldest_running_seconds",
-        "How long the job that has run for the longest has run.",
-        [queue.oldest_running or 0 for queue in queues],
-    )
-    yield each("workers", "Live processes that serve it.", [queue.workers for queue in queues])
-    yield each(
-        "failure_ratio",
-        "Share of failed attempts among those that ended in the last five minutes.",
-        [queue.failure_rate for queue in queues],
-    )
-    yield _durations("wait", "How long jobs waited, over five minutes.", {q.name: q.wait for q in queues})
-    yield _durations("run", "How long attempts ran, over five minutes.", {q.name: q.run for q in queues})
-
-
-def _totals(queues: Sequence[QueueSnapshot]) -> Iterator[Metric]:
-    def each(name: str, text: str, values: Sequence[int]) -> Metric:
-        metric = CounterMetricFamily(f"couturecast_{name}", text, labels=("queue",))
-        for queue, value in zip(queues, values, strict=True):
-            metric.add_metric((queue.name,), value)
-        return metric
-
-    yield each("jobs_completed", "Jobs that completed.", [queue.completed for queue in queues])
-    yield each("attempts_failed", "Attempts that failed.", [queue.failed for queue in queues])
-    yield each("jobs_retried", "Failed attempts that a retry follows.", [queue.retried for queue in queues])
-    yield each("jobs_dead_lettered", "Jobs that failed for good.", [queue.dead_lettered for queue in queues])
-
-
-def _repairs(queues: Sequence[QueueSnapshot]) -> Metric:
-    metric = CounterMetricFamily(
-        "couturecast_repairs",
+    for name, text, read in _QUEUE_GAUGES:
+        yield _gauge(f"queue_{name}", text, [((queue.name,), read(queue)) for queue in queues], ("queue",))
+    for name, text, read_times in _QUEUE_DURATIONS:
+        values = [
+            ((queue.name, quantile), value)
+            for queue in queues
+            for quantile, value in _quantiles(read_times(queue))
+        ]
+        yield _gauge(f"queue_{name}", text, values, ("queue", "quantile"))
+    for name, text, count in _QUEUE_COUNTERS:
+        yield _counter(name, text, [((queue.name,), count(queue)) for queue in queues], ("queue",))
+    yield _counter(
+        "repairs",
         "Repairs of what other programs wrote to the keys of a queue, by kind.",
-        labels=("queue", "kind"),
+        [((queue.name, kind), count) for queue in queues for kind, count in queue.repairs.items()],
+        ("queue", "kind"),
     )
-    for queue in queues:
-        for kind, count in queue.repairs.items():
-            metric.add_metric((queue.name, kind), count)
-    return metric
 
 
-def _durations(name: str, text: str, found: dict[str, Percentiles]) -> Metric:
-    values = [
-        ((queue, quantile), value)
-        for queue, each in found.items()
-        for quantile, value in (("0.5", each.p50), ("0.95", each.p95), ("0.99", each.p99))
-    ]
-    return _gauge(f"queue_{name}_seconds", text, values, ("queue", "quantile"))
-
-
-def _one(name: str, text: str, value: Value) -> Metric:
-    return _gauge(name, text, [((), value)], ())
+def _quantiles(times: Percentiles) -> tuple[tuple[str, Value], ...]:
+    return (("0.5", times.p50), ("0.95", times.p95), ("0.99", times.p99))
 
 
 def _gauge(
-    name: str, text: str, values: Iterable[tuple[Sequence[str], Value]], labels: Sequence[str]
+    name: str, text: str, values: Iterable[tuple[Sequence[str], Value]], labels: Sequence[str] = ()
 ) -> Metric:
     metric = GaugeMetricFamily(f"couturecast_{name}", text, labels=labels)
-    for names, value in values:
+    for label_values, value in values:
         if value is not None:
-            metric.add_metric(names, value)
+            metric.add_metric(label_values, value)
+    return metric
+
+
+def _counter(
+    name: str, text: str, values: Iterable[tuple[Sequence[str], int]], labels: Sequence[str] = ()
+) -> Metric:
+    metric = CounterMetricFamily(f"couturecast_{name}", text, labels=labels)
+    for label_values, value in values:
+        metric.add_metric(label_values, value)
     return metric

@@ -1,23 +1,82 @@
-"""Pause and resume a queue, for the whole cluster."""
+"""Queues: enqueue jobs, pause and resume."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from fastapi import Body
+from pydantic import BaseModel, Field, PlainValidator, TypeAdapter
 
-from app.http.route import Call, GivenBody, Reply
+from app.http.dependencies import ActorOperations
+from app.http.models import QueueName, RequestBody, example
+from app.http.problems import ProblemError, problem_responses
+from app.http.routing import strict_router
+from workers.operations.operations import MAX_DELAY_SECONDS, NewJob
 
-_LONGEST_REASON = 500  # characters
+producers = strict_router("queues", "/api/v1/queues")
+router = strict_router("queues", "/api/v1/admin/queues")
+
+MAX_JOBS = 1_000
+"""Of one request: they are checked and packed in one go, and the workers share the event loop."""
 
 
-class Reason(GivenBody):
+class Job(RequestBody):
+    """A job to be enqueued."""
+
+    model_config = example(
+        data={"item_id": "dress-17", "image": "https://example.com/17.jpg"}, key="dress-17", delay=5
+    )
+
+    data: dict[str, Any] = Field(description="Its arguments, as the queue's handler takes them.")
+    key: str | None = Field(
+        None,
+        min_length=1,
+        description="While a job of this key is queued, no other is enqueued; the default is a new key.",
+    )
+    delay: float = Field(0.0, ge=0, le=MAX_DELAY_SECONDS, description="Seconds until it may start.")
+
+
+_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+_JOBS: TypeAdapter[list[Job]] = TypeAdapter(list[Job])
+
+
+def _validate_jobs(value: Any) -> Job | list[Job]:
+    """Validate as one of the two, so that errors name fields of that one only."""
+    if not isinstance(value, list):
+        return _JOB.validate_python(value)
+    if not 0 < len(value) <= MAX_JOBS:
+        raise ValueError(f"a list has 1 to {MAX_JOBS} items, not {len(value)}")
+    return _JOBS.validate_python(value)
+
+
+JobOrJobs = Annotated[
+    Job | list[Job],
+    PlainValidator(
+        _validate_jobs,
+        json_schema_input_type=Job | Annotated[list[Job], Field(min_length=1, max_length=MAX_JOBS)],
+    ),
+]
+
+
+class EnqueuedJobs(BaseModel):
+    """Jobs that were enqueued."""
+
+    model_config = example(queue="color-extraction", keys=["dress-17"])
+
+    queue: str
+    keys: list[str] = Field(description="The key of each job, in the order in which they were sent.")
+
+
+class PauseRequest(RequestBody):
     """Why a queue is paused."""
 
-    reason: str = Field("", max_length=_LONGEST_REASON, description="Shown to all who look.")
+    model_config = example(reason="CDN is down")
+
+    reason: str = Field("", max_length=500, description="Shown on every screen of the queue.")
 
 
-class Paused(BaseModel):
+class PausedQueue(BaseModel):
     """A queue of which nothing starts."""
 
     queue: str
@@ -27,7 +86,7 @@ class Paused(BaseModel):
     since: datetime | None
 
 
-class Resumed(BaseModel):
+class ResumedQueue(BaseModel):
     """A queue that runs."""
 
     queue: str
@@ -35,15 +94,50 @@ class Resumed(BaseModel):
     was_paused: bool = Field(description="Whether this changed anything.")
 
 
-async def pause(call: Call) -> Reply:
-    """Pause a queue; one that is paused gets the new reason."""
-    queue = call.path.queue
-    pause = await call.operations.pause(queue, call.body.reason)
+@producers.post(
+    "/{queue}/jobs",
+    status_code=202,
+    summary="Enqueue one job, or a list of jobs",
+    response_description="Enqueued.",
+    responses=problem_responses(409),
+)
+async def enqueue_jobs(
+    operations: ActorOperations, queue: QueueName, body: Annotated[JobOrJobs, Body()]
+) -> EnqueuedJobs:
+    """All jobs are checked first: if one of them is not valid, none is enqueued."""
+    if isinstance(body, list):
+        jobs = [NewJob(job.data, job.key, job.delay, f"[{number}]") for number, job in enumerate(body)]
+    else:
+        jobs = [NewJob(body.data, body.key, body.delay)]
+    keys = await operations.enqueue_many(queue, jobs, audited=False)
+    refused = [str(job.key) for job, key in zip(jobs, keys, strict=True) if key is None]
+    if refused:
+        done = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""
+        raise ProblemError(409, f"{done}queued already: {', '.join(refused)}", keys=keys)
+    return EnqueuedJobs(queue=queue, keys=[key for key in keys if key is not None])
+
+
+@router.post(
+    "/{queue}/pause",
+    summary="Pause a queue",
+    response_description="It is paused: by whom, why and since when.",
+)
+async def pause_queue(
+    operations: ActorOperations,
+    queue: QueueName,
+    body: Annotated[PauseRequest, Body(default_factory=PauseRequest)],
+) -> PausedQueue:
+    """No process starts jobs of it until it is resumed.  A paused queue gets the new reason."""
+    pause = await operations.pause(queue, body.reason)
     since = None if pause.since is None else datetime.fromtimestamp(pause.since, UTC)
-    return Reply(Paused(queue=queue, by=pause.by, reason=pause.reason, since=since))
+    return PausedQueue(queue=queue, by=pause.by, reason=pause.reason, since=since)
 
 
-async def resume(call: Call) -> Reply:
-    """Resume a queue."""
-    queue = call.path.queue
-    return Reply(Resumed(queue=queue, was_paused=await call.operations.resume(queue)))
+@router.post(
+    "/{queue}/resume",
+    summary="Resume a queue",
+    response_description="It runs.",
+)
+async def resume_queue(operations: ActorOperations, queue: QueueName) -> ResumedQueue:
+    """Let a paused queue start jobs again."""
+    return ResumedQueue(queue=queue, was_paused=await operations.resume(queue))

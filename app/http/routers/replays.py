@@ -1,29 +1,27 @@
-"""Replay plans: how they go on, and what stops them."""
+"""Replay plans: list, show, run, pause, cancel."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.filters import PathId
-from app.http.problems import ProblemError
-from app.http.route import Call, Given, GivenBody, Reply
+from app.http.dependencies import ActorOperations
+from app.http.models import PathId, RequestBody, example
+from app.http.problems import ProblemError, problem_responses
+from app.http.routing import strict_router
 from storage.dead_letters.plans import PlanState
-from workers.operations.operations import Ledger, Plan, PlanItem
+from workers.operations.operations import Ledger, Operations, PlanItem
 
 PLANS = "/api/v1/admin/failed-jobs/plans"
 
-
-class PlanPath(Given):
-    """A plan, in the path."""
-
-    id: PathId
+router = strict_router("replays", PLANS)
 
 
-class PlanNow(BaseModel):
-    """How a plan stands, with its ledger."""
+class PlanDetail(BaseModel):
+    """A plan, with its ledger."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -38,97 +36,138 @@ class PlanNow(BaseModel):
     total: int
     state: PlanState
     standing: str = Field(
-        description="The state; of one that should run `interrupted` where nobody carries it out, and POST "
-        "…/run goes on with it; `unknown` where Redis does not say so."
+        description="The state; `interrupted` if it should run and no process runs it (POST …/run resumes "
+        "it); `unknown` if Redis does not answer."
     )
     note: str = Field(description="Why it is in its state.")
     ended_at: datetime | None
     ledger: Ledger
-    active: bool | None = Field(description="Whether a process carries it out; null is not known.")
-
-    @classmethod
-    def of(cls, plan: Plan) -> PlanNow:
-        """The same for clients."""
-        return cls.model_validate(plan)
+    active: bool | None = Field(description="Whether a process runs it; null is unknown.")
 
 
-class Plans(BaseModel):
+class PlanList(BaseModel):
     """The newest plans first."""
 
-    items: list[PlanNow]
+    items: list[PlanDetail]
     next: None = None
 
 
-class PlansQuery(Given):
-    """How many."""
-
-    limit: int = Field(50, ge=1, le=200)
-
-
-class ItemsQuery(Given):
-    """Some letters of a plan."""
+class ItemsQuery(BaseModel):
+    """Selects letters of a plan."""
 
     state: Literal["waiting", "enqueued", "completed", "same", "other", "aborted", "skipped"] | None = None
     limit: int = Field(100, ge=1, le=1_000)
     cursor: str = Field("0", pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")
 
 
-class Items(BaseModel):
-    """Letters of a plan in their order, each with what became of it."""
+class PlanItems(BaseModel):
+    """Letters of a plan in their order, each with the result of its replay."""
 
     items: list[PlanItem]
     next: str | None = Field(description="The cursor of the next page; null at the end.")
 
 
-class Resumed(GivenBody):
-    """How a plan goes on."""
+class ResumeRequest(RequestBody):
+    """How a plan is resumed."""
 
-    halt: float | None = Field(None, gt=0, le=1, description="Its new limit, which one that halted needs.")
+    model_config = example(halt=0.5)
 
-
-async def plans(call: Call) -> Reply:
-    """The newest ones."""
-    found = await call.operations.replays.plans(call.query.limit)
-    return Reply(Plans(items=[PlanNow.of(each) for each in found]))
+    halt: float | None = Field(None, gt=0, le=1, description="A higher limit, which a halted plan needs.")
 
 
-async def show(call: Call) -> Reply:
-    """One plan."""
-    return Reply(PlanNow.of(await call.operations.replays.get_plan(call.path.id)))
+@router.get(
+    "",
+    summary="Replay plans, the newest first",
+    response_description="The plans.",
+)
+async def list_plans(
+    operations: ActorOperations, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> PlanList:
+    """Each with its ledger."""
+    plans = await operations.replays.plans(limit)
+    return PlanList(items=[PlanDetail.model_validate(plan) for plan in plans])
 
 
-async def items(call: Call) -> Reply:
-    """The letters of one plan."""
-    query: ItemsQuery = call.query
-    found = await call.operations.replays.plan_items(
-        call.path.id, state=query.state, limit=query.limit + 1, after=int(query.cursor)
+@router.get(
+    "/{id:id}",
+    response_model=PlanDetail,
+    summary="One plan",
+    response_description="The plan with its ledger.",
+)
+async def show_plan(operations: ActorOperations, id: PathId) -> Any:
+    """The ledger counts the results of the jobs."""
+    return await operations.replays.get_plan(id)
+
+
+@router.get(
+    "/{id:id}/letters",
+    summary="The letters of a plan",
+    response_description="One page.",
+)
+async def list_plan_letters(
+    operations: ActorOperations, id: PathId, query: Annotated[ItemsQuery, Query()]
+) -> PlanItems:
+    """Each with the result of its replay."""
+    items = await operations.replays.plan_items(
+        id, state=query.state, limit=query.limit + 1, after=int(query.cursor)
     )
-    found, more = found[: query.limit], len(found) > query.limit
-    return Reply(Items(items=found, next=str(found[-1].id) if more else None))
+    page, more = items[: query.limit], len(items) > query.limit
+    return PlanItems(items=page, next=str(page[-1].id) if more else None)
 
 
-async def run(call: Call) -> Reply:
-    """Carry it out, or go on with it, behind the answer."""
-    refuse_while_draining(call)
-    return started(await call.operations.replays.start_plan(call.path.id, halt=call.body.halt))
+@router.post(
+    "/{id:id}/run",
+    response_model=PlanDetail,
+    status_code=202,
+    summary="Run a plan, or resume it",
+    response_description="It runs from now on.",
+    responses=problem_responses(409),
+)
+async def run_plan(
+    operations: ActorOperations,
+    id: PathId,
+    response: Response,
+    body: Annotated[ResumeRequest, Body(default_factory=ResumeRequest)],
+) -> Any:
+    """In the background of this process, whichever process ran it before."""
+    return await start_plan(operations, id, response, halt=body.halt)
 
 
-async def pause(call: Call) -> Reply:
-    """Enqueue no more of it for now."""
-    return Reply(PlanNow.of(await call.operations.replays.pause_plan(call.path.id)))
+@router.post(
+    "/{id:id}/pause",
+    response_model=PlanDetail,
+    summary="Pause a plan",
+    response_description="The plan.",
+    responses=problem_responses(409),
+)
+async def pause_plan(operations: ActorOperations, id: PathId) -> Any:
+    """Nothing more of it is enqueued until it is run again."""
+    return await operations.replays.pause_plan(id)
 
 
-async def cancel(call: Call) -> Reply:
-    """Enqueue no more of it, ever."""
-    return Reply(PlanNow.of(await call.operations.replays.cancel_plan(call.path.id)))
+@router.post(
+    "/{id:id}/cancel",
+    response_model=PlanDetail,
+    summary="Cancel a plan",
+    response_description="The plan.",
+    responses=problem_responses(409),
+)
+async def cancel_plan(operations: ActorOperations, id: PathId) -> Any:
+    """Nothing more of it is enqueued; jobs that were enqueued go on."""
+    return await operations.replays.cancel_plan(id)
 
 
-def refuse_while_draining(call: Call) -> None:
-    """Raises ProblemError where this process ends before a plan would."""
-    if call.operations.draining:
-        raise ProblemError(409, "this process drains, and would leave the plan: ask another process")
+def refuse_while_draining(operations: Operations) -> None:
+    """Raise ProblemError if this process would end before a plan."""
+    if operations.draining:
+        raise ProblemError(409, "this process drains, and would leave the plan: use another process")
 
 
-def started(plan: Plan) -> Reply:
-    """That a plan is carried out, and where to look how it goes on."""
-    return Reply(PlanNow.of(plan), 202, headers={"Location": f"{PLANS}/{plan.id}"})
+async def start_plan(
+    operations: Operations, plan_id: int, response: Response, *, halt: float | None = None
+) -> Any:
+    """Run a plan in the background, and name the place where its progress can be read."""
+    refuse_while_draining(operations)
+    plan = await operations.replays.start_plan(plan_id, halt=halt)
+    response.headers["Location"] = f"{PLANS}/{plan.id}"
+    return plan

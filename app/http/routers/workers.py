@@ -1,50 +1,70 @@
-"""The graceful drain."""
+"""This worker process: its drain."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
-from app.http.route import Call, Given, Reply
+from app.http.dependencies import ActorOperations, State
+from app.http.problems import problem_responses
+from app.http.routing import strict_router
+from app.http.state import HttpState
 
-_LONGEST_WAIT = 86_400
+router = strict_router("workers", "/api/v1/admin")
+
+_MAX_WAIT_SECONDS = 86_400
+
+WaitSeconds = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=_MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that the answer may wait for the end of the drain.",
+    ),
+]
 
 
-class Wait(Given):
-    """How long to wait for the end of the drain."""
-
-    wait: float = Field(
-        0.0, ge=0, le=_LONGEST_WAIT, description="Seconds that the answer may wait for the end of the drain."
-    )
-
-
-class Draining(BaseModel):
-    """How far the drain is.  No job is deleted: what does not end in time goes back to its queue."""
+class DrainStatus(BaseModel):
+    """How far the drain is.  No job is deleted: a job that does not end in time returns to its queue."""
 
     drained: bool
-    in_flight: int = Field(description="Jobs that run still.")
+    in_flight: int = Field(description="Jobs that still run.")
     deadline_in: float | None = Field(description="Seconds left for them.")
-    put_back: int | None = Field(description="Jobs that went back to their queues; null until it has ended.")
+    put_back: int | None = Field(description="Jobs that returned to their queues; null until it has ended.")
 
 
-async def drain(call: Call) -> Reply:
-    """Begin a drain; with ``wait`` the answer comes with its end, or after so many seconds."""
-    await call.operations.drain()
-    drained, seconds = call.context.drained, call.query.wait
-    if drained is None or not seconds:
-        return Reply(_now(call), 202)
-    await asyncio.wait({drained}, timeout=seconds)
-    return Reply(_now(call))
+@router.post(
+    "/drain",
+    summary="Drain this process",
+    response_description="How far the drain is after the wait.",
+    responses={
+        202: {"model": DrainStatus, "description": "The drain has begun."},
+        **problem_responses(409),
+    },
+)
+async def drain_process(
+    operations: ActorOperations, state: State, response: Response, wait: WaitSeconds = 0.0
+) -> DrainStatus:
+    """Running jobs may end, nothing new starts, no job is deleted.  Then the process exits."""
+    await operations.drain()
+    if state.drained is None or not wait:
+        response.status_code = 202
+    else:
+        await asyncio.wait({state.drained}, timeout=wait)
+    return _status(state)
 
 
-def _now(call: Call) -> Draining:
-    drained, process = call.context.drained, call.context.process
+def _status(state: HttpState) -> DrainStatus:
+    drained, process = state.drained, state.process
     ended = drained is not None and drained.done() and not drained.cancelled()
     put_back = drained.result() if drained is not None and ended and drained.exception() is None else None
-    return Draining(
+    return DrainStatus(
         drained=ended,
-        in_flight=call.operations.in_flight,
+        in_flight=state.operations.in_flight,
         deadline_in=process.drain_deadline_in if process is not None and not ended else None,
         put_back=put_back,
     )

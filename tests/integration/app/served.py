@@ -105,11 +105,11 @@ def served(
 ) -> Iterator[Served]:
     """One that runs for the length of a block, on a data directory of its own."""
     program = Program(directory)
-    each = Served(program, *arguments, handler=handler, **environment)
+    running = Served(program, *arguments, handler=handler, **environment)
     try:
-        yield each
+        yield running
     finally:
-        each.close()
+        running.close()
         stop_server(program.data_dir)
 
 

@@ -1,4 +1,4 @@
-"""What the routes of a running program answer, and what they refuse."""
+"""Routes of a running program: answers and refusals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.http.routes import ROUTES
+from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS
 from tests.integration.app.conftest import client as valkey
 from tests.integration.app.served import QUEUE, Served, assert_problem, served
 from workers.engine.policy import DEFAULT_POLICIES
@@ -27,21 +28,21 @@ SECOND = 60.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as each:
-        yield each
+    with served(tmp_path_factory.mktemp("http")) as running:
+        yield running
 
 
 @pytest.fixture
 def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as each:
-        yield each
+    with server.client() as client:
+        yield client
 
 
 @pytest.fixture
 def stranger(server: Served) -> Iterator[httpx.Client]:
     """A client without the token."""
-    with httpx.Client(base_url=server.url, timeout=30) as each:
-        yield each
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
 
 
 def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
@@ -70,7 +71,7 @@ def test_a_probe_may_carry_a_query(stranger: httpx.Client) -> None:
     assert stranger.get("/livez?now=1").status_code == 200
 
 
-def test_the_health_of_the_queues(stranger: httpx.Client) -> None:
+def test_the_health_has_every_queue_and_the_limits(stranger: httpx.Client) -> None:
     answer = stranger.get("/api/v1/health/queues")
     assert answer.status_code == 200
     health = answer.json()
@@ -102,7 +103,9 @@ def test_metrics_have_names_units_and_help(stranger: httpx.Client) -> None:
 def test_the_description_lists_what_is_served(stranger: httpx.Client) -> None:
     document = stranger.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert set(document["paths"]) == {route.path for route in ROUTES}
+    routers = (*OPEN_ROUTERS, *CLOSED_ROUTERS)
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    assert set(document["paths"]) == {route.path_format for route in routes}
     enqueue = document["paths"]["/api/v1/queues/{queue}/jobs"]["post"]
     assert enqueue["security"] == [{"token": []}]
     assert set(enqueue["responses"]) == {
@@ -129,7 +132,7 @@ def test_a_list_of_jobs_is_enqueued_in_order(client: httpx.Client) -> None:
     assert (answer.status_code, answer.json()["keys"]) == (202, ["listed-0", "listed-1", "listed-2"])
 
 
-def test_a_delayed_job_waits_and_its_key_is_taken(server: Served, client: httpx.Client) -> None:
+def test_a_delayed_job_waits_and_holds_its_key(server: Served, client: httpx.Client) -> None:
     job = {"data": {}, "key": "later", "delay": 600}
     assert client.post(JOBS, json=job).status_code == 202
     with valkey(server.program.data_dir) as redis:
@@ -140,14 +143,14 @@ def test_a_delayed_job_waits_and_its_key_is_taken(server: Served, client: httpx.
     assert_problem(client.post(JOBS, json=job), 409, "queued already: later")
 
 
-def test_of_a_list_the_taken_keys_are_told(client: httpx.Client) -> None:
+def test_a_list_with_queued_keys_is_answered_with_the_keys_that_were_enqueued(client: httpx.Client) -> None:
     assert client.post(JOBS, json={"data": {}, "key": "taken", "delay": 600}).status_code == 202
     answer = client.post(JOBS, json=[{"data": {}, "key": key, "delay": 600} for key in ("free", "taken")])
     problem = assert_problem(answer, 409, "1 of 2 jobs enqueued")
     assert problem["keys"] == ["free", None]
 
 
-def test_of_a_list_with_a_bad_job_nothing_is_enqueued(server: Served, client: httpx.Client) -> None:
+def test_a_list_with_a_bad_job_enqueues_nothing(server: Served, client: httpx.Client) -> None:
     good, bad = {"data": {}, "key": "good", "delay": 600}, {"data": {"text": "\0"}}
     problem = assert_problem(client.post(JOBS, json=[good, bad]), 422, "[1]")
     assert "NUL" in problem["errors"][0]["message"]
@@ -166,7 +169,7 @@ def test_long_integers_arrive_as_they_were_sent(server: Served, client: httpx.Cl
 # the record
 
 
-def test_who_acts_is_recorded_and_producers_do_not_act(server: Served, client: httpx.Client) -> None:
+def test_actions_are_recorded_by_name_and_enqueueing_is_not(server: Served, client: httpx.Client) -> None:
     discard, none = "/api/v1/admin/failed-jobs/discard", {"filter": {"error": "never seen"}}
     for headers in ({}, {"X-Operator": "Anna (on call)"}):
         assert client.post(discard, json=none, headers=headers).status_code == 200
@@ -244,21 +247,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_wrong_is_a_problem(client: httpx.Client, name: str) -> None:
+def test_wrong_requests_are_problems_that_name_the_field(client: httpx.Client, name: str) -> None:
     case = CASES[name]
     answer = client.request(case.method, case.path, content=case.content, headers=case.headers)
     problem = assert_problem(answer, case.status, case.says)
     if case.field is not None:
-        assert [each["field"] for each in problem["errors"]] == [case.field]
-        assert all(each["message"] for each in problem["errors"])
+        assert [error["field"] for error in problem["errors"]] == [case.field]
+        assert all(error["message"] for error in problem["errors"])
     if case.status == 405:
         assert answer.headers["allow"] in ("POST", "GET, HEAD")
 
 
 @pytest.mark.parametrize("beginning", [b'{"data": {"x": "', b"["])
-def test_a_body_without_an_announced_length_is_measured_as_it_comes(
-    client: httpx.Client, beginning: bytes
-) -> None:
+def test_a_body_without_a_length_is_limited_as_it_arrives(client: httpx.Client, beginning: bytes) -> None:
     def pieces() -> Iterator[bytes]:
         yield beginning
         for _ in range(200):
@@ -279,7 +280,7 @@ def test_an_endless_body_is_refused_before_its_end(server: Served) -> None:
         assert line.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_a_length_that_is_out_of_the_question_is_refused_before_it_is_sent(server: Served) -> None:
+def test_a_length_above_the_limit_is_refused_before_the_body_is_sent(server: Served) -> None:
     place = urlsplit(server.url)
     head = f"POST {JOBS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
@@ -313,14 +314,16 @@ PATHS = [
 
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize(("method", "path"), PATHS)
-def test_without_the_token_nothing_is_told(stranger: httpx.Client, name: str, method: str, path: str) -> None:
+def test_without_the_token_every_path_answers_401(
+    stranger: httpx.Client, name: str, method: str, path: str
+) -> None:
     headers: Any = {key: value.encode("latin-1") for key, value in WRONG[name].items()}
     answer = stranger.request(method, path, headers=headers)
     assert_problem(answer, 401, "Authorization: Bearer")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_the_token_alone_is_not_enough(server: Served, stranger: httpx.Client) -> None:
+def test_the_token_needs_its_scheme_and_all_its_characters(server: Served, stranger: httpx.Client) -> None:
     token = server.token
     for given in (token, f"Basic {token}", f"Bearer {token[:-1]}", f"Bearer {token}x"):
         assert_problem(stranger.post(JOBS, headers={"Authorization": given}), 401)

@@ -27,20 +27,20 @@ SLOW_STEP = 10.0  # s
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("cache")) as each:
-        asyncio.run(prefer(each, "anna", {"style": "street"}))
-        yield each
+    with served(tmp_path_factory.mktemp("cache")) as running:
+        asyncio.run(prefer(running, "anna", {"style": "street"}))
+        yield running
 
 
 @pytest.fixture
 def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as each:
-        yield each
+    with server.client() as client:
+        yield client
 
 
-async def prefer(each: Served, user: str, preferences: dict[str, Any]) -> None:
+async def prefer(running: Served, user: str, preferences: dict[str, Any]) -> None:
     """As another process would, past the cache."""
-    database = Database(f"sqlite:///{quote(str(each.program.data_dir))}/couturecast.db")
+    database = Database(f"sqlite:///{quote(str(running.program.data_dir))}/couturecast.db")
     await database.start()
 
     async def told(*_: str) -> None:
@@ -64,9 +64,9 @@ def test_a_payload_says_where_it_came_from(client: httpx.Client) -> None:
     assert (first["source"], first["age"], then["source"]) == ("loaded", 0, "fresh")
     assert then["age"] >= 0
     assert first["built_at"] == then["built_at"]
-    for each in (first, then):
-        assert (each["user_id"], each["location_id"], each["weather"]) == ("anna", "lisboa", None)
-        assert each["preferences"] == {"style": "street"}
+    for found in (first, then):
+        assert (found["user_id"], found["location_id"], found["weather"]) == ("anna", "lisboa", None)
+        assert found["preferences"] == {"style": "street"}
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_a_payload_says_where_it_came_from(client: httpx.Client) -> None:
         ("2026-03-01", "2026-03-01T00:00:00Z"),
     ],
 )
-def test_a_time_means_its_block(client: httpx.Client, at: str, block: str) -> None:
+def test_a_time_selects_its_block(client: httpx.Client, at: str, block: str) -> None:
     assert payload(client, "anna", at=at)["time_block"] == block
 
 
-def test_a_change_that_is_told_is_seen_at_once(server: Served, client: httpx.Client) -> None:
+def test_an_invalidated_user_is_read_again_at_once(server: Served, client: httpx.Client) -> None:
     payload(client, "bruno")
     payload(client, "bruno", at="2026-03-01T12:00:00Z")
     asyncio.run(prefer(server, "bruno", {"style": "minimal"}))
@@ -97,16 +97,16 @@ def test_a_change_that_is_told_is_seen_at_once(server: Served, client: httpx.Cli
 
 
 @pytest.mark.parametrize("user", ["josé:x", "auth0|5f", "a/b", "a b", "%41", "*", "u" * 200])
-def test_any_id_will_do(client: httpx.Client, user: str) -> None:
+def test_user_ids_may_have_any_characters(client: httpx.Client, user: str) -> None:
     assert payload(client, user)["user_id"] == user
     assert client.delete(f"{CACHED}/{quote(user, safe='')}").json() == {"user_id": user, "removed": 1}
 
 
 @pytest.mark.parametrize("user", ["u" * 201, "a%00b", "%00", ""])
-def test_an_id_that_nobody_can_have(client: httpx.Client, user: str) -> None:
+def test_an_impossible_user_id_is_a_problem(client: httpx.Client, user: str) -> None:
     for answer in (client.delete(f"{CACHED}/{user}"), client.get(f"{USERS}/{user}?location=lisboa")):
         problem = assert_problem(answer, 422)
-        assert [each["field"] for each in problem["errors"]] == ["user_id"]
+        assert [error["field"] for error in problem["errors"]] == ["user_id"]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_an_id_that_nobody_can_have(client: httpx.Client, user: str) -> None:
         ("location=a&place=b", "place"),
     ],
 )
-def test_a_query_that_cannot_be_meant(client: httpx.Client, query: str, field: str) -> None:
+def test_an_invalid_query_is_a_problem_of_its_parameter(client: httpx.Client, query: str, field: str) -> None:
     problem = assert_problem(client.get(f"{USERS}/anna?{query}"), 422)
-    assert [each["field"] for each in problem["errors"]] == [field]
+    assert [error["field"] for error in problem["errors"]] == [field]
 
 
 def test_the_ends_of_time(client: httpx.Client) -> None:
@@ -133,13 +133,13 @@ def test_the_ends_of_time(client: httpx.Client) -> None:
         assert payload(client, "anna", at=at)["time_block"].startswith(at[:10])
 
 
-def test_a_stranger_is_refused(server: Served) -> None:
+def test_without_the_token_the_cache_is_closed(server: Served) -> None:
     with httpx.Client(base_url=server.url) as stranger:
         assert_problem(stranger.delete(f"{CACHED}/anna"), 401)
         assert_problem(stranger.get(f"{USERS}/anna?location=lisboa"), 401)
 
 
-def test_other_methods_are_told_what_to_use(client: httpx.Client) -> None:
+def test_other_methods_answer_which_to_use(client: httpx.Client) -> None:
     assert assert_problem(client.get(f"{CACHED}/anna"), 405)["detail"] == "use DELETE"
     assert assert_problem(client.delete(f"{USERS}/anna"), 405)["detail"] == "use GET, HEAD"
     assert_problem(client.request("DELETE", f"{CACHED}/anna", json={}), 422)
@@ -159,19 +159,19 @@ def test_metrics_count_the_reads_of_this_process(client: httpx.Client) -> None:
 
 
 def value(text: str, name: str) -> float:
-    (line,) = [each for each in text.splitlines() if each.startswith(f"couturecast_{name} ")]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"couturecast_{name} ")]
     return float(line.split()[-1])
 
 
 def test_read_only_mode_reads_and_refuses_to_evict(tmp_path: Any) -> None:
-    with served(tmp_path, COUTURECAST_READ_ONLY="1") as each, each.client() as client:
+    with served(tmp_path, COUTURECAST_READ_ONLY="1") as running, running.client() as client:
         assert payload(client, "anna")["source"] == "loaded"
         assert_problem(client.delete(f"{CACHED}/anna"), 403, "read-only")
         assert payload(client, "anna")["source"] == "fresh"
 
 
-def test_while_the_caches_redis_is_away(tmp_path: Any) -> None:
-    with served(tmp_path, CACHE_REDIS_URL="redis://127.0.0.1:1/0") as each, each.client() as client:
+def test_without_the_caches_redis_payloads_are_built_directly(tmp_path: Any) -> None:
+    with served(tmp_path, CACHE_REDIS_URL="redis://127.0.0.1:1/0") as running, running.client() as client:
         assert payload(client, "anna")["source"] == "direct"
         answer = client.delete(f"{CACHED}/anna")
         assert_problem(answer, 503, "this process retries until it does")
@@ -180,9 +180,7 @@ def test_while_the_caches_redis_is_away(tmp_path: Any) -> None:
         assert metrics(client)["couturecast_redis_up", ""] == 1
 
 
-def test_where_it_cannot_be_built_what_is_kept_is_served_as_stale(
-    server: Served, client: httpx.Client
-) -> None:
+def test_a_payload_that_cannot_be_built_is_served_stale(server: Served, client: httpx.Client) -> None:
     """The table is taken away, so that no load can succeed; the entry is made older than fresh."""
     payload(client, "dalia")
     with valkey(server.program.data_dir) as redis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,15 +23,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     delays = {
         f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none" for queue in (QUEUE, OTHER)
     }
-    with served(tmp_path_factory.mktemp("letters"), handler="picky", **delays) as each:
-        yield each
+    with served(tmp_path_factory.mktemp("letters"), handler="picky", **delays) as running:
+        yield running
 
 
 @pytest.fixture
 def client(server: Served) -> Iterator[httpx.Client]:
     (server.program.directory / "mended").unlink(missing_ok=True)
-    with server.client() as each:
-        yield each
+    with server.client() as client:
+        yield client
 
 
 def until(condition: Callable[[], Any], *, within: float = 20.0) -> Any:
@@ -113,7 +114,7 @@ def test_a_page_of_large_letters_ends_early_and_leads_on(client: httpx.Client) -
     for _ in range(5):
         cursor = {"cursor": page["next"]} if page["next"] else {}
         page = client.get(FAILED, params={**condition, "limit": 200, **cursor}).json()
-        seen += [each["id"] for each in page["items"]]
+        seen += [letter["id"] for letter in page["items"]]
         assert len(seen) % 5 == 0
     assert (len(set(seen)), page["next"]) == (25, None)
     assert len(client.get(groups, params=condition).content) < 2_000
@@ -122,7 +123,7 @@ def test_a_page_of_large_letters_ends_early_and_leads_on(client: httpx.Client) -
 def test_filters_hold_together(client: httpx.Client) -> None:
     (letter,) = die(client, "filtered out", queue=OTHER)
     conditions = {"error": "FILTERED", "queue": OTHER, "since": "1h", "fingerprint": letter["fingerprint"]}
-    assert [each["id"] for each in items(client, **conditions)] == [letter["id"]]
+    assert [found["id"] for found in items(client, **conditions)] == [letter["id"]]
     assert items(client, **conditions, function=letter["function"])
     assert items(client, **conditions, state="all")
     assert not items(client, **{**conditions, "queue": QUEUE})
@@ -139,6 +140,44 @@ def test_groups_are_counted(client: httpx.Client) -> None:
     assert (group["count"], group["fingerprint"]) == (3, letters[0]["fingerprint"])
     assert len(group["trend"]) == 24
     assert group["sample"]["id"] == letters[0]["id"]
+
+
+def test_letters_are_exported_for_programs_and_for_people(client: httpx.Client) -> None:
+    letters = die(client, "exported \x1b[2J away", 3)
+    exported = client.get(f"{FAILED}/export", params={"error": "exported", "queue": QUEUE})
+    assert exported.status_code == 200
+    assert exported.headers["content-type"].startswith("application/jsonl")
+    assert 'filename="dead-letters.jsonl"' in exported.headers["content-disposition"]
+    rows = [json.loads(line) for line in exported.text.splitlines()]
+    assert [row["id"] for row in rows] == [letter["id"] for letter in letters]
+    assert [row["job_data"] for row in rows] == [letter["job_data"] for letter in letters]
+    document = client.get(f"{FAILED}/export", params={"error": "exported", "format": "markdown"})
+    assert document.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert all(f"Letter {letter['id']}" in document.text for letter in letters)
+    assert "\x1b" not in document.text
+
+
+def test_an_export_is_refused_before_it_begins(client: httpx.Client) -> None:
+    for query, field in (("format=docx", "format"), ("queue=colours", "queue"), ("limit=1", "limit")):
+        problem = assert_problem(client.get(f"{FAILED}/export?{query}"), 422)
+        assert [error["field"] for error in problem["errors"]] == [field]
+    assert client.get(f"{FAILED}/export", params={"error": "no letter has this"}).text == ""
+
+
+def test_a_lineage_has_each_letter_of_a_job_and_its_replays(client: httpx.Client) -> None:
+    (first,) = die(client, "died in a row")
+    data = {"fails": "died in a row once more"}
+    assert client.post(f"{FAILED}/{first['id']}/retry", json={"data": data}).status_code == 202
+    (second,) = until(lambda: items(client, error="in a row once more"))
+    for letter in (first, second):
+        lineage = client.get(f"{FAILED}/{letter['id']}/lineage").json()["items"]
+        assert [(found["id"], found["replay_of"]) for found in lineage] == [
+            (first["id"], None),
+            (second["id"], first["id"]),
+        ]
+        assert [len(found["replays"]) for found in lineage] == [1, 0]
+        assert lineage[0]["error_message"] == "died in a row"
+    assert_problem(client.get(f"{FAILED}/999999999/lineage"), 404, "999999999")
 
 
 # refusals
@@ -160,13 +199,15 @@ def test_groups_are_counted(client: httpx.Client) -> None:
         ("colour=red", "colour"),
     ],
 )
-def test_a_condition_that_cannot_be_meant(client: httpx.Client, query: str, field: str) -> None:
+def test_an_invalid_condition_is_a_problem_of_its_parameter(
+    client: httpx.Client, query: str, field: str
+) -> None:
     problem = assert_problem(client.get(f"{FAILED}?{query}"), 422)
-    assert [each["field"] for each in problem["errors"]] == [field]
+    assert [error["field"] for error in problem["errors"]] == [field]
 
 
 @pytest.mark.parametrize("letter", ["0", "-1", "x", "1.5", str(2**63), "999999999", "+1", "1.0", "01"])
-def test_a_letter_that_is_not_there(client: httpx.Client, letter: str) -> None:
+def test_an_unknown_id_is_not_found(client: httpx.Client, letter: str) -> None:
     assert_problem(client.get(f"{FAILED}/{letter}"), 404)
     assert_problem(client.post(f"{FAILED}/{letter}/retry"), 404)
     assert_problem(client.get(f"{PLANS}/{letter}"), 404)
@@ -190,11 +231,11 @@ def test_a_letter_that_is_not_there(client: httpx.Client, letter: str) -> None:
         {"ids": [1], "dry_run": "yes"},
     ],
 )
-def test_a_selection_that_cannot_be_meant(client: httpx.Client, body: dict[str, Any]) -> None:
+def test_an_invalid_selection_is_refused(client: httpx.Client, body: dict[str, Any]) -> None:
     assert_problem(client.post(f"{FAILED}/retry", json=body), 422)
 
 
-def test_ids_that_are_not_there_are_told(client: httpx.Client) -> None:
+def test_unknown_ids_of_a_selection_are_named(client: httpx.Client) -> None:
     for verb in ("retry", "discard", "restore"):
         assert_problem(client.post(f"{FAILED}/{verb}", json={"ids": [987654321]}), 404, "987654321")
 
@@ -223,7 +264,7 @@ def test_one_letter_is_retried_with_other_arguments(client: httpx.Client) -> Non
     assert again["job_data"]["kwargs"] == {"fails": "edited again"}
 
 
-def test_a_dry_run_changes_nothing_and_its_selection_means_what_was_counted(
+def test_a_dry_run_changes_nothing_and_its_selection_is_what_was_counted(
     server: Served, client: httpx.Client
 ) -> None:
     first = die(client, "counted before", 3)
@@ -255,7 +296,7 @@ def test_many_are_retried_by_a_plan_that_can_be_followed(server: Served, client:
     assert plan["actor"] == "http:127.0.0.1"
     done = ended(client, plan["id"])
     assert (done["state"], done["standing"], done["ledger"]["completed"]) == ("done", "done", 4)
-    assert plan["id"] in [each["id"] for each in client.get(PLANS).json()["items"]]
+    assert plan["id"] in [listed["id"] for listed in client.get(PLANS).json()["items"]]
     page = client.get(f"{PLANS}/{plan['id']}/letters?limit=3").json()
     rest = client.get(f"{PLANS}/{plan['id']}/letters?limit=3&cursor={page['next']}").json()
     assert sorted(item["letter_id"] for item in page["items"] + rest["items"]) == sorted(ids)
@@ -264,7 +305,7 @@ def test_many_are_retried_by_a_plan_that_can_be_followed(server: Served, client:
     assert_problem(client.post(f"{PLANS}/{plan['id']}/run"), 409)
 
 
-def test_a_plan_halts_by_itself_and_goes_on_with_a_higher_limit(client: httpx.Client) -> None:
+def test_a_plan_halts_by_itself_and_resumes_with_a_higher_limit(client: httpx.Client) -> None:
     ids = [letter["id"] for letter in die(client, "dying again", 3)]
     plan = client.post(f"{FAILED}/retry", json={"ids": ids, "canary": 2, "halt": 0.5}).json()
     halted = ended_or_halted(client, plan["id"])

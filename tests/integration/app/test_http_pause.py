@@ -17,14 +17,14 @@ PAUSE, RESUME = (f"/api/v1/admin/queues/{QUEUE}/{verb}" for verb in ("pause", "r
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as each:
-        yield each
+    with served(tmp_path_factory.mktemp("http")) as running:
+        yield running
 
 
 @pytest.fixture
 def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as each:
-        yield each
+    with server.client() as client:
+        yield client
 
 
 def test_a_queue_is_paused_and_resumed(server: Served, client: httpx.Client) -> None:
@@ -53,7 +53,7 @@ def test_a_queue_is_paused_and_resumed(server: Served, client: httpx.Client) -> 
     assert [verb for verb, *_ in acts] == ["pause", "pause", "resume", "resume"]
 
 
-def test_what_is_not_meant_so_is_refused(server: Served, client: httpx.Client) -> None:
+def test_unknown_queues_and_invalid_reasons_are_refused(server: Served, client: httpx.Client) -> None:
     assert_problem(client.post("/api/v1/admin/queues/nothing/pause"), 404)
     assert_problem(client.post(PAUSE, json={"reason": 7}), 422)
     assert_problem(client.post(PAUSE, json={"why": "x"}), 422)
@@ -64,9 +64,7 @@ def test_what_is_not_meant_so_is_refused(server: Served, client: httpx.Client) -
 
 
 @pytest.mark.slow
-def test_a_writer_that_holds_the_database_keeps_no_queue_from_being_paused(
-    server: Served, client: httpx.Client
-) -> None:
+def test_a_locked_database_does_not_prevent_a_pause(server: Served, client: httpx.Client) -> None:
     with closing(sqlite3.connect(server.program.data_dir / "couturecast.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         assert client.post(PAUSE, json={"reason": "outage"}).status_code == 200
@@ -75,6 +73,6 @@ def test_a_writer_that_holds_the_database_keeps_no_queue_from_being_paused(
 
 
 def test_nothing_is_paused_in_read_only_mode(tmp_path: Path) -> None:
-    with served(tmp_path, COUTURECAST_READ_ONLY="1") as each, each.client() as client:
+    with served(tmp_path, COUTURECAST_READ_ONLY="1") as running, running.client() as client:
         assert_problem(client.post(PAUSE), 403)
         assert_problem(client.post(RESUME), 403)

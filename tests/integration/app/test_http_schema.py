@@ -25,13 +25,17 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
 """
 
 
-def kept(each: Served, directory: Path, *arguments: str) -> None:
+def run_schemathesis(running: Served, directory: Path, *arguments: str) -> None:
     """The description is read from the program itself; nothing is left to chance."""
     (directory / "schemathesis.toml").write_text(CONFIGURATION)
     options = ["--checks=all", "--generation-deterministic", f"--max-examples={EXAMPLES}", "--no-color"]
-    options += ["--generation-allow-x00=false", f"--header=Authorization: Bearer {each.token}", "--no-shrink"]
+    options += [
+        "--generation-allow-x00=false",
+        f"--header=Authorization: Bearer {running.token}",
+        "--no-shrink",
+    ]
     done = subprocess.run(
-        [str(TOOL), "run", f"{each.url}/openapi.json", *options, *arguments],
+        [str(TOOL), "run", f"{running.url}/openapi.json", *options, *arguments],
         cwd=directory,
         capture_output=True,
         text=True,
@@ -39,24 +43,26 @@ def kept(each: Served, directory: Path, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "a defect" not in each.log
-    assert "Traceback" not in each.log
+    assert "a defect" not in running.log
+    assert "Traceback" not in running.log
 
 
-def test_all_routes_in_read_only_mode(tmp_path: Path) -> None:
-    with served(tmp_path, COUTURECAST_READ_ONLY="1") as each:
-        kept(each, tmp_path, "--phases=coverage,fuzzing")
-        with each.client() as client:
+def test_all_routes_answer_as_described_in_read_only_mode(tmp_path: Path) -> None:
+    with served(tmp_path, COUTURECAST_READ_ONLY="1") as running:
+        run_schemathesis(running, tmp_path, "--phases=coverage,fuzzing")
+        with running.client() as client:
             assert client.get("/readyz").status_code == 200
 
 
-def test_acts_are_carried_out_as_described(tmp_path: Path) -> None:
+def test_actions_answer_as_described(tmp_path: Path) -> None:
     none = {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none"}
-    with served(tmp_path, handler="picky", **none) as each, each.client() as client:
+    with served(tmp_path, handler="picky", **none) as running, running.client() as client:
         jobs = [{"data": {"fails": f"of number {number}"}} for number in range(100)]
         assert client.post(f"/api/v1/queues/{QUEUE}/jobs", json=jobs).status_code == 202
         # A drain would end the program, and so many jobs make a queue unhealthy.
-        kept(each, tmp_path, "--exclude-path=/api/v1/admin/drain", "--exclude-path=/api/v1/health/queues")
+        run_schemathesis(
+            running, tmp_path, "--exclude-path=/api/v1/admin/drain", "--exclude-path=/api/v1/health/queues"
+        )
         assert completed(client) > 20
 
 

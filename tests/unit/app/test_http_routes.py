@@ -1,19 +1,25 @@
-"""The table of routes, its description, and what health and metrics make of a snapshot."""
+"""The routes, their description, and what health and metrics make of a snapshot."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
+from starlette.types import Message
 
-from app.http.authentication import CLOSED
-from app.http.openapi import document
+from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
+from app.http.authentication import CLOSED_PREFIX
 from app.http.problems import problem_of
+from app.http.routers.dead_letters import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routers.metrics import exposition
-from app.http.routes import ROUTES
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
 from tests.tui.canned import AWAY, HEALTHY
 from workers.engine.policy import COLOR, WEATHER
@@ -32,31 +38,75 @@ def figures(text: bytes) -> dict[tuple[str, ...], float]:
     }
 
 
-# the table
+# the routes
 
 
-def test_what_needs_the_token_lies_where_it_is_asked_for() -> None:
-    assert all(route.path.startswith(CLOSED) for route in ROUTES if not route.open)
+class _State:
+    version = "1"
 
 
-def test_a_path_and_a_method_stand_once() -> None:
-    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
+def described() -> dict[str, Any]:
+    """The description that the application serves."""
+    return make_application(_State(), "t" * 16).openapi()  # type: ignore[arg-type]
 
 
-def test_no_handler_answers_what_is_not_described() -> None:
-    found = document(ROUTES, "1")
-    for route in ROUTES:
-        responses = found["paths"][route.path][route.method.lower()]["responses"]
-        assert set(responses) == {str(status) for status in (*route.answers, *route.problem_statuses)}
-        assert ("401" in responses) is not route.open
+def operations() -> list[tuple[str, dict[str, Any]]]:
+    return [(path, operation) for path, item in described()["paths"].items() for operation in item.values()]
 
 
-def test_parameters_are_described_where_they_are_taken() -> None:
-    drain = document(ROUTES, "1")["paths"]["/api/v1/admin/drain"]["post"]
+def routes(routers: Sequence[APIRouter]) -> list[APIRoute]:
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+
+
+def test_closed_routes_lie_below_the_prefix_that_needs_the_token() -> None:
+    assert all(route.path.startswith(CLOSED_PREFIX) for route in routes(CLOSED_ROUTERS))
+
+
+def test_each_path_and_method_is_served_once() -> None:
+    served = routes((*OPEN_ROUTERS, *CLOSED_ROUTERS))
+    assert len({(*route.methods, route.path) for route in served}) == len(served)
+
+
+def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag() -> None:
+    names = [operation["operationId"] for _, operation in operations()]
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() for name in names)
+    assert all(operation["summary"] and operation["tags"] for _, operation in operations())
+
+
+def test_problems_of_each_route_are_described() -> None:
+    open_paths = {route.path for route in routes(OPEN_ROUTERS)}
+    for path, operation in operations():
+        expected = {"500"}
+        if path not in open_paths:
+            expected |= {"401", "422"}
+            assert operation["security"] == [{"token": []}]
+        if "{" in path:
+            expected.add("404")
+        if "requestBody" in operation:
+            expected |= {"400", "408", "413", "415"}
+        assert expected <= set(operation["responses"])
+        assert ("401" in operation["responses"]) is (path not in open_paths)
+        for status, response in operation["responses"].items():
+            if status[0] in "45" and path not in open_paths:
+                assert set(response["content"]) == {"application/problem+json"}
+
+
+def test_parameters_are_described_at_their_operation() -> None:
+    drain = described()["paths"]["/api/v1/admin/drain"]["post"]
     wait, operator = drain["parameters"]
     assert (wait["name"], wait["in"], wait["required"]) == ("wait", "query", False)
-    assert wait["schema"] == {"type": "number", "minimum": 0, "maximum": 86_400, "default": 0.0}
+    limits = {"type": "number", "minimum": 0, "maximum": 86_400, "default": 0.0}
+    assert limits.items() <= wait["schema"].items()
     assert (operator["name"], operator["in"]) == ("X-Operator", "header")
+
+
+def test_no_parameter_is_null() -> None:
+    for _, operation in operations():
+        assert all(
+            "anyOf" not in parameter["schema"] and parameter["schema"].get("type") != "null"
+            for parameter in operation.get("parameters", ())
+        )
 
 
 # errors
@@ -80,11 +130,11 @@ def test_parameters_are_described_where_they_are_taken() -> None:
 def test_each_error_of_the_layers_below_has_a_status(error: Exception, status: int) -> None:
     found = problem_of(error)
     assert found is not None
-    assert found.status == found.problem.status == status
+    assert found.status_code == found.problem.status == status
     assert found.problem.detail
 
 
-def test_a_defect_is_no_problem_that_is_told() -> None:
+def test_a_defect_is_not_explained() -> None:
     assert problem_of(KeyError("x")) is None
 
 
@@ -100,7 +150,7 @@ def test_a_queue_with_an_alert_is_unhealthy_and_a_server_with_one_is_not_a_queue
     assert health_of(replace(HEALTHY, alerts=(full,))).healthy
 
 
-def test_while_redis_is_away_no_queue_passes_for_healthy() -> None:
+def test_without_redis_no_queue_is_healthy() -> None:
     health = health_of(AWAY)
     assert not health.healthy
     assert not any(queue.healthy for queue in health.queues)
@@ -141,7 +191,7 @@ def test_figures_of_a_snapshot() -> None:
     assert found["couturecast_jobs_dead_lettered_total", COLOR] == 1
 
 
-def test_what_is_not_known_has_no_figure() -> None:
+def test_unknown_figures_are_left_out() -> None:
     away = DatabaseSnapshot("sqlite:///x", "no answer")
     found = figures(exposition(replace(HEALTHY, database=away, dead_letters=None, loop_lag=None), "1"))
     assert found["couturecast_database_up",] == 0
@@ -150,7 +200,7 @@ def test_what_is_not_known_has_no_figure() -> None:
     assert ("couturecast_queue_rate_used_starts", COLOR) not in found
 
 
-def test_while_redis_is_away_old_figures_do_not_pass_for_new() -> None:
+def test_without_redis_no_old_figures_are_shown() -> None:
     for snapshot in (AWAY, None):
         found = figures(exposition(snapshot, "1"))
         assert found["couturecast_redis_up",] == 0
@@ -168,7 +218,7 @@ def test_names_end_in_their_unit() -> None:
         assert (family.type == "counter") == family.name.startswith(counts)
 
 
-def test_the_cache_is_counted_also_while_redis_is_away() -> None:
+def test_the_cache_is_counted_without_redis() -> None:
     counts = {"hits": 7, "misses": 2, "errors": 1, "loads": 3}
     for snapshot in (HEALTHY, AWAY, None):
         found = figures(exposition(snapshot, "1", counts))
@@ -182,9 +232,34 @@ def test_the_cache_is_counted_also_while_redis_is_away() -> None:
 
 
 def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:
-    deep = [route for route in ROUTES if route.slashes]
-    assert {route.path for route in deep} == {
+    deep = [route for route in routes(CLOSED_ROUTERS) if route.path.endswith(":path}")]
+    assert {route.path_format for route in deep} == {
         "/api/v1/cache/users/{user_id}",
         "/api/v1/personalization/users/{user_id}",
     }
-    assert all(route.pattern == route.path.replace("}", ":path}") for route in deep)
+    assert {route.path_format for route in deep} <= set(described()["paths"])
+
+
+# exports
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+async def test_an_export_that_fails_half_way_is_not_completed(spec_version: str) -> None:
+    sent: list[Message] = []
+    disconnected = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "first\n"
+        raise DatabaseUnavailableError("the database does not answer")
+
+    async def receive() -> Message:
+        await disconnected.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "asgi": {"spec_version": spec_version}}
+    await ExportResponse(pieces())(scope, receive, send)
+    assert [message.get("body") for message in sent] == [None, b"first\n"]
+    assert sent[-1]["more_body"] is True

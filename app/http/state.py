@@ -1,0 +1,106 @@
+"""What all routes share: the operations, this process, and what Redis answered a moment ago."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import structlog
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from storage.redis.refusals import reason, refusal_of
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.operations import Operations
+from workers.process.worker_process import WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+REDIS_SILENT = "Redis is silent"
+REDIS_REFUSES = "Redis refuses the connection"
+"""For answers without a token: the server's address is for the log, and for those who have the token."""
+
+_REUSE_SECONDS = 1.0
+"""How long an answer of Redis is reused: probes and scrapers cost one call a second at most."""
+_TIMEOUT_SECONDS = 3.0
+"""How long a request waits for Redis: less than probes wait for us."""
+
+
+class HttpState:
+    """Operations and, if this process runs workers, the process and the result of its drain.
+
+    ``drained`` resolves to the number of jobs that were put back.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        process: WorkerProcess | None,
+        drained: asyncio.Future[int] | None,
+        version: str,
+    ) -> None:
+        self.operations = operations
+        self.process = process
+        self.drained = drained
+        self.version = version
+        self._snapshot = CoalescedCall(operations.snapshot)
+        self._writes = CoalescedCall(operations.check_writes)
+        self._logged = False
+
+    async def snapshot(self) -> Snapshot:
+        """Return a snapshot that is less than a second old.  Raises TimeoutError if Redis is silent."""
+        return await self._snapshot.result()
+
+    async def redis_error(self) -> str | None:
+        """Return why Redis does not answer or takes no writes, without its address; None if it works."""
+        try:
+            await self._writes.result()
+        except (RedisError, OSError) as error:
+            if not self._logged:
+                log.warning("not ready", error=reason(error))
+            self._logged = True
+            refusal = refusal_of(error)
+            if refusal is not None:
+                return f"Redis {refusal.problem} ({refusal.code})"
+            return REDIS_SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REDIS_REFUSES
+        self._logged = False
+        return None
+
+    def close(self) -> None:
+        """Cancel the calls that are under way."""
+        self._snapshot.close()
+        self._writes.close()
+
+
+class CoalescedCall(Generic[T]):
+    """Makes a call once for all who ask at the same time, and reuses its result for a second."""
+
+    def __init__(self, call: Callable[[], Awaitable[T]]) -> None:
+        self._call = call
+        self._called_at = 0.0
+        self._result: asyncio.Future[T] | None = None
+
+    async def result(self) -> T:
+        """Return the newest result.  Raises what the call raises, and TimeoutError."""
+        result = self._result
+        if result is None or (result.done() and time.monotonic() - self._called_at >= _REUSE_SECONDS):
+            self._called_at = time.monotonic()
+            result = self._result = asyncio.ensure_future(self._call())
+            result.add_done_callback(_consume_exception)
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            return await asyncio.shield(result)
+
+    def close(self) -> None:
+        """Cancel the call that is under way."""
+        if self._result is not None:
+            self._result.cancel()
+
+
+def _consume_exception(result: asyncio.Future[T]) -> None:
+    """Mark an error as seen: all who asked may have gone."""
+    if not result.cancelled():
+        result.exception()
