@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.admin_token import _useless
+from app.admin_token import _unusable
 from app.servers.data_dir import not_writable
 
 EXHAUSTED = [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM]
@@ -21,6 +21,6 @@ def test_another_folder_is_advised_only_where_it_helps(number: int) -> None:
     message = str(not_writable(Path("/data"), error))
     assert message.startswith("/data ")
     assert ("name another data directory" in message) == (number in OTHERS)
-    assert ("COUTURECAST_ADMIN_TOKEN" in str(_useless(Path("/data"), error))) == (number in OTHERS)
+    assert ("COUTURECAST_ADMIN_TOKEN" in str(_unusable(Path("/data"), error))) == (number in OTHERS)
     if number == errno.EMFILE:
         assert "ulimit -n" in message
