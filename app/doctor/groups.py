@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.doctor.results import Finding, Item, cause_of, unknown, wrong
+from storage.asyncio_tools import consume_exception
 
 OPENING_SECONDS = 5.0
 """What a server has for its first answer."""
@@ -47,7 +48,7 @@ async def within(seconds: float, awaitable: Awaitable[T]) -> T:
     task = asyncio.ensure_future(awaitable)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks any more
+        task.add_done_callback(consume_exception)
         task.cancel()
         raise TimeoutError
     return task.result()

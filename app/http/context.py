@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 from redis.exceptions import RedisError
 
+from storage.asyncio_tools import consume_exception
 from storage.redis.refusals import reason, refusal_of
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Operations
@@ -89,16 +90,10 @@ class _Shared(Generic[T]):
         if answer is None or (answer.done() and time.monotonic() - self._asked >= _SHARED_SECONDS):
             self._asked = time.monotonic()
             answer = self._answer = asyncio.ensure_future(self._ask())
-            answer.add_done_callback(_seen)
+            answer.add_done_callback(consume_exception)
         async with asyncio.timeout(_PATIENCE):
             return await asyncio.shield(answer)
 
     def close(self) -> None:
         if self._answer is not None:
             self._answer.cancel()
-
-
-def _seen(answer: asyncio.Future[T]) -> None:
-    """Whoever asked may have gone: an error is nobody's then."""
-    if not answer.cancelled():
-        answer.exception()

@@ -25,7 +25,7 @@ _MAX_CAUSE_CHARS = 200
 
 
 class Source(StrEnum):
-    """Where a value came from."""
+    """The source of a value."""
 
     FRESH = "fresh"
     """From the cache."""

@@ -110,7 +110,7 @@ def encode_cursor(order: str, failed_at: datetime, letter_id: int) -> str:
 
 
 def decode_cursor(cursor: str, order: str) -> PagePosition:
-    """Where the previous page ended.  Raises InvalidCursorError for a cursor of another list or order."""
+    """Decode the end of the previous page.  Raises InvalidCursorError for a cursor of another list."""
     try:
         made_for, failed_at, letter_id = json.loads(
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))

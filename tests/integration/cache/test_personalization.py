@@ -1,4 +1,4 @@
-"""Payloads on real servers: what changes is seen at once, by whichever way it was changed."""
+"""Payloads on real servers: changes are served at once, however they were made."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def ingest(operations: Operations, database: Database) -> None:
     await handler.run(LISBON, None)  # type: ignore[arg-type]  # it needs no context
 
 
-async def test_a_payload_is_of_preferences_and_weather(operations: Operations, database: Database) -> None:
+async def test_a_payload_has_preferences_and_weather(operations: Operations, database: Database) -> None:
     await operations.preferences.put("u1", CASUAL)
     await ingest(operations, database)
     first = await operations.personalization.payload("u1", "lisboa")
@@ -73,13 +73,13 @@ async def test_a_payload_is_of_preferences_and_weather(operations: Operations, d
     assert second.value == first.value
 
 
-async def test_nobody_and_nowhere(operations: Operations) -> None:
+async def test_an_unknown_user_and_location_have_an_empty_payload(operations: Operations) -> None:
     answer = await operations.personalization.payload("nobody", "nowhere")
     assert answer.value.preferences == {}
     assert answer.value.weather is None
 
 
-async def test_blocks_have_entries_of_their_own(operations: Operations) -> None:
+async def test_each_block_has_its_own_entry(operations: Operations) -> None:
     at = datetime(2026, 11, 25, 4, 30, tzinfo=UTC)
     await operations.personalization.payload("u1", "lisboa", at)
     await operations.personalization.payload("u1", "lisboa", at + timedelta(hours=3))
@@ -90,7 +90,7 @@ async def test_blocks_have_entries_of_their_own(operations: Operations) -> None:
     assert sorted(keys) == ["u1:lisboa:2026-11-25T03", "u1:lisboa:2026-11-25T06"]
 
 
-async def test_changed_preferences_are_seen_at_once(operations: Operations) -> None:
+async def test_changed_preferences_are_served_at_once(operations: Operations) -> None:
     await operations.preferences.put("u1", CASUAL)
     await operations.personalization.payload("u1", "lisboa")
     await operations.personalization.payload("u2", "lisboa")
@@ -100,19 +100,21 @@ async def test_changed_preferences_are_seen_at_once(operations: Operations) -> N
     assert (await operations.personalization.payload("u2", "lisboa")).source == "fresh"
 
 
-async def test_the_cache_hears_after_the_commit(operations: Operations, database: Database) -> None:
-    """Whoever loads when it hears must find the new row."""
+async def test_preferences_are_invalidated_after_the_commit(
+    operations: Operations, database: Database
+) -> None:
+    """A load after the invalidation must find the new row."""
     seen: list[dict[str, Any]] = []
 
-    async def hear(*subjects: str) -> None:
+    async def invalidate(*tags: str) -> None:
         seen.append(await operations.preferences.get("u1"))
 
-    operations.preferences._invalidate = hear
+    operations.preferences._invalidate = invalidate
     await operations.preferences.put("u1", CASUAL)
     assert seen == [CASUAL]
 
 
-async def test_new_weather_is_seen_at_once_by_all_of_the_place(
+async def test_new_weather_is_served_at_once_to_all_users_of_the_location(
     operations: Operations, database: Database
 ) -> None:
     for name in ("u1", "u2"):
@@ -124,7 +126,7 @@ async def test_new_weather_is_seen_at_once_by_all_of_the_place(
         assert (await operations.personalization.payload(name, "porto")).source == "fresh"
 
 
-async def test_a_database_that_is_away_leaves_what_is_fresh(
+async def test_fresh_payloads_are_served_without_the_database(
     operations: Operations, database: Database
 ) -> None:
     await operations.preferences.put("u1", CASUAL)
@@ -136,18 +138,18 @@ async def test_a_database_that_is_away_leaves_what_is_fresh(
         await operations.personalization.payload("u2", "lisboa")
 
 
-async def test_an_interrupted_change_is_told(operations: Operations, monkeypatch: Any) -> None:
-    """The commit may have been done when whoever waited for it was sent away."""
+async def test_an_interrupted_change_is_invalidated(operations: Operations, monkeypatch: Any) -> None:
+    """The commit may be done though its caller was cancelled."""
     await operations.preferences.put("u1", CASUAL)
     await operations.personalization.payload("u1", "lisboa")
     store = operations._cache.store
     asked = asyncio.Event()
     real = store.invalidate
 
-    async def slow(subjects: Any) -> int:
+    async def slow(tags: Any) -> int:
         asked.set()
         await asyncio.sleep(0.2)
-        return await real(subjects)
+        return await real(tags)
 
     monkeypatch.setattr(store, "invalidate", slow)
     changing = asyncio.create_task(operations.preferences.put("u1", {"style": "formal"}))
@@ -159,7 +161,7 @@ async def test_an_interrupted_change_is_told(operations: Operations, monkeypatch
     await operations._cache.wait_until_delivered()
 
 
-async def test_the_database_away_from_the_start(redis_url: str, tmp_path: Any) -> None:
+async def test_payloads_fail_without_cache_and_database(redis_url: str, tmp_path: Any) -> None:
     database = Database(f"postgresql://nobody@127.0.0.1:1/none?host={tmp_path}")
     operations = Operations(
         redis_url,
