@@ -18,6 +18,11 @@ class Kind(Enum):
     DEFECT = "defect"
 
 
+def one_line(error: object) -> str:
+    """The text of an error in one line; of one without a text, the name of its class."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class ApplianceError(Exception):
     """Root of everything the program raises on purpose.
 

@@ -28,7 +28,7 @@ class BlockWeather(BaseModel):
 
 
 class Payload(BaseModel):
-    """What a client needs to dress a user: preferences and weather."""
+    """Preferences and weather, from which a client chooses clothes for a user."""
 
     user_id: str
     location_id: str

@@ -21,7 +21,7 @@ from storage.backoff import Backoff
 from storage.cache.change_queue import ChangeQueue
 from storage.cache.tags import ALL_TAG
 from storage.database.engine import Database
-from storage.errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError, one_line
 
 log = structlog.get_logger(__name__)
 
@@ -71,10 +71,8 @@ async def notifications_arrive(database: Database, *, seconds: float = _REPLY_SE
     try:
         return await _is_heard(connection, database, seconds)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise DatabaseUnavailableError(
-            f"{database.safe_url}: notifications cannot be received: {cause}"
-        ) from error
+        problem = f"{database.safe_url}: notifications cannot be received: {one_line(error)}"
+        raise DatabaseUnavailableError(problem) from error
     finally:
         await _close(connection)
 
@@ -190,14 +188,14 @@ class ChangeListener:
     def _warn_once(self, problem: str, cause: object) -> None:
         """Log a warning, and no other until this process listens or stands by."""
         if not self._warned:
-            log.warning(problem, cause=" ".join(str(cause).split()) or type(cause).__name__)
+            log.warning(problem, cause=one_line(cause))
             self._warned = True
 
 
 def _not_heard(database: Database) -> str:
     return (
-        f"{database.safe_url}: what is sent over it is not heard: give as DIRECT_URL the URL of the same "
-        "database past any transaction pooler"
+        f"{database.safe_url}: notifications sent over it are not received: give as DIRECT_URL the URL of "
+        "the same database past any transaction pooler"
     )
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from storage.backoff import Backoff
 from storage.cache.tags import ALL_TAG
+from storage.errors import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -83,8 +84,8 @@ class ChangeQueue:
             await (self._on_resync() if change is _RESYNC else self._on_change(change))
         except Exception as error:
             if not self._failing:
-                cause = " ".join(str(error).split()) or type(error).__name__
-                log.warning("an invalidation failed, and is retried", tag=change or "resync", cause=cause)
+                tag, cause = change or "resync", one_line(error)
+                log.warning("an invalidation failed, and is retried", tag=tag, cause=cause)
             self._failing = True
             if change not in self._pending:
                 self._failed[change] = None

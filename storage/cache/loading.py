@@ -34,7 +34,7 @@ _FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, _POLL_GROWTH = 0.02, 0.25, 1.5
 
 
 class Turn(Enum):
-    """What a process may do about a value that is missing or stale."""
+    """The next step of a process whose value is missing or stale."""
 
     OURS = auto()
     """Load: it holds the load lock."""
@@ -143,7 +143,7 @@ class LoadCoordinator(Generic[T]):
             return await self.load_uncached(key, loader, Source.DIRECT)
         result = await self._run_locked(key, lock, loader) if turn is Turn.OURS else None
         # Invariant: a load can be joined only until Redis is asked, below, whether its value is valid.  So
-        # the answer is newer than the read of everybody who joined; whoever reads later asks for themselves.
+        # the answer is newer than the start of every read that joined; a later reader asks for itself.
         self._close(key, load)
         if result is not None:
             return await self._store(key, lock, result)

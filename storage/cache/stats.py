@@ -1,4 +1,4 @@
-"""How reads of the cache ended: counted by each process, added up in Redis minute by minute."""
+"""Statistics of reads: counted by each process, and added up in Redis minute by minute."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CacheStats:
 
 
 class ReadCounter:
-    """Counts how the reads of this process end, and gathers what Redis has not been told yet."""
+    """Counts how the reads of this process end, and gathers the counts that Redis does not have yet."""
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()

@@ -40,8 +40,8 @@ from storage.cache.entries import (
     version_key,
 )
 from storage.cache.stats import CacheStats, LastHour, count_call, minute_key, parse_counts
-from storage.errors import CacheUnavailableError, InvalidCursorError
-from storage.redis.refusals import explain, refusal_of
+from storage.errors import CacheUnavailableError, InvalidCursorError, one_line
+from storage.redis.refusals import fix_of, problem_of, refusal_of
 from storage.redis.scripts import Argument, PipelineExecutor, Script, ScriptCall, run_scripts
 
 log = structlog.get_logger(__name__)
@@ -284,18 +284,17 @@ class RedisCacheStore:
             return await request
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._retry_at = time.monotonic() + _BACKOFF_SECONDS
-            raise CacheUnavailableError(f"the cache's Redis does not answer: {_line(error)}") from error
+            raise CacheUnavailableError(f"the cache's Redis does not answer: {one_line(error)}") from error
 
 
 def _raise_refusal(reply: object) -> None:
-    if isinstance(reply, Exception):
-        known = refusal_of(reply) is not None
-        refusal = f"the cache's {explain(reply)}" if known else f"the cache's Redis refuses: {_line(reply)}"
-        raise CacheUnavailableError(refusal) from reply
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(reply, Exception):
+        return
+    refusal = refusal_of(reply)
+    if refusal is None:
+        raise CacheUnavailableError(f"the cache's Redis refuses: {one_line(reply)}") from reply
+    problem = f"the cache's {problem_of(reply, refusal)}"
+    raise CacheUnavailableError(problem, fix=fix_of(reply, refusal)) from reply
 
 
 def _ms(seconds: float) -> int:
@@ -312,6 +311,6 @@ def _decode_cursor(text: str | None) -> int:
         return 0
     if not re.fullmatch(r"\d{1,20}", text, re.ASCII):
         raise InvalidCursorError(
-            f"{text[:40]!r} is no cursor of a cache page: leave it out for the first page"
+            f"{text[:40]!r} is no cursor of a cache page", fix="leave it out for the first page"
         )
     return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from pydantic import TypeAdapter
@@ -14,7 +14,7 @@ from storage.cache.invalidation import PendingInvalidations
 from storage.cache.outages import OutageLog
 from storage.cache.stats import ReadCounter
 from storage.cache.store import RedisCacheStore
-from storage.errors import CacheUnavailableError
+from storage.errors import CacheUnavailableError, one_line
 from storage.json import dumps, loads
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ _MAX_CAUSE_CHARS = 200
 
 
 class Source(StrEnum):
-    """Where a value came from."""
+    """The source of a value."""
 
     FRESH = "fresh"
     """From the cache."""
@@ -136,7 +136,11 @@ class CachedValues(Generic[T]):
         except CacheUnavailableError as error:
             self.outages.failed("writes", error)
         except (TypeError, ValueError, RecursionError) as error:
-            log.warning("a value cannot be cached: it is not JSON", key=str(key), error=_cause(error))
+            log.warning(
+                "a value cannot be cached: it is not JSON",
+                key=str(key),
+                error=one_line(error)[:_MAX_CAUSE_CHARS],
+            )
             await self.release_load_lock(key, lock)
         return True
 
@@ -151,10 +155,10 @@ class CachedValues(Generic[T]):
         try:
             value = self._kind.validate_python(loads(entry.data))
         except (ValueError, RecursionError) as error:  # a ValidationError of pydantic is a ValueError
-            log.warning("a cache entry has another type, and is replaced", key=str(key), error=_cause(error))
+            log.warning(
+                "a cache entry has another type, and is replaced",
+                key=str(key),
+                error=one_line(error)[:_MAX_CAUSE_CHARS],
+            )
             return None
         return Cached(value, Source.FRESH if entry.fresh_for > 0 else Source.STALE, entry.age)
-
-
-def _cause(error: Any) -> str:
-    return " ".join(str(error).split())[:_MAX_CAUSE_CHARS]

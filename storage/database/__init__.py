@@ -1,1 +1,1 @@
-"""The connection to Postgres or SQLite, the tables and their migrations."""
+"""Connections to Postgres or SQLite, the tables and their migrations."""

@@ -41,14 +41,14 @@ def parse_database_url(url: str) -> URL:
 
 
 def parse_target(url: URL) -> PostgresTarget:
-    """What a Postgres URL means.  Raises ValueError, in one line."""
+    """Parse a Postgres URL.  Raises ValueError, in one line."""
     if url.get_backend_name() != "postgresql":
         raise ValueError("use postgresql://user:password@host/name")
     return parse_postgres_url(url.set(drivername="postgresql"))
 
 
 def parse_direct_target(url: str) -> PostgresTarget:
-    """What a URL without a transaction pooler means.  Raises DirectUrlError."""
+    """Parse a URL that must not be a transaction pooler's.  Raises DirectUrlError."""
     try:
         target = parse_target(parse_database_url(url))
     except ValueError as error:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from storage.errors import DatabaseUnavailableError, PermanentDatabaseError
+from storage.errors import DatabaseUnavailableError, PermanentDatabaseError, one_line
 
 STATEMENT_SECONDS = 30
 """Timeout of a statement."""
@@ -51,7 +51,7 @@ def _translate(
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if isinstance(cause, TimeoutError) and not cause.args:
         return kind(f"{safe_url} did not answer within {STATEMENT_SECONDS:g} s")
-    line = " ".join(str(cause).split()) or type(cause).__name__
+    line = one_line(cause)
     code = getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code in _DAMAGED:
         return PermanentDatabaseError(

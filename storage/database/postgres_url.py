@@ -51,7 +51,7 @@ Connect = Callable[[], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class PostgresTarget:
-    """What a URL means."""
+    """A parsed URL."""
 
     url: URL
     """Includes the password, and only parameters that asyncpg understands."""

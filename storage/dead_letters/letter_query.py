@@ -1,4 +1,4 @@
-"""What the SQL of every filter has in common, whether it is found by an index or by a text search."""
+"""The SQL that all filters share, those that use an index and those that search texts."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def encode_cursor(order: str, failed_at: datetime, letter_id: int) -> str:
 
 
 def decode_cursor(cursor: str, order: str) -> PagePosition:
-    """Where the previous page ended.  Raises InvalidCursorError for a cursor of another list or order."""
+    """Decode the end of the previous page.  Raises InvalidCursorError for a cursor of another list."""
     try:
         made_for, failed_at, letter_id = json.loads(
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
@@ -121,7 +121,7 @@ def decode_cursor(cursor: str, order: str) -> PagePosition:
         made_for, when, letter_id = None, datetime.min, None
     if made_for != order or type(letter_id) is not int or abs(letter_id) > MAX_ID or when.tzinfo is None:
         raise InvalidCursorError(
-            "the cursor was not made by this list: leave it out to start at the first page"
+            "the cursor was not made by this list", fix="leave it out to start at the first page"
         )
     return when, letter_id
 

@@ -1,1 +1,1 @@
-"""How to reach Redis: connections, scripts, locks, and the reasons for a refusal."""
+"""Clients, scripts and locks of Redis, and the fixes for its refusals."""

@@ -132,7 +132,7 @@ _TABLE = {
         Refusal("NOAUTH", *_CREDENTIALS, quotes=True),
         Refusal(
             "UNKNOWN",
-            "does not know a command that is needed",
+            "lacks a command that is needed",
             "use Redis 6.2 or newer, or Valkey, and rename no commands there",
             quotes=True,
         ),

@@ -1,5 +1,8 @@
-"""Lua scripts: each a file in ``scripts/`` beside the module that calls it; its head lists keys, arguments
-and invariant."""
+"""Runs Lua scripts.
+
+Each is a file in ``scripts/`` next to the module that calls it.  Its header lists keys, arguments and the
+invariant.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Script:
 
     @classmethod
     def load(cls, module: str, name: str) -> Script:
-        """Read ``scripts/<name>.lua`` beside ``module``, which the caller names as ``__name__``."""
+        """Read ``scripts/<name>.lua`` next to ``module``, the caller's ``__name__``."""
         text = files(module.rpartition(".")[0]).joinpath("scripts", f"{name}.lua").read_text()
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

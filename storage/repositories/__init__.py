@@ -1,1 +1,1 @@
-"""Small repositories, one a subject."""
+"""Small repositories, one for each subject."""

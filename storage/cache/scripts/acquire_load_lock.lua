@@ -1,21 +1,21 @@
--- Ask for the right to load one cache entry; at most one process holds it until it stores, gives up, or its time
--- is over.  Its holder is granted it again: a reply may have been lost.
+-- Request the right to load a cache entry.  At most one process holds it until it stores, releases it, or the lock
+-- expires.  The holder is granted it again, since its reply may be lost.
 --
--- Invariant: the generations that are handed out exist when the load begins; whatever invalidates a subject removes
--- its generation, so that what was loaded before can be told from what is loaded after.  A right that was given
--- under other generations is worth nothing, since what its holder loads will not be stored.
+-- Invariant: the versions in the reply exist when the load begins.  An invalidation deletes the version of a tag, so
+-- a value that was loaded before it can be told from one loaded after it.  A lock under older versions does not
+-- count, since the value of its holder will not be stored.
 --
--- KEYS  1 entry  2 right to load: "holder generation ..."; holder is 'failed' for a moment after a load failed
---       3.. generations of the entry's subjects
--- ARGV  1 process  2 ms for which the right lasts  3 ms for which a generation lasts without a claim
---       4 what a generation that is made now is called: unique
--- Reply {'load' | 'wait' | 'failed', right, body (nil: there is none), ms until the entry goes, generation ...}
+-- KEYS  1 entry  2 load lock  string  "holder version ..."; holder is 'failed' for a moment after a failed load
+--       3.. versions of the entry's tags
+-- ARGV  1 process  2 TTL of the lock in ms  3 shortest TTL of a version in ms
+--       4 name of a version that is created now: unique
+-- Reply {'load' | 'wait' | 'failed', token, body (nil: no entry), TTL of the entry in ms, version ...}
 local function read(key)
   local value = redis.pcall('GET', key)
   if type(value) == 'string' and redis.call('PTTL', key) > 0 then return value end
-end  -- of another type, or without an end, it is not ours: as if there were none
+end  -- a value of another type, or without a TTL, is not ours: as if there were none
 
-local generations = {}
+local versions = {}
 for i = 3, #KEYS do
   local name = read(KEYS[i])
   if name then
@@ -24,16 +24,16 @@ for i = 3, #KEYS do
     name = ARGV[4]
     redis.call('SET', KEYS[i], name, 'PX', ARGV[3])
   end
-  generations[i - 2] = name
+  versions[i - 2] = name
 end
-local under = table.concat(generations, ' ')
+local under = table.concat(versions, ' ')
 local mine, failed = ARGV[1] .. ' ' .. under, 'failed ' .. under
-local held, answer = read(KEYS[2]), 'load'
+local held, outcome = read(KEYS[2]), 'load'
 if held == failed then
-  answer = 'failed'
+  outcome = 'failed'
 elseif held and held ~= mine and string.sub(held, -#under - 1) == ' ' .. under then
-  answer = 'wait'
+  outcome = 'wait'
 else
   redis.call('SET', KEYS[2], mine, 'PX', ARGV[2])
 end
-return {answer, mine, read(KEYS[1]) or false, redis.call('PTTL', KEYS[1]), unpack(generations)}
+return {outcome, mine, read(KEYS[1]) or false, redis.call('PTTL', KEYS[1]), unpack(versions)}

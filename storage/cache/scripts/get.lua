@@ -1,9 +1,9 @@
--- Read one cache entry with the generations that say whether it still counts.
+-- Read a cache entry and the versions of its tags, which decide whether it is valid.
 --
--- Changes nothing but one thing: a value of another type, or without an end, is no entry of ours and is removed.
+-- It changes one thing only: a value of another type, or without a TTL, is not ours and is removed.
 --
--- KEYS  1 entry  2.. generations of the entry's subjects
--- Reply {body (nil: there is none; '': it was foreign), ms until the entry goes, generation (nil: gone) ...}
+-- KEYS  1 entry  2.. versions of the entry's tags
+-- Reply {body (nil: no entry; '': it was not ours), TTL of the entry in ms, version (nil: deleted) ...}
 local body = redis.pcall('GET', KEYS[1])
 local left = redis.call('PTTL', KEYS[1])
 if type(body) == 'table' or left == -1 then

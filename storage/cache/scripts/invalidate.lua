@@ -1,17 +1,17 @@
--- Subjects have changed: no entry that depends on them counts any longer, also where one is being loaded now.
+-- Invalidate all entries that have one of some tags, including those that are being loaded now.
 --
--- Invariant: it is the missing generation that outdates the entries; the owner's are removed as well, and where
--- their list was evicted they go with their time.
+-- Invariant: the missing version of a tag is what invalidates entries.  Those of owners are removed as well; if
+-- their list was evicted, they expire.
 --
--- KEYS  generations of the subjects, then lists of owners' entries
--- ARGV  1 number of generations
+-- KEYS  versions of the tags, then lists of owners' entries
+-- ARGV  1 number of versions
 -- Reply number of entries that were removed
-local AT_ONCE = 1000  -- unpack takes some thousand values
+local BATCH = 1000  -- unpack takes some thousand values
 local removed = 0
 local function unlink(keys, first, last)
   local count = 0
-  for from = first, last, AT_ONCE do
-    count = count + redis.call('UNLINK', unpack(keys, from, math.min(from + AT_ONCE - 1, last)))
+  for from = first, last, BATCH do
+    count = count + redis.call('UNLINK', unpack(keys, from, math.min(from + BATCH - 1, last)))
   end
   return count
 end

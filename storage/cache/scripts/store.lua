@@ -1,12 +1,11 @@
--- Store what was loaded, unless something that it depends on was invalidated since the load began, or the entry
--- itself was set or removed.
+-- Store a loaded value, unless a tag of it was invalidated since the load began, or the entry was set or removed.
 --
--- Invariant: an entry is stored only under the right and the generations that its load began with, and is on its
+-- Invariant: an entry is stored only under the lock and the versions with which its load began, and is on its
 -- owner's list.
 --
--- KEYS  1 entry  2 right to load  3 list of the owner's entries: zset entry -> ms at which it goes
---       4.. generations of the entry's subjects
--- ARGV  1 right  2 body  3 ms until the entry goes  4.. generations as they were when the load began
+-- KEYS  1 entry  2 load lock  3 list of the owner's entries: zset entry -> Unix time in ms at which it expires
+--       4.. versions of the entry's tags
+-- ARGV  1 token of the lock  2 body  3 TTL of the entry in ms  4.. versions when the load began
 -- Reply 1 stored, 0 outdated
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])

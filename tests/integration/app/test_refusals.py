@@ -172,7 +172,7 @@ LASTS: dict[str, tuple[Callable[[Surroundings], Fix], str]] = {
         noperm,
         "user 'app' may not PUBLISH on the channel couturecast:nudge): ACL SETUSER app &*",
     ),
-    "unknown command": (unknown, "does not know a command that is needed (unknown command 'EVALSHA'"),
+    "unknown command": (unknown, "lacks a command that is needed (unknown command 'EVALSHA'"),
     "cluster": (cluster, "runs in cluster mode"),
     "whole cluster": (whole_cluster, "runs in cluster mode"),
 }

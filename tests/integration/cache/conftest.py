@@ -18,7 +18,7 @@ from storage.redis.client import PipelineConnection
 
 
 class Outfit(BaseModel):
-    """What these tests keep."""
+    """The type of cached values."""
 
     name: str
     warmth: int = 0
@@ -29,14 +29,14 @@ NewCache = Callable[..., Cache[Outfit]]
 
 @pytest.fixture
 async def new_cache(redis_url: str) -> AsyncIterator[NewCache]:
-    """Makes a cache as another process would have it."""
+    """Creates a cache like that of another process."""
     async with AsyncExitStack() as stack:
 
         def make(url: str = redis_url, **options: Any) -> Cache[Outfit]:
-            line = PipelineConnection(url)
-            stack.push_async_callback(line.close)
-            together = AutoPipeline(partial(line.round_trip, limit=TIMEOUT_SECONDS))
-            cache = Cache(RedisCacheStore(together), Outfit, **options)
+            connection = PipelineConnection(url)
+            stack.push_async_callback(connection.close)
+            pipeline = AutoPipeline(partial(connection.round_trip, limit=TIMEOUT_SECONDS))
+            cache = Cache(RedisCacheStore(pipeline), Outfit, **options)
             stack.push_async_callback(cache.close)
             return cache
 
@@ -45,12 +45,12 @@ async def new_cache(redis_url: str) -> AsyncIterator[NewCache]:
 
 @pytest.fixture
 def cache(new_cache: NewCache) -> Cache[Outfit]:
-    """One process' cache."""
+    """The cache of one process."""
     return new_cache()
 
 
 @pytest.fixture
 async def raw(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """Redis, past the cache."""
+    """A client of Redis that bypasses the cache."""
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         yield client

@@ -1,4 +1,4 @@
-"""The cache on a real Redis: one load, stale rather than nothing, nothing outdated."""
+"""The cache on a real Redis: one load for many readers, and no outdated values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COAT = Outfit(name="coat", warmth=3)
 
 
 class Wardrobe:
-    """A loader that counts its calls, and does what it is told."""
+    """A loader that counts its calls."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.calls = 0
@@ -45,7 +45,7 @@ class Wardrobe:
 
 @pytest.fixture
 def frozen(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Redis of the test's own, for the test to stop."""
+    """A Redis that the test may stop."""
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
     yield server
@@ -58,7 +58,7 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_verbs(cache: Cache[Outfit]) -> None:
+async def test_get_exists_ttl_set_and_delete(cache: Cache[Outfit]) -> None:
     assert await cache.get(KEY) is None
     assert not await cache.exists(KEY)
     assert await cache.ttl(KEY) is None
@@ -73,7 +73,7 @@ async def test_verbs(cache: Cache[Outfit]) -> None:
     assert cache.counts["misses"] == 2
 
 
-async def test_an_entry_ends_with_its_ttl(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+async def test_an_entry_expires_after_its_ttl(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
     await cache.set(KEY, COAT, ttl=20)
     assert 0 < await raw.pttl(f"{ENTRY}{KEY}") <= 20_000
     await cache.set(KEY, COAT, ttl=0.2)
@@ -83,7 +83,7 @@ async def test_an_entry_ends_with_its_ttl(cache: Cache[Outfit], raw: redis.async
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 1e-5, 1e9, float("inf"), float("nan")])
-async def test_no_entry_without_an_end(cache: Cache[Outfit], ttl: float) -> None:
+async def test_an_invalid_ttl_is_refused(cache: Cache[Outfit], ttl: float) -> None:
     with pytest.raises(ValueError, match="TTL"):
         await cache.set(KEY, COAT, ttl=ttl)
 
@@ -101,7 +101,7 @@ async def test_every_key_has_a_ttl_and_the_prefix(cache: Cache[Outfit], raw: red
         assert await raw.ttl(key) > 0
 
 
-async def test_a_fresh_value_is_served_and_a_stale_one_is_loaded_anew(new_cache: NewCache) -> None:
+async def test_a_fresh_value_is_served_and_a_stale_one_is_loaded_again(new_cache: NewCache) -> None:
     cache, wardrobe = new_cache(fresh_seconds=1.0, expire_seconds=60), Wardrobe()
     first = await cache.get_or_load(KEY, wardrobe.load)
     second = await cache.get_or_load(KEY, wardrobe.load)
@@ -120,11 +120,11 @@ async def test_200_misses_of_two_processes_are_one_load(new_cache: NewCache) -> 
     assert wardrobe.calls == 1
 
 
-async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache) -> None:
+async def test_a_failed_load_serves_the_stale_value_as_stale(new_cache: NewCache) -> None:
     cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=5), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.15)
-    wardrobe.error = RuntimeError("the database is away")
+    wardrobe.error = RuntimeError("the database is down")
     answer = await cache.get_or_load(KEY, wardrobe.load)
     assert answer.stale
     assert answer.value == COAT
@@ -139,31 +139,31 @@ async def test_a_failed_load_serves_what_is_kept_and_says_so(new_cache: NewCache
     assert cache.counts["load_failures"] == 1
 
 
-async def test_a_failed_load_without_anything_kept_raises(cache: Cache[Outfit]) -> None:
+async def test_a_failed_load_without_a_stale_value_raises(cache: Cache[Outfit]) -> None:
     wardrobe = Wardrobe()
-    wardrobe.error = RuntimeError("the database is away")
+    wardrobe.error = RuntimeError("the database is down")
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="away"):
+        with pytest.raises(RuntimeError, match="down"):
             await cache.get_or_load(KEY, wardrobe.load)
     assert wardrobe.calls == 2
 
 
-async def test_what_is_kept_goes_at_its_time(new_cache: NewCache) -> None:
+async def test_a_stale_value_expires(new_cache: NewCache) -> None:
     cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=0.3), Wardrobe()
     await cache.get_or_load(KEY, wardrobe.load)
     await asyncio.sleep(0.4)
-    wardrobe.error = RuntimeError("the database is away")
-    with pytest.raises(RuntimeError, match="away"):
+    wardrobe.error = RuntimeError("the database is down")
+    with pytest.raises(RuntimeError, match="down"):
         await cache.get_or_load(KEY, wardrobe.load)
 
 
-async def test_a_load_that_takes_too_long_has_failed(new_cache: NewCache) -> None:
+async def test_a_slow_load_times_out(new_cache: NewCache) -> None:
     cache = new_cache(load_seconds=0.2)
     with pytest.raises(CacheLoadError, match=r"0\.2 s"):
         await cache.get_or_load(KEY, Wardrobe(seconds=5).load)
 
 
-async def test_a_reader_that_goes_does_not_take_the_load_with_it(cache: Cache[Outfit]) -> None:
+async def test_a_cancelled_reader_does_not_cancel_the_load_of_others(cache: Cache[Outfit]) -> None:
     wardrobe = Wardrobe(seconds=0.2)
     leaving = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
     staying = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
@@ -173,15 +173,15 @@ async def test_a_reader_that_goes_does_not_take_the_load_with_it(cache: Cache[Ou
     assert wardrobe.calls == 1
 
 
-async def test_a_killed_loader_is_taken_over_from(new_cache: NewCache) -> None:
+async def test_another_process_loads_after_the_loader_was_killed(new_cache: NewCache) -> None:
     dead, cache, wardrobe = new_cache(), new_cache(load_seconds=0.5), Wardrobe()
-    assert (await dead.store.acquire_load_lock(KEY, 1.5, 5)).outcome == "load"  # and then the process died
+    assert (await dead.store.acquire_load_lock(KEY, 1.5, 5)).outcome == "load"  # then the process dies
     assert (await cache.get_or_load(KEY, wardrobe.load)).source == "loaded"
     assert await cache.exists(KEY), "and it is kept for the next one"
     assert wardrobe.calls == 1
 
 
-async def test_a_right_that_was_not_heard_of_keeps_nobody_waiting(
+async def test_a_lock_whose_reply_was_lost_is_released(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = new_cache(), new_cache()
@@ -198,14 +198,14 @@ async def test_a_right_that_was_not_heard_of_keeps_nobody_waiting(
         await here.wait_until_delivered()
 
 
-async def test_its_holder_is_granted_the_right_again(cache: Cache[Outfit]) -> None:
+async def test_a_load_lock_is_granted_to_its_holder_again(cache: Cache[Outfit]) -> None:
     first = await cache.store.acquire_load_lock(KEY, 10, 60)
     again = await cache.store.acquire_load_lock(KEY, 10, 60)
     assert (first.outcome, again.outcome) == ("load", "load")
     assert first.token == again.token
 
 
-async def test_a_cache_that_closes_leaves_no_right_behind(new_cache: NewCache) -> None:
+async def test_a_closing_cache_releases_its_load_locks(new_cache: NewCache) -> None:
     closing, next_one = new_cache(load_seconds=60), new_cache(load_seconds=60)
     slow = Wardrobe(seconds=60)
     reading = asyncio.create_task(closing.get_or_load(KEY, slow.load))
@@ -217,7 +217,9 @@ async def test_a_cache_that_closes_leaves_no_right_behind(new_cache: NewCache) -
         assert (await next_one.get_or_load(KEY, Wardrobe().load)).source == "loaded"
 
 
-async def test_a_foreign_right_without_an_end_is_none(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+async def test_a_foreign_lock_without_a_ttl_is_ignored(
+    cache: Cache[Outfit], raw: redis.asyncio.Redis
+) -> None:
     await raw.set(f"{PREFIX}load:{KEY}", "somebody")
     await raw.hset(f"{PREFIX}generation:all", "a", "b")
     async with asyncio.timeout(2):
@@ -225,7 +227,7 @@ async def test_a_foreign_right_without_an_end_is_none(cache: Cache[Outfit], raw:
     assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "fresh"
 
 
-async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: NewCache) -> None:
+async def test_a_reader_who_waits_for_a_failing_load_gets_the_stale_value(new_cache: NewCache) -> None:
     here, there = (new_cache(fresh_seconds=0.1, expire_seconds=60, load_seconds=0.6) for _ in range(2))
     await here.get_or_load(KEY, Wardrobe().load)
     await asyncio.sleep(0.15)
@@ -234,7 +236,7 @@ async def test_whoever_waits_for_a_load_that_fails_has_what_is_kept(new_cache: N
     assert [answer.source for answer in answers] == ["stale", "stale"]
 
 
-async def test_what_is_kept_is_served_by_a_server_that_takes_no_writes(
+async def test_a_read_only_server_serves_stale_values(
     new_cache: NewCache, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, wardrobe = new_cache(fresh_seconds=0.1, expire_seconds=60), Wardrobe()
@@ -247,28 +249,28 @@ async def test_what_is_kept_is_served_by_a_server_that_takes_no_writes(
     monkeypatch.setattr(cache.store, "acquire_load_lock", refuse)
     with capture_logs() as logs:
         assert (await cache.get_or_load(KEY, wardrobe.load)).source == "direct"
-        wardrobe.error = RuntimeError("the database is away")
+        wardrobe.error = RuntimeError("the database is down")
         for _ in range(5):
             assert (await cache.get_or_load(KEY, wardrobe.load)).stale
     assert sum("is unavailable" in line["event"] for line in logs) == 1, "told once"
 
 
-async def test_a_stale_value_that_was_outdated_meanwhile_is_not_served(new_cache: NewCache) -> None:
+async def test_a_stale_value_invalidated_during_its_load_is_not_served(new_cache: NewCache) -> None:
     here, there = (new_cache(fresh_seconds=0.1, expire_seconds=60) for _ in range(2))
     await here.get_or_load(KEY, Wardrobe().load)
     await asyncio.sleep(0.15)
     failing = Wardrobe(seconds=0.3)
-    failing.error = RuntimeError("the database is away")
+    failing.error = RuntimeError("the database is down")
     early = asyncio.create_task(there.get_or_load(KEY, failing.load))
     await until(lambda: _called(failing, 1))
     await here.invalidate(user_tag("u1"))
     late = asyncio.create_task(there.get_or_load(KEY, failing.load))
     for task in (early, late):
-        with pytest.raises(RuntimeError, match="away"):
+        with pytest.raises(RuntimeError, match="down"):
             await task
 
 
-async def test_whoever_comes_while_the_word_that_it_is_stored_is_under_way_reads_anew(
+async def test_a_reader_does_not_join_a_load_whose_value_is_stored_already(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changing, loading, wardrobe = new_cache(), new_cache(), Wardrobe()
@@ -293,7 +295,7 @@ async def test_whoever_comes_while_the_word_that_it_is_stored_is_under_way_reads
     assert (await early).value == COAT
 
 
-async def test_what_another_process_was_faster_to_load_is_looked_at_anew(
+async def test_a_value_that_another_process_loaded_first_is_checked_again(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, reading, wardrobe = new_cache(), new_cache(), Wardrobe()
@@ -319,7 +321,7 @@ async def test_what_another_process_was_faster_to_load_is_looked_at_anew(
     assert (await early).value.name == "raincoat"
 
 
-async def test_loads_that_are_outdated_again_and_again_end_with_one_that_is_not(
+async def test_repeatedly_outdated_loads_end_with_a_current_value(
     new_cache: NewCache,
 ) -> None:
     changing, reading, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.1)
@@ -335,7 +337,7 @@ async def test_loads_that_are_outdated_again_and_again_end_with_one_that_is_not(
     await early
 
 
-async def test_a_change_makes_the_load_before_it_no_reason_to_wait(new_cache: NewCache) -> None:
+async def test_nobody_waits_for_a_load_that_an_invalidation_outdated(new_cache: NewCache) -> None:
     slow, quick, wardrobe = new_cache(load_seconds=60), new_cache(load_seconds=60), Wardrobe(seconds=60)
     early = asyncio.create_task(slow.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
@@ -346,7 +348,7 @@ async def test_a_change_makes_the_load_before_it_no_reason_to_wait(new_cache: Ne
     await asyncio.wait({early})
 
 
-async def test_what_was_set_or_removed_is_not_undone_by_an_older_load(new_cache: NewCache) -> None:
+async def test_an_older_load_does_not_undo_a_set_or_delete(new_cache: NewCache) -> None:
     loading, acting, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.2)
     early = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
@@ -360,7 +362,7 @@ async def test_what_was_set_or_removed_is_not_undone_by_an_older_load(new_cache:
     assert (await early).value == COAT
 
 
-async def test_values_that_json_cannot_say_in_64_bits(new_cache: NewCache) -> None:
+async def test_integers_beyond_64_bits_are_cached_exactly(new_cache: NewCache) -> None:
     cache, big = new_cache(), Outfit(name="big", warmth=2**70)
 
     async def load() -> Outfit:
@@ -371,7 +373,7 @@ async def test_values_that_json_cannot_say_in_64_bits(new_cache: NewCache) -> No
     assert (again.value, again.source) == (big, "fresh")
 
 
-async def test_a_value_that_is_no_json_is_served_and_keeps_nobody_waiting(
+async def test_a_value_that_is_not_json_is_served_and_releases_its_lock(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = new_cache()
@@ -388,7 +390,7 @@ async def test_a_value_that_is_no_json_is_served_and_keeps_nobody_waiting(
         assert (await new_cache().get_or_load(KEY, Wardrobe().load)).source == "loaded"
 
 
-async def test_a_loader_that_says_it_took_too_long_or_was_broken_off(cache: Cache[Outfit]) -> None:
+async def test_timeouts_and_cancellations_of_a_loader_are_its_errors(cache: Cache[Outfit]) -> None:
     wardrobe = Wardrobe()
     wardrobe.error = TimeoutError("the mail server gave no answer")
     with pytest.raises(TimeoutError, match="mail server"):
@@ -401,7 +403,7 @@ async def test_a_loader_that_says_it_took_too_long_or_was_broken_off(cache: Cach
         await cache.get_or_load(OTHER, broken_off)
 
 
-async def test_a_change_takes_every_entry_of_the_user_and_no_other(
+async def test_invalidating_a_user_removes_their_entries_and_no_others(
     cache: Cache[Outfit], raw: redis.asyncio.Redis
 ) -> None:
     mine = [CacheKey("u1", f"place-{n}:now", (location_tag(f"place-{n}"),)) for n in range(30)]
@@ -416,14 +418,14 @@ async def test_a_change_takes_every_entry_of_the_user_and_no_other(
     assert await cache.exists(OTHER)
 
 
-async def test_a_user_whose_name_begins_alike_is_another(cache: Cache[Outfit]) -> None:
+async def test_a_user_with_the_same_prefix_is_not_invalidated(cache: Cache[Outfit]) -> None:
     odd = CacheKey("u1:lisboa", "now")
     await cache.set(odd, COAT)
     await cache.invalidate(user_tag("u1"))
     assert await cache.exists(odd)
 
 
-async def test_a_location_and_everything(cache: Cache[Outfit]) -> None:
+async def test_a_location_and_all_entries_can_be_invalidated(cache: Cache[Outfit]) -> None:
     elsewhere = CacheKey("u1", "porto:now", (location_tag("porto"),))
     for key in (KEY, OTHER, elsewhere):
         await cache.set(key, COAT)
@@ -433,16 +435,16 @@ async def test_a_location_and_everything(cache: Cache[Outfit]) -> None:
     assert not await cache.exists(elsewhere)
 
 
-@pytest.mark.parametrize("subject", [user_tag("u1"), location_tag("lisboa"), ALL_TAG])
-async def test_what_was_loaded_before_a_change_is_neither_stored_nor_served_after_it(
-    new_cache: NewCache, subject: str
+@pytest.mark.parametrize("tag", [user_tag("u1"), location_tag("lisboa"), ALL_TAG])
+async def test_a_value_loaded_before_an_invalidation_is_neither_stored_nor_served(
+    new_cache: NewCache, tag: str
 ) -> None:
-    """Another process' load began before the change; the change is told by this one."""
+    """The load of one process begins before the invalidation by another."""
     loading, changing, wardrobe = new_cache(), new_cache(), Wardrobe(seconds=0.3)
     early = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
     wardrobe.outfit = Outfit(name="raincoat")
-    await changing.invalidate(subject)
+    await changing.invalidate(tag)
     late = asyncio.create_task(loading.get_or_load(KEY, wardrobe.load))
     assert (await late).value.name == "raincoat"
     assert (await early).value.name == "raincoat"
@@ -453,7 +455,7 @@ async def _called(wardrobe: Wardrobe, times: int) -> bool:
     return wardrobe.calls >= times
 
 
-async def test_whoever_comes_after_a_change_of_their_own_does_not_join_an_older_load(
+async def test_a_reader_after_an_invalidation_does_not_join_an_older_load(
     cache: Cache[Outfit],
 ) -> None:
     wardrobe = Wardrobe(seconds=0.2)
@@ -465,7 +467,9 @@ async def test_whoever_comes_after_a_change_of_their_own_does_not_join_an_older_
     await early
 
 
-async def test_nor_where_redis_is_away(new_cache: NewCache) -> None:
+async def test_a_reader_after_an_invalidation_does_not_join_an_older_load_without_redis(
+    new_cache: NewCache,
+) -> None:
     cache, wardrobe = new_cache(f"redis://127.0.0.1:{free_port()}/0"), Wardrobe(seconds=0.2)
     early = asyncio.create_task(cache.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))
@@ -476,7 +480,7 @@ async def test_nor_where_redis_is_away(new_cache: NewCache) -> None:
     assert (await early).value.name == "coat"
 
 
-async def test_without_redis_there_is_no_value_and_no_error(new_cache: NewCache) -> None:
+async def test_an_unavailable_redis_causes_misses_and_no_errors(new_cache: NewCache) -> None:
     cache = new_cache(f"redis://127.0.0.1:{free_port()}/0")
     assert await cache.get(KEY) is None
     assert not await cache.exists(KEY)
@@ -487,7 +491,7 @@ async def test_without_redis_there_is_no_value_and_no_error(new_cache: NewCache)
     assert cache.counts["errors"] == 1
 
 
-async def test_more_changes_than_are_kept_in_mind_clear_everything(
+async def test_too_many_pending_invalidations_invalidate_everything(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, other = new_cache(), new_cache()
@@ -507,30 +511,30 @@ async def test_more_changes_than_are_kept_in_mind_clear_everything(
     assert not await other.exists(CacheKey("u1199", "now"))
 
 
-async def test_a_change_of_a_thousand_users_is_one_round_trip(cache: Cache[Outfit]) -> None:
+async def test_invalidating_thousands_of_users_is_one_round_trip(cache: Cache[Outfit]) -> None:
     users = [f"u{number}" for number in range(12_000)]
     await cache.set(CacheKey("u11999", "now"), COAT)
     assert await cache.invalidate(*map(user_tag, users)) == 1
     assert not await cache.exists(CacheKey("u11999", "now"))
 
 
-async def test_a_change_while_redis_hears_of_an_older_one_is_told_too(
+async def test_an_invalidation_during_a_retry_is_retried_too(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, other, heard = new_cache(), new_cache(), asyncio.Event()
+    cache, other, confirmed = new_cache(), new_cache(), asyncio.Event()
     real, calls = cache.store.invalidate, 0
 
-    async def first_two_fail(subjects: Any) -> int:
+    async def first_two_fail(tags: Any) -> int:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise CacheUnavailableError("away")
-        removed = await real(subjects)
-        if calls == 2:  # Redis has heard; and now, before we hear that, it changes again
+        removed = await real(tags)
+        if calls == 2:  # Redis has confirmed, and before the reply arrives there is another change
             await other.set(KEY, COAT)
             monkeypatch.setattr(cache.store, "invalidate", fail_once)
             assert await cache.invalidate(user_tag("u1")) is None
-            heard.set()
+            confirmed.set()
         return removed
 
     async def fail_once(_: Any) -> int:
@@ -539,12 +543,14 @@ async def test_a_change_while_redis_hears_of_an_older_one_is_told_too(
 
     monkeypatch.setattr(cache.store, "invalidate", first_two_fail)
     assert await cache.invalidate(user_tag("u1")) is None
-    await heard.wait()
+    await confirmed.wait()
     await cache.wait_until_delivered()
     assert not await other.exists(KEY)
 
 
-async def test_counts_of_an_outage_are_said_after_it(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
+async def test_counts_of_an_outage_are_reported_after_it(
+    new_cache: NewCache, raw: redis.asyncio.Redis
+) -> None:
     cache = new_cache(f"redis://127.0.0.1:{free_port()}/0")
     for _ in range(3):
         await cache.get_or_load(KEY, Wardrobe().load)
@@ -557,8 +563,8 @@ async def test_counts_of_an_outage_are_said_after_it(new_cache: NewCache, raw: r
     assert cache.counts["misses"] == 1
     cache.store = new_cache().store
     await cache.flush_stats()
-    figures = await cache.store.stats()
-    assert (figures.errors, figures.misses) == (3, 1)
+    stats = await cache.store.stats()
+    assert (stats.errors, stats.misses) == (3, 1)
 
 
 async def test_one_key_of_another_type_does_not_hide_the_others(
@@ -574,7 +580,7 @@ async def test_one_key_of_another_type_does_not_hide_the_others(
 
 
 @pytest.mark.parametrize("options", ["?protocol=3", "?decode_responses=true"])
-async def test_whatever_the_url_asks_for(new_cache: NewCache, redis_url: str, options: str) -> None:
+async def test_options_of_the_url_change_nothing(new_cache: NewCache, redis_url: str, options: str) -> None:
     cache = new_cache(redis_url + options)
     for source in ("loaded", "fresh"):
         assert (await cache.get_or_load(KEY, Wardrobe().load)).source == source
@@ -584,19 +590,19 @@ async def test_whatever_the_url_asks_for(new_cache: NewCache, redis_url: str, op
     assert (await cache.store.page()).items
 
 
-async def test_readers_of_a_redis_that_hangs_wait_once(new_cache: NewCache, frozen: ValkeyServer) -> None:
-    """However many they are."""
+async def test_readers_of_a_hanging_redis_wait_once(new_cache: NewCache, frozen: ValkeyServer) -> None:
+    """They do not wait one after the other."""
     cache = new_cache(frozen.url)
     await cache.get_or_load(KEY, Wardrobe().load)
     assert frozen.pid is not None
     os.kill(frozen.pid, signal.SIGSTOP)
-    async with asyncio.timeout(30):  # one after the other would wait for minutes
+    async with asyncio.timeout(30):  # one after the other they would wait for minutes
         answers = await asyncio.gather(*(cache.get_or_load(KEY, Wardrobe().load) for _ in range(1_000)))
     assert {answer.source for answer in answers} == {"direct"}
 
 
-async def test_changes_while_others_write_leave_nothing_outdated(new_cache: NewCache) -> None:
-    """Four processes read and write, a fifth changes: what is served is never older than the last change."""
+async def test_no_outdated_value_is_served_under_concurrent_changes(new_cache: NewCache) -> None:
+    """Four processes read, a fifth invalidates: no value is older than the last invalidation."""
     versions = {"u1": 0, "u2": 0}
     keys = [CacheKey(name, f"place-{n}") for name in versions for n in range(5)]
 
@@ -605,34 +611,31 @@ async def test_changes_while_others_write_leave_nothing_outdated(new_cache: NewC
         await asyncio.sleep(0.002)
         return Outfit(name=name, warmth=version)
 
-    async def read(cache: Cache[Outfit]) -> None:
-        nonlocal reads
+    async def read(cache: Cache[Outfit]) -> int:
+        reads = 0
         while not done.is_set():
             for key in keys:
-                least = versions_told[key.user_id]
+                least = versions_confirmed[key.user_id]
                 answer = await cache.get_or_load(key, lambda name=key.user_id: load(name))  # type: ignore[misc]
                 assert answer.value.warmth >= least, f"{key}: {answer} is older than {least}"
                 reads += 1
+        return reads
 
-    reads = 0
-    versions_told = dict(versions)
+    versions_confirmed = dict(versions)
     done = asyncio.Event()
     readers = [asyncio.create_task(read(new_cache())) for _ in range(4)]
     changer = new_cache()
-    turn = 0
-    while (turn := turn + 1) <= 200 or (reads <= 500 and not any(reader.done() for reader in readers)):
+    for turn in range(200):
         name = ("u1", "u2")[turn % 2]
         versions[name] += 1
         await changer.invalidate(user_tag(name))
-        versions_told[name] = versions[name]
+        versions_confirmed[name] = versions[name]
         await asyncio.sleep(0.005)
     done.set()
-    await asyncio.gather(*readers)
+    assert sum(await asyncio.gather(*readers)) > 500
 
 
-async def test_an_evicted_generation_is_a_miss_and_nothing_worse(
-    cache: Cache[Outfit], raw: redis.asyncio.Redis
-) -> None:
+async def test_an_evicted_version_is_a_miss(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
     await cache.set(KEY, COAT)
     await raw.delete(f"{PREFIX}owned:u1")  # an eviction may take any of the keys
     await cache.invalidate(user_tag("u1"))
@@ -653,7 +656,7 @@ async def test_an_evicted_generation_is_a_miss_and_nothing_worse(
         b'[1]\n{"name": "coat"}',
     ],
 )
-async def test_what_is_not_ours_is_a_miss_and_removed_and_logged(
+async def test_a_foreign_value_is_a_miss_and_is_removed_and_logged(
     cache: Cache[Outfit], raw: redis.asyncio.Redis, body: bytes
 ) -> None:
     await raw.set(f"{ENTRY}{KEY}", body, ex=60)
@@ -665,7 +668,7 @@ async def test_what_is_not_ours_is_a_miss_and_removed_and_logged(
     assert (await cache.get_or_load(KEY, Wardrobe().load)).source == "loaded"
 
 
-async def test_a_value_of_another_type_or_without_an_end_is_removed(
+async def test_a_value_of_another_type_or_without_a_ttl_is_removed(
     cache: Cache[Outfit], raw: redis.asyncio.Redis
 ) -> None:
     await raw.rpush(f"{ENTRY}{KEY}", "a", "b")
@@ -699,7 +702,7 @@ async def test_fresh_data_of_an_older_program_is_replaced_at_once(
     assert wardrobe.calls == 1
 
 
-async def test_names_that_a_pattern_would_read_otherwise(cache: Cache[Outfit]) -> None:
+async def test_special_characters_in_names_are_escaped(cache: Cache[Outfit]) -> None:
     odd = CacheKey("a*[b]?:c\\ \x1b\ud800", "Köln:2026", (location_tag("x\ny"),))
     await cache.set(odd, COAT)
     assert await cache.get(odd) == COAT
@@ -709,7 +712,7 @@ async def test_names_that_a_pattern_would_read_otherwise(cache: Cache[Outfit]) -
     assert await cache.invalidate(user_tag(odd.user_id)) == 1
 
 
-async def test_figures_of_all_processes(new_cache: NewCache) -> None:
+async def test_statistics_count_all_processes(new_cache: NewCache) -> None:
     here, there = new_cache(), new_cache()
     await here.get_or_load(KEY, Wardrobe().load)
     for cache in (here, there, there):
@@ -717,14 +720,14 @@ async def test_figures_of_all_processes(new_cache: NewCache) -> None:
     for cache in (here, there):
         await cache.flush_stats()
         await cache.flush_stats()
-    figures = await here.store.stats()
-    assert (figures.hits, figures.misses, figures.stale, figures.errors) == (3, 1, 0, 0)
-    assert figures.hit_rate == 0.75
-    assert len(figures.minutes) == 60
-    assert any(share is not None for share in figures.minutes[-2:])
+    stats = await here.store.stats()
+    assert (stats.hits, stats.misses, stats.stale, stats.errors) == (3, 1, 0, 0)
+    assert stats.hit_rate == 0.75
+    assert len(stats.minutes) == 60
+    assert any(share is not None for share in stats.minutes[-2:])
 
 
-async def test_pages(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+async def test_pages_list_every_entry_once(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
     async with raw.pipeline(transaction=False) as pipeline:
         for number in range(5_000):
             pipeline.set(f"saq:job:color-extraction:{number}", "a job")
@@ -746,7 +749,7 @@ async def test_pages(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
     }
 
 
-async def test_rows_say_what_an_entry_is(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
+async def test_rows_show_the_state_of_entries(new_cache: NewCache, raw: redis.asyncio.Redis) -> None:
     cache = new_cache(fresh_seconds=0.1, expire_seconds=60)
     fresh, stale, gone, corrupt = (CacheKey(name, "now") for name in ("fresh", "stale", "gone", "corrupt"))
     await cache.set(stale, COAT)

@@ -1,4 +1,4 @@
-"""What the figures of the cache cost on a Redis that bills each command."""
+"""The number of commands that statistics need, since some hosts bill commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ async def commands(raw: redis.asyncio.Redis) -> int:
     return int((await raw.info("stats"))["total_commands_processed"])
 
 
-async def test_minutes_that_are_over_are_read_once(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
+async def test_past_minutes_are_read_once(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
     seconds, _ = await raw.time()
     past = f"couturecast:cache:minute:{seconds // 60 - 2}"
     await raw.hset(past, mapping={"hits": 3, "misses": 1})
@@ -24,5 +24,5 @@ async def test_minutes_that_are_over_are_read_once(cache: Cache[Outfit], raw: re
     then = await cache.store.stats()
     spent = await commands(raw) - before
     assert (then.hits, then.misses, len(then.minutes)) == (7, 1, 60)
-    # INFO, EVALSHA with its three commands, TIME and HGETALL; one more where a minute has ended meanwhile.
+    # INFO, EVALSHA with its three commands, TIME and HGETALL; one more if a minute has ended.
     assert spent <= 9

@@ -1,4 +1,4 @@
-"""The cache in a Redis that is full: LRU makes room among its keys, and nothing outdated is ever served."""
+"""The cache in a full Redis: LRU evicts its keys, and no outdated value is served."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def small(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 @pytest.mark.slow
-async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cache: NewCache) -> None:
-    """Every read is answered with what is true, while entries, generations and lists are evicted."""
+async def test_reads_are_correct_when_a_fraction_of_12000_entries_fits(
+    small: ValkeyServer, new_cache: NewCache
+) -> None:
+    """Every read returns the current value, while entries, versions and lists are evicted."""
     caches = [new_cache(small.url) for _ in range(3)]
     versions: Counter[str] = Counter()
     told: Counter[str] = Counter()
@@ -64,7 +66,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
 
     async def change() -> None:
         while True:
-            user_id = f"u{random.randrange(20)}"  # of those that are read often
+            user_id = f"u{random.randrange(20)}"  # one of those that are read often
             versions[user_id] += 1
             version = versions[user_id]
             await caches[0].invalidate(user_tag(user_id))
@@ -77,7 +79,7 @@ async def test_12000_entries_where_a_fraction_fits(small: ValkeyServer, new_cach
     async with redis.asyncio.Redis.from_url(small.url) as client:
         info = await client.info()
         assert info["evicted_keys"] > 5_000
-        # Room is made before a command is carried out, not after it.
+        # Redis evicts keys before it executes a command, not after it.
         assert info["used_memory"] < LIMIT_MB * 2**20 + 64 * 2**10
         assert info["db0"]["keys"] == info["db0"]["expires"], "a key without an end cannot be evicted"
     assert sources["fresh"] > 1_000

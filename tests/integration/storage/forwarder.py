@@ -1,4 +1,4 @@
-"""A way to Postgres over TCP, with TLS or without, that can be cut or left hanging."""
+"""A TCP proxy of Postgres, with TLS or without, that can cut connections or let them hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Forwarder:
-    """Listens on a loopback port of its own and forwards to the Postgres of ``upstream``, a URL."""
+    """Listens on its own loopback port, and forwards to the Postgres of the URL ``upstream``."""
 
     def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
         self.accepted = 0
@@ -25,7 +25,7 @@ class Forwarder:
         self._links: dict[asyncio.Task[None], asyncio.Event] = {}
 
     def url(self, parameters: str = "", *, host: str = "127.0.0.1") -> str:
-        """The URL by way of this, with a password even where Postgres asks for none."""
+        """The URL of the proxy, with a password even if Postgres asks for none."""
         user = f"{self._upstream.username}:{self._upstream.password or 'hidden'}"
         return f"postgresql://{user}@{host}:{self._port}/{self._upstream.database}?{parameters}"
 
@@ -35,7 +35,7 @@ class Forwarder:
         self._port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Accept none, and close those that are."""
+        """Accept no connections, and close those that are open."""
         if self._listener is not None:
             self._listener.close()
         for link in list(self._links):
@@ -43,7 +43,7 @@ class Forwarder:
         await asyncio.gather(*self._links, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Let nothing more pass over the connections that are open, and close none of them."""
+        """Forward nothing more over the open connections, and do not close them."""
         for passes in self._links.values():
             passes.clear()
 
@@ -67,17 +67,17 @@ class Forwarder:
         except (OSError, asyncio.IncompleteReadError):
             pass
         except asyncio.CancelledError:
-            pass  # of `stop`: asyncio would report it as an error of the connection
+            pass  # by `stop`; asyncio would report it as an error of the connection
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             self._links.pop(task, None)
-            for each in (writer, server[1] if server is not None else writer):
-                each.close()
+            for stream in (writer, server[1] if server is not None else writer):
+                stream.close()
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """Answer what is asked about TLS; the bytes that are the server's."""
+        """Answer the client's request for TLS; returns the bytes that are for the server."""
         first = await reader.readexactly(8)
         if first != _SSL_REQUEST:
             return first

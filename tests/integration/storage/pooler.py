@@ -1,4 +1,4 @@
-"""A transaction pooler as PgBouncer is one without ``max_prepared_statements``.
+"""A transaction pooler like PgBouncer without ``max_prepared_statements``.
 
 Each transaction may be served by another of its connections, which keep what was prepared on them.
 """
@@ -37,7 +37,7 @@ class TransactionPooler:
         self._numbers = itertools.count(1)
 
     def url(self, parameters: str = "") -> str:
-        """The URL by way of this."""
+        """The URL of the pooler."""
         name = self._upstream.username
         return f"postgresql://{name}:hidden@127.0.0.1:{self._port}/{self._upstream.database}?{parameters}"
 
@@ -49,7 +49,7 @@ class TransactionPooler:
         self._port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """End as a pooler that is restarted: all connections break."""
+        """Break all connections, as the restart of a pooler does."""
         if self._listener is not None:
             self._listener.close()
         for client in list(self._clients):
@@ -96,7 +96,7 @@ class TransactionPooler:
             if code != _SSL_REQUEST:
                 break
             writer.write(b"N")
-        # A key of its own, as it cannot give away those of the server's connections.
+        # Its own key, since it cannot give away those of the server's connections.
         key = struct.pack("!ii", 1_000_000 + next(self._numbers), 1)
         for kind, payload in (
             (b"R", struct.pack("!i", 0)),
@@ -133,7 +133,7 @@ class TransactionPooler:
         writer: asyncio.StreamWriter,
         server: Stream,
     ) -> asyncio.Task[Message]:
-        """Until the server is ready and in no transaction; what the client asks after it."""
+        """Forward until the server is in no transaction; returns the client's next request."""
         unanswered = 0
         answered = asyncio.create_task(_read(server[0]))
         try:

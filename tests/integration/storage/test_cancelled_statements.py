@@ -1,4 +1,4 @@
-"""A statement that is cancelled, and a connection that fails, leave nothing behind."""
+"""Cancelled statements and failed connections leave nothing behind."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ async def test_a_process_ends_after_a_statement_that_was_cancelled_twice(migrate
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_connection_that_fails_answers_no_closed_event_loop(
+def test_a_failed_connection_does_not_call_a_closed_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread of a failed connection answers once more, in some runs after the loop was closed."""
+    """The thread of a failed connection calls the loop once more, in some runs after it was closed."""
     failed: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: failed.append(str(args.exc_value)))
 

@@ -1,4 +1,4 @@
-"""What other programs change on Postgres is heard; what was not heard is known not to have been."""
+"""Changes by other programs on Postgres invalidate; missed changes cause a resync."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TERMINATE = (
 
 
 class Ear:
-    """What a listener was told."""
+    """Records the calls of a listener."""
 
     def __init__(self, database: Database) -> None:
         self.heard: list[str] = []
@@ -47,24 +47,24 @@ class Ear:
     async def _change(self, subject: str) -> None:
         if self.fail(subject):
             self.failed += 1
-            raise RuntimeError("the cache is away")
+            raise RuntimeError("the cache is down")
         self.heard.append(subject)
 
     async def _gap(self) -> None:
         self.gaps += 1
 
     async def hears(self, *subjects: str) -> None:
-        """Wait until these were heard, and nothing else, since the last time."""
+        """Wait until these tags have changed, and nothing else, since the last call."""
         await eventually(lambda: len(self.heard) >= len(subjects), what=f"{subjects}, not {self.heard}")
         assert self.heard == list(subjects)
         self.heard.clear()
 
     async def listens(self, gaps: int = 1) -> None:
-        """Wait until it has begun to so often."""
+        """Wait until it has started to listen ``gaps`` times."""
         await eventually(lambda: self.gaps == gaps, within=20, what="listening")
 
     async def stop(self) -> None:
-        """As the end of a process stops it."""
+        """Stop the listener as the end of a process does."""
         self.task.cancel()
         await asyncio.wait({self.task})
 
@@ -74,7 +74,7 @@ MakeEar = Callable[[Database], Ear]
 
 @pytest.fixture
 async def make_ear(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeEar]:
-    """Listeners, which look after themselves more often than in earnest."""
+    """Creates listeners with short intervals."""
     monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.1)
     monkeypatch.setattr(changes, "_PING_SECONDS", 0.2)
     ears: list[Ear] = []
@@ -103,18 +103,18 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def ear(database: Database, make_ear: MakeEar) -> Ear:
-    """A listener that listens."""
+    """A listener that has started to listen."""
     ear = make_ear(database)
     await ear.listens()
     return ear
 
 
 async def write(url: str, *statements: str) -> str:
-    """As another program does; what it said about it."""
+    """Run SQL as another program does; returns its output."""
     psql = [str(PostgresServer._BIN / "psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", url]
     done = await asyncio.to_thread(
         subprocess.run,
-        [*psql, *(word for each in statements for word in ("-c", each))],
+        [*psql, *(word for statement in statements for word in ("-c", statement))],
         capture_output=True,
         text=True,
         check=False,
@@ -128,7 +128,7 @@ async def write_one(url: str, user_id: str = "after") -> None:
     await write(url, f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}')")
 
 
-async def test_each_kind_of_statement_is_heard(ear: Ear, postgres_url: str) -> None:
+async def test_each_kind_of_statement_notifies(ear: Ear, postgres_url: str) -> None:
     await write(
         postgres_url,
         "INSERT INTO user_preferences VALUES ('ana', '{}'), ('bo', '{}')",
@@ -152,14 +152,14 @@ async def test_each_kind_of_statement_is_heard(ear: Ear, postgres_url: str) -> N
     await ear.hears("location:lisboa", "all")
 
 
-async def test_what_is_rolled_back_is_not_heard(ear: Ear, postgres_url: str) -> None:
+async def test_a_rolled_back_statement_does_not_notify(ear: Ear, postgres_url: str) -> None:
     insert = "INSERT INTO user_preferences VALUES ('ana', '{}')"
     await write(postgres_url, "BEGIN", insert, "ROLLBACK")
     await write_one(postgres_url)
     await ear.hears("user:after")
 
 
-async def test_many_at_once_are_all(ear: Ear, postgres_url: str) -> None:
+async def test_many_changes_at_once_invalidate_everything(ear: Ear, postgres_url: str) -> None:
     some = "INSERT INTO user_preferences SELECT 'u' || n, '{{}}' FROM generate_series({}) AS n"
     await write(postgres_url, some.format("1, 5000"))
     await ear.hears("all")
@@ -170,12 +170,12 @@ async def test_many_at_once_are_all(ear: Ear, postgres_url: str) -> None:
     assert "all" not in ear.heard
 
 
-async def test_an_id_that_no_payload_takes_is_all(ear: Ear, postgres_url: str) -> None:
+async def test_an_id_too_long_for_a_payload_invalidates_everything(ear: Ear, postgres_url: str) -> None:
     await write(postgres_url, "INSERT INTO user_preferences VALUES (repeat('ü', 3_980), '{}')")
     await ear.hears("all")
 
 
-async def test_a_writer_of_small_rights_and_an_odd_search_path_is_heard(
+async def test_a_writer_with_few_rights_and_an_odd_search_path_notifies(
     ear: Ear, database: Database, postgres_url: str
 ) -> None:
     name = f"writer_{time.monotonic_ns()}"
@@ -202,7 +202,7 @@ async def test_a_writer_of_small_rights_and_an_odd_search_path_is_heard(
         assert await connection.scalar(text("SELECT count(*) FROM user_preferences")) == 2
 
 
-async def test_the_tables_of_another_schema_are_heard(postgres_url: str, make_ear: MakeEar) -> None:
+async def test_tables_in_another_schema_notify(postgres_url: str, make_ear: MakeEar) -> None:
     await write(postgres_url, "DROP EXTENSION pg_trgm CASCADE", 'CREATE SCHEMA "the shop"')
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=the%20shop")
     await database.start()
@@ -221,7 +221,7 @@ def _to_0003(connection: Connection) -> None:
     command.downgrade(config, "0003")
 
 
-async def test_the_triggers_are_removed_and_made_again(
+async def test_the_triggers_can_be_removed_and_created_again(
     ear: Ear, database: Database, postgres_url: str
 ) -> None:
     async with database.begin() as connection:
@@ -242,7 +242,7 @@ async def own() -> AsyncIterator[PostgresServer]:
     await asyncio.to_thread(server.remove)
 
 
-async def test_a_server_that_was_away_is_listened_to_again(own: PostgresServer, make_ear: MakeEar) -> None:
+async def test_the_listener_reconnects_after_an_outage(own: PostgresServer, make_ear: MakeEar) -> None:
     database = Database(own.url())
     await database.start()
     ear = make_ear(database)
@@ -258,7 +258,7 @@ async def test_a_server_that_was_away_is_listened_to_again(own: PostgresServer, 
     await database.close()
 
 
-async def test_a_connection_that_is_ended_is_made_again(ear: Ear, postgres_url: str) -> None:
+async def test_the_listener_replaces_a_terminated_connection(ear: Ear, postgres_url: str) -> None:
     for gaps in (2, 3):
         await write(postgres_url, _TERMINATE)
         await ear.listens(gaps)
@@ -284,8 +284,8 @@ async def test_one_process_listens_and_another_takes_over(
     assert (second.heard, second.gaps) == ([], 0)
 
     async def one_session_beside_the_pools() -> bool:
-        """One that closes is counted until it has."""
-        pools = [each.engine.pool for each in (database, others)]
+        """A closing connection counts until it is closed."""
+        pools = [owner.engine.pool for owner in (database, others)]
         own = sum(pool.checkedin() + pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         async with database.connect() as connection:
@@ -315,7 +315,7 @@ asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say,
 """
 
 
-async def test_another_takes_over_from_a_process_that_is_killed(
+async def test_another_process_takes_over_from_a_killed_listener(
     database: Database, postgres_url: str, make_ear: MakeEar, tmp_path: Path
 ) -> None:
     said = tmp_path / "said"
@@ -335,7 +335,7 @@ async def test_another_takes_over_from_a_process_that_is_killed(
 
 
 @pytest.mark.slow
-async def test_another_takes_over_from_a_process_that_is_frozen(
+async def test_another_process_takes_over_from_a_frozen_listener(
     database: Database,
     postgres_url: str,
     make_ear: MakeEar,
@@ -365,7 +365,7 @@ async def test_another_takes_over_from_a_process_that_is_frozen(
 async def by_way(
     postgres_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Forwarder, Database]]:
-    """A database whose sessions go by way of a forwarder, and its pool does not."""
+    """A database whose dedicated connections use a proxy, and its pool does not."""
     monkeypatch.setattr(changes, "_REPLY_SECONDS", 2.0)
     forwarder = Forwarder(postgres_url)
     await forwarder.start()
@@ -375,25 +375,25 @@ async def by_way(
     await forwarder.stop()
 
 
-async def test_a_connection_that_hangs_is_noticed(
+async def test_the_listener_notices_a_hanging_connection(
     by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
 ) -> None:
     forwarder, database = by_way
     ear = make_ear(database)
     await ear.listens()
     forwarder.freeze()
-    await ear.listens(2)  # though the server still thinks that the lock is held
+    await ear.listens(2)  # though on the server the lock is still held
     await write_one(postgres_url)
     await ear.hears("user:after")
 
 
-async def test_what_is_written_while_nobody_listens_is_a_gap(
+async def test_changes_while_nobody_listens_cause_a_resync(
     by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
 ) -> None:
     forwarder, database = by_way
     ear = make_ear(database)
     await ear.listens()
-    await forwarder.stop()  # until it starts again there is no way for the listener
+    await forwarder.stop()  # until it starts again the listener cannot connect
     await write_one(postgres_url, "unheard")
     await forwarder.start()
     await ear.listens(2)
@@ -401,7 +401,7 @@ async def test_what_is_written_while_nobody_listens_is_a_gap(
     await ear.hears("user:after")
 
 
-async def test_the_end_is_prompt_also_where_the_connection_hangs(
+async def test_the_listener_stops_promptly_though_its_connection_hangs(
     by_way: tuple[Forwarder, Database], make_ear: MakeEar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "_PING_SECONDS", 60)
@@ -414,7 +414,7 @@ async def test_the_end_is_prompt_also_where_the_connection_hangs(
     assert time.monotonic() - began < 30, "and not when it would have looked after itself"
 
 
-async def test_what_fails_is_tried_again_and_holds_up_nothing(ear: Ear, postgres_url: str) -> None:
+async def test_a_failed_invalidation_is_retried_and_delays_no_other(ear: Ear, postgres_url: str) -> None:
     ear.fail = lambda subject: subject == "user:bad"
     with structlog.testing.capture_logs() as logs:
         await write_one(postgres_url, "bad")
@@ -423,11 +423,11 @@ async def test_what_fails_is_tried_again_and_holds_up_nothing(ear: Ear, postgres
         await ear.hears("user:good")
         ear.fail = lambda subject: False
         await ear.hears("user:bad")
-    (warning,) = [each for each in logs if each["log_level"] == "warning"]
-    assert (warning["tag"], warning["cause"]) == ("user:bad", "the cache is away")
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert (warning["tag"], warning["cause"]) == ("user:bad", "the cache is down")
 
 
-async def test_too_many_that_wait_are_all(
+async def test_too_many_pending_changes_invalidate_everything(
     ear: Ear, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_queue, "_MAX_PENDING", 20)
@@ -440,7 +440,7 @@ async def test_too_many_that_wait_are_all(
     await ear.hears("all")
 
 
-async def test_what_changes_while_it_is_told_is_told_again(
+async def test_a_change_during_its_delivery_is_delivered_again(
     database: Database, postgres_url: str, make_ear: MakeEar
 ) -> None:
     told: list[str] = []
@@ -473,7 +473,7 @@ async def test_what_changes_while_it_is_told_is_told_again(
     await asyncio.wait({running})
 
 
-async def test_where_nothing_arrives_it_is_said_once(
+async def test_missing_notifications_are_logged_once(
     postgres_url: str, postgres_server: PostgresServer | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "_REPLY_SECONDS", 0.2)
@@ -498,18 +498,18 @@ async def test_where_nothing_arrives_it_is_said_once(
     assert not any(tried)
     running.cancel()
     await asyncio.wait({running})
-    (said,) = [each for each in logs if each["log_level"] == "warning"]
+    (said,) = [line for line in logs if line["log_level"] == "warning"]
     assert said["event"] == "notifications do not arrive"
     assert "DIRECT_URL" in said["cause"]
     await database.close()
 
 
 async def _nothing(*subject: Any) -> None:
-    """Nobody is interested."""
+    """Ignores the change."""
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "pooler"])
-async def test_where_there_is_nothing_to_listen_to_it_is_said(
+async def test_a_database_without_notifications_is_logged(
     kind: str, sqlite_url: str, postgres_url: str
 ) -> None:
     pooled = f"{postgres_url}{'&' if '?' in postgres_url else '?'}pgbouncer=true"
@@ -522,5 +522,5 @@ async def test_where_there_is_nothing_to_listen_to_it_is_said(
     await database.close()
 
 
-async def test_a_probe_tells_that_notifications_arrive(database: Database) -> None:
+async def test_notifications_arrive(database: Database) -> None:
     assert await notifications_arrive(database)

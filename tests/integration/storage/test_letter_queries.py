@@ -1,4 +1,4 @@
-"""Filters against a plain model of them, and the plans of what the screens ask, on both databases."""
+"""Filters against a plain model of them, and the query plans of the screens, on both databases."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _text(value: Any) -> str:
 
 
 def _means(wanted: LetterFilter, row: Any) -> bool:
-    """What a filter says, in Python."""
+    """The filter in Python."""
     scalars = {n: _text(v) for n, v in row.job_data["kwargs"].items() if not isinstance(v, dict | list)}
     conditions = [
         wanted.queue in (None, row.queue_name),
@@ -146,7 +146,7 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def filled(database: Database) -> tuple[DeadLetterRepository, list[DeadLetter]]:
-    """300 letters, 100 more in the archive, and all of them as they are read."""
+    """300 letters, 100 more in the archive, and a list of all."""
     rows = _rows(400)
     async with database.begin() as connection:
         await connection.execute(database.insert(JobFailure, rows[:300]))
@@ -168,7 +168,7 @@ Filled = tuple[DeadLetterRepository, list[DeadLetter]]
     print_blob=True,
 )
 @given(wanted=FILTERS, limits=st.lists(st.integers(1, 60), min_size=1, max_size=5))
-async def test_a_filter_means_what_a_plain_model_of_it_says(
+async def test_a_filter_selects_what_a_plain_model_of_it_selects(
     filled: Filled, wanted: LetterFilter, limits: list[int]
 ) -> None:
     letters, rows = filled
@@ -270,7 +270,7 @@ async def test_a_job_without_arguments_is_recorded_and_found_by_its_error(
     assert await DeadLetterRepository(database).count(LetterFilter(args={"0": "1"})) == 0
 
 
-async def test_a_cursor_of_one_order_is_refused_by_the_other(filled: Filled) -> None:
+async def test_a_cursor_of_another_order_is_refused(filled: Filled) -> None:
     letters, _ = filled
     search = LetterFilter(error="item")
     died, recorded = await letters.page(limit=1), await letters.page(search, limit=1)
@@ -289,12 +289,12 @@ async def test_an_archived_letter_is_found_in_the_archive_only(database: Databas
         LetterFilter(state=None, args={"city": "Lisboa"}),
         LetterFilter(state=None),
     ]
-    before = [await letters.count(each) for each in some]
+    before = [await letters.count(wanted) for wanted in some]
     assert all(before)
     assert await letters.archive(NOON + timedelta(days=1)) == 60
-    assert [await letters.count(each) for each in some] == [0, 0, 0]
-    archived = [each.model_copy(update={"archived": True}) for each in some]
-    assert [await letters.count(each) for each in archived] == before
+    assert [await letters.count(wanted) for wanted in some] == [0, 0, 0]
+    archived = [wanted.model_copy(update={"archived": True}) for wanted in some]
+    assert [await letters.count(wanted) for wanted in archived] == before
 
 
 # Plans
@@ -315,7 +315,7 @@ INDEXES = {
 
 @contextmanager
 def _statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """What is asked meanwhile, with its values."""
+    """Records the statements, with their values."""
     asked: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
@@ -337,7 +337,7 @@ async def _explained(database: Database, asked: list[tuple[str, Any]]) -> list[t
 
 
 @pytest.mark.slow
-async def test_every_question_of_the_screens_is_answered_from_an_index(database: Database) -> None:
+async def test_every_query_of_the_screens_uses_an_index(database: Database) -> None:
     """With 8,000 letters, which are 10 MB, reading the table costs Postgres more than any index here, so that
     it reads the table only where it has no index to choose.  SQLite has no figures to choose by, since the
     program makes none: its choice is the same at any size, and it is looked at once more with figures.
@@ -350,7 +350,7 @@ async def test_every_question_of_the_screens_is_answered_from_an_index(database:
     for _ in range(2 if database.dialect == "sqlite" else 1):
         wrong = []
         for title, wanted in filters(letter).items():
-            if wanted.archived:  # nothing is in it, so that Postgres reads it all
+            if wanted.archived:  # it is empty, so Postgres reads it all
                 continue
             with _statements(database) as asked:
                 cursor = (await letters.page(wanted, limit=5)).next
@@ -376,14 +376,14 @@ async def test_every_question_of_the_screens_is_answered_from_an_index(database:
 
 
 def _sqlite_faults(plan: list[Any], *, page: bool) -> list[str]:
-    """A scan of the letters, or a sort of what an index should have given in its order."""
+    """Reports a scan of the letters, or a sort of rows that an index should return in order."""
     lines = [(row[1], row[3]) for row in plan]
     sorting = {parent for parent, line in lines if line == "USE TEMP B-TREE FOR ORDER BY"}
     reads = [
         (parent, line) for parent, line in lines if line.startswith(("SCAN job_fail", "SEARCH job_fail"))
     ]
     scans = [line for _, line in reads if line.startswith("SCAN") and "INDEX" not in line]
-    by_id = "USING INTEGER PRIMARY KEY"  # of the few that are shown
+    by_id = "USING INTEGER PRIMARY KEY"  # for the rows of the page
     sorts = [line for parent, line in reads if parent in sorting and by_id not in line]
     return scans + (sorts if page else [])
 
@@ -423,7 +423,7 @@ def _to_0002(connection: Connection) -> None:
     command.upgrade(config, "0002")
 
 
-async def test_letters_of_the_revision_before_are_kept_and_found(database_url: str) -> None:
+async def test_letters_of_the_previous_revision_are_kept_and_found(database_url: str) -> None:
     database = Database(database_url)
     new = {"deaths", "root_id"}
     rows = [{name: value for name, value in row.items() if name not in new} for row in _rows(50)]
@@ -443,9 +443,7 @@ async def test_letters_of_the_revision_before_are_kept_and_found(database_url: s
         await connection.execute(text(into), values)
     await database.start()
     letters = DeadLetterRepository(database)
-    assert [each.uid for each in (await letters.page(LetterFilter(state=None, error="item 7"))).items] == [
-        "u7"
-    ]
+    assert [row.uid for row in (await letters.page(LetterFilter(state=None, error="item 7"))).items] == ["u7"]
     assert (await letters.page(ALL_DEAD)).items[0].deaths == 1
     assert await letters.count(LetterFilter(state=None, args={"city": "100% of a_b"})) > 0
     assert await letters.count(LetterFilter(state=None)) == 50

@@ -1,4 +1,4 @@
-"""Old databases are brought up to date, however long it takes and whatever they hold."""
+"""Old databases are migrated, however long it takes and whatever they hold."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def _add(database: Database, **values: Any) -> None:
 
 
 class _Holder:
-    """Another process that writes: nobody else can change the table of letters meanwhile."""
+    """Another process that writes, so that nobody else can change the table of letters."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -100,7 +100,7 @@ class _Holder:
             await self._connection.close()
 
 
-async def test_e8_a_start_with_nothing_to_do_waits_for_no_writer(database_url: str) -> None:
+async def test_e8_a_start_without_migrations_does_not_wait_for_a_writer(database_url: str) -> None:
     first, second = Database(database_url), Database(database_url)
     await first.start()
     async with _Holder(database_url):
@@ -125,21 +125,21 @@ async def test_e8_a_migration_may_take_longer_than_a_statement(
     both = [Database(database_url, busy_seconds=0.2) for _ in range(2)]
     told: list[str] = []
     async with _Holder(database_url):
-        starts = [asyncio.create_task(each.start(timeout=0.2, on_waiting=told.append)) for each in both]
+        starts = [
+            asyncio.create_task(database.start(timeout=0.2, on_waiting=told.append)) for database in both
+        ]
         await eventually(lambda: len(told) == 2, what="both wait")
-        await asyncio.sleep(1.0)  # longer than a statement may take
+        await asyncio.sleep(1.0)  # longer than the timeout of a statement
         assert not any(start.done() for start in starts)
     await asyncio.gather(*starts)
     assert len(told) == 2
     assert "another process" in told[0]
-    for each in both:
-        assert await DeadLetterRepository(each).count() == 1
-        await each.close()
+    for database in both:
+        assert await DeadLetterRepository(database).count() == 1
+        await database.close()
 
 
-async def test_a_statement_that_took_too_long_is_told(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_statement_timeout_is_reported(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_errors, "STATEMENT_SECONDS", 0.3)
     database = Database(postgres_url)
     with pytest.raises(DatabaseUnavailableError, match=r" did not answer within 0\.3 s$"):
@@ -148,7 +148,7 @@ async def test_a_statement_that_took_too_long_is_told(
     await database.close()
 
 
-async def test_old_names_that_no_index_takes_are_shortened(old: Database) -> None:
+async def test_old_names_too_long_for_an_index_are_shortened(old: Database) -> None:
     name = "".join(random.Random(1).choices("0123456789abcdef", k=2_400))
     await _add(old, uid="plain")
     await _add(old, uid="name", function=name * 2, queue_name=name, fingerprint=name, error_type=name * 2)
@@ -159,37 +159,35 @@ async def test_old_names_that_no_index_takes_are_shortened(old: Database) -> Non
     assert (found.uid, found.error_type) == ("name", short)
     assert await letters.record([letter("new", function=name * 2)]) == 1
     assert await letters.count(LetterFilter(function=short)) == 2
-    assert [each.uid for each in (await letters.page(LetterFilter(args={"city": "Porto"}))).items] == [
+    assert [row.uid for row in (await letters.page(LetterFilter(args={"city": "Porto"}))).items] == [
         "name",
         "plain",
     ]
 
 
-async def test_old_jobs_that_are_no_json_are_kept(sqlite_url: str) -> None:
+async def test_old_jobs_that_are_not_json_are_kept(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     await database.ping()
     async with database.begin() as connection:
         await connection.run_sync(_to_0002)
     odd = ["{'a': 1}", "", '{"kwargs": ', '{"kwargs": {"city": "Porto", "n": NaN}}', "\ud83d", "[1]", "7"]
-    odd = [each.encode("utf-8", "backslashreplace").decode() for each in odd]
+    odd = [name.encode("utf-8", "backslashreplace").decode() for name in odd]
     for n, body in enumerate(odd):
         await _add(database, uid=f"odd{n}", job_data=body)
     await _add(database, uid="plain")
     await database.start()
     letters = DeadLetterRepository(database)
-    found = {each.uid: each.job_data for each in (await letters.page()).items}
+    found = {row.uid: row.job_data for row in (await letters.page()).items}
     assert len(found) == len(odd) + 1
     assert found["odd0"] == {"unreadable": "{'a': 1}"}
-    assert [each.uid for each in (await letters.page(LetterFilter(args={"city": "Porto"}))).items] == [
-        "plain"
-    ]
+    assert [row.uid for row in (await letters.page(LetterFilter(args={"city": "Porto"}))).items] == ["plain"]
     assert await letters.archive(NOON + timedelta(days=1)) == len(odd) + 1
     assert len((await letters.page(LetterFilter(archived=True))).items) == len(odd) + 1
     await database.close()
 
 
 @pytest.mark.parametrize("table", ["user_preferences", "job_failures", "weather"])
-async def test_a_table_of_somebody_else_is_told(database_url: str, table: str) -> None:
+async def test_a_foreign_table_with_our_name_is_reported(database_url: str, table: str) -> None:
     database = Database(database_url)
     await database.ping()
     async with database.begin() as connection:
@@ -202,7 +200,7 @@ async def test_a_table_of_somebody_else_is_told(database_url: str, table: str) -
     await database.close()
 
 
-async def test_beside_the_tables_of_somebody_else_ours_have_a_schema(postgres_url: str) -> None:
+async def test_our_tables_can_have_a_schema_beside_foreign_tables(postgres_url: str) -> None:
     theirs = Database(postgres_url)
     async with theirs.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE user_preferences (theirs INT)")
@@ -213,7 +211,7 @@ async def test_beside_the_tables_of_somebody_else_ours_have_a_schema(postgres_ur
     await theirs.close()
 
 
-async def test_the_migrations_of_another_program_are_told(database_url: str) -> None:
+async def test_the_migrations_of_another_program_are_reported(database_url: str) -> None:
     database = Database(database_url)
     await database.ping()
     async with database.begin() as connection:

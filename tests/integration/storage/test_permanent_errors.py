@@ -1,4 +1,4 @@
-"""At the start what passes is waited for, and what does not pass is not."""
+"""A start waits for errors that pass, and ends at once for others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE_BYTES = 4096
 
 
 async def _refused(url: str, words: str) -> None:
-    """It ends at once, whatever time it is given, in one line."""
+    """The start ends at once, whatever its timeout, with one line."""
     database, waited = Database(url), list[str]()
     with pytest.raises(PermanentDatabaseError, match=words) as refused:
         await asyncio.wait_for(database.start(timeout=3600, on_waiting=waited.append), 60)
@@ -41,7 +41,7 @@ async def _waited_for(url: str) -> None:
     await database.close()
 
 
-async def test_a_user_or_a_database_that_is_not_there(postgres_url: str) -> None:
+async def test_an_unknown_user_or_database_is_a_permanent_error(postgres_url: str) -> None:
     url = make_url(postgres_url)
     stranger = url.set(username="stranger", password="hidden")
     await _refused(
@@ -51,7 +51,7 @@ async def test_a_user_or_a_database_that_is_not_there(postgres_url: str) -> None
     await _refused(elsewhere, '"nowhere" does not exist: create it, or name another')
 
 
-async def test_a_user_without_the_right_to_connect(postgres_url: str) -> None:
+async def test_a_missing_right_to_connect_is_a_permanent_error(postgres_url: str) -> None:
     url = make_url(postgres_url)
     connection = await asyncpg.connect(postgres_url)
     await connection.execute(f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC")
@@ -64,7 +64,7 @@ async def test_a_user_without_the_right_to_connect(postgres_url: str) -> None:
         await connection.close()
 
 
-async def test_a_server_without_the_tls_that_the_url_asks_for(postgres_url: str) -> None:
+async def test_a_server_without_tls_is_a_permanent_error(postgres_url: str) -> None:
     forwarder = Forwarder(postgres_url)
     await forwarder.start()
     await _refused(forwarder.url("sslmode=require"), "it speaks no TLS")
@@ -74,14 +74,14 @@ async def test_a_server_without_the_tls_that_the_url_asks_for(postgres_url: str)
 @pytest.mark.parametrize(
     "content", [b"no database " * 1_000, bytes(8192), b"SQLite format 3\0" + b"\xff" * 8176]
 )
-async def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_database_is_a_permanent_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.db"
     path.write_bytes(content)
     await _refused(f"sqlite:///{path}", "is damaged: .*: restore a backup, or move it away")
     assert path.read_bytes() == content
 
 
-async def test_a_database_file_with_a_damaged_page(tmp_path: Path) -> None:
+async def test_a_damaged_database_file_is_a_permanent_error(tmp_path: Path) -> None:
     path = tmp_path / "damaged.db"
     database = Database(f"sqlite:///{path}")
     await database.start()
@@ -95,7 +95,7 @@ async def test_a_database_file_with_a_damaged_page(tmp_path: Path) -> None:
     await _refused(f"sqlite:///{path}", "is damaged: .*: restore a backup, or move it away")
 
 
-async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+async def test_a_folder_instead_of_the_file_is_a_permanent_error(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}")
     with pytest.raises(DatabaseUnavailableError, match="cannot be written"):
         await asyncio.wait_for(database.start(timeout=3600), 60)
@@ -103,5 +103,5 @@ async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-async def test_a_server_that_may_start_yet_is_waited_for(host: str) -> None:
+async def test_a_start_waits_for_a_server_that_may_still_start(host: str) -> None:
     await _waited_for(f"postgresql://me:hidden@{host}:{free_port()}/app")

@@ -1,4 +1,4 @@
-"""Postgres behind a transaction pooler, with the URLs of Supabase and Prisma, and past the pooler."""
+"""Postgres behind a transaction pooler, with the URLs of Supabase and Prisma, and without the pooler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _with(url: str, parameters: str) -> str:
 
 @pytest.fixture
 async def forwarder(postgres_url: str) -> AsyncIterator[Forwarder]:
-    """A way past the pooler."""
+    """A proxy that bypasses the pooler."""
     forwarder = Forwarder(postgres_url)
     await forwarder.start()
     yield forwarder
@@ -83,7 +83,7 @@ async def test_e8_a_transaction_pooler_may_give_each_transaction_another_connect
         ("postgresql://me@pooler/app?statement_cache_size=500&connection_limit=5", False),
     ],
 )
-def test_a_transaction_pooler_is_known_by_its_url(url: str, pooled: bool) -> None:
+def test_a_transaction_pooler_is_recognised_by_its_url(url: str, pooled: bool) -> None:
     assert parse_postgres_url(make_url(url)).behind_pooler == pooled
 
 
@@ -97,7 +97,7 @@ def test_a_transaction_pooler_is_known_by_its_url(url: str, pooled: bool) -> Non
         ("sslidentity=/me.p12", "PEM"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(parameters: str, words: str) -> None:
+def test_an_impossible_url_is_refused_in_one_line(parameters: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as refused:
         Database(f"postgresql://me:hidden@host/app?{parameters}")
     assert "\n" not in str(refused.value)
@@ -108,13 +108,13 @@ def test_what_cannot_be_done_is_refused_in_one_line(parameters: str, words: str)
     "url",
     ["postgresql://me:hidden@host:6543/app", "sqlite:///file", "nonsense", "postgresql://h/a?sslmode=x"],
 )
-def test_a_direct_url_that_cannot_be_one_is_refused(url: str) -> None:
+def test_an_impossible_direct_url_is_refused(url: str) -> None:
     with pytest.raises(DirectUrlError) as refused:
         Database("postgresql://me@host/app", direct_url=url)
     assert "hidden" not in str(refused.value)
 
 
-async def test_the_tables_are_made_past_the_pooler(postgres_url: str, forwarder: Forwarder) -> None:
+async def test_the_migrations_bypass_the_pooler(postgres_url: str, forwarder: Forwarder) -> None:
     pooled = _with(postgres_url, "pgbouncer=true")
     database = Database(pooled, direct_url=forwarder.url())
     await database.start()
@@ -126,9 +126,7 @@ async def test_the_tables_are_made_past_the_pooler(postgres_url: str, forwarder:
     await database.close()
 
 
-async def test_without_a_way_past_the_pooler_only_what_needs_it_fails(
-    postgres_url: str, forwarder: Forwarder
-) -> None:
+async def test_without_a_direct_url_only_the_listener_fails(postgres_url: str, forwarder: Forwarder) -> None:
     await forwarder.stop()
     pooled = _with(postgres_url, "pgbouncer=true")
     database = Database(pooled, direct_url=forwarder.url())
@@ -144,7 +142,7 @@ async def test_without_a_way_past_the_pooler_only_what_needs_it_fails(
     await database.close()
 
 
-async def test_a_direct_url_of_another_database_is_told(
+async def test_a_direct_url_of_another_database_is_refused(
     postgres_url: str, postgres_server: PostgresServer | str
 ) -> None:
     base = postgres_server.url() if isinstance(postgres_server, PostgresServer) else postgres_server
@@ -154,7 +152,7 @@ async def test_a_direct_url_of_another_database_is_told(
     await database.close()
 
 
-async def test_e8_the_limits_of_a_role_are_no_refusal(postgres_url: str) -> None:
+async def test_e8_a_timeout_of_the_role_is_not_a_refusal(postgres_url: str) -> None:
     database = Database(postgres_url)
     await database.start()
     async with database.begin() as connection:

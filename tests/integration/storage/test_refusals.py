@@ -1,4 +1,4 @@
-"""A database that is away for a while, and values that it never takes: the two are told apart."""
+"""An unavailable database, and values that it always refuses, are distinguished."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _nested(levels: int) -> list[Any]:
     return value
 
 
-async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> None:
+async def test_e8_a_server_without_a_free_connection_is_unavailable(postgres: Database) -> None:
     letters = DeadLetterRepository(postgres)
     await postgres.engine.dispose()
     held = await _all_places(postgres)
@@ -84,7 +84,7 @@ async def test_e8_a_server_without_a_free_place_is_away(postgres: Database) -> N
     assert await letters.record([letter()]) == 1
 
 
-async def test_e8_a_read_only_spell_does_not_cost_the_payload(postgres: Database) -> None:
+async def test_e8_a_read_only_server_does_not_lose_the_payload(postgres: Database) -> None:
     letters = DeadLetterRepository(postgres)
     admin = await _connection(postgres)
     name = await admin.fetchval("SELECT current_database()")
@@ -100,7 +100,7 @@ async def test_e8_a_read_only_spell_does_not_cost_the_payload(postgres: Database
     await admin.close()
 
 
-async def test_a_database_that_does_not_exist_is_one_line(postgres: Database) -> None:
+async def test_a_missing_database_is_reported_in_one_line(postgres: Database) -> None:
     missing = Database(postgres.safe_url.replace("/test_", "/missing_"))
     with pytest.raises(DatabaseUnavailableError, match="does not exist") as away:
         await missing.start(timeout=0.2)
@@ -109,7 +109,7 @@ async def test_a_database_that_does_not_exist_is_one_line(postgres: Database) ->
 
 
 @pytest.mark.parametrize("replay_of", ["abc", {"x": 1}, 2**70, 1.5, True])
-async def test_a_foreign_replay_of_does_not_cost_the_payload(database: Database, replay_of: Any) -> None:
+async def test_an_invalid_replay_of_does_not_lose_the_payload(database: Database, replay_of: Any) -> None:
     letters = DeadLetterRepository(database)
     assert await letters.record([letter(replay_of=replay_of)]) == 1
     (found,) = (await letters.page()).items
@@ -127,7 +127,7 @@ async def test_e8_numbers_never_lose_a_letter(database: Database, number: int) -
     assert await DeadLetterRepository(database).record([letter(job_data={"a": number}, attempts=number)]) == 1
 
 
-async def test_e8_a_name_that_no_index_takes_costs_no_payload(database: Database) -> None:
+async def test_e8_a_name_too_long_for_an_index_does_not_lose_the_payload(database: Database) -> None:
     letters = DeadLetterRepository(database)
     data = {"kwargs": {"".join(map(chr, range(0x4E00, 0x9000))): "1", "b": "\\" * 200, "\\" * 200: 2}}
     assert await letters.record([letter(job_data=data)]) == 1
@@ -135,7 +135,7 @@ async def test_e8_a_name_that_no_index_takes_costs_no_payload(database: Database
 
 
 @pytest.mark.parametrize("signs", ["0123456789abcdef", "".join(map(chr, range(0x10000, 0x14000)))])
-async def test_e8_names_that_no_index_takes_are_shortened(database: Database, signs: str) -> None:
+async def test_e8_names_too_long_for_an_index_are_shortened(database: Database, signs: str) -> None:
     letters = DeadLetterRepository(database)
     name = "".join(random.Random(1).choices(signs, k=4_000))
     names = {"function": name, "queue_name": name, "fingerprint": name, "error_type": name}
@@ -147,18 +147,16 @@ async def test_e8_names_that_no_index_takes_are_shortened(database: Database, si
     assert await letters.archive(NOON + timedelta(days=1)) == 3
 
 
-async def test_e8_a_letter_of_another_version_is_kept_somehow(database: Database) -> None:
+async def test_e8_a_letter_of_another_version_is_kept(database: Database) -> None:
     letters = DeadLetterRepository(database)
     whole = {field.name: None for field in fields(NewDeadLetter)} | {"uid": "none", "failed_at": NOON}
     typed = {name: [1] for name in whole} | {"uid": "typed"}
     odd = [NewDeadLetter(**whole), NewDeadLetter(**typed)]
     assert await letters.record([letter("a"), *odd, letter("b")]) == 4
-    assert {each.uid for each in (await letters.page()).items} == {"a", "b", "none", "typed"}
+    assert {row.uid for row in (await letters.page()).items} == {"a", "b", "none", "typed"}
 
 
-async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
-    database: Database, redis_url: str
-) -> None:
+async def test_e8_a_letter_that_is_refused_twice_delays_no_other(database: Database, redis_url: str) -> None:
     refuse = "new.uid = 'bad' OR new.uid LIKE 'bad-%'"
     async with database.begin() as connection:
         if database.dialect == "sqlite":
@@ -186,8 +184,8 @@ async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
         await eventually(lambda: _recorded(letters, 3))
         await asyncio.sleep(0.3)
     assert await redis.zcard(LETTERS) == await redis.hlen(LETTER) == 121
-    told = [each for each in logs if each["log_level"] == "error"]
-    assert sum(len(each["letters"]) for each in told) == 121
+    told = [line for line in logs if line["log_level"] == "error"]
+    assert sum(len(line["letters"]) for line in told) == 121
     assert len(told) == 2
     recorder.wake()
     await redis.zadd(LETTERS, {"late": 2000})
@@ -205,7 +203,7 @@ async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
     assert await DeadLetterRepository(database).record([letter(f"u{n}") for n in range(2_500)]) == 2_500
 
 
-async def test_what_cannot_be_there_is_not_found(database: Database) -> None:
+async def test_impossible_ids_are_not_found(database: Database) -> None:
     letters = DeadLetterRepository(database)
     assert await letters.get(2**70) is None
     assert (await letters.page(LetterFilter(queue="a\0b"))).items == []
@@ -214,7 +212,7 @@ async def test_what_cannot_be_there_is_not_found(database: Database) -> None:
 @pytest.mark.parametrize(
     "place", [["failed_at", "0001-01-01T00:00:00+14:00", 1], ["failed_at", NOON.isoformat(), 2**70]]
 )
-async def test_a_cursor_beyond_all_bounds_is_refused(database: Database, place: list[Any]) -> None:
+async def test_a_cursor_out_of_range_is_refused(database: Database, place: list[Any]) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
     with pytest.raises(InvalidCursorError):
         await DeadLetterRepository(database).page(cursor=cursor)
@@ -226,7 +224,7 @@ def junk_url(sqlite_url: str) -> str:
     return sqlite_url
 
 
-async def test_a_file_that_is_no_database_is_told(junk_url: str) -> None:
+async def test_a_file_that_is_not_a_database_is_reported(junk_url: str) -> None:
     database = Database(junk_url)
     with pytest.raises(DatabaseUnavailableError, match="not a database"):
         await database.start(timeout=0.2)
@@ -251,13 +249,13 @@ async def test_a_password_among_the_parameters_is_not_shown() -> None:
     "password", ["hidden@hidden", "@hidden", "hidden@", "hidden@hidden/hidden", "h@hidden:5"]
 )
 @pytest.mark.parametrize("place", ["host/db", "host:5432/db", "host", "host/db?application_name=a@b"])
-def test_an_at_sign_in_a_password_is_told_and_not_shown(password: str, place: str) -> None:
+def test_an_at_sign_in_a_password_is_reported_without_the_password(password: str, place: str) -> None:
     with pytest.raises(ValueError, match="write %40 for @") as refused:
         Database(f"postgresql://me:{password}@{place}")
     assert "hidden" not in str(refused.value)
 
 
-def test_an_at_sign_elsewhere_is_none_of_a_password() -> None:
+def test_an_at_sign_among_the_parameters_is_allowed() -> None:
     assert Database("postgresql://me:a%40b@host/a%40b?application_name=a@b").safe_url.startswith(
         "postgresql://me:***@"
     )
@@ -265,7 +263,7 @@ def test_an_at_sign_elsewhere_is_none_of_a_password() -> None:
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999", "-1", "5432x"])
-def test_a_port_that_is_none_is_refused_where_the_url_is_read(port: str) -> None:
+def test_an_invalid_port_is_refused(port: str) -> None:
     urls = [f"postgresql://me:hidden@host/db?port={port}"]
     if port.isdigit():
         urls.append(f"postgresql://me:hidden@host:{port}/db")
@@ -290,7 +288,7 @@ def test_a_port_that_is_none_is_refused_where_the_url_is_read(port: str) -> None
         ("target_session_attrs=bad", ": target_session_attrs is expected to be one of"),
     ],
 )
-async def test_a_parameter_that_never_works_is_not_waited_for(
+async def test_a_start_does_not_wait_after_a_refused_parameter(
     postgres_url: str, parameters: str, says: str
 ) -> None:
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}")
@@ -304,7 +302,7 @@ async def test_a_parameter_that_never_works_is_not_waited_for(
     await database.close()
 
 
-async def test_e8_a_role_that_may_not_connect_costs_no_payload(postgres: Database) -> None:
+async def test_e8_a_role_that_may_not_connect_does_not_lose_the_payload(postgres: Database) -> None:
     admin = await _connection(postgres)
     name = await admin.fetchval("SELECT current_database()")
     await admin.execute(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
@@ -317,7 +315,7 @@ async def test_e8_a_role_that_may_not_connect_costs_no_payload(postgres: Databas
     await database.close()
 
 
-async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgres: Database) -> None:
+async def test_a_change_to_a_letter_during_its_archiving_is_kept(postgres: Database) -> None:
     letters = DeadLetterRepository(postgres)
     await letters.record([letter()])
     (found,) = (await letters.page()).items
@@ -333,16 +331,16 @@ async def test_what_is_said_of_a_letter_while_it_is_archived_is_not_lost(postgre
     assert (archived.archived, archived.state) == (True, "replayed")
 
 
-async def test_e8_a_letter_that_was_archived_is_not_recorded_again(database: Database) -> None:
+async def test_e8_an_archived_letter_is_not_recorded_again(database: Database) -> None:
     letters = DeadLetterRepository(database)
     assert await letters.record([letter("a"), letter("b")]) == 2
     assert await letters.archive(NOON + timedelta(days=1)) == 2
     assert await letters.record([letter("a"), letter("c")]) == 1
-    assert [each.uid for each in (await letters.page(LetterFilter(state=None))).items] == ["c"]
+    assert [row.uid for row in (await letters.page(LetterFilter(state=None))).items] == ["c"]
     assert await letters.count(LetterFilter(state=None, archived=True)) == 2
 
 
-async def test_e8_a_letter_that_is_recorded_while_it_is_archived_is_one(postgres: Database) -> None:
+async def test_e8_a_letter_recorded_during_its_archiving_is_one(postgres: Database) -> None:
     letters = DeadLetterRepository(postgres)
     await letters.record([letter()])
     await _slow_down(postgres, "AFTER DELETE ON job_failures")
@@ -355,14 +353,14 @@ async def test_e8_a_letter_that_is_recorded_while_it_is_archived_is_one(postgres
     assert await letters.count() == 0
 
 
-async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -> None:
+async def test_a_letter_whose_id_or_uid_is_archived_stays(database: Database) -> None:
     letters = DeadLetterRepository(database)
     await letters.record([letter("a"), letter("b"), letter("c")])
-    ids = {each.uid: each.id for each in (await letters.page()).items}
+    ids = {row.uid: row.id for row in (await letters.page()).items}
     async with database.begin() as connection:
         for uid, letter_id in (("a", 1_000), ("other", ids["b"])):
             columns = ", ".join(
-                each.name for each in JobFailure.__table__.c if each.name not in ("id", "uid")
+                column.name for column in JobFailure.__table__.c if column.name not in ("id", "uid")
             )
             await connection.exec_driver_sql(
                 f"INSERT INTO job_failures_archive (id, uid, {columns}) "
@@ -370,7 +368,7 @@ async def test_the_archive_takes_only_what_it_has_room_for(database: Database) -
             )
     archived = [await letters.archive(NOON + timedelta(days=1), limit=1) for _ in range(2)]
     assert archived == [1, 0]
-    assert {each.uid for each in (await letters.page()).items} == {"a", "b"}
+    assert {row.uid for row in (await letters.page()).items} == {"a", "b"}
 
 
 async def _archive_sleeps(postgres: Database) -> bool:
@@ -383,7 +381,7 @@ async def _archive_sleeps(postgres: Database) -> bool:
 
 
 async def _slow_down(postgres: Database, when: str) -> None:
-    """The archive takes its time."""
+    """Makes archiving slow."""
     async with postgres.begin() as connection:
         await connection.exec_driver_sql(
             "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "

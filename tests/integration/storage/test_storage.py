@@ -1,4 +1,4 @@
-"""What lasts, on SQLite and on Postgres with the same code."""
+"""The repositories, on SQLite and on Postgres."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ async def test_e8_recording_again_changes_nothing(database: Database) -> None:
     assert await letters.count() == 20
 
 
-async def test_a_letter_that_is_refused_does_not_hold_up_its_neighbours(database: Database) -> None:
+async def test_a_refused_letter_does_not_delay_others(database: Database) -> None:
     letters = DeadLetterRepository(database)
     odd = letter("odd", enqueued_at=NOON.replace(tzinfo=None), job_data={"kwargs": {"number": 1}})
     assert await letters.record([letter("a"), odd, letter("b")]) == 3
-    kept = {each.uid: each for each in (await letters.page()).items}
+    kept = {row.uid: row for row in (await letters.page()).items}
     assert sorted(kept) == ["a", "b", "odd"]
     assert "number" in kept["odd"].job_data["unreadable"]
 
 
-async def test_text_that_a_database_refuses_is_kept_visibly(database: Database) -> None:
+async def test_text_that_a_database_refuses_is_escaped(database: Database) -> None:
     letters = DeadLetterRepository(database)
     nasty = "nul \x00 surrogate \ud800 ansi \x1b[31m [red]"
     data = {"kwargs": {nasty: [nasty, float("nan")]}}
@@ -103,14 +103,14 @@ async def test_text_that_a_database_refuses_is_kept_visibly(database: Database) 
     assert found.job_data["kwargs"][found.error_message] == [found.error_message, "nan"]
 
 
-async def test_pages_are_stable_while_rows_come_in(database: Database) -> None:
+async def test_pages_are_stable_while_letters_are_recorded(database: Database) -> None:
     letters = DeadLetterRepository(database)
     await letters.record([letter(f"u{n}", failed_at=NOON + timedelta(seconds=n // 2)) for n in range(25)])
     seen: list[str] = []
     cursor: str | None = None
     while True:
         page = await letters.page(limit=10, cursor=cursor)
-        seen += [each.uid for each in page.items]
+        seen += [row.uid for row in page.items]
         await letters.record([letter(f"late{len(seen)}", failed_at=NOON + timedelta(days=1))])
         cursor = page.next
         if cursor is None:
@@ -120,7 +120,7 @@ async def test_pages_are_stable_while_rows_come_in(database: Database) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "bm9uc2Vuc2U", "WzEsMiwzXQ", "💥"])
-async def test_a_cursor_from_elsewhere_is_refused(database: Database, cursor: str) -> None:
+async def test_a_foreign_cursor_is_refused(database: Database, cursor: str) -> None:
     with pytest.raises(InvalidCursorError, match="leave it out"):
         await DeadLetterRepository(database).page(cursor=cursor)
 
@@ -131,8 +131,8 @@ async def test_pages_filter_by_queue_and_state(database: Database) -> None:
     (other,) = (await letters.page(LetterFilter(queue="alert-fanout"))).items
     assert other.uid == "b"
     assert [await letters.discard([other.id]) for _ in range(2)] == [1, 0]
-    assert [each.uid for each in (await letters.page()).items] == ["a"]
-    assert [each.uid for each in (await letters.page(LetterFilter(state=None))).items] == ["b", "a"]
+    assert [row.uid for row in (await letters.page()).items] == ["a"]
+    assert [row.uid for row in (await letters.page(LetterFilter(state=None))).items] == ["b", "a"]
 
 
 async def test_a_second_run_of_the_weather_job_changes_nothing(database: Database) -> None:
@@ -152,7 +152,7 @@ async def test_a_delivery_counts_once(database: Database) -> None:
     store = AlertRepository(database)
     first = await store.add_subscriber("lisboa", "webhook", "https://example.com/hook")
     second = await store.add_subscriber("lisboa", "log")
-    assert [each.id for each in await store.subscribers("lisboa")] == [first, second]
+    assert [subscriber.id for subscriber in await store.subscribers("lisboa")] == [first, second]
     await store.record_failure("a1", first, "503")
     await store.record_failure("a1", first, "504")
     assert await store.delivered("a1") == set()
@@ -160,7 +160,7 @@ async def test_a_delivery_counts_once(database: Database) -> None:
     assert await store.delivered("a1") == {first}
 
 
-async def test_palettes_and_decisions_replace_what_was_there(database: Database) -> None:
+async def test_palettes_and_decisions_replace_older_ones(database: Database) -> None:
     palettes, decisions = PaletteRepository(database), ModerationRepository(database)
     await palettes.upsert("dress", [{"hex": "#ff0000", "share": 1.0}])
     await palettes.upsert("dress", [{"hex": "#00ff00", "share": 1.0}])
@@ -172,9 +172,9 @@ async def test_palettes_and_decisions_replace_what_was_there(database: Database)
     assert await decisions.get("c1") == Decision("c1", "approved", [], "rules")
 
 
-async def test_the_migrations_make_what_the_models_say(database: Database) -> None:
+async def test_the_migrations_create_the_tables_of_the_models(database: Database) -> None:
     def differences(connection: Connection) -> list[Any]:
-        """But for the search, which each database does in its own way: only the migration knows it."""
+        """Except those of the search, which differ, and which only the migration creates."""
         options = {"include_object": lambda _, name, *__: not _SEARCH.fullmatch(name)}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
 
@@ -196,8 +196,8 @@ async def test_five_processes_that_start_at_once_migrate_once(database_url: str)
     assert [await process.wait() for process in processes] == [0] * 5
 
 
-async def test_a_database_that_is_away_says_so_and_comes_back(tmp_path: Path) -> None:
-    server = PostgresServer()  # also where Docker answers: this one is stopped and started
+async def test_an_unavailable_database_is_reported_and_recovers(tmp_path: Path) -> None:
+    server = PostgresServer()  # also if there is Docker, since the test stops and starts it
     try:
         database = Database(server.url().replace("postgres@", "postgres:hidden@"))
         with pytest.raises(DatabaseUnavailableError) as away:
@@ -221,7 +221,7 @@ async def test_a_database_that_is_away_says_so_and_comes_back(tmp_path: Path) ->
         server.remove()
 
 
-def test_the_sqlite_file_is_its_owners_only(tmp_path: Path) -> None:
+def test_the_sqlite_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "new" / "couturecast.db"
     database = Database(f"sqlite:///{path}")
     asyncio.run(_start_and_close(database))

@@ -1,4 +1,4 @@
-"""TLS to Postgres: what is trusted works, and what is not is told in a line that says what to do."""
+"""TLS to Postgres: trusted certificates work, and others are refused in a line with the fix."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def files(authority: trustme.CA, tmp_path: Path) -> Authorities:
 
 @pytest.fixture
 async def encrypted(postgres_url: str, authority: trustme.CA) -> AsyncIterator[Forwarder]:
-    """With a certificate for ``localhost``.  The wheel's Postgres is built without TLS: it ends before it."""
+    """A proxy with a certificate for ``localhost``, since the wheel's Postgres is built without TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     forwarder = Forwarder(postgres_url, context)
@@ -49,7 +49,7 @@ async def encrypted(postgres_url: str, authority: trustme.CA) -> AsyncIterator[F
 
 @pytest.fixture
 async def plain(postgres_url: str) -> AsyncIterator[Forwarder]:
-    """Postgres that speaks no TLS."""
+    """A Postgres without TLS."""
     forwarder = Forwarder(postgres_url)
     await forwarder.start()
     yield forwarder
@@ -67,7 +67,7 @@ async def _is_encrypted(url: str) -> bool:
 
 
 async def _refusal(url: str) -> str:
-    """The line with which the database is away."""
+    """The message of the error."""
     database = Database(url)
     with pytest.raises(DatabaseUnavailableError) as away:
         await database.start(timeout=0)
@@ -92,14 +92,14 @@ async def _refusal(url: str) -> str:
         ("", "127.0.0.1"),
     ],
 )
-async def test_what_is_trusted_is_used(
+async def test_a_trusted_certificate_is_accepted(
     encrypted: Forwarder, files: Authorities, parameters: str, host: str
 ) -> None:
     assert await _is_encrypted(encrypted.url(parameters.format(known=files.known), host=host))
 
 
 @pytest.mark.parametrize("parameters", ["sslrootcert=system", "sslaccept=strict"])
-async def test_the_authorities_of_the_system_are_asked(
+async def test_the_system_cas_are_used(
     encrypted: Forwarder, files: Authorities, parameters: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = encrypted.url(parameters, host="localhost")
@@ -111,18 +111,22 @@ async def test_the_authorities_of_the_system_are_asked(
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full", "require"])
-async def test_another_authority_is_told(encrypted: Forwarder, files: Authorities, mode: str) -> None:
+async def test_an_unknown_ca_is_refused_with_its_fix(
+    encrypted: Forwarder, files: Authorities, mode: str
+) -> None:
     line = await _refusal(encrypted.url(f"sslmode={mode}&sslrootcert={files.other}", host="localhost"))
     assert line.startswith(": its TLS certificate is refused: ")
     assert "sslrootcert=/path/ca.pem" in line
 
 
-async def test_another_host_is_told(encrypted: Forwarder, files: Authorities) -> None:
+async def test_a_certificate_of_another_host_is_refused_with_its_fix(
+    encrypted: Forwarder, files: Authorities
+) -> None:
     line = await _refusal(encrypted.url(f"sslmode=verify-full&sslrootcert={files.known}"))
     assert "not valid for '127.0.0.1': write the host as the certificate does" in line
 
 
-async def test_no_authority_at_all_is_told(
+async def test_a_missing_ca_file_is_refused_with_its_fix(
     encrypted: Forwarder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -130,12 +134,12 @@ async def test_no_authority_at_all_is_told(
     assert "sslrootcert=/path/ca.pem" in line
 
 
-async def test_a_file_that_is_no_certificate_is_told(encrypted: Forwarder, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_certificate_is_refused(encrypted: Forwarder, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     line = await _refusal(encrypted.url(f"sslmode=verify-ca&sslrootcert={tmp_path}/ca.pem"))
     assert line.startswith(": TLS fails: ")
 
 
-async def test_a_server_without_tls_is_told(plain: Forwarder) -> None:
+async def test_a_server_without_tls_is_refused_with_its_fix(plain: Forwarder) -> None:
     assert "it speaks no TLS" in await _refusal(plain.url("sslmode=require"))
     assert not await _is_encrypted(plain.url("sslmode=prefer"))

@@ -1,4 +1,4 @@
-"""Behind a transaction pooler, that the URL names or does not, and through its restart."""
+"""Behind a transaction pooler, whether the URL names it or not, and after its restart."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ async def _start_and_use(*databases: Database) -> None:
 
 
 async def _lose_statements(database: Database) -> None:
-    """As where a pooler serves the second one by another connection."""
+    """As if a pooler served the second statement by another connection."""
     async with database.connect() as connection:
         await connection.execute(text("SELECT 1"))
         await connection.exec_driver_sql("DEALLOCATE ALL")
         await connection.execute(text("SELECT 1"))
 
 
-async def test_prepared_statements_break_behind_it(pooler: TransactionPooler) -> None:
-    """What the others are about: this pooler is one."""
+async def test_prepared_statements_fail_behind_a_pooler(pooler: TransactionPooler) -> None:
+    """The pooler of these tests behaves like a real one."""
     databases = [Database(pooler.url("pgbouncer=false"), pool_size=1) for _ in range(2)]
     with pytest.raises(DatabaseUnavailableError, match="behind a transaction pooler"):
         await _start_and_use(*databases)
@@ -61,7 +61,7 @@ async def test_prepared_statements_break_behind_it(pooler: TransactionPooler) ->
 
 
 @pytest.mark.parametrize("parameters", ["pgbouncer=true", "", "connection_limit=1&schema=public"])
-async def test_a_pooler_is_recognised_and_survived(pooler: TransactionPooler, parameters: str) -> None:
+async def test_a_pooler_is_recognised_at_the_start(pooler: TransactionPooler, parameters: str) -> None:
     databases = [Database(pooler.url(parameters), pool_size=1) for _ in range(2)]
     with structlog.testing.capture_logs() as logged:
         await _start_and_use(*databases)
@@ -78,7 +78,7 @@ async def test_a_pooler_is_recognised_and_survived(pooler: TransactionPooler, pa
         await database.close()
 
 
-async def test_a_pooler_that_comes_later_is_recognised_by_what_it_mixes_up(postgres_url: str) -> None:
+async def test_a_pooler_added_later_is_recognised_by_its_first_error(postgres_url: str) -> None:
     database = Database(postgres_url, pool_size=1)
     await database.start()
     assert database.no_session_reason is None

@@ -24,10 +24,10 @@ INDEXES = {
     "root": ["root_id"],
 }
 
-# The search: beside each table of letters one with what never changes in them, kept by triggers.
+# The search: triggers keep, for each table of letters, a table of the columns that never change.
 # On SQLite it finds any text of three characters or more.  ``args`` has a line for each scalar argument,
-# ``name=value``, with a line end before and after it; `storage.letter_queries` writes the same.  A job that
-# is no JSON has none.
+# ``name=value``, with a line end before and after it, as in `storage.dead_letters.search`.  It is empty for a
+# job that is not JSON.
 SEARCHED = r"""
     {row}.id, {row}.error_type || ': ' || {row}.error_message,
     (SELECT char(10) || group_concat(
@@ -83,7 +83,7 @@ TRIGRAMS = "CREATE INDEX ix_{table}_error ON {table}_text USING gin (error gin_t
 
 
 SHORTENED = ("queue_name", "function", "fingerprint", "error_type")
-LONGEST = 200  # characters of each of these, as `storage.dead_letters` records them
+LONGEST = 200  # characters of each of these, as `storage.dead_letters.rows` records them
 
 
 def upgrade() -> None:

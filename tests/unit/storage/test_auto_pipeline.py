@@ -1,4 +1,4 @@
-"""Many askers, one round trip: each gets its own replies, whoever goes and whatever breaks."""
+"""Concurrent callers share a round trip, and each gets its own replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.redis.auto_pipeline import AutoPipeline
 
 
 class Wire:
-    """Answers each command with itself, once it is let go; remembers what went together."""
+    """Replies to each command with its argument, once it is open; records the round trips."""
 
     def __init__(self) -> None:
         self.trips: list[int] = []
@@ -35,7 +35,7 @@ async def ask(together: AutoPipeline, *numbers: int) -> list[Any]:
     return await together.round_trip([("ECHO", number) for number in numbers])
 
 
-async def test_who_asks_meanwhile_goes_together(wire: Wire) -> None:
+async def test_concurrent_callers_share_a_round_trip(wire: Wire) -> None:
     together = AutoPipeline(wire.send)
     asking = [asyncio.create_task(ask(together, n, n + 1000)) for n in range(250)]
     await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_who_asks_meanwhile_goes_together(wire: Wire) -> None:
     assert sum(wire.trips) == 500
 
 
-async def test_whoever_goes_takes_no_reply_of_another(wire: Wire) -> None:
+async def test_a_cancelled_caller_takes_no_reply_of_another(wire: Wire) -> None:
     together = AutoPipeline(wire.send)
     asking = [asyncio.create_task(ask(together, n)) for n in range(20)]
     await asyncio.sleep(0.01)
@@ -53,12 +53,12 @@ async def test_whoever_goes_takes_no_reply_of_another(wire: Wire) -> None:
         task.cancel()
     wire.open.set()
     done = await asyncio.gather(*asking, return_exceptions=True)
-    assert [each for each in done if not isinstance(each, asyncio.CancelledError)] == [
+    assert [result for result in done if not isinstance(result, asyncio.CancelledError)] == [
         [n] for n in range(1, 20, 2)
     ]
 
 
-async def test_a_broken_round_trip_is_told_to_those_who_were_on_it_and_the_next_goes_on(wire: Wire) -> None:
+async def test_a_broken_round_trip_fails_its_callers_and_the_next_succeeds(wire: Wire) -> None:
     together = AutoPipeline(wire.send)
     early = asyncio.create_task(ask(together, 1))
     await asyncio.sleep(0.01)
