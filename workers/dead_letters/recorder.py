@@ -15,7 +15,7 @@ from storage.errors import StorageError
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Script, run_script
 from workers.engine.keys import LETTER, LETTERS, OUTCOMES
-from workers.engine.letter_encoding import load_letter
+from workers.engine.letter_encoding import decode_letter
 
 LETTERS_SCRIPT = Script.load(__name__, "letters")
 
@@ -98,7 +98,7 @@ class Recorder:
         bodies = await run_script(self._redis, LETTERS_SCRIPT.call([LETTER], [REQUEST_BYTES, *uids]))
         uids = uids[: len(bodies)]
         found = {
-            uid: load_letter(body, uid.decode("utf-8", "backslashreplace"))
+            uid: decode_letter(body, uid.decode("utf-8", "backslashreplace"))
             for uid, body in zip(uids, bodies, strict=True)
             if body
         }

@@ -20,9 +20,10 @@ from storage.dead_letters.repository import DeadLetterRepository, ReplayOutcome
 from storage.errors import StorageError
 from storage.redis.lock import ExpiringLock
 from workers.engine import wire
+from workers.engine.attempts import META, replay_origin
+from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import LETTERS, OUTCOMES, PLAN
-from workers.engine.letter_encoding import META, replay_of
-from workers.engine.queue import EnqueueResult, JobQueue
+from workers.engine.queue import JobQueue
 from workers.errors import ConflictError, NotFoundError
 
 log = structlog.get_logger(__name__)
@@ -297,7 +298,7 @@ def _most(batch: Sequence[ReplayItem]) -> int:
 def _replay_item(body: bytes) -> int:
     """The plan's item whose job this is, 0 where it is none's."""
     try:
-        found = replay_of(wire.load(body)["meta"][META])
+        found = replay_origin(wire.load(body)["meta"][META])
     except (ValueError, TypeError, LookupError, RecursionError):
         return 0
     return found[1] if found is not None else 0

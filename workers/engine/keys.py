@@ -14,7 +14,7 @@ PLAN = "couturecast:plan:"
 """Prefix of the keys that say who carries a plan out."""
 CRON = "couturecast:cron"
 TOKENS = "couturecast:tokens"
-NUDGE = "couturecast:nudge"
+WAKE_CHANNEL = "couturecast:nudge"
 """Channel: a queue's name wakes its dispatchers; ``name held``: somebody began to hold jobs of it."""
 
 PROCESS = "couturecast:process:"

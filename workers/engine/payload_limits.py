@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from workers.engine import wire
-from workers.engine.letter_encoding import META
+from workers.engine.attempts import META
 from workers.engine.policy import MAX_PAYLOAD_BYTES
 from workers.errors import InvalidJobError
 

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from storage.redis.client import execute
 from storage.redis.refusals import MissingRightError, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_script
-from workers.engine.keys import NUDGE
+from workers.engine.keys import WAKE_CHANNEL
 
 PROBE_SCRIPT = Script.load(__name__, "probe")
 
@@ -21,7 +21,7 @@ _KEY = "couturecast:probe"
 _SAQ_KEY = "saq:couturecast-probe"
 _JOB_CHANNEL = "saq:job:couturecast-probe"
 """Like a job's id: SAQ's producers wait on such a channel for the job's end."""
-_CHANNELS = (NUDGE, _JOB_CHANNEL)
+_CHANNELS = (WAKE_CHANNEL, _JOB_CHANNEL)
 _BLOCK_SECONDS = 0.01
 _SUBSCRIBE_SECONDS = 2.0
 _MOST_NAMED = 6
@@ -67,7 +67,7 @@ async def check_rights(redis: Redis) -> None:
     server passes, as jobs can end there.
     """
     refused = await _refused(redis, "rights")
-    for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", NUDGE, _subscribe)):
+    for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", WAKE_CHANNEL, _subscribe)):
         try:
             await check(redis)
         except ResponseError as error:
@@ -104,7 +104,7 @@ async def _block(redis: Redis) -> None:
 async def _subscribe(redis: Redis) -> None:
     listener = redis.pubsub()
     try:
-        await listener.subscribe(NUDGE)
+        await listener.subscribe(WAKE_CHANNEL)
         await listener.get_message(timeout=_SUBSCRIBE_SECONDS)
     finally:
         await listener.aclose()

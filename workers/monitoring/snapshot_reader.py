@@ -21,10 +21,10 @@ from storage.redis.client import execute, redact_url
 from storage.redis.refusals import reason
 from storage.redis.scripts import Script, ScriptCall, run_scripts
 from workers.engine import histogram, wire
-from workers.engine.dispatcher import DEAD_AFTER, LOOK_GAP
 from workers.engine.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy, RateLimit
 from workers.engine.reconciler import REPAIR_KINDS, REPAIRED
+from workers.engine.recovery import DEAD_AFTER, MAX_CHECK_GAP
 from workers.monitoring import thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.roster import Evidence, Lease, age, number, read_leases, roster, text, with_channel
@@ -377,7 +377,7 @@ def _age(head: bytes, now: float) -> float | None:
 def _look_age(looks: Sequence[bytes | None], now: float) -> float:
     """Seconds for which somebody has looked for dead holders without a gap: see `lost.lua`."""
     since, last = (age(number(value), now) for value in looks)
-    return since if since is not None and last is not None and last <= LOOK_GAP else 0.0
+    return since if since is not None and last is not None and last <= MAX_CHECK_GAP else 0.0
 
 
 def _whole(value: Any) -> int | None:

@@ -18,7 +18,7 @@ from storage.personalization import PersonalizationService
 from storage.redis.client import execute
 from storage.redis.scripts import Script, run_script
 from storage.repositories.operator_actions import OperatorAction
-from workers.engine.keys import NUDGE
+from workers.engine.keys import WAKE_CHANNEL
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, WorkersError
 from workers.monitoring.loop_lag import LoopLag
@@ -184,7 +184,7 @@ class Operations:
         keys = self._enqueueing.queue(queue).keys
         async with self._audit.record("resume", {"queue": queue}) as action:
             action.affected = await self._redis.delete(keys.pause)
-            await self._redis.publish(NUDGE, queue)
+            await self._redis.publish(WAKE_CHANNEL, queue)
             return bool(action.affected)
 
     async def pause_of(self, queue: str) -> Pause | None:
