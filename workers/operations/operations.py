@@ -22,8 +22,9 @@ from workers.engine.keys import WAKE_CHANNEL
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, WorkersError
 from workers.monitoring.loop_lag import LoopLag
+from workers.monitoring.overview import parse_pause
 from workers.monitoring.snapshot import Pause, Snapshot
-from workers.monitoring.snapshot_reader import SnapshotReader, parse_pause
+from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.operations.audit import Audit, current_actor
 from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
