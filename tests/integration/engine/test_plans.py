@@ -499,7 +499,7 @@ async def test_the_job_may_end_before_its_letter_is_marked(
     await operations.replays.cancel_plan(other.id)
     await operations.replays._plans.set_state(plan.id, "running", of=["frozen"])
     batch = await operations.replays._plans.batch(plan.id, limit=2)
-    await operations.replays._replayer._enqueue(batch)
+    await operations.replays._replayer._enqueuer.enqueue(batch)
     await Numbers(fails=lambda number: number == 0).start(bench)
 
     async def ended() -> bool:
