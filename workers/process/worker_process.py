@@ -89,7 +89,7 @@ class WorkerProcess:
                 wakeup_connection=wakeup_connection,
                 pace=pace,
                 on_result=partial(self._on_redis_result, pipeline),
-                on_letter=self._recorder.wake,
+                on_letter=self._recorder.notify,
             )
             for policy, pipeline, wakeup_connection in zip(
                 policies, self._pipelines, self._wakeup_connections, strict=True
@@ -125,7 +125,7 @@ class WorkerProcess:
             version=version,
             ttl=pace.presence_ttl,
             listener=self._listener,
-            on_letters=self._recorder.wake,
+            on_letters=self._recorder.notify,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []

@@ -349,14 +349,14 @@ async def test_e14_a_schedule_goes_on_after_an_occurrence_that_lies_ahead(
     schedule = Schedule("weather", "*/15 * * * *", bench.policy.name, jobs)
     now, _ = await bench.redis.time()
     value = (
-        int(schedule.last(datetime.fromtimestamp(now + HOUR, UTC)).timestamp())
+        int(schedule.previous_occurrence(datetime.fromtimestamp(now + HOUR, UTC)).timestamp())
         if written == "ahead"
         else "soon"
     )
     await bench.redis.hset(CRON, "weather", value)
-    await Scheduler(schedule, bench.queue).look()
+    await Scheduler(schedule, bench.queue).run_due()
     assert await bench.redis.llen(bench.queue.keys.queued) == 1
-    await Scheduler(schedule, bench.queue).look()
+    await Scheduler(schedule, bench.queue).run_due()
     assert await bench.redis.llen(bench.queue.keys.queued) == 1
 
 

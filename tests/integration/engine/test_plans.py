@@ -521,11 +521,11 @@ async def test_retention_runs_once_a_day_by_one_process(make_bench: MakeBench, o
     )
     await bench.letters.record([letter("new", failed_at=NOW - timedelta(days=29), **old)])
     runs = [(await operate(bench)).dead_letters._retention for _ in range(3)]
-    assert sorted(await asyncio.gather(*(each.look() for each in runs))) == [0, 0, 1_200]
+    assert sorted(await asyncio.gather(*(retention.run_if_due() for retention in runs))) == [0, 0, 1_200]
     assert [each.uid for each in (await bench.letters.page()).items] == ["new"]
     assert await bench.letters.count(LetterFilter(archived=True)) == 1_200
     await bench.letters.record([letter("older", failed_at=NOW - timedelta(days=40), **old)])
-    assert await runs[0].look() == 0, "until tomorrow"
+    assert await runs[0].run_if_due() == 0, "until tomorrow"
 
 
 async def test_an_id_that_was_archived_is_never_given_again(make_bench: MakeBench, operate: Operate) -> None:

@@ -188,7 +188,7 @@ async def test_e8_a_letter_that_is_refused_even_so_holds_up_no_other(
     told = [each for each in logs if each["log_level"] == "error"]
     assert sum(len(each["letters"]) for each in told) == 121
     assert len(told) == 2
-    recorder.wake()
+    recorder.notify()
     await redis.zadd(LETTERS, {"late": 2000})
     await redis.hset(LETTER, "late", encode_letter(letter("late")))
     await eventually(lambda: _recorded(letters, 4))
