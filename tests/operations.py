@@ -68,7 +68,7 @@ def build_operations(
     snapshots = SnapshotReader(
         redis, redis_url, policies, database, letters, environment="local", weather_provider="offline"
     )
-    changed = snapshots.look_again
+    changed = snapshots.invalidate_dead_letters
     operations = BuiltOperations(
         redis,
         enqueueing,

@@ -86,7 +86,7 @@ async def main(options: dict[str, Any]) -> int:
     redis, database = options.pop("redis"), Database(options.pop("database"))
     drain_seconds = options.pop("drain_seconds", 30.0)
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
-    pace = replace(NORMAL, look=options.pop("look", NORMAL.look))
+    pace = replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled))
     if options.get("rate_limit"):
         options["rate_limit"] = RateLimit(*options["rate_limit"])
     if "retry_delays" in options:

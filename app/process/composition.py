@@ -180,7 +180,7 @@ def _make_operations(
         environment=settings.environment,
         weather_provider="offline" if settings.openweather_api_key is None else "openweather",
     )
-    changed = snapshots.look_again
+    changed = snapshots.invalidate_dead_letters
     return Operations(
         redis,
         enqueueing,

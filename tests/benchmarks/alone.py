@@ -13,7 +13,7 @@ from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, PATIENCE, Peer
 from tests.benchmarks.peers.protocol import QUEUE
-from workers.engine.keys import NUDGE, QueueKeys
+from workers.engine.keys import WAKE_CHANNEL, QueueKeys
 
 _KEYS = QueueKeys.of(QUEUE)
 _HANDLER = f"{QUEUE}=tests.benchmarks.handlers"
@@ -76,7 +76,7 @@ def _release(bench: Bench) -> float:
     jobs = int(bench.client.zcard(_KEYS.incomplete))
     began = time.perf_counter()
     bench.client.delete(_KEYS.pause)
-    bench.client.publish(NUDGE, QUEUE)
+    bench.client.publish(WAKE_CHANNEL, QUEUE)
     while int(bench.client.hget(_KEYS.totals, "completed") or 0) < jobs:
         time.sleep(0.01)
         if time.perf_counter() - began > PATIENCE:

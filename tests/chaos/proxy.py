@@ -8,9 +8,10 @@ from enum import Enum
 from typing import Any
 
 from workers.dead_letters.recorder import LETTERS_SCRIPT
-from workers.engine.queue import ENQUEUE_SCRIPT, LOST_SCRIPT, SETTLE_SCRIPT, TAKE_SCRIPT
+from workers.engine.enqueueing import ENQUEUE_SCRIPT
+from workers.engine.queue import LOST_SCRIPT, SETTLE_SCRIPT, TAKE_SCRIPT
 from workers.process.heartbeat import BEAT_SCRIPT
-from workers.process.worker_process import ANNOUNCE_SCRIPT
+from workers.process.presence import ANNOUNCE_SCRIPT
 
 _SCRIPTS = {
     word: script.name

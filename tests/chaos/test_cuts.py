@@ -35,7 +35,7 @@ WAY = (
     "BLMOVE",
     "SUBSCRIBE",
 )
-BRISK = PollIntervals(look=0.3, doorbell=0.5, announce=0.3, abort=0.1)
+BRISK = PollIntervals(scheduled=0.3, ready_wait=0.5, presence=0.3, aborts=0.1)
 """Every command comes along within a moment."""
 
 

@@ -102,7 +102,7 @@ async def test_e12_results_of_jobs_that_ended_while_redis_was_away_are_delivered
     await asyncio.to_thread(server.stop)
     await eventually(lambda: process.redis_error, within=15)
     release.set()
-    await eventually(lambda: not process.dispatchers[ledger.queue.name].worker.running)
+    await eventually(lambda: not process.dispatchers[ledger.queue.name].runner.running)
     assert process.in_flight == 3
     await asyncio.to_thread(server.start)
     rows = await ledger.balance()

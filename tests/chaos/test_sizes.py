@@ -22,9 +22,10 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.servers import ValkeyServer
+from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import CRON, LETTERS
 from workers.engine.policy import MAX_PAYLOAD_BYTES
-from workers.engine.queue import EnqueueResult, JobQueue
+from workers.engine.queue import JobQueue
 from workers.process.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.slow
@@ -279,7 +280,7 @@ async def test_replies_are_bounded_too(
     assert proxy.largest_reply <= LIMIT
     await ledger.redis.hset(queue.keys.looks, mapping={"since": 0, "last": int(take.now * 1000)})
     await ledger.redis.zadd("couturecast:beats", {"me": 1})
-    _, lost = await queue.lost(8, 3_600)
+    lost = await queue.leases_of_dead_workers(8, 3_600)
     assert sorted(each.id for each in lost) == sorted(each.id for each in take.jobs)
     assert all(len(each.body) > len(LARGE) for each in lost)
     assert proxy.largest_reply <= LIMIT

@@ -1,4 +1,4 @@
-"""Moves dead letters, and how replays ended, from Redis, where they wait, into the database."""
+"""Moves dead letters and outcomes of replays from Redis, where they wait, to the database."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters.records import NewDeadLetter, ReplayOutcome, ReplayResult
-from storage.dead_letters.repository import DeadLetterRepository
+from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome, ReplayResult
 from storage.errors import StorageError
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Script, run_script
 from workers.engine.keys import LETTER, LETTERS, OUTCOMES
-from workers.engine.letter_encoding import load_letter
+from workers.engine.letter_encoding import decode_letter
 
 LETTERS_SCRIPT = Script.load(__name__, "letters")
 
 log = structlog.get_logger(__name__)
 
-_ENDED = re.compile(rb"(\d{1,18}):(\d{1,18}):(completed|aborted)", re.ASCII)
+_OUTCOME = re.compile(rb"(\d{1,18}):(\d{1,18}):(completed|aborted)", re.ASCII)
 _BATCH = 100
-_BACKOFF = (0.5, 15.0)
-"""Seconds between tries while the database is away: the first, and the longest."""
-_REFUSED_AGAIN = 60.0
-"""Seconds until a letter that the database refused is tried again: its reason may have been mended."""
+_BACKOFF_SECONDS = (0.5, 15.0)
+"""Between tries while the database is down: the first, and the longest."""
+_RETRY_REFUSED_SECONDS = 60.0
+"""Until a letter that the database refused is tried again: the reason may have been fixed."""
 
 
 class Recorder:
@@ -41,22 +40,22 @@ class Recorder:
         self._letters = letters
         self._waiting = asyncio.Event()
         self._waiting.set()
-        self._refused: dict[bytes, float] = {}
-        """Letters that stay in Redis, and the loop time at which each is tried again."""
+        self._retry_at: dict[bytes, float] = {}
+        """Loop time at which a letter that was refused, and stays in Redis, is tried again."""
 
-    def wake(self) -> None:
-        """There is, or may be, a letter that waits."""
+    def notify(self) -> None:
+        """A letter waits, or may wait."""
         self._waiting.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        backoff = _BACKOFF[0]
+        """Record what waits, until cancelled."""
+        backoff = _BACKOFF_SECONDS[0]
         while True:
             await self._wait()
             self._waiting.clear()
             try:
                 while await self.record_batch():
-                    backoff = _BACKOFF[0]
+                    backoff = _BACKOFF_SECONDS[0]
             except (StorageError, RedisError, OSError) as error:
                 log.warning("dead letters wait for the database", error=str(error), retry_in=backoff)
             except Exception:
@@ -65,52 +64,51 @@ class Recorder:
                 continue
             self._waiting.set()
             await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _BACKOFF[1])
+            backoff = min(backoff * 2, _BACKOFF_SECONDS[1])
 
     async def _wait(self) -> None:
-        """For a letter, or until one that was refused is due again."""
+        """Wait for a letter, or until a refused one is due again."""
         try:
-            async with asyncio.timeout_at(min(self._refused.values(), default=None)):
+            async with asyncio.timeout_at(min(self._retry_at.values(), default=None)):
                 await self._waiting.wait()
         except TimeoutError:
             pass
 
     async def record_batch(self) -> int:
-        """Record 100 letters, or a megabyte, and 100 ends of replays, the oldest first; 0: there are none.
+        """Record 100 letters, or a megabyte, and 100 outcomes, the oldest first; how many, 0 if none waits.
 
-        A letter that the database refuses in any form stays in Redis, and holds up no other.  Raises
+        A letter that the database refuses in any form stays in Redis, and delays no other.  Raises
         StorageError or RedisError.
         """
         now = asyncio.get_running_loop().time()
-        self._refused = {uid: due for uid, due in self._refused.items() if due > now}
+        self._retry_at = {uid: due for uid, due in self._retry_at.items() if due > now}
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zrange(LETTERS, 0, len(self._refused) + _BATCH - 1)
+        pipeline.zrange(LETTERS, 0, len(self._retry_at) + _BATCH - 1)
         pipeline.zrange(OUTCOMES, 0, _BATCH - 1)
         uids, outcomes = await pipeline.execute()
-        uids = [uid for uid in uids if uid not in self._refused][:_BATCH]
+        uids = [uid for uid in uids if uid not in self._retry_at][:_BATCH]
         if uids:
             await self._record_letters(uids)
         if outcomes:
-            await self._letters.record_replay_outcomes(
-                [ended for each in outcomes if (ended := _ending(each)) is not None]
-            )
+            parsed = [outcome for member in outcomes if (outcome := _parse_outcome(member)) is not None]
+            await self._letters.ended(parsed)
             await self._redis.zrem(OUTCOMES, *outcomes)
         return len(uids) + len(outcomes)
 
     async def _record_letters(self, uids: list[bytes]) -> None:
         bodies = await run_script(self._redis, LETTERS_SCRIPT.call([LETTER], [REQUEST_BYTES, *uids]))
         uids = uids[: len(bodies)]
-        found = {
-            uid: load_letter(body, uid.decode("utf-8", "backslashreplace"))
+        letters = {
+            uid: decode_letter(body, uid.decode("utf-8", "backslashreplace"))
             for uid, body in zip(uids, bodies, strict=True)
             if body
         }
         try:
-            await self._letters.record(list(found.values()))
+            await self._letters.record(list(letters.values()))
         except (StorageError, OSError):
             raise
         except Exception:
-            refused = await self._record_each(found)
+            refused = await self._record_one_by_one(letters)
             uids = [uid for uid in uids if uid not in refused]
         if not uids:
             return
@@ -119,10 +117,10 @@ class Recorder:
         pipeline.execute_command("HDEL", LETTER, *uids)
         await pipeline.execute()
 
-    async def _record_each(self, found: Mapping[bytes, NewDeadLetter]) -> set[bytes]:
-        """One by one; those that were refused."""
+    async def _record_one_by_one(self, letters: Mapping[bytes, NewDeadLetter]) -> set[bytes]:
+        """Record each letter by itself; those that were refused."""
         refused: dict[bytes, str] = {}
-        for uid, letter in found.items():
+        for uid, letter in letters.items():
             try:
                 await self._letters.record([letter])
             except (StorageError, OSError):
@@ -130,21 +128,21 @@ class Recorder:
             except Exception as error:
                 refused[uid] = str(getattr(error, "orig", None) or repr(error))[:500]
         if refused:
-            due = asyncio.get_running_loop().time() + _REFUSED_AGAIN
-            self._refused |= dict.fromkeys(refused, due)
+            due = asyncio.get_running_loop().time() + _RETRY_REFUSED_SECONDS
+            self._retry_at |= dict.fromkeys(refused, due)
             log.error(
                 "dead letters that the database refuses stay in Redis",
                 letters=[uid.decode("utf-8", "backslashreplace") for uid in refused],
                 error=next(iter(refused.values())),
-                retry_in=_REFUSED_AGAIN,
+                retry_in=_RETRY_REFUSED_SECONDS,
             )
         return set(refused)
 
 
-def _ending(member: bytes) -> ReplayOutcome | None:
-    """The letter, the item, and how its replay ended; None for what a foreign program wrote."""
-    found = _ENDED.fullmatch(member)
-    if found is None:
+def _parse_outcome(member: bytes) -> ReplayOutcome | None:
+    """The letter, the item and the result of its replay; None if another program wrote the member."""
+    match = _OUTCOME.fullmatch(member)
+    if match is None:
         return None
-    how: ReplayResult = "completed" if found[3] == b"completed" else "aborted"
-    return ReplayOutcome(int(found[1]), int(found[2]), how)
+    result: ReplayResult = "completed" if match[3] == b"completed" else "aborted"
+    return ReplayOutcome(int(match[1]), int(match[2]), result)

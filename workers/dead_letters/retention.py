@@ -1,4 +1,4 @@
-"""Old dead letters go into the archive: daily, in batches, by one process.  None is deleted."""
+"""Moves old dead letters to the archive: daily, in batches, by one process.  None is deleted."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ log = structlog.get_logger(__name__)
 RETENTION_DAYS = 30.0
 _SCHEDULE = "retention"
 """Its field among the schedules: the day, in Unix seconds, whose run is done."""
-_DAY = 86_400
-_LOOK = 3_600.0
-"""Seconds between two looks whether today's run is done."""
-_FIRST_LOOK = (30.0, 90.0)
-"""Seconds after the start of a process, at random in between: many may start at once."""
-_PAUSE = 0.05
-"""Seconds between two batches: others want to write, too."""
+_DAY_SECONDS = 86_400
+_CHECK_SECONDS = 3_600.0
+"""Between two checks whether today's run is done."""
+_FIRST_CHECK_SECONDS = (30.0, 90.0)
+"""After the start of a process, at random in between: many may start at once."""
+_PAUSE_SECONDS = 0.05
+"""Between two batches, so that others can write, too."""
 
 
 class Retention:
-    """Moves letters; of several that try at once one does."""
+    """Moves letters; a lock makes sure that one process does at a time."""
 
     def __init__(self, redis: Redis, letters: DeadLetterRepository) -> None:
         self._redis = redis
         self._letters = letters
 
     async def run(self) -> None:
-        """Once a day, until cancelled."""
-        await asyncio.sleep(random.uniform(*_FIRST_LOOK))  # noqa: S311 - spreads the load
+        """Archive once a day, until cancelled."""
+        await asyncio.sleep(random.uniform(*_FIRST_CHECK_SECONDS))  # noqa: S311 - spreads the load
         while True:
             try:
-                await self.look()
+                await self.run_if_due()
             except (RedisError, StorageError, OSError) as error:
-                log.warning("old dead letters stay where they are", error=str(error), retry_in=_LOOK)
-            await asyncio.sleep(_LOOK)
+                log.warning("old dead letters stay where they are", error=str(error), retry_in=_CHECK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
 
-    async def look(self) -> int:
+    async def run_if_due(self) -> int:
         """Today's run, unless it was done; how many letters were moved.  Raises RedisError, StorageError."""
         seconds, _ = await self._redis.time()
-        today = int(seconds) // _DAY * _DAY
+        today = int(seconds) // _DAY_SECONDS * _DAY_SECONDS
         done = await execute(self._redis, "HGET", CRON, _SCHEDULE)
         newest = past_second(done, now=int(seconds))
         if newest is not None and newest >= today:
@@ -64,19 +64,19 @@ class Retention:
         return moved
 
     async def archive(self, before: datetime) -> int | None:
-        """Move all that died before ``before``; how many, None where another process does so at this moment.
+        """Move all letters that died before ``before``; how many, None if another process archives now.
 
-        Raises RedisError, StorageError; what was moved before stays moved.
+        Raises RedisError, StorageError; letters that were moved before the error stay moved.
         """
-        place, moved = ExpiringLock(self._redis, RETENTION), 0
-        if not await place.acquire_or_renew():
+        lock, moved = ExpiringLock(self._redis, RETENTION), 0
+        if not await lock.hold():
             return None
         try:
             while batch := await self._letters.archive(before):
                 moved += batch
-                if not await place.acquire_or_renew():
+                if not await lock.hold():
                     break
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE_SECONDS)
         finally:
-            await place.release()
+            await lock.leave()
         return moved

@@ -1,4 +1,4 @@
-"""Where an event loop stands, as it is kept in Redis."""
+"""Where an event loop is blocked, as Redis keeps it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from workers.engine import wire
 
 @dataclass(frozen=True, slots=True)
 class BlockedAt:
-    """Where an event loop stands.  ``queue`` and ``job`` are empty when no job is known to stand there."""
+    """Where an event loop is blocked; ``queue`` and ``job`` are empty if no job is known to block it."""
 
     where: str
     queue: str = ""
     job: str = ""
 
     def note(self) -> bytes:
-        """As it is kept in Redis."""
+        """As Redis keeps it."""
         return wire.dump({"where": self.where, "queue": self.queue, "job": self.job})
 
 
 def read_where(note: bytes) -> str:
-    """Where an event loop stands, by what `blocked.lua` wrote."""
+    """Where an event loop is blocked, from the note that `blocked.lua` wrote."""
     try:
         return str(wire.load(note.partition(b" ")[2])["where"])
     except (ValueError, TypeError, LookupError, RecursionError):

@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_SMALLEST = 0.001  # s: the upper bound of bucket 0
+_FIRST_BOUND_SECONDS = 0.001
 _GROWTH = 1.25
-_LAST = 79  # its upper bound is more than twelve hours
+_LAST_BUCKET = 79
+"""Its upper bound is more than twelve hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of a duration in seconds, over the last five minutes; each None where nothing was measured."""
+    """Of a duration in seconds, over the last five minutes; None if nothing was measured."""
 
     p50: float | None = None
     p95: float | None = None
@@ -21,19 +22,22 @@ class Percentiles:
 
 
 def bucket(seconds: float) -> int:
-    """Number of the bucket that holds a duration of ``seconds``."""
-    if seconds <= _SMALLEST:
+    """Number of the bucket for a duration of ``seconds``."""
+    if seconds <= _FIRST_BOUND_SECONDS:
         return 0
-    return min(_LAST, math.ceil(math.log(seconds / _SMALLEST, _GROWTH) - 1e-9))
+    return min(_LAST_BUCKET, math.ceil(math.log(seconds / _FIRST_BOUND_SECONDS, _GROWTH) - 1e-9))
 
 
 def bounds(number: int) -> tuple[float, float]:
     """Lower and upper bound of a bucket, in seconds."""
-    return (0.0 if number == 0 else _SMALLEST * _GROWTH ** (number - 1), _SMALLEST * _GROWTH**number)
+    return (
+        0.0 if number == 0 else _FIRST_BOUND_SECONDS * _GROWTH ** (number - 1),
+        _FIRST_BOUND_SECONDS * _GROWTH**number,
+    )
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """The duration in seconds below which ``share`` (0 to 1) of the counted ones lie; None where none was."""
+    """The duration in seconds below which ``share`` (0 to 1) of the durations lie; None if there are none."""
     total = sum(counts.values())
     if total == 0:
         return None
@@ -47,5 +51,5 @@ def percentile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def percentiles(counts: Mapping[int, int]) -> Percentiles:
-    """The usual three."""
+    """The 50th, 95th and 99th percentile."""
     return Percentiles(percentile(counts, 0.5), percentile(counts, 0.95), percentile(counts, 0.99))

@@ -1,7 +1,7 @@
-"""JSON that people and programs hand in: one parser for the command line, HTTP and the edit dialog.
+"""Parses JSON from people and programs, for the command line, HTTP and the edit dialog.
 
-It checks the text.  What a job may hold (size, levels, NUL, half characters) is checked where it is enqueued,
-by `workers.engine.payload_limits`, since foreign producers do not come this way.
+It checks the text.  The limits of a job (size, levels, NUL, half characters) are checked when it is enqueued,
+by `workers.engine.payload_limits`, since foreign producers do not use this parser.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The object that a JSON text is.  Raises InvalidJsonError."""
+    """The object of a JSON text.  Raises InvalidJsonError."""
     value = parse_json(text)
     if not isinstance(value, dict):
         raise InvalidJsonError('a JSON object is needed, for instance {"item_id": "dress-17"}')

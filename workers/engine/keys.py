@@ -11,14 +11,14 @@ LETTER = "couturecast:letter"
 OUTCOMES = "couturecast:outcomes"
 RETENTION = "couturecast:retention"
 PLAN = "couturecast:plan:"
-"""Prefix of the keys that say who carries a plan out."""
+"""Prefix of the locks of plans."""
 CRON = "couturecast:cron"
 TOKENS = "couturecast:tokens"
-NUDGE = "couturecast:nudge"
-"""Channel: a queue's name wakes its dispatchers; ``name held``: somebody began to hold jobs of it."""
+WAKE_CHANNEL = "couturecast:nudge"
+"""Channel: a queue's name wakes its dispatchers; ``name held``: a worker began to hold its jobs."""
 
 PROCESS = "couturecast:process:"
-"""Prefix of the channels, one a process: whoever is subscribed to its own still has its connection."""
+"""Prefix of the channels, one a process: a process that is subscribed to its own is connected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What no job may hold: it is refused at enqueue, and dead-lettered where a foreign producer sent it."""
+"""Limits of a job: it is refused at enqueue, and dead-lettered if a foreign producer sent it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 from typing import Any
 
 from workers.engine import wire
-from workers.engine.letter_encoding import META
+from workers.engine.attempts import META
 from workers.engine.policy import MAX_PAYLOAD_BYTES
 from workers.errors import InvalidJobError
 
 MAX_DEPTH = 100
 """Levels of lists and objects in a job."""
 
-_MOST_FAILURES_BYTES = 250_000
-"""That the records of a job's failed attempts may have."""
+_MAX_FAILURES_BYTES = 250_000
+"""Of the records of a job's failed attempts, which do not count."""
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD])")
 
 
 def check_payload(body: bytes, value: Any) -> None:
     """Raises InvalidJobError for a job that is too large, too deep, or holds NUL or half a character.
 
-    ``body`` is the job as JSON, ``value`` the same, parsed.  The value is gone through only where the bytes
-    give a reason to.  What we wrote into it of its failed attempts does not count.
+    ``body`` is the job as JSON, ``value`` the same, parsed.  The value is checked only if the bytes
+    give a reason to.  Our records of its failed attempts do not count.
     """
     if len(body) > MAX_PAYLOAD_BYTES:
-        size = len(body) - min(_failures_size(value), _MOST_FAILURES_BYTES)
+        size = len(body) - min(_failures_size(value), _MAX_FAILURES_BYTES)
         if size > MAX_PAYLOAD_BYTES:
             raise InvalidJobError(f"the job has {size:,} bytes, {MAX_PAYLOAD_BYTES:,} are allowed")
     deep = body.count(b"[") + body.count(b"{") > MAX_DEPTH

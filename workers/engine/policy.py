@@ -21,33 +21,33 @@ MAX_PROCESSES = 5
 HEARTBEAT_SECONDS = 2.0
 """Between two heartbeats of a process that holds jobs."""
 MAX_PAYLOAD_BYTES = 1_000_000
-"""The largest job, serialised, that is taken for a job."""
+"""The largest serialised job; anything larger becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollIntervals:
-    """What an idle process spends on being told early, in seconds.  On Upstash every command is billed."""
+    """Poll intervals of an idle process, in seconds; longer ones send fewer commands, which Upstash bills."""
 
-    look: float
-    """Between looks for jobs that a foreign producer scheduled for later."""
-    doorbell: float
-    """That one blocking wait for a job lasts."""
-    announce: float
-    """Between a process's words about itself."""
-    abort: float
-    """Between looks, while jobs run, whether one of them is to be aborted; SAQ's wish lasts for 5."""
+    scheduled: float
+    """Between checks for jobs that a foreign producer scheduled for later."""
+    ready_wait: float
+    """Duration of one blocking wait for a ready job."""
+    presence: float
+    """Between publications of a process's presence."""
+    aborts: float
+    """Between checks, while jobs run, whether one is to be aborted; SAQ keeps an abort request for 5 s."""
 
     snapshot: float = 1.0
-    """Between the snapshots of a dashboard on which nobody acts: each is some forty commands."""
+    """Between the snapshots of a dashboard without input: each is some forty commands."""
 
     @property
-    def forget(self) -> float:
-        """Seconds after which a process that has not been heard of is off the list."""
-        return 2 * self.announce + 5
+    def presence_ttl(self) -> float:
+        """Seconds after which a process that has not published its presence is off the list."""
+        return 2 * self.presence + 5
 
 
-NORMAL = PollIntervals(look=5, doorbell=30, announce=30, abort=1)
-ECONOMICAL = PollIntervals(look=60, doorbell=300, announce=180, abort=4, snapshot=15)
+NORMAL = PollIntervals(scheduled=5, ready_wait=30, presence=30, aborts=1)
+ECONOMICAL = PollIntervals(scheduled=60, ready_wait=300, presence=180, aborts=4, snapshot=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """How one queue runs, cluster-wide.  It belongs to the queue: a producer's wishes do not change it.
+    """How one queue runs, cluster-wide.  It belongs to the queue: producers cannot change it.
 
     ``timeout`` and ``retry_delays`` are in seconds; there is one retry for each delay.
     """
@@ -81,7 +81,7 @@ class QueuePolicy:
         return 1 + len(self.retry_delays)
 
     def retry_delay(self, attempts: int) -> float | None:
-        """Seconds until the next attempt after ``attempts`` failed ones, or None where there is none left."""
+        """Seconds until the next attempt after ``attempts`` failed ones, or None if none is left."""
         if attempts >= self.max_attempts:
             return None
         return self.retry_delays[max(attempts, 1) - 1]

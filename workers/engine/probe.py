@@ -1,4 +1,4 @@
-"""May we do on a Redis what the engine does there?  Tried on keys of our own, of which nothing is left."""
+"""Tries on a Redis whether the engine may run its commands there, on keys that it removes afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from storage.redis.client import execute
 from storage.redis.refusals import MissingRightError, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_script
-from workers.engine.keys import NUDGE
+from workers.engine.keys import WAKE_CHANNEL
 
 PROBE_SCRIPT = Script.load(__name__, "probe")
 
@@ -21,11 +21,11 @@ _KEY = "couturecast:probe"
 _SAQ_KEY = "saq:couturecast-probe"
 _JOB_CHANNEL = "saq:job:couturecast-probe"
 """Like a job's id: SAQ's producers wait on such a channel for the job's end."""
-_CHANNELS = (NUDGE, _JOB_CHANNEL)
+_CHANNELS = (WAKE_CHANNEL, _JOB_CHANNEL)
 _BLOCK_SECONDS = 0.01
 _SUBSCRIBE_SECONDS = 2.0
-_MOST_NAMED = 6
-"""Missing commands that are named one by one."""
+_MAX_NAMED_COMMANDS = 6
+"""Missing commands that an error names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ async def check_reads(redis: Redis) -> None:
 
 
 async def check_writes(redis: Redis) -> None:
-    """Raises RedisError if Redis is away, read-only or full, refuses writes or forbids to publish."""
+    """Raises RedisError if Redis is down, read-only or full, refuses writes or forbids to publish."""
     await run_script(redis, _probe("writes"))
 
 
@@ -67,20 +67,20 @@ async def check_rights(redis: Redis) -> None:
     server passes, as jobs can end there.
     """
     refused = await _refused(redis, "rights")
-    for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", NUDGE, _subscribe)):
+    for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", WAKE_CHANNEL, _subscribe)):
         try:
             await check(redis)
         except ResponseError as error:
             refused.append(_Refused(name, on, error))
-    refused = [each for each in refused if each.code != "OOM"]
-    for each in refused:
-        if each.code != "NOPERM":
-            raise each.error
+    refused = [command for command in refused if command.code != "OOM"]
+    for command in refused:
+        if command.code != "NOPERM":
+            raise command.error
     _raise_missing(refused, redis)
 
 
 async def check_permissions(redis: Redis) -> None:
-    """As `check_rights`, for the commands of scripts alone, and without any effect."""
+    """As `check_rights`, but for the commands of scripts only, and without any effect."""
     _raise_missing(await _refused(redis, "check"), redis)
 
 
@@ -104,7 +104,7 @@ async def _block(redis: Redis) -> None:
 async def _subscribe(redis: Redis) -> None:
     listener = redis.pubsub()
     try:
-        await listener.subscribe(NUDGE)
+        await listener.subscribe(WAKE_CHANNEL)
         await listener.get_message(timeout=_SUBSCRIBE_SECONDS)
     finally:
         await listener.aclose()
@@ -116,9 +116,9 @@ def _raise_missing(refused: Sequence[_Refused], redis: Redis) -> None:
         return
     options: dict[str, Any] = redis.connection_pool.connection_kwargs
     user = str(options.get("username") or "default")
-    commands = [each.name for each in refused if each.kind == "command"]
-    channels = [each for each in refused if each.kind == "channel"]
-    keys = {each.on for each in refused if each.kind == "key"}
+    commands = [command.name for command in refused if command.kind == "command"]
+    channels = [command for command in refused if command.kind == "channel"]
+    keys = {command.on for command in refused if command.kind == "key"}
     patterns = [
         f"~{prefix}*" for prefix in ("saq:", "couturecast:") if any(key.startswith(prefix) for key in keys)
     ]
@@ -130,7 +130,7 @@ def _raise_missing(refused: Sequence[_Refused], redis: Redis) -> None:
         rules.append("&*")
     if commands:
         names = list(dict.fromkeys(commands))
-        few = len(names) <= _MOST_NAMED
-        actions.append(f"run {', '.join(names[:_MOST_NAMED])}{'' if few else ' and others'}")
+        few = len(names) <= _MAX_NAMED_COMMANDS
+        actions.append(f"run {', '.join(names[:_MAX_NAMED_COMMANDS])}{'' if few else ' and others'}")
         rules += [f"+{name.lower()}" for name in names] if few else ["+@all", "-@dangerous", "+info"]
     raise MissingRightError(user, ", and may not ".join(actions), " ".join(rules))

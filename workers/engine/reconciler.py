@@ -18,8 +18,18 @@ from redis.exceptions import RedisError
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script
 from workers.engine import wire
-from workers.engine.keys import BEATS, CRON, LETTER, LETTERS, NUDGE, OUTCOMES, TOKENS, WORKERS, QueueKeys
-from workers.engine.letter_encoding import META
+from workers.engine.attempts import META
+from workers.engine.keys import (
+    BEATS,
+    CRON,
+    LETTER,
+    LETTERS,
+    OUTCOMES,
+    TOKENS,
+    WAKE_CHANNEL,
+    WORKERS,
+    QueueKeys,
+)
 from workers.engine.policy import QueuePolicy
 
 RECONCILE_SCRIPT = Script.load(__name__, "reconcile")
@@ -170,7 +180,7 @@ class Reconciler:
         keys = self._keys
         return RELIST_SCRIPT.call(
             [keys.queued, keys.incomplete, keys.leases, keys.totals],
-            [self._policy.name, _LAST_SECOND, NUDGE, *findings],
+            [self._policy.name, _LAST_SECOND, WAKE_CHANNEL, *findings],
         )
 
     async def _misplaced_ids(self) -> AsyncIterator[Finding]:

@@ -14,7 +14,8 @@ from saq.utils import now
 
 from workers.engine import histogram, outcome, wire
 from workers.engine.payload_limits import check_payload
-from workers.engine.queue import JobQueue, LeasedJob, Settlement
+from workers.engine.queue import JobQueue
+from workers.engine.settlement import LeasedJob, Settlement
 from workers.errors import InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
@@ -22,26 +23,26 @@ log = structlog.get_logger(__name__)
 SaqFunction = Callable[..., Awaitable[Any]]
 """``async def function(ctx, **kwargs)``, as SAQ calls it."""
 
-_TICK = 0.1
-"""Seconds between looks at what runs, and so how late a timeout may come."""
+_CHECK_SECONDS = 0.1
+"""Between two checks of the running jobs, and so how late a timeout may come."""
 
-_MARK_AFTER = 0.1
-"""Seconds after which a running job's record says ``active``; shorter ones are not worth a write."""
+_RECORD_AFTER_SECONDS = 0.1
+"""After this a running job's record says ``active``; shorter jobs are not worth a write."""
+
+_CANCEL_GRACE_SECONDS = 1.0
+"""How long a cancelled coroutine may take to end before it is abandoned."""
 
 _NUMBERS = frozenset({"queued", "started", "completed", "touched", "scheduled", "progress"})
-_LARGEST = 1e15
+_MAX_NUMBER = 1e15
 """Beyond any time in milliseconds."""
-_MOST_ATTEMPTS = 1_000_000
-"""That a job can have had."""
+_MAX_ATTEMPTS = 1_000_000
+"""More attempts than any job can have had."""
 
-_LOGGED = 1_000
-"""Characters of an error in the log; the attempt's record has more of it."""
+_MAX_LOGGED_CHARS = 1_000
+"""Of an error in the log; the attempt's record has more of it."""
 
-_ID_CHARS = 200
-"""Characters of a foreign id in an error."""
-
-_CANCEL_GRACE = 1.0
-"""Seconds that a cancelled coroutine has to end before it is given up."""
+_MAX_ID_CHARS = 200
+"""Of a foreign id in an error."""
 
 
 class JobTimeoutError(Exception):
@@ -52,24 +53,24 @@ class JobTimeoutError(Exception):
 class RunningJob:
     """One job in flight in this process."""
 
-    taken: LeasedJob
+    leased: LeasedJob
     job: Job
     started: float
-    wait: int | None
+    wait_bucket: int | None
     task: asyncio.Task[None] | None = None
-    marked: bool = False
+    record_written: bool = False
     """Its record says that it runs."""
-    cause: str | None = None
+    cancel_reason: str | None = None
     """Why it was cancelled: timeout, drain, abort or fenced."""
-    give_up_at: float | None = None
-    """Loop time at which it loses its job, cancelled as it is."""
+    abandon_at: float | None = None
+    """Loop time at which it is settled, though its cancelled coroutine has not ended."""
     ended: bool = False
-    told: bool = False
-    """Something was wrong with it, and was logged."""
+    error_logged: bool = False
+    """An error in its handling was logged."""
 
 
 class JobRunner(Worker[Any]):
-    """Runs the jobs of one queue.  ``report`` is called with how each leaves it, as soon as that is known."""
+    """Runs the jobs of one queue.  ``on_finished`` is called with each settlement as soon as it is known."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class JobRunner(Worker[Any]):
         function: SaqFunction,
         *,
         worker_id: str,
-        report: Callable[[Settlement], None],
+        on_finished: Callable[[Settlement], None],
     ) -> None:
         super().__init__(
             queue, [(queue.policy.function, function)], id=worker_id, concurrency=queue.policy.concurrency
@@ -86,23 +87,23 @@ class JobRunner(Worker[Any]):
         self.appliance_queue = queue
         self.running: dict[str, RunningJob] = {}
         """By SAQ job id."""
-        self._report = report
+        self._on_finished = on_finished
         self._pid = os.getpid()
-        self._clock: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def free(self) -> int:
         """Jobs that could be started now."""
         return self.concurrency - len(self.running)
 
-    def begin(self, taken: LeasedJob, server_time: float) -> None:
-        """Start an attempt at the job; what is no job is reported as a dead letter at once."""
+    def start_job(self, leased: LeasedJob, server_time: float) -> None:
+        """Start an attempt at the job; something that is not a job becomes a dead letter at once."""
         queue = self.appliance_queue
         try:
-            job = parse_job(queue, taken)
+            job = parse_job(queue, leased)
         except InvalidJobError as error:
-            key = queue.job_key_from_id(taken.id)
-            self._report(outcome.unreadable(taken, queue.name, key, error, worker=self.id))
+            key = queue.job_key_from_id(leased.id)
+            self._on_finished(outcome.unreadable(leased, queue.name, key, error, worker=self.id))
             return
         wait = _wait_seconds(job, server_time)
         job.started = now()
@@ -110,68 +111,78 @@ class JobRunner(Worker[Any]):
         job.status = Status.ACTIVE
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
-        running = RunningJob(taken, job, loop.time(), None if wait is None else histogram.bucket(wait))
-        if taken.id in self.running:  # it was given to another, and back, before this process noticed
-            self.cancel(self.running[taken.id], "fenced")
-        self.running[taken.id] = running
-        if self._clock is None:
-            self._clock = loop.call_later(_TICK, self._tick)
-        queue.hold(job, taken.lease)
+        running = RunningJob(leased, job, loop.time(), None if wait is None else histogram.bucket(wait))
+        if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
+            self.cancel(self.running[leased.id], "fenced")
+        self.running[leased.id] = running
+        if self._timer is None:
+            self._timer = loop.call_later(_CHECK_SECONDS, self._check_running_jobs)
+        queue.attach_lease(job, leased.lease)
         running.task = loop.create_task(self._attempt(running), name=job.key)
 
-    def _tick(self) -> None:
-        """One timer for all that runs: two for each job would cost more than many a job does."""
+    def cancel(self, running: RunningJob, reason: str) -> None:
+        """End an attempt by ``timeout``, ``drain`` (its job is returned), ``abort`` or ``fenced``."""
+        if running.ended or running.cancel_reason is not None or running.task is None:
+            return
+        running.cancel_reason = reason
+        running.abandon_at = asyncio.get_running_loop().time() + _CANCEL_GRACE_SECONDS
+        running.task.cancel()
+
+    # Watching what runs
+
+    def _check_running_jobs(self) -> None:
+        """One timer for all: two for each job would cost more than many a job does."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for running in list(self.running.values()):
             try:
-                self._look_at(running, now)
+                self._check_job(running, now)
             except Exception as error:  # one job must not keep the others from their timeouts
-                self._tell(running, "a running job cannot be looked after", error)
-        self._clock = loop.call_later(_TICK, self._tick) if self.running else None
+                self._log_once(running, "a running job cannot be checked", error)
+        self._timer = loop.call_later(_CHECK_SECONDS, self._check_running_jobs) if self.running else None
 
-    def _tell(self, running: RunningJob, event: str, error: Exception) -> None:
-        """Once for each attempt, and without the error's trace: whoever shows that might raise too."""
-        if not running.told:
-            running.told = True
-            log.error(event, queue=self.policy.name, job=running.taken.id, error=_shown(error))
-
-    def _look_at(self, running: RunningJob, now: float) -> None:
-        if not running.marked and now - running.started >= _MARK_AFTER:
-            self._mark(running)
-        if running.give_up_at is not None:
-            if now >= running.give_up_at:
-                self._give_up(running)
+    def _check_job(self, running: RunningJob, now: float) -> None:
+        if not running.record_written and now - running.started >= _RECORD_AFTER_SECONDS:
+            self._write_record(running)
+        if running.abandon_at is not None:
+            if now >= running.abandon_at:
+                self._abandon(running)
         elif now - running.started >= self.policy.timeout:
             self.cancel(running, "timeout")
 
-    def _mark(self, running: RunningJob) -> None:
-        running.marked = True
+    def _write_record(self, running: RunningJob) -> None:
+        running.record_written = True
         try:
-            self._report(outcome.running(running.taken, running.job))
-        except Exception as error:  # said again when the attempt ends
-            log.debug("a running job cannot be written", job=running.taken.id, error=type(error).__name__)
+            self._on_finished(outcome.progress_update(running.leased, running.job))
+        except Exception as error:  # reported again when the attempt ends
+            log.debug("a running job cannot be written", job=running.leased.id, error=type(error).__name__)
 
-    def cancel(self, running: RunningJob, cause: str) -> None:
-        """End an attempt by ``timeout``, ``drain`` (its job is put back), ``abort`` or ``fenced``."""
-        if running.ended or running.cause is not None or running.task is None:
-            return
-        running.cause = cause
-        running.give_up_at = asyncio.get_running_loop().time() + _CANCEL_GRACE
-        running.task.cancel()
+    def _abandon(self, running: RunningJob) -> None:
+        """Settle a job whose coroutine ignores its cancellation."""
+        if not running.ended:
+            log.error("handler ignores its cancellation", queue=self.policy.name, job=running.leased.id)
+            self._end(running, self._settle_cancelled(running, asyncio.CancelledError()))
+
+    def _log_once(self, running: RunningJob, event: str, error: Exception) -> None:
+        """Once for each attempt, and without the traceback: formatting that might raise, too."""
+        if not running.error_logged:
+            running.error_logged = True
+            log.error(event, queue=self.policy.name, job=running.leased.id, error=_safe_repr(error))
+
+    # One attempt
 
     async def _attempt(self, running: RunningJob) -> None:
         job = running.job
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
             result = await self._function(job)(context, **_arguments(job))
-            settlement = outcome.succeeded(running.taken, job, result)
+            settlement = outcome.succeeded(running.leased, job, result)
         except asyncio.CancelledError as error:
-            settlement = self._cancelled(running, error)
+            settlement = self._settle_cancelled(running, error)
         except BaseException as error:  # KeyboardInterrupt too: ctrl-C is a signal, and raises none
             if isinstance(error, GeneratorExit) and not _runs(running.task):
                 raise
-            settlement = self._failed(running, error)
+            settlement = self._settle_failure(running, error)
         if os.getpid() != self._pid:  # a child that the handler forked: the job is its parent's
             os._exit(1)
         self._end(running, settlement)
@@ -183,109 +194,103 @@ class JobRunner(Worker[Any]):
             raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {known}")
         return function
 
-    def _failed(self, running: RunningJob, error: BaseException) -> Settlement:
-        if running.cause == "drain":
-            return outcome.put_back(running.taken, cut=True)
+    def _settle_cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Settlement:
+        if running.cancel_reason == "timeout":
+            late = JobTimeoutError(
+                f"ran longer than the {self.policy.timeout:g} s that {self.policy.name} allows"
+            )
+            return self._settle_failure(running, late.with_traceback(error.__traceback__))
+        return self._settle_failure(running, error)
+
+    def _settle_failure(self, running: RunningJob, error: BaseException) -> Settlement:
+        if running.cancel_reason == "drain":
+            return outcome.give_back(running.leased, interrupted=True)
         try:
-            return self._failure(running, running.job, error)
-        except Exception as unwritable:  # then the job counts as it was taken, since it has to end
+            return self._failure_settlement(running, running.job, error)
+        except Exception as unwritable:  # it has to end: settle it as it was taken
             cause = UnwritableJobError(
-                f"{type(error).__name__}, and the job cannot be written: {_shown(unwritable)}"
+                f"{type(error).__name__}, and the job cannot be written: {_safe_repr(unwritable)}"
             )
         try:
-            job = parse_job(self.appliance_queue, running.taken)
+            job = parse_job(self.appliance_queue, running.leased)
             job.attempts += 1
-            return self._failure(running, job, cause)
-        except Exception as again:
-            self._tell(running, "a job's end cannot be written: its bytes are kept", again)
+            return self._failure_settlement(running, job, cause)
+        except Exception as second_error:
+            self._log_once(running, "a job's end cannot be written: its bytes are kept", second_error)
             queue = self.appliance_queue
-            key = queue.job_key_from_id(running.taken.id)
-            return outcome.unreadable(running.taken, queue.name, key, cause, worker=self.id)
+            key = queue.job_key_from_id(running.leased.id)
+            return outcome.unreadable(running.leased, queue.name, key, cause, worker=self.id)
 
-    def _failure(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
-        if running.cause == "abort":
-            return outcome.aborted(running.taken, job)
+    def _failure_settlement(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
+        if running.cancel_reason == "abort":
+            return outcome.aborted(running.leased, job)
         log.warning(
             "attempt failed",
             queue=self.policy.name,
             job=job.key,
             attempt=job.attempts,
-            error=f"{type(error).__name__}: {error}"[:_LOGGED],
+            error=f"{type(error).__name__}: {error}"[:_MAX_LOGGED_CHARS],
         )
-        return outcome.failed(running.taken, job, error, policy=self.policy, worker=self.id)
-
-    def _cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Settlement:
-        if running.cause == "timeout":
-            late = JobTimeoutError(
-                f"ran longer than the {self.policy.timeout:g} s that {self.policy.name} allows"
-            )
-            return self._failed(running, late.with_traceback(error.__traceback__))
-        return self._failed(running, error)
-
-    def _give_up(self, running: RunningJob) -> None:
-        """A coroutine that ignores its cancellation does not keep its job."""
-        if not running.ended:
-            log.error("handler ignores its cancellation", queue=self.policy.name, job=running.taken.id)
-            self._end(running, self._cancelled(running, asyncio.CancelledError()))
+        return outcome.failed(running.leased, job, error, policy=self.policy, worker=self.id)
 
     def _end(self, running: RunningJob, settlement: Settlement) -> None:
         if running.ended:
             return
         running.ended = True
-        if self.running.get(running.taken.id) is running:
-            del self.running[running.taken.id]
-        if running.cause == "fenced":
+        if self.running.get(running.leased.id) is running:
+            del self.running[running.leased.id]
+        if running.cancel_reason == "fenced":
             return
         if settlement.verb != "return":
-            settlement.wait = running.wait
-            settlement.run = histogram.bucket(asyncio.get_running_loop().time() - running.started)
-        self._report(settlement)
+            settlement.wait_bucket = running.wait_bucket
+            settlement.run_bucket = histogram.bucket(asyncio.get_running_loop().time() - running.started)
+        self._on_finished(settlement)
 
 
 def _runs(task: asyncio.Task[None] | None) -> bool:
-    """Whether this is called in ``task``; not where the interpreter closes its coroutine."""
+    """Whether this is called in ``task``; not so if the interpreter closes its coroutine."""
     try:
         return asyncio.current_task() is task
     except RuntimeError:  # no loop runs any more
         return False
 
 
-def parse_job(queue: JobQueue, taken: LeasedJob) -> Job:
-    """The job that was taken.  Raises InvalidJobError where it is none, whoever wrote it."""
+def parse_job(queue: JobQueue, leased: LeasedJob) -> Job:
+    """The job that was taken.  Raises InvalidJobError if it is not a job, whoever wrote it."""
     try:
-        return _read(queue, taken)
+        return _parse_job(queue, leased)
     except InvalidJobError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidJobError(f"not a job: {error!r}") from None
 
 
-def _read(queue: JobQueue, taken: LeasedJob) -> Job:
-    body = taken.body
-    if not taken.id.startswith(queue.id_prefix):
-        raise InvalidJobError(f"not a job: the id {taken.id[:_ID_CHARS]!r} is none of {queue.name}")
+def _parse_job(queue: JobQueue, leased: LeasedJob) -> Job:
+    body = leased.body
+    if not leased.id.startswith(queue.id_prefix):
+        raise InvalidJobError(f"not a job: the id {leased.id[:_MAX_ID_CHARS]!r} is none of {queue.name}")
     if not body:
         raise InvalidJobError("the job's data is gone from Redis")
-    taken.id.encode()  # an id that is no text is none of ours
+    leased.id.encode()  # raises if the id is not text: then it is not ours
     value = wire.load(body)
     check_payload(body, value)
     for name in _NUMBERS.intersection(value):
         number = value[name]
-        if type(number) not in (int, float) or not abs(number) < _LARGEST:
+        if type(number) not in (int, float) or not abs(number) < _MAX_NUMBER:
             raise InvalidJobError(f"not a job: {name} is no number that can be one")
     attempts = value.get("attempts", 0)
-    if type(attempts) is not int or not 0 <= attempts <= _MOST_ATTEMPTS:
+    if type(attempts) is not int or not 0 <= attempts <= _MAX_ATTEMPTS:
         raise InvalidJobError("not a job: attempts is no number of attempts")
     job = queue.deserialize(value)
     if job is None or not isinstance(job.function, str) or not isinstance(job.key, str):
         raise InvalidJobError("not a job: no function, or no key")
-    if job.key != taken.id[len(queue.id_prefix) :]:
+    if job.key != leased.id[len(queue.id_prefix) :]:
         raise InvalidJobError("not a job: its key is another one than that of its id")
     return job
 
 
-def _shown(error: BaseException) -> str:
-    """What raised once may raise again where it is to be shown."""
+def _safe_repr(error: BaseException) -> str:
+    """The error's repr, or its class if a foreign ``__repr__`` raises."""
     try:
         return repr(error)
     except Exception:
@@ -301,7 +306,7 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 
 def _wait_seconds(job: Job, server_time: float) -> float | None:
-    """How long a job waited for its first attempt; a retry's waiting is its delay, and says nothing."""
+    """How long a job waited for its first attempt; None for a retry, whose wait is its delay."""
     if job.attempts or not job.queued:
         return None
     return max(0.0, server_time - max(job.queued / 1000, job.scheduled))

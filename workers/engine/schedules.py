@@ -1,4 +1,4 @@
-"""Jobs that are enqueued by the clock: each occurrence once, whatever the number of processes."""
+"""Enqueues jobs by the clock: each occurrence once, however many processes run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from workers.engine.queue import JobQueue
 
 log = structlog.get_logger(__name__)
 
-_SPREAD = 1.0
-"""Seconds over which the processes come to look at an occurrence: the first enqueues, the others see it."""
-_RETRY = 15.0
-"""Seconds until the next try where a server is away; the occurrence is made up for."""
+_SPREAD_SECONDS = 1.0
+"""Over which the processes check an occurrence: the first enqueues it, the others see that."""
+_RETRY_SECONDS = 15.0
+"""Until the next try if a server is down; then the missed occurrence is run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """``jobs`` gives, at each occurrence of ``expression``, job key -> arguments for ``queue``.
+    """``jobs`` returns, at each occurrence of ``expression``, the arguments for ``queue`` by job key.
 
     ``expression`` is a cron expression as croniter reads it, in UTC.  A job whose key is still queued from
     the occurrence before is not enqueued again.
@@ -41,21 +41,21 @@ class Schedule:
     queue: str
     jobs: Callable[[], Awaitable[Mapping[str, dict[str, Any]]]]
 
-    def last(self, at: datetime) -> datetime:
-        """The newest occurrence that is not after ``at``."""
-        found: datetime = croniter(self.expression, at + timedelta(seconds=1)).get_prev(datetime)
-        return found
+    def previous_occurrence(self, when: datetime) -> datetime:
+        """The newest occurrence that is not after ``when``."""
+        occurrence: datetime = croniter(self.expression, when + timedelta(seconds=1)).get_prev(datetime)
+        return occurrence
 
-    def next(self, at: datetime) -> datetime:
-        """The first occurrence after ``at``."""
-        found: datetime = croniter(self.expression, at).get_next(datetime)
-        return found
+    def next_occurrence(self, when: datetime) -> datetime:
+        """The first occurrence after ``when``."""
+        occurrence: datetime = croniter(self.expression, when).get_next(datetime)
+        return occurrence
 
 
 class Scheduler:
     """Runs in every process that works on the schedule's queue.
 
-    What was missed while no process ran is made up for by one occurrence, not by all of them.
+    If occurrences were missed while no process ran, one is run for all of them.
     """
 
     def __init__(self, schedule: Schedule, queue: JobQueue) -> None:
@@ -63,41 +63,43 @@ class Scheduler:
         self._queue = queue
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run every occurrence, until cancelled."""
         while True:
             try:
-                wait = await self.look()
+                wait = await self.run_due()
             except (RedisError, StorageError, OSError) as error:
-                log.warning("schedule waits", schedule=self._schedule.name, error=str(error), retry_in=_RETRY)
-                wait = _RETRY
-            await asyncio.sleep(wait + random.uniform(0, _SPREAD))  # noqa: S311 - spreads the load
+                log.warning(
+                    "schedule waits", schedule=self._schedule.name, error=str(error), retry_in=_RETRY_SECONDS
+                )
+                wait = _RETRY_SECONDS
+            await asyncio.sleep(wait + random.uniform(0, _SPREAD_SECONDS))  # noqa: S311 - spreads the load
 
-    async def look(self) -> float:
-        """Enqueue the newest occurrence where nobody has; seconds until the next one.
+    async def run_due(self) -> float:
+        """Enqueue the newest occurrence if no process has; seconds until the next one.
 
         Raises RedisError, StorageError.
         """
         seconds, _ = await self._queue.redis.time()
-        at = datetime.fromtimestamp(int(seconds), UTC)
-        occurrence = self._schedule.last(at)
+        when = datetime.fromtimestamp(int(seconds), UTC)
+        occurrence = self._schedule.previous_occurrence(when)
         done = await execute(self._queue.redis, "HGET", CRON, self._schedule.name)
         newest = past_second(done, now=int(seconds))
         if newest is None or newest < occurrence.timestamp():
             enqueued = await self._enqueue(int(occurrence.timestamp()))
             log.info("by the clock", schedule=self._schedule.name, occurrence=occurrence, jobs=enqueued)
-        return (self._schedule.next(at) - at).total_seconds()
+        return (self._schedule.next_occurrence(when) - when).total_seconds()
 
     async def _enqueue(self, occurrence: int) -> int:
-        wanted = await self._schedule.jobs()
+        arguments_by_key = await self._schedule.jobs()
         jobs = [
             Job(function=self._queue.policy.function, kwargs=arguments, key=key, queued=now())
-            for key, arguments in wanted.items()
+            for key, arguments in arguments_by_key.items()
         ]
         return await self._queue.enqueue_occurrence(self._schedule.name, occurrence, jobs)
 
 
 def past_second(text: bytes | None, *, now: int) -> int | None:
-    """The Unix second that a field of the schedules holds; None where it is none, or lies ahead of ``now``.
+    """The Unix second in a field of the schedules; None if it is not one, or lies ahead of ``now``.
 
     A time that lies ahead was written before the server's clock was set back.
     """

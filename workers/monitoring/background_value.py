@@ -1,4 +1,4 @@
-"""Something slow that is looked at in the background, so that nobody waits for it."""
+"""A value that is slow to fetch, refreshed in the background so that callers never wait."""
 
 from __future__ import annotations
 
@@ -9,63 +9,64 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-INTERVAL = 5.0
-"""Seconds from the beginning of one look to that of the next."""
-PATIENCE = 2.0
-"""Seconds that an answer may take: what is silent for longer counts as away."""
-_PARTING = 0.5  # s: what a look that is broken off gets to put its connection away
+REFRESH_SECONDS = 5.0
+"""From the start of one refresh to that of the next."""
+TIMEOUT_SECONDS = 2.0
+"""Of one refresh: a server that is silent for longer counts as down."""
+_CLOSE_SECONDS = 0.5
+"""How long a cancelled refresh may take to close its connection."""
 
 
 class BackgroundValue(Generic[T]):
-    """Asks ``ask`` now and then, never twice at the same time; ``answer`` and ``error`` are of the last time.
+    """Calls ``fetch`` now and then, one call at a time; ``value`` and ``error`` are of the last call.
 
-    What ``ask`` raises is ``error``, and then ``answer`` is None.
+    If ``fetch`` raises, ``error`` has the error and ``value`` is None.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
-        self.answer: T | None = None
+    def __init__(self, fetch: Callable[[], Awaitable[T]]) -> None:
+        self.value: T | None = None
         self.error: str | None = None
-        self.known = asyncio.Event()
-        """Set once there is an answer, or an error."""
-        self._ask = ask
+        self.ready = asyncio.Event()
+        """Set once there is a value, or an error."""
+        self._fetch = fetch
         self._due = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Look, where it is time and the look before has ended."""
+    def refresh_if_due(self) -> None:
+        """Start a refresh if it is time and the one before has ended."""
         if self._task is None and time.monotonic() >= self._due:
-            self._due = time.monotonic() + INTERVAL
-            self._task = asyncio.create_task(self._look())
+            self._due = time.monotonic() + REFRESH_SECONDS
+            self._task = asyncio.create_task(self._refresh())
 
-    def look_again(self) -> None:
-        """What is known may be out of date: the next `begin` looks."""
+    def invalidate(self) -> None:
+        """The value may be out of date: the next `refresh_if_due` starts a refresh."""
         self._due = 0.0
 
     async def close(self) -> None:
-        """Break off the look that is under way; there is none after it."""
+        """Cancel the refresh that is under way, and start none after it."""
         self._due = float("inf")
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=_PARTING)
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
 
-    async def _look(self) -> None:
-        # Said at once, not only when the cancellation has been carried out: a driver may hang in that too.
-        limit = asyncio.get_running_loop().call_later(PATIENCE, self._give_up)
+    async def _refresh(self) -> None:
+        # The timeout sets the error at once, not when the cancellation has ended: a driver may hang in that.
+        timeout = asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, self._time_out)
         try:
-            answer = await self._ask()
+            value = await self._fetch()
         except Exception as error:
-            self._learn(None, " ".join(str(error).split()) or type(error).__name__)
+            self._set(None, " ".join(str(error).split()) or type(error).__name__)
         else:
-            self._learn(answer, None)
+            self._set(value, None)
         finally:
-            limit.cancel()
+            timeout.cancel()
             self._task = None
 
-    def _give_up(self) -> None:
-        self._learn(None, f"no answer for {PATIENCE:g} s")
+    def _time_out(self) -> None:
+        self._set(None, f"no answer for {TIMEOUT_SECONDS:g} s")
         if self._task is not None:
             self._task.cancel()
 
-    def _learn(self, answer: T | None, error: str | None) -> None:
-        self.answer, self.error = answer, error
-        self.known.set()
+    def _set(self, value: T | None, error: str | None) -> None:
+        self.value, self.error = value, error
+        self.ready.set()

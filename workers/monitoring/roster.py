@@ -16,8 +16,8 @@ from typing import Any
 
 from workers.engine import wire
 from workers.engine.blocked import read_where
-from workers.engine.dispatcher import DEAD_AFTER
 from workers.engine.policy import HEARTBEAT_SECONDS
+from workers.engine.recovery import DEAD_AFTER
 from workers.monitoring.snapshot import WorkerSnapshot, WorkerState
 
 _SILENT_SECONDS = DEAD_AFTER + HEARTBEAT_SECONDS

@@ -12,8 +12,9 @@ from saq import Job
 from saq.utils import now
 
 from workers.engine import wire
+from workers.engine.enqueueing import EnqueueResult
 from workers.engine.payload_limits import check_payload
-from workers.engine.queue import EnqueueResult, JobQueue
+from workers.engine.queue import JobQueue
 from workers.errors import InvalidJobError, UnknownQueueError
 from workers.handlers.base import validate_payload
 

@@ -19,12 +19,13 @@ from storage.personalization import PersonalizationService
 from storage.redis.client import execute
 from storage.redis.scripts import Script, run_script
 from storage.repositories.operator_actions import OperatorAction
-from workers.engine.keys import NUDGE
+from workers.engine.keys import WAKE_CHANNEL
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, WorkersError
 from workers.monitoring.loop_lag import LoopLag
+from workers.monitoring.overview import parse_pause
 from workers.monitoring.snapshot import Pause, Snapshot
-from workers.monitoring.snapshot_reader import SnapshotReader, parse_pause
+from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.operations.audit import Audit, current_actor
 from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
@@ -185,7 +186,7 @@ class Operations:
         keys = self._enqueueing.queue(queue).keys
         async with self._audit.record("resume", {"queue": queue}) as action:
             action.affected = await self._redis.delete(keys.pause)
-            await self._redis.publish(NUDGE, queue)
+            await self._redis.publish(WAKE_CHANNEL, queue)
             return bool(action.affected)
 
     async def pause_of(self, queue: str) -> Pause | None:

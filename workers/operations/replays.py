@@ -19,7 +19,7 @@ from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
-from workers.dead_letters.replayer import Replayer
+from workers.dead_letters.replay.replayer import Replayer
 from workers.errors import ConflictError, NotFoundError
 from workers.operations.audit import Audit
 from workers.operations.enqueueing import Enqueueing

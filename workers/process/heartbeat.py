@@ -1,4 +1,4 @@
-"""Says that this process lives, from a thread of its own, and watches the event loop from there.
+"""Sends the heartbeats of this process from a thread of its own, and watches the event loop from there.
 
 A loop that a handler blocks for a while does not make the process look dead; one that stands for longer than
 the jobs in flight may take does, and the process ends itself.
@@ -26,19 +26,19 @@ BEAT_SCRIPT = Script.load(__name__, "beat")
 BLOCKED_SCRIPT = Script.load(__name__, "blocked")
 
 _WATCH_SECONDS = 1.0
-"""Seconds between looks at the event loop."""
+"""Between two checks of the event loop."""
 
 
 class Heartbeat:
-    """Beats every two seconds while ``held()`` is not 0; an idle process has nothing to lose and is silent.
+    """Beats every two seconds while ``count_jobs()`` is not 0; an idle process sends nothing.
 
-    ``on_gap`` is called, from the thread, when longer than ``gap`` seconds have passed since the last beat
-    that was heard, again and again until one is: the process was frozen, or is cut off, and its jobs may have
-    been given to others.
+    ``on_silence`` is called from the thread when more than ``max_silence`` seconds have passed since the last
+    confirmed beat, and again until one is confirmed: the process was frozen, or is cut off, and its jobs may
+    have been given to others.
 
-    While ``watchdog`` finds the event loop blocked, the cluster is told where it stands.  If it stands for
-    too long, the process takes its word back, so that others recover its jobs at once, and ``give_up`` is
-    called with the reason, to end the process.
+    While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
+    long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
+    with the reason, to end the process.
     """
 
     def __init__(
@@ -46,23 +46,23 @@ class Heartbeat:
         redis: Redis,
         worker_id: str,
         *,
-        held: Callable[[], int],
-        gap: float,
-        on_gap: Callable[[], None],
+        count_jobs: Callable[[], int],
+        max_silence: float,
+        on_silence: Callable[[], None],
         watchdog: Watchdog | None = None,
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self._redis = redis
         self._worker_id = worker_id
-        self._held = held
-        self._gap = gap
-        self._on_gap = on_gap
+        self._count_jobs = count_jobs
+        self._max_silence = max_silence
+        self._on_silence = on_silence
         self._watchdog = watchdog
         self._give_up = give_up
         self._blocked: float | None = None
-        """Monotonic time since which the loop stands, while it is blocked."""
-        self._noted = False
-        """The cluster was told that it is."""
+        """Monotonic time since which the loop is blocked."""
+        self._published = False
+        """The cluster was sent that it is."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -84,20 +84,20 @@ class Heartbeat:
             now = time.monotonic()
             self._watch(now - began, busy)
             if now >= due - _WATCH_SECONDS / 2:
-                heard = self._beat() if self._held() else True
-                due = (heard_at := time.monotonic()) + HEARTBEAT_SECONDS
-                if heard_at - last > self._gap:
-                    self._on_gap()
-                if heard:
-                    last = heard_at
+                confirmed = self._beat() if self._count_jobs() else True
+                due = (ended := time.monotonic()) + HEARTBEAT_SECONDS
+                if ended - last > self._max_silence:
+                    self._on_silence()
+                if confirmed:
+                    last = ended
             began = time.monotonic()
             busy = began - now
 
     def _beat(self) -> bool:
-        """False where it was not heard."""
-        return self._say(BEAT_SCRIPT.call([BEATS], [self._worker_id]))
+        """False if Redis did not confirm it."""
+        return self._send(BEAT_SCRIPT.call([BEATS], [self._worker_id]))
 
-    def _say(self, call: ScriptCall) -> bool:
+    def _send(self, call: ScriptCall) -> bool:
         """Run a script; False when Redis did not confirm it."""
         try:
             try:
@@ -114,34 +114,34 @@ class Heartbeat:
             return
         match self._watchdog.check(waited, busy):
             case Verdict.MOVES if self._watchdog.stood == 0:
-                self._moves()
+                self._on_moving()
             case Verdict.BLOCKED:
-                self._stands(self._watchdog)
+                self._on_blocked(self._watchdog)
             case Verdict.GIVE_UP:
-                self._stands(self._watchdog)
+                self._on_blocked(self._watchdog)
                 if self._give_up is not None:
                     self._end(self._watchdog, self._give_up)
 
-    def _moves(self) -> None:
+    def _on_moving(self) -> None:
         if self._blocked is not None:
             log.warning("the event loop moves again", stood=round(time.monotonic() - self._blocked, 1))
             self._blocked = None
-        if self._noted:
-            self._noted = not self._note("", 0.0)
+        if self._published:
+            self._published = not self._note("", 0.0)
 
-    def _stands(self, watchdog: Watchdog) -> None:
+    def _on_blocked(self, watchdog: Watchdog) -> None:
         place = watchdog.place()
         if self._blocked is None:
             self._blocked = time.monotonic() - watchdog.stood
-            about = {"queue": place.queue, "job": place.job} if place.job else {}
-            log.error("the event loop is blocked", where=place.where, stood=round(watchdog.stood, 1), **about)
-        self._noted = True  # also when no reply came: it may have been carried out
+            job = {"queue": place.queue, "job": place.job} if place.job else {}
+            log.error("the event loop is blocked", where=place.where, stood=round(watchdog.stood, 1), **job)
+        self._published = True  # also when no reply came: it may have been carried out
         self._note(place.note(), watchdog.stood)
 
     def _note(self, note: Argument, stood: float) -> bool:
-        return self._say(BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(stood * 1000)]))
+        return self._send(BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(stood * 1000)]))
 
     def _end(self, watchdog: Watchdog, give_up: Callable[[str], None]) -> None:
         place = watchdog.place()
-        self._say(GONE_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0]))
+        self._send(GONE_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0]))
         give_up(f"the event loop has been blocked for {watchdog.stood:.0f} s by {place.where}")

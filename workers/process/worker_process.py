@@ -1,14 +1,11 @@
-"""One worker process: a dispatcher for each queue, heartbeat, recorder, its place on the list, drain."""
+"""One worker process: a dispatcher for each queue, heartbeat, recorder, presence, drain."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import socket
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,47 +16,45 @@ from redis.exceptions import RedisError, ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import PipelineConnection, is_wrong_type, make_client, make_sync_client
+from storage.redis.client import PipelineConnection, make_client, make_sync_client
 from storage.redis.refusals import reason, refusal_of
-from storage.redis.scripts import Script, ScriptCall, run_script
 from workers.dead_letters.recorder import Recorder
 from workers.dead_letters.retention import Retention
-from workers.engine import wire
-from workers.engine.dispatcher import DEAD_AFTER, Dispatcher
-from workers.engine.keys import BEATS, LETTERS, OUTCOMES, WORKERS
+from workers.engine.dispatcher import Dispatcher
 from workers.engine.policy import NORMAL, PollIntervals, QueuePolicy
 from workers.engine.queue import JobQueue
+from workers.engine.recovery import DEAD_AFTER
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
+from workers.process.background_tasks import (
+    ignore_outage,
+    restart_after_defects,
+    run_every,
+    wait_for_first,
+)
 from workers.process.heartbeat import Heartbeat
-from workers.process.nudges import Nudges
+from workers.process.presence import Presence
+from workers.process.wake_listener import WakeListener
 from workers.process.watchdog import Held, LoopClock, Watchdog
-
-ANNOUNCE_SCRIPT = Script.load(__name__, "announce")
 
 log = structlog.get_logger(__name__)
 
-_FORGET_AFTER = 86_400.0
-"""Seconds after which the traces of a process that died are removed."""
-_LAST_WORDS = 2.0
-"""Seconds that a process which leaves gives the database; letters that wait are recorded by the others."""
-_TURN_SECONDS = 15.0
-"""Seconds that a dispatcher's turn may take, or be late, before it stands."""
-_RESTART_SECONDS = 5.0
-"""Seconds until a helper that failed by a defect is started again."""
+_CLOSE_SECONDS = 2.0
+"""How long a closing process waits for the database; other processes record the letters that are left."""
+_MAX_TURN_SECONDS = 15.0
+"""How long a dispatcher's turn may take, or be overdue, before it counts as stuck."""
 _SETTLE_SECONDS = 5.0
-"""Seconds that a drain waits, after its deadline, for Redis to take what was put back."""
+"""How long a drain waits, after its deadline, until Redis confirms the returned jobs."""
 
 
 class WorkerProcess:
-    """Runs ``policies``' queues.  ``functions`` are by queue name; ``letters`` takes what died.
+    """Runs the queues of ``policies``.  ``functions`` are by queue name; ``letters`` takes the dead letters.
 
-    Of ``schedules`` those count whose queue is among them.  ``give_up`` ends the whole program: it is called
-    from a thread, with the reason, when the event loop has been blocked for longer than any job in flight may
-    take.
+    Of ``schedules`` those of its queues are run.  ``give_up`` ends the whole program: it is called from a
+    thread, with the reason, if the event loop has been blocked for longer than any job in flight may take.
 
-    `start` returns once jobs are taken; `begin_drain` ends it; `drained` waits for that end and returns the
-    number of jobs that were put back; `close` frees the connections.
+    `start` returns once jobs are taken; `begin_drain` starts the end; `drained` waits for it and returns the
+    number of jobs that were returned to their queues; `close` frees the connections.
     """
 
     def __init__(
@@ -78,26 +73,27 @@ class WorkerProcess:
         self.id = uuid.uuid4().hex
         self.drain_seconds = drain_seconds
         self.redis_error: str | None = None
-        """Why Redis does not answer, or refuses; None while it does what it is asked for."""
-        self._version = version
+        """Why Redis does not answer, or refuses; None while it does neither."""
         self._pace = pace
         self._redis = make_client(redis_url)
         self._subscriber = make_client(redis_url, reply_timeout=None)
-        self._lines = [PipelineConnection(redis_url) for _ in policies]
-        self._doorbells = [PipelineConnection(redis_url, blocks=True) for _ in policies]
+        self._pipelines = [PipelineConnection(redis_url) for _ in policies]
+        self._wakeup_connections = [PipelineConnection(redis_url, blocks=True) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self._retention = Retention(self._redis, letters)
         self.dispatchers = {
             policy.name: Dispatcher(
-                JobQueue(self._redis, policy, line),
+                JobQueue(self._redis, policy, pipeline),
                 functions[policy.name],
                 worker_id=self.id,
-                doorbell=doorbell,
+                wakeup_connection=wakeup_connection,
                 pace=pace,
-                on_reply=partial(self._replied, line),
-                on_letter=self._recorder.wake,
+                on_result=partial(self._on_redis_result, pipeline),
+                on_letter=self._recorder.notify,
             )
-            for policy, line, doorbell in zip(policies, self._lines, self._doorbells, strict=True)
+            for policy, pipeline, wakeup_connection in zip(
+                policies, self._pipelines, self._wakeup_connections, strict=True
+            )
         }
         self._schedulers = [
             Scheduler(schedule, self.dispatchers[schedule.queue].queue)
@@ -109,29 +105,37 @@ class WorkerProcess:
         self._heartbeat = Heartbeat(
             make_sync_client(redis_url),
             self.id,
-            held=lambda: self.in_flight,
-            gap=DEAD_AFTER - 1,
-            on_gap=self._gap,
+            count_jobs=lambda: self.in_flight,
+            max_silence=DEAD_AFTER - 1,
+            on_silence=self._on_silence,
             watchdog=self._watchdog,
             give_up=give_up,
         )
-        self._nudges = Nudges(
+        self._listener = WakeListener(
             self._redis,
             self._subscriber,
             self.id,
             self.dispatchers,
-            on_subscribed=lambda: _once(self._announce),
+            on_subscribed=lambda: ignore_outage(self._presence.publish),
+        )
+        self._presence = Presence(
+            self._redis,
+            self.id,
+            self.dispatchers,
+            version=version,
+            ttl=pace.presence_ttl,
+            listener=self._listener,
+            on_letters=self._recorder.notify,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
-        self._helpers: list[asyncio.Task[None]] = []
-        self._saying: asyncio.Task[None] | None = None
-        self._upcoming: dict[str, list[tuple[bytes, float]]] = {}
-        """By queue name: the next scheduled job and its time, as of the last look."""
+        self._background_tasks: list[asyncio.Task[None]] = []
+        self._publishing: asyncio.Task[None] | None = None
+        self._next_scheduled: dict[str, list[tuple[bytes, float]]] = {}
+        """By queue name: the next scheduled job and its time, as of the last check."""
         self._drain_began: float | None = None
         self._drain = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._started_at = time.time()
+        self._drain_now = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
@@ -145,55 +149,55 @@ class WorkerProcess:
 
     @property
     def drain_deadline_in(self) -> float | None:
-        """Seconds left for the jobs in flight; None while no drain goes on."""
+        """Seconds left for the jobs in flight; None if no drain goes on."""
         if self._drain_began is None:
             return None
         return max(0.0, self._drain_began + self.drain_seconds - time.monotonic())
 
     def standing(self) -> list[str]:
-        """Why a queue makes no progress here, whatever Redis answers; empty while all do."""
-        found = []
-        for name, dispatcher in self.dispatchers.items():
-            late = dispatcher.late()
-            if late > _TURN_SECONDS:
-                found.append(f"{name}: its dispatcher stands")
+        """The queues that make no progress here, whatever Redis answers, each with the reason."""
+        problems = [
+            f"{name}: its dispatcher stands"
+            for name, dispatcher in self.dispatchers.items()
+            if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS
+        ]
         ended = any(task.done() for task in self._running) and not self.draining
-        return [*found, "a dispatcher has ended"] if ended else found
+        return [*problems, "a dispatcher has ended"] if ended else problems
 
     def unready(self) -> list[str]:
-        """Why this process does not take jobs, whatever Redis answers; empty while it does."""
-        found = [
+        """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
+        reasons = [
             f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
-        return ["draining", *found] if self.draining else found
+        return ["draining", *reasons] if self.draining else reasons
 
     def stop_asked(self, *, now: bool = False) -> None:
-        """A signal asks for a drain, ``now`` for one that waits for nothing; for a signal handler.
+        """Note that a signal asks for a drain (``now``: one that waits for nothing); for signal handlers.
 
-        It is heard while the event loop is blocked, too: the process gives up if it cannot begin in time.
+        It works while the event loop is blocked, too: the process gives up if it cannot begin in time.
         """
         self._watchdog.stop_asked(now=now)
 
     async def start(self) -> None:
-        """Take jobs from now on.  Raises RedisError where Redis does not answer."""
+        """Take jobs from now on.  Raises RedisError if Redis does not answer."""
         self._loop = asyncio.get_running_loop()
         self._clock.start()
-        await self._announce(forget=True)
+        await self._presence.publish(forget=True)
         self._heartbeat.start()
         for name, dispatcher in self.dispatchers.items():
             self._running.append(asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {name}"))
-        helpers: list[Callable[[], Coroutine[Any, Any, None]]] = [
+        background: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self._recorder.run,
-            self._nudges.run,
-            partial(_repeat, self._announce, self._pace.announce),
-            partial(_repeat, self._look_for_scheduled, self._pace.look),
-            partial(_repeat, self._look_for_aborts, self._pace.abort),
+            self._listener.run,
+            partial(run_every, self._pace.presence, self._presence.publish),
+            partial(run_every, self._pace.scheduled, self._check_scheduled),
+            partial(run_every, self._pace.aborts, self._check_aborts),
             *(scheduler.run for scheduler in self._schedulers),
             self._retention.run,
             *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
         ]
-        self._helpers += [asyncio.create_task(_guarded(helper)) for helper in helpers]
-        gc.freeze()  # what was loaded lives as long as the process: the collector need not look at it again
+        self._background_tasks += [asyncio.create_task(restart_after_defects(task)) for task in background]
+        gc.freeze()  # what is loaded lives as long as the process: the collector may skip it
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
 
     async def taking(self, timeout: float) -> None:
@@ -204,7 +208,7 @@ class WorkerProcess:
                     await dispatcher.turned.wait()
 
     def begin_drain(self) -> None:
-        """From this instant no job starts.  More calls change nothing."""
+        """Start no more jobs.  Further calls change nothing."""
         if self._drain_began is None:
             self._drain_began = time.monotonic()
             self._watchdog.stop_asked()
@@ -212,53 +216,56 @@ class WorkerProcess:
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
-            self._helpers.append(asyncio.ensure_future(_once(self._announce)))  # that it drains
+            self._presence.draining = True
+            publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
+            self._background_tasks.append(publishing)
 
     def drain_now(self) -> None:
-        """Do not wait any longer for the jobs in flight: they are put back."""
+        """Return the jobs in flight to their queues without waiting for them any longer."""
         self.begin_drain()
         self._watchdog.stop_asked(now=True)
-        self._hurry.set()
+        self._drain_now.set()
 
     async def drained(self) -> int:
-        """Wait until a drain has ended; the number of jobs that were put back."""
-        everything = asyncio.gather(*self._running, return_exceptions=True)
-        await _first(everything, self._drain.wait())
-        await _first(everything, self._hurry.wait(), timeout=self.drain_deadline_in)
+        """Wait until a drain has ended; the number of jobs that were returned to their queues."""
+        all_ended = asyncio.gather(*self._running, return_exceptions=True)
+        await wait_for_first(all_ended, self._drain.wait())
+        await wait_for_first(all_ended, self._drain_now.wait(), timeout=self.drain_deadline_in)
         for dispatcher in self.dispatchers.values():
             dispatcher.cancel_running()
-        await asyncio.wait({everything}, timeout=_SETTLE_SECONDS)
-        if not everything.done():
+        await asyncio.wait({all_ended}, timeout=_SETTLE_SECONDS)
+        if not all_ended.done():
             held = self.in_flight
             log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
             await cancel_and_wait(self._running)
             return held
-        for ended in self._running:
-            ended.result()
-        put_back = sum(dispatcher.put_back for dispatcher in self.dispatchers.values())
-        log.info("drained", put_back=put_back)
-        return put_back
+        for task in self._running:
+            task.result()
+        returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
+        log.info("drained", put_back=returned)
+        return returned
 
     async def close(self) -> None:
-        """Leave the list and close all connections; without a drain before, as by a crash."""
+        """Leave the list of workers and close all connections; without a drain before, like a crash."""
         self._loop = None
-        await cancel_and_wait([*self._running, *self._helpers, *([self._saying] if self._saying else [])])
+        publishing = [self._publishing] if self._publishing else []
+        await cancel_and_wait([*self._running, *self._background_tasks, *publishing])
         self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
             try:
-                async with asyncio.timeout(_LAST_WORDS):
+                async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._recorder.record_batch()
-                await run_script(self._redis, self._announcement(leaving=True))
+                await self._presence.remove()
             except Exception as error:
-                log.warning("left without a word", error=repr(error))
-        for line in (*self._lines, *self._doorbells):
-            await line.close()
+                log.warning("the process left without taking itself off the list", error=repr(error))
+        for connection in (*self._pipelines, *self._wakeup_connections):
+            await connection.close()
         for client in (self._redis, self._subscriber):
             await client.aclose()
 
     async def _dispatch(self, dispatcher: Dispatcher) -> None:
-        """A dispatcher that ends by a defect drains the process, so that it does not live on half dead."""
+        """Run a dispatcher; one that ends by a defect drains the process: it is half dead."""
         try:
             await dispatcher.run()
         except Exception:
@@ -266,9 +273,9 @@ class WorkerProcess:
             self.begin_drain()
             raise
 
-    def _replied(self, line: PipelineConnection, error: Exception | None) -> None:
+    def _on_redis_result(self, pipeline: PipelineConnection, error: Exception | None) -> None:
         if error is None:
-            line.confirm_primary()
+            pipeline.confirm_primary()
         text = None if error is None else reason(error)
         if (text is None) != (self.redis_error is None):
             if error is None:
@@ -278,20 +285,17 @@ class WorkerProcess:
                 log.error("Redis refuses" if refuses else "Redis does not answer", error=text)
         self.redis_error = text
 
-    def _gap(self) -> None:
+    def _on_silence(self) -> None:
         """Called by the heartbeat's thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._distrust)
+            self._loop.call_soon_threadsafe(self._check_leases)
 
-    def _distrust(self) -> None:
+    def _check_leases(self) -> None:
         for dispatcher in self.dispatchers.values():
-            dispatcher.distrust()
-        self._say_soon()  # others may have declared this process dead
-
-    def _say_soon(self) -> None:
-        """Announce this process out of turn; once at a time, since Redis may be away."""
-        if self._loop is not None and (self._saying is None or self._saying.done()):
-            self._saying = asyncio.ensure_future(_once(self._announce))
+            dispatcher.request_lease_check()
+        # Others may have declared this process dead.  One publication at a time, since Redis may be down.
+        if self._loop is not None and (self._publishing is None or self._publishing.done()):
+            self._publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
 
     def _running_jobs(self) -> list[Held]:
         """Called by the heartbeat's thread."""
@@ -299,33 +303,33 @@ class WorkerProcess:
             Held(
                 queue=name,
                 key=running.job.key,
-                function=dispatcher.worker.functions.get(running.job.function),
+                function=dispatcher.runner.functions.get(running.job.function),
                 task=running.task,
                 deadline=running.started + dispatcher.queue.policy.timeout,
             )
             for name, dispatcher in self.dispatchers.items()
-            for running in list(dispatcher.worker.running.values())
+            for running in list(dispatcher.runner.running.values())
         ]
 
-    async def _look_for_scheduled(self) -> None:
-        """Nudge a dispatcher whose queue has another next scheduled job than at the last look.
+    async def _check_scheduled(self) -> None:
+        """Wake a dispatcher whose queue has another next scheduled job than at the last check.
 
-        Our own producers and retries say so themselves; foreign producers write it down in silence.
+        Our own producers and retries wake it themselves; foreign producers do not.
         """
         try:
             lowest = await self._lowest(self.dispatchers.values(), "-inf")
             holding = [self.dispatchers[name] for name, first in lowest.items() if first and first[0][1] <= 0]
-            upcoming = lowest | await self._lowest(holding, "(0")
+            scheduled = lowest | await self._lowest(holding, "(0")
         except (RedisError, OSError):
             for dispatcher in self.dispatchers.values():
-                dispatcher.nudge()  # its turn finds out whether Redis is away, and when it is back
+                dispatcher.wake()  # its turn finds out whether Redis is down, and when it is back
             raise
-        for name, first in upcoming.items():
-            if first and first != self._upcoming.get(name):
-                self.dispatchers[name].nudge()
+        for name, first in scheduled.items():
+            if first and first != self._next_scheduled.get(name):
+                self.dispatchers[name].wake()
             if lowest[name]:
                 self.dispatchers[name].queue.reconciler.request()
-        self._upcoming = upcoming
+        self._next_scheduled = scheduled
 
     async def _lowest(
         self, dispatchers: Iterable[Dispatcher], lowest: str
@@ -339,80 +343,6 @@ class WorkerProcess:
             pipeline.zrangebyscore(key, lowest, "+inf", start=0, num=1, withscores=True)
         return dict(zip(names, await pipeline.execute(), strict=True))
 
-    async def _look_for_aborts(self) -> None:
+    async def _check_aborts(self) -> None:
         for dispatcher in self.dispatchers.values():
-            await dispatcher.look_for_aborts()
-
-    async def _announce(self, *, forget: bool = False) -> None:
-        try:
-            waiting = await run_script(self._redis, self._announcement(forget=forget))
-        except ResponseError as error:
-            if is_wrong_type(error):  # of a key that all queues share: any reconciler repairs it
-                next(iter(self.dispatchers.values())).queue.reconciler.request(now=True)
-            raise
-        if waiting:
-            self._recorder.wake()
-
-    def _announcement(self, *, leaving: bool = False, forget: bool = False) -> ScriptCall:
-        about = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": self._version,
-            "queues": list(self.dispatchers),
-            "in_flight": self.in_flight,
-            "draining": self.draining,
-            "standby": [name for name, each in self.dispatchers.items() if each.state == "standby"],
-            "forget": self._pace.forget,
-            "channel": self._nudges.counted,
-        }
-        keys = [WORKERS, BEATS, LETTERS, OUTCOMES]
-        for name in self.dispatchers:
-            keys += [f"saq:{name}:stats", f"saq:{name}:worker_info:{self.id}"]
-        uptime = round((time.time() - self._started_at) * 1000)
-        ended = sum((each.ended for each in self.dispatchers.values()), Counter[str]())
-        stats = {
-            "complete": ended["complete"],
-            "failed": ended["bury"],
-            "retried": ended["retry"],
-            "aborted": ended["abort"],
-            "uptime": uptime,
-        }
-        info = {"stats": stats, "queue_key": ",".join(self.dispatchers), "metadata": about}
-        present = round(self._pace.forget * 1000)
-        forgotten = round(_FORGET_AFTER * 1000) if forget else 0
-        said = b"" if leaving else wire.dump(about)
-        return ANNOUNCE_SCRIPT.call(keys, [self.id, said, present, wire.dump(info), forgotten])
-
-
-async def _first(
-    everything: asyncio.Future[Any], event: Coroutine[Any, Any, Any], timeout: float | None = None
-) -> None:
-    """Wait until ``everything`` is done, ``event`` has come, or ``timeout`` seconds have passed."""
-    waiter = asyncio.ensure_future(event)
-    await asyncio.wait({everything, waiter}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    waiter.cancel()
-
-
-async def _repeat(look: Callable[[], Coroutine[Any, Any, None]], interval: float) -> None:
-    """Call ``look`` every ``interval`` seconds; while Redis is away the next time will do."""
-    while True:
-        await asyncio.sleep(interval)
-        try:
-            await look()
-        except (RedisError, OSError) as error:
-            log.debug("not looked", at=look.__name__, error=repr(error))
-
-
-async def _once(look: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with suppress(RedisError, OSError):
-        await look()
-
-
-async def _guarded(helper: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a helper until it is cancelled; one that ends by a defect is reported, and started again."""
-    while True:
-        try:
-            await helper()
-        except Exception:
-            log.exception("a helper of the process failed, and is started again")
-        await asyncio.sleep(_RESTART_SECONDS)
+            await dispatcher.check_aborts()

@@ -254,7 +254,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
         assert not any(process.draining for process in self.processes)
 
     def _completed(self) -> int:
-        return sum(process.dispatchers[POLICY.name].ended["complete"] for process in self.processes)
+        return sum(process.dispatchers[POLICY.name].settled["complete"] for process in self.processes)
 
     async def _is_idle(self) -> bool:
         """Whether nothing waits but what is scheduled; the reconciler helps, as it does each minute."""
@@ -284,12 +284,12 @@ class AnyKeyMachine(RuleBasedStateMachine):
 @pytest.fixture
 def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is gone is known in half a second, not in eight."""
-    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.6)
-    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
-    monkeypatch.setattr("workers.engine.dispatcher.LOOK_GAP", 0.5)
+    monkeypatch.setattr("workers.engine.recovery.DEAD_AFTER", 0.6)
+    monkeypatch.setattr("workers.engine.recovery._CHECK_SECONDS", 0.1)
+    monkeypatch.setattr("workers.engine.recovery.MAX_CHECK_GAP", 0.5)
     monkeypatch.setattr("workers.process.heartbeat.HEARTBEAT_SECONDS", 0.1)
     monkeypatch.setattr("workers.process.heartbeat._WATCH_SECONDS", 0.05)
-    monkeypatch.setattr("workers.engine.dispatcher._BACKOFF", (0.02, 0.1))
+    monkeypatch.setattr("workers.engine.dispatcher._BACKOFF_SECONDS", (0.02, 0.1))
 
 
 @pytest.mark.timeout(900)

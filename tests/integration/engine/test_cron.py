@@ -28,11 +28,11 @@ async def test_an_occurrence_is_enqueued_once_by_many_processes(make_bench: Make
         return {f"{place}-{asked}": {"number": asked} for place in ("lisboa", "porto")}
 
     schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
-    waits = await asyncio.gather(*(Scheduler(schedule, bench.queue).look() for _ in range(5)))
+    waits = await asyncio.gather(*(Scheduler(schedule, bench.queue).run_due() for _ in range(5)))
     assert asked == 5
     assert await bench.redis.llen(bench.queue.keys.queued) == 2
     assert all(0 < wait <= 900 for wait in waits)
-    await Scheduler(schedule, bench.queue).look()
+    await Scheduler(schedule, bench.queue).run_due()
     assert asked == 5, "an occurrence that is done costs no look into the database"
 
 
@@ -44,10 +44,10 @@ async def test_what_was_missed_is_made_up_for_once(make_bench: MakeBench) -> Non
 
     schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
     seconds, _ = await bench.redis.time()
-    newest = int(schedule.last(datetime.fromtimestamp(seconds, UTC)).timestamp())
+    newest = int(schedule.previous_occurrence(datetime.fromtimestamp(seconds, UTC)).timestamp())
     await bench.redis.hset(CRON, "weather", newest - 10 * 900)
     for _ in range(3):
-        await Scheduler(schedule, bench.queue).look()
+        await Scheduler(schedule, bench.queue).run_due()
     assert await bench.redis.llen(bench.queue.keys.queued) == 1
     assert int(await bench.redis.hget(CRON, "weather")) == newest
 
@@ -60,7 +60,7 @@ async def test_a_job_that_still_waits_is_not_enqueued_again(make_bench: MakeBenc
 
     schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
     await bench.stock.enqueue(bench.policy.function, key="porto", number=0)
-    await Scheduler(schedule, bench.queue).look()
+    await Scheduler(schedule, bench.queue).run_due()
     assert await bench.redis.llen(bench.queue.keys.queued) == 2
 
 
@@ -92,7 +92,7 @@ def test_occurrences_are_of_the_clock() -> None:
 
     schedule = Schedule("weather", EVERY_QUARTER, "weather-ingestion", jobs)
     quarter = datetime(2026, 3, 1, 12, 15, tzinfo=UTC)
-    assert schedule.last(quarter) == quarter
-    assert schedule.last(quarter.replace(second=59)) == quarter
-    assert schedule.last(quarter.replace(minute=14, second=59)) == quarter.replace(minute=0)
-    assert schedule.next(quarter) == quarter.replace(minute=30)
+    assert schedule.previous_occurrence(quarter) == quarter
+    assert schedule.previous_occurrence(quarter.replace(second=59)) == quarter
+    assert schedule.previous_occurrence(quarter.replace(minute=14, second=59)) == quarter.replace(minute=0)
+    assert schedule.next_occurrence(quarter) == quarter.replace(minute=30)

@@ -96,7 +96,7 @@ async def test_a_cache_that_does_not_say_who_it_is_is_known_by_its_address(
 async def test_an_alert_says_that_the_policy_was_changed_while_we_run(
     make_bench: MakeBench, redis_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "INTERVAL", 0.05)
+    monkeypatch.setattr(look, "REFRESH_SECONDS", 0.05)
     bench = make_bench()
     client = make_client(redis_url)
     operations = build_operations(

@@ -20,7 +20,7 @@ from tests.chaos.proxy import Proxy
 from tests.integration.engine.conftest import eventually
 from tests.processes import Journal, Spawner
 from tests.servers import ValkeyServer
-from workers.engine.keys import BEATS, NUDGE
+from workers.engine.keys import BEATS, WAKE_CHANNEL
 from workers.process.heartbeat import BEAT_SCRIPT
 
 QUEUE = "color-extraction"
@@ -188,11 +188,11 @@ async def test_e14_an_idle_worker_leaves_the_server_that_was_demoted(
     journal = Journal(tmp_path / "journal")
     spawner = Spawner(redis=pair.url, database=sqlite_url, journal=str(journal.path))
     await spawner()
-    assert dict(await primary.pubsub_numsub(NUDGE)) == {NUDGE.encode(): 0}
+    assert dict(await primary.pubsub_numsub(WAKE_CHANNEL)) == {WAKE_CHANNEL.encode(): 0}
     await pair.fail_over()
 
     async def moved() -> bool:
-        return dict(await primary.pubsub_numsub(NUDGE)) == {NUDGE.encode(): 1}
+        return dict(await primary.pubsub_numsub(WAKE_CHANNEL)) == {WAKE_CHANNEL.encode(): 1}
 
     await eventually(moved, within=45)
     after = RedisQueue.from_url(pair.second.url, name=QUEUE)
@@ -215,7 +215,9 @@ async def test_e14_an_address_that_changes_late_leaves_nobody_at_the_old_server(
     await pair.fail_over(address_after=lambda: _received(old, number + 3))
 
     async def moved() -> bool:
-        heard = [dict(await server.pubsub_numsub(NUDGE))[NUDGE.encode()] for server in (old, primary)]
+        heard = [
+            dict(await server.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()] for server in (old, primary)
+        ]
         return heard == [0, 1]
 
     await eventually(moved, within=45)

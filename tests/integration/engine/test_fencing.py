@@ -16,8 +16,9 @@ from storage.redis.client import make_sync_client
 from tests.integration.engine.conftest import MakeBench, eventually
 from tests.servers import free_port
 from workers.engine import outcome
+from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import BEATS
-from workers.engine.queue import EnqueueResult, Settlement
+from workers.engine.settlement import Settlement
 from workers.errors import WorkerLostError
 from workers.process.heartbeat import Heartbeat
 
@@ -36,13 +37,13 @@ async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_put_back(make_
     dispatcher = process.dispatchers[bench.policy.name]
     await eventually(lambda: dispatcher.state == "empty")
     back = Settlement(job.id, job.lease, "return", job.body)
-    await bench.queue.settle([Settlement("none", b"", "mark", b"")])  # so that the server knows the script
+    await bench.queue.settle([Settlement("none", b"", "update", b"")])  # so that the server knows the script
     # In one round trip, whose reply never arrives: put back for its dead holder, and taken by this process.
     _, take = await bench.queue.take(process.id, 1, [back])
     assert [again.id for again in take.jobs] == [job.id]
-    back.repeated = True
+    back.resent = True
     dispatcher._settlements.append(back)
-    dispatcher.distrust()
+    dispatcher.request_lease_check()
     await eventually(lambda: done)
     await eventually(bench.empty)
     assert len(done) == 1
@@ -80,7 +81,7 @@ async def test_e8_a_job_that_is_settled_twice_in_one_call_is_settled_once(make_b
         read = bench.queue.deserialize(job.body)
         assert read is not None
         read.attempts = attempts
-        settlements.append(outcome.crashed(job, read, error, policy=bench.policy, worker="dead"))
+        settlements.append(outcome.worker_died(job, read, error, policy=bench.policy, worker="dead"))
     assert [each.verb for each in settlements] == ["return", "bury"] * 2
     assert await bench.queue.settle(settlements) == [True, True, False, False]
     assert await bench.redis.zcard("couturecast:letters") == 1
@@ -93,15 +94,15 @@ async def test_e10_nobody_is_dead_unless_somebody_looked_all_the_while(make_benc
     await bench.queue.take("silent", 1, [])
     await bench.redis.zadd(BEATS, {"silent": 1})
     looks = bench.queue.keys.looks
-    assert (await bench.queue.lost(8, 4))[1] == [], "nobody had looked before"
+    assert (await bench.queue.leases_of_dead_workers(8, 4)) == [], "nobody had looked before"
     seconds, _ = await bench.redis.time()
     await bench.redis.hset(looks, mapping={"since": (seconds - 9) * 1000, "last": (seconds - 1) * 1000})
-    assert len((await bench.queue.lost(8, 4))[1]) == 1
+    assert len(await bench.queue.leases_of_dead_workers(8, 4)) == 1
     await bench.redis.hset(looks, mapping={"since": (seconds - 60) * 1000, "last": (seconds - 9) * 1000})
-    assert (await bench.queue.lost(8, 4))[1] == [], "nobody looked for a while"
+    assert (await bench.queue.leases_of_dead_workers(8, 4)) == [], "nobody looked for a while"
     await bench.redis.zadd(BEATS, {"silent": seconds * 1000})
     await bench.redis.hset(looks, mapping={"since": (seconds - 60) * 1000, "last": seconds * 1000})
-    assert (await bench.queue.lost(8, 4))[1] == [], "it beats"
+    assert (await bench.queue.leases_of_dead_workers(8, 4)) == [], "it beats"
 
 
 async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_others(
@@ -122,7 +123,7 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
 
     async def look_as_others_do() -> None:
         while True:
-            await bench.queue.lost(8, 4)
+            await bench.queue.leases_of_dead_workers(8, 4)
             await asyncio.sleep(0.5)
 
     others = asyncio.create_task(look_as_others_do())
@@ -135,7 +136,7 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
 async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
     doubts = threading.Event()
     nowhere = make_sync_client(f"redis://127.0.0.1:{free_port()}/0")
-    heartbeat = Heartbeat(nowhere, "worker", held=lambda: 1, gap=3.0, on_gap=doubts.set)
+    heartbeat = Heartbeat(nowhere, "worker", count_jobs=lambda: 1, max_silence=3.0, on_silence=doubts.set)
     heartbeat.start()
     await eventually(doubts.is_set, within=20)
     await asyncio.to_thread(heartbeat.stop)
@@ -274,7 +275,7 @@ async def test_e10_a_lease_that_was_given_to_another_ends_the_attempt(make_bench
     ((job_id, lease),) = (await bench.queue.leases()).items()
     body = await bench.redis.get(job_id)
     await bench.queue.take("other", 1, [Settlement(job_id, lease, "return", body)])
-    process.dispatchers[bench.policy.name].distrust()
+    process.dispatchers[bench.policy.name].request_lease_check()
     await asyncio.wait_for(cancelled.wait(), 10)
     ((job_id, new),) = (await bench.queue.leases()).items()
     assert new.startswith(b"other:")

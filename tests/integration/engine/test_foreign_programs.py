@@ -16,10 +16,10 @@ from storage.database.engine import Database
 from storage.redis.client import execute, make_client
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.operations import build_operations
-from workers.engine.keys import BEATS, CRON, NUDGE
+from workers.engine.keys import BEATS, CRON, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
-from workers.engine.queue import Settlement
 from workers.engine.schedules import Schedule, Scheduler
+from workers.engine.settlement import Settlement
 from workers.monitoring import thresholds
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
@@ -73,8 +73,8 @@ async def test_e14_an_id_that_names_no_job_becomes_one_dead_letter(
 async def test_e14_a_key_that_a_foreign_id_names_never_changes(
     make_bench: MakeBench, name: str, words: tuple[Any, ...], taken_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
-    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.recovery.DEAD_AFTER", 0.5)
+    monkeypatch.setattr("workers.engine.recovery._CHECK_SECONDS", 0.1)
     bench = make_bench()
     await execute(bench.redis, *words)
     before = await execute(bench.redis, "DUMP", name), await execute(bench.redis, "PEXPIRETIME", name)
@@ -152,7 +152,7 @@ async def test_e14_an_id_without_a_job_frees_its_key(make_bench: MakeBench, scor
     bench = make_bench()
     process = await bench.start(succeed)
     await execute(bench.redis, "ZADD", bench.queue.keys.incomplete, score, bench.queue.job_id("ghost"))
-    await process._look_for_scheduled()  # what a process does every few seconds
+    await process._check_scheduled()  # what a process does every few seconds
     await eventually(lambda: _letters(bench, 1))
     await eventually(bench.empty)
     assert await bench.stock.enqueue("extract_colors", key="ghost", number=1) is not None
@@ -180,7 +180,7 @@ async def test_e14_jobs_whose_list_is_gone_run(make_bench: MakeBench, lost: str,
     await eventually(lambda: _completed(bench, 6), within=20)
     await eventually(bench.empty)
     assert set(runs) == set(keys)
-    assert process.dispatchers[bench.policy.name].ended["complete"] == 6
+    assert process.dispatchers[bench.policy.name].settled["complete"] == 6
     if how == "of another type":
         (aside,) = await bench.redis.keys(f"{bench.queue.keys.aside}{lost}:*")
         assert await bench.redis.get(aside) == b"surprise"
@@ -203,8 +203,8 @@ async def test_e14_a_producer_finds_a_list_of_another_type_repaired(make_bench: 
 async def test_e14_a_lease_that_nobody_holds_takes_no_slot_for_good(
     make_bench: MakeBench, lease: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
-    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.recovery.DEAD_AFTER", 0.5)
+    monkeypatch.setattr("workers.engine.recovery._CHECK_SECONDS", 0.1)
     bench = make_bench(concurrency=1)
     await bench.redis.hset(bench.queue.keys.leases, bench.queue.job_id("ghost"), lease)
     await bench.start(succeed)
@@ -238,7 +238,7 @@ async def test_e3_a_process_whose_leases_are_gone_stops_what_it_runs(make_bench:
     await bench.send(2)
     await eventually(lambda: at_once == 2)
     await bench.redis.delete(bench.queue.keys.leases)
-    process.dispatchers[bench.policy.name].nudge()
+    process.dispatchers[bench.policy.name].wake()
     await eventually(lambda: at_once == 0)
     await eventually(lambda: _reconciled(bench))
     await eventually(lambda: _completed(bench, 2))
@@ -295,8 +295,8 @@ async def test_e14_starts_that_lie_ahead_block_no_longer_than_their_window(make_
 async def test_e14_a_beat_that_lies_ahead_does_not_keep_the_dead_alive(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engine.dispatcher.DEAD_AFTER", 0.5)
-    monkeypatch.setattr("workers.engine.dispatcher._LOST_POLL", 0.1)
+    monkeypatch.setattr("workers.engine.recovery.DEAD_AFTER", 0.5)
+    monkeypatch.setattr("workers.engine.recovery._CHECK_SECONDS", 0.1)
     bench = make_bench()
     await bench.send()
     await bench.queue.take("dead-worker", 1, [])
@@ -349,14 +349,14 @@ async def test_e14_a_schedule_goes_on_after_an_occurrence_that_lies_ahead(
     schedule = Schedule("weather", "*/15 * * * *", bench.policy.name, jobs)
     now, _ = await bench.redis.time()
     value = (
-        int(schedule.last(datetime.fromtimestamp(now + HOUR, UTC)).timestamp())
+        int(schedule.previous_occurrence(datetime.fromtimestamp(now + HOUR, UTC)).timestamp())
         if written == "ahead"
         else "soon"
     )
     await bench.redis.hset(CRON, "weather", value)
-    await Scheduler(schedule, bench.queue).look()
+    await Scheduler(schedule, bench.queue).run_due()
     assert await bench.redis.llen(bench.queue.keys.queued) == 1
-    await Scheduler(schedule, bench.queue).look()
+    await Scheduler(schedule, bench.queue).run_due()
     assert await bench.redis.llen(bench.queue.keys.queued) == 1
 
 
@@ -410,9 +410,9 @@ async def test_e15_a_broken_key_is_named_and_its_repair_is_counted(
 async def test_e14_messages_that_are_no_text_wake_nobody_and_end_nothing(make_bench: MakeBench) -> None:
     bench = make_bench()
     process = await bench.start(succeed)
-    await eventually(lambda: bench.redis.pubsub_numsub(NUDGE))
+    await eventually(lambda: bench.redis.pubsub_numsub(WAKE_CHANNEL))
     for message in (b"\xff\xfe", b"", b"color-extraction \xff", b"nobody held"):
-        await bench.redis.publish(NUDGE, message)
+        await bench.redis.publish(WAKE_CHANNEL, message)
     later = Job("extract_colors", kwargs={"number": 1}, scheduled=int(time.time()) + 1)
     await bench.queue.enqueue_many([later])  # only a nudge says so in time
     await eventually(lambda: _completed(bench, 1), within=4)
@@ -427,13 +427,13 @@ async def test_e14_a_turn_that_fails_by_a_defect_is_tried_again(
     dispatcher = process.dispatchers[bench.policy.name]
     await eventually(dispatcher.turned.is_set)
     with monkeypatch.context() as patched:
-        patched.setattr(dispatcher, "_started", _raise_defect)
+        patched.setattr(dispatcher, "_handle_take", _raise_defect)
         await bench.send(3)
-        await eventually(lambda: dispatcher.late() > 0.3)
+        await eventually(lambda: dispatcher.overdue_seconds() > 0.3)
         assert not process.draining
     await eventually(lambda: _completed(bench, 3))
     await eventually(bench.empty)
-    assert dispatcher.late() < 5
+    assert dispatcher.overdue_seconds() < 5
 
 
 async def _raise_defect(take: object) -> None:
@@ -471,9 +471,9 @@ async def test_e14_a_living_process_whose_beat_was_removed_keeps_its_job(make_be
     looks = {"since": (seconds - 60) * 1000, "last": seconds * 1000}
     await bench.redis.hset(bench.queue.keys.looks, mapping=looks)
     await bench.redis.delete(BEATS)
-    assert (await bench.queue.lost(8, 4))[1] == []
+    assert (await bench.queue.leases_of_dead_workers(8, 4)) == []
     await bench.redis.zadd(BEATS, {"living": 1})  # it did not beat again
-    assert len((await bench.queue.lost(8, 4))[1]) == 1
+    assert len(await bench.queue.leases_of_dead_workers(8, 4)) == 1
 
 
 @pytest.mark.parametrize("verb", ["retry", "return"])

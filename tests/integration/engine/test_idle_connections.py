@@ -144,13 +144,13 @@ async def test_quiet_spells_with_a_server_that_closes_idle_connections_cost_noth
     with capture_logs() as logged:
         async with _worker(server.url, letters, ended) as process:
             (dispatcher,) = process.dispatchers.values()
-            replied = dispatcher._on_reply
+            replied = dispatcher._on_result
 
             def watch(error: Exception | None) -> None:
                 errors.append(error)
                 replied(error)
 
-            dispatcher._on_reply = watch
+            dispatcher._on_result = watch
             for number in range(3):
                 job = await producer.enqueue(POLICY.function, number=number)
                 assert job is not None

@@ -54,7 +54,7 @@ async def test_e1_stock_info_reads_the_queue_truthfully(make_bench: MakeBench) -
     process = await bench.start(wait)
     await bench.stock.enqueue("extract_colors", number=9, scheduled=int(time.time()) + 3600)
     keys = await bench.send(5)
-    await eventually(lambda: len(process.dispatchers[bench.policy.name].worker.running) == 2)
+    await eventually(lambda: len(process.dispatchers[bench.policy.name].runner.running) == 2)
     info = await bench.stock.info(jobs=True)
     assert (info["queued"], info["active"], info["scheduled"]) == (3, 2, 1)
     assert list(info["workers"]) == [process.id]
@@ -328,7 +328,7 @@ async def test_e2_jobs_taken_by_a_lost_reply_return_to_the_queue(make_bench: Mak
     await bench.redis.delete(process_paused)
     _, take = await bench.queue.take(process.id, 2, [])  # its reply never reaches the dispatcher
     assert len(take.jobs) == 2
-    dispatcher.distrust()
+    dispatcher.request_lease_check()
     await eventually(lambda: len(done) == 3)
     await eventually(bench.empty)
     job = await bench.stock.job(keys[0])

@@ -75,7 +75,8 @@ async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_comma
     letters: DeadLetterRepository, tmp_path: Path, seconds: float
 ) -> None:
     quick = PollIntervals(
-        *(each / _FASTER for each in (ECONOMICAL.look, ECONOMICAL.doorbell, ECONOMICAL.announce)), abort=4
+        *(each / _FASTER for each in (ECONOMICAL.scheduled, ECONOMICAL.ready_wait, ECONOMICAL.presence)),
+        aborts=4,
     )
     normal, economical, periods = await asyncio.gather(
         _commands(NORMAL, seconds, letters, tmp_path / "normal"),

@@ -22,7 +22,7 @@ from storage.redis.client import execute
 from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from tests.processes import Journal, Spawner
-from workers.engine.keys import BEATS, NUDGE, PROCESS, WORKERS
+from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import GONE_SCRIPT
 from workers.monitoring import thresholds
@@ -135,12 +135,12 @@ async def test_a_user_with_a_right_to_the_one_channel_only_is_nudged_all_the_sam
     redis: Redis, make_bench: MakeBench, view: View
 ) -> None:
     bench = make_bench()
-    await execute(redis, "ACL", "SETUSER", "default", "resetchannels", f"&{NUDGE}")
+    await execute(redis, "ACL", "SETUSER", "default", "resetchannels", f"&{WAKE_CHANNEL}")
     try:
         process = await bench.start(idle)
 
         async def subscribed() -> bool:
-            return bool((await bench.redis.pubsub_numsub(NUDGE))[0][1] == 1)
+            return bool((await bench.redis.pubsub_numsub(WAKE_CHANNEL))[0][1] == 1)
 
         await eventually(subscribed)
         assert (await bench.redis.pubsub_numsub(f"{PROCESS}{process.id}"))[0][1] == 0
@@ -278,9 +278,9 @@ async def test_a_blocked_event_loop_is_named_while_it_stands_and_forgotten_when_
     thread = threading.Thread(target=watch)
     thread.start()
     process = await bench.start(work)
-    await eventually(lambda: process._nudges.counted)
+    await eventually(lambda: process._listener.counted)
     (key,) = await bench.send()
-    await eventually(lambda: process.dispatchers[bench.policy.name].ended["complete"], within=30)
+    await eventually(lambda: process.dispatchers[bench.policy.name].settled["complete"], within=30)
     ended.set()
     await asyncio.to_thread(thread.join)
     said = json.loads(notes[0].partition(b" ")[2])

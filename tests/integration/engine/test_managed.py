@@ -22,7 +22,7 @@ from workers.process.worker_process import WorkerProcess
 
 RIGHTS = "+@all -@admin -@dangerous -config -info -script -client -debug -keys -flushall -flushdb -acl"
 POLICY = QueuePolicy("color-extraction", "extract_colors", 5, timeout=60, retry_delays=FAST_RETRIES)
-BRISK = PollIntervals(look=0.1, doorbell=0.3, announce=0.1, abort=0.1)
+BRISK = PollIntervals(scheduled=0.1, ready_wait=0.3, presence=0.1, aborts=0.1)
 
 
 @pytest.fixture

@@ -82,8 +82,8 @@ async def test_the_first_snapshot_knows_all(seen: Seen) -> None:
 async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "PATIENCE", 2.0)
-    monkeypatch.setattr(look, "INTERVAL", 0.0)
+    monkeypatch.setattr(look, "TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(look, "REFRESH_SECONDS", 0.0)
     await seen.now()
     seen.table.hangs = True
     began = time.monotonic()
@@ -103,7 +103,7 @@ async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
         (alert.metric, alert.message) for alert in last.alerts
     ]
     seen.table.hangs = False
-    seen.observer.look_again()
+    seen.observer.invalidate_dead_letters()
 
     async def back() -> bool:
         last = await seen.now()
@@ -115,7 +115,7 @@ async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
 async def test_a_first_look_that_hangs_delays_the_first_snapshot_for_its_patience_only(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "PATIENCE", 0.2)
+    monkeypatch.setattr(look, "TIMEOUT_SECONDS", 0.2)
     seen.table.hangs = True
     async with asyncio.timeout(10):
         assert (await seen.now()).database.error == "no answer for 0.2 s"
@@ -124,7 +124,7 @@ async def test_a_first_look_that_hangs_delays_the_first_snapshot_for_its_patienc
 async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(look, "PATIENCE", 0.1)
+    monkeypatch.setattr(look, "TIMEOUT_SECONDS", 0.1)
     release = asyncio.Event()
 
     async def stubborn() -> int:
@@ -135,9 +135,9 @@ async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_t
         return 0
 
     looked = look.BackgroundValue(stubborn)
-    looked.begin()
+    looked.refresh_if_due()
     async with asyncio.timeout(10):
-        await looked.known.wait()
+        await looked.ready.wait()
     assert looked.error == "no answer for 0.1 s"
     release.set()
     await looked.close()
@@ -146,7 +146,7 @@ async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_t
 async def test_close_ends_what_is_looked_at_in_the_background(seen: Seen) -> None:
     await seen.now()
     seen.table.hangs = True
-    seen.observer.look_again()
+    seen.observer.invalidate_dead_letters()
     before = asyncio.all_tasks()
     await seen.now()
     await seen.observer.close()
@@ -162,7 +162,7 @@ async def test_whatever_a_driver_raises_is_an_error_in_the_snapshot_and_no_defec
     async def refuse() -> int:
         raise KeyError("no such\ntable")
 
-    seen.observer._dead = look.BackgroundValue(refuse)
+    seen.observer._dead_letters = look.BackgroundValue(refuse)
     assert (await seen.now()).database.error == "'no such\\ntable'"
 
 

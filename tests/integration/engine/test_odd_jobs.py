@@ -261,10 +261,10 @@ async def test_e10_an_attempt_whose_job_came_back_to_its_own_process_is_ended(ma
     leases = await bench.queue.leases()
     body = await bench.queue.body(job_id)
     from workers.engine import outcome
-    from workers.engine.queue import LeasedJob
+    from workers.engine.settlement import LeasedJob
 
-    assert await bench.queue.settle([outcome.put_back(LeasedJob(job_id, leases[job_id], body))]) == [True]
-    process.dispatchers[bench.policy.name].nudge()
+    assert await bench.queue.settle([outcome.give_back(LeasedJob(job_id, leases[job_id], body))]) == [True]
+    process.dispatchers[bench.policy.name].wake()
     await eventually(lambda: ended == ["first"])
     await eventually(lambda: bench.total("completed"))
     assert await bench.empty()

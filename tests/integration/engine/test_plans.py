@@ -472,14 +472,14 @@ async def test_a_plan_goes_on_when_the_database_comes_back(
     await write(bench.letters, 40)
     operations = await operate(bench)
     plan = await operations.replays.create_plan(ALL_DEAD)
-    real, failures = PlanRepository.mark_enqueued, iter([True, True, False])
+    real, failures = PlanRepository.sent, iter([True, True, False])
 
     async def shaky(self: PlanRepository, *args: Any) -> Any:
         if next(failures, False):
             raise ConnectionError("the database went away at this moment")
         return await real(self, *args)
 
-    monkeypatch.setattr(PlanRepository, "mark_enqueued", shaky)
+    monkeypatch.setattr(PlanRepository, "sent", shaky)
     done = await operations.replays.run_plan(plan.id)
     assert (done.state, done.ledger.sent, done.ledger.skipped) == ("done", 40, 0)
     assert await bench.redis.llen(bench.queue.keys.queued) == 40
@@ -497,9 +497,9 @@ async def test_the_job_may_end_before_its_letter_is_marked(
         await operations.replays.create_plan(ALL_DEAD),
     )
     await operations.replays.cancel_plan(other.id)
-    await operations.replays._plans.transition(plan.id, "running", from_states=["frozen"])
-    batch = await operations.replays._plans.next_items(plan.id, limit=2)
-    await operations.replays._replayer._enqueue(batch)
+    await operations.replays._plans.set_state(plan.id, "running", of=["frozen"])
+    batch = await operations.replays._plans.batch(plan.id, limit=2)
+    await operations.replays._replayer._enqueuer.enqueue(batch)
     await Numbers(fails=lambda number: number == 0).start(bench)
 
     async def ended() -> bool:
@@ -521,11 +521,11 @@ async def test_retention_runs_once_a_day_by_one_process(make_bench: MakeBench, o
     )
     await bench.letters.record([letter("new", failed_at=NOW - timedelta(days=29), **old)])
     runs = [(await operate(bench)).dead_letters._retention for _ in range(3)]
-    assert sorted(await asyncio.gather(*(each.look() for each in runs))) == [0, 0, 1_200]
+    assert sorted(await asyncio.gather(*(retention.run_if_due() for retention in runs))) == [0, 0, 1_200]
     assert [each.uid for each in (await bench.letters.page()).items] == ["new"]
     assert await bench.letters.count(LetterFilter(archived=True)) == 1_200
     await bench.letters.record([letter("older", failed_at=NOW - timedelta(days=40), **old)])
-    assert await runs[0].look() == 0, "until tomorrow"
+    assert await runs[0].run_if_due() == 0, "until tomorrow"
 
 
 async def test_an_id_that_was_archived_is_never_given_again(make_bench: MakeBench, operate: Operate) -> None:
@@ -587,9 +587,7 @@ async def test_a_plan_has_no_part_in_what_another_replays(make_bench: MakeBench,
     await write(bench.letters, 5)
     operations = await operate(bench)
     paused, other, single = [await operations.replays.create_plan(ALL_DEAD) for _ in range(3)]
-    await operations.replays._plans.transition(
-        paused.id, "running", from_states=["frozen"]
-    )  # as after a crash
+    await operations.replays._plans.set_state(paused.id, "running", of=["frozen"])  # as after a crash
     await Numbers(fails=lambda number: True).start(bench)
     await operations.replays.run_plan(other.id)
     assert (await _settled(operations, other.id)).died == 5
@@ -642,7 +640,7 @@ async def test_an_edit_after_a_replay_that_was_broken_off_is_not_said_to_run(
         raise ConnectionError("the database went away at this moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PlanRepository, "mark_enqueued", away)
+        patch.setattr(PlanRepository, "sent", away)
         with pytest.raises(ConnectionError):
             await operations.replays.replay(letter_id)
     with pytest.raises(ConflictError, match="enqueued by another act"):
@@ -712,14 +710,14 @@ async def test_large_payloads_are_replayed_a_few_at_a_time(
             ]
         )
     read: list[int] = []
-    batch = PlanRepository.next_items
+    batch = PlanRepository.batch
 
     async def counted(self: PlanRepository, *args: Any, **options: Any) -> Any:
         found = await batch(self, *args, **options)
         read.append(len(found))
         return found
 
-    monkeypatch.setattr(PlanRepository, "next_items", counted)
+    monkeypatch.setattr(PlanRepository, "batch", counted)
     operations = await operate(bench)
     plan = await operations.replays.create_plan(LetterFilter(queue="color-extraction"))
     done = await operations.replays.run_plan(plan.id)

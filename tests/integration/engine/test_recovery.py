@@ -15,7 +15,7 @@ from tests.processes import Journal, Spawner
 from workers.engine.policy import PollIntervals
 
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
-SELDOM = PollIntervals(look=3600, doorbell=3600, announce=3600, abort=1)
+SELDOM = PollIntervals(scheduled=3600, ready_wait=3600, presence=3600, aborts=1)
 """Finds nothing out by itself, but when it is told."""
 
 

@@ -14,12 +14,12 @@ from storage.redis.scripts import run_script
 from tests.integration.engine.conftest import Bench, MakeBench, eventually
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import PollIntervals
-from workers.engine.queue import LeasedJob, Settlement
+from workers.engine.settlement import LeasedJob, Settlement
 from workers.process.heartbeat import BEAT_SCRIPT
 from workers.process.worker_process import WorkerProcess
 
 FIVE = ["one", "two", "three", "four", "five"]
-BRISK = PollIntervals(look=5, doorbell=30, announce=0.2, abort=1)
+BRISK = PollIntervals(scheduled=5, ready_wait=30, presence=0.2, aborts=1)
 
 
 async def test_e3_a_sixth_process_is_a_standby_that_says_so_and_starts_when_a_place_is_free(

@@ -28,9 +28,10 @@ from storage.redis.client import execute, make_client
 from storage.redis.scripts import run_script
 from workers.engine import outcome, wire
 from workers.engine.keys import BEATS, LETTER, LETTERS
-from workers.engine.letter_encoding import load_letter
+from workers.engine.letter_encoding import decode_letter
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import JobQueue, LeasedJob, Settlement
+from workers.engine.queue import JobQueue
+from workers.engine.settlement import LeasedJob, Settlement
 from workers.errors import WorkerLostError
 from workers.process.heartbeat import BEAT_SCRIPT
 
@@ -134,7 +135,7 @@ class QueueMachine(RuleBasedStateMachine):
         return stood
 
     @precondition(lambda self: self.model.held)
-    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "put back", "mark"]))
+    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "put back", "update"]))
     def settle(self, data: st.DataObject, verb: str) -> None:
         held = self._any(data)
         settlement = self._settlement(held, verb)
@@ -173,8 +174,8 @@ class QueueMachine(RuleBasedStateMachine):
         since = (seconds - 60) * 1000
         last = seconds * 1000 if watched else since
         self.run(execute(self.redis, "HSET", self.queue.keys.looks, "since", since, "last", last))
-        total, lost = self.run(self.queue.lost(DEAD_AFTER, GAP))
-        assert total == len(self.model.held)
+        assert len(self.run(self.queue.leases())) == len(self.model.held)
+        lost = self.run(self.queue.leases_of_dead_workers(DEAD_AFTER, GAP))
         expected = {key for key, held in self.model.held.items() if held.worker in self.dead}
         assert {self.queue.job_key_from_id(each.id) for each in lost} == (expected if watched else set())
         for taken in lost:
@@ -182,7 +183,7 @@ class QueueMachine(RuleBasedStateMachine):
             job = self.queue.deserialize(wire.load(taken.body))
             assert job is not None
             died = WorkerLostError(f"worker {held.worker} died during the attempt")
-            settlement = outcome.crashed(taken, job, died, policy=POLICY, worker=held.worker)
+            settlement = outcome.worker_died(taken, job, died, policy=POLICY, worker=held.worker)
             self.past.append(self._settlement(held, "finish"))
             assert self.run(self.queue.settle([settlement])) == [True]
             self._settled(held, settlement, charged=True)
@@ -224,12 +225,12 @@ class QueueMachine(RuleBasedStateMachine):
                     held.taken, job, PermanentError("no"), policy=POLICY, worker=held.worker
                 )
             case "put back":
-                return outcome.put_back(held.taken)
+                return outcome.give_back(held.taken)
             case _:
-                return outcome.running(held.taken, job)
+                return outcome.progress_update(held.taken, job)
 
     def _settled(self, held: Held, settlement: Settlement, *, charged: bool = False) -> None:
-        if settlement.verb == "mark":
+        if settlement.verb == "update":
             return
         key = held.job.key
         del self.model.held[key]
@@ -273,12 +274,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert set(scores) == model.waiting | model.delayed | set(model.held)
         assert {key for key, score in scores.items() if score} == model.delayed
         assert len(uids) == len(letters)
-        buried = Counter(load_letter(body, uid.decode()).job_id for uid, body in letters.items())
+        buried = Counter(decode_letter(body, uid.decode()).job_id for uid, body in letters.items())
         assert buried == model.buried
         assert not [key for key, n in (model.ended + buried).items() if n > 2]
         assert all(n <= POLICY.max_attempts for n in model.attempts.values())
         for uid, body in letters.items():
-            letter = load_letter(body, uid.decode())
+            letter = decode_letter(body, uid.decode())
             assert letter.attempts == model.attempts[letter.job_id] == len(letter.attempt_errors)
 
     def _key(self, job_id: bytes) -> str:

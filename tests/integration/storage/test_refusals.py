@@ -30,7 +30,7 @@ from tests.integration.engine.conftest import eventually
 from tests.integration.storage.test_storage import NOON, letter
 from workers.dead_letters.recorder import Recorder
 from workers.engine.keys import LETTER, LETTERS
-from workers.engine.letter_encoding import dump_letter
+from workers.engine.letter_encoding import encode_letter
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ async def test_e8_a_letter_that_is_refused_twice_delays_no_other(database: Datab
     redis, letters = make_client(redis_url), DeadLetterRepository(database)
     for n, uid in enumerate([*(f"bad-{n}" for n in range(120)), "good-1", "bad", "good-2"]):
         await redis.zadd(LETTERS, {uid: n})
-        await redis.hset(LETTER, uid, dump_letter(letter(uid)))
+        await redis.hset(LETTER, uid, encode_letter(letter(uid)))
     await redis.zadd(LETTERS, {b"\xff": 1000})
     await redis.hset(LETTER, b"\xff", b"no letter")
     recorder = Recorder(redis, letters)
@@ -187,9 +187,9 @@ async def test_e8_a_letter_that_is_refused_twice_delays_no_other(database: Datab
     told = [line for line in logs if line["log_level"] == "error"]
     assert sum(len(line["letters"]) for line in told) == 121
     assert len(told) == 2
-    recorder.wake()
+    recorder.notify()
     await redis.zadd(LETTERS, {"late": 2000})
-    await redis.hset(LETTER, "late", dump_letter(letter("late")))
+    await redis.hset(LETTER, "late", encode_letter(letter("late")))
     await eventually(lambda: _recorded(letters, 4))
     await cancel_and_wait([running])
     await redis.aclose()

@@ -16,10 +16,11 @@ from couturecast_handlers import PermanentError
 from storage.redis.client import redact_url
 from tui.text import format as shown
 from workers.engine import histogram, outcome, wire
-from workers.engine.letter_encoding import attempts_of, dump_letter, failed_attempt, load_letter, make_letter
+from workers.engine.attempts import attempts_of, failed_attempt
+from workers.engine.letter_encoding import decode_letter, encode_letter, make_letter
 from workers.engine.payload_limits import check_payload
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
-from workers.engine.queue import LeasedJob
+from workers.engine.settlement import LeasedJob
 from workers.errors import InvalidJobError
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot
@@ -83,7 +84,7 @@ def test_the_fourth_failure_buries_with_all_attempts() -> None:
         outcome.failed(TAKEN, each, error(text=f"e{attempts}"), policy=POLICY, worker="w")
     each.attempts = 4
     settlement = outcome.failed(TAKEN, each, error(text="e4"), policy=POLICY, worker="w")
-    letter = load_letter(settlement.letter, settlement.letter_uid)
+    letter = decode_letter(settlement.letter, settlement.letter_uid)
     assert settlement.verb == "bury"
     assert [one["message"] for one in letter.attempt_errors] == ["e1", "e2", "e3", "e4"]
     assert (letter.attempts, letter.error_message, letter.uid) == (4, "e4", settlement.letter_uid)
@@ -98,7 +99,7 @@ def test_e7_a_permanent_error_buries_at_once() -> None:
 @pytest.mark.parametrize(("status", "charged"), [(Status.QUEUED, 2), (Status.ACTIVE, 1)])
 def test_e10_a_crash_is_charged_once(status: Status, charged: int) -> None:
     each = job(attempts=1, status=status)
-    settlement = outcome.crashed(TAKEN, each, error(), policy=POLICY, worker="w")
+    settlement = outcome.worker_died(TAKEN, each, error(), policy=POLICY, worker="w")
     assert (settlement.verb, json.loads(settlement.body)["attempts"]) == ("return", charged)
 
 
@@ -116,12 +117,12 @@ def test_e1_what_is_not_finite_is_written_as_saq_writes_it() -> None:
 
 
 def test_a_letter_of_another_version_is_kept_as_text() -> None:
-    kept = load_letter(b'{"uid": "x", "colour": 1}', "x")
+    kept = decode_letter(b'{"uid": "x", "colour": 1}', "x")
     assert (kept.uid, kept.job_data) == ("x", {"unreadable": '{"uid": "x", "colour": 1}'})
 
 
 def test_e9_what_is_put_back_is_what_was_taken() -> None:
-    assert (outcome.put_back(TAKEN).verb, outcome.put_back(TAKEN).body) == ("return", b"{}")
+    assert (outcome.give_back(TAKEN).verb, outcome.give_back(TAKEN).body) == ("return", b"{}")
 
 
 def test_a_foreign_meta_is_kept() -> None:
@@ -129,7 +130,7 @@ def test_a_foreign_meta_is_kept() -> None:
     assert attempts_of(each) == []
     attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
     letter = make_letter(each, [attempt])
-    assert load_letter(dump_letter(letter), "other") == letter
+    assert decode_letter(encode_letter(letter), "other") == letter
 
 
 json_values = st.recursive(

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from saq import Job
 
 from workers.engine import outcome
+from workers.engine.attempts import attempts_of, failed_attempt
 from workers.engine.fingerprint import fingerprint, handler_frame, normalise
-from workers.engine.letter_encoding import attempts_of, failed_attempt, make_letter, unreadable_letter
+from workers.engine.letter_encoding import make_letter, unreadable_letter
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import LeasedJob
 from workers.engine.runner import JobTimeoutError, parse_job
+from workers.engine.settlement import LeasedJob
 from workers.errors import InvalidJobError
 from workers.handlers.base import validate_payload
 from workers.handlers.color.handler import ColorPayload
@@ -504,7 +505,7 @@ def test_a_frame_of_another_kind_makes_it_no_record(frame: Any) -> None:
 def test_a_crash_has_a_fingerprint_without_a_frame() -> None:
     each = job(attempts=1)
     taken = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{}")
-    settlement = outcome.crashed(taken, each, RuntimeError("died"), policy=POLICY, worker="w")
+    settlement = outcome.worker_died(taken, each, RuntimeError("died"), policy=POLICY, worker="w")
     assert settlement.verb == "return"
     (record,) = attempts_of(each)
     assert (record["frame"], record["traceback"]) == (None, None)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.dead_letters.plans import Ledger, Plan
-from workers.dead_letters.replayer import BATCH, _Run, next_step
+from workers.dead_letters.replay.steps import MAX_STEP_LETTERS, next_step
+from workers.dead_letters.replay.token_bucket import TokenBucket
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ def step(ledger: Ledger, **options: Any) -> tuple[str, int]:
 
 
 def test_a_plan_without_a_canary_sends_until_none_waits() -> None:
-    assert step(Ledger(waiting=3_000)) == ("send", BATCH)
+    assert step(Ledger(waiting=3_000)) == ("send", MAX_STEP_LETTERS)
     assert step(Ledger(enqueued=3_000)) == ("done", 0)
     assert step(Ledger()) == ("done", 0)
 
@@ -48,7 +49,7 @@ def test_the_canary_goes_first_and_is_waited_for() -> None:
     assert step(Ledger(waiting=100), canary=5) == ("send", 5)
     assert step(Ledger(waiting=97, enqueued=3), canary=5) == ("send", 2)
     assert step(Ledger(waiting=95, enqueued=4, completed=1), canary=5) == ("wait", 0)
-    assert step(Ledger(waiting=95, completed=5), canary=5) == ("send", BATCH)
+    assert step(Ledger(waiting=95, completed=5), canary=5) == ("send", MAX_STEP_LETTERS)
 
 
 def test_a_canary_letter_that_is_skipped_is_replaced_by_the_next() -> None:
@@ -74,11 +75,11 @@ def test_the_halt_rule_waits_for_some_jobs_to_have_ended() -> None:
 
 
 def test_a_limit_of_one_never_halts() -> None:
-    assert step(Ledger(waiting=10, same=90), halt=1.0) == ("send", BATCH)
+    assert step(Ledger(waiting=10, same=90), halt=1.0) == ("send", MAX_STEP_LETTERS)
 
 
 def test_the_halt_says_why() -> None:
-    assert next_step(plan(100), Ledger(waiting=90, completed=6, same=3, other=1)).why == (
+    assert next_step(plan(100), Ledger(waiting=90, completed=6, same=3, other=1)).reason == (
         "4 of 10 died again, limit 20 %"
     )
 
@@ -121,11 +122,11 @@ def test_no_step_sends_more_than_the_canary_before_it_has_ended(
 
 @pytest.mark.parametrize("rate", [0.5, 20.0, 1_000.0])
 def test_a_rate_is_kept_over_any_time_and_pauses_are_not_made_up_for(rate: float) -> None:
-    run, sent, clock = _Run(), 0, 100.0
+    tokens, sent, clock = TokenBucket(), 0, 100.0
     for tick in range(2_000):
         clock += 60.0 if tick == 1_000 else 0.05
-        most = run.allowed(rate, clock)
-        run.spend(most)
+        most = tokens.available(rate, clock)
+        tokens.take(most)
         sent += most
     seconds = 1_999 * 0.05
     assert rate * seconds * 0.98 - 1 <= sent <= rate * (seconds + 0.5) + 2

@@ -1,11 +1,11 @@
--- End, retry, bury, abort, put back or mark jobs in flight, each only where its lease still stands.
+-- Complete, retry, bury, abort, return or update jobs in flight, each only if its lease still stands.
 --
 -- Invariant: a job leaves active in the same step that puts it where it belongs next: nowhere (ended),
--- incomplete (retry), the head of queued (put back), or the letters that wait for the database (buried).
--- A lease that was given to another makes its old holder's settlement do nothing.  A key that an id of another
+-- incomplete (retry), the head of queued (return), or the letters that wait for the database (bury).
+-- If the lease was given to another worker, its old holder's settlement does nothing.  A key that an id of another
 -- queue, or of no queue, names is never changed.
--- Everything that can fail for what a job becomes is tried before the first write; what is only counted, kept for
--- readers or announced may fail by itself.
+-- Everything that can fail and decides what a job becomes is tried before the first write; what is only counted,
+-- kept for readers or announced may fail by itself.
 --
 -- KEYS  1 queued  2 active  3 incomplete  4 leases  5 looks: as in take.lua
 --       6 completed  zset    job id -> end, ms: the newest completed jobs
@@ -19,19 +19,26 @@
 --       4 processes at most  5 channel that wakes the queue's workers  6 queue name
 --       7 ms after which the record of an ended job goes in any case: with a TTL it may be evicted before a job is
 --       8 bytes from which a record is large  9 the same for a large one
---       then for each job: id, lease, verb, body, delay in ms, letter uid, letter, wait bucket, run bucket
---       verb: complete | retry | bury | abort (with SAQ's abort key in the place of the letter uid) | return | mark
---       (complete and abort of a replayed job have a member of outcomes in the place of the letter;
---       '' where a field has no meaning)
+--       then for each job the fields below, as settlement.py writes them; '' if a field has no meaning for the verb:
+--         id, lease, body
+--         verb        complete | retry | bury | abort | return | update
+--         delay_ms    retry: until the next attempt
+--         letter_uid, letter  bury: the letter's JSON; its job is where payload says:
+--         payload     '' in that JSON | body: the body follows it | stored: the record that is stored follows it
+--         abort_key   abort: the key of SAQ's request
+--         outcome     complete, abort: the member of outcomes, if the job is a replay
+--         wait, run   buckets of the histograms
 -- Reply one number a job: 1 done, 0 the lease no longer stands, or the job has ended before.
 local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST, WIDTH = 10, 9
+local FIRST, WIDTH = 10, 12
+local ID, LEASE, VERB, BODY, DELAY_MS, LETTER_UID, LETTER, PAYLOAD, ABORT_KEY, OUTCOME, WAIT, RUN =
+  0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 local prefix = 'saq:job:' .. ARGV[6] .. ':'
 
 local ids, buries, replayed = {}, false, false
 for i = FIRST, #ARGV, WIDTH do
-  ids[#ids + 1] = ARGV[i]
-  if ARGV[i + 2] == 'bury' then buries = true elseif ARGV[i + 6] ~= '' then replayed = true end
+  ids[#ids + 1] = ARGV[i + ID]
+  if ARGV[i + VERB] == 'bury' then buries = true elseif ARGV[i + OUTCOME] ~= '' then replayed = true end
 end
 local depth = redis.call('LLEN', queued)
 local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
@@ -62,11 +69,11 @@ local function is_ours(id)
   return string.sub(id, 1, #prefix) == prefix
 end
 
--- What comes after a letter, so that no job is sent twice.
-local function rest(id, which, body)
-  if which == 'body' then return body end
+-- The job that follows its letter, so that no job is sent twice.
+local function following_job(id, payload, body)
+  if payload == 'body' then return body end
   -- A foreign producer may have made it of any type.
-  local stored = which == 'stored' and is_ours(id) and redis.pcall('GET', id)
+  local stored = payload == 'stored' and is_ours(id) and redis.pcall('GET', id)
   return type(stored) == 'string' and stored or ''
 end
 
@@ -95,7 +102,7 @@ end
 
 for k, id in ipairs(ids) do
   local at = FIRST + (k - 1) * WIDTH
-  local lease, verb, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local lease, verb, body = ARGV[at + LEASE], ARGV[at + VERB], ARGV[at + BODY]
   if standing[id] ~= lease then
     result[k] = 0
   elseif not scores[k] and is_ours(id) and redis.call('PTTL', id) > 0 then
@@ -116,7 +123,7 @@ for k, id in ipairs(ids) do
     redis.pcall('PUBLISH', id, 'aborted')
     count(outcomes, 'aborted')
     result[k] = 1
-  elseif verb == 'mark' then
+  elseif verb == 'update' then
     -- Off incomplete it was aborted: the record that says so stays.
     if is_ours(id) and scores[k] then redis.call('SET', id, body) end
     result[k] = 1
@@ -125,7 +132,7 @@ for k, id in ipairs(ids) do
     left[#left + 1] = id
     redis.call('LREM', active, 1, id)
     if verb == 'retry' then
-      redis.call('ZADD', incomplete, (now_ms + tonumber(ARGV[at + 4])) / 1000, id)
+      redis.call('ZADD', incomplete, (now_ms + tonumber(ARGV[at + DELAY_MS])) / 1000, id)
       wake = true  -- every process notes when it is due, also if this one is gone by then
     elseif verb == 'return' then
       redis.call('ZADD', incomplete, 0, id)
@@ -136,18 +143,19 @@ for k, id in ipairs(ids) do
       newest[#newest + 1] = now_ms
       newest[#newest + 1] = id
     end
-    if verb == 'abort' then redis.call('DEL', ARGV[at + 5]) end
+    if verb == 'abort' then redis.call('DEL', ARGV[at + ABORT_KEY]) end
     if verb == 'bury' then
-      redis.call('ZADD', KEYS[8], now_ms, ARGV[at + 5])
-      redis.call('HSET', KEYS[9], ARGV[at + 5], ARGV[at + 6] .. rest(id, ARGV[at + 4], body))
-    elseif ARGV[at + 6] ~= '' then
-      redis.call('ZADD', KEYS[12], now_ms, ARGV[at + 6])
+      local uid = ARGV[at + LETTER_UID]
+      redis.call('ZADD', KEYS[8], now_ms, uid)
+      redis.call('HSET', KEYS[9], uid, ARGV[at + LETTER] .. following_job(id, ARGV[at + PAYLOAD], body))
+    elseif ARGV[at + OUTCOME] ~= '' then
+      redis.call('ZADD', KEYS[12], now_ms, ARGV[at + OUTCOME])
     end
     if kept[verb] then store_ended(id, body) elseif body ~= '' and is_ours(id) then redis.call('SET', id, body) end
     redis.pcall('PUBLISH', id, status[verb])
     for _, name in ipairs(counter[verb] or {}) do count(outcomes, name) end
-    if ARGV[at + 7] ~= '' then count(buckets, 'w' .. ARGV[at + 7]) end
-    if ARGV[at + 8] ~= '' then count(buckets, 'r' .. ARGV[at + 8]) end
+    if ARGV[at + WAIT] ~= '' then count(buckets, 'w' .. ARGV[at + WAIT]) end
+    if ARGV[at + RUN] ~= '' then count(buckets, 'r' .. ARGV[at + RUN]) end
     result[k] = 1
   end
 end

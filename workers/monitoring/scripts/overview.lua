@@ -1,14 +1,14 @@
--- All that the screens show of one queue, at one moment.  Changes nothing.  A key that another program made of
--- another type counts as empty, and is named.
+-- All that the screens show of one queue, at one moment.  Changes nothing.  If another program made a key of
+-- another type, it counts as empty, and its name is in the reply.
 --
 -- KEYS  1 queued  2 incomplete  3 leases  4 starts  5 pause  6 totals  7 minute prefix: as in take.lua, settle.lua
 --       8 looks: as in lost.lua
--- ARGV  1 rate: window in us (0: none)  then the minutes (Unix minute numbers) whose figures are wanted
+-- ARGV  1 rate: window in us (0: none)  then the numbers of the minutes (Unix time) to read
 -- Reply {now in us, depth, incomplete, leases as a flat list, starts in the window, oldest start in us or '',
---        body of the job at the head or '', pause as a flat list, totals as a flat list,
---        the current minute as a flat list, looks: since and last while there are leases,
---        names of the keys of another type,
---        then each minute that was asked for}
+--        head: body of the job there or '', pause as a flat list, totals as a flat list,
+--        the current minute as a flat list, checks: since and last of looks while there are leases,
+--        broken keys: names of those of another type,
+--        then each of the minutes}; overview.py parses it
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local broken = {}

@@ -1,4 +1,4 @@
-"""What other processes say to this one, over one subscription that also shows them that it lives."""
+"""Listens for messages of other processes; the same subscription shows them that this one lives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from storage.backoff import ReconnectBackoff
 from storage.redis.client import execute
 from workers.engine.dispatcher import Dispatcher
-from workers.engine.keys import NUDGE, PROCESS
+from workers.engine.keys import PROCESS, WAKE_CHANNEL
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ _RECONNECT_SECONDS = (0.1, 2.0)
 """Seconds between tries to subscribe again: the first, and the longest."""
 
 
-class Nudges:
+class WakeListener:
     """Wakes ``dispatchers`` when a queue was resumed, a delayed job was enqueued, or a standby can take over.
 
     The process is subscribed to a channel of its own, too, so that its end is known as soon as its connection
@@ -42,7 +42,7 @@ class Nudges:
         self._redis = redis
         self._subscriber = subscriber
         self._channel = f"{PROCESS}{worker_id}"
-        self._subscriptions = [NUDGE, self._channel]
+        self._subscriptions = [WAKE_CHANNEL, self._channel]
         self._dispatchers = dispatchers
         self._on_subscribed = on_subscribed
 
@@ -57,10 +57,10 @@ class Nudges:
                     async for message in channel.listen():
                         await self._handle(message)
             except (RedisError, OSError) as error:
-                log.debug("nudges broke", error=repr(error))
+                log.debug("the subscription broke", error=repr(error))
                 self.counted = False
                 if isinstance(error, NoPermissionError):
-                    self._subscriptions = [NUDGE]  # a user may have a right to the one channel only
+                    self._subscriptions = [WAKE_CHANNEL]  # a user may have a right to the one channel only
                 await asyncio.sleep(backoff.failed())
 
     async def _handle(self, message: Mapping[str, Any]) -> None:
@@ -70,15 +70,15 @@ class Nudges:
             await self._on_subscribed()
         elif message["type"] == "subscribe":
             for dispatcher in self._dispatchers.values():
-                dispatcher.nudge()  # whatever was said while nobody listened
+                dispatcher.wake()  # messages may have been missed meanwhile
         elif message["type"] == "message" and not own:
             name, _, held = message["data"].decode(errors="replace").partition(" ")
             if name in self._dispatchers:
                 dispatcher = self._dispatchers[name]
-                dispatcher.look_later() if held else dispatcher.nudge()
+                dispatcher.recovery.schedule_check() if held else dispatcher.wake()
 
     async def _check_channel(self) -> None:
-        """Ask, on another connection, whether Redis counts this subscription: not every server tells."""
+        """Find out, on another connection, whether Redis counts this subscription: not every server does."""
         try:
             reply = await execute(self._redis, "PUBSUB", "NUMSUB", self._channel)
             self.counted = int(reply[1]) > 0

@@ -1,0 +1,108 @@
+"""Enqueues the jobs of dead letters, each once, however often and by whichever process that is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from saq import Job
+from saq.utils import now
+
+from storage.dead_letters.plans import ReplayItem
+from workers.engine import wire
+from workers.engine.attempts import META, replay_origin
+from workers.engine.enqueueing import EnqueueResult
+from workers.engine.queue import JobQueue
+
+_READ_BATCH = 10
+"""Jobs whose records are read at once: each may have a megabyte."""
+
+
+class Enqueued(NamedTuple):
+    """The items of a batch that were not enqueued now: why not, by item id, and those enqueued before."""
+
+    skipped: dict[int, str]
+    already_enqueued: list[int]
+
+
+class ReplayEnqueuer:
+    """Writes each job and a token of its replay in one step.
+
+    If the process dies before it has marked the letters, the next one finds the tokens used, and marks them.
+    """
+
+    def __init__(self, redis: Redis, queues: Mapping[str, JobQueue]) -> None:
+        self._redis = redis
+        self._queues = queues
+
+    async def enqueue(self, items: Sequence[ReplayItem]) -> Enqueued:
+        """Enqueue the jobs of ``items``.  Raises RedisError."""
+        skipped = {item.id: reason for item in items if (reason := self._skip_reason(item))}
+        already: list[ReplayItem] = []
+        by_queue: dict[str, list[ReplayItem]] = {}
+        for item in items:
+            if item.id not in skipped:
+                by_queue.setdefault(item.queue_name, []).append(item)
+        for name, of_queue in by_queue.items():
+            queue = self._queues[name]
+            jobs = [_job(item, queue.policy.function) for item in of_queue]
+            tokens = [f"{item.uid}:{item.replay_count}" for item in of_queue]
+            results = await queue.enqueue_many(jobs, tokens)
+            for item, result in zip(of_queue, results, strict=True):
+                if result is EnqueueResult.DUPLICATE:
+                    skipped[item.id] = f"a job with the key {item.job_id} is queued already"
+                elif result is EnqueueResult.ALREADY_USED:
+                    already.append(item)
+        elsewhere = await self._enqueued_elsewhere(already)
+        return Enqueued(skipped | elsewhere, [item.id for item in already])
+
+    async def _enqueued_elsewhere(self, already: Sequence[ReplayItem]) -> dict[int, str]:
+        """Items whose job was enqueued by another replay, which may not have marked the letter yet.
+
+        The job's record names its replay.  A job that is gone has ended, and its end has marked the letter.
+        """
+        if not already:
+            return {}
+        keys = [self._queues[item.queue_name].job_id(item.job_id) for item in already]
+        bodies = [
+            body
+            for start in range(0, len(keys), _READ_BATCH)
+            for body in await self._redis.mget(keys[start : start + _READ_BATCH])
+        ]
+        owners = {item.id: _owner(body) for item, body in zip(already, bodies, strict=True) if body}
+        return {
+            item: "its job was enqueued by another act" for item, owner in owners.items() if owner != item
+        }
+
+    def _skip_reason(self, item: ReplayItem) -> str:
+        if item.uid is None:
+            return "the letter is gone"
+        if item.state != "dead":
+            return f"it is {item.state} already"
+        if "unreadable" in item.job_data and item.kwargs is None:
+            return "it holds no job that could be read"
+        if item.queue_name not in self._queues:
+            return f"there is no queue {item.queue_name!r}"
+        return ""
+
+
+def _owner(body: bytes) -> int:
+    """The plan's item that a job's record names, 0 if it names none."""
+    try:
+        origin = replay_origin(wire.load(body)["meta"][META])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return 0
+    return origin[1] if origin is not None else 0
+
+
+def _job(item: ReplayItem, function: str) -> Job:
+    """The letter's job with all its attempts left; with the queue's ``function`` if it had none."""
+    data = item.job_data
+    return Job(
+        function=function if "unreadable" in data else data.get("function", item.function),
+        kwargs=data.get("kwargs") if item.kwargs is None else item.kwargs,
+        key=item.job_id,
+        queued=now(),
+        meta={**(data.get("meta") or {}), META: {"replay_of": item.letter_id, "replay": item.id}},
+    )

@@ -1,0 +1,100 @@
+"""Our part of a job's record: its failed attempts, and the dead letter that it is a replay of."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from saq import Job
+
+from storage.dead_letters.queries import MAX_ID
+from workers.engine.fingerprint import handler_frame
+from workers.engine.recorded_names import error_type
+
+META = "couturecast"
+"""Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
+dead letter and of a plan's item)."""
+
+MAX_TRACEBACK_CHARS = 8_000
+"""Kept of each attempt's traceback: its end, which has the error."""
+_MAX_MESSAGE_CHARS = 2_000
+_ATTEMPT_FIELDS: dict[str, Any] = {
+    "attempt": int,
+    "at": (int, float),
+    "worker": str,
+    "error_type": str,
+    "message": str,
+    "traceback": (str, type(None)),
+    "frame": (str, type(None)),  # records of earlier versions have none
+    "run_seconds": (int, float),
+}
+"""The types of the fields of an attempt's record."""
+
+
+def failed_attempt(
+    error: BaseException, *, number: int, at: float, worker: str, run_seconds: float
+) -> dict[str, Any]:
+    """The record of one failed attempt; ``at`` in Unix seconds."""
+    trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
+    if trace is not None and len(trace) > MAX_TRACEBACK_CHARS:
+        trace = "…" + trace[-MAX_TRACEBACK_CHARS:]
+    return {
+        "attempt": number,
+        "at": at,
+        "worker": worker,
+        "error_type": error_type(error),
+        "message": (str(error) or error_type(error))[:_MAX_MESSAGE_CHARS],
+        "traceback": trace,
+        "frame": handler_frame(error),
+        "run_seconds": round(run_seconds, 6),
+    }
+
+
+def our_meta(job: Job) -> Any:
+    """Our part of the job's meta, which other programs may have written; None if there is none."""
+    return job.meta.get(META) if isinstance(job.meta, dict) else None
+
+
+def attempts_of(job: Job) -> list[dict[str, Any]]:
+    """The failed attempts in the job's record; none if another program wrote something else there."""
+    ours = our_meta(job)
+    attempts = ours.get("attempts") if isinstance(ours, dict) else None
+    if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
+        return []
+    return [dict(attempt) for attempt in attempts]
+
+
+def _is_attempt(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), kinds) for name, kinds in _ATTEMPT_FIELDS.items()
+    )
+
+
+def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
+    """Add one more failed attempt to the job's record."""
+    meta = job.meta if isinstance(job.meta, dict) else {}
+    ours = meta.get(META)
+    job.meta = {
+        **meta,
+        META: {**(ours if isinstance(ours, dict) else {}), "attempts": [*attempts_of(job), attempt]},
+    }
+
+
+def drop_tracebacks(job: Job) -> bool:
+    """Remove the tracebacks of the failed attempts from the record; False if it has none."""
+    attempts = attempts_of(job)
+    if not any(attempt["traceback"] for attempt in attempts):
+        return False
+    job.meta[META]["attempts"] = [attempt | {"traceback": None} for attempt in attempts]
+    job.error = f"{attempts[-1]['error_type']}: {attempts[-1]['message']}"
+    return True
+
+
+def replay_origin(ours: Any) -> tuple[int, int] | None:
+    """The letter and the plan's item that a job is a replay of; ``ours`` may be anything: see `our_meta`."""
+    if not isinstance(ours, dict):
+        return None
+    letter, item = ours.get("replay_of"), ours.get("replay", 0)
+    if type(letter) is not int or type(item) is not int or not (0 < letter <= MAX_ID and 0 <= item <= MAX_ID):
+        return None
+    return letter, item

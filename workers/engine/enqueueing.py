@@ -1,0 +1,76 @@
+"""The arguments and the results of enqueue.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from storage.redis.batches import batch_by_size
+from storage.redis.scripts import Argument, Script, ScriptCall
+from workers.engine.keys import CRON, TOKENS, WAKE_CHANNEL, QueueKeys
+from workers.errors import RedisFullError
+
+ENQUEUE_SCRIPT = Script.load(__name__, "enqueue")
+
+_MAX_BATCH = 500
+"""Jobs in one call of the script: a few milliseconds of the server's time at the most."""
+_TOKEN_SECONDS = 7 * 86_400
+
+EnqueueArgs = tuple[str, str, float, bytes, str]
+"""One job: id, SAQ's abort key, the Unix second at which it becomes ready, body, token; see the script."""
+
+
+class EnqueueResult(IntEnum):
+    """What became of one job that was to be enqueued."""
+
+    DUPLICATE = 0
+    """A job with its key is incomplete, in flight, or being aborted."""
+    ENQUEUED = 1
+    ALREADY_USED = 2
+    """Its token was used before: the job was enqueued then."""
+
+
+def enqueue_batches(jobs: Iterable[EnqueueArgs]) -> Iterator[list[EnqueueArgs]]:
+    """The jobs in order, split by what one request may hold."""
+    return batch_by_size(jobs, _size, _MAX_BATCH)
+
+
+def enqueue_call(
+    keys: QueueKeys,
+    queue: str,
+    batch: Sequence[EnqueueArgs],
+    *,
+    schedule: str = "",
+    occurrence: int = 0,
+    more: bool = False,
+) -> ScriptCall:
+    """The call that enqueues ``batch``; as jobs of a schedule's occurrence, of which ``more`` may follow."""
+    tokens = f"{CRON}:{schedule}" if schedule else TOKENS
+    args: list[Argument] = [WAKE_CHANNEL, queue, schedule, occurrence, _TOKEN_SECONDS, int(more)]
+    for job in batch:
+        args += job
+    return ENQUEUE_SCRIPT.call([keys.queued, keys.incomplete, CRON, tokens, keys.leases], args)
+
+
+async def redis_full_error(redis: Redis, enqueued: int, jobs: int) -> RedisFullError:
+    """The error for a producer of whose ``jobs`` only the first ``enqueued`` fitted into Redis."""
+    done = f"{enqueued} of {jobs} jobs were enqueued" if enqueued else "nothing was enqueued"
+    fix = "wait until the workers have freed memory, or raise its maxmemory"
+    return RedisFullError(f"Redis is full{await _memory_used(redis)}: {done}; {fix}")
+
+
+async def _memory_used(redis: Redis) -> str:
+    """How much of its memory Redis uses, in parentheses; empty if it does not tell."""
+    try:
+        info = await redis.info("memory")
+        used, limit = (int(info[name]) / 2**20 for name in ("used_memory", "maxmemory"))
+    except (RedisError, OSError, LookupError, ValueError):
+        return ""
+    return f" ({used:.1f} of {limit:.1f} MB used)" if limit else ""
+
+
+def _size(job: EnqueueArgs) -> int:
+    return len(job[0]) + len(job[1]) + len(job[3])

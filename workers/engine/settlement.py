@@ -1,0 +1,114 @@
+"""What moves between a queue and its dispatcher: jobs that were taken, and how each of them is settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from storage.redis.scripts import Argument
+from workers.engine.wire import encode_id
+
+
+class LeasedJob(NamedTuple):
+    """A job as it was taken: its SAQ id, our lease on it, and its body (empty if its data is gone)."""
+
+    id: str
+    lease: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TakeResult:
+    """What a take found.
+
+    ``state`` says why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
+    ``wait`` is seconds until a scheduled job is due or the rate limit allows a start, None if neither is
+    known.  ``others_leases`` and ``own_leases`` count the leases of other workers and those that this one
+    held before.  ``now`` is the server's time.
+    """
+
+    state: str
+    wait: float | None
+    others_leases: int
+    own_leases: int
+    now: float
+    depth: int
+    jobs: list[LeasedJob]
+
+
+class LetterPayload(StrEnum):
+    """Where the job of a dead letter is: `outcome.shrink` goes from one to the next if Redis refuses it."""
+
+    INLINE = ""
+    """In the letter's JSON."""
+    BODY_FOLLOWS = "body"
+    """The server appends the settlement's body, so that a large job is sent once."""
+    AS_STORED = "stored"
+    """The server appends the job's record as it is stored there: nothing of it is sent."""
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How one job in flight leaves it.
+
+    ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (requested by SAQ under
+    ``abort_key``), return (to the head of the queue) or update (stays in flight, ``body`` is stored).
+    ``replay_outcome`` is what the outcomes list gets when a replayed job completes or is aborted.
+    ``wait_bucket`` and ``run_bucket`` are buckets of the histograms.
+    """
+
+    id: str
+    lease: bytes
+    verb: str
+    body: bytes
+    delay: float = 0.0
+    letter_uid: str = ""
+    letter: bytes = b""
+    letter_payload: LetterPayload = LetterPayload.INLINE
+    abort_key: str = ""
+    replay_outcome: bytes = b""
+    wait_bucket: int | None = None
+    run_bucket: int | None = None
+    interrupted: bool = False
+    """A drain interrupted the attempt, so the job is one of those that had to be returned."""
+    resent: bool = False
+    """It was sent before over a connection that broke, and may have been carried out already."""
+
+    def size(self) -> int:
+        """Bytes that it takes in a request, at least."""
+        return len(self.id) + len(self.lease) + len(self.body) + len(self.letter)
+
+    def to_argv(self) -> tuple[Argument, ...]:
+        """The arguments of settle.lua for this job, in the order of `SETTLEMENT_FIELDS`."""
+        return (
+            encode_id(self.id),
+            self.lease,
+            self.verb,
+            self.body,
+            round(self.delay * 1000) if self.delay else 0,
+            self.letter_uid,
+            self.letter,
+            self.letter_payload,
+            self.abort_key,
+            self.replay_outcome,
+            "" if self.wait_bucket is None else self.wait_bucket,
+            "" if self.run_bucket is None else self.run_bucket,
+        )
+
+
+SETTLEMENT_FIELDS = (
+    "id",
+    "lease",
+    "verb",
+    "body",
+    "delay_ms",  # of a retry
+    "letter_uid",  # of a job that is buried, as the next two
+    "letter",
+    "payload",
+    "abort_key",  # of a job that is aborted
+    "outcome",  # of a replayed job that completes or is aborted
+    "wait",
+    "run",
+)
+"""The arguments of one job, as settle.lua names them; empty if they have no meaning for its verb."""

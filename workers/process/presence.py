@@ -1,0 +1,103 @@
+"""Publishes in Redis that a process is there, and what it does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from storage.redis.client import is_wrong_type
+from storage.redis.scripts import Argument, Script, run_script
+from workers.engine import wire
+from workers.engine.dispatcher import Dispatcher
+from workers.engine.keys import BEATS, LETTERS, OUTCOMES, WORKERS
+from workers.process.wake_listener import WakeListener
+
+ANNOUNCE_SCRIPT = Script.load(__name__, "announce")
+
+_FORGET_SECONDS = 86_400.0
+"""After this the traces of a process that died are removed."""
+
+
+class Presence:
+    """The entry of this process on the list of workers, which expires after ``ttl`` seconds.
+
+    ``on_letters`` is called if dead letters wait for the database.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        worker_id: str,
+        dispatchers: Mapping[str, Dispatcher],
+        *,
+        version: str,
+        ttl: float,
+        listener: WakeListener,
+        on_letters: Callable[[], None],
+    ) -> None:
+        self.draining = False
+        self._redis = redis
+        self._worker_id = worker_id
+        self._dispatchers = dispatchers
+        self._version = version
+        self._ttl = ttl
+        self._listener = listener
+        self._on_letters = on_letters
+        self._started_at = time.time()
+
+    async def publish(self, *, forget: bool = False) -> None:
+        """Write the entry; with ``forget`` remove those of processes long dead.  Raises RedisError."""
+        try:
+            letters_wait = await self._announce(forget=forget)
+        except ResponseError as error:
+            if is_wrong_type(error):  # of a key that all queues share: any reconciler repairs it
+                next(iter(self._dispatchers.values())).queue.reconciler.request(now=True)
+            raise
+        if letters_wait:
+            self._on_letters()
+
+    async def remove(self) -> None:
+        """Take the process off the list.  Raises RedisError."""
+        await self._announce(leaving=True)
+
+    async def _announce(self, *, leaving: bool = False, forget: bool = False) -> bool:
+        facts = self._facts()
+        keys = [WORKERS, BEATS, LETTERS, OUTCOMES]
+        for name in self._dispatchers:
+            keys += [f"saq:{name}:stats", f"saq:{name}:worker_info:{self._worker_id}"]
+        forget_ms = round(_FORGET_SECONDS * 1000) if forget else 0
+        ttl_ms = round(self._ttl * 1000)
+        entry = b"" if leaving else wire.dump(facts)
+        args: list[Argument] = [self._worker_id, entry, ttl_ms, wire.dump(self._saq_info(facts)), forget_ms]
+        return bool(await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args)))
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": self._version,
+            "queues": list(self._dispatchers),
+            "in_flight": sum(dispatcher.in_flight for dispatcher in self._dispatchers.values()),
+            "draining": self.draining,
+            "standby": [name for name, queue in self._dispatchers.items() if queue.state == "standby"],
+            "forget": self._ttl,
+            "channel": self._listener.counted,
+        }
+
+    def _saq_info(self, facts: dict[str, object]) -> dict[str, object]:
+        """What SAQ's own workers write about themselves, for its web page."""
+        settled = sum((dispatcher.settled for dispatcher in self._dispatchers.values()), Counter[str]())
+        stats = {
+            "complete": settled["complete"],
+            "failed": settled["bury"],
+            "retried": settled["retry"],
+            "aborted": settled["abort"],
+            "uptime": round((time.time() - self._started_at) * 1000),
+        }
+        return {"stats": stats, "queue_key": ",".join(self._dispatchers), "metadata": facts}
