@@ -64,9 +64,11 @@ async def open_postgres(url: str, *, direct_url: str | None, pool_size: int) -> 
     """Return the database, or why it does not answer, within `OPENING_SECONDS`."""
     try:
         database = Database(url, pool_size=_POOL_SIZE, direct_url=direct_url)
-    except Exception as error:  # ValueError, StorageError, or another error of an unusual URL
-        name = "DIRECT_URL" if isinstance(error, DirectUrlError) else "DATABASE_URL"
-        return wrong(f"{name}: {describe_cause(error)}", "no process starts", "correct it")
+    except DirectUrlError as error:
+        fix = error.fix or "correct it"
+        return wrong(f"DIRECT_URL: {describe_problem(error)}", "no process starts", fix)
+    except Exception as error:  # ValueError, or another error of an unusual URL
+        return wrong(f"DATABASE_URL: {describe_cause(error)}", "no process starts", "correct it")
     closing = AsyncExitStack()
     closing.push_async_callback(database.close)
     try:

@@ -119,7 +119,7 @@ async def test_a_blocked_process_is_shown_with_its_line_and_others_take_its_jobs
 
 
 @pytest.mark.slow
-async def test_jobs_beside_the_blocking_one_run_to_their_end_elsewhere(
+async def test_other_jobs_of_a_blocked_process_complete_elsewhere(
     program: Program, environment: dict[str, str], journal: Path
 ) -> None:
     environment |= {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0"}
@@ -143,7 +143,7 @@ async def test_jobs_beside_the_blocking_one_run_to_their_end_elsewhere(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_a_blocked_process_when_the_time_of_a_drain_is_over(
+async def test_a_signal_ends_a_blocked_process_after_the_drain_timeout(
     program: Program, environment: dict[str, str], journal: Path, number: signal.Signals
 ) -> None:
     environment |= {"COUTURECAST_COLOR_EXTRACTION_TIMEOUT": "600", "COUTURECAST_DRAIN_SECONDS": "1"}
@@ -173,7 +173,7 @@ async def test_a_block_that_ends_costs_no_job_and_is_logged(
 
 
 @pytest.mark.slow
-async def test_the_dashboard_of_a_process_that_gives_up_leaves_the_terminal_as_it_was(
+async def test_an_aborted_process_restores_the_terminal(
     terminal: OpenTerminal, program: Program, environment: dict[str, str], journal: Path
 ) -> None:
     shown = terminal(**environment)
@@ -188,7 +188,7 @@ async def test_the_dashboard_of_a_process_that_gives_up_leaves_the_terminal_as_i
     assert (program.data_dir / "couturecast-tui.log").read_text().count("the process gives up") == 1
 
 
-def test_probes_name_a_dispatcher_that_stands(tmp_path: Path) -> None:
+def test_probes_name_a_stuck_dispatcher(tmp_path: Path) -> None:
     with served(tmp_path) as each, each.client() as client:
         assert client.get("/livez").json() == {"alive": True, "reasons": []}
         assert client.get("/readyz").json() == {"ready": True, "reasons": []}
@@ -199,7 +199,7 @@ def test_probes_name_a_dispatcher_that_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_dispatcher_that_stands_fails_both_probes(tmp_path: Path) -> None:
+def test_a_stuck_dispatcher_fails_both_probes(tmp_path: Path) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "wedge.py").write_text(WEDGE)
     environment = {"PYTHONPATH": str(tmp_path / "modules"), "COUTURECAST_HANDLERS": f"{QUEUE}=wedge:work"}

@@ -136,7 +136,7 @@ def with_role(url: str, name: str) -> str:
 # What is well
 
 
-def test_a_good_set_up_has_nothing_wrong(program: Program, valkey: StartValkey, postgres_url: str) -> None:
+def test_a_good_setup_has_no_problem(program: Program, valkey: StartValkey, postgres_url: str) -> None:
     server = valkey("--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
     environment = {"REDIS_URL": server.url, "DATABASE_URL": postgres_url}
     assert program.run("status", **environment).code == 0
@@ -151,7 +151,7 @@ def test_a_good_set_up_has_nothing_wrong(program: Program, valkey: StartValkey, 
     assert found["database migrations"]["finding"].startswith("the tables are up to date")
 
 
-def test_on_a_laptop_with_nothing_it_says_what_would_be_started(program: Program) -> None:
+def test_without_servers_it_reports_what_the_next_start_makes(program: Program) -> None:
     found = doctor(program)
     assert found.code == 0
     assert "the next start starts one in" in found["Redis server"]["finding"]
@@ -161,7 +161,7 @@ def test_on_a_laptop_with_nothing_it_says_what_would_be_started(program: Program
     assert server_pid(program.data_dir) is None
 
 
-async def test_the_embedded_server_that_runs_is_checked(program: Program) -> None:
+async def test_a_running_embedded_server_is_checked(program: Program) -> None:
     started = await program.start()
     found = await asyncio.to_thread(doctor, program)
     assert found.code == 0
@@ -172,7 +172,7 @@ async def test_the_embedded_server_that_runs_is_checked(program: Program) -> Non
 
 
 @pytest.mark.slow
-async def test_an_embedded_server_that_hangs(program: Program) -> None:
+async def test_an_embedded_server_that_hangs_is_wrong(program: Program) -> None:
     started = await program.start("--queues", "alert-fanout")
     server = server_pid(program.data_dir)
     assert server is not None
@@ -307,7 +307,7 @@ CHANGED_BY_THE_PROGRAM = {"couturecast.db-wal", "couturecast.db-shm", "log-0", "
 """What a running program writes by itself: its database, its log and the embedded server's file."""
 
 
-async def test_it_changes_no_file_beside_a_running_program(program: Program, tmp_path: Path) -> None:
+async def test_it_changes_no_file_of_a_running_program(program: Program, tmp_path: Path) -> None:
     started = await program.start()
     before = tree(tmp_path)
     await asyncio.to_thread(doctor, program)
@@ -321,7 +321,7 @@ async def test_it_changes_no_file_beside_a_running_program(program: Program, tmp
 # Redis
 
 
-def test_a_redis_that_does_not_answer_hides_nothing_else(program: Program, postgres_url: str) -> None:
+def test_an_unavailable_redis_hides_no_other_group(program: Program, postgres_url: str) -> None:
     url = f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0"
     found = doctor(program, REDIS_URL=url, DATABASE_URL=postgres_url)
     assert found.named("wrong") == ["Redis server"]
@@ -332,7 +332,7 @@ def test_a_redis_that_does_not_answer_hides_nothing_else(program: Program, postg
 
 
 @pytest.mark.slow
-def test_servers_that_never_answer_are_given_up_in_time(program: Program, black_hole: int) -> None:
+def test_servers_that_never_answer_time_out(program: Program, black_hole: int) -> None:
     started = time.monotonic()
     found = doctor(
         program,
@@ -349,7 +349,7 @@ def test_servers_that_never_answer_are_given_up_in_time(program: Program, black_
 
 
 @pytest.mark.slow
-def test_a_server_that_stops_in_the_middle_is_given_up_in_time(program: Program) -> None:
+def test_a_server_that_stops_answering_times_out(program: Program) -> None:
     """It answers pings and nothing else."""
     started = time.monotonic()
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -377,7 +377,7 @@ def _only_pings(listener: socket.socket, answer: bytes = b"+PONG") -> None:
             return
 
 
-def test_a_wrong_password(program: Program, valkey: StartValkey) -> None:
+def test_a_wrong_password_is_reported(program: Program, valkey: StartValkey) -> None:
     server = valkey()
     with redis.Redis.from_url(server.url) as admin:
         admin.config_set("requirepass", "right")
@@ -387,7 +387,7 @@ def test_a_wrong_password(program: Program, valkey: StartValkey) -> None:
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_a_redis_that_may_evict_jobs(
+def test_a_redis_that_may_evict_jobs_is_wrong(
     program: Program, valkey: StartValkey, redis_url: str, apart: bool
 ) -> None:
     server = valkey("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
@@ -410,7 +410,7 @@ RULES: dict[str, list[str]] = {
 }
 
 
-async def test_users_who_may_not_do_all(valkey: StartValkey) -> None:
+async def test_missing_rights_are_reported_with_the_rule(valkey: StartValkey) -> None:
     server = valkey()
     for number, (rules, wrong) in enumerate(RULES.items()):
         with redis.Redis.from_url(server.url) as admin:
@@ -424,7 +424,9 @@ async def test_users_who_may_not_do_all(valkey: StartValkey) -> None:
             assert "ACL SETUSER" in found[each].fix
 
 
-def test_a_cache_is_for_its_own_keys(program: Program, valkey: StartValkey, redis_url: str) -> None:
+def test_a_cache_needs_rights_on_its_own_keys_only(
+    program: Program, valkey: StartValkey, redis_url: str
+) -> None:
     server = valkey("--maxmemory-policy", "allkeys-lru")
     with redis.Redis.from_url(server.url) as admin:
         admin.execute_command(
@@ -435,19 +437,19 @@ def test_a_cache_is_for_its_own_keys(program: Program, valkey: StartValkey, redi
     assert [result for result in found.items if result["group"] == "cache" and result["state"] != "ok"] == []
 
 
-def test_a_cache_that_is_away_stops_nothing(program: Program, redis_url: str) -> None:
+def test_an_unavailable_cache_is_a_warning(program: Program, redis_url: str) -> None:
     found = doctor(program, REDIS_URL=redis_url, CACHE_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert found.code == 0
     assert "every read goes to the database" in found["cache server"]["consequence"]
     assert "CACHE_REDIS_URL" in found["cache server"]["mend"]
 
 
-async def test_a_database_that_a_server_does_not_have(redis_url: str) -> None:
+async def test_a_database_that_the_server_does_not_have_is_wrong(redis_url: str) -> None:
     found = await redis_findings(f"{redis_url}99")
     assert "there is no such database" in found["server"].text
 
 
-def test_a_full_server(program: Program, valkey: StartValkey) -> None:
+def test_a_full_server_is_wrong(program: Program, valkey: StartValkey) -> None:
     server = valkey("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
     with redis.Redis.from_url(server.url) as full, suppress(redis.exceptions.OutOfMemoryError):
         for number in range(100):
@@ -460,7 +462,7 @@ def test_a_full_server(program: Program, valkey: StartValkey) -> None:
 
 
 @pytest.mark.slow
-def test_a_replica_takes_no_jobs(program: Program, valkey: StartValkey) -> None:
+def test_a_replica_is_wrong(program: Program, valkey: StartValkey) -> None:
     primary = valkey()
     replica = valkey("--replicaof", f"127.0.0.1 {primary.port}")
     found = doctor(program, REDIS_URL=replica.url)
@@ -469,7 +471,7 @@ def test_a_replica_takes_no_jobs(program: Program, valkey: StartValkey) -> None:
     assert "primary" in found["Redis role"]["mend"]
 
 
-def test_a_server_that_forgets(program: Program, valkey: StartValkey) -> None:
+def test_a_server_without_persistence_is_a_warning(program: Program, valkey: StartValkey) -> None:
     found = doctor(program, REDIS_URL=valkey().url)
     assert found["Redis persistence"]["state"] == "warning"
     assert "loses all jobs" in found["Redis persistence"]["consequence"]
@@ -486,7 +488,7 @@ def test_a_server_that_forgets(program: Program, valkey: StartValkey) -> None:
         ("?ssl_ca_certs=CA", -1, "wrong", "its certificate is out of date"),
     ],
 )
-async def test_encryption(
+async def test_encryption_and_certificates_are_checked(
     redis_url: str, tmp_path: Path, query: str, days: int, state: str, says: str
 ) -> None:
     authority = trustme.CA()
@@ -506,7 +508,7 @@ async def test_encryption(
 
 
 @pytest.mark.slow
-async def test_a_server_without_tls(redis_url: str) -> None:
+async def test_a_server_without_tls_is_diagnosed(redis_url: str) -> None:
     found = await redis_findings(redis_url.replace("redis:", "rediss:"))
     assert "it does not speak TLS" in found["server"].text
     assert found["server"].fix.startswith("use redis://")
@@ -515,14 +517,14 @@ async def test_a_server_without_tls(redis_url: str) -> None:
 # The database
 
 
-def test_a_database_that_is_away(program: Program, redis_url: str) -> None:
+def test_an_unavailable_database_is_wrong(program: Program, redis_url: str) -> None:
     url = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/x"
     found = doctor(program, REDIS_URL=redis_url, DATABASE_URL=url)
     assert found.named("wrong") == ["database server"]
     assert found["Redis scripts"]["state"] == "ok"
 
 
-def test_tables_of_another_version(program: Program, database_url: str) -> None:
+def test_tables_of_another_version_are_reported(program: Program, database_url: str) -> None:
     assert program.run("status", DATABASE_URL=database_url).code == 0
     statement = "UPDATE alembic_version SET version_num = '0001'"
     if database_url.startswith("sqlite"):
@@ -537,13 +539,13 @@ def test_tables_of_another_version(program: Program, database_url: str) -> None:
 
 
 @pytest.mark.parametrize("parameters", ["foo=bar", "statement_timeout=abc"])
-async def test_parameters_that_no_server_knows(postgres_url: str, parameters: str) -> None:
+async def test_unknown_parameters_of_a_url_are_wrong(postgres_url: str, parameters: str) -> None:
     found = await postgres_findings(f"{postgres_url}&{parameters}")
     assert wrong_ones(found) == ["server"]
     assert parameters[:3] in found["server"].text
 
 
-async def test_a_port_that_cannot_be() -> None:
+async def test_an_impossible_port_is_wrong() -> None:
     found = await postgres_findings("postgresql://u@127.0.0.1:99999/x")
     assert wrong_ones(found) == ["server"]
 
@@ -551,12 +553,12 @@ async def test_a_port_that_cannot_be() -> None:
 @pytest.mark.parametrize(
     "url", [f"postgresql://postgres:{SECRET}[x@/d?host=/nowhere", f"postgresql://u:{SECRET}\u2100x@h/x"]
 )
-def test_passwords_that_take_a_url_apart(program: Program, url: str) -> None:
+def test_passwords_that_break_a_url_do_not_show(program: Program, url: str) -> None:
     found = doctor(program, DATABASE_URL=url, COUTURECAST_ADMIN_TOKEN=f"http://[{SECRET}aaaaaaaa")
     assert "database server" in found.named("wrong")
 
 
-async def test_encryption_ends_where_we_see_it(postgres_url: str) -> None:
+async def test_only_our_own_connection_is_judged_for_tls(postgres_url: str) -> None:
     """The server behind a pooler that speaks TLS with us does not know of it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
@@ -567,7 +569,7 @@ async def test_encryption_ends_where_we_see_it(postgres_url: str) -> None:
     assert found["encryption"].text == "TLSv1.3"
 
 
-async def test_a_direct_url_is_tried(program: Program, postgres_url: str) -> None:
+async def test_a_direct_url_is_checked(program: Program, postgres_url: str) -> None:
     other = make_url(postgres_url).set(database="postgres").render_as_string(hide_password=False)
     away = f"postgresql://u@127.0.0.1:{free_port()}/x"
     assert (await postgres_findings(postgres_url, other))["direct URL"].state == "wrong"
@@ -585,7 +587,7 @@ LACKS = {
 }
 
 
-async def test_roles_without_rights(program: Program, postgres_url: str) -> None:
+async def test_a_missing_right_of_a_role_is_wrong(program: Program, postgres_url: str) -> None:
     assert (await asyncio.to_thread(program.run, "status", DATABASE_URL=postgres_url)).code == 0
     for lacks, statement in LACKS.items():
         role = f"clerk_{make_url(postgres_url).database}_{lacks}".lower()
@@ -606,7 +608,7 @@ async def test_roles_without_rights(program: Program, postgres_url: str) -> None
             assert found["rights"].fix.startswith("GRANT ")
 
 
-async def test_a_role_that_may_not_make_tables(postgres_url: str) -> None:
+async def test_a_role_without_the_right_to_make_tables_is_wrong(postgres_url: str) -> None:
     role = f"newcomer_{make_url(postgres_url).database}"
     await run(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
     found = await postgres_findings(with_role(postgres_url, role))
@@ -614,7 +616,7 @@ async def test_a_role_that_may_not_make_tables(postgres_url: str) -> None:
     assert found["rights"].text == f"{role} may not make tables in the schema public"
 
 
-async def test_a_database_that_takes_no_writes(postgres_url: str) -> None:
+async def test_a_read_only_database_is_wrong(postgres_url: str) -> None:
     role = f"reader_{make_url(postgres_url).database}"
     await run(
         postgres_url,
@@ -626,7 +628,7 @@ async def test_a_database_that_takes_no_writes(postgres_url: str) -> None:
     assert wrong_ones(found) == ["role"]
 
 
-def test_a_transaction_pooler_needs_a_direct_url(program: Program, postgres_url: str) -> None:
+def test_a_transaction_pooler_without_a_direct_url_is_a_warning(program: Program, postgres_url: str) -> None:
     pooled = f"{postgres_url}&pgbouncer=true"
     found = doctor(program, DATABASE_URL=pooled)
     assert found["database pooler"]["state"] == "warning"
@@ -637,7 +639,7 @@ def test_a_transaction_pooler_needs_a_direct_url(program: Program, postgres_url:
 
 
 @pytest.mark.slow
-def test_a_direct_url_that_never_answers_hides_nothing(
+def test_a_direct_url_that_never_answers_hides_no_other_check(
     program: Program, postgres_url: str, black_hole: int
 ) -> None:
     direct = f"postgresql://u:{SECRET}@127.0.0.1:{black_hole}/x"
@@ -648,7 +650,7 @@ def test_a_direct_url_that_never_answers_hides_nothing(
     assert found["database clock"]["state"] == "ok"
 
 
-def test_a_file_that_is_no_database(program: Program) -> None:
+def test_a_file_that_is_not_a_database_is_wrong(program: Program) -> None:
     program.data_dir.mkdir(mode=0o700)
     (program.data_dir / "couturecast.db").write_bytes(b"no database at all" * 100)
     found = doctor(program)
@@ -658,7 +660,7 @@ def test_a_file_that_is_no_database(program: Program) -> None:
 # The settings
 
 
-def test_broken_settings_are_findings_and_the_rest_is_checked(program: Program, postgres_url: str) -> None:
+def test_broken_settings_are_findings_and_the_others_are_checked(program: Program, postgres_url: str) -> None:
     found = doctor(
         program,
         REDIS_URL=f"redis://:{SECRET}@h:x/0",
@@ -686,7 +688,7 @@ def test_broken_settings_are_findings_and_the_rest_is_checked(program: Program, 
     assert found["database version"]["state"] == "ok"
 
 
-def test_a_env_file_that_cannot_be_read(program: Program) -> None:
+def test_an_unreadable_env_file_is_wrong(program: Program) -> None:
     (program.directory / ".env").write_bytes(b"\xff\xfe=\x00")
     found = doctor(program)
     assert found.named("wrong") == ["settings settings"]
@@ -718,7 +720,7 @@ def test_handlers_are_imported(program: Program, kind: str) -> None:
         assert "RuntimeError: no ***" in found["settings handlers"]["finding"]
 
 
-def test_folders_that_are_not_there(program: Program) -> None:
+def test_a_missing_image_folder_is_wrong(program: Program) -> None:
     found = doctor(program, COUTURECAST_IMAGE_DIRS=f"{program.directory}:/nowhere")
     assert found.named("wrong") == ["settings image folders"]
 
@@ -726,7 +728,7 @@ def test_folders_that_are_not_there(program: Program) -> None:
 # The machine
 
 
-def test_a_file_in_the_place_of_the_data_directory(program: Program) -> None:
+def test_a_file_instead_of_the_data_directory_is_wrong(program: Program) -> None:
     program.data_dir.write_text("")
     found = doctor(program)
     assert "machine data directory" in found.named("wrong")
@@ -735,7 +737,7 @@ def test_a_file_in_the_place_of_the_data_directory(program: Program) -> None:
     program.data_dir.unlink()
 
 
-def test_a_data_directory_that_others_can_read(program: Program) -> None:
+def test_a_data_directory_that_others_can_read_is_a_warning(program: Program) -> None:
     program.data_dir.mkdir()
     program.data_dir.chmod(0o755)
     found = doctor(program)
@@ -743,20 +745,20 @@ def test_a_data_directory_that_others_can_read(program: Program) -> None:
     assert found["machine data directory"]["mend"] == f"chmod 700 {program.data_dir}"
 
 
-def test_a_token_that_cannot_be_used(program: Program) -> None:
+def test_an_unusable_token_is_wrong(program: Program) -> None:
     program.data_dir.mkdir(mode=0o700)
     (program.data_dir / "admin-token").write_text("short\n")
     found = doctor(program, COUTURECAST_HTTP=f"127.0.0.1:{free_port()}")
     assert found.named("wrong") == ["machine admin token"]
 
 
-def test_a_port_that_is_taken(program: Program, black_hole: int) -> None:
+def test_a_taken_port_is_wrong(program: Program, black_hole: int) -> None:
     found = doctor(program, COUTURECAST_HTTP=f"127.0.0.1:{black_hole}")
     assert found.named("wrong") == ["machine HTTP"]
     assert "taken by another program" in found["machine HTTP"]["finding"]
 
 
-async def test_a_port_that_is_ours_already(program: Program) -> None:
+async def test_our_own_port_is_ok(program: Program) -> None:
     at = {"COUTURECAST_HTTP": f"127.0.0.1:{free_port()}"}
     started = await program.start(**at)
     found = await asyncio.to_thread(doctor, program, **at)
@@ -769,7 +771,7 @@ async def test_a_port_that_is_ours_already(program: Program) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(40, 24), (60, 24), (160, 48)])
-async def test_lines_for_people_fit_their_terminal(terminal: OpenTerminal, size: tuple[int, int]) -> None:
+async def test_lines_fit_the_terminal(terminal: OpenTerminal, size: tuple[int, int]) -> None:
     shown = terminal("doctor", size=size, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", NO_COLOR="1")
     assert await shown.code() == 1
     lines = shown.output.decode().splitlines()
@@ -780,14 +782,14 @@ async def test_lines_for_people_fit_their_terminal(terminal: OpenTerminal, size:
     assert "\x1b" not in shown.output.decode()
 
 
-async def test_colours_are_no_more_than_an_addition(terminal: OpenTerminal) -> None:
+async def test_states_are_readable_besides_their_colours(terminal: OpenTerminal) -> None:
     shown = terminal("doctor")
     assert await shown.code() == 0
     assert "\x1b[32m" in shown.output.decode()
     assert "✓ ok" in shown.output.decode()
 
 
-def test_elsewhere_each_check_is_one_line_and_ascii_where_need_be(program: Program) -> None:
+def test_without_a_terminal_each_check_is_one_line_in_ascii_if_needed(program: Program) -> None:
     done = program.run("doctor", LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     lines = done.out.splitlines()
     assert done.out.isascii()
@@ -797,7 +799,7 @@ def test_elsewhere_each_check_is_one_line_and_ascii_where_need_be(program: Progr
     assert all(line.split()[0] in ("+", "!", "x", "?") for line in results)
 
 
-def test_what_a_server_says_is_shown_and_not_interpreted(program: Program) -> None:
+def test_control_characters_of_a_server_are_escaped(program: Program) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         said = b"-ERR \x1b]0;title\x07"
         threading.Thread(target=_only_pings, args=(listener, said), daemon=True).start()
@@ -813,7 +815,9 @@ def test_what_a_server_says_is_shown_and_not_interpreted(program: Program) -> No
 @pytest.mark.parametrize(
     ("ended_by", "code", "says"), [("a reader", 1, ""), ("ctrl-C", 130, "error: interrupted\n")]
 )
-async def test_what_hangs_does_not_outlive_it(program: Program, ended_by: str, code: int, says: str) -> None:
+async def test_a_module_that_hangs_does_not_keep_the_process(
+    program: Program, ended_by: str, code: int, says: str
+) -> None:
     (program.directory / "hangs.py").write_text("import time, sys\nprint('here')\ntime.sleep(60)")
     process = await asyncio.create_subprocess_exec(
         *program.command(("doctor",)),

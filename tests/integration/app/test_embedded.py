@@ -108,7 +108,7 @@ def test_it_is_private_and_append_only_and_listens_on_no_tcp_port(data_dir: Path
     assert not alive(pid)
 
 
-def test_the_last_user_stops_the_server_and_the_data_survive(data_dir: Path) -> None:
+def test_the_last_user_stops_the_server_and_the_data_survives(data_dir: Path) -> None:
     first, second = User(data_dir).acquired(), User(data_dir).acquired()
     pid = server_pid(data_dir)
     assert pid is not None
@@ -135,7 +135,7 @@ def test_a_server_whose_user_was_killed_is_adopted_by_the_next_one(data_dir: Pat
     assert not alive(pid)
 
 
-def test_a_server_that_was_killed_is_revived_with_its_data(data_dir: Path) -> None:
+def test_a_killed_server_is_restarted_with_its_data(data_dir: Path) -> None:
     server = EmbeddedServer(data_dir)
     with server:
         pid = server_pid(data_dir)
@@ -154,7 +154,7 @@ def test_a_server_that_was_killed_is_revived_with_its_data(data_dir: Path) -> No
     assert server_pid(data_dir) is None
 
 
-def test_who_has_left_revives_nothing(data_dir: Path) -> None:
+def test_after_a_release_no_server_is_restarted(data_dir: Path) -> None:
     server = EmbeddedServer(data_dir)
     with server:
         pass
@@ -162,7 +162,7 @@ def test_who_has_left_revives_nothing(data_dir: Path) -> None:
     assert server_pid(data_dir) is None
 
 
-async def test_a_running_program_revives_its_server_and_goes_on(program: Program) -> None:
+async def test_a_running_program_restarts_its_server_and_goes_on(program: Program) -> None:
     started = await program.start()
     pid = server_pid(program.data_dir)
     assert pid is not None
@@ -214,7 +214,7 @@ def test_the_path_may_hold_any_character(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_all_of_the_data_lies_in_the_directory_whatever_its_name(program: Program) -> None:
+def test_all_data_is_in_the_directory_whatever_its_name(program: Program) -> None:
     odd = program.data_dir.parent / "50%41 off? #1"
     assert program.run("status", "--data-dir", str(odd)).code == 0
     assert {"couturecast.db", "valkey"} <= {path.name for path in odd.iterdir()}
@@ -234,7 +234,7 @@ def test_a_directory_that_takes_no_files_is_refused() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_a_directory_of_somebody_else_is_refused(data_dir: Path) -> None:
+def test_a_directory_of_another_user_is_refused(data_dir: Path) -> None:
     (data_dir / "valkey").mkdir(parents=True)
     os.chown(data_dir / "valkey", 65534, 65534)
     with pytest.raises(UsageError, match="belongs to another user"):
@@ -247,7 +247,7 @@ def test_a_directory_that_was_open_to_others_is_closed(data_dir: Path) -> None:
         assert mode(server.directory) == 0o700
 
 
-def test_a_server_that_cannot_start_says_why(data_dir: Path) -> None:
+def test_a_failed_start_is_explained(data_dir: Path) -> None:
     with EmbeddedServer(data_dir) as server:
         pass
     (aof,) = (server.directory / "appendonlydir").glob("*.manifest")

@@ -101,7 +101,7 @@ def _check_start(left: Left, tail: bytes) -> None:
     [bytes(1), bytes(4096), HALF, HALF + bytes(4096), TRANSACTION, b"\xff\x00*3\r\n", b"#noise"],
     ids=["a zero", "zeros", "half", "half and zeros", "transaction", "noise", "annotation"],
 )
-def test_a_damaged_end_is_cut_off_and_all_jobs_are_there(left: Left, tail: bytes) -> None:
+def test_a_damaged_end_is_cut_off_and_no_job_is_lost(left: Left, tail: bytes) -> None:
     _check_start(left, tail)
 
 
@@ -114,11 +114,11 @@ def test_a_damaged_end_is_cut_off_and_all_jobs_are_there(left: Left, tail: bytes
         st.builds(lambda number, more: HALF[:number] + bytes(more), st.integers(1, 29), st.integers(0, 5000)),
     )
 )
-def test_whatever_the_end_is(left: Left, tail: bytes) -> None:
+def test_any_damaged_end_is_cut_off(left: Left, tail: bytes) -> None:
     _check_start(left, tail)
 
 
-def test_damage_in_the_middle_is_told_and_nothing_is_changed(left: Left) -> None:
+def test_damage_in_the_middle_is_reported_and_not_changed(left: Left) -> None:
     file = left.restored()
     content = bytearray(file.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 600] = bytes(600)
@@ -132,7 +132,7 @@ def test_damage_in_the_middle_is_told_and_nothing_is_changed(left: Left) -> None
     assert sorted(file.parent.iterdir()) == before
 
 
-def test_a_damaged_base_is_told(left: Left) -> None:
+def test_a_damaged_base_is_reported(left: Left) -> None:
     file = left.restored()
     (base,) = file.parent.glob("*.base.rdb")
     base.write_bytes(bytes(base.stat().st_size))
@@ -142,7 +142,7 @@ def test_a_damaged_base_is_told(left: Left) -> None:
     assert "valkey-check-aof" not in str(told.value)
 
 
-def test_the_doctor_says_what_the_next_start_does(program: Program) -> None:
+def test_the_doctor_reports_what_the_next_start_does(program: Program) -> None:
     assert _doctor(program)["state"] == "ok"
     assert program.run("pause", QUEUE).code == 0
     assert _doctor(program)["state"] == "ok"

@@ -175,7 +175,7 @@ WRONG = {
         pytest.param(("--no-ui",), id="headless", marks=pytest.mark.slow),
     ],
 )
-def test_what_is_wrong_with_a_url_is_said_at_once_and_in_one_line(
+def test_an_unusable_url_gives_one_line_at_once(
     kind: str, arguments: tuple[str, ...], redises: Redises, program: Program
 ) -> None:
     url, parts = WRONG[kind]

@@ -96,7 +96,7 @@ def test_a_plan_of_an_empty_account(operator: Operator) -> None:
     assert operator.upstash.asked == [("GET", "/redis/databases", None)]
 
 
-def test_what_is_made_is_what_was_planned(operator: Operator) -> None:
+def test_apply_creates_what_was_planned(operator: Operator) -> None:
     done = operator.run("apply", "--yes", "--region", "europe-west1", "--budget", "35")
     assert done.code == 0, done.err
     assert list(operator.upstash.databases) == ["id-1", "id-2", "id-3", "id-4"]
@@ -121,7 +121,7 @@ def test_what_is_made_is_what_was_planned(operator: Operator) -> None:
     )
 
 
-def test_applying_again_asks_for_no_change(operator: Operator) -> None:
+def test_a_second_apply_changes_nothing(operator: Operator) -> None:
     assert operator.run("apply", "--yes").code == 0
     before = len(operator.upstash.mutations)
     assert before == 4
@@ -137,7 +137,7 @@ def test_only_the_environments_that_are_named(operator: Operator) -> None:
     assert names == {"couturecast-dev", "couturecast-prod", "couturecast-prod-cache"}
 
 
-def test_what_drifted_is_put_right(operator: Operator) -> None:
+def test_differences_are_corrected(operator: Operator) -> None:
     upstash = operator.upstash
     upstash.add("somebody-elses", eviction=True)
     upstash.add("couturecast-dev", type="payg", eviction=True)
@@ -176,7 +176,7 @@ def test_a_bought_plan_is_left_alone(operator: Operator) -> None:
     assert operator.upstash.mutations == []
 
 
-def test_what_cannot_be_changed_in_place_is_told(operator: Operator) -> None:
+def test_differences_that_cannot_be_changed_are_reported(operator: Operator) -> None:
     fill(operator.upstash)
     operator.upstash.named("couturecast-prod").update(primary_region="us-east-1", eviction=True)
     operator.upstash.named("couturecast-staging").update(state="suspended")
@@ -197,7 +197,7 @@ def test_what_cannot_be_changed_in_place_is_told(operator: Operator) -> None:
     ]
 
 
-def test_two_of_one_name_are_refused(operator: Operator) -> None:
+def test_two_databases_of_one_name_are_refused(operator: Operator) -> None:
     operator.upstash.add("couturecast-dev")
     operator.upstash.add("couturecast-dev")
     line = operator.fails("apply", "--yes")
@@ -207,7 +207,7 @@ def test_two_of_one_name_are_refused(operator: Operator) -> None:
     assert operator.upstash.mutations == []
 
 
-def test_a_failure_in_the_middle_and_then_the_rest(operator: Operator) -> None:
+def test_after_a_failure_apply_makes_the_remaining_changes(operator: Operator) -> None:
     operator.upstash.faults.append(
         Fault("POST /redis/database", 503, {"error": "maintenance"}, skip=1, times=1)
     )
@@ -222,7 +222,7 @@ def test_a_failure_in_the_middle_and_then_the_rest(operator: Operator) -> None:
     assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
 
 
-def test_a_lost_answer_makes_no_second_database(operator: Operator) -> None:
+def test_a_lost_answer_creates_no_second_database(operator: Operator) -> None:
     operator.upstash.faults.append(Fault("POST /redis/database", lost=True, times=1))
     line = operator.fails("apply", "--yes")
     assert "to create couturecast-dev: no answer from 127.0.0.1: it may have been done: apply again" in line
@@ -230,7 +230,7 @@ def test_a_lost_answer_makes_no_second_database(operator: Operator) -> None:
     assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
 
 
-async def test_one_that_was_made_meanwhile_is_not_made_again(
+async def test_a_database_that_was_created_meanwhile_is_not_created_again(
     operator: Operator, terminal: OpenTerminal
 ) -> None:
     seen = terminal(*operator.command("apply", "--only", "dev"), size=(160, 40), **operator.environment)
@@ -242,7 +242,7 @@ async def test_one_that_was_made_meanwhile_is_not_made_again(
     assert operator.upstash.mutations == []
 
 
-async def test_who_says_no_changes_nothing(operator: Operator, terminal: OpenTerminal) -> None:
+async def test_a_refusal_changes_nothing(operator: Operator, terminal: OpenTerminal) -> None:
     seen = terminal(*operator.command("apply"), size=(160, 40), **operator.environment)
     await seen.shows("Carry out 4 changes at Upstash?")
     assert "create couturecast-prod: payg" in seen.text
@@ -268,7 +268,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_one_line_says_what_to_do(operator: Operator, case: str) -> None:
+def test_errors_of_the_api_give_one_line_with_the_fix(operator: Operator, case: str) -> None:
     fault, says = FAULTS[case]
     operator.upstash.faults.append(fault)
     line = operator.fails("status")
@@ -290,7 +290,7 @@ def test_a_wrong_key(operator: Operator) -> None:
     assert "Upstash refuses the key (401): check UPSTASH_EMAIL and UPSTASH_API_KEY" in line
 
 
-def test_nobody_there(operator: Operator) -> None:
+def test_an_unreachable_api_is_reported(operator: Operator) -> None:
     line = operator.fails("plan", UPSTASH_API_URL="http://127.0.0.1:1/v2")
     assert "127.0.0.1 cannot be reached: check the network, its proxy and UPSTASH_API_URL" in line
 
@@ -318,7 +318,7 @@ def test_wrong_usage(operator: Operator, case: str) -> None:
     assert operator.upstash.asked == []
 
 
-def test_read_only_mode_makes_nothing(operator: Operator) -> None:
+def test_read_only_mode_refuses_apply(operator: Operator) -> None:
     line = operator.fails("apply", "--yes", COUTURECAST_READ_ONLY="1")
     assert "read-only: upstash apply would change something" in line
     assert operator.upstash.asked == []
@@ -420,7 +420,7 @@ def test_no_file_where_there_is_no_url(operator: Operator, tmp_path: Path, case:
     assert not (tmp_path / "dev.env").exists()
 
 
-def test_what_is_doubtful_is_noted_beside_the_urls(operator: Operator) -> None:
+def test_env_prints_differences_on_stderr(operator: Operator) -> None:
     fill(operator.upstash)
     operator.upstash.named("couturecast-prod").update(
         state="suspended", budget=100, primary_region="us-east-1"
@@ -454,7 +454,9 @@ def test_others_databases_may_be_described_in_any_way(operator: Operator) -> Non
         ({"port": "many"}, "its port cannot be read (Input should be a valid integer, "),
     ],
 )
-def test_what_is_not_told_of_ours_is_named(operator: Operator, fields: dict[str, Any], says: str) -> None:
+def test_missing_fields_of_our_databases_are_named(
+    operator: Operator, fields: dict[str, Any], says: str
+) -> None:
     fill(operator.upstash)
     operator.upstash.named("couturecast-prod").update(fields)
     line = operator.fails("plan")
@@ -464,14 +466,14 @@ def test_what_is_not_told_of_ours_is_named(operator: Operator, fields: dict[str,
 
 
 @pytest.mark.parametrize(("status", "body"), [(201, {"ok": True}), (202, "null"), (204, "")])
-def test_each_kind_of_success_is_one(operator: Operator, status: int, body: Any) -> None:
+def test_every_successful_status_is_accepted(operator: Operator, status: int, body: Any) -> None:
     operator.upstash.faults.append(Fault("POST", status, body, done=True))
     done = operator.run("apply", "--yes", "--only", "dev")
     assert done.code == 0, done.err
     assert operator.run("plan", "--only", "dev").out == "nothing to change\n"
 
 
-def test_a_success_that_nobody_understands_may_be_one(operator: Operator) -> None:
+def test_an_unreadable_answer_to_a_change_may_be_a_success(operator: Operator) -> None:
     operator.upstash.faults.append(Fault("POST", 200, "<html>", done=True))
     line = operator.fails("apply", "--yes", "--only", "dev")
     assert "127.0.0.1 answers no JSON: it may have been done: run plan, which shows it; nothing was" in line
@@ -479,7 +481,7 @@ def test_a_success_that_nobody_understands_may_be_one(operator: Operator) -> Non
 
 @pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--json")])
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
-def test_nobody_who_listens_stops_nothing(
+def test_a_closed_output_interrupts_no_change(
     operator: Operator, arguments: tuple[str, ...], closed: str
 ) -> None:
     reading, writing = os.pipe()
@@ -501,7 +503,7 @@ def test_nobody_who_listens_stops_nothing(
 
 
 @pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--json")])
-async def test_who_breaks_off_is_told_what_was_done(
+async def test_an_interrupted_apply_lists_the_changes_made(
     operator: Operator, terminal: OpenTerminal, arguments: tuple[str, ...]
 ) -> None:
     operator.upstash.faults.append(Fault("POST", seconds=3, skip=1))
@@ -516,7 +518,7 @@ async def test_who_breaks_off_is_told_what_was_done(
     assert "Traceback" not in seen.text
 
 
-def test_no_answer_in_time(upstash: Upstash) -> None:
+def test_a_timeout_is_reported(upstash: Upstash) -> None:
     upstash.faults += [Fault("GET", seconds=0.5, times=1), Fault("POST", seconds=0.5, times=1)]
     account = UpstashApi(upstash.url, EMAIL, SecretStr(KEY), timeout=0.1)
     with pytest.raises(UpstashError, match=r"no answer from 127\.0\.0\.1: retry later"):

@@ -61,9 +61,7 @@ def test_a_file_of_whole_commands_is_not_damaged(file: Path, whole: bytes) -> No
 
 @settings(deadline=None)
 @given(whole=commands, tail=tails)
-def test_whatever_stands_behind_the_last_whole_command_is_damage(
-    file: Path, whole: bytes, tail: bytes
-) -> None:
+def test_bytes_after_the_last_whole_command_are_damage(file: Path, whole: bytes, tail: bytes) -> None:
     file.write_bytes(whole + tail)
     damage = find_damage(file)
     assert damage is not None
@@ -72,7 +70,7 @@ def test_whatever_stands_behind_the_last_whole_command_is_damage(
 
 @settings(deadline=None)
 @given(before=commands, tail=st.one_of(zeros, garbage), after=commands)
-def test_damage_that_whole_commands_follow_is_in_the_middle(
+def test_damage_before_whole_commands_is_in_the_middle(
     file: Path, before: bytes, tail: bytes, after: bytes
 ) -> None:
     file.write_bytes(before + tail + SET + after)
@@ -82,14 +80,14 @@ def test_damage_that_whole_commands_follow_is_in_the_middle(
     assert damage.in_the_middle
 
 
-def test_a_length_that_is_wrong_in_the_middle_is_no_command_that_was_cut_off(file: Path) -> None:
+def test_a_wrong_length_in_the_middle_is_not_a_cut_off_command(file: Path) -> None:
     file.write_bytes(SET + SET.replace(b"$26", b"$9000000") + SET * 3)
     damage = find_damage(file)
     assert damage is not None
     assert (damage.good, damage.in_the_middle) == (len(SET), True)
 
 
-def test_what_is_cut_off_is_copied_with_all_that_stood_before_it(tmp_path: Path) -> None:
+def test_the_damaged_file_is_copied_before_its_end_is_cut_off(tmp_path: Path) -> None:
     file = tmp_path / "appendonly.aof.1.incr.aof"
     file.write_bytes(SET + bytes(100))
     damage = find_damage(file)
@@ -101,7 +99,7 @@ def test_what_is_cut_off_is_copied_with_all_that_stood_before_it(tmp_path: Path)
     assert find_damage(file) is None
 
 
-def test_the_file_that_is_appended_to_is_the_last_of_the_manifest(tmp_path: Path) -> None:
+def test_the_last_file_of_the_manifest_is_the_current_one(tmp_path: Path) -> None:
     folder = tmp_path / "appendonlydir"
     folder.mkdir()
     assert last_file(tmp_path) is None

@@ -65,7 +65,7 @@ ITEMS = [
         ("optimistic-volatile", False, "wrong"),
     ],
 )
-def test_eviction_of_the_queues_redis(policy: str, beside: bool, state: str) -> None:
+def test_a_policy_that_may_evict_jobs_is_reported(policy: str, beside: bool, state: str) -> None:
     assert assess_eviction(policy, cache_is_shared=beside).state == state
 
 
@@ -79,13 +79,13 @@ def test_eviction_of_the_queues_redis(policy: str, beside: bool, state: str) -> 
         (-3600, "wrong", "3,600.0 s behind"),
     ],
 )
-def test_clocks(ahead: float, state: str, says: str) -> None:
+def test_a_clock_that_is_off_is_reported(ahead: float, state: str, says: str) -> None:
     found = assess_clock(ahead, "the server's")
     assert found.state == state
     assert found.text.startswith(says)
 
 
-def test_certificates() -> None:
+def test_a_certificate_that_ends_soon_is_a_warning() -> None:
     def ends(days: float) -> Finding:
         at = time.gmtime(NOW + days * 86_400)
         return assess_certificate({"notAfter": time.strftime("%b %d %H:%M:%S %Y GMT", at)}, NOW)
@@ -109,11 +109,13 @@ def test_certificates() -> None:
         (5, 3, 97, 95, "warning"),
     ],
 )
-def test_pools(pool: int, processes: int | None, limit: int, used: int | None, state: str) -> None:
+def test_pools_larger_than_the_limit_are_wrong(
+    pool: int, processes: int | None, limit: int, used: int | None, state: str
+) -> None:
     assert assess_pool_size(pool, processes, limit, used).state == state
 
 
-def test_what_is_recommended_for_the_pools_fits() -> None:
+def test_the_recommended_pool_size_fits() -> None:
     assert "COUTURECAST_DB_POOL_SIZE to 4," in assess_pool_size(5, 20, 100, 1).fix
 
 
@@ -128,7 +130,7 @@ def test_what_is_recommended_for_the_pools_fits() -> None:
         ("another program's", set(), "wrong"),
     ],
 )
-def test_migrations(revision: str | None, tables: set[str], state: str) -> None:
+def test_the_revision_of_the_tables_is_judged(revision: str | None, tables: set[str], state: str) -> None:
     assert assess_revision(revision, tables).state == state
 
 
@@ -148,11 +150,13 @@ def test_the_newest_revision_is_known() -> None:
         ("xterm", (80, 24), "ANSI_X3.4-1968", "warning"),
     ],
 )
-def test_terminals(term: str, size: tuple[int, int], encoding: str, state: str) -> None:
+def test_a_terminal_that_cannot_show_the_dashboard_is_a_warning(
+    term: str, size: tuple[int, int], encoding: str, state: str
+) -> None:
     assert assess_terminal({"TERM": term}, size, encoding).state == state
 
 
-def test_colours_of_a_terminal() -> None:
+def test_the_colours_of_a_terminal_are_reported() -> None:
     def says(**variables: str) -> str:
         return assess_terminal({"TERM": "xterm"} | variables, (80, 24), "UTF-8").text
 
@@ -173,11 +177,11 @@ def test_colours_of_a_terminal() -> None:
         ("8.8.8.8", False),
     ],
 )
-async def test_places(host: str, near: bool) -> None:
+async def test_private_hosts_are_told_from_public_ones(host: str, near: bool) -> None:
     assert await is_private_host(host) is near
 
 
-def test_folders(tmp_path: Path) -> None:
+def test_the_nearest_existing_folder_is_found(tmp_path: Path) -> None:
     assert nearest_existing(tmp_path / "a" / "b") == tmp_path
     assert network_file_system(tmp_path / "a") == ""
 
@@ -197,7 +201,7 @@ def server(url: str = "redis://127.0.0.1:1/0", round_trip: float = 0.001, **abou
         ({}, "unknown", "the server does not report its version"),
     ],
 )
-async def test_versions(about: dict[str, object], state: str, says: str) -> None:
+async def test_a_redis_below_6_2_is_wrong(about: dict[str, object], state: str, says: str) -> None:
     found = await redis_state.version(server(**about))
     assert (found.state, found.text) == (state, says)
 
@@ -212,7 +216,7 @@ async def test_versions(about: dict[str, object], state: str, says: str) -> None
         ({}, "unknown"),
     ],
 )
-async def test_roles(about: dict[str, object], state: str) -> None:
+async def test_only_a_single_primary_is_ok(about: dict[str, object], state: str) -> None:
     assert (await redis_state.role(server(**about))).state == state
 
 
@@ -234,11 +238,11 @@ async def test_a_far_server_is_slow() -> None:
         ("rediss://8.8.8.8:6379/0?ssl_cert_reqs=optional&ssl_check_hostname=false", "warning"),
     ],
 )
-async def test_what_travels_in_clear(url: str, state: str) -> None:
+async def test_unencrypted_connections_to_public_hosts_are_warnings(url: str, state: str) -> None:
     assert (await encryption(server(url))).state == state
 
 
-async def test_upstash() -> None:
+async def test_facts_that_upstash_does_not_report_are_unknown() -> None:
     there = server("rediss://:p@eu1-calm-fox-1.upstash.io:6379")
     assert there.is_upstash
     there.pace = ECONOMICAL
@@ -249,7 +253,7 @@ async def test_upstash() -> None:
     assert (await redis_state.persistence(there)).state == "unknown"
 
 
-def test_one_server_by_two_names() -> None:
+def test_two_urls_of_one_server_are_recognized() -> None:
     one, other = ("a", "redis://127.0.0.1:1/0"), ("a", "redis://localhost:1/1")
     assert is_same_server(one, other)
     assert not is_same_server(one, ("b", "redis://127.0.0.1:1/0"))
@@ -257,7 +261,7 @@ def test_one_server_by_two_names() -> None:
     assert not is_same_server(("", "redis://127.0.0.1:1"), ("", "redis://127.0.0.1:2"))
 
 
-def test_what_is_amiss_with_a_cache_is_a_warning() -> None:
+def test_problems_of_a_cache_are_warnings() -> None:
     result = CheckResult("cache", "server", wrong("does not answer", "no process starts", "see that it runs"))
     assert as_warning(result).finding == warning(
         "does not answer", "nothing is cached: every read goes to the database", "see that it runs"
@@ -304,7 +308,7 @@ async def odd_server(answers: dict[bytes, bytes]) -> AsyncIterator[str]:
         ({b"HELLO": b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"}, "master"),
     ],
 )
-async def test_a_server_that_answers_as_no_other_is_a_server(answers: dict[bytes, bytes], role: str) -> None:
+async def test_unusual_answers_are_accepted(answers: dict[bytes, bytes], role: str) -> None:
     async with odd_server({b"PING": PONG} | answers) as url:
         found = await open_redis(url, "REDIS_URL")
         assert isinstance(found, RedisServer)
@@ -320,7 +324,7 @@ async def test_an_embedded_server_that_loads_does_not_hang(tmp_path: Path) -> No
     assert found.fix == "wait until it has"
 
 
-async def test_a_database_number_that_is_not_there() -> None:
+async def test_an_unknown_database_number_is_wrong() -> None:
     async with odd_server({b"PING": PONG, b"SELECT": b"-ERR DB index is out of range\r\n"}) as url:
         found = await open_redis(f"{url}99", "REDIS_URL")
     assert isinstance(found, Finding)
@@ -328,7 +332,7 @@ async def test_a_database_number_that_is_not_there() -> None:
     assert "/0" in found.fix
 
 
-async def test_a_clock_is_read_on_a_connection_that_stands() -> None:
+async def test_the_clock_is_read_on_an_open_connection() -> None:
     calls: list[str] = []
     far = server()
     far.client = Slow(calls)  # type: ignore[assignment]
@@ -382,14 +386,14 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-async def test_a_folder_that_may_not_be_entered(place: Path, nobody: None) -> None:
+async def test_a_folder_without_rights_is_wrong(place: Path, nobody: None) -> None:
     (place / "closed").mkdir(mode=0)
     file = SqliteFile(place / "closed" / "couturecast.db")
     assert (await sqlite.file(file)).state == "wrong"
     assert (await sqlite.migrations(file)).text == "not checked: no right to enter its folder"
 
 
-async def test_images_in_a_folder_that_may_not_be_entered(
+async def test_an_image_folder_without_rights_is_wrong(
     place: Path, nobody: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
@@ -398,7 +402,7 @@ async def test_images_in_a_folder_that_may_not_be_entered(
     assert (await settings.images(load_settings(data_dir=place))).state == "wrong"
 
 
-def test_a_mode_that_a_start_mends(place: Path, nobody: None) -> None:
+def test_a_folder_whose_mode_a_start_corrects_is_ok(place: Path, nobody: None) -> None:
     (place / "valkey").mkdir(mode=0o500)
     assert embedded_valkey.socket_folder_problem(place / "valkey") is None
 
@@ -411,7 +415,7 @@ def test_a_mode_that_a_start_mends(place: Path, nobody: None) -> None:
         ("read-only-but-long", "127.0.0.1:1", "wrong"),
     ],
 )
-async def test_a_token_file(
+async def test_an_unusable_token_file_is_wrong_if_http_is_on(
     place: Path, nobody: None, monkeypatch: pytest.MonkeyPatch, kept: str, http: str, state: str
 ) -> None:
     monkeypatch.chdir("/")
@@ -421,7 +425,7 @@ async def test_a_token_file(
     assert (await machine.token(load_settings(data_dir=place))).state == state
 
 
-async def test_a_token_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_of_another_user_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "admin-token").write_text("long-enough-to-be-one")
     assert (await machine.token(load_settings(data_dir=tmp_path))).state == "ok"
@@ -433,7 +437,7 @@ async def test_a_token_of_somebody_else(tmp_path: Path, monkeypatch: pytest.Monk
 # The run of the checks
 
 
-async def test_one_check_hides_no_other() -> None:
+async def test_a_failed_check_hides_no_other() -> None:
     async def breaks(subject: str) -> Finding:
         raise KeyError(subject)
 
@@ -445,7 +449,7 @@ async def test_one_check_hides_no_other() -> None:
     assert results[0].finding.text == "the check failed: 'it'"
 
 
-async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
+async def test_after_a_timeout_the_remaining_checks_are_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.doctor.groups.CHECK_SECONDS", 0.05)
@@ -470,14 +474,14 @@ async def test_a_check_that_is_not_answered_ends_and_so_do_those_behind_it(
     release.set()
 
 
-async def test_within_gives_the_result() -> None:
+async def test_run_with_timeout_returns_the_result() -> None:
     async def three() -> int:
         return 3
 
     assert await run_with_timeout(1.0, three()) == 3
 
 
-def test_no_two_checks_of_a_group_have_one_name() -> None:
+def test_names_of_checks_are_unique_in_a_group() -> None:
     for group in (
         checks.SETTINGS,
         checks.REDIS,
@@ -493,7 +497,7 @@ def test_no_two_checks_of_a_group_have_one_name() -> None:
 # Settings
 
 
-def test_broken_settings_leave_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_broken_settings_keep_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "REDIS_URL": "http://h",
@@ -538,13 +542,15 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
         ("OPENWEATHER_API_KEY", "open-sesame", ["open-sesame"]),
     ],
 )
-def test_no_secret_is_told(given: Callable[..., None], variable: str, value: str, secrets: list[str]) -> None:
+def test_secrets_are_redacted(
+    given: Callable[..., None], variable: str, value: str, secrets: list[str]
+) -> None:
     given(**{variable: value})
     for secret in secrets:
         assert describe_cause(ValueError(f"cannot read {secret}!")) == "cannot read ***!"
 
 
-def test_our_own_words_stay_as_they_are(given: Callable[..., None]) -> None:
+def test_only_foreign_words_are_redacted(given: Callable[..., None]) -> None:
     given(DATABASE_URL="postgresql://u:postgres@h/x", DIRECT_URL="postgresql://u:answer@h/x")
     away = DatabaseUnavailableError("postgresql://u:***@h/x does not answer: no answer for postgres")
     away.__cause__ = OSError("no answer for postgres")
@@ -555,7 +561,7 @@ def test_our_own_words_stay_as_they_are(given: Callable[..., None]) -> None:
     )
 
 
-def test_passwords_of_odd_urls_do_not_show() -> None:
+def test_passwords_of_unusual_urls_are_masked() -> None:
     assert mask_passwords("redis://u:a@b/c@h:1/0?x=1&SSL_PASSWORD=y is away") == (
         "redis://u:***@h:1/0?x=1&SSL_PASSWORD=*** is away"
     )
@@ -568,7 +574,7 @@ def text(width: int | None, *, colour: bool = False, encoding: str = "utf-8") ->
     return findings_text(ITEMS, width=width, colour=colour, encoding=encoding).split("\n")
 
 
-def test_a_line_a_check_where_nothing_limits_it() -> None:
+def test_without_a_width_each_check_is_one_line() -> None:
     assert text(None) == [
         "Redis",
         "  ✓ ok      server    redis://:***@h:6379/0",
@@ -581,7 +587,7 @@ def test_a_line_a_check_where_nothing_limits_it() -> None:
     ]
 
 
-def test_further_lines_are_indented_where_a_line_is_too_short() -> None:
+def test_long_findings_are_wrapped_and_indented() -> None:
     lines = text(60)
     assert lines[2:6] == [
         "  ✗ wrong   eviction  allkeys-lru",
@@ -592,13 +598,13 @@ def test_further_lines_are_indented_where_a_line_is_too_short() -> None:
     assert max(map(len, lines)) <= 60
 
 
-def test_findings_stand_below_the_names_where_it_is_narrow() -> None:
+def test_in_a_narrow_terminal_findings_are_below_the_names() -> None:
     lines = text(40)
     assert lines[3:6] == ["  ✗ wrong   eviction", "    allkeys-lru", "    jobs are lost"]
     assert max(map(len, lines)) <= 40
 
 
-def test_signs_and_words_stand_without_colour_and_in_ascii() -> None:
+def test_states_are_readable_without_colour_and_in_ascii() -> None:
     plain = "\n".join(text(None, encoding="ascii"))
     assert plain.isascii()
     assert "  x wrong   eviction" in plain

@@ -66,7 +66,7 @@ def writers() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if "_monitor" in each.name]
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted_and_the_reader_is_told(pipe: Pipe) -> None:
+def test_unread_lines_are_dropped_counted_and_reported(pipe: Pipe) -> None:
     before = logs.dropped_lines()
     logs.configure("info", stream=pipe.stream)
     number = fill()
@@ -90,7 +90,7 @@ def test_the_end_of_the_process_does_not_wait_for_a_reader(pipe: Pipe) -> None:
     assert not ending.is_alive()
 
 
-def test_what_was_logged_is_written_at_the_end(pipe: Pipe) -> None:
+def test_waiting_lines_are_written_at_the_end(pipe: Pipe) -> None:
     logs.configure("info", stream=pipe.stream)
     for number in range(100):
         logging.getLogger("some").warning("line %d", number)
@@ -98,7 +98,7 @@ def test_what_was_logged_is_written_at_the_end(pipe: Pipe) -> None:
     assert "line 99" in pipe.read_until("line 99")
 
 
-def test_a_reader_that_is_gone_costs_lines_and_nothing_else(pipe: Pipe) -> None:
+def test_a_closed_reader_costs_lines_only(pipe: Pipe) -> None:
     logs.configure("info", stream=pipe.stream)
     before = logs.dropped_lines()
     os.close(pipe.reader)
@@ -108,7 +108,7 @@ def test_a_reader_that_is_gone_costs_lines_and_nothing_else(pipe: Pipe) -> None:
     assert logs.dropped_lines() == before + 1
 
 
-def test_a_descriptor_that_does_not_block_loses_nothing(pipe: Pipe) -> None:
+def test_a_non_blocking_descriptor_loses_no_line(pipe: Pipe) -> None:
     os.set_blocking(pipe.stream.fileno(), False)
     logs.configure("info", stream=pipe.stream)
     before = logs.dropped_lines()
@@ -131,7 +131,7 @@ def test_a_forked_child_writes_its_lines_itself(pipe: Pipe) -> None:
     assert pipe.read_until("of the child")
 
 
-def test_a_traceback_is_in_the_line_of_our_own_logs_too(pipe: Pipe) -> None:
+def test_lines_of_our_own_logs_hold_the_traceback(pipe: Pipe) -> None:
     logs.configure("info", stream=pipe.stream)
     try:
         1 / 0  # noqa: B018
@@ -141,7 +141,7 @@ def test_a_traceback_is_in_the_line_of_our_own_logs_too(pipe: Pipe) -> None:
     assert "ZeroDivisionError" in json.loads(line)["exception"]
 
 
-def test_a_record_that_cannot_be_shown_is_one_line(pipe: Pipe) -> None:
+def test_a_record_that_cannot_be_formatted_is_one_line(pipe: Pipe) -> None:
     logs.configure("info", stream=pipe.stream)
     logging.getLogger("some").warning("%d", "no number")
     (line,) = pipe.read_until("\n").splitlines()

@@ -16,7 +16,7 @@ OTHERS = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOL
 
 
 @pytest.mark.parametrize("number", [*EXHAUSTED, *OTHERS])
-def test_another_folder_is_advised_only_where_it_helps(number: int) -> None:
+def test_another_folder_is_the_fix_only_if_it_helps(number: int) -> None:
     error = OSError(number, os.strerror(number), "/data/x.lock")
     message = str(not_writable(Path("/data"), error))
     assert message.startswith("/data ")

@@ -31,7 +31,7 @@ def problems(**flags: object) -> list[str]:
     return str(caught.value).split("\n")
 
 
-def test_without_settings_everything_has_its_default() -> None:
+def test_without_variables_all_settings_have_their_default() -> None:
     settings, queues = load()
     assert settings.redis_url is None
     assert settings.database_url is None
@@ -40,7 +40,9 @@ def test_without_settings_everything_has_its_default() -> None:
     assert queues == DEFAULT_POLICIES
 
 
-def test_the_environment_beats_the_env_file_and_a_flag_beats_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_env_file_and_a_flag_overrides_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     Path(".env").write_text(
         "COUTURECAST_DATA_DIR=/from/file\nCOUTURECAST_LOG_LEVEL=debug\n"
         "COUTURECAST_COLOR_EXTRACTION_TIMEOUT=11\nCOUTURECAST_ALERT_FANOUT_TIMEOUT=12\n"
@@ -63,7 +65,7 @@ def test_the_environment_beats_the_env_file_and_a_flag_beats_both(monkeypatch: p
     assert load(data_dir=None)[0].data_dir == Path("/from/environment")
 
 
-def test_a_variable_without_a_value_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("COUTURECAST_LOG_LEVEL=debug\nCOUTURECAST_COLOR_EXTRACTION_CONCURRENCY=3\n")
     for name in ("LOG_LEVEL", "COLOR_EXTRACTION_CONCURRENCY", "DRAIN_SECONDS"):
         monkeypatch.setenv(f"COUTURECAST_{name}", "")
@@ -119,7 +121,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "value", "mend"), BAD, ids=[f"{each[0]}={each[1]:.30}" for each in BAD])
-def test_a_bad_value_gives_one_line_with_the_name_and_how_to_mend_it(
+def test_an_invalid_value_gives_one_line_with_the_name_and_the_fix(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, mend: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -129,7 +131,7 @@ def test_a_bad_value_gives_one_line_with_the_name_and_how_to_mend_it(
     assert SECRET not in line
 
 
-def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
         "REDIS_URL": "x",
         "DATABASE_URL": "x",
@@ -142,7 +144,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {line.partition(":")[0] for line in problems()} == set(wrong)
 
 
-def test_an_env_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_env_file_is_reported(tmp_path: Path) -> None:
     Path(".env").write_bytes(b"COUTURECAST_ENVIRONMENT=\xff\xfe\n")
     assert problems() == [".env is not UTF-8 text: save it as UTF-8"]
 
@@ -159,13 +161,13 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET in settings.redis_url.get_secret_value()
 
 
-def test_a_secret_of_the_wrong_kind_is_not_quoted() -> None:
+def test_an_invalid_secret_is_not_quoted() -> None:
     with pytest.raises(UsageError) as caught:
         Settings.load(openweather_api_key=[SECRET])
     assert SECRET not in str(caught.value)
 
 
-def test_each_value_of_a_queue_can_be_set_and_touches_no_other_queue() -> None:
+def test_settings_of_a_queue_change_no_other_queue() -> None:
     made = load_policies(
         {
             "COUTURECAST_WEATHER_INGESTION_RATE_LIMIT": "none",
@@ -196,7 +198,7 @@ def test_each_value_of_a_queue_can_be_set_and_touches_no_other_queue() -> None:
         ("COUTURECAST_DATABASE_URL", "did you mean DATABASE_URL?"),
     ],
 )
-def test_a_variable_that_nothing_reads_is_told_with_a_guess(name: str, said: str) -> None:
+def test_an_unknown_variable_is_reported_with_a_suggestion(name: str, said: str) -> None:
     (line,) = unknown_variables({name: "redis://host", "COUTURECAST_LOG_LEVEL": "info", "PATH": "/bin"})
     assert line.startswith(f"{name} is not a setting")
     assert said in line
@@ -209,7 +211,7 @@ def test_every_setting_that_the_readme_lists_is_known() -> None:
     assert unknown_variables(dict.fromkeys(named, "")) == []
 
 
-def test_a_name_that_only_looks_like_a_setting_of_redis_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_url_with_our_prefix_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUTURECAST_REDIS_URL", "redis://elsewhere/0")
     assert Settings.load().redis_url is None
 
@@ -227,7 +229,7 @@ def test_a_name_that_only_looks_like_a_setting_of_redis_is_not_read(monkeypatch:
         (None, None, NORMAL),
     ],
 )
-def test_upstash_is_paid_for_by_the_command_so_the_pace_is_economical_there(
+def test_the_economical_mode_is_the_default_at_upstash(
     monkeypatch: pytest.MonkeyPatch, url: str | None, economical: str | None, pace: object
 ) -> None:
     if url is not None:

@@ -31,12 +31,12 @@ def changes(**fields: Any) -> list[str]:
     return [each.what for each in compare([QUEUES], [found]).changes]
 
 
-def test_eviction_is_off_wherever_queues_are() -> None:
+def test_eviction_is_off_for_all_queues() -> None:
     assert {each.eviction for each in DATABASES if each.variable == "REDIS_URL"} == {False}
     assert {each.eviction for each in DATABASES if each.variable == "CACHE_REDIS_URL"} == {True}
 
 
-def test_each_environment_has_one_database_for_its_queues_and_names_are_their_own() -> None:
+def test_each_environment_has_one_database_for_queues_and_names_are_unique() -> None:
     queues = [each.environment for each in DATABASES if each.variable == "REDIS_URL"]
     assert sorted(queues) == ["dev", "prod", "staging"]
     assert len({each.name for each in DATABASES}) == len(DATABASES)
@@ -61,7 +61,7 @@ def test_each_environment_has_one_database_for_its_queues_and_names_are_their_ow
         ),
     ],
 )
-def test_what_is_changed_and_in_which_order(fields: dict[str, Any], what: list[str]) -> None:
+def test_changes_are_in_the_order_of_danger(fields: dict[str, Any], what: list[str]) -> None:
     assert changes(**fields) == what
 
 
@@ -81,25 +81,25 @@ def test_what_is_changed_and_in_which_order(fields: dict[str, Any], what: list[s
         ),
     ],
 )
-def test_what_is_told_and_not_changed(fields: dict[str, Any], says: str | None) -> None:
+def test_other_differences_are_reported_and_not_changed(fields: dict[str, Any], says: str | None) -> None:
     found = compare([QUEUES], [Database.model_validate(AS_WANTED | fields)])
     assert found.changes == ()
     assert [str(each)[: len(says or "")] for each in found.differences] == ([] if says is None else [says])
 
 
 @pytest.mark.parametrize("field", ["eviction", "tls"])
-def test_what_endangers_jobs_is_not_guessed(field: str) -> None:
+def test_missing_facts_about_safety_are_errors(field: str) -> None:
     for fields in ({field: None}, {}):
         with pytest.raises(ValidationError, match=field):
             Database.model_validate({k: v for k, v in AS_WANTED.items() if k != field} | fields)
 
 
-def test_a_database_of_old_has_its_region_in_another_field() -> None:
+def test_old_databases_have_their_region_in_another_field() -> None:
     found = Database.model_validate(AS_WANTED | {"primary_region": "", "region": "eu-central-1"})
     assert compare([QUEUES], [found]).differences == ()
 
 
-def test_names_are_what_databases_are_known_by() -> None:
+def test_databases_are_identified_by_name() -> None:
     twice = [Database.model_validate(AS_WANTED | {"database_id": each}) for each in "ab"]
     with pytest.raises(AppError, match=r"q: 2 databases have this name \(a, b\)"):
         compare([QUEUES], twice)
@@ -129,7 +129,7 @@ def test_without_a_port_there_is_no_url() -> None:
     assert Database.model_validate(AS_WANTED | {"endpoint": "calm-owl-7", "port": None}).url() == ""
 
 
-def test_regions_and_budgets() -> None:
+def test_regions_and_budgets_are_validated() -> None:
     assert (platform_of("eu-central-1"), platform_of("us-east4")) == ("aws", "gcp")
     assert {each.region for each in select_specs(region="us-east4")} == {"us-east4"}
     assert [each.budget for each in select_specs("prod", budget=7)] == [7, 10]
