@@ -12,14 +12,16 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
 from app.http.authentication import CLOSED_PREFIX
-from app.http.problems import problem_of
+from app.http.problems import ProblemError, problem_of
 from app.http.routers.dead_letters import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routers.metrics import exposition
+from app.http.routing import StrictRequest
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
 from tests.tui.canned import AWAY, HEALTHY
 from workers.engine.policy import COLOR, WEATHER
@@ -238,6 +240,33 @@ def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:
         "/api/v1/personalization/users/{user_id}",
     }
     assert {route.path_format for route in deep} <= set(described()["paths"])
+
+
+# bodies
+
+
+async def test_a_body_that_takes_too_long_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.http.routing._BODY_SECONDS", 0.05)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(ProblemError) as refusal:
+        await StrictRequest({"type": "http", "headers": []}, receive).json()
+    assert refusal.value.status_code == 408
+    assert refusal.value.headers == {"Connection": "close"}
+
+
+async def test_a_client_that_leaves_is_not_a_defect() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientDisconnect) as left:
+        await StrictRequest({"type": "http", "headers": []}, receive).json()
+    problem = problem_of(left.value)
+    assert problem is not None
+    assert problem.status_code == 400
 
 
 # exports
