@@ -37,11 +37,6 @@ class ApplianceError(Exception):
         self.field, self.problem, self.fix = field, problem, fix
 
 
-def one_line(error: BaseException) -> str:
-    """Text of any error in one line; the name of its class if it has no text."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 class StorageError(ApplianceError):
     """Root of everything this package raises on purpose."""
 

@@ -10,7 +10,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.dead_letters.repository import DeadLetterRepository, NewDeadLetter, ReplayOutcome, ReplayResult
+from storage.dead_letters.records import NewDeadLetter, ReplayOutcome, ReplayResult
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Script, run_script
@@ -91,7 +92,7 @@ class Recorder:
             await self._record_letters(uids)
         if outcomes:
             parsed = [outcome for member in outcomes if (outcome := _parse_outcome(member)) is not None]
-            await self._letters.ended(parsed)
+            await self._letters.record_replay_outcomes(parsed)
             await self._redis.zrem(OUTCOMES, *outcomes)
         return len(uids) + len(outcomes)
 

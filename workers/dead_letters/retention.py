@@ -69,14 +69,14 @@ class Retention:
         Raises RedisError, StorageError; letters that were moved before the error stay moved.
         """
         lock, moved = ExpiringLock(self._redis, RETENTION), 0
-        if not await lock.hold():
+        if not await lock.acquire_or_renew():
             return None
         try:
             while batch := await self._letters.archive(before):
                 moved += batch
-                if not await lock.hold():
+                if not await lock.acquire_or_renew():
                     break
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
-            await lock.leave()
+            await lock.release()
         return moved

@@ -7,7 +7,7 @@ from typing import Any
 
 from saq import Job
 
-from storage.dead_letters.queries import MAX_ID
+from storage.database.tables import MAX_ID
 from workers.engine.fingerprint import handler_frame
 from workers.engine.recorded_names import error_type
 

@@ -18,7 +18,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
-from storage.backoff import Backoff
+from storage.backoff import ReconnectBackoff
 from storage.redis.batches import batch_by_size
 from storage.redis.client import PipelineConnection, is_too_large
 from workers.engine import outcome, wire
@@ -326,7 +326,7 @@ class Dispatcher:
 
         Proxies close a connection on which nothing happens; the first time it is opened again at once.
         """
-        backoff = Backoff(*_BACKOFF_SECONDS)
+        backoff = ReconnectBackoff(*_BACKOFF_SECONDS)
         while True:
             await self._is_empty.wait()
             backoff.begin()

@@ -10,7 +10,7 @@ from typing import Any
 
 from saq import Job
 
-from storage.dead_letters.repository import QueuedDeadLetter
+from storage.dead_letters.records import QueuedDeadLetter
 from workers.engine import wire
 from workers.engine.attempts import MAX_TRACEBACK_CHARS, META, failed_attempt, our_meta, replay_origin
 from workers.engine.fingerprint import fingerprint

@@ -472,14 +472,14 @@ async def test_a_plan_goes_on_when_the_database_comes_back(
     await write(bench.letters, 40)
     operations = await operate(bench)
     plan = await operations.replays.create_plan(ALL_DEAD)
-    real, failures = PlanRepository.sent, iter([True, True, False])
+    real, failures = PlanRepository.mark_enqueued, iter([True, True, False])
 
     async def shaky(self: PlanRepository, *args: Any) -> Any:
         if next(failures, False):
             raise ConnectionError("the database went away at this moment")
         return await real(self, *args)
 
-    monkeypatch.setattr(PlanRepository, "sent", shaky)
+    monkeypatch.setattr(PlanRepository, "mark_enqueued", shaky)
     done = await operations.replays.run_plan(plan.id)
     assert (done.state, done.ledger.sent, done.ledger.skipped) == ("done", 40, 0)
     assert await bench.redis.llen(bench.queue.keys.queued) == 40
@@ -497,8 +497,8 @@ async def test_the_job_may_end_before_its_letter_is_marked(
         await operations.replays.create_plan(ALL_DEAD),
     )
     await operations.replays.cancel_plan(other.id)
-    await operations.replays._plans.set_state(plan.id, "running", of=["frozen"])
-    batch = await operations.replays._plans.batch(plan.id, limit=2)
+    await operations.replays._plans.transition(plan.id, "running", from_states=["frozen"])
+    batch = await operations.replays._plans.next_items(plan.id, limit=2)
     await operations.replays._replayer._enqueuer.enqueue(batch)
     await Numbers(fails=lambda number: number == 0).start(bench)
 
@@ -587,7 +587,10 @@ async def test_a_plan_has_no_part_in_what_another_replays(make_bench: MakeBench,
     await write(bench.letters, 5)
     operations = await operate(bench)
     paused, other, single = [await operations.replays.create_plan(ALL_DEAD) for _ in range(3)]
-    await operations.replays._plans.set_state(paused.id, "running", of=["frozen"])  # as after a crash
+    # As after a crash.
+    await operations.replays._plans.transition(paused.id, "running", from_states=["frozen"])
+        paused.id, "running", from_states=["frozen"]
+    )  # as after a crash
     await Numbers(fails=lambda number: True).start(bench)
     await operations.replays.run_plan(other.id)
     assert (await _settled(operations, other.id)).died == 5
@@ -640,7 +643,7 @@ async def test_an_edit_after_a_replay_that_was_broken_off_is_not_said_to_run(
         raise ConnectionError("the database went away at this moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PlanRepository, "sent", away)
+        patch.setattr(PlanRepository, "mark_enqueued", away)
         with pytest.raises(ConnectionError):
             await operations.replays.replay(letter_id)
     with pytest.raises(ConflictError, match="enqueued by another act"):
@@ -717,7 +720,7 @@ async def test_large_payloads_are_replayed_a_few_at_a_time(
         read.append(len(found))
         return found
 
-    monkeypatch.setattr(PlanRepository, "batch", counted)
+    monkeypatch.setattr(PlanRepository, "next_items", counted)
     operations = await operate(bench)
     plan = await operations.replays.create_plan(LetterFilter(queue="color-extraction"))
     done = await operations.replays.run_plan(plan.id)

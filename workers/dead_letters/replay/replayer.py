@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from storage.dead_letters.plans import Plan, PlanRepository, ReplayItem
-from storage.dead_letters.repository import DeadLetterRepository, ReplayOutcome
+from storage.dead_letters.records import ReplayOutcome
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.lock import ExpiringLock
 from workers.dead_letters.replay.enqueueing import ReplayEnqueuer
@@ -66,19 +67,19 @@ class Replayer:
         Raises RedisError, and ConflictError if another process runs the plan.
         """
         lock = ExpiringLock(self._redis, f"{PLAN}{plan_id}")
-        if not await lock.outwait():
+        if not await lock.wait_acquire():
             raise _runs_elsewhere(plan_id)
         try:
             yield lock
         finally:
             try:
-                await lock.leave()
+                await lock.release()
             except (RedisError, OSError) as error:  # it expires by itself
                 log.debug("the lock of a plan was not released", error=repr(error))
 
     async def held(self, plan_ids: Sequence[int]) -> set[int]:
         """Those of the plans that a process runs now.  Raises RedisError."""
-        held = await ExpiringLock.held(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
+        held = await ExpiringLock.held_names(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
         return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in held}
 
     async def replay(self, plan_id: int, items: Sequence[ReplayItem]) -> dict[int, str]:
@@ -86,7 +87,7 @@ class Replayer:
 
         Raises RedisError, StorageError; jobs that were enqueued before the error are not enqueued again.
         """
-        return await self._plans.sent(plan_id, items, *await self._enqueuer.enqueue(items))
+        return await self._plans.mark_enqueued(plan_id, items, *await self._enqueuer.enqueue(items))
 
     async def run(self, plan_id: int, lock: ExpiringLock) -> Plan:
         """Run a plan until all is enqueued, it halts, or it is paused or cancelled; ``lock`` is of `holding`.
@@ -117,7 +118,7 @@ class Replayer:
 
     async def _step(self, run: _PlanRun, lock: ExpiringLock) -> Plan | None:
         """Do one step; the plan if that was the last one."""
-        if not await lock.outwait():
+        if not await lock.wait_acquire():
             raise _runs_elsewhere(run.plan_id)
         clock = time.monotonic()
         plan = await run.current_plan(clock)
@@ -146,7 +147,7 @@ class Replayer:
         While outcomes wait for the database, some of these may be among them: then it is checked again later.
         """
         by_queue: dict[str, list[ReplayItem]] = {}
-        for item in await self._plans.batch(plan_id, limit=MAX_STEP_LETTERS, state="enqueued"):
+        for item in await self._plans.next_items(plan_id, limit=MAX_STEP_LETTERS, state="enqueued"):
             if item.uid is not None:
                 by_queue.setdefault(item.queue_name, []).append(item)
         for name, items in by_queue.items():
@@ -159,13 +160,13 @@ class Replayer:
             scores, letters, outcomes = await pipeline.execute()
             vanished = [item for item, score in zip(items, scores, strict=True) if score is None]
             if vanished and not letters and not outcomes:
-                await self._letters.ended(
+                await self._letters.record_replay_outcomes(
                     [ReplayOutcome(item.letter_id, item.id, "aborted") for item in vanished]
                 )
 
     async def _end(self, plan: Plan, step: Step) -> Plan:
         to: Literal["halted", "done"] = "halted" if step.verb == "halt" else "done"
-        await self._plans.set_state(plan.id, to, of=["running"], note=step.reason)
+        await self._plans.transition(plan.id, to, from_states=["running"], note=step.reason)
         return await self._plans.get(plan.id) or plan
 
 
@@ -213,12 +214,12 @@ class _PlanRun:
     async def send(self, most: int) -> None:
         """Enqueue up to ``most`` letters, marked in the background.  Raises RedisError, StorageError."""
         most = min(most, self._batch_size)
-        items = await self._plans.batch(self.plan_id, limit=most, after=self._after)
+        items = await self._plans.next_items(self.plan_id, limit=most, after=self._after)
         if items:
             self._batch_size = _next_batch_size(items)
             enqueued = await self._enqueuer.enqueue(items)
             await self._wait_marked()
-            self._mark_task = asyncio.create_task(self._plans.sent(self.plan_id, items, *enqueued))
+            self._mark_task = asyncio.create_task(self._plans.mark_enqueued(self.plan_id, items, *enqueued))
             self._after = items[-1].id
             self.tokens.take(len(items))
         if len(items) < most:  # the last batch: the ledger shows whether all are done
