@@ -589,8 +589,6 @@ async def test_a_plan_has_no_part_in_what_another_replays(make_bench: MakeBench,
     paused, other, single = [await operations.replays.create_plan(ALL_DEAD) for _ in range(3)]
     # As after a crash.
     await operations.replays._plans.transition(paused.id, "running", from_states=["frozen"])
-        paused.id, "running", from_states=["frozen"]
-    )  # as after a crash
     await Numbers(fails=lambda number: True).start(bench)
     await operations.replays.run_plan(other.id)
     assert (await _settled(operations, other.id)).died == 5
