@@ -1,4 +1,4 @@
-"""Payloads on real servers: changes are served at once, however they were made."""
+"""Payloads on real servers: what changes is seen at once, by whichever way it was changed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.weather import Location, WeatherRepository
+from tests.operations import BuiltOperations, build_operations
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.handlers.weather.handler import OfflineWeather, WeatherHandler, WeatherPayload
-from workers.operations.operations import Operations
 
 LISBON = WeatherPayload(location_id="lisboa", lat=38.72, lon=-9.14)
 CASUAL: dict[str, Any] = {"style": "casual", "cold": 2, "palette": ["#334455"]}
@@ -31,8 +31,8 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def operations(redis_url: str, database: Database) -> AsyncIterator[Operations]:
-    operations = Operations(
+async def operations(redis_url: str, database: Database) -> AsyncIterator[BuiltOperations]:
+    operations = build_operations(
         redis_url,
         policies=list(DEFAULT_POLICIES.values()),
         schemas={},
@@ -43,16 +43,20 @@ async def operations(redis_url: str, database: Database) -> AsyncIterator[Operat
     await operations.close()
 
 
-async def ingest(operations: Operations, database: Database) -> None:
+async def ingest(operations: BuiltOperations, database: Database) -> None:
     async def nothing(*_: Any, **__: Any) -> bool:
         return True
 
     await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", LISBON.lat, LISBON.lon))
-    handler = WeatherHandler(WeatherRepository(database), OfflineWeather(), nothing, operations.cache.hear)
+    handler = WeatherHandler(
+        WeatherRepository(database), OfflineWeather(), nothing, operations.cache.invalidate
+    )
     await handler.run(LISBON, None)  # type: ignore[arg-type]  # it needs no context
 
 
-async def test_a_payload_has_preferences_and_weather(operations: Operations, database: Database) -> None:
+async def test_a_payload_is_of_preferences_and_weather(
+    operations: BuiltOperations, database: Database
+) -> None:
     await operations.preferences.put("u1", CASUAL)
     await ingest(operations, database)
     first = await operations.personalization.payload("u1", "lisboa")
@@ -73,13 +77,13 @@ async def test_a_payload_has_preferences_and_weather(operations: Operations, dat
     assert second.value == first.value
 
 
-async def test_an_unknown_user_and_location_have_an_empty_payload(operations: Operations) -> None:
+async def test_nobody_and_nowhere(operations: BuiltOperations) -> None:
     answer = await operations.personalization.payload("nobody", "nowhere")
     assert answer.value.preferences == {}
     assert answer.value.weather is None
 
 
-async def test_each_block_has_its_own_entry(operations: Operations) -> None:
+async def test_blocks_have_entries_of_their_own(operations: BuiltOperations) -> None:
     at = datetime(2026, 11, 25, 4, 30, tzinfo=UTC)
     await operations.personalization.payload("u1", "lisboa", at)
     await operations.personalization.payload("u1", "lisboa", at + timedelta(hours=3))
@@ -90,7 +94,7 @@ async def test_each_block_has_its_own_entry(operations: Operations) -> None:
     assert sorted(keys) == ["u1:lisboa:2026-11-25T03", "u1:lisboa:2026-11-25T06"]
 
 
-async def test_changed_preferences_are_served_at_once(operations: Operations) -> None:
+async def test_changed_preferences_are_seen_at_once(operations: BuiltOperations) -> None:
     await operations.preferences.put("u1", CASUAL)
     await operations.personalization.payload("u1", "lisboa")
     await operations.personalization.payload("u2", "lisboa")
@@ -100,22 +104,20 @@ async def test_changed_preferences_are_served_at_once(operations: Operations) ->
     assert (await operations.personalization.payload("u2", "lisboa")).source == "fresh"
 
 
-async def test_preferences_are_invalidated_after_the_commit(
-    operations: Operations, database: Database
-) -> None:
-    """A load after the invalidation must find the new row."""
+async def test_the_cache_hears_after_the_commit(operations: BuiltOperations, database: Database) -> None:
+    """Whoever loads when it hears must find the new row."""
     seen: list[dict[str, Any]] = []
 
-    async def invalidate(*tags: str) -> None:
+    async def hear(*subjects: str) -> None:
         seen.append(await operations.preferences.get("u1"))
 
-    operations.preferences._invalidate = invalidate
+    operations.preferences._invalidate = hear
     await operations.preferences.put("u1", CASUAL)
     assert seen == [CASUAL]
 
 
-async def test_new_weather_is_served_at_once_to_all_users_of_the_location(
-    operations: Operations, database: Database
+async def test_new_weather_is_seen_at_once_by_all_of_the_place(
+    operations: BuiltOperations, database: Database
 ) -> None:
     for name in ("u1", "u2"):
         assert (await operations.personalization.payload(name, "lisboa")).value.weather is None
@@ -126,8 +128,8 @@ async def test_new_weather_is_served_at_once_to_all_users_of_the_location(
         assert (await operations.personalization.payload(name, "porto")).source == "fresh"
 
 
-async def test_fresh_payloads_are_served_without_the_database(
-    operations: Operations, database: Database
+async def test_a_database_that_is_away_leaves_what_is_fresh(
+    operations: BuiltOperations, database: Database
 ) -> None:
     await operations.preferences.put("u1", CASUAL)
     await operations.personalization.payload("u1", "lisboa")
@@ -138,18 +140,18 @@ async def test_fresh_payloads_are_served_without_the_database(
         await operations.personalization.payload("u2", "lisboa")
 
 
-async def test_an_interrupted_change_is_invalidated(operations: Operations, monkeypatch: Any) -> None:
-    """The commit may be done though its caller was cancelled."""
+async def test_an_interrupted_change_is_told(operations: BuiltOperations, monkeypatch: Any) -> None:
+    """The commit may have been done when whoever waited for it was sent away."""
     await operations.preferences.put("u1", CASUAL)
     await operations.personalization.payload("u1", "lisboa")
-    store = operations._cache.store
+    store = operations.cache._cache.store
     asked = asyncio.Event()
     real = store.invalidate
 
-    async def slow(tags: Any) -> int:
+    async def slow(subjects: Any) -> int:
         asked.set()
         await asyncio.sleep(0.2)
-        return await real(tags)
+        return await real(subjects)
 
     monkeypatch.setattr(store, "invalidate", slow)
     changing = asyncio.create_task(operations.preferences.put("u1", {"style": "formal"}))
@@ -158,12 +160,12 @@ async def test_an_interrupted_change_is_invalidated(operations: Operations, monk
     with pytest.raises(asyncio.CancelledError):
         await changing
     assert (await operations.personalization.payload("u1", "lisboa")).value.preferences == {"style": "formal"}
-    await operations._cache.wait_until_delivered()
+    await operations.cache._cache.wait_until_delivered()
 
 
-async def test_payloads_fail_without_cache_and_database(redis_url: str, tmp_path: Any) -> None:
+async def test_the_database_away_from_the_start(redis_url: str, tmp_path: Any) -> None:
     database = Database(f"postgresql://nobody@127.0.0.1:1/none?host={tmp_path}")
-    operations = Operations(
+    operations = build_operations(
         redis_url,
         policies=list(DEFAULT_POLICIES.values()),
         schemas={},

@@ -711,7 +711,7 @@ async def test_large_payloads_are_replayed_a_few_at_a_time(
             ]
         )
     read: list[int] = []
-    batch = PlanRepository.batch
+    batch = PlanRepository.next_items
 
     async def counted(self: PlanRepository, *args: Any, **options: Any) -> Any:
         found = await batch(self, *args, **options)
