@@ -17,7 +17,7 @@ import uvloop
 
 from app import logs, output
 from app.errors import AppError, InterruptedStartError, UsageError
-from app.http.service import admin_token, open_listener, serve_in_background
+from app.http.service import admin_token, listener, serving
 from app.process.composition import Appliance, appliance
 from app.process.interrupts import raise_on_interrupt
 from app.process.shutdown import exit_at_once, warn_of_threads
@@ -127,7 +127,7 @@ async def _run(
     settings: Settings, policies: Mapping[str, QueuePolicy], queues: tuple[str, ...], *, ui: bool, demo: bool
 ) -> int:
     async with AsyncExitStack() as stack:
-        door, no_door = open_listener(settings)
+        door, no_door = listener(settings)
         if door is not None:
             stack.callback(door.close)
         each = await _started(_opened(stack, settings, policies, queues))
@@ -145,9 +145,7 @@ async def _run(
             drained = asyncio.create_task(each.process.drained())
         if not ui:
             output.write_within(0.0, sys.stdout, "ready\n")
-        await stack.enter_async_context(
-            serve_in_background(door, each.operations, each.process, token, drained)
-        )
+        await stack.enter_async_context(serving(door, each.operations, each.process, token, drained))
         if demo:
             from app.process.demo import feed
 
