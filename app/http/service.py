@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 1.0
 
 
-def open_listener(settings: Settings) -> tuple[socket.socket | None, str]:
+def listener(settings: Settings) -> tuple[socket.socket | None, str]:
     """Return the socket for HTTP, or None and the reason if the default address cannot be used.
 
     Raises UsageError if an address was named and cannot be used.
@@ -50,28 +50,28 @@ def admin_token(settings: Settings, data_dir: Path) -> str:
 
 
 @asynccontextmanager
-async def serve_in_background(
-    listener: socket.socket | None,
+async def serving(
+    server_socket: socket.socket | None,
     operations: Operations,
     process: WorkerProcess | None,
     token: str,
     drained: asyncio.Future[int] | None,
 ) -> AsyncIterator[None]:
-    """Serve HTTP on ``listener`` while the block runs, without waiting for the start of HTTP."""
-    if listener is None:
+    """Serve HTTP on ``server_socket`` while the block runs, without waiting for the start of HTTP."""
+    if server_socket is None:
         yield
         return
     closing = asyncio.Event()
-    serving = asyncio.create_task(_serve(listener, operations, process, token, drained, closing))
+    task = asyncio.create_task(_serve(server_socket, operations, process, token, drained, closing))
     try:
         yield
     finally:
         closing.set()
-        await asyncio.wait({serving})
+        await asyncio.wait({task})
 
 
 async def _serve(
-    listener: socket.socket,
+    server_socket: socket.socket,
     operations: Operations,
     process: WorkerProcess | None,
     token: str,
@@ -86,7 +86,7 @@ async def _serve(
             from app.http.server import serve
             from app.http.state import HttpState
 
-            await serve(listener, HttpState(operations, process, drained, VERSION), token, closing)
+            await serve(server_socket, HttpState(operations, process, drained, VERSION), token, closing)
         except OSError as error:  # for instance no free descriptor: the next time may succeed
             log.warning("http does not start", error=exhausted(error) or str(error))
             with suppress(TimeoutError):

@@ -140,7 +140,7 @@ def test_it_can_be_started_again_at_once_on_its_address(tmp_path: Path) -> None:
 
 
 def test_a_command_loads_nothing_of_http() -> None:
-    modules = {"fastapi", "opentelemetry", "starlette", "uvicorn"}
+    modules = {"fastapi", "starlette", "uvicorn"}
     code = f"import sys, app.cli.main, app.process.run; print(*({modules} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
