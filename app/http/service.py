@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 1.0
 
 
-def listener(settings: Settings) -> tuple[socket.socket | None, str]:
+def open_listener(settings: Settings) -> tuple[socket.socket | None, str]:
     """Return the socket for HTTP, or None and the reason if the default address cannot be used.
 
     Raises UsageError if an address was named and cannot be used.
@@ -50,7 +50,7 @@ def admin_token(settings: Settings, data_dir: Path) -> str:
 
 
 @asynccontextmanager
-async def serving(
+async def serve_in_background(
     server_socket: socket.socket | None,
     operations: Operations,
     process: WorkerProcess | None,
