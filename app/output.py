@@ -17,12 +17,12 @@ from typing import Any, TextIO
 import typer
 
 from app.errors import AppError, OutputError, UsageError
-from tui.text.format import safe, safe_lines
+from tui.text.format import escape, escape_lines
 
 
 def text(lines: str) -> None:
     """Lines on stdout.  They may come from jobs: control characters are shown, not sent to the terminal."""
-    piece(f"{safe_lines(lines)}\n")
+    piece(f"{escape_lines(lines)}\n")
 
 
 def document(value: Any) -> None:
@@ -58,7 +58,7 @@ def receipt() -> Iterator[None]:
 def note(lines: str) -> None:
     """Lines on stderr: what is said beside the output.  Where nobody can read them, nothing else changes."""
     try:
-        sys.stderr.write(f"{safe_lines(lines)}\n")
+        sys.stderr.write(f"{escape_lines(lines)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         discard(sys.stderr)
@@ -134,7 +134,7 @@ def confirmed(question: str) -> bool:
     # The event loop's own handler would wait until the question is answered.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return typer.confirm(safe(question), err=True)
+        return typer.confirm(escape(question), err=True)
     except OSError as error:
         raise AppError(f"nobody can be asked ({error.strerror}): give --yes") from None
     finally:

@@ -27,7 +27,7 @@ from tui.screens.base import View
 from tui.screens.cache.list import CacheView
 from tui.screens.dead_letters.list import Letters
 from tui.screens.overview import Overview
-from tui.text.format import clip, safe
+from tui.text.format import clip, escape
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import OPERATION_ERRORS, Operations, Selection
 
@@ -177,7 +177,7 @@ class Dashboard(App[int]):
         except TimeoutError:
             self.problem = f"no answer for {_PATIENCE:g} s"
         except OPERATION_ERRORS as error:
-            self.problem = clip(safe(f"{type(error).__name__}: {error}"), _MESSAGE)
+            self.problem = clip(escape(f"{type(error).__name__}: {error}"), _MESSAGE)
         finally:
             self._fetching = False
         if not self.is_running:  # its screens are being taken away
@@ -194,7 +194,7 @@ class Dashboard(App[int]):
         try:
             answer = await verb
         except OPERATION_ERRORS as error:
-            self.notify(clip(safe(str(error)), _MESSAGE), severity="error", markup=False)
+            self.notify(clip(escape(str(error)), _MESSAGE), severity="error", markup=False)
             return None
         return answer if self.is_running else None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import output
 from app.errors import AppError, UsageError, exhausted
-from tui.text.format import safe
+from tui.text.format import escape
 
 if TYPE_CHECKING:
     from workers.operations.operations import NewJob, Operations
@@ -29,13 +29,13 @@ async def told(verb: Awaitable[int]) -> int:
         raise
     except ApplianceError as error:
         kind = UsageError if error.kind is Kind.USAGE else AppError
-        raise kind(safe(str(error))) from None
+        raise kind(escape(str(error))) from None
     except BrokenPipeError:  # of standard output
         raise
     except (RedisError, OSError) as error:
         if isinstance(error, OSError) and (problem := exhausted(error)) is not None:
             raise AppError(problem) from None
-        raise AppError(safe(explain(error))) from None
+        raise AppError(escape(explain(error))) from None
 
 
 def read_jobs(data: str | None, file: Path | None, *, key: str | None, delay: float) -> list[NewJob]:
@@ -80,11 +80,11 @@ async def enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *,
         if as_json:
             output.document({"queue": queue, "keys": keys})
         elif len(keys) == 1 and keys[0] is not None:
-            output.text(safe(keys[0]))
+            output.text(escape(keys[0]))
         else:
             output.text(f"{len(keys) - len(refused)} jobs enqueued on {queue}")
     for key in refused:
-        output.note(f"error: a job with the key {safe(str(key))} is queued already")
+        output.note(f"error: a job with the key {escape(str(key))} is queued already")
     return 1 if refused else 0
 
 

@@ -18,7 +18,7 @@ from app.doctor.redaction import conceal, secrets_given, without_passwords
 from app.doctor.results import Item, number_of
 from app.errors import AppError
 from app.process.interrupts import raise_on_interrupt
-from tui.text.format import safe
+from tui.text.format import escape
 
 _THREADS_END_SECONDS = 0.2
 
@@ -70,7 +70,7 @@ def _without_passwords(item: Item) -> Item:
 def _leave(code: int, error: str) -> NoReturn:
     """End at once: a name server or a disk that does not answer would be waited for."""
     if error:
-        output.note(f"error: {safe(error)}")
+        output.note(f"error: {escape(error)}")
     os._exit(code)
 
 

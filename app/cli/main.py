@@ -21,7 +21,7 @@ from app.cli.dead_letters import failed_jobs
 from app.cli.runner import DataDir, Json, act, configured
 from app.cli.upstash import upstash
 from app.errors import AppError, UsageError, exhausted
-from tui.text.format import SMALLEST_TERMINAL, safe
+from tui.text.format import SMALLEST_TERMINAL, escape
 from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 cli = typer.Typer(
@@ -87,7 +87,7 @@ def _failed(message: str, code: int) -> int:
     """A line for each problem; control characters are shown."""
     with suppress(OSError):
         sys.stdout.flush()
-    lines = [f"error: {safe(line) or 'failed'}\n" for line in message.split("\n")]
+    lines = [f"error: {escape(line) or 'failed'}\n" for line in message.split("\n")]
     output.write_within(_ERROR_SECONDS, sys.stderr, "".join(lines))
     output.discard(sys.stdout)
     return code

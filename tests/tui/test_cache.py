@@ -21,7 +21,7 @@ from tui.screens.cache.entry import EntryView
 from tui.screens.cache.list import CacheView
 from tui.screens.overview import Overview
 from tui.text import cache as cache_text
-from tui.text.format import ends, sparkline
+from tui.text.format import clip_middle, sparkline
 from tui.widgets.cache_entry_table import EntryTable
 from tui.widgets.filter_bar import FilterLine
 from workers.errors import WorkersError
@@ -569,14 +569,14 @@ def test_errors_are_flagged() -> None:
 
 
 def test_a_hit_rate_is_drawn_against_the_whole() -> None:
-    assert sparkline((0.5, 0.5, None, 1.0), 4, most=1.0) == "▄▄ █"
+    assert sparkline((0.5, 0.5, None, 1.0), 4, scale=1.0) == "▄▄ █"
 
 
 @pytest.mark.parametrize("most", range(12))
 def test_of_a_long_key_both_ends_are_shown(most: int) -> None:
-    found = ends("anna:lisboa:T12", most)
+    found = clip_middle("anna:lisboa:T12", most)
     assert len(found) <= most
-    assert ends("short", 5) == "short"
+    assert clip_middle("short", 5) == "short"
     if most >= 5:
         assert found.startswith("a")
         assert found.endswith("12")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import tui
-from tui.text.format import bar, sparkline
+from tui.text.format import gauge, sparkline
 from tui.text.glyphs import SCREEN_ERRORS, TEXT_ERRORS, is_utf8
 
 OURS = {
@@ -32,7 +32,7 @@ def test_each_of_our_signs_has_a_form_of_one_cell(sign: str) -> None:
 
 
 def test_bars_and_sparklines_keep_their_meaning() -> None:
-    assert sent(bar(3, 10, 10)) == "###......."
+    assert sent(gauge(3, 10, 10)) == "###......."
     assert len(set(sent(sparkline(list(range(9)), 9)).strip())) == 8
 
 

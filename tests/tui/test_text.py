@@ -74,7 +74,7 @@ def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
     ],
 )
 def test_a_count_that_is_too_long_is_written_short(number: int | None, most: int, says: str) -> None:
-    assert shown.short(number, most) == says
+    assert shown.count(number, most) == says
 
 
 def test_a_long_wait_for_the_rate_limit_keeps_its_column() -> None:

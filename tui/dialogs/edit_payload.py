@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static, TextArea
 
 from tui.dialogs.common import Confirm
-from tui.text.format import clip, safe
+from tui.text.format import clip, escape
 from workers.engine.json_input import parse_object
 from workers.errors import InvalidJsonError
 from workers.operations.operations import OPERATION_ERRORS, DeadLetter
@@ -43,7 +43,7 @@ class Edit(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         """The payload, what is wrong with it, and two buttons."""
-        title = f"Edit and replay letter {self._letter.id}: {clip(safe(self._letter.job_id), _KEY)}"
+        title = f"Edit and replay letter {self._letter.id}: {clip(escape(self._letter.job_id), _KEY)}"
         with Vertical(classes="dialog wide"):
             yield Static(title, classes="title", markup=False)
             yield TextArea(self._before, id="payload", tab_behavior="focus")
@@ -97,11 +97,11 @@ class Edit(ModalScreen[str | None]):
             self.dismiss(None)
 
     def _hint(self) -> str:
-        return f"{safe(self._letter.queue_name)} checks it before it is enqueued; the old payload is kept."
+        return f"{escape(self._letter.queue_name)} checks it before it is enqueued; the old payload is kept."
 
     def _tell(self, message: str, *, wrong: bool = False) -> None:
         line = self.query_one("#problem", Static)
-        line.update(f"{'▲ ' if wrong else ''}{clip(safe(message), _PROBLEM)}")
+        line.update(f"{'▲ ' if wrong else ''}{clip(escape(message), _PROBLEM)}")
         line.set_class(wrong, "-wrong")
 
 

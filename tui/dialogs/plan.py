@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from tui.dialogs.common import Ask, Confirm
 from tui.text import plans as plan_text
-from tui.text.format import clip, safe
+from tui.text.format import clip, escape
 from workers.operations.operations import OPERATION_ERRORS, DeadLetterOperations, Plan
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Progress(ModalScreen[None]):
         try:
             self._plan = plan = await self.letters.plan_now(self._plan_id)
         except OPERATION_ERRORS as error:
-            self.query_one("#standing", Static).update(f"▲ {clip(safe(str(error)), _PROBLEM)}")
+            self.query_one("#standing", Static).update(f"▲ {clip(escape(str(error)), _PROBLEM)}")
             return
         width = min(_WIDTH, self.app.size.width * 95 // 100) - 6  # as the styles say
         self.query_one("#plan-title", Static).update(plan_text.title(plan, width))
@@ -112,7 +112,7 @@ class Progress(ModalScreen[None]):
 
         question = Ask(
             "Go on with a higher limit?",
-            f"It halted: {safe(plan.note)}. It halts again when more than so many % die again.",
+            f"It halted: {escape(plan.note)}. It halts again when more than so many % die again.",
             "go on",
             value=f"{plan.higher_limit * 100:.0f}",
             problem=problem,

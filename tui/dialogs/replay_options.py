@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from tui.text import plans as plan_text
-from tui.text.format import clip, safe
+from tui.text.format import clip, escape
 from tui.widgets.checkbox import Tick
 from workers.operations.operations import (
     OPERATION_ERRORS,
@@ -170,7 +170,7 @@ class PlanForm(ModalScreen[int | None]):
 
     def _tell(self, message: str, *, wrong: bool = True) -> None:
         line = self.query_one("#problem", Static)
-        line.update(f"{'▲ ' if wrong and message else ''}{clip(safe(message), _PROBLEM)}")
+        line.update(f"{'▲ ' if wrong and message else ''}{clip(escape(message), _PROBLEM)}")
         line.set_class(wrong, "-wrong")
 
     async def _attempt(self, verb: Awaitable[T]) -> T | None:

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from tui.screens.dead_letters.actions import Acts
 from tui.text.dead_letters import counted
-from tui.text.format import instant
+from tui.text.format import utc_time
 from tui.widgets.filter_bar import FilterLine
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
@@ -224,7 +224,7 @@ class Pages(Acts):
         if self._groups_at is None:
             return "Groups"
         number = f"the {_GROUPS} largest" if len(groups) == _GROUPS else counted(len(groups), "group")
-        return f"Groups · {number} as of {instant(self._groups_at)}"
+        return f"Groups · {number} as of {utc_time(self._groups_at)}"
 
     def _parts(self) -> list[str]:
         if self.place.grouped:

@@ -9,18 +9,17 @@ from typing import Any
 from rich.text import Text
 
 from tui.text.format import (
+    byte_size,
     clip,
+    clip_middle,
     count,
     duration,
-    ends,
-    fit,
-    instant,
+    escape,
+    escape_lines,
+    first_fitting,
     percent,
-    safe,
-    safe_lines,
-    short,
-    size,
     sparkline,
+    utc_time,
 )
 from tui.text.snapshot import BAD, DIM, GOOD, WARN, WIDE
 from workers.monitoring import thresholds
@@ -57,11 +56,11 @@ def head(
     A line more says which ``problem`` keeps them as they were at ``read_at``.
     """
     if overview is None:
-        return Text(f" ▲ {safe(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
+        return Text(f" ▲ {escape(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
     rate, reads, memory = lines_of(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
-        lines.insert(0, Text(f" ▲ {safe(problem)} · figures of {instant(read_at)}", BAD))
+        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {utc_time(read_at)}", BAD))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
@@ -75,7 +74,7 @@ def lines_of(overview: CacheOverview, room: int = 1_000) -> tuple[Text, Text, Te
 def _rate(overview: CacheOverview) -> Text:
     figures = overview.figures
     text = Text.assemble(" hit rate ", (percent(figures.hit_rate).rjust(7), "bold"), "  ")
-    return text.append(sparkline(figures.minutes, _HOUR, most=1.0), "cyan")
+    return text.append(sparkline(figures.minutes, _HOUR, scale=1.0), "cyan")
 
 
 def _reads(overview: CacheOverview) -> Text:
@@ -88,17 +87,17 @@ def _reads(overview: CacheOverview) -> Text:
 
 def _memory(overview: CacheOverview, room: int) -> Text:
     used, limit = overview.memory_used, overview.memory_limit
-    text = Text(f" memory {size(used)}")
+    text = Text(f" memory {byte_size(used)}")
     if limit is not None and used is not None:
         full = not overview.own and used > limit * thresholds.REDIS_MEMORY  # a cache of its own may be full
         text.append(
-            f" of {size(limit)} ({'▲ ' if full else ''}{used / limit * 100:.0f} %)", BAD if full else ""
+            f" of {byte_size(limit)} ({'▲ ' if full else ''}{used / limit * 100:.0f} %)", BAD if full else ""
         )
     elif used is not None:
         text.append(", no limit")
-    text.append(f" · {short(overview.evicted, 6)} evicted · {safe(overview.policy or 'policy unknown')} · ")
+    text.append(f" · {count(overview.evicted, 6)} evicted · {escape(overview.policy or 'policy unknown')} · ")
     text.append("own Redis" if overview.own else "with the jobs")
-    url = f" {safe(overview.url)}"
+    url = f" {escape(overview.url)}"
     return text.append(url, DIM) if text.cell_len + len(url) <= room else text
 
 
@@ -126,11 +125,11 @@ def cells(entry: CacheEntry, widths: Mapping[str, int], *, marked: bool) -> list
     sign, style = _STATES.get(entry.state, ("?", ""))
     found = {
         "": mark(marked=marked),
-        "key": Text(ends(safe(entry.key), widths["key"])),
+        "key": Text(clip_middle(escape(entry.key), widths["key"])),
         "state": Text(f"{sign} {entry.state}", style),
         "age": Text(_brief(entry.age, widths["age"])),
         "ttl": Text(_brief(entry.ttl if entry.ttl > 0 else None, widths["ttl"])),
-        "size": Text(size(entry.size).rjust(widths["size"])),
+        "size": Text(byte_size(entry.size).rjust(widths["size"])),
     }
     return [found[name] for name in widths]
 
@@ -142,38 +141,38 @@ def mark(*, marked: bool) -> Text:
 
 def _brief(seconds: float | None, room: int) -> str:
     text = duration(seconds)
-    return fit(room, text, text.replace(" ", ""), text.partition(" ")[0]).rjust(room)
+    return first_fitting(room, text, text.replace(" ", ""), text.partition(" ")[0]).rjust(room)
 
 
 def facts(entry: CacheEntry) -> list[tuple[str, str]]:
     """What an entry says of itself: names and texts."""
     exact = f" ({count(entry.size)} bytes)" if entry.size >= 1024 else ""
     return [
-        ("key", safe(entry.key)),
-        ("user", safe(owner_of(entry.key))),
+        ("key", escape(entry.key)),
+        ("user", escape(owner_of(entry.key))),
         ("state", f"{entry.state}: {_MEANS.get(entry.state, '')}"),
         ("age", duration(entry.age)),
         ("ttl", duration(entry.ttl) if entry.ttl > 0 else "none: it would never go"),
-        ("size", size(entry.size) + exact),
+        ("size", byte_size(entry.size) + exact),
     ]
 
 
 def detail(entry: CacheEntry, value: Any, *, read_at: float | None, gone: str = "") -> Text:
     """All of an entry; ``gone`` says why there is no value."""
     text = Text()
-    for name, shown in (*facts(entry), ("as of", instant(read_at, "%H:%M:%S UTC"))):
+    for name, shown in (*facts(entry), ("as of", utc_time(read_at, "%H:%M:%S UTC"))):
         text.append(f"  {name:<10}", DIM)
         text.append(f"{shown}\n")
     text.append("\n  Value\n", "bold underline")
     if gone:
-        return text.append(f"    {safe(gone)}\n", WARN)
+        return text.append(f"    {escape(gone)}\n", WARN)
     return text.append(_value(value))
 
 
 def _value(value: Any) -> str:
     shown = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     more = len(shown) - _LONGEST
-    lines = safe_lines(clip(shown, _LONGEST)).split("\n")
+    lines = escape_lines(clip(shown, _LONGEST)).split("\n")
     if more > 0:
         lines.append(f"({count(more)} characters more: couturecast-tui cache get shows them)")
     return "".join(f"    {line}\n" for line in lines)

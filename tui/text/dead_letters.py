@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, count, duration, instant, number, safe, safe_lines, sparkline
+from tui.text.format import MISSING, clip, count, duration, escape, escape_lines, number, sparkline, utc_time
 from tui.text.snapshot import BAD, DIM, WIDE
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup, PlanItem
@@ -47,8 +47,8 @@ def letter_cells(
     cells = {
         "when": _moment(letter.failed_at, now),
         "queue": letter.queue_name,
-        "job": safe(letter.job_id),
-        "function": safe(letter.function),
+        "job": escape(letter.job_id),
+        "function": escape(letter.function),
         "att": str(letter.attempts).rjust(3),
         "state": letter.state,
         "error": _error(letter),
@@ -82,7 +82,7 @@ def group_cells(group: FailureGroup, columns: Mapping[str, int], *, now: float) 
     """A row of the groups, with the cells that ``columns`` name."""
     cells = {
         "count": count(group.count).rjust(columns["count"]),
-        "function": safe(group.sample.function),
+        "function": escape(group.sample.function),
         "error": _error(group.sample),
         "first": _moment(group.first_at, now),
         "last": _moment(group.last_at, now),
@@ -111,20 +111,20 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
         ("function", letter.function),
         ("state", state),
         ("attempts", str(letter.attempts)),
-        ("enqueued", instant(letter.enqueued_at, _DATE)),
-        ("failed", instant(letter.failed_at, _DATE)),
+        ("enqueued", utc_time(letter.enqueued_at, _DATE)),
+        ("failed", utc_time(letter.failed_at, _DATE)),
         ("worker", letter.worker or MISSING),
         ("group", letter.fingerprint),
     )
     for name, value in rows:
         text.append(f"  {name:<10}", DIM)
-        text.append(f"{safe(value)}\n")
+        text.append(f"{escape(value)}\n")
     if letter.deaths >= POISON_DEATHS:
         text.append(f"  {'poison':<10}", DIM)
         text.append(f"×{letter.deaths}", BAD)
         text.append(" died so often in a row of this very error; a plan leaves it out unless told not to\n")
-    text.append(f"\n  {safe(letter.error_type)}: ", BAD)
-    text.append(f"{safe(letter.error_message)}\n", "bold")
+    text.append(f"\n  {escape(letter.error_type)}: ", BAD)
+    text.append(f"{escape(letter.error_message)}\n", "bold")
     text.append("\n  Payload\n", "bold underline")
     payload = json.dumps(letter.job_data.get("kwargs", letter.job_data), indent=2, ensure_ascii=False)
     text.append(_indented(payload))
@@ -135,9 +135,9 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
 
 
 def _attempt(attempt: Mapping[str, Any]) -> Text:
-    at, took = instant(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+    at, took = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
     text = Text()
-    text.append(f"\n  Attempt {safe(str(attempt.get('attempt', MISSING)))}", "bold underline")
+    text.append(f"\n  Attempt {escape(str(attempt.get('attempt', MISSING)))}", "bold underline")
     text.append(f"  at {at}, ran {took}\n", DIM)
     return text.append(_indented(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
 
@@ -152,7 +152,7 @@ def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
         text.append(f"    letter {each.id}", "bold" if each.id == letter.id else "")
         came = f", came of {each.replay_of}" if each.replay_of is not None else ""
         this = " (this one)" if each.id == letter.id else ""
-        text.append(f"{this}{came}: died {instant(each.failed_at, _DATE)} of {_error(each)}\n")
+        text.append(f"{this}{came}: died {utc_time(each.failed_at, _DATE)} of {_error(each)}\n")
         for item in replays:
             text.append(_replay(item))
     return text
@@ -160,8 +160,8 @@ def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
 
 def _replay(item: PlanItem) -> str:
     edited = ", edited" if item.kwargs is not None else ""
-    note = f": {safe(item.note)}" if item.note else ""
-    when = f" at {instant(item.enqueued_at, _DATE)}" if item.enqueued_at is not None else ""
+    note = f": {escape(item.note)}" if item.note else ""
+    when = f" at {utc_time(item.enqueued_at, _DATE)}" if item.enqueued_at is not None else ""
     return f"      plan {item.plan_id}{edited}{when}: {_ENDINGS.get(item.state, item.state)}{note}\n"
 
 
@@ -190,7 +190,7 @@ def _times(number: int) -> str:
 
 
 def _error(letter: DeadLetter) -> str:
-    return safe(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}")
+    return escape(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}")
 
 
 def _moment(at: datetime, now: float) -> str:
@@ -206,4 +206,4 @@ def _taken(columns: Mapping[str, int]) -> int:
 
 
 def _indented(block: str) -> str:
-    return "".join(f"    {line}\n" for line in safe_lines(block.rstrip()).split("\n"))
+    return "".join(f"    {line}\n" for line in escape_lines(block.rstrip()).split("\n"))

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from tui.text.dead_letters import counted
-from tui.text.format import MISSING, bar, clip, count, duration, instant, safe, short
+from tui.text.format import MISSING, clip, count, duration, escape, gauge, utc_time
 from tui.text.snapshot import BAD, DIM, GOOD, WARN, WIDE
 from workers.operations.operations import Ledger, Plan, PlanItem, Preview
 
@@ -61,7 +61,7 @@ def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
     groups = f"{_NAMED}+ groups" if len(found.groups) >= _NAMED else counted(len(found.groups), "group")
     of = [groups if found.groups else "", counted(len(found.queues), "queue")]
     text.append(counted(found.total), "bold")
-    text.append(f" in {' and '.join(filter(None, of))}, as of {instant(counted_at)}, and none that come in ")
+    text.append(f" in {' and '.join(filter(None, of))}, as of {utc_time(counted_at)}, and none that come in ")
     text.append("later.\n")
     if found.poison:
         text.append("▲ ", WARN)
@@ -70,7 +70,7 @@ def preview(found: Preview, rate: float | None, *, counted_at: float) -> Text:
         text.append(f"  left out: {counted(found.others)} not dead any more\n", WARN)
     for name, number in sorted(found.queues.items(), key=lambda each: -each[1])[:4]:
         text.append(f"  {count(number):>9}  ")
-        text.append(f"{safe(name)}\n", DIM)
+        text.append(f"{escape(name)}\n", DIM)
     longest = max(found.seconds, found.total / rate if rate else 0.0)
     limits = "by this rate and the queues' own limits" if rate else "by the queues' own limits"
     text.append(f"It takes {duration(longest)} at least, {limits}." if longest >= 1 else "It takes a moment.")
@@ -84,8 +84,8 @@ def title(plan: Plan, width: int) -> str:
 
 def frozen(plan: Plan) -> Text:
     """What the plan is about, and how it is to be carried out."""
-    text = Text.assemble((counted(plan.total), "bold"), f", frozen at {instant(plan.created_at)}")
-    text.append(f" by {safe(plan.actor)}, and none that came in since.\n")
+    text = Text.assemble((counted(plan.total), "bold"), f", frozen at {utc_time(plan.created_at)}")
+    text.append(f" by {escape(plan.actor)}, and none that came in since.\n")
     rate = f"{plan.rate:g} a second" if plan.rate else "as fast as it goes"
     canary = f"{counted(plan.canary)} first" if plan.canary else "no canary"
     halt = "never halts" if plan.halt >= 1 else f"halts when more than {plan.halt * 100:.0f} % die again"
@@ -100,10 +100,10 @@ def bars(plan: Plan, width: int) -> Text:
     length = min(_BAR, max(8, width - 40))
     if canary:
         tried = min(ledger.ended if ledger.sent <= canary else canary, canary)
-        text.append(f"canary  {bar(tried, canary, length)} {count(tried)}/{count(canary)} ended\n")
+        text.append(f"canary  {gauge(tried, canary, length)} {count(tried)}/{count(canary)} ended\n")
     sent, rest = max(0, ledger.sent - canary), going - canary
     if rest > 0 or not canary:
-        text.append(f"replay  {bar(sent, rest, length)} {count(sent)}/{count(rest)} enqueued")
+        text.append(f"replay  {gauge(sent, rest, length)} {count(sent)}/{count(rest)} enqueued")
     text.rstrip()
     return text
 
@@ -129,7 +129,7 @@ def standing(plan: Plan) -> Text:
         "interrupted": ": its process is gone; space goes on with it, as does "
         f"couturecast-tui failed-jobs resume {plan.id}",
         "unknown": ": Redis does not say whether a process carries it out",
-        "halted": f": {safe(plan.note)}; space goes on with a higher limit",
+        "halted": f": {escape(plan.note)}; space goes on with a higher limit",
         "paused": ": space goes on",
         "cancelled": ": what was enqueued goes on" if running else "",
         "frozen": ": not begun; space starts it",
@@ -154,13 +154,13 @@ def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
     now = plan.standing
     numbers = zip(NUMBERS, (plan.id, plan.total, plan.ledger.sent, plan.ledger.died), strict=True)
     cells = {
-        "when": instant(plan.created_at, "%m-%d %H:%M"),
-        "who": safe(plan.actor),
+        "when": utc_time(plan.created_at, "%m-%d %H:%M"),
+        "who": escape(plan.actor),
         "state": f"{_SIGNS.get(now, '–')} {now}",
         "selection": selection(plan.selection),
-        "note": safe(plan.note or plan.reason),
+        "note": escape(plan.note or plan.reason),
     }
-    cells |= {name: short(number, columns[name]).rjust(columns[name]) for name, number in numbers}
+    cells |= {name: count(number, columns[name]).rjust(columns[name]) for name, number in numbers}
     return [
         Text(clip(cells[name], width), _STYLES.get(now, "") if name == "state" else "")
         for name, width in columns.items()
@@ -170,12 +170,12 @@ def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
 def selection(selected: Mapping[str, Any]) -> str:
     """What was selected, on one line: a filter, or letters by id."""
     if "filter" in selected:
-        return safe(str(selected["filter"]))
+        return escape(str(selected["filter"]))
     ids = selected.get("ids")
     if not isinstance(ids, list) or not ids:
         return MISSING
     more = " …" if selected.get("count", len(ids)) > 5 else ""
-    return safe(f"{'letter' if len(ids) == 1 else 'letters'} {', '.join(map(str, ids[:5]))}{more}")
+    return escape(f"{'letter' if len(ids) == 1 else 'letters'} {', '.join(map(str, ids[:5]))}{more}")
 
 
 def item_columns(width: int) -> dict[str, int]:
@@ -189,9 +189,9 @@ def item_cells(item: PlanItem, columns: Mapping[str, int]) -> list[Text]:
     cells = {
         "letter": str(item.letter_id).rjust(columns["letter"]),
         "state": word(item.state),
-        "enqueued": instant(item.enqueued_at),
-        "ended": instant(item.ended_at),
-        "note": safe(item.note or ("edited" if item.kwargs is not None else "")),
+        "enqueued": utc_time(item.enqueued_at),
+        "ended": utc_time(item.ended_at),
+        "note": escape(item.note or ("edited" if item.kwargs is not None else "")),
     }
     return [
         Text(clip(cells[name], width), _STYLES.get(item.state, "") if name == "state" else "")

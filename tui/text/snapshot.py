@@ -10,18 +10,17 @@ from rich.text import Text
 
 from tui.text.format import (
     MISSING,
-    bar,
-    brief,
+    byte_size,
     clip,
+    count,
     duration,
-    fit,
-    instant,
+    escape,
+    first_fitting,
+    gauge,
     percent,
     rate,
-    safe,
-    short,
-    size,
     sparkline,
+    utc_time,
 )
 from workers.engine.policy import WEATHER
 from workers.monitoring import thresholds
@@ -48,19 +47,19 @@ def header(snapshot: Snapshot | None, width: int, problem: str | None) -> Text:
         return left + Text(problem or "reading the queues …", BAD if problem else DIM)
     living = living_workers(snapshot)
     wrong = len(snapshot.workers) - living
-    left.append(f"{safe(snapshot.environment)} · ")
+    left.append(f"{escape(snapshot.environment)} · ")
     others = other_workers(snapshot) if width >= 100 else f" ▲{wrong}" if wrong else ""
     left.append(f"{living} worker{'' if living == 1 else 's'}{others}", BAD if wrong else "")
     if problem is not None:
         left.append(f"  ▲ {problem}", BAD)
     right = Text()
-    right.append_text(_redis(snapshot, gauge=width >= 100))
+    right.append_text(_redis(snapshot, with_gauge=width >= 100))
     right.append("  db ")
     right.append(*(("ok", GOOD) if snapshot.database.error is None else ("▲ away", BAD)))
     lag = snapshot.loop_lag
     if lag is not None and (lag > _SLOW_LOOP or width >= 100):
         right.append(f"  loop {duration(lag)}", WARN if lag > _SLOW_LOOP else "")
-    right.append(f"  {instant(snapshot.taken_at)} ")
+    right.append(f"  {utc_time(snapshot.taken_at)} ")
     return _spread(left, right, width)
 
 
@@ -75,17 +74,17 @@ def other_workers(snapshot: Snapshot) -> str:
     return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 
 
-def _redis(snapshot: Snapshot, *, gauge: bool) -> Text:
+def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
     redis = snapshot.redis
     if redis.error is not None:
         return Text("redis ▲ away", BAD)
-    text = Text(f"redis {size(redis.memory_used)}")
+    text = Text(f"redis {byte_size(redis.memory_used)}")
     if redis.memory_limit and redis.memory_used is not None:
-        text.append(f" of {size(redis.memory_limit)}")
-        if gauge:
+        text.append(f" of {byte_size(redis.memory_limit)}")
+        if with_gauge:
             share = redis.memory_used / redis.memory_limit
             style = BAD if share > thresholds.REDIS_MEMORY else DIM
-            text.append(f" ▕{bar(redis.memory_used, redis.memory_limit, 8)}▏", style)
+            text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", style)
     return text
 
 
@@ -95,7 +94,7 @@ def alert_line(snapshot: Snapshot | None, width: int, problem: str | None) -> Te
     Nothing is known to be well while there is a ``problem``: then the snapshot is an old one.
     """
     alerts = snapshot.alerts if snapshot is not None else ()
-    wrong = [f"{f'{alert.queue}: ' if alert.queue else ''}{safe(alert.message)}" for alert in alerts]
+    wrong = [f"{f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}" for alert in alerts]
     if problem is not None:
         wrong.insert(0, f"these figures are old: {problem}" if snapshot is not None else problem)
     if snapshot is None and not wrong:
@@ -136,15 +135,15 @@ def queue_rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, 
         row.append("  " + sparkline(history(queue, metric), min(room, 60)), "cyan")
     rows = [row, *(_reason(words, BAD) for words in thresholds.conditions(queue))]
     if queue.paused:
-        why = f": {safe(queue.paused.reason)}" if queue.paused.reason else ""
+        why = f": {escape(queue.paused.reason)}" if queue.paused.reason else ""
         since = queue.paused.since
         how_long = f" for {duration(max(0.0, now - since))}" if since is not None else ""
-        rows.append(_reason(f"paused{how_long} by {safe(queue.paused.by)}{why}", WARN))
+        rows.append(_reason(f"paused{how_long} by {escape(queue.paused.by)}{why}", WARN))
     return rows
 
 
 def _reason(words: str, style: str) -> Text:
-    return Text(f"    {safe(words)}", style, no_wrap=True, overflow="ellipsis")
+    return Text(f"    {escape(words)}", style, no_wrap=True, overflow="ellipsis")
 
 
 def _breached(queue: QueueSnapshot) -> bool:
@@ -167,22 +166,22 @@ def _name(queue: QueueSnapshot, room: int) -> Text:
 
 
 def _depth(queue: QueueSnapshot, room: int) -> Text:
-    return _flagged(fit(room - 2, short(queue.depth, room - 2)), queue.depth > thresholds.DEPTH)
+    return _flagged(first_fitting(room - 2, count(queue.depth, room - 2)), queue.depth > thresholds.DEPTH)
 
 
 def _failures(queue: QueueSnapshot, room: int) -> Text:
-    return _flagged(fit(room - 2, percent(queue.failure_rate)), _fails(queue))
+    return _flagged(first_fitting(room - 2, percent(queue.failure_rate)), _fails(queue))
 
 
 def _flight(queue: QueueSnapshot, room: int) -> Text:
-    return Text(fit(room, *_of(queue.in_flight, queue.concurrency), short(queue.in_flight, room)))
+    return Text(first_fitting(room, *_of(queue.in_flight, queue.concurrency), count(queue.in_flight, room)))
 
 
 def _flight_bar(queue: QueueSnapshot, room: int) -> Text:
     exact, brief = _of(queue.in_flight, queue.concurrency)
     if len(exact) > 6:  # no room for both
-        return Text(fit(room, exact, brief))
-    return Text.assemble((bar(queue.in_flight, queue.concurrency, room - 6), "blue"), exact.rjust(6))
+        return Text(first_fitting(room, exact, brief))
+    return Text.assemble((gauge(queue.in_flight, queue.concurrency, room - 6), "blue"), exact.rjust(6))
 
 
 def _rate_limit(queue: QueueSnapshot, room: int) -> Text:
@@ -190,24 +189,24 @@ def _rate_limit(queue: QueueSnapshot, room: int) -> Text:
         return Text(MISSING)
     exact, rough = _of(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
-        return Text(fit(room, exact, rough))
+        return Text(first_fitting(room, exact, rough))
     wait = duration(queue.next_start_in)
     waits = (wait, wait.replace(" ", ""), wait.partition(" ")[0])
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
-    return Text(fit(room, *texts, wait), WARN)
+    return Text(first_fitting(room, *texts, wait), WARN)
 
 
 def _of(used: int, most: int) -> tuple[str, str]:
-    return f"{used}/{most}", f"{short(used, 4)}/{short(most, 4)}"
+    return f"{used}/{most}", f"{count(used, 4)}/{count(most, 4)}"
 
 
 def _done(queue: QueueSnapshot, room: int) -> Text:
     exact = rate(queue.throughput)
-    return Text(fit(room, exact, short(round(queue.throughput), room)))
+    return Text(first_fitting(room, exact, count(round(queue.throughput), room)))
 
 
 def _duration(of: Callable[[QueueSnapshot], float | None]) -> Callable[[QueueSnapshot, int], Text]:
-    return lambda queue, room: Text(brief(of(queue), room))
+    return lambda queue, room: Text(duration(of(queue), room))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +259,7 @@ def history_row(queue: QueueSnapshot, metric: str, width: int) -> Text:
     values = history(queue, metric)
     known = [value for value in values if value is not None]
     now = queue.depth if metric == "depth" else (values[-1] or 0)
-    tail = f"   max {short(max(known, default=None), 6):>6}   now {short(now, 6):>6} "
+    tail = f"   max {count(max(known, default=None), 6):>6}   now {count(now, 6):>6} "
     room = min(60, width - 22 - len(tail))
     row = Text(f"  {queue.name:<20}", no_wrap=True, overflow="crop")
     row.append(sparkline(values, max(4, room)), "cyan")

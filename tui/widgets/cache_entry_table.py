@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui.text import cache as cache_text
-from tui.text.format import safe
+from tui.text.format import escape
 from tui.widgets.markable_table import Marking
 from workers.operations.operations import CacheEntry
 
@@ -39,7 +39,7 @@ class EntryTable(Marking):
         if [each.key for each in entries] != [each.key for each in self.entries]:
             self.range_from = None
         self.entries = tuple(entries)
-        columns = cache_text.columns(width, max((len(safe(each.key)) for each in entries), default=0))
+        columns = cache_text.columns(width, max((len(escape(each.key)) for each in entries), default=0))
         rows = {
             each.key: cache_text.cells(each, columns, marked=self.is_marked(each)) for each in self.entries
         }

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from tui.text.format import safe
+from tui.text.format import escape
 from workers.operations.operations import OPERATION_ERRORS, LetterFilter
 
 _WORDS = "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
@@ -75,13 +75,13 @@ class FilterLine(Vertical):
         field.display = field.can_focus = False
         self.query_one("#filter-hint").display = False
         shown = self.query_one("#filter-text", Static)
-        shown.update(f" / {safe(line)}")
+        shown.update(f" / {escape(line)}")
         shown.display = self.display = bool(line)
 
     def tell(self, message: str, *, wrong: bool = False) -> None:
         """A word below the input."""
         hint = self.query_one("#filter-hint", Static)
-        hint.update(f"   {'▲ ' if wrong else ''}{safe(message)}")
+        hint.update(f"   {'▲ ' if wrong else ''}{escape(message)}")
         hint.set_class(wrong, "-wrong")
         hint.display = True
 

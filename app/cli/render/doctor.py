@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from app.doctor.results import Item, State, number_of
-from tui.text.format import safe
+from tui.text.format import escape
 
 _STATES: dict[State, tuple[str, str, int]] = {
     "ok": ("✓", "+", 32),
@@ -40,7 +40,7 @@ def _lines(item: Item, name: int, width: int | None, *, colour: bool) -> list[st
     head = f"  {sign} {found.state.ljust(_WORD)} "
     label = f"{item.check.ljust(name)}  "
     mend = f"to mend: {found.mend}" if found.mend else ""
-    parts = [safe(each) for each in (found.finding, found.consequence, mend) if each]
+    parts = [escape(each) for each in (found.finding, found.consequence, mend) if each]
     whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
     indent = len(head + label)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from app.doctor.results import Finding, ok, warning, wrong
-from tui.text.format import size
+from tui.text.format import byte_size
 
 _LITTLE, _TOO_LITTLE = 1024**3, 100 * 1024**2  # bytes
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "afs")
@@ -21,7 +21,7 @@ def nearest(path: Path) -> Path:
 def free_space(path: Path) -> Finding:
     """Of the disk that ``path`` is on, or would be."""
     free = shutil.disk_usage(nearest(path)).free
-    text = f"{size(free)} free"
+    text = f"{byte_size(free)} free"
     consequence, mend = "once it is full, no dead letter is recorded", "free space there"
     if free < _TOO_LITTLE:
         return wrong(text, consequence, mend)

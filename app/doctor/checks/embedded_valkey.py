@@ -10,7 +10,7 @@ from app.doctor.groups import in_thread
 from app.doctor.results import Finding, ok, unknown, warning, wrong
 from app.servers import append_only
 from app.servers.embedded_valkey import EmbeddedServer
-from tui.text.format import size
+from tui.text.format import byte_size
 
 _MAX_READ_BYTES = 64 * 1024**2
 """Of a file that is read to its end: it is read within the time of a check."""
@@ -29,10 +29,10 @@ def append_only_file(of: Configuration) -> Finding:
     if length > _MAX_READ_BYTES:
         if append_only.ends_badly(file):
             return _damaged_end(file, "")
-        return ok(f"{size(length)}, which end as they should; so much is not read here")
+        return ok(f"{byte_size(length)}, which end as they should; so much is not read here")
     damage = append_only.find_damage(file)
     if damage is None:
-        return ok(size(length))
+        return ok(byte_size(length))
     if damage.in_the_middle:
         finding, _, mend = damage.in_words().partition(": ")
         return wrong(finding, "no command starts", mend)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tui.dialogs.common import Ask, Confirm
 from tui.screens.acting import Acting
 from tui.text.cache import entries
-from tui.text.format import clip, ends, safe
+from tui.text.format import clip, clip_middle, escape
 from workers.operations.cache import CacheOperations, glob_pattern, owner_of
 
 _KEY = 120
@@ -51,7 +51,7 @@ class Evictions(Acting):
         if not keys:
             self.notify("no entry fits: there is nothing to evict", severity="warning")
             return
-        what = f"All whose key fits {clip(safe(pattern), _KEY)}" if written else "All that the cache has"
+        what = f"All whose key fits {clip(escape(pattern), _KEY)}" if written else "All that the cache has"
         await self.evict_keys(keys, what, pattern=pattern)
 
     async def evict_user(self, user: str) -> None:
@@ -59,7 +59,7 @@ class Evictions(Acting):
         number = await self.dashboard.attempt(self.cache.count_of_user(user))
         if number is None:
             return
-        name = clip(safe(user), _KEY)
+        name = clip(escape(user), _KEY)
         if number == 0:
             self.notify(f"nothing of user {name} is cached", severity="warning", markup=False)
             return
@@ -91,7 +91,7 @@ class Evictions(Acting):
 
 def one(key: str) -> str:
     """What the eviction of one entry is about."""
-    return f"{ends(safe(key), _KEY)} of user {clip(safe(owner_of(key)), _KEY)}"
+    return f"{clip_middle(escape(key), _KEY)} of user {clip(escape(owner_of(key)), _KEY)}"
 
 
 def _user_problem(user: str) -> str:

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from tui.screens.cache.actions import Evictions, one
 from tui.screens.cache.entry import EntryView
 from tui.text import cache as cache_text
-from tui.text.format import clip, instant, safe
+from tui.text.format import clip, escape, utc_time
 from tui.widgets.cache_entry_table import EntryTable
 from tui.widgets.filter_bar import FilterLine
 from workers.monitoring.snapshot import Snapshot
@@ -243,7 +243,7 @@ class CacheView(Evictions):
         if len(self.window.trail) > 1:
             return "  nothing more: b goes back"
         if self.window.written:
-            return f"  no key fits {safe(glob_pattern(self.window.written))}"
+            return f"  no key fits {escape(glob_pattern(self.window.written))}"
         return _EMPTY
 
     def entitle(self) -> None:
@@ -259,7 +259,7 @@ class CacheView(Evictions):
             "" if whole else f"page {len(self.window.trail)}",
             "n more" if self._following() is not None else "",
             "v marks to here" if table.range_from is not None else "",
-            f"as of {instant(self._read_at)}, r reads again",
+            f"as of {utc_time(self._read_at)}, r reads again",
         )
         self.query_one("#entries-title", Static).update(f"─ {' · '.join(filter(None, parts))} ")
 

@@ -13,7 +13,7 @@ from tui.dialogs.replay_options import PlanForm
 from tui.screens.acting import Acting
 from tui.screens.dead_letters.export import Form, exported, suggested_name, target
 from tui.text.dead_letters import counted
-from tui.text.format import clip, count, safe, size
+from tui.text.format import byte_size, clip, count, escape
 from tui.widgets.letter_table import LetterTable
 from workers.operations.operations import DeadLetter, DeadLetterOperations, LetterFilter, Preview, Selection
 
@@ -43,7 +43,7 @@ class Acts(Acting):
         """Replay one letter after a question that says what will happen."""
         question = Confirm(
             "Replay this dead letter?",
-            f"{clip(safe(letter.job_id), _KEY)} goes to the end of {letter.queue_name} "
+            f"{clip(escape(letter.job_id), _KEY)} goes to the end of {letter.queue_name} "
             "with all its attempts ahead.",
             "Replay",
         )
@@ -51,7 +51,7 @@ class Acts(Acting):
             return
         done = await self.dashboard.attempt(self.letters.replay(letter.id))
         if done is not None:
-            self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
+            self.notify(f"replayed as job {clip(escape(done), _KEY)}", markup=False)
             self.acted((letter.id,))
 
     async def replay_many(self, wanted: Selection, what: str) -> None:
@@ -66,7 +66,7 @@ class Acts(Acting):
         """Replay one letter with another payload."""
         done = await self.app.push_screen_wait(Edit(letter))
         if done is not None:
-            self.notify(f"replayed with the new payload as job {clip(safe(done), _KEY)}", markup=False)
+            self.notify(f"replayed with the new payload as job {clip(escape(done), _KEY)}", markup=False)
             self.acted((letter.id,))
 
     async def discard(self, wanted: Selection, what: str) -> None:
@@ -147,19 +147,19 @@ class Acts(Acting):
         path, form = target(name)
         overwrite = path.exists()
         if overwrite and not await self.app.push_screen_wait(
-            Confirm("Write over this file?", f"{clip(safe(str(path)), 200)} exists already.", "Overwrite")
+            Confirm("Write over this file?", f"{clip(escape(str(path)), 200)} exists already.", "Overwrite")
         ):
             return
         write: Callable[[], Awaitable[None]] = partial(self._write, wanted, form, path, overwrite)
         self.app.run_worker(write, group="export")
 
     async def _write(self, wanted: Selection, form: Form, path: Path, overwrite: bool) -> None:
-        self.notify(f"writing {safe(path.name)} …", markup=False)
+        self.notify(f"writing {escape(path.name)} …", markup=False)
         written = await self.dashboard.attempt(
             exported(self.letters.export(wanted, form), path, overwrite=overwrite)
         )
         if written is not None:
-            self.notify(f"{size(written)} written to {safe(str(path))}", markup=False)
+            self.notify(f"{byte_size(written)} written to {escape(str(path))}", markup=False)
 
 
 def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
