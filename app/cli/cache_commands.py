@@ -9,7 +9,7 @@ from typing import Any
 from app import output
 from app.cli.dead_letters_commands import How, agreed, refuse, told, width
 from app.cli.render.cache import entries_text, entry_text, listed, stats_text
-from tui.text.cache import entries
+from tui.text.words import plural
 from workers.errors import NotFoundError
 from workers.operations.cache import glob_pattern
 from workers.operations.operations import CacheOperations, Operations
@@ -45,7 +45,7 @@ async def evict_keys(operations: Operations, keys: Sequence[str], how: How) -> i
     refuse(operations, "cache evict", how)
     found = [key for key in keys if await _is_there(operations.cache, key)]
     missing = [key for key in keys if key not in found]
-    about = f"{entries(len(found))} of {len(keys)} named" if missing else entries(len(found))
+    about = f"{plural(len(found), 'entry')} of {len(keys)} named" if missing else plural(len(found), "entry")
     about += f"; not there: {listed(missing)}" if missing else ""
     await _evict(operations.cache, found, about, how, left_out=missing)
     return 1 if missing else 0
@@ -56,7 +56,7 @@ async def evict_matching(operations: Operations, written: str, how: How) -> int:
     refuse(operations, "cache evict", how)
     pattern = glob_pattern(written)
     found = await operations.cache.matching(pattern)
-    fit = f"{entries(len(found))} {'fits' if len(found) == 1 else 'fit'} {pattern}"
+    fit = f"{plural(len(found), 'entry')} {'fits' if len(found) == 1 else 'fit'} {pattern}"
     await _evict(operations.cache, found, fit, how, pattern=pattern)
     return 0
 
@@ -68,17 +68,17 @@ async def evict_user(operations: Operations, user: str, how: How) -> int:
     if how.dry_run and how.as_json:
         output.document({"dry_run": True, "user": user, "total": number})
         return 0
-    told(f"{entries(number)} of user {user}", how)
+    told(f"{plural(number, 'entry')} of user {user}", how)
     if how.dry_run:
         return 0
     if number and not how.yes:
-        agreed(f"Evict {entries(number)}?")
+        agreed(f"Evict {plural(number, 'entry')}?")
     removed = await operations.cache.evict_user(user)
     with output.receipt():
         if how.as_json:
             output.document({"dry_run": False, "user": user, "total": removed})
         else:
-            output.text(f"{entries(removed)} evicted")
+            output.text(f"{plural(removed, 'entry')} evicted")
     return 0
 
 
@@ -120,10 +120,10 @@ async def _evict(
     if how.dry_run:
         return
     if keys and not how.yes:
-        agreed(f"Evict {entries(len(keys))}?")
+        agreed(f"Evict {plural(len(keys), 'entry')}?")
     evicted = await cache.evict(keys, pattern=pattern) if keys else 0
     with output.receipt():
         if how.as_json:
             output.document({"dry_run": False, "total": evicted, **named})
         else:
-            output.text(f"{entries(evicted)} evicted")
+            output.text(f"{plural(evicted, 'entry')} evicted")

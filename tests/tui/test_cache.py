@@ -498,7 +498,7 @@ async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
         await cache_view(app, pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: '"user_id": "anna-1"' in line(app, "#entry"))
-        for words_ in (KEYS[1], "stale: served only where", "1m 04s", "13m 56s", "1.2 kB (1,204 bytes)"):
+        for words_ in (KEYS[1], "stale: served only if", "1m 04s", "13m 56s", "1.2 kB (1,204 bytes)"):
             assert words_ in line(app, "#entry")
         canned.cache.value = "no JSON at all \x1b[31m"
         await pilot.press("r")
@@ -552,20 +552,20 @@ async def test_the_header_is_there_on_this_view_too() -> None:
 def test_the_head_fits_every_width(width: int) -> None:
     for overview in (CACHE, replace(CACHE, own=False, memory_limit=None, evicted=None, policy=None)):
         for problem in ("", "x" * 300):
-            lines = cache_text.head(overview, width, problem=problem, read_at=0.0).plain.split("\n")
+            lines = cache_text.header(overview, width, problem=problem, read_at=0.0).plain.split("\n")
             assert max(map(cell_len, lines)) <= width
             assert len(lines) == (2 if width >= 122 else 3) + bool(problem)
 
 
 def test_a_redis_that_fills_up_is_flagged_where_jobs_are_in_it() -> None:
     full = replace(CACHE, memory_used=250 * 2**20)
-    assert "▲" not in cache_text.head(full, 160).plain
-    assert "▲ 98 %" in cache_text.head(replace(full, own=False), 160).plain
+    assert "▲" not in cache_text.header(full, 160).plain
+    assert "▲ 98 %" in cache_text.header(replace(full, own=False), 160).plain
 
 
 def test_errors_are_flagged() -> None:
     figures = replace(CACHE.figures, errors=3)
-    assert "▲ 3 errors" in cache_text.head(replace(CACHE, figures=figures), 80).plain
+    assert "▲ 3 errors" in cache_text.header(replace(CACHE, figures=figures), 80).plain
 
 
 def test_a_hit_rate_is_drawn_against_the_whole() -> None:

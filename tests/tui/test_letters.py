@@ -524,8 +524,8 @@ async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
         for line in (
             "letter 1: died",
             "plan 4 at",
-            "died again of the same error",
-            "letter 7 (this one), came of 1",
+            "died, same error",
+            "letter 7 (this one), a replay of letter 1",
         ):
             assert line in told
         assert "poison    ×3" in told

@@ -252,7 +252,7 @@ async def test_a_plan_of_which_redis_says_nothing_is_not_shown_as_running() -> N
     canned.letters.kept_plans[2] = plan(3, active=None)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 1)
-        assert "? unknown: Redis does not say whether a process carries it out" in says(app)
+        assert "? unknown: Redis does not tell whether a process runs it" in says(app)
         assert "running" not in str(app.screen.query_one("#standing", Static).render())
 
 
@@ -309,11 +309,14 @@ async def test_the_list_says_what_became_of_each_plan() -> None:
 
 def test_the_bars_of_a_plan_that_has_a_canary() -> None:
     young = plan(1, ledger=Ledger(waiting=293, enqueued=3, completed=2))
-    bars = plan_text.bars(young, 80).plain
+    bars = plan_text.progress_bars(young, 80).plain
     assert "2/5 ended" in bars
     assert "0/293 enqueued" in bars
-    assert plan_text.bars(plan(1, total=3, canary=5, ledger=Ledger(waiting=3)), 80).plain.count("\n") == 0
-    assert plan_text.bars(plan(1, total=3, canary=0, ledger=Ledger(skipped=3)), 80).plain.endswith(
+    assert (
+        plan_text.progress_bars(plan(1, total=3, canary=5, ledger=Ledger(waiting=3)), 80).plain.count("\n")
+        == 0
+    )
+    assert plan_text.progress_bars(plan(1, total=3, canary=0, ledger=Ledger(skipped=3)), 80).plain.endswith(
         "0/0 enqueued"
     )
 

@@ -68,7 +68,7 @@ class Progress(ModalScreen[None]):
 
     def _look_if_shown(self) -> None:
         looks = any(worker.group == "plan" and worker.is_running for worker in self.workers)
-        if self.is_active and not looks and (self._plan is None or not plan_text.ended(self._plan)):
+        if self.is_active and not looks and (self._plan is None or not plan_text.has_ended(self._plan)):
             self.look()
 
     @work(exclusive=True, group="plan")
@@ -81,11 +81,11 @@ class Progress(ModalScreen[None]):
             return
         width = min(_WIDTH, self.app.size.width * 95 // 100) - 6  # as the styles say
         self.query_one("#plan-title", Static).update(plan_text.title(plan, width))
-        self.query_one("#frozen", Static).update(plan_text.frozen(plan))
-        self.query_one("#bars", Static).update(plan_text.bars(plan, width))
-        self.query_one("#ledger", Static).update(plan_text.ledger(plan.ledger))
-        self.query_one("#standing", Static).update(plan_text.standing(plan))
-        self.query_one("#keys", Static).update(plan_text.keys(plan))
+        self.query_one("#frozen", Static).update(plan_text.summary(plan))
+        self.query_one("#bars", Static).update(plan_text.progress_bars(plan, width))
+        self.query_one("#ledger", Static).update(plan_text.ledger_line(plan.ledger))
+        self.query_one("#standing", Static).update(plan_text.state_line(plan))
+        self.query_one("#keys", Static).update(plan_text.key_hints(plan))
 
     @work(exclusive=True, group="pause")
     async def action_pause(self) -> None:
@@ -104,7 +104,7 @@ class Progress(ModalScreen[None]):
     async def _go_on_with_more(self, plan: Plan) -> None:
         def problem(answer: str) -> str:
             try:
-                share = plan_text.share(answer)
+                share = plan_text.parse_percent(answer)
             except ValueError as error:
                 return str(error)
             least = f"more than {plan.halt * 100:.0f} it must be, up to 100 (never)"
@@ -119,7 +119,9 @@ class Progress(ModalScreen[None]):
         )
         answer = await self.app.push_screen_wait(question)
         if answer is not None:
-            await self.dashboard.attempt(self.letters.start(self._plan_id, halt=plan_text.share(answer)))
+            await self.dashboard.attempt(
+                self.letters.start(self._plan_id, halt=plan_text.parse_percent(answer))
+            )
 
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:

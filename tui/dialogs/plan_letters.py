@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.text import plans as plan_text
+from tui.text.words import REPLAY_STATE_LABELS, replay_state
 from tui.widgets.keyed_table import Rows
 from workers.operations.operations import PlanItem
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tui.app import Dashboard
 
 _PAGE = 100
-_STATES = (None, *plan_text.STATES)
+_STATES = (None, *REPLAY_STATE_LABELS)
 
 
 class LedgerList(ModalScreen[None]):
@@ -79,7 +80,7 @@ class LedgerList(ModalScreen[None]):
         table.fill(
             columns, {str(item.id): plan_text.item_cells(item, columns) for item in items}, right=("letter",)
         )
-        of = plan_text.word(state) if state else "all"
+        of = replay_state(state) if state else "all"
         self.query_one("#ledger-title", Static).update(
             f"Plan {self._plan_id}: {of}{'' if items else ': none'} · page {len(after)}"
         )

@@ -153,7 +153,7 @@ class PlanForm(ModalScreen[int | None]):
         canary, rate, halt = (self.query_one(f"#{name}", Input).value for name in ("canary", "rate", "halt"))
         share = None
         if halt:
-            share = plan_text.share(halt)
+            share = plan_text.parse_percent(halt)
         poison = self.query_one("#poison", Tick).value
         return ReplayOptions.of(canary=canary or None, rate=rate or None, halt=share, poison=poison)
 

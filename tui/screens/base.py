@@ -68,7 +68,7 @@ class View(Screen[None]):
         width = self.size.width
         self.query_one("#header", Static).update(text.header(snapshot, width, problem))
         self.query_one("#alerts", Static).update(text.alert_line(snapshot, width, problem))
-        banner = text.banner(snapshot)
+        banner = text.drain_banner(snapshot)
         strip = self.query_one("#banner", Static)
         strip.display = banner is not None
         strip.update(banner or "")

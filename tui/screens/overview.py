@@ -14,7 +14,8 @@ from textual.widgets import Static
 from tui.dialogs.common import Ask
 from tui.screens.dead_letters.actions import Acts
 from tui.text import dead_letters as letter_text
-from tui.text import snapshot as text
+from tui.text import queues as queue_text
+from tui.text.styles import WIDE
 from tui.widgets.letter_table import LetterTable
 from tui.widgets.queue_table import QueueTable
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
@@ -80,7 +81,7 @@ class Overview(Acts):
         self.query_one(LetterTable).display = bool(page.items)
         self.query_one("#no-letters", Static).update("  nothing has died")
         self.query_one("#no-letters").display = not page.items
-        title = letter_text.newest_first_title(snapshot, page.items, all_=page.next is None)
+        title = letter_text.newest_title(snapshot, page.items, complete=page.next is None)
         self.query_one("#letters-title", Static).update(f"─ {title} ── 2 all ")
 
     def action_replay(self) -> None:
@@ -123,8 +124,8 @@ class Overview(Acts):
     def _show_history(self, snapshot: Snapshot) -> None:
         width = self.size.width
         box = self.query_one("#history")
-        box.display = width >= text.WIDE and self.size.height >= 28
+        box.display = width >= WIDE and self.size.height >= 28
         unit = "depth" if self._metric == "depth" else "completed a minute"
         self.query_one("#history-title", Static).update(f"─ Last hour · {unit} ── m next metric ")
-        rows = [text.history_row(queue, self._metric, width) for queue in snapshot.queues]
+        rows = [queue_text.history_row(queue, self._metric, width) for queue in snapshot.queues]
         self.query_one("#history-rows", Static).update(Text("\n").join(rows))

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.widgets import Static
 
 from tui.screens.dead_letters.actions import Acts
-from tui.text.dead_letters import counted
 from tui.text.format import utc_time
+from tui.text.words import plural
 from tui.widgets.filter_bar import FilterLine
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
@@ -172,7 +172,7 @@ class Pages(Acts):
         """What belonged to the filter before goes: nothing is acted on that is not shown."""
         table = self.query_one(MarkedTable)
         if table.marks:
-            self.notify(f"{counted(len(table.marks), 'mark')} went with the filter")
+            self.notify(f"{plural(len(table.marks), 'mark')} went with the filter")
             table.unmark()
         self._count = _COUNTING
         self._groups_at = None
@@ -223,7 +223,7 @@ class Pages(Acts):
         groups = self.query_one(GroupTable).groups
         if self._groups_at is None:
             return "Groups"
-        number = f"the {_GROUPS} largest" if len(groups) == _GROUPS else counted(len(groups), "group")
+        number = f"the {_GROUPS} largest" if len(groups) == _GROUPS else plural(len(groups), "group")
         return f"Groups · {number} as of {utc_time(self._groups_at)}"
 
     def _parts(self) -> list[str]:
@@ -242,10 +242,10 @@ class Pages(Acts):
         if isinstance(self._count, str):
             return self._count
         if self._count <= _MOST:
-            return counted(self._count)
+            return plural(self._count, "letter")
         snapshot = self.dashboard.snapshot
         whole = snapshot.dead_letters if snapshot is not None and self.place.wanted == ALL_DEAD else None
-        return counted(whole) if whole is not None and whole > _MOST else f"{_MOST:,}+ letters"
+        return plural(whole, "letter") if whole is not None and whole > _MOST else f"{_MOST:,}+ letters"
 
     def on_marking_marks_changed(self) -> None:
         """The title counts them."""

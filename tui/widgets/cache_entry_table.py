@@ -39,11 +39,12 @@ class EntryTable(Marking):
         if [each.key for each in entries] != [each.key for each in self.entries]:
             self.range_from = None
         self.entries = tuple(entries)
-        columns = cache_text.columns(width, max((len(escape(each.key)) for each in entries), default=0))
+        columns = cache_text.entry_columns(width, max((len(escape(each.key)) for each in entries), default=0))
         rows = {
-            each.key: cache_text.cells(each, columns, marked=self.is_marked(each)) for each in self.entries
+            each.key: cache_text.entry_cells(each, columns, marked=self.is_marked(each))
+            for each in self.entries
         }
-        self.fill(columns, rows, right=cache_text.RIGHT)
+        self.fill(columns, rows, right=cache_text.RIGHT_ALIGNED)
 
     @property
     def shown(self) -> Sequence[CacheEntry]:
@@ -56,7 +57,7 @@ class EntryTable(Marking):
 
     def sign_of(self, item: CacheEntry) -> Text:
         """A mark."""
-        return cache_text.mark(marked=self.is_marked(item))
+        return cache_text.mark_cell(marked=self.is_marked(item))
 
     @property
     def selected(self) -> CacheEntry | None:

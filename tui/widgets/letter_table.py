@@ -84,7 +84,7 @@ class MarkedTable(LetterTable, Marking):
 
     def columns_for(self, width: int, *, state: bool) -> dict[str, int]:
         """With one for the signs."""
-        return letter_text.letter_columns(width, signs=True, state=state)
+        return letter_text.letter_columns(width, marks=True, state=state)
 
     @property
     def shown(self) -> Sequence[DeadLetter]:
@@ -97,4 +97,4 @@ class MarkedTable(LetterTable, Marking):
 
     def sign_of(self, item: DeadLetter) -> Text:
         """A mark, and poison."""
-        return letter_text.signs(item, marked=self.is_marked(item))
+        return letter_text.mark_cell(item, marked=self.is_marked(item))

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui.text import snapshot as text
+from tui.text import queues as queue_text
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 
@@ -44,7 +44,7 @@ class QueueTable(Widget, can_focus=True):
     def render(self) -> Text:
         """Heading and rows."""
         width = self.size.width
-        lines = [text.queue_heading(width)]
+        lines = [queue_text.heading(width)]
         for number, rows in enumerate(self._rows(width)):
             if self.has_focus and number == self.cursor:
                 rows[0].pad_right(max(0, width - rows[0].cell_len))
@@ -82,7 +82,7 @@ class QueueTable(Widget, can_focus=True):
             return []
         offline = self.snapshot.weather_provider == "offline"
         return [
-            text.queue_rows(
+            queue_text.rows(
                 queue, offline=offline, width=width, metric=self.metric, now=self.snapshot.taken_at
             )
             for queue in self.snapshot.queues

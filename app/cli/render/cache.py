@@ -39,14 +39,14 @@ def _row(entry: CacheEntry, room: int | None) -> tuple[str, ...]:
 
 def entry_text(entry: CacheEntry, value: Any) -> str:
     """All of an entry, the value as JSON."""
-    lines = [f"{name:<6} {shown}" for name, shown in cache_text.facts(entry)]
+    lines = [f"{name:<6} {shown}" for name, shown in cache_text.entry_fields(entry)]
     shown = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     return "\n".join([*lines, "", shown])
 
 
 def stats_text(overview: CacheOverview) -> str:
     """The figures of the last hour, and the memory."""
-    return "\n".join(line.plain.strip() for line in cache_text.lines_of(overview))
+    return "\n".join(line.plain.strip() for line in cache_text.overview_lines(overview))
 
 
 def listed(keys: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tui.dialogs.common import Ask, Confirm
 from tui.screens.acting import Acting
-from tui.text.cache import entries
 from tui.text.format import clip, clip_middle, escape
+from tui.text.words import plural
 from workers.operations.cache import CacheOperations, glob_pattern, owner_of
 
 _KEY = 120
@@ -30,15 +30,15 @@ class Evictions(Acting):
 
     async def evict_keys(self, keys: Sequence[str], what: str, *, pattern: str | None = None) -> None:
         """Evict exactly these, which were found by ``pattern`` where there is one."""
-        question = Confirm(f"Evict {entries(len(keys))}?", f"{what}. {_HARMLESS}", "Evict")
+        question = Confirm(f"Evict {plural(len(keys), 'entry')}?", f"{what}. {_HARMLESS}", "Evict")
         if not await self.app.push_screen_wait(question):
             return
-        with self.busy(f"evicting {entries(len(keys))}"):
+        with self.busy(f"evicting {plural(len(keys), 'entry')}"):
             evicted = await self.dashboard.attempt(self.cache.evict(keys, pattern=pattern))
         if evicted is None:
             return
-        gone = f"; {entries(len(keys) - evicted)} had gone already" if evicted < len(keys) else ""
-        self.notify(f"{entries(evicted)} evicted{gone}")
+        gone = f"; {plural(len(keys) - evicted, 'entry')} had gone already" if evicted < len(keys) else ""
+        self.notify(f"{plural(evicted, 'entry')} evicted{gone}")
         self.acted()
 
     async def evict_matching(self, written: str) -> None:
@@ -64,7 +64,7 @@ class Evictions(Acting):
             self.notify(f"nothing of user {name} is cached", severity="warning", markup=False)
             return
         question = Confirm(
-            f"Evict {entries(number)}?",
+            f"Evict {plural(number, 'entry')}?",
             f"All of user {name}; what is being loaded for them now is not kept, either. {_HARMLESS}",
             "Evict",
         )
@@ -72,7 +72,7 @@ class Evictions(Acting):
             return
         removed = await self.dashboard.attempt(self.cache.evict_user(user))
         if removed is not None:
-            self.notify(f"{entries(removed)} of user {name} evicted", markup=False)
+            self.notify(f"{plural(removed, 'entry')} of user {name} evicted", markup=False)
             self.acted()
 
     async def evict_some_user(self) -> None:

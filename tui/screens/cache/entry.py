@@ -24,7 +24,7 @@ class EntryView(Evictions):
     """Scrolls; ``x`` evicts it."""
 
     HELP = "One cache entry: how old it is, how long it stays, and its value as JSON."
-    SIGNS = cache_text.SIGNS
+    SIGNS = cache_text.LEGEND
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
         Binding("x", "evict", "Evict"),
@@ -75,4 +75,4 @@ class EntryView(Evictions):
         self.act(self.evict_user, owner_of(self._entry.key))
 
     def _detail(self, value: Any, gone: str) -> Text:
-        return cache_text.detail(self._entry, value, read_at=self.dashboard.now, gone=gone)
+        return cache_text.detail(self._entry, value, read_at=self.dashboard.now, missing_reason=gone)

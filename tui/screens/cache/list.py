@@ -15,6 +15,7 @@ from tui.screens.cache.actions import Evictions, one
 from tui.screens.cache.entry import EntryView
 from tui.text import cache as cache_text
 from tui.text.format import clip, escape, utc_time
+from tui.text.words import plural
 from tui.widgets.cache_entry_table import EntryTable
 from tui.widgets.filter_bar import FilterLine
 from workers.monitoring.snapshot import Snapshot
@@ -71,7 +72,7 @@ class CacheView(Evictions):
         "read (as of). A key is user:location:block. A filter without * ? [ finds keys that contain it, else "
         "it is a pattern for whole keys. x is about the marked entries, else the one under the cursor."
     )
-    SIGNS = cache_text.SIGNS
+    SIGNS = cache_text.LEGEND
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("u", "evict_user", "Evict the user of the entry, or one to be named", show=False),
@@ -207,7 +208,7 @@ class CacheView(Evictions):
     # Painting
 
     def _paint_head(self) -> None:
-        head = cache_text.head(
+        head = cache_text.header(
             self._overview, self.size.width, problem=self._problem, read_at=self._overview_at
         )
         self.query_one("#cache-head", Static).update(head)
@@ -254,7 +255,7 @@ class CacheView(Evictions):
         table, rows = self.query_one(EntryTable), self._rows()
         whole = self.page.next is None and len(self.window.trail) == 1 and len(rows) == len(self.page.items)
         parts = (
-            cache_text.entries(len(rows)) if whole else f"{cache_text.entries(len(rows))} on this page",
+            plural(len(rows), "entry") if whole else f"{plural(len(rows), 'entry')} on this page",
             f"{len(table.marks):,} marked" if table.marks else "",
             "" if whole else f"page {len(self.window.trail)}",
             "n more" if self._following() is not None else "",

@@ -12,8 +12,8 @@ from tui.dialogs.plan import Progress
 from tui.dialogs.replay_options import PlanForm
 from tui.screens.acting import Acting
 from tui.screens.dead_letters.export import Form, exported, suggested_name, target
-from tui.text.dead_letters import counted
 from tui.text.format import byte_size, clip, count, escape
+from tui.text.words import plural
 from tui.widgets.letter_table import LetterTable
 from workers.operations.operations import DeadLetter, DeadLetterOperations, LetterFilter, Preview, Selection
 
@@ -79,10 +79,10 @@ class Acts(Acting):
             return
         if not await self.app.push_screen_wait(_discards(found, what)):
             return
-        with self.busy(f"discarding {counted(found.total)}"):
+        with self.busy(f"discarding {plural(found.total, 'letter')}"):
             discarded = await self.dashboard.attempt(self.letters.discard(found.wanted))
         if discarded is not None:
-            self.notify(f"{counted(discarded)} discarded; u undoes it")
+            self.notify(f"{plural(discarded, 'letter')} discarded; u undoes it")
             self.dashboard.discarded = (found.wanted, discarded)
             self.acted(wanted)
 
@@ -100,7 +100,7 @@ class Acts(Acting):
                 return
             if hidden > number and not await self.app.push_screen_wait(
                 Confirm(
-                    f"Restore {counted(hidden)}?",
+                    f"Restore {plural(hidden, 'letter')}?",
                     f"{count(number)} of them were discarded last, {count(hidden - number)} by another act: "
                     "the filter means them all.",
                     "Restore",
@@ -119,7 +119,7 @@ class Acts(Acting):
         )
         if number is None:
             return
-        question = Confirm(f"Restore {counted(number)}?", "They are dead letters again.", "Restore")
+        question = Confirm(f"Restore {plural(number, 'letter')}?", "They are dead letters again.", "Restore")
         if number == 1 or await self.app.push_screen_wait(question):
             await self._restored(wanted)
 
@@ -128,7 +128,7 @@ class Acts(Acting):
             number = await self.dashboard.attempt(self.letters.restore(wanted))
         if number is None:
             return False
-        self.notify(f"{counted(number)} restored")
+        self.notify(f"{plural(number, 'letter')} restored")
         self.acted(wanted)
         return True
 
@@ -168,9 +168,9 @@ def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
 
 
 def _discards(found: Preview, what: str) -> Confirm:
-    others = f" {counted(found.others)} are not dead, and stay as they are." if found.others else ""
+    others = f" {plural(found.others, 'letter')} are not dead, and stay as they are." if found.others else ""
     return Confirm(
-        f"Discard {counted(found.total)}?",
+        f"Discard {plural(found.total, 'letter')}?",
         f"{what[:1].upper()}{what[1:]}: hidden, not deleted; u brings them back.{others}",
         "Discard",
     )

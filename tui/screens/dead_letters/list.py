@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from tui.screens.dead_letters.actions import ids_of
 from tui.screens.paged import Pages, Place
 from tui.screens.replays.plans import Plans
-from tui.text.dead_letters import counted
+from tui.text.words import plural
 from tui.widgets.filter_bar import FilterLine
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkedTable
@@ -32,7 +32,7 @@ class Letters(Pages):
         "–  nothing is known",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "LetterFilter", key_display="/"),
+        Binding("slash", "filter", "Filter", key_display="/"),
         Binding("g", "groups", "Groups"),
         Binding("d", "discard", "Discard"),
         Binding("A", "replay_all", "Replay all that match", show=False),
@@ -188,7 +188,7 @@ class Letters(Pages):
         chosen = self._chosen()
         if not chosen:
             return None
-        marked = counted(len(chosen), "marked letter") if self.query_one(MarkedTable).marks else ""
+        marked = plural(len(chosen), "marked letter") if self.query_one(MarkedTable).marks else ""
         return ids_of(chosen), marked or f"letter {chosen[0].id}"
 
     def _all(self) -> str:

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from tui.dialogs.plan import Progress
 from tui.screens.base import View
 from tui.text import plans as plan_text
-from tui.text.dead_letters import counted
+from tui.text.words import plural
 from tui.widgets.keyed_table import Rows
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Plan
@@ -69,8 +69,8 @@ class Plans(View):
         table = self.query_one(Rows)
         columns = plan_text.plan_columns(self.size.width)
         rows = {str(plan.id): plan_text.plan_cells(plan, columns) for plan in plans}
-        table.fill(columns, rows, right=plan_text.NUMBERS)
-        said = counted(len(plans), "plan") if plans else "none yet: R replays letters by a plan"
+        table.fill(columns, rows, right=plan_text.RIGHT_ALIGNED)
+        said = plural(len(plans), "plan") if plans else "none yet: R replays letters by a plan"
         self.query_one("#plans-title", Static).update(f"─ Plans · {said} ")
         if self.focused is None:
             table.focus()
