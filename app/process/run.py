@@ -96,9 +96,9 @@ async def _result(task: asyncio.Task[int]) -> int:
 
 
 def _terminal_stands_still() -> bool:
-    from tui.driver import stands_still
+    from tui.driver import is_terminal_blocked
 
-    return stands_still()
+    return is_terminal_blocked()
 
 
 async def _left_behind() -> bool:
@@ -248,7 +248,7 @@ async def _dashboard(
         if screen.failed:
             raise AppError(f"the dashboard has failed: {LOG_FILE} in the data directory says where")
         return screen.return_code or 0
-    drained.add_done_callback(lambda _: screen.drained())
+    drained.add_done_callback(lambda _: screen.on_drained())
     showing = asyncio.create_task(screen.run_async())
     await asyncio.wait({showing})
     redirect.close()

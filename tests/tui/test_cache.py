@@ -15,15 +15,17 @@ from tests.tui.canned import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, e
 from tests.tui.test_dashboard import dashboard, until, words
 from tests.tui.test_letters import says, write
 from tui.app import Dashboard
-from tui.dialogs.common import Ask, Confirm, Help
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.help import Help
+from tui.dialogs.prompt import Prompt
 from tui.screens.cache import list as module
-from tui.screens.cache.entry import EntryView
-from tui.screens.cache.list import CacheView
-from tui.screens.overview import Overview
+from tui.screens.cache.entry import CacheEntryScreen
+from tui.screens.cache.list import CacheScreen
+from tui.screens.overview import OverviewScreen
 from tui.text import cache as cache_text
 from tui.text.format import clip_middle, sparkline
-from tui.widgets.cache_entry_table import EntryTable
-from tui.widgets.filter_bar import FilterLine
+from tui.widgets.cache_entry_table import CacheEntryTable
+from tui.widgets.filter_bar import FilterBar
 from workers.errors import WorkersError
 from workers.operations.operations import CacheStats
 
@@ -39,7 +41,7 @@ def many(number: int) -> CannedOperations:
 
 
 def shown(app: Dashboard) -> list[str]:
-    return [each.key for each in app.screen.query_one(EntryTable).entries]
+    return [each.key for each in app.screen.query_one(CacheEntryTable).items]
 
 
 def line(app: Dashboard, name: str) -> str:
@@ -47,21 +49,21 @@ def line(app: Dashboard, name: str) -> str:
 
 
 def title(app: Dashboard) -> str:
-    return line(app, "#entries-title")
+    return line(app, "#list-title")
 
 
 def notes(app: Dashboard) -> list[str]:
     return [note.message for note in app._notifications]
 
 
-async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> EntryTable:
+async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> CacheEntryTable:
     """The fifth view, with its first page and its figures."""
-    await until(pilot, lambda: app.snapshot)
+    await until(pilot, lambda: app.session.snapshot)
     await pilot.press("5")
-    await until(pilot, lambda: isinstance(app.screen, CacheView))
-    screen = cast(CacheView, app.screen)
-    await until(pilot, lambda: screen.page is not None and "hit rate" in line(app, "#cache-head"))
-    return screen.query_one(EntryTable)
+    await until(pilot, lambda: isinstance(app.screen, CacheScreen))
+    screen = cast(CacheScreen, app.screen)
+    await until(pilot, lambda: screen.page is not None and "hit rate" in line(app, "#cache-figures"))
+    return screen.query_one(CacheEntryTable)
 
 
 async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> str:
@@ -87,21 +89,21 @@ async def test_5_shows_the_figures_and_the_entries_by_key_and_1_goes_back() -> N
         await cache_view(app, pilot)
         assert shown(app) == KEYS
         assert "6 entries · as of 14:32:07" in title(app)
-        head = line(app, "#cache-head")
+        head = line(app, "#cache-figures")
         for words_ in ("93.5 %", "45,210 hits", "3,120 misses", "14 stale", "0 errors", "180 MB of 256 MB"):
             assert words_ in head
         assert "(70 %) · 1,204 evicted · volatile-lru · own Redis" in head
         await pilot.press("1")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 
 
 async def test_the_palette_leads_to_it_too() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         (command,) = [each for each in app.get_system_commands(app.screen) if each.title == "Cache"]
         command.callback()
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
 async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
@@ -122,26 +124,26 @@ async def test_what_it_is_for_where_nothing_is_cached() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)
-        assert "nothing is cached" in line(app, "#no-entries")
-        assert "It fills as payloads are read" in line(app, "#no-entries")
-        assert "hit rate       –" in line(app, "#cache-head")
-        assert "with the jobs" in line(app, "#cache-head")
+        assert "nothing is cached" in line(app, "#list-empty")
+        assert "It fills as payloads are read" in line(app, "#list-empty")
+        assert "hit rate       –" in line(app, "#cache-figures")
+        assert "with the jobs" in line(app, "#cache-figures")
         for key in ("x", "enter", "space", "v", "n", "b"):
             await pilot.press(key)
         assert canned.done == []
 
 
 async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         canned.cache.error = AWAY
-        app.look_again()
-        await until(pilot, lambda: "▲ the cache's Redis does not answer" in line(app, "#cache-head"))
-        assert "figures of 14:32:07" in line(app, "#cache-head")
-        assert "93.5 %" in line(app, "#cache-head")
+        app.session.refresh()
+        await until(pilot, lambda: "▲ the cache's Redis does not answer" in line(app, "#cache-figures"))
+        assert "figures of 14:32:07" in line(app, "#cache-figures")
+        assert "93.5 %" in line(app, "#cache-figures")
         await pilot.press("r")
         await until(pilot, lambda: str(AWAY) in notes(app))
         assert shown(app) == KEYS
@@ -150,8 +152,8 @@ async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch:
         await until(pilot, lambda: "does not answer" in line(app, "#filter-hint"))
         await pilot.press("escape")
         canned.cache.error = None
-        app.look_again()
-        await until(pilot, lambda: "▲" not in line(app, "#cache-head"))
+        app.session.refresh()
+        await until(pilot, lambda: "▲" not in line(app, "#cache-figures"))
 
 
 async def test_redis_away_from_the_first() -> None:
@@ -159,30 +161,30 @@ async def test_redis_away_from_the_first() -> None:
     canned.cache.error = AWAY
     app = dashboard(canned)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("5")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
-        await until(pilot, lambda: "does not answer" in line(app, "#cache-head"))
-        await until(pilot, lambda: "not read: r reads it again" in line(app, "#no-entries"))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
+        await until(pilot, lambda: "does not answer" in line(app, "#cache-figures"))
+        await until(pilot, lambda: "not read: r reads it again" in line(app, "#list-empty"))
         canned.cache.error = None
         await pilot.press("r")
         await until(pilot, lambda: shown(app) == KEYS)
 
 
 async def test_nothing_is_asked_while_another_view_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         assert canned.cache.asked == []
         await cache_view(app, pilot)
         await pilot.press("1")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
         await settled(pilot)
         before = list(canned.cache.asked)
         for _ in range(3):
-            app.look_again()
+            app.session.refresh()
             await pilot.pause(0.05)
         assert canned.cache.asked == before
         await pilot.press("5")
@@ -195,14 +197,14 @@ async def test_figures_are_asked_for_every_few_seconds_and_the_page_only_when_it
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         for _ in range(5):
-            app.look_again()
+            app.session.refresh()
             await pilot.pause(0.05)
         assert canned.cache.asked == [("overview",), ("page", "*", None)]
         await pilot.press("r")
         await until(pilot, lambda: len(canned.cache.asked) == 4)
         await asked(app, pilot, "x")
         await pilot.press("n")  # a question that is answered with no reads nothing
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         await settled(pilot)
         assert len(canned.cache.asked) == 4
 
@@ -234,10 +236,10 @@ async def test_slash_finds_a_part_of_a_key_or_a_pattern(written: str, pattern: s
         await pilot.press("slash")
         assert cast(Input, app.focused).value == written.strip()
         await pilot.press("escape")
-        assert app.screen.query_one(EntryTable).has_focus
+        assert app.screen.query_one(CacheEntryTable).has_focus
         await pilot.press("escape")
         await until(pilot, lambda: shown(app) == KEYS)
-        assert not app.screen.query_one(FilterLine).display
+        assert not app.screen.query_one(FilterBar).display
 
 
 async def test_a_filter_that_fits_nothing_says_what_it_was() -> None:
@@ -246,7 +248,7 @@ async def test_a_filter_that_fits_nothing_says_what_it_was() -> None:
         await cache_view(app, pilot)
         await pilot.press("slash")
         await write(pilot, "zoë")
-        await until(pilot, lambda: "no key fits *zo%C3%AB*" in line(app, "#no-entries"))
+        await until(pilot, lambda: "no key matches *zo%C3%AB*" in line(app, "#list-empty"))
 
 
 async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
@@ -262,7 +264,7 @@ async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
         canned.cache.door.set()
         await settled(pilot)
         assert shown(app) == KEYS
-        assert not app.screen.query_one(FilterLine).display
+        assert not app.screen.query_one(FilterBar).display
 
 
 async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a_window() -> None:
@@ -274,7 +276,7 @@ async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a
         firsts = []
         for number in range(1, 6):
             await until(pilot, lambda number=number: f"page {number}" in title(app))  # type: ignore[misc]
-            await until(pilot, lambda: cast(CacheView, app.screen).reading is None)
+            await until(pilot, lambda: not cast(CacheScreen, app.screen).is_waiting)
             firsts.append((shown(app)[0][:5], len(shown(app))))
             await pilot.press("n")
         assert firsts == [("u0000", 100), ("u0100", 50), ("u0150", 100), ("u0250", 50), ("u0300", 30)]
@@ -285,7 +287,7 @@ async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a
         for number in (4, 3, 2, 1):
             await pilot.press("b")
             await until(pilot, lambda number=number: f"page {number}" in title(app))  # type: ignore[misc]
-            await until(pilot, lambda: cast(CacheView, app.screen).reading is None)
+            await until(pilot, lambda: not cast(CacheScreen, app.screen).is_waiting)
         assert shown(app)[0].startswith("u0000")
         await pilot.press("b")
         assert "this is the first page" in notes(app)
@@ -312,7 +314,7 @@ async def test_a_page_that_lost_its_rows_gives_way_to_the_one_before() -> None:
         await pilot.press("n")
         await until(pilot, lambda: "page 2" in title(app))
         canned.cache.kept = canned.cache.kept[:80]
-        cast(CacheView, app.screen).look_again()
+        cast(CacheScreen, app.screen).refresh_data()
         await until(pilot, lambda: len(shown(app)) == 80)
         assert "80 entries" in title(app)
 
@@ -323,7 +325,7 @@ async def test_a_page_without_entries_that_is_not_the_last() -> None:
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
-        assert "n looks on" in line(app, "#no-entries")
+        assert "n shows the next one" in line(app, "#list-empty")
 
 
 # Acts
@@ -373,11 +375,11 @@ async def test_marks_go_with_the_filter_and_escape_ends_a_range_first() -> None:
     async with app.run_test(size=SIZE) as pilot:
         table = await cache_view(app, pilot)
         await pilot.press("space", "v", "escape")
-        assert table.range_from is None
+        assert table.range_start is None
         await pilot.press("slash")
         await write(pilot, "bruno")
         await until(pilot, lambda: shown(app) == KEYS[2:3])
-        assert (table.marks, notes(app)) == ({}, ["1 mark went with the filter"])
+        assert (table.marks, notes(app)) == ({}, ["the filter changed: 1 mark removed"])
 
 
 async def test_A_evicts_exactly_what_was_counted() -> None:
@@ -398,9 +400,9 @@ async def test_A_evicts_exactly_what_was_counted() -> None:
         await until(pilot, lambda: shown(app) == ["anna-9:lisboa:2026-03-01T12"])
         await pilot.press("escape")
         await until(pilot, lambda: len(shown(app)) == 5)
-        assert "All that the cache has" in await asked(app, pilot, "A")
+        assert "All entries of the cache" in await asked(app, pilot, "A")
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         assert len(canned.done) == 1
 
 
@@ -410,7 +412,7 @@ async def test_A_says_where_nothing_fits() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         await pilot.press("A")
-        await until(pilot, lambda: "no entry fits: there is nothing to evict" in notes(app))
+        await until(pilot, lambda: "no entry matches: there is nothing to evict" in notes(app))
         assert canned.done == []
 
 
@@ -423,7 +425,7 @@ async def test_u_evicts_the_user_of_the_row() -> None:
         assert "Evict 1 entry?" in question
         assert "All of user josé:x" in question
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         assert "Evict 2 entries?" in await asked(app, pilot, "ctrl+home", "u")
         await pilot.press("y")
         await until(pilot, lambda: shown(app) == KEYS[2:])
@@ -439,21 +441,21 @@ async def test_u_asks_whose_where_there_is_no_row() -> None:
         await pilot.press("slash")
         await write(pilot, "nobody at all")
         await until(pilot, lambda: not shown(app))
-        await asked(app, pilot, "u", screen=Ask)
+        await asked(app, pilot, "u", screen=Prompt)
         await write(pilot, "")
         assert "write the id of a user" in says(app)
         await write(pilot, "zoë")
         await until(pilot, lambda: "nothing of user zoë is cached" in notes(app))
         await settled(pilot)
-        await asked(app, pilot, "u", screen=Ask)
+        await asked(app, pilot, "u", screen=Prompt)
         await write(pilot, "bruno-2")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: canned.done == [("evict user", "bruno-2")])
         await settled(pilot)
-        await asked(app, pilot, "u", screen=Ask)
+        await asked(app, pilot, "u", screen=Prompt)
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
 async def test_read_only_mode_is_refused_by_the_operations() -> None:
@@ -505,13 +507,15 @@ async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
         await until(pilot, lambda: "no JSON at all \\x1b[31m" in line(app, "#entry"))
         assert "Evict 2 entries?" in await asked(app, pilot, "u")
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, EntryView))
+        await until(pilot, lambda: isinstance(app.screen, CacheEntryScreen))
         assert "Evict 1 entry?" in await asked(app, pilot, "x")
         await pilot.press("y")
-        await until(pilot, lambda: isinstance(app.screen, EntryView) and "it has gone" in line(app, "#entry"))
+        await until(
+            pilot, lambda: isinstance(app.screen, CacheEntryScreen) and "it has gone" in line(app, "#entry")
+        )
         assert canned.done == [("evict", (KEYS[1],), None)]
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         await until(pilot, lambda: shown(app) == [KEYS[0], *KEYS[2:]])
 
 
@@ -522,10 +526,10 @@ async def test_an_entry_that_cannot_be_read_says_why() -> None:
         await cache_view(app, pilot)
         canned.cache.error = AWAY
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, EntryView))
+        await until(pilot, lambda: isinstance(app.screen, CacheEntryScreen))
         await until(pilot, lambda: "not read: the cache's Redis" in line(app, "#entry"))
         await pilot.press("backspace")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
 async def test_help_says_what_the_keys_and_the_states_are() -> None:
@@ -628,11 +632,13 @@ def test_cache(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
 
     async def open_it(pilot: Pilot[Any]) -> None:
         app = cast(Dashboard, pilot.app)
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("5")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         await pilot.pause()
-        await until(pilot, lambda: "reading" not in line(app, "#cache-head") and line(app, "#cache-head"))
+        await until(
+            pilot, lambda: "reading" not in line(app, "#cache-figures") and line(app, "#cache-figures")
+        )
         await pilot.press(*keys)
         await pilot.pause(0.1)
         app.clear_notifications()

@@ -18,7 +18,7 @@ from app.http.problems import ProblemError
 from app.http.reading import _parsed
 from tests.tui.test_dashboard import dashboard, letters_view, until
 from tests.tui.test_letters import ask, operations, says
-from tui.dialogs.edit_payload import Edit
+from tui.dialogs.edit_payload import EditPayloadDialog
 from workers.engine.json_input import parse_json, parse_object
 from workers.errors import InvalidJsonError
 
@@ -77,7 +77,7 @@ async def test_the_edit_dialog_shows_what_is_wrong() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         area = app.screen.query_one(TextArea)
         for text, problem in (REFUSED | NO_OBJECT).values():
             area.text = text

@@ -18,14 +18,15 @@ from textual.widgets import Input, Static, TextArea
 from tests.tui.canned import HEALTHY, CannedOperations, item, letter
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, title, until
 from tui.app import Dashboard
-from tui.dialogs.common import Ask, Confirm
-from tui.dialogs.edit_payload import Edit
-from tui.dialogs.replay_options import PlanForm
-from tui.screens.dead_letters.letter import LetterView
-from tui.screens.dead_letters.list import Letters
-from tui.widgets.filter_bar import FilterLine
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.edit_payload import EditPayloadDialog
+from tui.dialogs.prompt import Prompt
+from tui.dialogs.replay_options import ReplayDialog
+from tui.screens.dead_letters.letter import LetterScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.widgets.filter_bar import FilterBar
 from tui.widgets.group_table import GroupTable
-from tui.widgets.letter_table import MarkedTable
+from tui.widgets.letter_table import MarkableLetterTable
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
 from workers.operations.operations import LetterFilter
 
@@ -43,7 +44,7 @@ def operations(letters: int = 5) -> CannedOperations:
 
 
 def shown(app: Dashboard) -> list[int]:
-    return [each.id for each in app.screen.query_one(MarkedTable).letters]
+    return [each.id for each in app.screen.query_one(MarkableLetterTable).items]
 
 
 def says(app: Dashboard) -> str:
@@ -62,7 +63,7 @@ async def write(pilot: Pilot[Any], line: str) -> None:
 async def filtered(app: Dashboard, pilot: Pilot[Any], line: str) -> None:
     await pilot.press("slash")
     await write(pilot, line)
-    await until(pilot, lambda: not app.screen.query_one(FilterLine).is_open)
+    await until(pilot, lambda: not app.screen.query_one(FilterBar).is_open)
 
 
 async def ask(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> None:
@@ -71,7 +72,7 @@ async def ask(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Conf
 
 
 async def back(app: Dashboard, pilot: Pilot[Any]) -> None:
-    await until(pilot, lambda: isinstance(app.screen, Letters))
+    await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
 
 
 # The filter
@@ -92,7 +93,7 @@ async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
         assert shown(app) == [1, 4]
         await pilot.press("escape")
         await until(pilot, lambda: shown(app) == [1, 2, 3, 4, 5])
-        assert not app.screen.query_one(FilterLine).display
+        assert not app.screen.query_one(FilterBar).display
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ async def test_a_filter_that_is_wrong_says_so_on_the_line_and_nothing_is_lost(
         await until(pilot, lambda: problem in str(hint.render()))
         assert cast(Input, app.focused).value == line
         await pilot.press("escape")
-        assert app.screen.query_one(MarkedTable).has_focus
+        assert app.screen.query_one(MarkableLetterTable).has_focus
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
@@ -165,7 +166,7 @@ async def test_a_count_beyond_the_limit_says_so() -> None:
         await letters_view(app, pilot)
         await until(pilot, lambda: "10,000+ letters" in title(app))
         canned.now = replace(HEALTHY, dead_letters=1_000_000)
-        app.look_again()
+        app.session.refresh()
         await until(pilot, lambda: "1,000,000 letters" in title(app))
 
 
@@ -180,7 +181,7 @@ async def test_nothing_is_counted_each_second_nor_while_another_view_is_shown() 
         asked = list(canned.letters.asked)
         for key in ("", "1", ""):
             await pilot.press(*filter(None, [key]))
-            app.look_again()
+            app.session.refresh()
             await settled(pilot)
         assert canned.letters.asked == asked
 
@@ -208,12 +209,12 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await letters_view(app, pilot)
         await pilot.press("g")
         table = app.screen.query_one(GroupTable)
-        await until(pilot, lambda: [group.count for group in table.groups] == [3, 2])
+        await until(pilot, lambda: [group.count for group in table.items] == [3, 2])
         await pilot.press("down", "enter")
         await until(pilot, lambda: shown(app) == [1, 4])
         assert not table.display
         await pilot.press("escape")
-        await until(pilot, lambda: table.display and len(table.groups) == 2)
+        await until(pilot, lambda: table.display and len(table.items) == 2)
         await pilot.press("g")
         await until(pilot, lambda: not table.display and shown(app) == [1, 2, 3, 4, 5])
 
@@ -226,9 +227,9 @@ async def test_groups_that_take_long_keep_nobody_waiting() -> None:
         canned.letters.slow.clear()
         await pilot.press("g")
         await until(pilot, lambda: "Groups" in title(app))
-        assert "reading the groups" in str(app.screen.query_one("#no-letters", Static).render())
+        assert "reading the groups" in str(app.screen.query_one("#list-empty", Static).render())
         await pilot.press("g")
-        await until(pilot, lambda: app.screen.query_one(MarkedTable).display)
+        await until(pilot, lambda: app.screen.query_one(MarkableLetterTable).display)
 
 
 # Marks
@@ -237,7 +238,7 @@ async def test_groups_that_take_long_keep_nobody_waiting() -> None:
 async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None:
     app = dashboard(operations(230))
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("space", "space")
         assert (list(table.marks), table.cursor_row) == ([1, 2], 2)
         await pilot.press("up", "space", "down")
@@ -247,14 +248,14 @@ async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None
         assert "4 marked" in title(app)
         assert str(table.get_cell("4", "")).startswith("●")
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 101)
+        await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("shift+down", "shift+down")
         assert "6 marked" in title(app)
         await pilot.press("b")
-        await until(pilot, lambda: table.letters[0].id == 1)
+        await until(pilot, lambda: table.items[0].id == 1)
         assert str(table.get_cell("4", "")).startswith("●")
         await pilot.press("v", "escape", "U")
-        assert (table.marks, table.range_from) == ({}, None)
+        assert (table.marks, table.range_start) == ({}, None)
         assert "marked" not in title(app)
         assert str(table.get_cell("4", "")) == " "
 
@@ -262,11 +263,11 @@ async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None
 async def test_marks_go_with_the_filter_since_nothing_is_acted_on_that_is_not_shown() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("space", "space")
         await filtered(app, pilot, f"fingerprint:{MORE}")
         assert table.marks == {}
-        assert [note.message for note in app._notifications] == ["2 marks went with the filter"]
+        assert [note.message for note in app._notifications] == ["the filter changed: 2 marks removed"]
 
 
 async def test_poison_is_told_by_a_sign() -> None:
@@ -283,7 +284,7 @@ async def test_R_replays_one_marked_letter_after_the_question_for_one() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("down", "space")
         await ask(app, pilot, "R")
         await pilot.press("y")
@@ -295,7 +296,7 @@ async def test_d_discards_what_is_marked_and_u_brings_it_back() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("u")
         await until(pilot, lambda: app._notifications)
         await pilot.press("space", "space")
@@ -321,16 +322,16 @@ async def test_undo_of_a_group_asks_where_it_would_bring_back_more() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
         await pilot.press("g")
-        await until(pilot, lambda: app.screen.query_one(GroupTable).groups)
+        await until(pilot, lambda: app.screen.query_one(GroupTable).items)
         await until(pilot, lambda: app.screen.query_one(GroupTable).has_focus)
         await ask(app, pilot, "d")
         assert "Discard 4 letters?" in says(app)
         await pilot.press("y")
         await back(app, pilot)
-        await until(pilot, lambda: len(app.screen.query_one(GroupTable).groups) == 1)
+        await until(pilot, lambda: len(app.screen.query_one(GroupTable).items) == 1)
         await ask(app, pilot, "u")
         assert "Restore 5 letters?" in says(app)
-        assert "1 by another act" in says(app)
+        assert "1 by another action" in says(app)
         await pilot.press("y")
         await until(pilot, lambda: canned.done[-1][0] == "restore")
         wanted = canned.done[-1][1]
@@ -366,7 +367,7 @@ async def test_what_is_not_dead_is_not_discarded() -> None:
         assert canned.done == []
 
 
-@pytest.mark.parametrize(("keys", "screen"), [(("R",), Confirm), (("A",), PlanForm), (("d",), Confirm)])
+@pytest.mark.parametrize(("keys", "screen"), [(("R",), Confirm), (("A",), ReplayDialog), (("d",), Confirm)])
 async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...], screen: type) -> None:
     canned = operations()
     app = dashboard(canned)
@@ -402,7 +403,7 @@ async def test_while_an_act_goes_on_no_other_begins() -> None:
         await pilot.press("y")
         await back(app, pilot)
         await pilot.press("R")
-        await until(pilot, lambda: "discarding 1 letter still" in [n.message for n in app._notifications])
+        await until(pilot, lambda: "still discarding 1 letter" in [n.message for n in app._notifications])
         gate.set()
         await until(pilot, lambda: shown(app) == [2, 3, 4, 5])
         await ask(app, pilot, "R")
@@ -416,25 +417,25 @@ async def test_E_writes_what_is_marked_into_a_file_of_ones_own(tmp_path: Path) -
     path = tmp_path / "two.jsonl"
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "space", "space", "E", screen=Ask)
+        await ask(app, pilot, "space", "space", "E", screen=Prompt)
         assert cast(Input, app.focused).value.endswith(".md")
         await write(pilot, str(tmp_path / "two.txt"))
         await until(pilot, lambda: ".md or in .jsonl" in says(app))
         await write(pilot, str(tmp_path / "nowhere" / "two.md"))
-        await until(pilot, lambda: "no folder" in says(app))
+        await until(pilot, lambda: "is not a folder" in says(app))
         await write(pilot, str(path))
         await until(pilot, path.exists)
         assert path.read_text() == "jsonl 1\njsonl 2\n"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         await back(app, pilot)
         await pilot.press("U")
-        await ask(app, pilot, "E", screen=Ask)
+        await ask(app, pilot, "E", screen=Prompt)
         await write(pilot, str(path))
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("n")
         await back(app, pilot)
         assert path.read_text() == "jsonl 1\njsonl 2\n"
-        await ask(app, pilot, "E", screen=Ask)
+        await ask(app, pilot, "E", screen=Prompt)
         await write(pilot, str(path))
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
@@ -447,7 +448,7 @@ async def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "E", screen=Ask)
+        await ask(app, pilot, "E", screen=Prompt)
         canned.error = ConflictError("away")
         await write(pilot, str(tmp_path / "all.md"))
         await until(pilot, lambda: "away" in " ".join(n.message for n in app._notifications))
@@ -463,7 +464,7 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "down", "e", screen=Edit)
+        await ask(app, pilot, "down", "e", screen=EditPayloadDialog)
         field = app.screen.query_one(TextArea)
         payload = json.loads(field.text)
         assert payload == canned.letters.kept[1].job_data["kwargs"]
@@ -492,14 +493,14 @@ async def test_leaving_what_was_written_asks_once() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         await pilot.press("escape")
         await back(app, pilot)
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         await pilot.press("x")
         await ask(app, pilot, "escape")
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, Edit))
+        await until(pilot, lambda: isinstance(app.screen, EditPayloadDialog))
         await ask(app, pilot, "escape")
         await pilot.press("y")
         await back(app, pilot)
@@ -518,7 +519,7 @@ async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 50)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "enter", screen=LetterView)
+        await ask(app, pilot, "enter", screen=LetterScreen)
         await until(pilot, lambda: "Replays" in says(app))
         told = says(app)
         for line in (
@@ -534,7 +535,7 @@ async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
         await until(pilot, lambda: "discarded" in says(app))
         await pilot.press("u")
         await until(pilot, lambda: canned.done[-1] == ("restore", (7,)))
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         await pilot.press("escape", "escape")
         await back(app, pilot)
 
