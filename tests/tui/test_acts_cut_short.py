@@ -24,7 +24,7 @@ CACHE = ["evict", "evict_all", "evict_user"]
     ("key", "action"),
     [("1", "replay"), *(("2", action) for action in LETTERS), *(("5", action) for action in CACHE)],
 )
-async def test_an_act_that_never_began_leaves_nothing(key: str, action: str) -> None:
+async def test_actions_cancelled_before_they_begin_leave_no_coroutine(key: str, action: str) -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press(key)
@@ -42,7 +42,7 @@ async def test_an_act_that_never_began_leaves_nothing(key: str, action: str) -> 
     assert not [str(warning.message) for warning in raised if "never awaited" in str(warning.message)]
 
 
-async def test_a_key_that_is_held_down_leaves_nothing() -> None:
+async def test_held_down_keys_leave_no_coroutine() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")

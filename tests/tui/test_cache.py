@@ -31,7 +31,7 @@ from workers.operations.operations import CacheStats
 
 SIZE = (120, 36)
 AWAY = WorkersError("the cache's Redis does not answer: connection refused")
-KEYS = sorted(each.key for each in ENTRIES)
+KEYS = sorted(entry.key for entry in ENTRIES)
 
 
 def many(number: int) -> CannedOperations:
@@ -41,7 +41,7 @@ def many(number: int) -> CannedOperations:
 
 
 def shown(app: Dashboard) -> list[str]:
-    return [each.key for each in app.screen.query_one(CacheEntryTable).items]
+    return [entry.key for entry in app.screen.query_one(CacheEntryTable).items]
 
 
 def line(app: Dashboard, name: str) -> str:
@@ -76,7 +76,9 @@ async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Co
 async def settled(pilot: Pilot[Any]) -> None:
     """Nothing is being read."""
     app = pilot.app
-    await until(pilot, lambda: not any(each.is_running for each in app.workers if each.group != "default"))
+    await until(
+        pilot, lambda: not any(worker.is_running for worker in app.workers if worker.group != "default")
+    )
     await pilot.pause()
 
 
@@ -97,11 +99,11 @@ async def test_5_shows_the_figures_and_the_entries_by_key_and_1_goes_back() -> N
         await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 
 
-async def test_the_palette_leads_to_it_too() -> None:
+async def test_the_palette_opens_the_cache() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: app.session.snapshot)
-        (command,) = [each for each in app.get_system_commands(app.screen) if each.title == "Cache"]
+        (command,) = [command for command in app.get_system_commands(app.screen) if command.title == "Cache"]
         command.callback()
         await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
@@ -118,7 +120,7 @@ async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
         assert "[red]not markup[/] \\u001b[31m" in line(app, "#entry")
 
 
-async def test_what_it_is_for_where_nothing_is_cached() -> None:
+async def test_an_empty_cache_explains_what_it_is_for() -> None:
     canned = many(0)
     canned.cache.now = replace(CACHE, figures=CacheStats(minutes=(None,) * 60), own=False)
     app = dashboard(canned)
@@ -133,7 +135,7 @@ async def test_what_it_is_for_where_nothing_is_cached() -> None:
         assert canned.done == []
 
 
-async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_redis_is_down_the_last_figures_and_entries_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -156,7 +158,7 @@ async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch:
         await until(pilot, lambda: "▲" not in line(app, "#cache-figures"))
 
 
-async def test_redis_away_from_the_first() -> None:
+async def test_the_cache_screen_opens_while_redis_is_down() -> None:
     canned = CannedOperations(HEALTHY)
     canned.cache.error = AWAY
     app = dashboard(canned)
@@ -171,7 +173,9 @@ async def test_redis_away_from_the_first() -> None:
         await until(pilot, lambda: shown(app) == KEYS)
 
 
-async def test_nothing_is_asked_while_another_view_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_not_queried_while_another_screen_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -191,7 +195,7 @@ async def test_nothing_is_asked_while_another_view_is_shown(monkeypatch: pytest.
         await until(pilot, lambda: len(canned.cache.asked) > len(before))
 
 
-async def test_figures_are_asked_for_every_few_seconds_and_the_page_only_when_it_is_wanted() -> None:
+async def test_figures_are_fetched_every_few_seconds_and_pages_on_request() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -242,7 +246,7 @@ async def test_slash_finds_a_part_of_a_key_or_a_pattern(written: str, pattern: s
         assert not app.screen.query_one(FilterBar).display
 
 
-async def test_a_filter_that_fits_nothing_says_what_it_was() -> None:
+async def test_a_filter_without_matches_is_shown_with_its_pattern() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
@@ -251,7 +255,7 @@ async def test_a_filter_that_fits_nothing_says_what_it_was() -> None:
         await until(pilot, lambda: "no key matches *zo%C3%AB*" in line(app, "#list-empty"))
 
 
-async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
+async def test_escape_cancels_a_filter_whose_page_has_not_arrived() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -267,7 +271,7 @@ async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
         assert not app.screen.query_one(FilterBar).display
 
 
-async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a_window() -> None:
+async def test_n_and_b_also_divide_fetches_of_more_rows_than_a_page() -> None:
     canned = many(330)
     canned.cache.page_size = 150
     app = dashboard(canned)
@@ -281,7 +285,7 @@ async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a
             await pilot.press("n")
         assert firsts == [("u0000", 100), ("u0100", 50), ("u0150", 100), ("u0250", 50), ("u0300", 30)]
         assert "this is the last page" in notes(app)
-        pages = [each for each in canned.cache.asked if each[0] == "page"]
+        pages = [query for query in canned.cache.asked if query[0] == "page"]
         assert [cursor for _, _, cursor in pages] == [None, "150", "300"]
         assert "n more" not in title(app)
         for number in (4, 3, 2, 1):
@@ -303,10 +307,10 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
         await pilot.press("n", "n", "n")
         canned.cache.door.set()
         await until(pilot, lambda: "page 2" in title(app))
-        assert [each[2] for each in canned.cache.asked if each[0] == "page"] == [None, "100"]
+        assert [query[2] for query in canned.cache.asked if query[0] == "page"] == [None, "100"]
 
 
-async def test_a_page_that_lost_its_rows_gives_way_to_the_one_before() -> None:
+async def test_the_page_before_replaces_a_page_that_lost_its_rows() -> None:
     canned = many(150)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -319,7 +323,7 @@ async def test_a_page_that_lost_its_rows_gives_way_to_the_one_before() -> None:
         assert "80 entries" in title(app)
 
 
-async def test_a_page_without_entries_that_is_not_the_last() -> None:
+async def test_a_page_without_entries_that_is_not_the_last_offers_the_next() -> None:
     canned = many(1)
     canned.cache.page_size = 0
     app = dashboard(canned)
@@ -361,7 +365,7 @@ async def test_marks_and_ranges_are_evicted_together() -> None:
         assert table.marks == {}
         await pilot.press("ctrl+home", "shift+down", "shift+down", "ctrl+end", "shift+up")
         assert list(table.marks) == [*KEYS[:2], KEYS[5]]
-        canned.cache.kept.remove(next(each for each in canned.cache.kept if each.key == KEYS[0]))
+        canned.cache.kept.remove(next(entry for entry in canned.cache.kept if entry.key == KEYS[0]))
         assert "Evict 3 entries?" in await asked(app, pilot, "x")
         await pilot.press("y")
         await until(pilot, lambda: shown(app) == KEYS[2:5])
@@ -406,7 +410,7 @@ async def test_A_evicts_exactly_what_was_counted() -> None:
         assert len(canned.done) == 1
 
 
-async def test_A_says_where_nothing_fits() -> None:
+async def test_A_without_matches_evicts_nothing() -> None:
     canned = many(0)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -433,7 +437,7 @@ async def test_u_evicts_the_user_of_the_row() -> None:
         assert "2 entries of user anna-1 evicted" in notes(app)
 
 
-async def test_u_asks_whose_where_there_is_no_row() -> None:
+async def test_u_without_a_row_asks_for_a_user() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -473,7 +477,7 @@ async def test_read_only_mode_is_refused_by_the_operations() -> None:
         assert (canned.done, shown(app)) == ([], KEYS)
 
 
-async def test_an_eviction_that_fails_is_told_and_all_stays() -> None:
+async def test_a_failed_eviction_shows_its_error_and_keeps_marks() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -519,7 +523,7 @@ async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
         await until(pilot, lambda: shown(app) == [KEYS[0], *KEYS[2:]])
 
 
-async def test_an_entry_that_cannot_be_read_says_why() -> None:
+async def test_an_unreadable_entry_shows_the_error() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -532,7 +536,7 @@ async def test_an_entry_that_cannot_be_read_says_why() -> None:
         await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
-async def test_help_says_what_the_keys_and_the_states_are() -> None:
+async def test_the_help_explains_keys_and_states() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
@@ -542,7 +546,7 @@ async def test_help_says_what_the_keys_and_the_states_are() -> None:
             assert word in says(app)
 
 
-async def test_the_header_is_there_on_this_view_too() -> None:
+async def test_the_cache_screen_has_the_header() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)
@@ -553,7 +557,7 @@ async def test_the_header_is_there_on_this_view_too() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 112, 122, 160, 240])
-def test_the_head_fits_every_width(width: int) -> None:
+def test_the_figures_fit_every_width(width: int) -> None:
     for overview in (CACHE, replace(CACHE, own=False, memory_limit=None, evicted=None, policy=None)):
         for problem in ("", "x" * 300):
             lines = cache_text.header(overview, width, problem=problem, read_at=0.0).plain.split("\n")
@@ -561,7 +565,7 @@ def test_the_head_fits_every_width(width: int) -> None:
             assert len(lines) == (2 if width >= 122 else 3) + bool(problem)
 
 
-def test_a_redis_that_fills_up_is_flagged_where_jobs_are_in_it() -> None:
+def test_a_full_redis_is_flagged_if_it_holds_the_jobs() -> None:
     full = replace(CACHE, memory_used=250 * 2**20)
     assert "▲" not in cache_text.header(full, 160).plain
     assert "▲ 98 %" in cache_text.header(replace(full, own=False), 160).plain
@@ -572,12 +576,12 @@ def test_errors_are_flagged() -> None:
     assert "▲ 3 errors" in cache_text.header(replace(CACHE, figures=figures), 80).plain
 
 
-def test_a_hit_rate_is_drawn_against_the_whole() -> None:
+def test_hit_rates_are_scaled_to_100_percent() -> None:
     assert sparkline((0.5, 0.5, None, 1.0), 4, scale=1.0) == "▄▄ █"
 
 
 @pytest.mark.parametrize("most", range(12))
-def test_of_a_long_key_both_ends_are_shown(most: int) -> None:
+def test_long_keys_keep_both_ends(most: int) -> None:
     found = clip_middle("anna:lisboa:T12", most)
     assert len(found) <= most
     assert clip_middle("short", 5) == "short"
@@ -586,7 +590,7 @@ def test_of_a_long_key_both_ends_are_shown(most: int) -> None:
         assert found.endswith("12")
 
 
-def test_a_value_that_is_very_long_is_cut_and_says_so() -> None:
+def test_very_long_values_are_cut_with_a_note() -> None:
     text = cache_text.detail(ENTRIES[0], "x" * 250_000, read_at=0.0).plain
     assert "50,000 characters more: couturecast-tui cache get shows them" in text
     assert len(text) < 201_000

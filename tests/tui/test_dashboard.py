@@ -102,7 +102,7 @@ async def test_a_defect_is_logged_and_the_dashboard_goes_on() -> None:
     assert not app.failed
 
 
-async def test_defects_without_end_close_the_dashboard() -> None:
+async def test_endless_defects_close_the_dashboard() -> None:
     class Broken(Dashboard):
         CSS_PATH: ClassVar[Any] = [*Path(tui.app.__file__).with_name("styles").glob("*.tcss")]
 
@@ -156,7 +156,7 @@ async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
     assert operations.done == [("replay", 2)]
 
 
-async def test_an_operation_that_fails_is_told_and_nothing_crashes() -> None:
+async def test_a_failed_operation_shows_its_error() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -210,7 +210,7 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
         assert "page 1" in title(app)
 
 
-async def test_a_page_that_cannot_be_read_leaves_the_one_that_is_shown() -> None:
+async def test_the_shown_page_stays_if_another_cannot_be_fetched() -> None:
     operations = CannedOperations(HEALTHY, letters=230)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -231,14 +231,14 @@ async def test_a_page_that_cannot_be_read_leaves_the_one_that_is_shown() -> None
         assert "page 3" in title(app)
 
 
-async def test_a_replayed_letter_goes_from_the_list_and_the_total_with_it() -> None:
+async def test_a_replayed_letter_leaves_the_list_and_the_total() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=3))
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
         await pilot.press("down", "R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: [each.id for each in table.items] == [1, 3])
+        await until(pilot, lambda: [letter.id for letter in table.items] == [1, 3])
         await until(pilot, lambda: "Dead letters · 2 letters ·" in title(app))
         assert table.selected is not None
         assert table.selected.id == 3
@@ -256,11 +256,13 @@ async def test_a_letter_replayed_from_its_detail_is_gone_when_the_list_is_shown_
         await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
-        await until(pilot, lambda: [each.id for each in app.screen.query_one(LetterTable).items] == [2, 3])
+        await until(
+            pilot, lambda: [letter.id for letter in app.screen.query_one(LetterTable).items] == [2, 3]
+        )
         await until(pilot, lambda: "Dead letters · 2" in title(app))
 
 
-async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() -> None:
+async def test_the_page_before_replaces_a_page_whose_letters_were_all_replayed() -> None:
     operations = CannedOperations(HEALTHY, letters=101)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -274,7 +276,7 @@ async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() ->
         assert "page 1" in title(app)
 
 
-async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen() -> None:
+async def test_a_job_key_of_thousands_of_characters_keeps_the_buttons_visible() -> None:
     operations = CannedOperations(HEALTHY)
     operations.letters.kept = [letter(1, job_id="k" * 3_000)]
     app = dashboard(operations)
@@ -288,7 +290,7 @@ async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen
         await until(pilot, lambda: operations.done)
 
 
-async def test_nothing_is_said_to_have_died_or_not_while_the_database_is_away() -> None:
+async def test_letters_are_not_called_none_while_the_database_is_down() -> None:
     app = dashboard(CannedOperations(AWAY))
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
@@ -305,14 +307,14 @@ async def test_m_switches_the_metric() -> None:
         assert "completed a minute" in str(title.render())
 
 
-async def test_D_drains_after_a_question_that_says_what_happens() -> None:
+async def test_D_drains_after_a_question_about_the_consequence() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.session.snapshot)
         await pilot.press("D")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        shown = " ".join(str(each.render()) for each in app.screen.query(Static))
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert "deletes nothing" in shown
         await pilot.press("y")
         await until(pilot, lambda: operations.done == [("drain", False)])
@@ -336,7 +338,7 @@ async def test_q_drains_an_idle_process_at_once() -> None:
         await until(pilot, lambda: operations.done == [("drain", False)])
 
 
-async def test_q_leaves_at_once_where_no_workers_run() -> None:
+async def test_q_quits_at_once_without_workers() -> None:
     operations = CannedOperations(HEALTHY)
     operations.can_drain = False
     app = dashboard(operations)
@@ -352,7 +354,7 @@ async def test_help_lists_the_keys_that_work_here() -> None:
         await until(pilot, lambda: app.session.snapshot)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
-        shown = " ".join(str(each.render()) for each in app.screen.query(Static))
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         for word in ("Pause", "Drain", "Dead letters", "Quit"):
             assert word in shown
         await pilot.press("escape")
@@ -367,7 +369,7 @@ async def test_a_click_selects_a_queue() -> None:
         assert app.screen.query_one(QueueTable).cursor == 2
 
 
-async def test_a_slow_snapshot_does_not_pile_up() -> None:
+async def test_slow_snapshots_do_not_pile_up() -> None:
     operations = CannedOperations(HEALTHY)
     calls, release = 0, asyncio.Event()
     real = operations.snapshot
@@ -419,7 +421,9 @@ async def settled(pilot: Pilot[Any]) -> None:
     app = cast(Dashboard, pilot.app)
     await until(pilot, lambda: app.session.snapshot is not None)
     await pilot.pause()
-    await until(pilot, lambda: not any(each.group in _READS and each.is_running for each in app.workers))
+    await until(
+        pilot, lambda: not any(worker.group in _READS and worker.is_running for worker in app.workers)
+    )
     fields = (*app.screen.query(Input), *app.screen.query(TextArea))
     await until(pilot, lambda: all(field.is_mounted for field in fields))  # else the timer still starts
     for field in fields:
@@ -428,7 +432,7 @@ async def settled(pilot: Pilot[Any]) -> None:
 
 
 @pytest.mark.slow
-async def test_an_economical_dashboard_takes_a_snapshot_seldom_at_a_key_and_while_draining() -> None:
+async def test_an_economical_dashboard_takes_snapshots_rarely_on_r_and_while_draining() -> None:
     operations = CannedOperations(HEALTHY)
     app = Dashboard(cast(Operations, operations), interval=60)
     async with app.run_test(size=(120, 36)) as pilot:

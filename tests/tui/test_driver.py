@@ -37,7 +37,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_what_is_too_much_is_dropped_and_painted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_beyond_the_limit_are_dropped_and_repainted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_MAX_WAITING_WRITES", 10)
     shell, painted = Shell(), threading.Event()
     writer = NonBlockingWriter(shell, painted.set)
@@ -58,7 +58,7 @@ def test_what_is_too_much_is_dropped_and_painted_anew(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.timeout(30)
-def test_a_terminal_that_stands_still_is_left_after_a_second() -> None:
+def test_a_blocked_terminal_is_abandoned_after_a_second() -> None:
     shell = Shell()
     writer = NonBlockingWriter(shell, lambda: None)
     writer.start()
@@ -74,7 +74,7 @@ def test_a_terminal_that_stands_still_is_left_after_a_second() -> None:
 
 
 @pytest.mark.timeout(30)
-def test_a_terminal_that_is_gone_takes_all() -> None:
+def test_writes_to_a_disconnected_terminal_are_discarded() -> None:
     shell = Shell()
     shell.gone = True
     shell.door.set()
@@ -86,7 +86,7 @@ def test_a_terminal_that_is_gone_takes_all() -> None:
     until(lambda: not writer.is_alive())
 
 
-def test_what_a_terminal_that_is_gone_did_not_take_is_not_tried_again() -> None:
+def test_a_failed_write_is_not_retried_at_exit() -> None:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as file:
         os.close(ours)

@@ -62,11 +62,11 @@ def test_command_line_and_http_refuse_the_same(text: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize("text", TAKEN)
-def test_command_line_and_http_take_the_same(text: str) -> None:
+def test_command_line_and_http_accept_the_same(text: str) -> None:
     assert json_object(text, "--data") == _parsed(text.encode()) == TAKEN[text]
 
 
-def test_the_edit_dialog_refuses_what_the_others_refuse() -> None:
+def test_the_edit_dialog_refuses_the_same() -> None:
     """Bytes that are no UTF-8 cannot come from a text area."""
     with pytest.raises(InvalidJsonError, match="not UTF-8"):
         parse_object(b'{"a": "\xe9"}')
@@ -96,7 +96,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
-def test_each_finite_value_is_read_as_it_was_written(value: dict[str, Any]) -> None:
+def test_finite_values_survive_the_parser(value: dict[str, Any]) -> None:
     text = json.dumps(value)
     if all(map(math.isfinite, floats_in(value))):
         assert parse_object(text) == value
@@ -106,7 +106,7 @@ def test_each_finite_value_is_read_as_it_was_written(value: dict[str, Any]) -> N
 
 
 @given(st.text() | st.binary())
-def test_any_text_is_read_or_refused(text: str | bytes) -> None:
+def test_any_text_is_parsed_or_refused(text: str | bytes) -> None:
     with suppress(InvalidJsonError):
         value = parse_json(text)
         assert json.loads(text if isinstance(text, str) else text.decode()) == value

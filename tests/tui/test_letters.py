@@ -37,19 +37,19 @@ def operations(letters: int = 5) -> CannedOperations:
     """Every third letter, the first too, is of a second group; the third has died four times."""
     canned = CannedOperations(HEALTHY, letters)
     canned.letters.kept = [
-        replace(each, fingerprint=LESS if at % 3 == 0 else MORE, deaths=4 if at == 2 else 1)
-        for at, each in enumerate(canned.letters.kept)
+        replace(kept, fingerprint=LESS if at % 3 == 0 else MORE, deaths=4 if at == 2 else 1)
+        for at, kept in enumerate(canned.letters.kept)
     ]
     return canned
 
 
 def shown(app: Dashboard) -> list[int]:
-    return [each.id for each in app.screen.query_one(MarkableLetterTable).items]
+    return [letter.id for letter in app.screen.query_one(MarkableLetterTable).items]
 
 
 def says(app: Dashboard) -> str:
     """All that stands in the dialog."""
-    return " ".join(str(each.render()) for each in app.screen.query(Static))
+    return " ".join(str(widget.render()) for widget in app.screen.query(Static))
 
 
 async def write(pilot: Pilot[Any], line: str) -> None:
@@ -100,9 +100,7 @@ async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
     ("line", "problem"),
     [("state:gone", "use dead, replayed"), ('error:"x', "not closed"), ("queue:nowhere", "unknown queue")],
 )
-async def test_a_filter_that_is_wrong_says_so_on_the_line_and_nothing_is_lost(
-    line: str, problem: str
-) -> None:
+async def test_an_invalid_filter_shows_its_error_and_keeps_its_text(line: str, problem: str) -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
@@ -116,7 +114,7 @@ async def test_a_filter_that_is_wrong_says_so_on_the_line_and_nothing_is_lost(
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
-async def test_s_goes_through_the_states_and_other_states_have_a_column() -> None:
+async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
     canned = operations()
     canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
     canned.letters.kept[2] = replace(canned.letters.kept[2], state="discarded")
@@ -139,7 +137,7 @@ async def test_s_goes_through_the_states_and_other_states_have_a_column() -> Non
         await until(pilot, lambda: shown(app) == [3])
 
 
-async def test_an_answer_to_an_earlier_filter_does_not_replace_a_later_one() -> None:
+async def test_results_of_an_earlier_filter_do_not_replace_later_ones() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -154,7 +152,7 @@ async def test_an_answer_to_an_earlier_filter_does_not_replace_a_later_one() -> 
         await until(pilot, lambda: "3 letters" in title(app))
 
 
-async def test_a_count_beyond_the_limit_says_so() -> None:
+async def test_a_count_beyond_the_limit_has_a_plus() -> None:
     canned = operations()
 
     async def count(wanted: LetterFilter, *, most: int) -> int:
@@ -170,7 +168,7 @@ async def test_a_count_beyond_the_limit_says_so() -> None:
         await until(pilot, lambda: "1,000,000 letters" in title(app))
 
 
-async def test_nothing_is_counted_each_second_nor_while_another_view_is_shown() -> None:
+async def test_letters_are_counted_neither_every_second_nor_while_another_screen_is_shown() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -219,7 +217,7 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await until(pilot, lambda: not table.display and shown(app) == [1, 2, 3, 4, 5])
 
 
-async def test_groups_that_take_long_keep_nobody_waiting() -> None:
+async def test_slow_groups_block_no_key() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -260,7 +258,7 @@ async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None
         assert str(table.get_cell("4", "")) == " "
 
 
-async def test_marks_go_with_the_filter_since_nothing_is_acted_on_that_is_not_shown() -> None:
+async def test_another_filter_removes_the_marks() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         table = cast(MarkableLetterTable, await letters_view(app, pilot))
@@ -270,7 +268,7 @@ async def test_marks_go_with_the_filter_since_nothing_is_acted_on_that_is_not_sh
         assert [note.message for note in app._notifications] == ["the filter changed: 2 marks removed"]
 
 
-async def test_poison_is_told_by_a_sign() -> None:
+async def test_poison_letters_have_a_sign() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
@@ -280,7 +278,7 @@ async def test_poison_is_told_by_a_sign() -> None:
 # Acts
 
 
-async def test_R_replays_one_marked_letter_after_the_question_for_one() -> None:
+async def test_R_replays_a_single_marked_letter_without_a_plan() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -292,7 +290,7 @@ async def test_R_replays_one_marked_letter_after_the_question_for_one() -> None:
         assert (canned.done, table.marks) == ([("replay", 2)], {})
 
 
-async def test_d_discards_what_is_marked_and_u_brings_it_back() -> None:
+async def test_d_discards_the_marked_letters_and_u_restores_them() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -315,7 +313,7 @@ async def test_d_discards_what_is_marked_and_u_brings_it_back() -> None:
     assert canned.done == [("discard", (1, 2)), ("restore", (1, 2))]
 
 
-async def test_undo_of_a_group_asks_where_it_would_bring_back_more() -> None:
+async def test_undoing_a_discarded_group_asks_if_it_would_restore_more() -> None:
     canned = operations(6)
     canned.letters.kept[0] = replace(canned.letters.kept[0], state="discarded", fingerprint=MORE)
     app = dashboard(canned)
@@ -338,9 +336,9 @@ async def test_undo_of_a_group_asks_where_it_would_bring_back_more() -> None:
         assert (wanted.fingerprint, wanted.up_to) == (MORE, 999)
 
 
-async def test_u_restores_discarded_letters_where_these_are_shown() -> None:
+async def test_u_restores_the_discarded_letters_that_are_shown() -> None:
     canned = operations()
-    canned.letters.kept = [replace(each, state="discarded") for each in canned.letters.kept]
+    canned.letters.kept = [replace(kept, state="discarded") for kept in canned.letters.kept]
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")
@@ -355,7 +353,7 @@ async def test_u_restores_discarded_letters_where_these_are_shown() -> None:
         assert len(canned.done[-1][1]) == 2
 
 
-async def test_what_is_not_dead_is_not_discarded() -> None:
+async def test_only_dead_letters_are_discarded() -> None:
     canned = operations()
     canned.letters.kept[0] = replace(canned.letters.kept[0], state="replayed")
     app = dashboard(canned)
@@ -368,7 +366,7 @@ async def test_what_is_not_dead_is_not_discarded() -> None:
 
 
 @pytest.mark.parametrize(("keys", "screen"), [(("R",), Confirm), (("A",), ReplayDialog), (("d",), Confirm)])
-async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...], screen: type) -> None:
+async def test_read_only_mode_shows_an_error_and_changes_nothing(keys: tuple[str, ...], screen: type) -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -380,10 +378,10 @@ async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...],
         told: Callable[[], str] = lambda: says(app) + " ".join(n.message for n in app._notifications)  # noqa: E731
         await until(pilot, lambda: "read-only" in told())
         canned.error = None
-    assert all(each.state == "dead" for each in canned.letters.kept)
+    assert all(kept.state == "dead" for kept in canned.letters.kept)
 
 
-async def test_while_an_act_goes_on_no_other_begins() -> None:
+async def test_one_action_runs_at_a_time() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -412,7 +410,7 @@ async def test_while_an_act_goes_on_no_other_begins() -> None:
 # Export
 
 
-async def test_E_writes_what_is_marked_into_a_file_of_ones_own(tmp_path: Path) -> None:
+async def test_E_exports_the_marked_letters_to_a_private_file(tmp_path: Path) -> None:
     app = dashboard(operations())
     path = tmp_path / "two.jsonl"
     async with app.run_test(size=(120, 36)) as pilot:
@@ -443,7 +441,7 @@ async def test_E_writes_what_is_marked_into_a_file_of_ones_own(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["two.jsonl"]
 
 
-async def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
+async def test_a_failed_export_leaves_no_file(tmp_path: Path) -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -489,7 +487,7 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
     assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
 
 
-async def test_leaving_what_was_written_asks_once() -> None:
+async def test_leaving_a_changed_payload_asks_once() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
@@ -509,7 +507,7 @@ async def test_leaving_what_was_written_asks_once() -> None:
 # Detail
 
 
-async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
+async def test_the_detail_shows_the_lineage_of_a_letter() -> None:
     canned = CannedOperations(HEALTHY, 0)
     canned.letters.kept = [
         letter(1, state="replayed", replay_count=1),

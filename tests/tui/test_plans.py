@@ -75,7 +75,7 @@ async def opened(app: Dashboard, pilot: Pilot[Any], row: int) -> None:
 # The form
 
 
-async def test_marked_letters_are_replayed_by_a_plan_that_is_what_was_shown() -> None:
+async def test_marked_letters_are_replayed_by_a_plan_with_the_shown_options() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -98,7 +98,7 @@ async def test_marked_letters_are_replayed_by_a_plan_that_is_what_was_shown() ->
     assert canned.done == [("plan", (1, 2), wanted), ("start", 1, None)]
 
 
-async def test_a_group_is_bounded_by_what_was_counted() -> None:
+async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -114,7 +114,7 @@ async def test_a_group_is_bounded_by_what_was_counted() -> None:
     assert (options.canary, options.rate, options.halt, options.poison) == (5, None, 0.2, False)
 
 
-async def test_A_replays_all_and_the_box_takes_the_poisoned_in() -> None:
+async def test_A_replays_all_and_the_checkbox_includes_poison() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -133,7 +133,7 @@ async def test_A_replays_all_and_the_box_takes_the_poisoned_in() -> None:
     assert canned.done[0][2].poison
 
 
-async def test_nothing_starts_before_it_is_counted_and_escape_leaves_it() -> None:
+async def test_a_plan_cannot_start_before_its_letters_are_counted() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -148,7 +148,7 @@ async def test_nothing_starts_before_it_is_counted_and_escape_leaves_it() -> Non
 
 
 @pytest.mark.parametrize(("field", "value", "problem"), [("halt", "0", "halt:"), ("canary", "-1", "canary:")])
-async def test_an_option_that_is_wrong_is_told_in_the_form(field: str, value: str, problem: str) -> None:
+async def test_invalid_options_show_their_error_in_the_dialog(field: str, value: str, problem: str) -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -166,9 +166,9 @@ async def test_an_option_that_is_wrong_is_told_in_the_form(field: str, value: st
     assert canned.done == []
 
 
-async def test_a_single_letter_of_no_filter_has_nothing_to_start() -> None:
+async def test_a_selection_without_dead_letters_cannot_be_started() -> None:
     canned = operations()
-    canned.letters.kept = [replace(each, state="replayed") for each in canned.letters.kept]
+    canned.letters.kept = [replace(kept, state="replayed") for kept in canned.letters.kept]
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")
@@ -181,7 +181,7 @@ async def test_a_single_letter_of_no_filter_has_nothing_to_start() -> None:
 # Progress
 
 
-async def test_space_pauses_and_goes_on_and_x_cancels_after_a_question() -> None:
+async def test_space_pauses_and_resumes_and_x_cancels_after_a_question() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -202,7 +202,7 @@ async def test_space_pauses_and_goes_on_and_x_cancels_after_a_question() -> None
     assert canned.done == [("pause plan", 4), ("start", 4, None), ("cancel", 4)]
 
 
-async def test_the_progress_is_read_again_and_again_until_all_have_ended() -> None:
+async def test_a_plan_is_polled_until_all_its_jobs_have_ended() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -217,7 +217,7 @@ async def test_the_progress_is_read_again_and_again_until_all_have_ended() -> No
         assert len(canned.letters.asked) == looks
 
 
-async def test_a_halted_plan_goes_on_with_a_higher_limit_only() -> None:
+async def test_a_halted_plan_resumes_only_with_a_higher_limit() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -227,7 +227,7 @@ async def test_a_halted_plan_goes_on_with_a_higher_limit_only() -> None:
         assert cast(Input, app.focused).value == "70"
         for wrong in ("20", "101", "x"):
             await write(pilot, wrong)
-            await until(pilot, lambda: "▲" in str(app.screen.query_one(".error", Static).render()))
+            await until(pilot, lambda: "▲" in str(app.screen.query_one("#message", Static).render()))
         await write(pilot, "80")
         await until(pilot, lambda: canned.done == [("start", 2, 0.8)])
         await ask(app, pilot, "escape", screen=PlansScreen)
@@ -235,7 +235,7 @@ async def test_a_halted_plan_goes_on_with_a_higher_limit_only() -> None:
         await back(app, pilot)
 
 
-async def test_an_interrupted_plan_says_so_and_goes_on() -> None:
+async def test_an_interrupted_plan_can_be_resumed() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -246,7 +246,7 @@ async def test_an_interrupted_plan_says_so_and_goes_on() -> None:
         await until(pilot, lambda: canned.done == [("start", 3, None)])
 
 
-async def test_a_plan_of_which_redis_says_nothing_is_not_shown_as_running() -> None:
+async def test_a_plan_of_unknown_state_is_not_shown_as_running() -> None:
     canned = with_plans()
     app = dashboard(canned)
     canned.letters.kept_plans[2] = plan(3, active=None)
@@ -256,7 +256,7 @@ async def test_a_plan_of_which_redis_says_nothing_is_not_shown_as_running() -> N
         assert "running" not in str(app.screen.query_one("#plan-state", Static).render())
 
 
-async def test_a_plan_that_cannot_be_read_says_so() -> None:
+async def test_an_unreadable_plan_shows_the_error() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -289,7 +289,7 @@ async def test_l_lists_the_letters_of_the_plan_by_state() -> None:
         await progress(app, pilot)
 
 
-async def test_the_list_says_what_became_of_each_plan() -> None:
+async def test_the_list_shows_how_the_plans_ended() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(160, 48)) as pilot:
@@ -307,7 +307,7 @@ async def test_the_list_says_what_became_of_each_plan() -> None:
         await until(pilot, lambda: not isinstance(app.screen, DeadLettersScreen | PlansScreen))
 
 
-def test_the_bars_of_a_plan_that_has_a_canary() -> None:
+def test_a_plan_with_a_canary_has_two_bars() -> None:
     young = plan(1, ledger=Ledger(waiting=293, enqueued=3, completed=2))
     bars = plan_text.progress_bars(young, 80).plain
     assert "2/5 ended" in bars
@@ -321,14 +321,14 @@ def test_the_bars_of_a_plan_that_has_a_canary() -> None:
     )
 
 
-async def test_a_preview_that_names_ten_groups_does_not_say_that_there_are_ten() -> None:
+async def test_a_preview_of_ten_groups_shows_that_there_may_be_more() -> None:
     found = await operations().letters.preview(LetterFilter())
     assert "in 2 groups and 1 queue" in plan_text.preview(found, None, counted_at=NOW).plain
     many = replace(found, groups=tuple(found.groups) * 5)
     assert "in 10+ groups" in plan_text.preview(many, None, counted_at=NOW).plain
 
 
-async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> None:
+async def test_letters_replayed_by_a_plan_have_gone_when_its_dialog_closes() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -341,7 +341,7 @@ async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> 
         await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen) and shown(app) == [3, 4, 5])
 
 
-async def test_the_palette_leads_out_of_a_dialog_and_the_next_act_asks_again() -> None:
+async def test_the_palette_closes_a_dialog_and_the_next_action_asks_again() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)

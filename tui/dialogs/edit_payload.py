@@ -15,6 +15,7 @@ from textual.widgets import Button, Static, TextArea
 from tui.dialogs.confirm import Confirm
 from tui.session import Session
 from tui.text.format import clip, escape
+from tui.widgets.message_line import MessageLine
 from workers.engine.json_input import parse_object
 from workers.errors import InvalidJsonError
 from workers.operations.operations import DeadLetter
@@ -46,7 +47,7 @@ class EditPayloadDialog(ModalScreen[str | None]):
         with Vertical(classes="dialog wide"):
             yield Static(f"Edit and replay letter {self._letter.id}: {key}", classes="title", markup=False)
             yield TextArea(self._original, id="payload", tab_behavior="focus")
-            yield Static(self._hint(), id="problem", markup=False)
+            yield MessageLine(self._hint(), id="message")
             with Horizontal(classes="buttons"):
                 yield Button("Replay (ctrl+s)", id="replay", variant="primary")
                 yield Button("Leave (esc)", id="leave")
@@ -60,7 +61,7 @@ class EditPayloadDialog(ModalScreen[str | None]):
 
     def on_text_area_changed(self) -> None:
         """Remove the error, which may be fixed."""
-        self._show_message(self._hint())
+        self._message.show(self._hint())
 
     @work(exclusive=True, group="edit")
     async def action_replay(self) -> None:
@@ -69,17 +70,17 @@ class EditPayloadDialog(ModalScreen[str | None]):
         try:
             kwargs = parse_object(text)
         except InvalidJsonError as error:
-            self._show_error(clip(escape(str(error)), _MAX_ERROR_CHARS))
+            self._message.show_error(clip(escape(str(error)), _MAX_ERROR_CHARS))
             return
         if kwargs == self._letter.job_data.get("kwargs"):
-            self._show_error("unchanged: change it, or replay it as it is with R")
+            self._message.show_error("unchanged: change it, or replay it as it is with R")
             return
         button = self.query_one("#replay", Button)
         button.disabled = True
         try:
             letters = self.session.operations.letters
             job_key = await self.session.run(
-                letters.replay(self._letter.id, kwargs), on_error=self._show_error
+                letters.replay(self._letter.id, kwargs), on_error=self._message.show_error
             )
             if job_key is not None:
                 self.dismiss(job_key)
@@ -99,16 +100,9 @@ class EditPayloadDialog(ModalScreen[str | None]):
     def _hint(self) -> str:
         return f"{escape(self._letter.queue_name)} checks it before it is enqueued; the old payload is kept."
 
-    def _show_message(self, message: str) -> None:
-        self._show(message, wrong=False)
-
-    def _show_error(self, message: str) -> None:
-        self._show(f"▲ {message}", wrong=True)
-
-    def _show(self, message: str, *, wrong: bool) -> None:
-        line = self.query_one("#problem", Static)
-        line.update(message)
-        line.set_class(wrong, "-wrong")
+    @property
+    def _message(self) -> MessageLine:
+        return self.query_one(MessageLine)
 
 
 def payload_text(letter: DeadLetter) -> str:

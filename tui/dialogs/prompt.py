@@ -11,6 +11,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.widgets.message_line import MessageLine
+
 
 class Prompt(ModalScreen[str | None]):
     """Asks for a line of text; None if the operator cancels.
@@ -44,7 +46,7 @@ class Prompt(ModalScreen[str | None]):
             yield Static(self._title, classes="title", markup=False)
             yield Static(self._consequence, markup=False)
             yield Input(self._value, placeholder=self._placeholder, max_length=200)
-            yield Static("", classes="error", markup=False)
+            yield MessageLine(id="message")
             yield Static(f"enter {self._verb}   esc cancel", classes="keys")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -52,7 +54,7 @@ class Prompt(ModalScreen[str | None]):
         answer = event.value.strip()
         problem = self._check(answer)
         if problem:
-            self.query_one(".error", Static).update(f"▲ {problem}")
+            self.query_one(MessageLine).show_error(problem)
         else:
             self.dismiss(answer)
 

@@ -15,6 +15,7 @@ from tui.session import Session
 from tui.text import plans as plan_text
 from tui.text.format import clip, escape
 from tui.widgets.checkbox import PlainCheckbox
+from tui.widgets.message_line import MessageLine
 from workers.operations.operations import (
     OPERATION_ERRORS,
     LetterFilter,
@@ -61,7 +62,7 @@ class ReplayDialog(ModalScreen[int | None]):
                 yield Input("20", id="halt", type="number", compact=True)
                 yield Label("]%")
             yield PlainCheckbox("also those that died too often of the same error ×3", id="poison")
-            yield Static("", id="problem", markup=False)
+            yield MessageLine(id="message")
             with Horizontal(classes="buttons"):
                 yield Button("Start (enter)", id="start", variant="primary", disabled=True)
                 yield Button("Leave (esc)", id="leave")
@@ -80,7 +81,7 @@ class ReplayDialog(ModalScreen[int | None]):
         start.disabled = True
         line.update("counting …")
         preview = await self.session.run(
-            self._letters.preview(self._selection, options), on_error=self._show_error
+            self._letters.preview(self._selection, options), on_error=self._message.show_error
         )
         if preview is None:
             line.update("not counted")
@@ -97,7 +98,7 @@ class ReplayDialog(ModalScreen[int | None]):
 
     def on_input_changed(self) -> None:
         """Remove the error, and show how long it takes at this rate."""
-        self._show_message("")
+        self._message.show("")
         self._show_preview()
 
     def on_input_submitted(self) -> None:
@@ -136,13 +137,13 @@ class ReplayDialog(ModalScreen[int | None]):
         try:
             options = self._options()
         except (ValueError, *OPERATION_ERRORS) as error:
-            self._show_error(clip(escape(str(error)), _MAX_ERROR_CHARS))
+            self._message.show_error(clip(escape(str(error)), _MAX_ERROR_CHARS))
             return None
         if self._preview is None:
             return None
-        self._show_message("freezing …")
+        self._message.show("freezing …")
         return await self.session.run(
-            self._letters.plan(self._preview.wanted, options), on_error=self._show_error
+            self._letters.plan(self._preview.wanted, options), on_error=self._message.show_error
         )
 
     def _options(self) -> ReplayOptions:
@@ -163,13 +164,6 @@ class ReplayDialog(ModalScreen[int | None]):
             plan_text.preview(self._preview, rate, counted_at=self._counted_at)
         )
 
-    def _show_message(self, message: str) -> None:
-        self._show(message, wrong=False)
-
-    def _show_error(self, message: str) -> None:
-        self._show(f"▲ {message}", wrong=True)
-
-    def _show(self, message: str, *, wrong: bool) -> None:
-        line = self.query_one("#problem", Static)
-        line.update(message)
-        line.set_class(wrong, "-wrong")
+    @property
+    def _message(self) -> MessageLine:
+        return self.query_one(MessageLine)

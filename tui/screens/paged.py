@@ -89,7 +89,7 @@ class Request(Generic[StateT]):
 class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     """Shows the page of ``state`` until that of a request has arrived; only the last request counts.
 
-    A subclass says how to fetch a page and how to show its rows.
+    A subclass defines how a page is fetched and how its rows are shown.
     """
 
     FILTER_PLACEHOLDER: ClassVar[str] = ""

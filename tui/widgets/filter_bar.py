@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from tui.text.format import escape
+from tui.widgets.message_line import MessageLine
 from workers.operations.operations import OPERATION_ERRORS
 
 
@@ -45,7 +46,7 @@ class FilterBar(Vertical):
         field.can_focus = False  # else it would be focused although it is not shown
         yield Static("", id="filter-text", markup=False)
         yield field
-        yield Static("", id="filter-hint", markup=False)
+        yield MessageLine(id="filter-hint")
 
     @property
     def is_open(self) -> bool:
@@ -60,7 +61,8 @@ class FilterBar(Vertical):
         field.can_focus = True
         field.cursor_position = len(text)
         self.query_one("#filter-text").display = False
-        self.show_hint("enter apply · esc cancel")
+        self._hint.show("enter apply · esc cancel")
+        self._hint.display = True
         self.display = True
         field.focus()
 
@@ -68,24 +70,18 @@ class FilterBar(Vertical):
         """Hide the input, and show the filter's text, if any."""
         field = self.query_one(Input)
         field.display = field.can_focus = False
-        self.query_one("#filter-hint").display = False
+        self._hint.display = False
         line = self.query_one("#filter-text", Static)
         line.update(f" / {escape(text)}")
         line.display = self.display = bool(text)
 
-    def show_hint(self, message: str) -> None:
-        """Show a message below the input."""
-        self._show(message, wrong=False)
-
     def show_error(self, message: str) -> None:
         """Show what is wrong with the filter."""
-        self._show(f"▲ {message}", wrong=True)
+        self._hint.show_error(message)
 
-    def _show(self, message: str, *, wrong: bool) -> None:
-        hint = self.query_one("#filter-hint", Static)
-        hint.update(f"   {escape(message)}")
-        hint.set_class(wrong, "-wrong")
-        hint.display = True
+    @property
+    def _hint(self) -> MessageLine:
+        return self.query_one(MessageLine)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Submit the filter if the text is one."""
@@ -93,9 +89,9 @@ class FilterBar(Vertical):
         try:
             filter_ = self._parse(event.value)
         except OPERATION_ERRORS as error:
-            self.show_error(str(error))
+            self.show_error(escape(str(error)))
             return
-        self.show_hint("reading …")
+        self._hint.show("reading …")
         self.post_message(self.Submitted(filter_))
 
     def action_cancel(self) -> None:
