@@ -321,7 +321,7 @@ class Dashboard(App[int]):
             )
 
     def _print(self, text: str, stderr: bool = False) -> None:
-        """Write what a handler prints to where descriptors 1 and 2 lead: the log file."""
+        """Write a handler's prints to descriptors 1 and 2, which lead to the log file."""
         super()._print(text, stderr)
         stream = sys.__stderr__ if stderr else sys.__stdout__
         if self.terminal is not None and stream is not None:

@@ -34,7 +34,7 @@ _INPUT_WAIT_SECONDS = 0.1
 """After which an incomplete escape sequence counts as keys."""
 _READ_BYTES = 4096
 _PASTE_SECONDS = 2.0
-"""Of silence after which a paste has ended."""
+"""Silence after which a paste has ended."""
 _NO_KEYS = re.compile(
     rb"\x1b\[M[\x20-\xff]{3}"  # a mouse report in X10's form, as after a reattach: its bytes are not UTF-8
     rb"|\x1b[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)"  # an answer of the terminal without a question

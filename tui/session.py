@@ -1,4 +1,4 @@
-"""What screens and dialogs may use of the dashboard, so that none of them imports it."""
+"""The part of the dashboard that screens and dialogs use, so that none of them imports it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Session:
         except TimeoutError:
             self.snapshot_error = f"no answer for {_SNAPSHOT_TIMEOUT_SECONDS:g} s"
         except OPERATION_ERRORS as error:
-            self.snapshot_error = _one_line(f"{type(error).__name__}: {error}")
+            self.snapshot_error = one_line(f"{type(error).__name__}: {error}")
 
     async def run(self, verb: Awaitable[T], *, on_error: Callable[[str], None] | None = None) -> T | None:
         """Return the verb's result; if it fails, show its error on one line, or call ``on_error``.
@@ -70,7 +70,7 @@ class Session:
         try:
             result = await verb
         except OPERATION_ERRORS as error:
-            (on_error or self._show_error)(_one_line(str(error)))
+            (on_error or self._show_error)(one_line(str(error)))
             return None
         return result if self._app.is_running else None
 
@@ -78,5 +78,6 @@ class Session:
         self._app.notify(message, severity="error", markup=False)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """An error's text on one line of limited length, without control characters."""
     return clip(escape(text), _MAX_ERROR_CHARS)

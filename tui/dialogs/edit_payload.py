@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static, TextArea
 
 from tui.dialogs.confirm import Confirm
-from tui.session import Session
+from tui.session import Session, one_line
 from tui.text.format import clip, escape
 from tui.widgets.message_line import MessageLine
 from workers.engine.json_input import parse_object
@@ -21,7 +21,6 @@ from workers.errors import InvalidJsonError
 from workers.operations.operations import DeadLetter
 
 _MAX_KEY_CHARS = 40
-_MAX_ERROR_CHARS = 300
 _CONTROL = (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROL}
 """Characters that JSON may hold as they are, but that a terminal would obey."""
@@ -70,7 +69,7 @@ class EditPayloadDialog(ModalScreen[str | None]):
         try:
             kwargs = parse_object(text)
         except InvalidJsonError as error:
-            self._message.show_error(clip(escape(str(error)), _MAX_ERROR_CHARS))
+            self._message.show_error(one_line(str(error)))
             return
         if kwargs == self._letter.job_data.get("kwargs"):
             self._message.show_error("unchanged: change it, or replay it as it is with R")

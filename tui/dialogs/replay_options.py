@@ -11,9 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
-from tui.session import Session
+from tui.session import Session, one_line
 from tui.text import plans as plan_text
-from tui.text.format import clip, escape
 from tui.widgets.checkbox import PlainCheckbox
 from tui.widgets.message_line import MessageLine
 from workers.operations.operations import (
@@ -27,7 +26,6 @@ from workers.operations.operations import (
 
 _DEFAULT_CANARY = 5
 """Letters that are tried first unless the operator enters another number."""
-_MAX_ERROR_CHARS = 300
 
 
 class ReplayDialog(ModalScreen[int | None]):
@@ -137,7 +135,7 @@ class ReplayDialog(ModalScreen[int | None]):
         try:
             options = self._options()
         except (ValueError, *OPERATION_ERRORS) as error:
-            self._message.show_error(clip(escape(str(error)), _MAX_ERROR_CHARS))
+            self._message.show_error(one_line(str(error)))
             return None
         if self._preview is None:
             return None

@@ -27,18 +27,18 @@ class DashboardScreen(Screen[None]):
     """The dashboard hands it one snapshot a second."""
 
     HELP: ClassVar[str] = ""
-    """What the screen is for, in the help."""
+    """The purpose of the screen, for the help."""
     LEGEND: ClassVar[tuple[str, ...]] = (
         "●  runs          ▲  beyond its threshold, or no worker",
         "‖  paused        –  nothing measured yet",
     )
-    """What its signs mean, in the help."""
+    """The meaning of its signs, for the help."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
         self._busy_with = ""
-        """What the running action does, once the operator has confirmed it."""
+        """The running action in words, once the operator has confirmed it."""
 
     def compose(self) -> ComposeResult:
         """Compose the frame around `compose_body`."""

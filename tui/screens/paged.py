@@ -38,7 +38,7 @@ class Page(Protocol[ItemT_co]):
 
 @dataclass(frozen=True)
 class ListState(Generic[FilterT]):
-    """What a list shows: a filter, and one of its pages.
+    """The shown part of a list: a filter, and one of its pages.
 
     ``history`` has the starts of the pages from the first to this one, since cursors lead forward only.  A
     start is the cursor of a fetch, and the item of that fetch with which the page begins.
@@ -93,7 +93,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     """
 
     FILTER_PLACEHOLDER: ClassVar[str] = ""
-    """What may be written on the filter bar."""
+    """Shown on the empty filter bar: how a filter is written."""
 
     def __init__(self, session: Session, state: StateT) -> None:
         super().__init__(session)

@@ -12,7 +12,7 @@ from tui.text.words import plural
 from workers.operations.cache import CacheOperations, glob_pattern, owner_of
 
 _MAX_CHARS = 120
-"""Of a key, a user's id or a pattern in a question."""
+"""A question shows so much of a key, a user's id or a pattern."""
 _HARMLESS = "Evicted entries are loaded again when they are next read."
 _MAX_USER_CHARS = 200
 

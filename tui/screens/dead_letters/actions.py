@@ -19,7 +19,7 @@ from tui.text.words import plural
 from workers.operations.operations import DeadLetter, DeadLetterOperations, LetterFilter, Preview, Selection
 
 _MAX_KEY_CHARS = 60
-"""Of a job's key in a question: other producers may choose thousands."""
+"""A question shows so much of a job's key: other producers may choose thousands of characters."""
 _MAX_PATH_CHARS = 200
 
 

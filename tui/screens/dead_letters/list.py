@@ -31,7 +31,7 @@ _STATE_CYCLE = (*STATES, None)
 
 @dataclass(frozen=True)
 class LetterListState(ListState[LetterFilter]):
-    """What is shown: letters, or their groups if ``grouped``."""
+    """The shown letters, or their groups if ``grouped``."""
 
     filter: LetterFilter = ALL_DEAD
     grouped: bool = False
