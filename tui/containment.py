@@ -1,4 +1,4 @@
-"""An exception in a handler of a message ends neither the widget that it belongs to nor the dashboard."""
+"""Keeps an exception in a message handler from ending its widget and the dashboard."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _dispatch = MessagePump._dispatch_message
 
 
 def contain_errors() -> None:
-    """Have each widget go on with its next handler, and its next message, after one that raised.
+    """Let each widget continue with its next handler, and its next message, after one that raised.
 
-    Textual ends a widget's loop, and with it the app, at the first exception; it offers no place where this
-    could be changed for its own widgets, too.  The app, a `Dashboard`, reports the error.
+    Textual ends a widget's loop, and with it the app, at the first exception; it has no setting for its own
+    widgets, so its methods are replaced.  The app, a `Dashboard`, reports the error.
     """
     MessagePump._get_dispatch_methods = _contained_handlers  # type: ignore[assignment, method-assign]
     MessagePump._dispatch_message = _dispatch_contained  # type: ignore[method-assign]
@@ -44,13 +44,13 @@ def _contained(pump: MessagePump, handler: Handler) -> Handler:
 async def _dispatch_contained(self: MessagePump, message: Message) -> None:
     try:
         await _dispatch(self, message)
-    except Exception as error:  # any defect beside the handlers
+    except Exception as error:  # any defect outside the handlers
         _report(self, message, error)
 
 
 def _report(pump: MessagePump, message: Message, error: Exception) -> None:
     app: Any = pump.app
-    if isinstance(message, InputEvent):  # a key that is held down is no reason to give up
+    if isinstance(message, InputEvent):  # a held-down key must not close the dashboard
         app.report_defect(error)
     else:
         app._handle_exception(error)

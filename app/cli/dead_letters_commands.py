@@ -13,7 +13,7 @@ from app import output
 from app.cli.render.dead_letters import counted, groups_text, letter_text, letters_text, listed, preview_text
 from app.errors import AppError
 from storage.dead_letters.filters import LetterFilter
-from tui.text.format import safe_lines
+from tui.text.format import escape_lines
 from workers.errors import ReadOnlyError
 from workers.operations.operations import Operations, Preview, Selection
 
@@ -240,4 +240,4 @@ def _moved(
 async def _safe(pieces: AsyncIterator[str], form: str) -> AsyncIterator[str]:
     """Neither a terminal, nor a file that is shown in one, gets control characters from jobs."""
     async for each in pieces:
-        yield each.translate(_ESCAPES) if form == "jsonl" else safe_lines(each)
+        yield each.translate(_ESCAPES) if form == "jsonl" else escape_lines(each)

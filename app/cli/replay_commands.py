@@ -20,7 +20,7 @@ from app.cli.render.plans import (
     standing,
 )
 from app.errors import AppError
-from tui.text.format import count, safe
+from tui.text.format import count, escape
 from workers.operations.operations import Operations, Plan, PlanItem, ReplayOptions, Selection
 
 _SHOWN = 20
@@ -36,7 +36,7 @@ async def replay_one(
     job_id = await operations.replays.replay(letter_id, kwargs, how.reason)
     with output.receipt():
         if not how.as_json:
-            output.text(f"{letter_id} replayed as job {safe(job_id)}")
+            output.text(f"{letter_id} replayed as job {escape(job_id)}")
     if not (wait or how.as_json):
         return 0
     plan = await _plan_of(operations, letter_id)
@@ -193,7 +193,7 @@ def _told(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
     lines.append(ledger_text(plan.ledger))
     if skipped:
         lines += ["skipped:"]
-        lines += [f"  letter {each.letter_id}: {safe(each.note or '')}" for each in skipped]
+        lines += [f"  letter {each.letter_id}: {escape(each.note or '')}" for each in skipped]
     if plan.ledger.skipped > len(skipped):
         others = count(plan.ledger.skipped - len(skipped))
         lines.append(f"  and {others} others: {command} --state skipped")

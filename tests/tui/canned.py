@@ -1,4 +1,4 @@
-"""Moments of a cluster, made up, for screens that must look the same each time."""
+"""Moments of a cluster, made up, for screens that must always look the same."""
 
 from __future__ import annotations
 
@@ -255,20 +255,20 @@ class CannedLetters:
 
     def _meant(self, wanted: Selection, state: str | None = None) -> list[DeadLetter]:
         if not isinstance(wanted, LetterFilter):
-            return [each for each in self.kept if each.id in wanted and state in (None, each.state)]
+            return [letter for letter in self.kept if letter.id in wanted and state in (None, letter.state)]
         if wanted.queue == "nowhere":
             raise UnknownQueueError("nowhere", tuple(DEFAULT_POLICIES))
         state = state or wanted.state
         return [
-            each
-            for each in self.kept
-            if state in (None, each.state) and wanted.fingerprint in (None, each.fingerprint)
+            letter
+            for letter in self.kept
+            if state in (None, letter.state) and wanted.fingerprint in (None, letter.fingerprint)
         ]
 
     def _move(self, wanted: Selection, state: str, to: str) -> int:
-        ids = {each.id for each in self._meant(wanted, state)}
-        self.kept = [replace(each, state=to) if each.id in ids else each for each in self.kept]
-        dead = sum(each.state == "dead" for each in self.kept)
+        ids = {letter.id for letter in self._meant(wanted, state)}
+        self.kept = [replace(letter, state=to) if letter.id in ids else letter for letter in self.kept]
+        dead = sum(letter.state == "dead" for letter in self.kept)
         self._operations.now = replace(self._operations.now, dead_letters=dead)
         return len(ids)
 
@@ -285,7 +285,7 @@ class CannedLetters:
 
     async def get(self, letter_id: int) -> DeadLetter:
         self._fails()
-        return next(each for each in self.kept if each.id == letter_id)
+        return next(letter for letter in self.kept if letter.id == letter_id)
 
     async def count(self, wanted: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
         self.asked.append(("count", wanted))
@@ -297,17 +297,17 @@ class CannedLetters:
         self.asked.append(("groups", wanted))
         await self.slow.wait()
         self._fails()
-        found = Counter(each.fingerprint for each in self._meant(wanted))
-        return [self._group(wanted, *each) for each in found.most_common(limit)]
+        found = Counter(letter.fingerprint for letter in self._meant(wanted))
+        return [self._group(wanted, *group) for group in found.most_common(limit)]
 
     def _group(self, wanted: LetterFilter, fingerprint: str, number: int) -> FailureGroup:
-        of_it = [each for each in self._meant(wanted) if each.fingerprint == fingerprint]
+        of_it = [letter for letter in self._meant(wanted) if letter.fingerprint == fingerprint]
         trend = tuple((hour * 7 + len(of_it)) % 9 for hour in range(24))
         return FailureGroup(
             fingerprint,
             number,
-            min(each.failed_at for each in of_it),
-            max(each.failed_at for each in of_it),
+            min(letter.failed_at for letter in of_it),
+            max(letter.failed_at for letter in of_it),
             trend,
             of_it[0],
         )
@@ -316,24 +316,26 @@ class CannedLetters:
         self._fails()
         this = await self.get(letter_id)
         root = this.root_id or this.id
-        lineage = [each for each in self.kept if root in (each.id, each.root_id)]
-        return [(each, self.replays.get(each.id, [])) for each in lineage]
+        lineage = [letter for letter in self.kept if root in (letter.id, letter.root_id)]
+        return [(letter, self.replays.get(letter.id, [])) for letter in lineage]
 
     async def export(self, wanted: Selection, form: str) -> AsyncIterator[str]:
         self._fails()
-        for each in self._meant(wanted):
-            yield f"{form} {each.id}\n"
+        for letter in self._meant(wanted):
+            yield f"{form} {letter.id}\n"
 
     async def preview(self, wanted: Selection, options: ReplayOptions | None = None) -> Preview:
         self.asked.append(("preview", wanted))
         await self.slow.wait()
         self._fails()
         dead = self._meant(wanted, "dead")
-        chosen = [each for each in dead if options is None or options.poison or each.deaths < POISON_DEATHS]
-        bound: Selection = tuple(each.id for each in chosen)
+        chosen = [
+            letter for letter in dead if options is None or options.poison or letter.deaths < POISON_DEATHS
+        ]
+        bound: Selection = tuple(letter.id for letter in chosen)
         if isinstance(wanted, LetterFilter):
             bound = wanted.model_copy(update={"state": "dead", "up_to": 999})
-        queues = Counter(each.queue_name for each in chosen)
+        queues = Counter(letter.queue_name for letter in chosen)
         return Preview(
             bound,
             len(chosen),
@@ -347,7 +349,7 @@ class CannedLetters:
     async def create_plan(self, wanted: Selection, options: ReplayOptions) -> Plan:
         self._fails()
         self.done.append(("plan", wanted, options))
-        total = sum(options.poison or each.deaths < POISON_DEATHS for each in self._meant(wanted, "dead"))
+        total = sum(options.poison or letter.deaths < POISON_DEATHS for letter in self._meant(wanted, "dead"))
         made = plan(
             len(self.kept_plans) + 1,
             total=total,
@@ -368,9 +370,9 @@ class CannedLetters:
 
     def becomes(self, plan_id: int, **fields: Any) -> Plan:
         self.kept_plans = [
-            replace(each, **fields) if each.id == plan_id else each for each in self.kept_plans
+            replace(plan, **fields) if plan.id == plan_id else plan for plan in self.kept_plans
         ]
-        return next(each for each in self.kept_plans if each.id == plan_id)
+        return next(plan for plan in self.kept_plans if plan.id == plan_id)
 
     async def get_plan(self, plan_id: int) -> Plan:
         self.asked.append(("plan", plan_id))
@@ -386,7 +388,7 @@ class CannedLetters:
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
     ) -> list[PlanItem]:
         self._fails()
-        return [each for each in self.items if each.id > after and state in (None, each.state)][:limit]
+        return [item for item in self.items if item.id > after and state in (None, item.state)][:limit]
 
     async def pause_plan(self, plan_id: int) -> Plan:
         self._fails()
@@ -505,7 +507,7 @@ class CannedCache:
             raise self.error
 
     def _go(self, gone: Sequence[CacheEntry]) -> int:
-        self.kept = [each for each in self.kept if each not in gone]
+        self.kept = [entry for entry in self.kept if entry not in gone]
         return len(gone)
 
     async def overview(self) -> CacheOverview:
@@ -515,21 +517,21 @@ class CannedCache:
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
         self._asks("page", pattern, cursor)
         await self.door.wait()
-        found = [each for each in self.kept if fnmatchcase(each.key, pattern)]
+        found = [entry for entry in self.kept if fnmatchcase(entry.key, pattern)]
         start = int(cursor or 0)
         end = start + self.page_size
         return CachePage(tuple(found[start:end][::-1]), str(end) if end < len(found) else None)
 
     async def get(self, key: str) -> tuple[CacheEntry, Any]:
         self._asks("get", key)
-        found = [each for each in self.kept if each.key == key]
+        found = [entry for entry in self.kept if entry.key == key]
         if not found:
             raise NotFoundError(f"no cache entry {key!r}")
         return found[0], self.value
 
     async def keys_matching(self, pattern: str) -> list[str]:
         self._asks("matching", pattern)
-        return [each.key for each in self.kept if fnmatchcase(each.key, pattern)]
+        return [entry.key for entry in self.kept if fnmatchcase(entry.key, pattern)]
 
     async def count_for_user(self, user_id: str) -> int:
         self._asks("count", user_id)
@@ -537,11 +539,11 @@ class CannedCache:
 
     async def evict(self, keys: Sequence[str], *, pattern: str | None = None) -> int:
         self._acts("evict", tuple(keys), pattern)
-        return self._go([each for each in self.kept if each.key in keys])
+        return self._go([entry for entry in self.kept if entry.key in keys])
 
     async def evict_user(self, user_id: str) -> int:
         self._acts("evict user", user_id)
         return self._go(self._of(user_id))
 
     def _of(self, user_id: str) -> list[CacheEntry]:
-        return [each for each in self.kept if owner_of(each.key) == user_id]
+        return [entry for entry in self.kept if owner_of(entry.key) == user_id]

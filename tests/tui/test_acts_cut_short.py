@@ -10,10 +10,10 @@ import pytest
 from tests.tui.canned import HEALTHY, CannedOperations
 from tests.tui.test_dashboard import dashboard, until
 from tests.tui.test_letters import operations
-from tui.screens.cache.list import CacheView
-from tui.screens.dead_letters.list import Letters
-from tui.screens.overview import Overview
-from tui.widgets.cache_entry_table import EntryTable
+from tui.screens.cache.list import CacheScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.overview import OverviewScreen
+from tui.widgets.cache_entry_table import CacheEntryTable
 from tui.widgets.letter_table import LetterTable
 
 LETTERS = ["replay", "replay_all", "discard", "restore", "edit", "export"]
@@ -24,29 +24,29 @@ CACHE = ["evict", "evict_all", "evict_user"]
     ("key", "action"),
     [("1", "replay"), *(("2", action) for action in LETTERS), *(("5", action) for action in CACHE)],
 )
-async def test_an_act_that_never_began_leaves_nothing(key: str, action: str) -> None:
+async def test_actions_cancelled_before_they_begin_leave_no_coroutine(key: str, action: str) -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press(key)
-        view = {"1": Overview, "2": Letters, "5": CacheView}[key]
+        view = {"1": OverviewScreen, "2": DeadLettersScreen, "5": CacheScreen}[key]
         await until(pilot, lambda: isinstance(app.screen, view))
-        table = app.screen.query_one(EntryTable if key == "5" else LetterTable)
+        table = app.screen.query_one(CacheEntryTable if key == "5" else LetterTable)
         await until(pilot, lambda: table.selected)
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
             getattr(app.screen, f"action_{action}")()
-            assert any(worker.group == "act" for worker in app.workers)
+            assert any(worker.group == "action" for worker in app.workers)
             app.workers.cancel_all()  # as where the dashboard ends in the same moment
             await pilot.pause()
             gc.collect()
     assert not [str(warning.message) for warning in raised if "never awaited" in str(warning.message)]
 
 
-async def test_a_key_that_is_held_down_leaves_nothing() -> None:
+async def test_held_down_keys_leave_no_coroutine() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.screen, Letters))
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
             await pilot.press(*("A" * 5), "q")

@@ -15,21 +15,23 @@ from tests.tui.canned import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, e
 from tests.tui.test_dashboard import dashboard, until, words
 from tests.tui.test_letters import says, write
 from tui.app import Dashboard
-from tui.dialogs.common import Ask, Confirm, Help
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.help import Help
+from tui.dialogs.prompt import Prompt
 from tui.screens.cache import list as module
-from tui.screens.cache.entry import EntryView
-from tui.screens.cache.list import CacheView
-from tui.screens.overview import Overview
+from tui.screens.cache.entry import CacheEntryScreen
+from tui.screens.cache.list import CacheScreen
+from tui.screens.overview import OverviewScreen
 from tui.text import cache as cache_text
-from tui.text.format import ends, sparkline
-from tui.widgets.cache_entry_table import EntryTable
-from tui.widgets.filter_bar import FilterLine
+from tui.text.format import clip_middle, sparkline
+from tui.widgets.cache_entry_table import CacheEntryTable
+from tui.widgets.filter_bar import FilterBar
 from workers.errors import WorkersError
 from workers.operations.operations import CacheStats
 
 SIZE = (120, 36)
 AWAY = WorkersError("the cache's Redis does not answer: connection refused")
-KEYS = sorted(each.key for each in ENTRIES)
+KEYS = sorted(entry.key for entry in ENTRIES)
 
 
 def many(number: int) -> CannedOperations:
@@ -39,7 +41,7 @@ def many(number: int) -> CannedOperations:
 
 
 def shown(app: Dashboard) -> list[str]:
-    return [each.key for each in app.screen.query_one(EntryTable).entries]
+    return [entry.key for entry in app.screen.query_one(CacheEntryTable).items]
 
 
 def line(app: Dashboard, name: str) -> str:
@@ -47,21 +49,21 @@ def line(app: Dashboard, name: str) -> str:
 
 
 def title(app: Dashboard) -> str:
-    return line(app, "#entries-title")
+    return line(app, "#list-title")
 
 
 def notes(app: Dashboard) -> list[str]:
     return [note.message for note in app._notifications]
 
 
-async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> EntryTable:
+async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> CacheEntryTable:
     """The fifth view, with its first page and its figures."""
-    await until(pilot, lambda: app.snapshot)
+    await until(pilot, lambda: app.session.snapshot)
     await pilot.press("5")
-    await until(pilot, lambda: isinstance(app.screen, CacheView))
-    screen = cast(CacheView, app.screen)
-    await until(pilot, lambda: screen.page is not None and "hit rate" in line(app, "#cache-head"))
-    return screen.query_one(EntryTable)
+    await until(pilot, lambda: isinstance(app.screen, CacheScreen))
+    screen = cast(CacheScreen, app.screen)
+    await until(pilot, lambda: screen.page is not None and "hit rate" in line(app, "#cache-figures"))
+    return screen.query_one(CacheEntryTable)
 
 
 async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> str:
@@ -74,7 +76,9 @@ async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Co
 async def settled(pilot: Pilot[Any]) -> None:
     """Nothing is being read."""
     app = pilot.app
-    await until(pilot, lambda: not any(each.is_running for each in app.workers if each.group != "default"))
+    await until(
+        pilot, lambda: not any(worker.is_running for worker in app.workers if worker.group != "default")
+    )
     await pilot.pause()
 
 
@@ -87,21 +91,21 @@ async def test_5_shows_the_figures_and_the_entries_by_key_and_1_goes_back() -> N
         await cache_view(app, pilot)
         assert shown(app) == KEYS
         assert "6 entries · as of 14:32:07" in title(app)
-        head = line(app, "#cache-head")
+        head = line(app, "#cache-figures")
         for words_ in ("93.5 %", "45,210 hits", "3,120 misses", "14 stale", "0 errors", "180 MB of 256 MB"):
             assert words_ in head
         assert "(70 %) · 1,204 evicted · volatile-lru · own Redis" in head
         await pilot.press("1")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 
 
-async def test_the_palette_leads_to_it_too() -> None:
+async def test_the_palette_opens_the_cache() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: app.snapshot)
-        (command,) = [each for each in app.get_system_commands(app.screen) if each.title == "Cache"]
+        await until(pilot, lambda: app.session.snapshot)
+        (command,) = [command for command in app.get_system_commands(app.screen) if command.title == "Cache"]
         command.callback()
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
 async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
@@ -116,32 +120,32 @@ async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
         assert "[red]not markup[/] \\u001b[31m" in line(app, "#entry")
 
 
-async def test_what_it_is_for_where_nothing_is_cached() -> None:
+async def test_an_empty_cache_explains_what_it_is_for() -> None:
     canned = many(0)
-    canned.cache.now = replace(CACHE, stats=CacheStats(minutes=(None,) * 60), dedicated=False)
+    canned.cache.now = replace(CACHE, figures=CacheStats(minutes=(None,) * 60), own=False)
     app = dashboard(canned)
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)
-        assert "nothing is cached" in line(app, "#no-entries")
-        assert "It fills as payloads are read" in line(app, "#no-entries")
-        assert "hit rate       –" in line(app, "#cache-head")
-        assert "with the jobs" in line(app, "#cache-head")
+        assert "nothing is cached" in line(app, "#list-empty")
+        assert "It fills as payloads are read" in line(app, "#list-empty")
+        assert "hit rate       –" in line(app, "#cache-figures")
+        assert "with the jobs" in line(app, "#cache-figures")
         for key in ("x", "enter", "space", "v", "n", "b"):
             await pilot.press(key)
         assert canned.done == []
 
 
-async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "INTERVAL", 0.0)
+async def test_while_redis_is_down_the_last_figures_and_entries_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         canned.cache.error = AWAY
-        app.look_again()
-        await until(pilot, lambda: "▲ the cache's Redis does not answer" in line(app, "#cache-head"))
-        assert "figures of 14:32:07" in line(app, "#cache-head")
-        assert "93.5 %" in line(app, "#cache-head")
+        app.session.refresh()
+        await until(pilot, lambda: "▲ the cache's Redis does not answer" in line(app, "#cache-figures"))
+        assert "figures of 14:32:07" in line(app, "#cache-figures")
+        assert "93.5 %" in line(app, "#cache-figures")
         await pilot.press("r")
         await until(pilot, lambda: str(AWAY) in notes(app))
         assert shown(app) == KEYS
@@ -150,59 +154,61 @@ async def test_while_redis_is_away_it_says_so_and_keeps_what_it_has(monkeypatch:
         await until(pilot, lambda: "does not answer" in line(app, "#filter-hint"))
         await pilot.press("escape")
         canned.cache.error = None
-        app.look_again()
-        await until(pilot, lambda: "▲" not in line(app, "#cache-head"))
+        app.session.refresh()
+        await until(pilot, lambda: "▲" not in line(app, "#cache-figures"))
 
 
-async def test_redis_away_from_the_first() -> None:
+async def test_the_cache_screen_opens_while_redis_is_down() -> None:
     canned = CannedOperations(HEALTHY)
     canned.cache.error = AWAY
     app = dashboard(canned)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("5")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
-        await until(pilot, lambda: "does not answer" in line(app, "#cache-head"))
-        await until(pilot, lambda: "not read: r reads it again" in line(app, "#no-entries"))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
+        await until(pilot, lambda: "does not answer" in line(app, "#cache-figures"))
+        await until(pilot, lambda: "not read: r reads it again" in line(app, "#list-empty"))
         canned.cache.error = None
         await pilot.press("r")
         await until(pilot, lambda: shown(app) == KEYS)
 
 
-async def test_nothing_is_asked_while_another_view_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "INTERVAL", 0.0)
+async def test_the_cache_is_not_queried_while_another_screen_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         assert canned.cache.asked == []
         await cache_view(app, pilot)
         await pilot.press("1")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
         await settled(pilot)
         before = list(canned.cache.asked)
         for _ in range(3):
-            app.look_again()
+            app.session.refresh()
             await pilot.pause(0.05)
         assert canned.cache.asked == before
         await pilot.press("5")
         await until(pilot, lambda: len(canned.cache.asked) > len(before))
 
 
-async def test_figures_are_asked_for_every_few_seconds_and_the_page_only_when_it_is_wanted() -> None:
+async def test_figures_are_fetched_every_few_seconds_and_pages_on_request() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         for _ in range(5):
-            app.look_again()
+            app.session.refresh()
             await pilot.pause(0.05)
         assert canned.cache.asked == [("overview",), ("page", "*", None)]
         await pilot.press("r")
         await until(pilot, lambda: len(canned.cache.asked) == 4)
         await asked(app, pilot, "x")
         await pilot.press("n")  # a question that is answered with no reads nothing
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         await settled(pilot)
         assert len(canned.cache.asked) == 4
 
@@ -234,22 +240,22 @@ async def test_slash_finds_a_part_of_a_key_or_a_pattern(written: str, pattern: s
         await pilot.press("slash")
         assert cast(Input, app.focused).value == written.strip()
         await pilot.press("escape")
-        assert app.screen.query_one(EntryTable).has_focus
+        assert app.screen.query_one(CacheEntryTable).has_focus
         await pilot.press("escape")
         await until(pilot, lambda: shown(app) == KEYS)
-        assert not app.screen.query_one(FilterLine).display
+        assert not app.screen.query_one(FilterBar).display
 
 
-async def test_a_filter_that_fits_nothing_says_what_it_was() -> None:
+async def test_a_filter_without_matches_is_shown_with_its_pattern() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         await pilot.press("slash")
         await write(pilot, "zoë")
-        await until(pilot, lambda: "no key fits *zo%C3%AB*" in line(app, "#no-entries"))
+        await until(pilot, lambda: "no key matches *zo%C3%AB*" in line(app, "#list-empty"))
 
 
-async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
+async def test_escape_cancels_a_filter_whose_page_has_not_arrived() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -262,10 +268,10 @@ async def test_escape_breaks_off_a_filter_whose_page_does_not_come() -> None:
         canned.cache.door.set()
         await settled(pilot)
         assert shown(app) == KEYS
-        assert not app.screen.query_one(FilterLine).display
+        assert not app.screen.query_one(FilterBar).display
 
 
-async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a_window() -> None:
+async def test_n_and_b_also_divide_fetches_of_more_rows_than_a_page() -> None:
     canned = many(330)
     canned.cache.page_size = 150
     app = dashboard(canned)
@@ -274,18 +280,18 @@ async def test_n_and_b_go_through_pages_and_through_a_page_that_is_larger_than_a
         firsts = []
         for number in range(1, 6):
             await until(pilot, lambda number=number: f"page {number}" in title(app))  # type: ignore[misc]
-            await until(pilot, lambda: cast(CacheView, app.screen).reading is None)
+            await until(pilot, lambda: not cast(CacheScreen, app.screen).is_waiting)
             firsts.append((shown(app)[0][:5], len(shown(app))))
             await pilot.press("n")
         assert firsts == [("u0000", 100), ("u0100", 50), ("u0150", 100), ("u0250", 50), ("u0300", 30)]
         assert "this is the last page" in notes(app)
-        pages = [each for each in canned.cache.asked if each[0] == "page"]
+        pages = [query for query in canned.cache.asked if query[0] == "page"]
         assert [cursor for _, _, cursor in pages] == [None, "150", "300"]
         assert "n more" not in title(app)
         for number in (4, 3, 2, 1):
             await pilot.press("b")
             await until(pilot, lambda number=number: f"page {number}" in title(app))  # type: ignore[misc]
-            await until(pilot, lambda: cast(CacheView, app.screen).reading is None)
+            await until(pilot, lambda: not cast(CacheScreen, app.screen).is_waiting)
         assert shown(app)[0].startswith("u0000")
         await pilot.press("b")
         assert "this is the first page" in notes(app)
@@ -301,10 +307,10 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
         await pilot.press("n", "n", "n")
         canned.cache.door.set()
         await until(pilot, lambda: "page 2" in title(app))
-        assert [each[2] for each in canned.cache.asked if each[0] == "page"] == [None, "100"]
+        assert [query[2] for query in canned.cache.asked if query[0] == "page"] == [None, "100"]
 
 
-async def test_a_page_that_lost_its_rows_gives_way_to_the_one_before() -> None:
+async def test_the_page_before_replaces_a_page_that_lost_its_rows() -> None:
     canned = many(150)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -312,18 +318,18 @@ async def test_a_page_that_lost_its_rows_gives_way_to_the_one_before() -> None:
         await pilot.press("n")
         await until(pilot, lambda: "page 2" in title(app))
         canned.cache.kept = canned.cache.kept[:80]
-        cast(CacheView, app.screen).look_again()
+        cast(CacheScreen, app.screen).refresh_data()
         await until(pilot, lambda: len(shown(app)) == 80)
         assert "80 entries" in title(app)
 
 
-async def test_a_page_without_entries_that_is_not_the_last() -> None:
+async def test_a_page_without_entries_that_is_not_the_last_offers_the_next() -> None:
     canned = many(1)
     canned.cache.page_size = 0
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
-        assert "n looks on" in line(app, "#no-entries")
+        assert "n shows the next one" in line(app, "#list-empty")
 
 
 # Acts
@@ -359,7 +365,7 @@ async def test_marks_and_ranges_are_evicted_together() -> None:
         assert table.marks == {}
         await pilot.press("ctrl+home", "shift+down", "shift+down", "ctrl+end", "shift+up")
         assert list(table.marks) == [*KEYS[:2], KEYS[5]]
-        canned.cache.kept.remove(next(each for each in canned.cache.kept if each.key == KEYS[0]))
+        canned.cache.kept.remove(next(entry for entry in canned.cache.kept if entry.key == KEYS[0]))
         assert "Evict 3 entries?" in await asked(app, pilot, "x")
         await pilot.press("y")
         await until(pilot, lambda: shown(app) == KEYS[2:5])
@@ -373,11 +379,11 @@ async def test_marks_go_with_the_filter_and_escape_ends_a_range_first() -> None:
     async with app.run_test(size=SIZE) as pilot:
         table = await cache_view(app, pilot)
         await pilot.press("space", "v", "escape")
-        assert table.range_from is None
+        assert table.range_start is None
         await pilot.press("slash")
         await write(pilot, "bruno")
         await until(pilot, lambda: shown(app) == KEYS[2:3])
-        assert (table.marks, notes(app)) == ({}, ["1 mark went with the filter"])
+        assert (table.marks, notes(app)) == ({}, ["the filter changed: 1 mark removed"])
 
 
 async def test_A_evicts_exactly_what_was_counted() -> None:
@@ -398,19 +404,19 @@ async def test_A_evicts_exactly_what_was_counted() -> None:
         await until(pilot, lambda: shown(app) == ["anna-9:lisboa:2026-03-01T12"])
         await pilot.press("escape")
         await until(pilot, lambda: len(shown(app)) == 5)
-        assert "All that the cache has" in await asked(app, pilot, "A")
+        assert "All entries of the cache" in await asked(app, pilot, "A")
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         assert len(canned.done) == 1
 
 
-async def test_A_says_where_nothing_fits() -> None:
+async def test_A_without_matches_evicts_nothing() -> None:
     canned = many(0)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         await pilot.press("A")
-        await until(pilot, lambda: "no entry fits: there is nothing to evict" in notes(app))
+        await until(pilot, lambda: "no entry matches: there is nothing to evict" in notes(app))
         assert canned.done == []
 
 
@@ -423,7 +429,7 @@ async def test_u_evicts_the_user_of_the_row() -> None:
         assert "Evict 1 entry?" in question
         assert "All of user josé:x" in question
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         assert "Evict 2 entries?" in await asked(app, pilot, "ctrl+home", "u")
         await pilot.press("y")
         await until(pilot, lambda: shown(app) == KEYS[2:])
@@ -431,7 +437,7 @@ async def test_u_evicts_the_user_of_the_row() -> None:
         assert "2 entries of user anna-1 evicted" in notes(app)
 
 
-async def test_u_asks_whose_where_there_is_no_row() -> None:
+async def test_u_without_a_row_asks_for_a_user() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -439,21 +445,21 @@ async def test_u_asks_whose_where_there_is_no_row() -> None:
         await pilot.press("slash")
         await write(pilot, "nobody at all")
         await until(pilot, lambda: not shown(app))
-        await asked(app, pilot, "u", screen=Ask)
+        await asked(app, pilot, "u", screen=Prompt)
         await write(pilot, "")
         assert "write the id of a user" in says(app)
         await write(pilot, "zoë")
         await until(pilot, lambda: "nothing of user zoë is cached" in notes(app))
         await settled(pilot)
-        await asked(app, pilot, "u", screen=Ask)
+        await asked(app, pilot, "u", screen=Prompt)
         await write(pilot, "bruno-2")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: canned.done == [("evict user", "bruno-2")])
         await settled(pilot)
-        await asked(app, pilot, "u", screen=Ask)
+        await asked(app, pilot, "u", screen=Prompt)
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
 async def test_read_only_mode_is_refused_by_the_operations() -> None:
@@ -471,7 +477,7 @@ async def test_read_only_mode_is_refused_by_the_operations() -> None:
         assert (canned.done, shown(app)) == ([], KEYS)
 
 
-async def test_an_eviction_that_fails_is_told_and_all_stays() -> None:
+async def test_a_failed_eviction_shows_its_error_and_keeps_marks() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
@@ -498,37 +504,39 @@ async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
         await cache_view(app, pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: '"user_id": "anna-1"' in line(app, "#entry"))
-        for words_ in (KEYS[1], "stale: served only where", "1m 04s", "13m 56s", "1.2 kB (1,204 bytes)"):
+        for words_ in (KEYS[1], "stale: served only if", "1m 04s", "13m 56s", "1.2 kB (1,204 bytes)"):
             assert words_ in line(app, "#entry")
         canned.cache.value = "no JSON at all \x1b[31m"
         await pilot.press("r")
         await until(pilot, lambda: "no JSON at all \\x1b[31m" in line(app, "#entry"))
         assert "Evict 2 entries?" in await asked(app, pilot, "u")
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, EntryView))
+        await until(pilot, lambda: isinstance(app.screen, CacheEntryScreen))
         assert "Evict 1 entry?" in await asked(app, pilot, "x")
         await pilot.press("y")
-        await until(pilot, lambda: isinstance(app.screen, EntryView) and "it has gone" in line(app, "#entry"))
+        await until(
+            pilot, lambda: isinstance(app.screen, CacheEntryScreen) and "it has gone" in line(app, "#entry")
+        )
         assert canned.done == [("evict", (KEYS[1],), None)]
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         await until(pilot, lambda: shown(app) == [KEYS[0], *KEYS[2:]])
 
 
-async def test_an_entry_that_cannot_be_read_says_why() -> None:
+async def test_an_unreadable_entry_shows_the_error() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
         canned.cache.error = AWAY
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, EntryView))
+        await until(pilot, lambda: isinstance(app.screen, CacheEntryScreen))
         await until(pilot, lambda: "not read: the cache's Redis" in line(app, "#entry"))
         await pilot.press("backspace")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
-async def test_help_says_what_the_keys_and_the_states_are() -> None:
+async def test_the_help_explains_keys_and_states() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
         await cache_view(app, pilot)
@@ -538,7 +546,7 @@ async def test_help_says_what_the_keys_and_the_states_are() -> None:
             assert word in says(app)
 
 
-async def test_the_header_is_there_on_this_view_too() -> None:
+async def test_the_cache_screen_has_the_header() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)
@@ -549,40 +557,40 @@ async def test_the_header_is_there_on_this_view_too() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 112, 122, 160, 240])
-def test_the_head_fits_every_width(width: int) -> None:
-    for overview in (CACHE, replace(CACHE, dedicated=False, memory_limit=None, evicted=None, policy=None)):
+def test_the_figures_fit_every_width(width: int) -> None:
+    for overview in (CACHE, replace(CACHE, own=False, memory_limit=None, evicted=None, policy=None)):
         for problem in ("", "x" * 300):
-            lines = cache_text.head(overview, width, problem=problem, read_at=0.0).plain.split("\n")
+            lines = cache_text.header(overview, width, problem=problem, read_at=0.0).plain.split("\n")
             assert max(map(cell_len, lines)) <= width
             assert len(lines) == (2 if width >= 122 else 3) + bool(problem)
 
 
-def test_a_redis_that_fills_up_is_flagged_where_jobs_are_in_it() -> None:
+def test_a_full_redis_is_flagged_if_it_holds_the_jobs() -> None:
     full = replace(CACHE, memory_used=250 * 2**20)
-    assert "▲" not in cache_text.head(full, 160).plain
-    assert "▲ 98 %" in cache_text.head(replace(full, dedicated=False), 160).plain
+    assert "▲" not in cache_text.header(full, 160).plain
+    assert "▲ 98 %" in cache_text.header(replace(full, own=False), 160).plain
 
 
 def test_errors_are_flagged() -> None:
-    figures = replace(CACHE.stats, errors=3)
-    assert "▲ 3 errors" in cache_text.head(replace(CACHE, stats=figures), 80).plain
+    figures = replace(CACHE.figures, errors=3)
+    assert "▲ 3 errors" in cache_text.header(replace(CACHE, figures=figures), 80).plain
 
 
-def test_a_hit_rate_is_drawn_against_the_whole() -> None:
-    assert sparkline((0.5, 0.5, None, 1.0), 4, most=1.0) == "▄▄ █"
+def test_hit_rates_are_scaled_to_100_percent() -> None:
+    assert sparkline((0.5, 0.5, None, 1.0), 4, scale=1.0) == "▄▄ █"
 
 
 @pytest.mark.parametrize("most", range(12))
-def test_of_a_long_key_both_ends_are_shown(most: int) -> None:
-    found = ends("anna:lisboa:T12", most)
+def test_long_keys_keep_both_ends(most: int) -> None:
+    found = clip_middle("anna:lisboa:T12", most)
     assert len(found) <= most
-    assert ends("short", 5) == "short"
+    assert clip_middle("short", 5) == "short"
     if most >= 5:
         assert found.startswith("a")
         assert found.endswith("12")
 
 
-def test_a_value_that_is_very_long_is_cut_and_says_so() -> None:
+def test_very_long_values_are_cut_with_a_note() -> None:
     text = cache_text.detail(ENTRIES[0], "x" * 250_000, read_at=0.0).plain
     assert "50,000 characters more: couturecast-tui cache get shows them" in text
     assert len(text) < 201_000
@@ -600,7 +608,7 @@ def empty(canned: CannedOperations) -> None:
 
 
 def shared(canned: CannedOperations) -> None:
-    canned.cache.now = replace(CACHE, dedicated=False, url="redis://box-1:6379/0", memory_used=240 * 2**20)
+    canned.cache.now = replace(CACHE, own=False, url="redis://box-1:6379/0", memory_used=240 * 2**20)
 
 
 Change = Callable[[CannedOperations], None]
@@ -628,11 +636,13 @@ def test_cache(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
 
     async def open_it(pilot: Pilot[Any]) -> None:
         app = cast(Dashboard, pilot.app)
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("5")
-        await until(pilot, lambda: isinstance(app.screen, CacheView))
+        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
         await pilot.pause()
-        await until(pilot, lambda: "reading" not in line(app, "#cache-head") and line(app, "#cache-head"))
+        await until(
+            pilot, lambda: "reading" not in line(app, "#cache-figures") and line(app, "#cache-figures")
+        )
         await pilot.press(*keys)
         await pilot.pause(0.1)
         app.clear_notifications()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,10 +15,12 @@ from textual.widgets import Input, Static, TextArea
 import tui.app
 from tests.tui.canned import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations, letter
 from tui.app import Dashboard
-from tui.dialogs.common import Ask, Confirm, Help
-from tui.screens.dead_letters.letter import LetterView
-from tui.screens.dead_letters.list import Letters
-from tui.screens.overview import Overview
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.help import Help
+from tui.dialogs.prompt import Prompt
+from tui.screens.dead_letters.letter import LetterScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.overview import OverviewScreen
 from tui.widgets.letter_table import LetterTable
 from tui.widgets.queue_table import QueueTable
 from workers.errors import ConflictError
@@ -28,7 +30,7 @@ from workers.operations.operations import Operations
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 MIDDLE = pytest.param("120x36", marks=pytest.mark.slow)  # what fits both others fits it
 MOMENTS = {"healthy": HEALTHY, "idle": IDLE, "breached": BREACHED, "away": AWAY, "draining": DRAINING}
-_READS = ("letters", "count", "groups", "preview", "plan", "plans", "items")
+_READS = ("page", "letters", "letter", "count", "groups", "preview", "plan", "plans", "items")
 SCREENS = {
     "letters": ("2",),
     "letter": ("tab", "enter"),
@@ -57,15 +59,15 @@ def words(app: Dashboard) -> str:
 
 def title(app: Dashboard) -> str:
     """What stands above the letters."""
-    return str(app.screen.query_one("#letters-title", Static).render())
+    return str(app.screen.query_one("#list-title", Static).render())
 
 
 async def letters_view(app: Dashboard, pilot: Pilot[Any]) -> LetterTable:
     """The second view, with its first page."""
     await pilot.press("2")
-    await until(pilot, lambda: isinstance(app.screen, Letters))
+    await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
     table = app.screen.query_one(LetterTable)
-    await until(pilot, lambda: table.letters)
+    await until(pilot, lambda: table.items)
     return table
 
 
@@ -73,9 +75,9 @@ async def test_p_pauses_the_queue_under_the_cursor_with_a_reason() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("down", "down", "p")
-        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await until(pilot, lambda: isinstance(app.screen, Prompt))
         app.screen.query_one(Input).value = "model rollout"
         await pilot.press("enter")
         await until(pilot, lambda: operations.done)
@@ -100,9 +102,9 @@ async def test_a_defect_is_logged_and_the_dashboard_goes_on() -> None:
     assert not app.failed
 
 
-async def test_defects_without_end_close_the_dashboard() -> None:
+async def test_endless_defects_close_the_dashboard() -> None:
     class Broken(Dashboard):
-        CSS_PATH = Path(tui.app.__file__).with_name("styles.tcss")
+        CSS_PATH: ClassVar[Any] = [*Path(tui.app.__file__).with_name("styles").glob("*.tcss")]
 
         def on_mount(self) -> None:
             self.set_interval(0.01, self.fail)
@@ -123,11 +125,11 @@ async def test_escape_leaves_the_queue_alone_and_p_resumes_a_paused_one() -> Non
     operations = CannedOperations(BREACHED)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("p")
-        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await until(pilot, lambda: isinstance(app.screen, Prompt))
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
         await pilot.press("down", "down", "down", "p")
         await until(pilot, lambda: operations.done)
     assert operations.done == [("resume", "moderation-review")]
@@ -137,58 +139,58 @@ async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
         await pilot.press("tab", "down", "enter")
-        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         assert operations.done == []
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: operations.done)
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
     assert operations.done == [("replay", 2)]
 
 
-async def test_an_operation_that_fails_is_told_and_nothing_crashes() -> None:
+async def test_a_failed_operation_shows_its_error() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
         operations.error = ConflictError("a job with the key [b]x[/b] is queued already")
         await pilot.press("tab", "R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: app._notifications)
         assert [note.message for note in app._notifications] == [str(operations.error)]
-        app.look_again()
-        await until(pilot, lambda: app.problem)
+        app.session.refresh()
+        await until(pilot, lambda: app.session.snapshot_error)
         assert "ConflictError" in words(app)
         operations.error = None
-        app.look_again()
-        await until(pilot, lambda: app.problem is None)
+        app.session.refresh()
+        await until(pilot, lambda: app.session.snapshot_error is None)
 
 
 async def test_2_lists_all_letters_by_page_and_1_goes_back() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=230))
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.screen, Letters))
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
         table = app.screen.query_one(LetterTable)
-        await until(pilot, lambda: table.letters)
+        await until(pilot, lambda: table.items)
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 101)
+        await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 201)
-        assert len(table.letters) == 30
+        await until(pilot, lambda: table.items[0].id == 201)
+        assert len(table.items) == 30
         await pilot.press("b")
-        await until(pilot, lambda: table.letters[0].id == 101)
+        await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("1")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 
 
 async def test_two_quick_presses_of_n_are_one_page() -> None:
@@ -196,47 +198,47 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
-        operations.dead_letters.door.clear()
+        operations.letters.door.clear()
         await pilot.press("n", "n", "n")
         assert "page 1" in title(app)
-        operations.dead_letters.door.set()
-        await until(pilot, lambda: table.letters[0].id == 101)
+        operations.letters.door.set()
+        await until(pilot, lambda: table.items[0].id == 101)
         assert "page 2" in title(app)
-        assert operations.dead_letters.read[-2:] == [None, "100"]
+        assert operations.letters.read[-2:] == [None, "100"]
         await pilot.press("b")
-        await until(pilot, lambda: table.letters[0].id == 1)
+        await until(pilot, lambda: table.items[0].id == 1)
         assert "page 1" in title(app)
 
 
-async def test_a_page_that_cannot_be_read_leaves_the_one_that_is_shown() -> None:
+async def test_the_shown_page_stays_if_another_cannot_be_fetched() -> None:
     operations = CannedOperations(HEALTHY, letters=230)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 101)
+        await until(pilot, lambda: table.items[0].id == 101)
         operations.error = ConflictError("away")
         for key in ("n", "b", "r"):
             app.clear_notifications()
             await pilot.press(key)
             await until(pilot, lambda: app._notifications)
-            assert (table.letters[0].id, "page 2" in title(app)) == (101, True)
+            assert (table.items[0].id, "page 2" in title(app)) == (101, True)
         operations.error = None
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 201)
+        await until(pilot, lambda: table.items[0].id == 201)
         assert "page 3" in title(app)
         await pilot.press("n")
         assert "page 3" in title(app)
 
 
-async def test_a_replayed_letter_goes_from_the_list_and_the_total_with_it() -> None:
+async def test_a_replayed_letter_leaves_the_list_and_the_total() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=3))
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
         await pilot.press("down", "R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: [each.id for each in table.letters] == [1, 3])
+        await until(pilot, lambda: [letter.id for letter in table.items] == [1, 3])
         await until(pilot, lambda: "Dead letters · 2 letters ·" in title(app))
         assert table.selected is not None
         assert table.selected.id == 3
@@ -245,39 +247,41 @@ async def test_a_replayed_letter_goes_from_the_list_and_the_total_with_it() -> N
 async def test_a_letter_replayed_from_its_detail_is_gone_when_the_list_is_shown_again() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=3))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: isinstance(app.screen, LetterView))
+        await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
-        await until(pilot, lambda: [each.id for each in app.screen.query_one(LetterTable).letters] == [2, 3])
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
+        await until(
+            pilot, lambda: [letter.id for letter in app.screen.query_one(LetterTable).items] == [2, 3]
+        )
         await until(pilot, lambda: "Dead letters · 2" in title(app))
 
 
-async def test_a_page_of_which_all_was_replayed_gives_way_to_the_one_before() -> None:
+async def test_the_page_before_replaces_a_page_whose_letters_were_all_replayed() -> None:
     operations = CannedOperations(HEALTHY, letters=101)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 101)
+        await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: len(table.letters) == 100)
+        await until(pilot, lambda: len(table.items) == 100)
         assert "page 1" in title(app)
 
 
-async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen() -> None:
+async def test_a_job_key_of_thousands_of_characters_keeps_the_buttons_visible() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.dead_letters.kept = [letter(1, job_id="k" * 3_000)]
+    operations.letters.kept = [letter(1, job_id="k" * 3_000)]
     app = dashboard(operations)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).letters)
+        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
         await pilot.press("tab", "R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.pause()
@@ -286,42 +290,42 @@ async def test_a_key_of_thousands_of_characters_leaves_the_buttons_on_the_screen
         await until(pilot, lambda: operations.done)
 
 
-async def test_nothing_is_said_to_have_died_or_not_while_the_database_is_away() -> None:
+async def test_letters_are_not_called_none_while_the_database_is_down() -> None:
     app = dashboard(CannedOperations(AWAY))
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        assert "not read yet" in str(app.screen.query_one("#no-letters", Static).render())
+        assert "not read yet" in str(app.screen.query_one("#list-empty", Static).render())
 
 
 async def test_m_switches_the_metric() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         title = app.screen.query_one("#history-title", Static)
         assert "depth" in str(title.render())
         await pilot.press("m")
         assert "completed a minute" in str(title.render())
 
 
-async def test_D_drains_after_a_question_that_says_what_happens() -> None:
+async def test_D_drains_after_a_question_about_the_consequence() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("D")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        shown = " ".join(str(each.render()) for each in app.screen.query(Static))
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert "deletes nothing" in shown
         await pilot.press("y")
         await until(pilot, lambda: operations.done == [("drain", False)])
         operations.now = DRAINING
-        app.look_again()
+        app.session.refresh()
         await until(pilot, lambda: "22 s left" in words(app))
         await pilot.press("exclamation_mark")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: operations.done[-1] == ("drain", True))
-        app.drained()
+        app.on_drained()
         await until(pilot, lambda: not app.is_running)
 
 
@@ -334,9 +338,9 @@ async def test_q_drains_an_idle_process_at_once() -> None:
         await until(pilot, lambda: operations.done == [("drain", False)])
 
 
-async def test_q_leaves_at_once_where_no_workers_run() -> None:
+async def test_q_quits_at_once_without_workers() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.has_workers = False
+    operations.can_drain = False
     app = dashboard(operations)
     async with app.run_test() as pilot:
         await pilot.press("q")
@@ -347,25 +351,25 @@ async def test_q_leaves_at_once_where_no_workers_run() -> None:
 async def test_help_lists_the_keys_that_work_here() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
-        shown = " ".join(str(each.render()) for each in app.screen.query(Static))
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         for word in ("Pause", "Drain", "Dead letters", "Quit"):
             assert word in shown
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, Overview))
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 
 
 async def test_a_click_selects_a_queue() -> None:
     app = dashboard(CannedOperations(BREACHED))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
         await pilot.click(QueueTable, offset=(10, 3))
         assert app.screen.query_one(QueueTable).cursor == 2
 
 
-async def test_a_slow_snapshot_does_not_pile_up() -> None:
+async def test_slow_snapshots_do_not_pile_up() -> None:
     operations = CannedOperations(HEALTHY)
     calls, release = 0, asyncio.Event()
     real = operations.snapshot
@@ -380,11 +384,11 @@ async def test_a_slow_snapshot_does_not_pile_up() -> None:
     app = dashboard(operations)
     async with app.run_test() as pilot:
         for _ in range(5):
-            app.look_again()
+            app.session.refresh()
             await pilot.pause()
         assert calls == 1
         release.set()
-        await until(pilot, lambda: app.snapshot)
+        await until(pilot, lambda: app.session.snapshot)
 
 
 @pytest.mark.parametrize("size", ["80x24", MIDDLE, "160x48"])
@@ -415,16 +419,20 @@ def test_a_terminal_that_is_too_small_says_so(snap_compare: Any) -> None:
 async def settled(pilot: Pilot[Any]) -> None:
     """The first snapshot and the letters are on the screen, and no cursor blinks."""
     app = cast(Dashboard, pilot.app)
-    await until(pilot, lambda: app.snapshot is not None)
+    await until(pilot, lambda: app.session.snapshot is not None)
     await pilot.pause()
-    await until(pilot, lambda: not any(each.group in _READS and each.is_running for each in app.workers))
-    for field in (*app.screen.query(Input), *app.screen.query(TextArea)):
+    await until(
+        pilot, lambda: not any(worker.group in _READS and worker.is_running for worker in app.workers)
+    )
+    fields = (*app.screen.query(Input), *app.screen.query(TextArea))
+    await until(pilot, lambda: all(field.is_mounted for field in fields))  # else the timer still starts
+    for field in fields:
         field.cursor_blink = False
     await pilot.pause()
 
 
 @pytest.mark.slow
-async def test_an_economical_dashboard_takes_a_snapshot_seldom_at_a_key_and_while_draining() -> None:
+async def test_an_economical_dashboard_takes_snapshots_rarely_on_r_and_while_draining() -> None:
     operations = CannedOperations(HEALTHY)
     app = Dashboard(cast(Operations, operations), interval=60)
     async with app.run_test(size=(120, 36)) as pilot:

@@ -11,7 +11,7 @@ from io import StringIO
 import pytest
 
 from tui import driver
-from tui.driver import Writer, stands_still
+from tui.driver import NonBlockingWriter, is_terminal_blocked
 
 
 class Shell(StringIO):
@@ -37,10 +37,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_what_is_too_much_is_dropped_and_painted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_MOST_WRITES", 10)
+def test_writes_beyond_the_limit_are_dropped_and_repainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_MAX_WAITING_WRITES", 10)
     shell, painted = Shell(), threading.Event()
-    writer = Writer(shell, painted.set)
+    writer = NonBlockingWriter(shell, painted.set)
     writer.start()
     for number in range(1_000):
         writer.write(f"{number} ")
@@ -58,27 +58,27 @@ def test_what_is_too_much_is_dropped_and_painted_anew(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.timeout(30)
-def test_a_terminal_that_stands_still_is_left_after_a_second() -> None:
+def test_a_blocked_terminal_is_abandoned_after_a_second() -> None:
     shell = Shell()
-    writer = Writer(shell, lambda: None)
+    writer = NonBlockingWriter(shell, lambda: None)
     writer.start()
     for _ in range(2_000):
         writer.write("frame")
     before = time.monotonic()
     writer.stop()
     assert time.monotonic() - before < 15
-    assert stands_still()
+    assert is_terminal_blocked()
     shell.door.set()
     writer.stop()
-    until(lambda: not stands_still())
+    until(lambda: not is_terminal_blocked())
 
 
 @pytest.mark.timeout(30)
-def test_a_terminal_that_is_gone_takes_all() -> None:
+def test_writes_to_a_disconnected_terminal_are_discarded() -> None:
     shell = Shell()
     shell.gone = True
     shell.door.set()
-    writer = Writer(shell, lambda: None)
+    writer = NonBlockingWriter(shell, lambda: None)
     writer.start()
     for _ in range(5_000):
         writer.write("frame")
@@ -86,11 +86,11 @@ def test_a_terminal_that_is_gone_takes_all() -> None:
     until(lambda: not writer.is_alive())
 
 
-def test_what_a_terminal_that_is_gone_did_not_take_is_not_tried_again() -> None:
+def test_a_failed_write_is_not_retried_at_exit() -> None:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as file:
         os.close(ours)
-        writer = Writer(file, lambda: None)
+        writer = NonBlockingWriter(file, lambda: None)
         writer.start()
         writer.write("a frame")
         writer.stop()

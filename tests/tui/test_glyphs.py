@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import tui
-from tui.text.format import bar, sparkline
+from tui.text.format import gauge, sparkline
 from tui.text.glyphs import SCREEN_ERRORS, TEXT_ERRORS, is_utf8
 
 OURS = {
@@ -26,13 +26,13 @@ def sent(text: str, errors: str = SCREEN_ERRORS, encoding: str = "ascii") -> str
 
 
 @pytest.mark.parametrize("sign", sorted(OURS))
-def test_each_of_our_signs_has_a_form_of_one_cell(sign: str) -> None:
+def test_our_signs_have_an_ascii_form_of_one_cell(sign: str) -> None:
     assert len(sent(sign)) == len(sent(sign, TEXT_ERRORS)) == cell_len(sign) == 1
     assert sent(sign) != "?"
 
 
 def test_bars_and_sparklines_keep_their_meaning() -> None:
-    assert sent(bar(3, 10, 10)) == "###......."
+    assert sent(gauge(3, 10, 10)) == "###......."
     assert len(set(sent(sparkline(list(range(9)), 9)).strip())) == 8
 
 
@@ -40,16 +40,16 @@ def test_states_have_signs_of_their_own() -> None:
     assert len({sent(sign) for sign in "●▲‖▸○"}) == 5
 
 
-def test_a_terminal_gets_what_its_encoding_has() -> None:
+def test_signs_of_the_encoding_are_kept() -> None:
     assert sent("é·█", encoding="latin-1") == "é·#"
 
 
-def test_output_loses_nothing_that_has_no_form() -> None:
+def test_output_escapes_characters_without_an_ascii_form() -> None:
     assert sent("Kürbis …", TEXT_ERRORS) == "K\\xfcrbis ~"
 
 
 @given(st.text(st.characters(exclude_characters="\u200d\ufe0f")))
-def test_a_line_is_as_wide_as_it_was(text: str) -> None:
+def test_replaced_lines_keep_their_width(text: str) -> None:
     """Joiners and variation selectors change the width of what stands beside them: they are left out."""
     for run in re.findall(r"[^\x00-\x7f]+", text):
         assert len(sent(run)) == cell_len(run)
@@ -57,7 +57,7 @@ def test_a_line_is_as_wide_as_it_was(text: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 @given(text=st.text(st.characters(codec=None, exclude_categories=())))
-def test_whatever_the_text_writing_it_raises_nothing(encoding: str, text: str) -> None:
+def test_any_text_can_be_written_in_any_encoding(encoding: str, text: str) -> None:
     for errors in (SCREEN_ERRORS, TEXT_ERRORS):
         sent(text, errors, encoding)
 

@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Message
 from textual.widgets import TextArea
 
 from app.cli.commands import json_object
 from app.errors import UsageError
 from app.http.problems import ProblemError
-from app.http.routing import StrictRequest
+from app.http.reading import _parsed
 from tests.tui.test_dashboard import dashboard, letters_view, until
 from tests.tui.test_letters import ask, operations, says
-from tui.dialogs.edit_payload import Edit
+from tui.dialogs.edit_payload import EditPayloadDialog
 from workers.engine.json_input import parse_json, parse_object
 from workers.errors import InvalidJsonError
 
@@ -52,31 +51,22 @@ TAKEN: dict[str, dict[str, Any]] = {
 }
 
 
-async def body_of_request(body: bytes) -> Any:
-    """What a route gets as the value of a body."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
-    return await StrictRequest({"type": "http", "headers": []}, receive).json()
-
-
 @pytest.mark.parametrize(("text", "problem"), REFUSED.values(), ids=REFUSED)
-async def test_command_line_and_http_refuse_the_same(text: str, problem: str) -> None:
+def test_command_line_and_http_refuse_the_same(text: str, problem: str) -> None:
     with pytest.raises(UsageError, match=r"^--data: ") as by_command:
         json_object(text, "--data")
     with pytest.raises(ProblemError) as by_request:
-        await body_of_request(text.encode())
+        _parsed(text.encode())
     assert problem in str(by_command.value)
-    assert by_request.value.detail == f"the body: {str(by_command.value).removeprefix('--data: ')}"
+    assert str(by_request.value) == f"the body: {str(by_command.value).removeprefix('--data: ')}"
 
 
 @pytest.mark.parametrize("text", TAKEN)
-async def test_command_line_and_http_take_the_same(text: str) -> None:
-    assert json_object(text, "--data") == await body_of_request(text.encode()) == TAKEN[text]
+def test_command_line_and_http_accept_the_same(text: str) -> None:
+    assert json_object(text, "--data") == _parsed(text.encode()) == TAKEN[text]
 
 
-def test_the_edit_dialog_refuses_what_the_others_refuse() -> None:
+def test_the_edit_dialog_refuses_the_same() -> None:
     """Bytes that are no UTF-8 cannot come from a text area."""
     with pytest.raises(InvalidJsonError, match="not UTF-8"):
         parse_object(b'{"a": "\xe9"}')
@@ -87,7 +77,7 @@ async def test_the_edit_dialog_shows_what_is_wrong() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         area = app.screen.query_one(TextArea)
         for text, problem in (REFUSED | NO_OBJECT).values():
             area.text = text
@@ -106,7 +96,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
-def test_each_finite_value_is_read_as_it_was_written(value: dict[str, Any]) -> None:
+def test_finite_values_survive_the_parser(value: dict[str, Any]) -> None:
     text = json.dumps(value)
     if all(map(math.isfinite, floats_in(value))):
         assert parse_object(text) == value
@@ -116,7 +106,7 @@ def test_each_finite_value_is_read_as_it_was_written(value: dict[str, Any]) -> N
 
 
 @given(st.text() | st.binary())
-def test_any_text_is_read_or_refused(text: str | bytes) -> None:
+def test_any_text_is_parsed_or_refused(text: str | bytes) -> None:
     with suppress(InvalidJsonError):
         value = parse_json(text)
         assert json.loads(text if isinstance(text, str) else text.decode()) == value

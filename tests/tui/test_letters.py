@@ -18,14 +18,15 @@ from textual.widgets import Input, Static, TextArea
 from tests.tui.canned import HEALTHY, CannedOperations, item, letter
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, title, until
 from tui.app import Dashboard
-from tui.dialogs.common import Ask, Confirm
-from tui.dialogs.edit_payload import Edit
-from tui.dialogs.replay_options import PlanForm
-from tui.screens.dead_letters.letter import LetterView
-from tui.screens.dead_letters.list import Letters
-from tui.widgets.filter_bar import FilterLine
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.edit_payload import EditPayloadDialog
+from tui.dialogs.prompt import Prompt
+from tui.dialogs.replay_options import ReplayDialog
+from tui.screens.dead_letters.letter import LetterScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.widgets.filter_bar import FilterBar
 from tui.widgets.group_table import GroupTable
-from tui.widgets.letter_table import MarkedTable
+from tui.widgets.letter_table import MarkableLetterTable
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
 from workers.operations.operations import LetterFilter
 
@@ -36,19 +37,19 @@ def operations(letters: int = 5) -> CannedOperations:
     """Every third letter, the first too, is of a second group; the third has died four times."""
     canned = CannedOperations(HEALTHY, letters)
     canned.letters.kept = [
-        replace(each, fingerprint=LESS if at % 3 == 0 else MORE, deaths=4 if at == 2 else 1)
-        for at, each in enumerate(canned.letters.kept)
+        replace(kept, fingerprint=LESS if at % 3 == 0 else MORE, deaths=4 if at == 2 else 1)
+        for at, kept in enumerate(canned.letters.kept)
     ]
     return canned
 
 
 def shown(app: Dashboard) -> list[int]:
-    return [each.id for each in app.screen.query_one(MarkedTable).letters]
+    return [letter.id for letter in app.screen.query_one(MarkableLetterTable).items]
 
 
 def says(app: Dashboard) -> str:
     """All that stands in the dialog."""
-    return " ".join(str(each.render()) for each in app.screen.query(Static))
+    return " ".join(str(widget.render()) for widget in app.screen.query(Static))
 
 
 async def write(pilot: Pilot[Any], line: str) -> None:
@@ -62,7 +63,7 @@ async def write(pilot: Pilot[Any], line: str) -> None:
 async def filtered(app: Dashboard, pilot: Pilot[Any], line: str) -> None:
     await pilot.press("slash")
     await write(pilot, line)
-    await until(pilot, lambda: not app.screen.query_one(FilterLine).is_open)
+    await until(pilot, lambda: not app.screen.query_one(FilterBar).is_open)
 
 
 async def ask(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> None:
@@ -71,7 +72,7 @@ async def ask(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Conf
 
 
 async def back(app: Dashboard, pilot: Pilot[Any]) -> None:
-    await until(pilot, lambda: isinstance(app.screen, Letters))
+    await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
 
 
 # The filter
@@ -92,16 +93,14 @@ async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
         assert shown(app) == [1, 4]
         await pilot.press("escape")
         await until(pilot, lambda: shown(app) == [1, 2, 3, 4, 5])
-        assert not app.screen.query_one(FilterLine).display
+        assert not app.screen.query_one(FilterBar).display
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [("state:gone", "use dead, replayed"), ('error:"x', "not closed"), ("queue:nowhere", "unknown queue")],
 )
-async def test_a_filter_that_is_wrong_says_so_on_the_line_and_nothing_is_lost(
-    line: str, problem: str
-) -> None:
+async def test_an_invalid_filter_shows_its_error_and_keeps_its_text(line: str, problem: str) -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
@@ -111,11 +110,11 @@ async def test_a_filter_that_is_wrong_says_so_on_the_line_and_nothing_is_lost(
         await until(pilot, lambda: problem in str(hint.render()))
         assert cast(Input, app.focused).value == line
         await pilot.press("escape")
-        assert app.screen.query_one(MarkedTable).has_focus
+        assert app.screen.query_one(MarkableLetterTable).has_focus
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
-async def test_s_goes_through_the_states_and_other_states_have_a_column() -> None:
+async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
     canned = operations()
     canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
     canned.letters.kept[2] = replace(canned.letters.kept[2], state="discarded")
@@ -138,7 +137,7 @@ async def test_s_goes_through_the_states_and_other_states_have_a_column() -> Non
         await until(pilot, lambda: shown(app) == [3])
 
 
-async def test_an_answer_to_an_earlier_filter_does_not_replace_a_later_one() -> None:
+async def test_results_of_an_earlier_filter_do_not_replace_later_ones() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -153,7 +152,7 @@ async def test_an_answer_to_an_earlier_filter_does_not_replace_a_later_one() -> 
         await until(pilot, lambda: "3 letters" in title(app))
 
 
-async def test_a_count_beyond_the_limit_says_so() -> None:
+async def test_a_count_beyond_the_limit_has_a_plus() -> None:
     canned = operations()
 
     async def count(wanted: LetterFilter, *, most: int) -> int:
@@ -165,11 +164,11 @@ async def test_a_count_beyond_the_limit_says_so() -> None:
         await letters_view(app, pilot)
         await until(pilot, lambda: "10,000+ letters" in title(app))
         canned.now = replace(HEALTHY, dead_letters=1_000_000)
-        app.look_again()
+        app.session.refresh()
         await until(pilot, lambda: "1,000,000 letters" in title(app))
 
 
-async def test_nothing_is_counted_each_second_nor_while_another_view_is_shown() -> None:
+async def test_letters_are_counted_neither_every_second_nor_while_another_screen_is_shown() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -180,7 +179,7 @@ async def test_nothing_is_counted_each_second_nor_while_another_view_is_shown() 
         asked = list(canned.letters.asked)
         for key in ("", "1", ""):
             await pilot.press(*filter(None, [key]))
-            app.look_again()
+            app.session.refresh()
             await settled(pilot)
         assert canned.letters.asked == asked
 
@@ -208,17 +207,17 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await letters_view(app, pilot)
         await pilot.press("g")
         table = app.screen.query_one(GroupTable)
-        await until(pilot, lambda: [group.count for group in table.groups] == [3, 2])
+        await until(pilot, lambda: [group.count for group in table.items] == [3, 2])
         await pilot.press("down", "enter")
         await until(pilot, lambda: shown(app) == [1, 4])
         assert not table.display
         await pilot.press("escape")
-        await until(pilot, lambda: table.display and len(table.groups) == 2)
+        await until(pilot, lambda: table.display and len(table.items) == 2)
         await pilot.press("g")
         await until(pilot, lambda: not table.display and shown(app) == [1, 2, 3, 4, 5])
 
 
-async def test_groups_that_take_long_keep_nobody_waiting() -> None:
+async def test_slow_groups_block_no_key() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -226,9 +225,9 @@ async def test_groups_that_take_long_keep_nobody_waiting() -> None:
         canned.letters.slow.clear()
         await pilot.press("g")
         await until(pilot, lambda: "Groups" in title(app))
-        assert "reading the groups" in str(app.screen.query_one("#no-letters", Static).render())
+        assert "reading the groups" in str(app.screen.query_one("#list-empty", Static).render())
         await pilot.press("g")
-        await until(pilot, lambda: app.screen.query_one(MarkedTable).display)
+        await until(pilot, lambda: app.screen.query_one(MarkableLetterTable).display)
 
 
 # Marks
@@ -237,7 +236,7 @@ async def test_groups_that_take_long_keep_nobody_waiting() -> None:
 async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None:
     app = dashboard(operations(230))
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("space", "space")
         assert (list(table.marks), table.cursor_row) == ([1, 2], 2)
         await pilot.press("up", "space", "down")
@@ -247,29 +246,29 @@ async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None
         assert "4 marked" in title(app)
         assert str(table.get_cell("4", "")).startswith("●")
         await pilot.press("n")
-        await until(pilot, lambda: table.letters[0].id == 101)
+        await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("shift+down", "shift+down")
         assert "6 marked" in title(app)
         await pilot.press("b")
-        await until(pilot, lambda: table.letters[0].id == 1)
+        await until(pilot, lambda: table.items[0].id == 1)
         assert str(table.get_cell("4", "")).startswith("●")
         await pilot.press("v", "escape", "U")
-        assert (table.marks, table.range_from) == ({}, None)
+        assert (table.marks, table.range_start) == ({}, None)
         assert "marked" not in title(app)
         assert str(table.get_cell("4", "")) == " "
 
 
-async def test_marks_go_with_the_filter_since_nothing_is_acted_on_that_is_not_shown() -> None:
+async def test_another_filter_removes_the_marks() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("space", "space")
         await filtered(app, pilot, f"fingerprint:{MORE}")
         assert table.marks == {}
-        assert [note.message for note in app._notifications] == ["2 marks went with the filter"]
+        assert [note.message for note in app._notifications] == ["the filter changed: 2 marks removed"]
 
 
-async def test_poison_is_told_by_a_sign() -> None:
+async def test_poison_letters_have_a_sign() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         table = await letters_view(app, pilot)
@@ -279,11 +278,11 @@ async def test_poison_is_told_by_a_sign() -> None:
 # Acts
 
 
-async def test_R_replays_one_marked_letter_after_the_question_for_one() -> None:
+async def test_R_replays_a_single_marked_letter_without_a_plan() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("down", "space")
         await ask(app, pilot, "R")
         await pilot.press("y")
@@ -291,11 +290,11 @@ async def test_R_replays_one_marked_letter_after_the_question_for_one() -> None:
         assert (canned.done, table.marks) == ([("replay", 2)], {})
 
 
-async def test_d_discards_what_is_marked_and_u_brings_it_back() -> None:
+async def test_d_discards_the_marked_letters_and_u_restores_them() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await pilot.press("u")
         await until(pilot, lambda: app._notifications)
         await pilot.press("space", "space")
@@ -314,32 +313,32 @@ async def test_d_discards_what_is_marked_and_u_brings_it_back() -> None:
     assert canned.done == [("discard", (1, 2)), ("restore", (1, 2))]
 
 
-async def test_undo_of_a_group_asks_where_it_would_bring_back_more() -> None:
+async def test_undoing_a_discarded_group_asks_if_it_would_restore_more() -> None:
     canned = operations(6)
     canned.letters.kept[0] = replace(canned.letters.kept[0], state="discarded", fingerprint=MORE)
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
         await pilot.press("g")
-        await until(pilot, lambda: app.screen.query_one(GroupTable).groups)
+        await until(pilot, lambda: app.screen.query_one(GroupTable).items)
         await until(pilot, lambda: app.screen.query_one(GroupTable).has_focus)
         await ask(app, pilot, "d")
         assert "Discard 4 letters?" in says(app)
         await pilot.press("y")
         await back(app, pilot)
-        await until(pilot, lambda: len(app.screen.query_one(GroupTable).groups) == 1)
+        await until(pilot, lambda: len(app.screen.query_one(GroupTable).items) == 1)
         await ask(app, pilot, "u")
         assert "Restore 5 letters?" in says(app)
-        assert "1 by another act" in says(app)
+        assert "1 by another action" in says(app)
         await pilot.press("y")
         await until(pilot, lambda: canned.done[-1][0] == "restore")
         wanted = canned.done[-1][1]
         assert (wanted.fingerprint, wanted.up_to) == (MORE, 999)
 
 
-async def test_u_restores_discarded_letters_where_these_are_shown() -> None:
+async def test_u_restores_the_discarded_letters_that_are_shown() -> None:
     canned = operations()
-    canned.letters.kept = [replace(each, state="discarded") for each in canned.letters.kept]
+    canned.letters.kept = [replace(kept, state="discarded") for kept in canned.letters.kept]
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")
@@ -354,7 +353,7 @@ async def test_u_restores_discarded_letters_where_these_are_shown() -> None:
         assert len(canned.done[-1][1]) == 2
 
 
-async def test_what_is_not_dead_is_not_discarded() -> None:
+async def test_only_dead_letters_are_discarded() -> None:
     canned = operations()
     canned.letters.kept[0] = replace(canned.letters.kept[0], state="replayed")
     app = dashboard(canned)
@@ -366,8 +365,8 @@ async def test_what_is_not_dead_is_not_discarded() -> None:
         assert canned.done == []
 
 
-@pytest.mark.parametrize(("keys", "screen"), [(("R",), Confirm), (("A",), PlanForm), (("d",), Confirm)])
-async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...], screen: type) -> None:
+@pytest.mark.parametrize(("keys", "screen"), [(("R",), Confirm), (("A",), ReplayDialog), (("d",), Confirm)])
+async def test_read_only_mode_shows_an_error_and_changes_nothing(keys: tuple[str, ...], screen: type) -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -379,10 +378,10 @@ async def test_read_only_mode_is_told_and_changes_nothing(keys: tuple[str, ...],
         told: Callable[[], str] = lambda: says(app) + " ".join(n.message for n in app._notifications)  # noqa: E731
         await until(pilot, lambda: "read-only" in told())
         canned.error = None
-    assert all(each.state == "dead" for each in canned.letters.kept)
+    assert all(kept.state == "dead" for kept in canned.letters.kept)
 
 
-async def test_while_an_act_goes_on_no_other_begins() -> None:
+async def test_one_action_runs_at_a_time() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -402,7 +401,7 @@ async def test_while_an_act_goes_on_no_other_begins() -> None:
         await pilot.press("y")
         await back(app, pilot)
         await pilot.press("R")
-        await until(pilot, lambda: "discarding 1 letter still" in [n.message for n in app._notifications])
+        await until(pilot, lambda: "still discarding 1 letter" in [n.message for n in app._notifications])
         gate.set()
         await until(pilot, lambda: shown(app) == [2, 3, 4, 5])
         await ask(app, pilot, "R")
@@ -411,30 +410,30 @@ async def test_while_an_act_goes_on_no_other_begins() -> None:
 # Export
 
 
-async def test_E_writes_what_is_marked_into_a_file_of_ones_own(tmp_path: Path) -> None:
+async def test_E_exports_the_marked_letters_to_a_private_file(tmp_path: Path) -> None:
     app = dashboard(operations())
     path = tmp_path / "two.jsonl"
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "space", "space", "E", screen=Ask)
+        await ask(app, pilot, "space", "space", "E", screen=Prompt)
         assert cast(Input, app.focused).value.endswith(".md")
         await write(pilot, str(tmp_path / "two.txt"))
         await until(pilot, lambda: ".md or in .jsonl" in says(app))
         await write(pilot, str(tmp_path / "nowhere" / "two.md"))
-        await until(pilot, lambda: "no folder" in says(app))
+        await until(pilot, lambda: "is not a folder" in says(app))
         await write(pilot, str(path))
         await until(pilot, path.exists)
         assert path.read_text() == "jsonl 1\njsonl 2\n"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         await back(app, pilot)
         await pilot.press("U")
-        await ask(app, pilot, "E", screen=Ask)
+        await ask(app, pilot, "E", screen=Prompt)
         await write(pilot, str(path))
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("n")
         await back(app, pilot)
         assert path.read_text() == "jsonl 1\njsonl 2\n"
-        await ask(app, pilot, "E", screen=Ask)
+        await ask(app, pilot, "E", screen=Prompt)
         await write(pilot, str(path))
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
@@ -442,12 +441,12 @@ async def test_E_writes_what_is_marked_into_a_file_of_ones_own(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["two.jsonl"]
 
 
-async def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
+async def test_a_failed_export_leaves_no_file(tmp_path: Path) -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "E", screen=Ask)
+        await ask(app, pilot, "E", screen=Prompt)
         canned.error = ConflictError("away")
         await write(pilot, str(tmp_path / "all.md"))
         await until(pilot, lambda: "away" in " ".join(n.message for n in app._notifications))
@@ -463,7 +462,7 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "down", "e", screen=Edit)
+        await ask(app, pilot, "down", "e", screen=EditPayloadDialog)
         field = app.screen.query_one(TextArea)
         payload = json.loads(field.text)
         assert payload == canned.letters.kept[1].job_data["kwargs"]
@@ -488,18 +487,18 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
     assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
 
 
-async def test_leaving_what_was_written_asks_once() -> None:
+async def test_leaving_a_changed_payload_asks_once() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         await pilot.press("escape")
         await back(app, pilot)
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         await pilot.press("x")
         await ask(app, pilot, "escape")
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, Edit))
+        await until(pilot, lambda: isinstance(app.screen, EditPayloadDialog))
         await ask(app, pilot, "escape")
         await pilot.press("y")
         await back(app, pilot)
@@ -508,7 +507,7 @@ async def test_leaving_what_was_written_asks_once() -> None:
 # Detail
 
 
-async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
+async def test_the_detail_shows_the_lineage_of_a_letter() -> None:
     canned = CannedOperations(HEALTHY, 0)
     canned.letters.kept = [
         letter(1, state="replayed", replay_count=1),
@@ -518,14 +517,14 @@ async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 50)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "enter", screen=LetterView)
+        await ask(app, pilot, "enter", screen=LetterScreen)
         await until(pilot, lambda: "Replays" in says(app))
         told = says(app)
         for line in (
             "letter 1: died",
             "plan 4 at",
-            "died again of the same error",
-            "letter 7 (this one), came of 1",
+            "died, same error",
+            "letter 7 (this one), a replay of letter 1",
         ):
             assert line in told
         assert "poison    ×3" in told
@@ -534,7 +533,7 @@ async def test_the_detail_tells_which_job_came_of_which_letter() -> None:
         await until(pilot, lambda: "discarded" in says(app))
         await pilot.press("u")
         await until(pilot, lambda: canned.done[-1] == ("restore", (7,)))
-        await ask(app, pilot, "e", screen=Edit)
+        await ask(app, pilot, "e", screen=EditPayloadDialog)
         await pilot.press("escape", "escape")
         await back(app, pilot)
 

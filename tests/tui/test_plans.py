@@ -13,17 +13,17 @@ from tests.tui.canned import HEALTHY, NOW, CannedOperations, item, plan
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, until
 from tests.tui.test_letters import ask, back, operations, says, shown, write
 from tui.app import Dashboard
-from tui.dialogs.common import Ask
-from tui.dialogs.plan import Progress
-from tui.dialogs.plan_letters import LedgerList
-from tui.dialogs.replay_options import PlanForm
-from tui.screens.dead_letters.letter import LetterView
-from tui.screens.dead_letters.list import Letters
-from tui.screens.replays.plans import Plans
+from tui.dialogs.plan import PlanDialog
+from tui.dialogs.plan_letters import PlanLettersDialog
+from tui.dialogs.prompt import Prompt
+from tui.dialogs.replay_options import ReplayDialog
+from tui.screens.dead_letters.letter import LetterScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.replays.plans import PlansScreen
 from tui.text import plans as plan_text
-from tui.widgets.checkbox import Tick
+from tui.widgets.checkbox import PlainCheckbox
 from tui.widgets.group_table import GroupTable
-from tui.widgets.letter_table import MarkedTable
+from tui.widgets.letter_table import MarkableLetterTable
 from workers.errors import ConflictError
 from workers.operations.operations import Ledger, LetterFilter, ReplayOptions
 
@@ -54,19 +54,19 @@ def with_plans() -> CannedOperations:
 
 async def form(app: Dashboard, pilot: Pilot[Any], *keys: str) -> None:
     """The form, when it has counted."""
-    await ask(app, pilot, *keys, screen=PlanForm)
+    await ask(app, pilot, *keys, screen=ReplayDialog)
     await until(pilot, lambda: not app.screen.query_one("#start", Button).disabled)
 
 
 async def progress(app: Dashboard, pilot: Pilot[Any]) -> None:
-    await until(pilot, lambda: isinstance(app.screen, Progress))
+    await until(pilot, lambda: isinstance(app.screen, PlanDialog))
     await until(pilot, lambda: "frozen at" in says(app))
 
 
 async def opened(app: Dashboard, pilot: Pilot[Any], row: int) -> None:
     """A plan, from the list."""
     await letters_view(app, pilot)
-    await ask(app, pilot, "P", screen=Plans)
+    await ask(app, pilot, "P", screen=PlansScreen)
     await until(pilot, lambda: app.screen.query_one(DataTable).has_focus)
     await pilot.press(*["down"] * row, "enter")
     await progress(app, pilot)
@@ -75,11 +75,11 @@ async def opened(app: Dashboard, pilot: Pilot[Any], row: int) -> None:
 # The form
 
 
-async def test_marked_letters_are_replayed_by_a_plan_that_is_what_was_shown() -> None:
+async def test_marked_letters_are_replayed_by_a_plan_with_the_shown_options() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        table = cast(MarkedTable, await letters_view(app, pilot))
+        table = cast(MarkableLetterTable, await letters_view(app, pilot))
         await form(app, pilot, "space", "space", "space", "R")
         assert "Replay 3 marked letters" in says(app)
         assert "2 letters in 1 queue" in says(app)
@@ -98,7 +98,7 @@ async def test_marked_letters_are_replayed_by_a_plan_that_is_what_was_shown() ->
     assert canned.done == [("plan", (1, 2), wanted), ("start", 1, None)]
 
 
-async def test_a_group_is_bounded_by_what_was_counted() -> None:
+async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -114,17 +114,17 @@ async def test_a_group_is_bounded_by_what_was_counted() -> None:
     assert (options.canary, options.rate, options.halt, options.poison) == (5, None, 0.2, False)
 
 
-async def test_A_replays_all_and_the_box_takes_the_poisoned_in() -> None:
+async def test_A_replays_all_and_the_checkbox_includes_poison() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
         await form(app, pilot, "A")
         assert "4 letters in 2 groups and 1 queue" in says(app)
-        assert "[ ] also" in str(app.screen.query_one(Tick).render())
+        assert "[ ] also" in str(app.screen.query_one(PlainCheckbox).render())
         await pilot.click("#poison")
         await until(pilot, lambda: "5 letters in" in says(app))
-        assert "[X] also" in str(app.screen.query_one(Tick).render())
+        assert "[X] also" in str(app.screen.query_one(PlainCheckbox).render())
         previews = [wanted for verb, wanted in canned.letters.asked if verb == "preview"]
         assert cast(LetterFilter, previews[-1]).up_to == 999
         await until(pilot, lambda: not app.screen.query_one("#start", Button).disabled)
@@ -133,13 +133,13 @@ async def test_A_replays_all_and_the_box_takes_the_poisoned_in() -> None:
     assert canned.done[0][2].poison
 
 
-async def test_nothing_starts_before_it_is_counted_and_escape_leaves_it() -> None:
+async def test_a_plan_cannot_start_before_its_letters_are_counted() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
         canned.letters.slow.clear()
-        await ask(app, pilot, "A", screen=PlanForm)
+        await ask(app, pilot, "A", screen=ReplayDialog)
         await pilot.press("enter")
         assert "counting" in says(app)
         await pilot.press("escape")
@@ -148,7 +148,7 @@ async def test_nothing_starts_before_it_is_counted_and_escape_leaves_it() -> Non
 
 
 @pytest.mark.parametrize(("field", "value", "problem"), [("halt", "0", "halt:"), ("canary", "-1", "canary:")])
-async def test_an_option_that_is_wrong_is_told_in_the_form(field: str, value: str, problem: str) -> None:
+async def test_invalid_options_show_their_error_in_the_dialog(field: str, value: str, problem: str) -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -161,19 +161,19 @@ async def test_an_option_that_is_wrong_is_told_in_the_form(field: str, value: st
         app.screen.query_one(f"#{field}", Input).value = "20"
         await pilot.press("enter")
         await until(pilot, lambda: "is meant by that" in says(app))
-        assert isinstance(app.screen, PlanForm)
+        assert isinstance(app.screen, ReplayDialog)
         canned.error = None
     assert canned.done == []
 
 
-async def test_a_single_letter_of_no_filter_has_nothing_to_start() -> None:
+async def test_a_selection_without_dead_letters_cannot_be_started() -> None:
     canned = operations()
-    canned.letters.kept = [replace(each, state="replayed") for each in canned.letters.kept]
+    canned.letters.kept = [replace(kept, state="replayed") for kept in canned.letters.kept]
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("2")
         await settled(pilot)
-        await ask(app, pilot, "A", screen=PlanForm)
+        await ask(app, pilot, "A", screen=ReplayDialog)
         await until(pilot, lambda: "nothing to replay" in says(app))
         assert app.screen.query_one("#start", Button).disabled
 
@@ -181,7 +181,7 @@ async def test_a_single_letter_of_no_filter_has_nothing_to_start() -> None:
 # Progress
 
 
-async def test_space_pauses_and_goes_on_and_x_cancels_after_a_question() -> None:
+async def test_space_pauses_and_resumes_and_x_cancels_after_a_question() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -202,7 +202,7 @@ async def test_space_pauses_and_goes_on_and_x_cancels_after_a_question() -> None
     assert canned.done == [("pause plan", 4), ("start", 4, None), ("cancel", 4)]
 
 
-async def test_the_progress_is_read_again_and_again_until_all_have_ended() -> None:
+async def test_a_plan_is_polled_until_all_its_jobs_have_ended() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -217,25 +217,25 @@ async def test_the_progress_is_read_again_and_again_until_all_have_ended() -> No
         assert len(canned.letters.asked) == looks
 
 
-async def test_a_halted_plan_goes_on_with_a_higher_limit_only() -> None:
+async def test_a_halted_plan_resumes_only_with_a_higher_limit() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 2)
         assert "halted: 3 of 5 died again" in says(app)
-        await ask(app, pilot, "space", screen=Ask)
+        await ask(app, pilot, "space", screen=Prompt)
         assert cast(Input, app.focused).value == "70"
         for wrong in ("20", "101", "x"):
             await write(pilot, wrong)
-            await until(pilot, lambda: "▲" in str(app.screen.query_one(".error", Static).render()))
+            await until(pilot, lambda: "▲" in str(app.screen.query_one("#message", Static).render()))
         await write(pilot, "80")
         await until(pilot, lambda: canned.done == [("start", 2, 0.8)])
-        await ask(app, pilot, "escape", screen=Plans)
+        await ask(app, pilot, "escape", screen=PlansScreen)
         await pilot.press("escape")
         await back(app, pilot)
 
 
-async def test_an_interrupted_plan_says_so_and_goes_on() -> None:
+async def test_an_interrupted_plan_can_be_resumed() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -246,17 +246,17 @@ async def test_an_interrupted_plan_says_so_and_goes_on() -> None:
         await until(pilot, lambda: canned.done == [("start", 3, None)])
 
 
-async def test_a_plan_of_which_redis_says_nothing_is_not_shown_as_running() -> None:
+async def test_a_plan_of_unknown_state_is_not_shown_as_running() -> None:
     canned = with_plans()
     app = dashboard(canned)
     canned.letters.kept_plans[2] = plan(3, active=None)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 1)
-        assert "? unknown: Redis does not say whether a process carries it out" in says(app)
-        assert "running" not in str(app.screen.query_one("#standing", Static).render())
+        assert "? unknown: Redis does not tell whether a process runs it" in says(app)
+        assert "running" not in str(app.screen.query_one("#plan-state", Static).render())
 
 
-async def test_a_plan_that_cannot_be_read_says_so() -> None:
+async def test_an_unreadable_plan_shows_the_error() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -272,7 +272,7 @@ async def test_l_lists_the_letters_of_the_plan_by_state() -> None:
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 3)
-        await ask(app, pilot, "l", screen=LedgerList)
+        await ask(app, pilot, "l", screen=PlanLettersDialog)
         table = app.screen.query_one(DataTable)
         await until(pilot, lambda: table.row_count == 100)
         await pilot.press("n")
@@ -284,17 +284,17 @@ async def test_l_lists_the_letters_of_the_plan_by_state() -> None:
         await pilot.press("S", "s", "s", "s", "s")
         await until(pilot, lambda: "skipped" in says(app) and table.row_count == 1)
         assert "gone" in str(table.get_row_at(0)[-1])
-        await ask(app, pilot, "enter", screen=LetterView)
+        await ask(app, pilot, "enter", screen=LetterScreen)
         await pilot.press("escape", "escape")
         await progress(app, pilot)
 
 
-async def test_the_list_says_what_became_of_each_plan() -> None:
+async def test_the_list_shows_how_the_plans_ended() -> None:
     canned = with_plans()
     app = dashboard(canned)
     async with app.run_test(size=(160, 48)) as pilot:
         await letters_view(app, pilot)
-        await ask(app, pilot, "P", screen=Plans)
+        await ask(app, pilot, "P", screen=PlansScreen)
         table = app.screen.query_one(DataTable)
         await until(pilot, lambda: table.row_count == 4)
         rows = [" ".join(" ".join(map(str, table.get_row_at(row))).split()) for row in range(4)]
@@ -304,28 +304,31 @@ async def test_the_list_says_what_became_of_each_plan() -> None:
         await pilot.press("r")
         await settled(pilot)
         await pilot.press("1")
-        await until(pilot, lambda: not isinstance(app.screen, Letters | Plans))
+        await until(pilot, lambda: not isinstance(app.screen, DeadLettersScreen | PlansScreen))
 
 
-def test_the_bars_of_a_plan_that_has_a_canary() -> None:
+def test_a_plan_with_a_canary_has_two_bars() -> None:
     young = plan(1, ledger=Ledger(waiting=293, enqueued=3, completed=2))
-    bars = plan_text.bars(young, 80).plain
+    bars = plan_text.progress_bars(young, 80).plain
     assert "2/5 ended" in bars
     assert "0/293 enqueued" in bars
-    assert plan_text.bars(plan(1, total=3, canary=5, ledger=Ledger(waiting=3)), 80).plain.count("\n") == 0
-    assert plan_text.bars(plan(1, total=3, canary=0, ledger=Ledger(skipped=3)), 80).plain.endswith(
+    assert (
+        plan_text.progress_bars(plan(1, total=3, canary=5, ledger=Ledger(waiting=3)), 80).plain.count("\n")
+        == 0
+    )
+    assert plan_text.progress_bars(plan(1, total=3, canary=0, ledger=Ledger(skipped=3)), 80).plain.endswith(
         "0/0 enqueued"
     )
 
 
-async def test_a_preview_that_names_ten_groups_does_not_say_that_there_are_ten() -> None:
+async def test_a_preview_of_ten_groups_shows_that_there_may_be_more() -> None:
     found = await operations().letters.preview(LetterFilter())
     assert "in 2 groups and 1 queue" in plan_text.preview(found, None, counted_at=NOW).plain
     many = replace(found, groups=tuple(found.groups) * 5)
     assert "in 10+ groups" in plan_text.preview(many, None, counted_at=NOW).plain
 
 
-async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> None:
+async def test_letters_replayed_by_a_plan_have_gone_when_its_dialog_closes() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -335,16 +338,16 @@ async def test_what_was_replayed_by_a_plan_is_gone_when_its_dialog_is_left() -> 
         await progress(app, pilot)
         canned.letters._move((1, 2), "dead", "replayed")
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, Letters) and shown(app) == [3, 4, 5])
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen) and shown(app) == [3, 4, 5])
 
 
-async def test_the_palette_leads_out_of_a_dialog_and_the_next_act_asks_again() -> None:
+async def test_the_palette_closes_a_dialog_and_the_next_action_asks_again() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
         await form(app, pilot, "A")
         app.action_view("overview")
-        await until(pilot, lambda: not isinstance(app.screen, PlanForm | Letters))
+        await until(pilot, lambda: not isinstance(app.screen, ReplayDialog | DeadLettersScreen))
         await letters_view(app, pilot)
         await form(app, pilot, "A")
 

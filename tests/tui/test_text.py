@@ -12,6 +12,7 @@ import pytest
 from tests.tui.canned import AWAY, BREACHED, HEALTHY, NOW, letter, queue
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
+from tui.text import queues as queue_text
 from tui.text import snapshot as text
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
@@ -43,16 +44,16 @@ def crowded(number: int, seconds: float | None) -> QueueSnapshot:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
     starts, edge = [], 0
-    for column in text.columns(width):
+    for column in queue_text.columns(width):
         edge += column.width
         starts.append(edge)
     for number in COUNTS:
         for seconds in SECONDS:
-            (row,) = text.queue_rows(
+            (row,) = queue_text.rows(
                 crowded(number, seconds), offline=True, width=width, metric="depth", now=NOW
             )
             line = row.plain
-            for column, (begin, end) in zip(text.columns(width)[1:], pairwise(starts), strict=True):
+            for column, (begin, end) in zip(queue_text.columns(width)[1:], pairwise(starts), strict=True):
                 cell = line[begin:end]
                 assert cell[0] == " ", (number, seconds, column.title, line)
                 assert cell[-1] != " " or column.title.endswith("  "), (number, seconds, column.title, line)
@@ -74,25 +75,25 @@ def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
         (2**53, 5, "9007T"),
     ],
 )
-def test_a_count_that_is_too_long_is_written_short(number: int | None, most: int, says: str) -> None:
-    assert shown.short(number, most) == says
+def test_long_counts_are_shortened(number: int | None, most: int, says: str) -> None:
+    assert shown.count(number, most) == says
 
 
 def test_a_long_wait_for_the_rate_limit_keeps_its_column() -> None:
     waiting = queue(
         "weather-ingestion", in_flight=10, rate_limit=RateLimit(60, 3600), rate_used=60, next_start_in=3599.0
     )
-    (row,) = text.queue_rows(waiting, offline=False, width=120, metric="depth", now=NOW)
+    (row,) = queue_text.rows(waiting, offline=False, width=120, metric="depth", now=NOW)
     assert "10/10  60/60 59m" in row.plain
 
 
 @pytest.mark.parametrize("width", [112, 120, 160])
 def test_the_last_hour_of_all_queues_ends_in_the_same_columns(width: int) -> None:
-    lines = {text.history_row(crowded(number, 1.0), "depth", width).cell_len for number in COUNTS[:-1]}
+    lines = {queue_text.history_row(crowded(number, 1.0), "depth", width).cell_len for number in COUNTS[:-1]}
     assert len(lines) == 1
 
 
-def test_a_problem_is_on_the_alert_line_and_nothing_is_well() -> None:
+def test_the_alert_line_shows_why_the_snapshot_is_old() -> None:
     line = text.alert_line(HEALTHY, 120, "no answer for 5 s").plain
     assert "well" not in line
     assert "▲ these figures are old: no answer for 5 s" in line
@@ -104,28 +105,28 @@ def test_a_problem_is_on_the_alert_line_and_nothing_is_well() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_long_problem_leaves_the_state_of_the_servers_in_the_header(width: int) -> None:
+def test_a_long_error_keeps_the_servers_in_the_header(width: int) -> None:
     line = text.header(AWAY, width, "ConflictError: " + "x" * 45).plain
     assert len(line) == width
     assert line.endswith("14:32:07 ")
-    assert "db ▲ away" in line
+    assert "db ▲ down" in line
 
 
 @pytest.mark.parametrize("odd", [1e300, -1e300, 10**400, math.nan, math.inf, None, "nan", "soon", []])
-def test_an_attempt_whose_times_cannot_be_read_is_shown_with_dashes(odd: Any) -> None:
+def test_unreadable_times_of_an_attempt_are_dashes(odd: Any) -> None:
     attempt = {**letter(1).attempt_errors[0], "at": odd, "run_seconds": odd}
     detail = letter_text.letter_detail(letter(1, attempt_errors=[attempt, {}], enqueued_at=None)).plain
     assert "Attempt 1  at –, ran –\n    Traceback" in detail
     assert "Attempt –  at –, ran –\n    –" in detail
 
 
-def test_a_pause_whose_beginning_cannot_be_read_is_shown_without_it() -> None:
+def test_a_pause_without_a_readable_start_is_shown() -> None:
     paused = queue("weather-ingestion", paused=Pause("ops", "rollout", None))
-    rows = text.queue_rows(paused, offline=False, width=80, metric="depth", now=NOW)
+    rows = queue_text.rows(paused, offline=False, width=80, metric="depth", now=NOW)
     assert rows[1].plain.strip() == "paused by ops: rollout"
 
 
-def test_no_character_of_a_letter_reaches_the_terminal_that_it_would_obey() -> None:
+def test_control_characters_of_a_letter_never_reach_the_terminal() -> None:
     nasty = "".join(map(chr, (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
     hostile = letter(1, job_id=nasty, error_message=nasty, job_data={"kwargs": {"note": nasty}}, worker=nasty)
     cells = letter_text.letter_cells(hostile, letter_text.letter_columns(160), now=NOW)
@@ -135,7 +136,7 @@ def test_no_character_of_a_letter_reaches_the_terminal_that_it_would_obey() -> N
 
 def test_a_queue_without_workers_is_marked() -> None:
     alone = replace(HEALTHY.queues[0], workers=0)
-    assert text.queue_rows(alone, offline=False, width=80, metric="depth", now=NOW)[0].plain[0] == "▲"
+    assert queue_text.rows(alone, offline=False, width=80, metric="depth", now=NOW)[0].plain[0] == "▲"
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
@@ -161,10 +162,8 @@ def test_a_queue_without_workers_is_marked() -> None:
         ({"in_flight": 10, "full_for": 25.0}, "stalled: 10 of 10 run for 25 s, nothing has ended"),
     ],
 )
-def test_a_queue_whose_jobs_make_no_progress_says_why_and_is_not_green(
-    width: int, fields: dict[str, Any], words: str
-) -> None:
-    row, reason = text.queue_rows(
+def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str, Any], words: str) -> None:
+    row, reason = queue_text.rows(
         queue("weather-ingestion", **fields), offline=False, width=width, metric="depth", now=NOW
     )
     assert row.plain[0] == "▲"
@@ -179,14 +178,14 @@ def test_a_queue_whose_jobs_make_no_progress_says_why_and_is_not_green(
         {"in_flight": 9, "full_for": None, "usual_run": 0.1, "oldest_running": 900.0},
     ],
 )
-def test_a_queue_that_is_busy_is_not_stalled(fields: dict[str, Any]) -> None:
+def test_a_busy_queue_is_not_stalled(fields: dict[str, Any]) -> None:
     busy = queue("weather-ingestion", **fields)
-    (row,) = text.queue_rows(busy, offline=False, width=80, metric="depth", now=NOW)
+    (row,) = queue_text.rows(busy, offline=False, width=80, metric="depth", now=NOW)
     assert row.plain[0] == "●"
 
 
 @pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])
-def test_the_header_does_not_count_the_dead_and_the_blocked_among_the_workers(width: int, words: str) -> None:
+def test_the_header_counts_neither_dead_nor_blocked_workers(width: int, words: str) -> None:
     living, dead, blocked = HEALTHY.workers
     workers = (living, replace(dead, state="dead"), replace(blocked, state="blocked"))
     line = text.header(replace(HEALTHY, workers=workers), width, None).plain

@@ -1,8 +1,8 @@
-"""A replay plan as it goes."""
+"""A replay plan while it runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -11,138 +11,132 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.dialogs.common import Ask, Confirm
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.prompt import Prompt
+from tui.navigation import OpenPlanLetters
+from tui.session import Session
 from tui.text import plans as plan_text
-from tui.text.format import clip, safe
-from workers.operations.operations import OPERATION_ERRORS, Plan, ReplayOperations
+from tui.text.format import escape
+from workers.operations.operations import Plan
 
-if TYPE_CHECKING:
-    from tui.app import Dashboard
-
-_LOOK = 0.5
-"""Seconds between two looks at a plan."""
+_POLL_SECONDS = 0.5
 _WIDTH = 84
-"""Of the dialog, where the terminal has room for it."""
-_PROBLEM = 300
+"""Columns of the dialog on a terminal that is wide enough, as the styles have it."""
+_FINISHED = ("done", "cancelled")
 
 
-class Progress(ModalScreen[None]):
-    """A plan as it goes; leaving it leaves the plan running."""
+class PlanDialog(ModalScreen[None]):
+    """Shows how a plan goes; closing it leaves the plan running."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "pause", "Pause, go on"),
+        Binding("space", "pause", "Pause, resume"),
         Binding("x", "cancel", "Cancel"),
-        Binding("l", "ledger", "Ledger"),
+        Binding("l", "letters", "Letters"),
         Binding("escape", "leave", "Leave it running"),
     ]
 
-    def __init__(self, plan_id: int) -> None:
+    def __init__(self, session: Session, plan_id: int) -> None:
         super().__init__()
+        self.session = session
+        self._letters = session.operations.letters
         self._plan_id = plan_id
         self._plan: Plan | None = None
 
     def compose(self) -> ComposeResult:
-        """What it is about, the bars, the ledger, the state, the keys."""
+        """Compose the summary, the bars, the ledger, the state and the keys."""
         with Vertical(classes="dialog plan"):
             yield Static(f"Plan {self._plan_id}", id="plan-title", classes="title", markup=False)
-            yield Static("reading …", id="frozen")
+            yield Static("reading …", id="summary")
             yield Static("", id="bars")
             yield Static("", id="ledger")
-            yield Static("", id="standing")
+            yield Static("", id="plan-state")
             yield Static("", id="keys", classes="keys")
 
     def on_mount(self) -> None:
-        """Look twice a second while it is shown and something can still change."""
-        self.set_interval(_LOOK, self._look_if_shown)
-        self.look()
+        """Poll the plan."""
+        self.set_interval(_POLL_SECONDS, self._poll)
+        self.refresh_plan()
 
-    @property
-    def dashboard(self) -> Dashboard:
-        """The app, as what it is."""
-        return cast("Dashboard", self.app)
-
-    @property
-    def replays(self) -> ReplayOperations:
-        """The verbs."""
-        return self.dashboard.operations.replays
-
-    def _look_if_shown(self) -> None:
-        looks = any(worker.group == "plan" and worker.is_running for worker in self.workers)
-        if self.is_active and not looks and (self._plan is None or not plan_text.ended(self._plan)):
-            self.look()
+    def _poll(self) -> None:
+        """Fetch the plan if it is shown and may still change."""
+        fetching = any(worker.group == "plan" and worker.is_running for worker in self.workers)
+        ended = self._plan is not None and plan_text.has_ended(self._plan)
+        if self.is_active and not fetching and not ended:
+            self.refresh_plan()
 
     @work(exclusive=True, group="plan")
-    async def look(self) -> None:
-        """How it stands."""
-        try:
-            self._plan = plan = await self.replays.get_plan(self._plan_id)
-        except OPERATION_ERRORS as error:
-            self.query_one("#standing", Static).update(f"▲ {clip(safe(str(error)), _PROBLEM)}")
+    async def refresh_plan(self) -> None:
+        """Show the plan as it is now."""
+        plan = await self.session.run(self._letters.plan_now(self._plan_id), on_error=self._show_error)
+        if plan is None:
             return
-        width = min(_WIDTH, self.app.size.width * 95 // 100) - 6  # as the styles say
+        self._plan = plan
+        width = min(_WIDTH, self.app.size.width * 95 // 100) - 6  # as the styles have it
         self.query_one("#plan-title", Static).update(plan_text.title(plan, width))
-        self.query_one("#frozen", Static).update(plan_text.frozen(plan))
-        self.query_one("#bars", Static).update(plan_text.bars(plan, width))
-        self.query_one("#ledger", Static).update(plan_text.ledger(plan.ledger))
-        self.query_one("#standing", Static).update(plan_text.standing(plan))
-        self.query_one("#keys", Static).update(plan_text.keys(plan))
+        self.query_one("#summary", Static).update(plan_text.summary(plan))
+        self.query_one("#bars", Static).update(plan_text.progress_bars(plan, width))
+        self.query_one("#ledger", Static).update(plan_text.ledger_line(plan.ledger))
+        self.query_one("#plan-state", Static).update(plan_text.state_line(plan))
+        self.query_one("#keys", Static).update(plan_text.key_hints(plan))
+
+    def _show_error(self, message: str) -> None:
+        self.query_one("#plan-state", Static).update(f"▲ {message}")
 
     @work(exclusive=True, group="pause")
     async def action_pause(self) -> None:
-        """Pause it, or go on with it; a halted one needs a higher limit."""
+        """Pause the plan, or resume it; a halted one needs a higher limit."""
         plan = self._plan
-        if plan is None or plan.state in ("done", "cancelled"):
+        if plan is None or plan.state in _FINISHED:
             return
         if plan.state == "running" and plan.active:
-            await self.dashboard.attempt(self.replays.pause_plan(self._plan_id))
+            await self.session.run(self._letters.pause(self._plan_id))
         elif plan.state != "halted":
-            await self.dashboard.attempt(self.replays.start_plan(self._plan_id))
+            await self.session.run(self._letters.start(self._plan_id))
         else:
-            await self._go_on_with_more(plan)
-        self.look()
+            await self._resume_with_higher_limit(plan)
+        self.refresh_plan()
 
-    async def _go_on_with_more(self, plan: Plan) -> None:
-        def problem(answer: str) -> str:
+    async def _resume_with_higher_limit(self, plan: Plan) -> None:
+        def check(answer: str) -> str:
             try:
-                share = plan_text.share(answer)
+                share = plan_text.parse_percent(answer)
             except ValueError as error:
                 return str(error)
-            least = f"more than {plan.halt * 100:.0f} it must be, up to 100 (never)"
-            return "" if plan.halt < share <= 1 else least
+            problem = f"use more than {plan.halt * 100:.0f}, up to 100 (never)"
+            return "" if plan.halt < share <= 1 else problem
 
-        question = Ask(
-            "Go on with a higher limit?",
-            f"It halted: {safe(plan.note)}. It halts again when more than so many % die again.",
-            "go on",
-            value=f"{plan.suggested_limit * 100:.0f}",
-            problem=problem,
+        question = Prompt(
+            "Resume with a higher limit?",
+            f"It halted: {escape(plan.note)}. It halts again when more than this percentage dies again.",
+            "resume",
+            value=f"{plan.higher_limit * 100:.0f}",
+            check=check,
         )
         answer = await self.app.push_screen_wait(question)
         if answer is not None:
-            await self.dashboard.attempt(self.replays.start_plan(self._plan_id, halt=plan_text.share(answer)))
+            halt = plan_text.parse_percent(answer)
+            await self.session.run(self._letters.start(self._plan_id, halt=halt))
 
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:
-        """Ask, then enqueue no more of it."""
+        """Ask, then cancel the plan."""
         plan = self._plan
-        if plan is None or plan.state in ("done", "cancelled"):
+        if plan is None or plan.state in _FINISHED:
             return
         question = Confirm(
             f"Cancel plan {self._plan_id}?",
             f"{plan.ledger.waiting:,} of {plan.total:,} letters stay dead; jobs that were enqueued go on. "
-            "A plan that was cancelled is not resumed.",
+            "A cancelled plan cannot be resumed.",
             "Cancel it",
         )
         if await self.app.push_screen_wait(question):
-            await self.dashboard.attempt(self.replays.cancel_plan(self._plan_id))
-            self.look()
+            await self.session.run(self._letters.cancel(self._plan_id))
+            self.refresh_plan()
 
-    def action_ledger(self) -> None:
-        """The plan's letters, by state."""
-        from tui.dialogs.plan_letters import LedgerList
-
-        self.app.push_screen(LedgerList(self._plan_id))
+    def action_letters(self) -> None:
+        """Show the plan's letters."""
+        self.post_message(OpenPlanLetters(self._plan_id))
 
     def action_leave(self) -> None:
-        """The plan goes on."""
+        """Close the dialog; the plan goes on."""
         self.dismiss(None)

@@ -1,9 +1,8 @@
-"""What a replay would be about, and how it is to be carried out."""
+"""A replay by a plan: how many letters, and with which options."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,30 +11,25 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
+from tui.session import Session, one_line
 from tui.text import plans as plan_text
-from tui.text.format import clip, safe
-from tui.widgets.checkbox import Tick
+from tui.widgets.checkbox import PlainCheckbox
+from tui.widgets.message_line import MessageLine
 from workers.operations.operations import (
     OPERATION_ERRORS,
     LetterFilter,
+    Plan,
     Preview,
-    ReplayOperations,
     ReplayOptions,
     Selection,
 )
 
-if TYPE_CHECKING:
-    from tui.app import Dashboard
-
-T = TypeVar("T")
-
-_CANARY = 5
-"""Letters that are tried first, unless something else is written."""
-_PROBLEM = 300
+_DEFAULT_CANARY = 5
+"""Letters that are tried first unless the operator enters another number."""
 
 
-class PlanForm(ModalScreen[int | None]):
-    """Shows what would be replayed and asks how; the id of the plan that was begun, or None."""
+class ReplayDialog(ModalScreen[int | None]):
+    """Shows what would be replayed and asks for the options; returns the id of the started plan, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave"),
@@ -43,140 +37,131 @@ class PlanForm(ModalScreen[int | None]):
         Binding("down", "app.focus_next", "Next field", show=False),
     ]
 
-    def __init__(self, wanted: Selection, what: str) -> None:
+    def __init__(self, session: Session, selection: Selection, label: str) -> None:
         super().__init__()
-        self._wanted = wanted
-        self._what = what
-        self._found: Preview | None = None
+        self.session = session
+        self._letters = session.operations.letters
+        self._selection = selection
+        self._label = label
+        self._preview: Preview | None = None
         self._counted_at = 0.0
 
     def compose(self) -> ComposeResult:
-        """What was found, and the fields."""
+        """Compose the preview and the fields."""
         with Vertical(classes="dialog plan"):
-            yield Static(f"Replay {self._what}", classes="title", markup=False)
-            yield Static("counting …", id="found")
+            yield Static(f"Replay {self._label}", classes="title", markup=False)
+            yield Static("counting …", id="preview")
             with Horizontal(classes="fields"):
                 yield Label("canary \\[")
-                yield Input(str(_CANARY), id="canary", type="integer", compact=True)
+                yield Input(str(_DEFAULT_CANARY), id="canary", type="integer", compact=True)
                 yield Label("]  rate \\[")
                 yield Input(placeholder="no limit", id="rate", type="number", compact=True)
                 yield Label("] a second  halt above \\[")
                 yield Input("20", id="halt", type="number", compact=True)
                 yield Label("]%")
-            yield Tick("also those that died too often of the same error ×3", id="poison")
-            yield Static("", id="problem", markup=False)
+            yield PlainCheckbox("also those that died too often of the same error ×3", id="poison")
+            yield MessageLine(id="message")
             with Horizontal(classes="buttons"):
                 yield Button("Start (enter)", id="start", variant="primary", disabled=True)
                 yield Button("Leave (esc)", id="leave")
 
     def on_mount(self) -> None:
-        """Count."""
+        """Count the letters."""
         self.query_one("#canary").focus()
-        self.count()
-
-    @property
-    def _dashboard(self) -> Dashboard:
-        return cast("Dashboard", self.app)
-
-    @property
-    def replays(self) -> ReplayOperations:
-        """The verbs."""
-        return self._dashboard.operations.replays
+        self.fetch_preview()
 
     @work(exclusive=True, group="preview")
-    async def count(self) -> None:
-        """Read what would be replayed; a selection by filter is bounded by the first look at it."""
-        poison = self.query_one("#poison", Tick).value
-        self._found = None
-        self.query_one("#start", Button).disabled = True
-        self.query_one("#found", Static).update("counting …")
-        found = await self._attempt(self.replays.preview(self._wanted, ReplayOptions(poison=poison)))
-        if found is None:
-            self.query_one("#found", Static).update("not counted")
+    async def fetch_preview(self) -> None:
+        """Count the letters; the first count bounds a filter, so that no later letter is replayed."""
+        options = ReplayOptions(poison=self.query_one("#poison", PlainCheckbox).value)
+        line, start = self.query_one("#preview", Static), self.query_one("#start", Button)
+        self._preview = None
+        start.disabled = True
+        line.update("counting …")
+        preview = await self.session.run(
+            self._letters.preview(self._selection, options), on_error=self._message.show_error
+        )
+        if preview is None:
+            line.update("not counted")
             return
-        if isinstance(found.selection, LetterFilter):
-            self._wanted = found.selection
-        self._found, self._counted_at = found, self._dashboard.now
-        self.query_one("#start", Button).disabled = found.total == 0
-        self._show()
+        if isinstance(preview.wanted, LetterFilter):
+            self._selection = preview.wanted
+        self._preview, self._counted_at = preview, self.session.now
+        start.disabled = preview.total == 0
+        self._show_preview()
 
     def on_checkbox_changed(self) -> None:
-        """With poison there are others."""
-        self.count()
+        """Count again: poison adds letters."""
+        self.fetch_preview()
 
     def on_input_changed(self) -> None:
-        """With another rate it takes longer."""
-        self._tell("")
-        self._show()
+        """Remove the error, and show how long it takes at this rate."""
+        self._message.show("")
+        self._show_preview()
 
     def on_input_submitted(self) -> None:
-        """Enter in a field starts it."""
-        self._begin()
+        """Start it: enter in a field."""
+        self._submit()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Start, or leave."""
+        """Start it, or leave."""
         if event.button.id == "start":
-            self._begin()
+            self._submit()
         else:
             self.action_leave()
 
     def action_leave(self) -> None:
-        """Nothing is replayed; what is being frozen is not left half-way."""
-        if not any(worker.group == "begin" and worker.is_running for worker in self.workers):
+        """Close the dialog, unless the plan is being created."""
+        if not any(worker.group == "create" and worker.is_running for worker in self.workers):
             self.dismiss(None)
 
-    def _begin(self) -> None:
-        if not self.query_one("#start", Button).disabled:
-            self.query_one("#start", Button).disabled = True
-            self.begin()
+    def _submit(self) -> None:
+        start = self.query_one("#start", Button)
+        if not start.disabled:
+            start.disabled = True
+            self.create_plan()
 
-    @work(exclusive=True, group="begin")
-    async def begin(self) -> None:
-        """Freeze exactly what was counted, and have it carried out."""
-        found = self._found
+    @work(exclusive=True, group="create")
+    async def create_plan(self) -> None:
+        """Freeze exactly the letters that were counted, and start their plan."""
+        plan = await self._freeze()
+        if plan is None:
+            self.query_one("#start", Button).disabled = False
+            return
+        await self.session.run(self._letters.start(plan.id))
+        self.dismiss(plan.id)
+
+    async def _freeze(self) -> Plan | None:
         try:
             options = self._options()
         except (ValueError, *OPERATION_ERRORS) as error:
-            self._tell(str(error))
-            options = None
-        if options is not None and found is not None:
-            self._tell("freezing …", wrong=False)
-            plan = await self._attempt(self.replays.create_plan(found.selection, options))
-            if plan is not None:
-                await self._dashboard.attempt(self.replays.start_plan(plan.id))
-                self.dismiss(plan.id)
-                return
-        self.query_one("#start", Button).disabled = False
+            self._message.show_error(one_line(str(error)))
+            return None
+        if self._preview is None:
+            return None
+        self._message.show("freezing …")
+        return await self.session.run(
+            self._letters.plan(self._preview.wanted, options), on_error=self._message.show_error
+        )
 
     def _options(self) -> ReplayOptions:
-        """Raises ValueError or InvalidFilterError."""
+        """Parse the fields.  Raises ValueError or InvalidFilterError."""
         canary, rate, halt = (self.query_one(f"#{name}", Input).value for name in ("canary", "rate", "halt"))
-        share = None
-        if halt:
-            share = plan_text.share(halt)
-        poison = self.query_one("#poison", Tick).value
-        return ReplayOptions.from_values(canary=canary or None, rate=rate or None, halt=share, poison=poison)
+        share = plan_text.parse_percent(halt) if halt else None
+        poison = self.query_one("#poison", PlainCheckbox).value
+        return ReplayOptions.of(canary=canary or None, rate=rate or None, halt=share, poison=poison)
 
-    def _show(self) -> None:
-        if self._found is None:
+    def _show_preview(self) -> None:
+        if self._preview is None:
             return
         try:
             rate = self._options().rate
         except (ValueError, *OPERATION_ERRORS):
             rate = None
-        self.query_one("#found", Static).update(
-            plan_text.preview(self._found, rate, counted_at=self._counted_at)
+        self.query_one("#preview", Static).update(
+            plan_text.preview(self._preview, rate, counted_at=self._counted_at)
         )
 
-    def _tell(self, message: str, *, wrong: bool = True) -> None:
-        line = self.query_one("#problem", Static)
-        line.update(f"{'▲ ' if wrong and message else ''}{clip(safe(message), _PROBLEM)}")
-        line.set_class(wrong, "-wrong")
-
-    async def _attempt(self, verb: Awaitable[T]) -> T | None:
-        """As the dashboard's, but the error stands in the dialog."""
-        try:
-            return await verb
-        except OPERATION_ERRORS as error:
-            self._tell(str(error))
-            return None
+    @property
+    def _message(self) -> MessageLine:
+        return self.query_one(MessageLine)

@@ -1,77 +1,102 @@
-"""What all views share: header, alert line, drain banner, footer, and what a small terminal shows."""
+"""The base of all screens: header, alert line, drain banner, footer, and one action at a time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import ClassVar, ParamSpec
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from tui.text import snapshot as text
+from tui.session import Session
+from tui.text import snapshot as snapshot_text
 from tui.text.format import SMALLEST_TERMINAL
 from workers.monitoring.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from tui.app import Dashboard
+P = ParamSpec("P")
+
+_ACTION = "action"
+"""Group of the workers that run actions."""
 
 
-class View(Screen[None]):
-    """Fed with one snapshot a second by the app."""
+class DashboardScreen(Screen[None]):
+    """The dashboard hands it one snapshot a second."""
 
-    BINDINGS: ClassVar[list[BindingType]] = []
     HELP: ClassVar[str] = ""
-    """What this view is for, in the help."""
-    SIGNS: ClassVar[tuple[str, ...]] = (
+    """The purpose of the screen, for the help."""
+    LEGEND: ClassVar[tuple[str, ...]] = (
         "●  runs          ▲  beyond its threshold, or no worker",
         "‖  paused        –  nothing measured yet",
     )
-    """What its signs mean, in the help."""
+    """The meaning of its signs, for the help."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._busy_with = ""
+        """The running action in words, once the operator has confirmed it."""
 
     def compose(self) -> ComposeResult:
-        """The frame around `body`."""
+        """Compose the frame around `compose_body`."""
         yield Static(id="header")
         yield Static(id="alerts")
         yield Static(id="banner")
-        yield from self.body()
+        yield from self.compose_body()
         yield Footer(show_command_palette=False, compact=True)
         yield Static(id="too-small")
 
-    def body(self) -> ComposeResult:
-        """The view's own widgets."""
+    def compose_body(self) -> ComposeResult:
+        """Compose the screen's own widgets."""
         yield from ()
 
-    @property
-    def dashboard(self) -> Dashboard:
-        """The app, as what it is."""
-        return cast("Dashboard", self.app)
-
     def on_screen_resume(self) -> None:
-        """What came in while another view was shown."""
-        self.show(self.dashboard.snapshot, self.dashboard.problem)
+        """Show the snapshot that was taken while another screen was shown."""
+        self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Lines depend on the width; below the smallest size only a word is shown."""
+        """Fit the lines to the width; below the smallest size show only that it is too small."""
         columns, rows = event.size
-        least_columns, least_rows = SMALLEST_TERMINAL
-        small = columns < least_columns or rows < least_rows
-        self.set_class(small, "-too-small")
+        min_columns, min_rows = SMALLEST_TERMINAL
+        self.set_class(columns < min_columns or rows < min_rows, "-too-small")
         self.query_one("#too-small", Static).update(
-            f"terminal too small: {least_columns}x{least_rows} needed, this is {columns}x{rows}"
+            f"terminal too small: {min_columns}x{min_rows} needed, this is {columns}x{rows}"
         )
-        self.show(self.dashboard.snapshot, self.dashboard.problem)
+        self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
-    def show(self, snapshot: Snapshot | None, problem: str | None) -> None:
-        """Show a snapshot, or why there is none."""
+    def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
+        """Show a snapshot; ``error`` tells why it is old, or why there is none."""
         width = self.size.width
-        self.query_one("#header", Static).update(text.header(snapshot, width, problem))
-        self.query_one("#alerts", Static).update(text.alert_line(snapshot, width, problem))
-        banner = text.banner(snapshot)
-        strip = self.query_one("#banner", Static)
-        strip.display = banner is not None
-        strip.update(banner or "")
+        self.query_one("#header", Static).update(snapshot_text.header(snapshot, width, error))
+        self.query_one("#alerts", Static).update(snapshot_text.alert_line(snapshot, width, error))
+        text = snapshot_text.drain_banner(snapshot)
+        banner = self.query_one("#banner", Static)
+        banner.display = text is not None
+        banner.update(text or "")
 
-    def look_again(self) -> None:
-        """Read anew what is not in the snapshot."""
+    def refresh_data(self) -> None:
+        """Fetch again what is not in the snapshot."""
+
+    def run_exclusive(self, action: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run an action unless one is running, so that a held-down key does not open two dialogs.
+
+        It continues when the screen is left.  It is a function and not a coroutine, which would never be
+        awaited if the dashboard ended before the action began.
+        """
+        if any(worker.group == _ACTION and worker.is_running for worker in self.app.workers):
+            if self._busy_with:
+                self.notify(f"still {self._busy_with}")
+        else:
+            self.app.run_worker(partial(action, *args, **kwargs), group=_ACTION)
+
+    @contextmanager
+    def busy_with(self, doing: str) -> Iterator[None]:
+        """Tell what the running action does if another one is asked for."""
+        self._busy_with = doing
+        try:
+            yield
+        finally:
+            self._busy_with = ""

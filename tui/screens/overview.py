@@ -1,4 +1,4 @@
-"""Overview: are the queues healthy, which is not, and why."""
+"""Overview: the queues, their last hour, and the newest dead letters."""
 
 from __future__ import annotations
 
@@ -11,120 +11,125 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tui.dialogs.common import Ask
-from tui.screens.dead_letters.actions import Acts
+from tui.dialogs.prompt import Prompt
+from tui.screens.dead_letters.actions import LetterActions
+from tui.session import Session
 from tui.text import dead_letters as letter_text
-from tui.text import snapshot as text
+from tui.text import queues as queue_text
+from tui.text.styles import WIDE
 from tui.widgets.letter_table import LetterTable
 from tui.widgets.queue_table import QueueTable
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 _METRICS = ("depth", "throughput")
-_NEWEST = 50
+_MAX_LETTERS = 50
+_HISTORY_MIN_HEIGHT = 28
+"""Lines of a terminal from which the last hour has lines of its own."""
 
 
-class Overview(Acts):
-    """Queue rows, the last hour, the newest dead letters."""
+class OverviewScreen(LetterActions):
+    """Shows whether the queues are healthy, which is not, and why."""
 
-    HELP = "The four queues at this moment, the last hour of each, and what died last."
+    HELP = "The four queues at this moment, the last hour of each, and the newest dead letters."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "metric", "Metric"),
         Binding("r", "reload", "Snapshot now", show=False),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
         self._metric = _METRICS[0]
-        self._seen: object = None
+        self._letters_key: object = None
+        """The counters and the width for which the letters were fetched; None: fetch them."""
 
-    def body(self) -> ComposeResult:
-        """From the state to its causes."""
+    def compose_body(self) -> ComposeResult:
+        """Compose the queues, their last hour, and the letters."""
         yield QueueTable(id="queues")
         with Vertical(id="history"):
             yield Static("", id="history-title", classes="rule", markup=False)
             yield Static("", id="history-rows")
-        yield Static("Dead letters", id="letters-title", classes="rule", markup=False)
+        yield Static("Dead letters", id="list-title", classes="rule", markup=False)
         yield LetterTable(id="letters")
-        yield Static("  not read yet", id="no-letters")
+        yield Static("  not read yet", id="list-empty")
 
-    def show(self, snapshot: Snapshot | None, problem: str | None) -> None:
-        """One snapshot for all."""
-        super().show(snapshot, problem)
+    def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
+        """Show a snapshot; fetch the letters again if its counters tell that there are others."""
+        super().update_snapshot(snapshot, error)
         if snapshot is None:
             return
         self.query_one(QueueTable).snapshot = snapshot
         self._show_history(snapshot)
-        # Letters are read again when a counter says that there are others.
         died = sum(queue.dead_lettered for queue in snapshot.queues)
-        seen = (snapshot.dead_letters, snapshot.letters_waiting, died, self.size.width)
-        if seen != self._seen and snapshot.database.error is None:
-            self._seen = seen
-            self.read_letters(snapshot)
+        key = (snapshot.dead_letters, snapshot.letters_waiting, died, self.size.width)
+        if key != self._letters_key and snapshot.database.error is None:
+            self._letters_key = key
+            self.fetch_letters(snapshot)
 
     def action_reload(self) -> None:
-        """Do not wait for the next snapshot."""
-        self.dashboard.look_again(letters=True)
+        """Take a snapshot now."""
+        self.session.refresh(screens=True)
 
-    def look_again(self) -> None:
-        """Read the letters anew at the next snapshot."""
-        self._seen = None
+    def refresh_data(self) -> None:
+        """Fetch the letters again with the next snapshot."""
+        self._letters_key = None
 
     @work(exclusive=True, group="letters")
-    async def read_letters(self, snapshot: Snapshot) -> None:
-        """The newest letters."""
-        page = await self.dashboard.attempt(self.dashboard.operations.dead_letters.page(limit=_NEWEST))
+    async def fetch_letters(self, snapshot: Snapshot) -> None:
+        """Show the newest letters."""
+        page = await self.session.run(self.letters.page(limit=_MAX_LETTERS))
         if page is None:
-            self._seen = None
+            self._letters_key = None
             return
-        self.query_one(LetterTable).show(page.items, snapshot.taken_at, self.size.width)
-        self.query_one(LetterTable).display = bool(page.items)
-        self.query_one("#no-letters", Static).update("  nothing has died")
-        self.query_one("#no-letters").display = not page.items
-        title = letter_text.newest_first_title(snapshot, page.items, all_=page.next is None)
-        self.query_one("#letters-title", Static).update(f"─ {title} ── 2 all ")
+        table, empty = self.query_one(LetterTable), self.query_one("#list-empty", Static)
+        table.show_letters(page.items, snapshot.taken_at, self.size.width)
+        table.display = bool(page.items)
+        empty.update("  nothing has died")
+        empty.display = not page.items
+        title = letter_text.newest_title(snapshot, page.items, complete=page.next is None)
+        self.query_one("#list-title", Static).update(f"─ {title} ── 2 all ")
 
     def action_replay(self) -> None:
-        """The letter under the cursor."""
+        """Replay the letter under the cursor."""
         letter = self.query_one(LetterTable).selected
         if letter is not None:
-            self.act(self.replay_one, letter)
+            self.run_exclusive(self.replay_one, letter)
 
     def action_metric(self) -> None:
-        """What the sparklines show."""
+        """Show another metric in the sparklines."""
         self._metric = _METRICS[(_METRICS.index(self._metric) + 1) % len(_METRICS)]
         self.query_one(QueueTable).metric = self._metric
-        if self.dashboard.snapshot is not None:
-            self._show_history(self.dashboard.snapshot)
+        if self.session.snapshot is not None:
+            self._show_history(self.session.snapshot)
 
     def on_queue_table_pause_requested(self, message: QueueTable.PauseRequested) -> None:
         """Ask for the reason, then pause; resume without a question."""
-        self.pause(message.queue)
+        self.toggle_pause(message.queue)
 
     @work
-    async def pause(self, queue: QueueSnapshot) -> None:
+    async def toggle_pause(self, queue: QueueSnapshot) -> None:
         """Pause or resume a queue."""
-        operations = self.dashboard.operations
+        operations = self.session.operations
         if queue.paused is not None:
-            if await self.dashboard.attempt(operations.resume(queue.name)) is not None:
+            if await self.session.run(operations.resume(queue.name)) is not None:
                 self.notify(f"{queue.name} runs again")
         else:
-            question = Ask(
+            question = Prompt(
                 f"Pause {queue.name}?",
-                "Nothing of it starts, in any process, until it is resumed. What runs goes on.",
+                "No job of it starts, in any process, until it is resumed. Running jobs go on.",
                 "pause",
-                placeholder="reason, shown to all who look; may be empty",
+                placeholder="reason, shown to all operators; may be empty",
             )
             reason = await self.app.push_screen_wait(question)
-            if reason is None or await self.dashboard.attempt(operations.pause(queue.name, reason)) is None:
+            if reason is None or await self.session.run(operations.pause(queue.name, reason)) is None:
                 return
             self.notify(f"{queue.name} is paused")
-        self.dashboard.look_again()
+        self.session.refresh()
 
     def _show_history(self, snapshot: Snapshot) -> None:
         width = self.size.width
         box = self.query_one("#history")
-        box.display = width >= text.WIDE and self.size.height >= 28
+        box.display = width >= WIDE and self.size.height >= _HISTORY_MIN_HEIGHT
         unit = "depth" if self._metric == "depth" else "completed a minute"
         self.query_one("#history-title", Static).update(f"─ Last hour · {unit} ── m next metric ")
-        rows = [text.history_row(queue, self._metric, width) for queue in snapshot.queues]
+        rows = [queue_text.history_row(queue, self._metric, width) for queue in snapshot.queues]
         self.query_one("#history-rows", Static).update(Text("\n").join(rows))

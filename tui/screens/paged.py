@@ -1,252 +1,315 @@
-"""Dead letters on a view: a page, its count and its groups, each read without the others' waiting."""
+"""The base of list screens: pages of a filter's items, marks, a title, and the requests that change them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from textual import events, work
 from textual.app import ComposeResult
 from textual.widgets import Static
 
-from tui.screens.dead_letters.actions import Acts
-from tui.text.dead_letters import counted
-from tui.text.format import instant
-from tui.widgets.filter_bar import FilterLine
-from tui.widgets.group_table import GroupTable
-from tui.widgets.letter_table import MarkedTable
-from workers.monitoring.snapshot import Snapshot
-from workers.operations.operations import ALL_DEAD, OPERATION_ERRORS, DeadLetter, LetterFilter, Page
+from tui.screens.base import DashboardScreen
+from tui.session import Session
+from tui.text.words import plural
+from tui.widgets.filter_bar import FilterBar
+from tui.widgets.keyed_table import KeyedTable
+from tui.widgets.markable_table import MarkableTable
 
-_PAGE = 100
-_MOST = 10_000
-"""Letters that are counted; where there are more the title says so."""
-_GROUPS = 200
-_COUNTING = "counting …"
+FilterT = TypeVar("FilterT")
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+
+PAGE_ROWS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What is shown.  ``cursors`` are those of the pages from the first to this one.
-
-    ``outer`` is the filter of the groups from which one was opened, and to which escape goes back.
-    """
-
-    wanted: LetterFilter = ALL_DEAD
-    cursors: tuple[str | None, ...] = (None,)
-    grouped: bool = False
-    outer: LetterFilter | None = None
-
-
-class Pages(Acts):
-    """Goes to a `Place`; nothing that is asked for later is replaced by an earlier answer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.place = Place()
-        self.reading: Place | None = None
-        """What ``_place`` will be when the page that is being read has arrived."""
-        self.applied = False
-        """Whether it is what was written on the filter line that is being read."""
-        self.page: Page[DeadLetter] | None = None
-        self._count: int | str = _COUNTING
-        """How many letters the filter means, or why that is not known."""
-        self._groups_at: float | None = None
-        """When the groups were read; None: they have not been, for this filter."""
-        self._grouping: LetterFilter | None = None
-        """Whose groups are being read."""
-
-    def body(self) -> ComposeResult:
-        """The filter, a title and the tables."""
-        yield FilterLine(id="filter")
-        yield Static("", id="letters-title", classes="rule", markup=False)
-        yield MarkedTable(id="letters")
-        yield GroupTable(id="groups")
-        yield Static("  not read yet", id="no-letters")
-
-    def on_screen_resume(self) -> None:
-        """The page that was shown, as it is now."""
-        super().on_screen_resume()
-        self.read(self.going_to)
-        self.read_count(self.place.wanted)
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Columns depend on the width."""
-        if self.page is not None:
-            self._paint()
-
-    def show(self, snapshot: Snapshot | None, problem: str | None) -> None:
-        """The title of a whole has the snapshot's total where it was not counted to the end."""
-        super().show(snapshot, problem)
-        self.entitle()
-
-    def look_again(self) -> None:
-        """Read anew what is shown."""
-        self.read(self.going_to)
-        self.read_count(self.place.wanted)
-        self.refresh_groups()
-
-    # Reading
+class Page(Protocol[ItemT_co]):
+    """Items that were fetched, and the cursor of those after them."""
 
     @property
-    def going_to(self) -> Place:
-        """Where the keys that were pressed so far lead."""
-        return self.reading or self.place
+    def items(self) -> Sequence[ItemT_co]:
+        """In the order of the rows; there may be more than `PAGE_ROWS`."""
 
-    def read(self, place: Place) -> None:
-        """Go to ``place``; until its page has arrived all stays as it is."""
-        self.reading = place
-        self.read_page(place)
+    @property
+    def next(self) -> str | None:
+        """None if there are no more."""
 
-    @work(exclusive=True, group="letters")
-    async def read_page(self, place: Place) -> None:
-        """Read the page of ``place``, and show it."""
+
+@dataclass(frozen=True)
+class ListState(Generic[FilterT]):
+    """The shown part of a list: a filter, and one of its pages.
+
+    ``history`` has the starts of the pages from the first to this one, since cursors lead forward only.  A
+    start is the cursor of a fetch, and the item of that fetch with which the page begins.
+    """
+
+    filter: FilterT
+    history: tuple[tuple[str | None, int], ...] = ((None, 0),)
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the page's fetch."""
+        return self.history[-1][0]
+
+    @property
+    def first_item(self) -> int:
+        """The item of its fetch with which the page begins."""
+        return self.history[-1][1]
+
+    @property
+    def page_number(self) -> int:
+        """From 1."""
+        return len(self.history)
+
+    def first(self) -> Self:
+        """The first page."""
+        return replace(self, history=self.history[:1])
+
+    def next(self, cursor: str | None, first_item: int) -> Self:
+        """The page after this one."""
+        return replace(self, history=(*self.history, (cursor, first_item)))
+
+    def previous(self) -> Self:
+        """The page before this one."""
+        return replace(self, history=self.history[:-1])
+
+
+StateT = TypeVar("StateT", bound=ListState[Any])
+
+
+@dataclass(frozen=True, eq=False)
+class Request(Generic[StateT]):
+    """A page that was asked for.  ``from_filter_bar``: its error belongs there, since the bar is open."""
+
+    state: StateT
+    from_filter_bar: bool = False
+
+
+class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
+    """Shows the page of ``state`` until that of a request has arrived; only the last request counts.
+
+    A subclass defines how a page is fetched and how its rows are shown.
+    """
+
+    FILTER_PLACEHOLDER: ClassVar[str] = ""
+    """Shown on the empty filter bar: how a filter is written."""
+
+    def __init__(self, session: Session, state: StateT) -> None:
+        super().__init__(session)
+        self.state = state
+        self.page: Page[ItemT] | None = None
+        self._request: Request[StateT] | None = None
+        """The last request, until its page has arrived."""
+
+    # For subclasses
+
+    def compose_tables(self) -> ComposeResult:
+        """Compose the tables: one of them is shown."""
+        raise NotImplementedError
+
+    @property
+    def table(self) -> MarkableTable[ItemT]:
+        """The table of the items."""
+        raise NotImplementedError
+
+    @property
+    def active_table(self) -> KeyedTable[Any]:
+        """The table that is shown if it has rows."""
+        return self.table
+
+    def parse_filter(self, text: str) -> Any:
+        """Parse what was written on the filter bar.  Raises one of OPERATION_ERRORS."""
+        raise NotImplementedError
+
+    def filter_text(self) -> str:
+        """The shown filter, as it is written on the filter bar; empty if it is the default."""
+        raise NotImplementedError
+
+    def with_filter(self, filter_: Any) -> StateT:
+        """The first page of another filter."""
+        raise NotImplementedError
+
+    def state_before(self) -> StateT | None:
+        """The state to which escape leads; None if there is nothing to leave."""
+        raise NotImplementedError
+
+    async def fetch_page(self, state: StateT) -> Page[ItemT]:
+        """Fetch the page of a state.  Raises OPERATION_ERRORS."""
+        raise NotImplementedError
+
+    def fill_tables(self) -> None:
+        """Show the rows, and each table that has some and is the active one."""
+        raise NotImplementedError
+
+    def empty_message(self) -> str:
+        """Why there are no rows."""
+        raise NotImplementedError
+
+    def title_parts(self) -> list[str]:
+        """The parts of the title; empty ones are left out."""
+        raise NotImplementedError
+
+    # Requests
+
+    @property
+    def target_state(self) -> StateT:
+        """The state to which the keys that were pressed so far lead."""
+        return self._request.state if self._request is not None else self.state
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a page was asked for that has not arrived."""
+        return self._request is not None
+
+    def request(self, state: StateT, *, from_filter_bar: bool = False) -> None:
+        """Go to ``state``; until its page has arrived everything stays as it is."""
+        self._request = Request(state, from_filter_bar)
+        self._fetch(self._request)
+
+    def request_again(self) -> None:
+        """Fetch the page again that is shown, or that was asked for last."""
+        from_filter_bar = self._request is not None and self._request.from_filter_bar
+        self.request(self.target_state, from_filter_bar=from_filter_bar)
+
+    @work(exclusive=True, group="page")
+    async def _fetch(self, request: Request[StateT]) -> None:
+        on_error = self.query_one(FilterBar).show_error if request.from_filter_bar else None
         try:
-            page = await self._asked(place)
+            page = await self.session.run(self.fetch_page(request.state), on_error=on_error)
         finally:
-            if self.reading is place:  # else another page is being read already
-                self.reading = None
-        if page is None:
-            return
-        if not page.items and len(place.cursors) > 1:  # all of it was replayed
-            self.read(replace(place, cursors=place.cursors[:-1]))
-            return
-        before, self.place, self.page = self.place, place, page
-        if place.wanted != before.wanted:
-            self._changed_filter()
-        if place.grouped != before.grouped:
-            self.refresh_bindings()
-        line = self.query_one(FilterLine)
-        if not line.is_open or place.wanted != before.wanted or self.applied:
-            self.applied = False
-            line.close("" if place.wanted == ALL_DEAD else place.wanted.to_query())
-        if place.grouped and self._groups_at is None and self._grouping != place.wanted:
-            self._group(place.wanted)
-        self._paint()
+            if self._request is request:  # else a later request has cancelled this one
+                self._request = None
+        if page is not None:
+            self.apply(request, page)
+        elif self.is_running:
+            self.update_tables()
 
-    async def _asked(self, place: Place) -> Page[DeadLetter] | None:
-        """The page of ``place``, or None: the error is where the filter is being written, else a notice."""
-        verb = self.letters.page(place.wanted, limit=_PAGE, cursor=place.cursors[-1])
-        if not self.applied:
-            return await self.dashboard.attempt(verb)
-        try:
-            return await verb
-        except OPERATION_ERRORS as error:
-            self.applied = False
-            self.query_one(FilterLine).tell(str(error), wrong=True)
-            return None
+    def apply(self, request: Request[StateT], page: Page[ItemT]) -> None:
+        """Show a page that has arrived, or the one before it if it has lost its rows."""
+        state, before = request.state, self.state
+        while state.first_item and state.first_item >= len(page.items):
+            state = state.previous()
+        self.state, self.page = state, page
+        bar = self.query_one(FilterBar)
+        if not bar.is_open or request.from_filter_bar or state.filter != before.filter:
+            bar.close(self.filter_text())
+        self.page_arrived(before)
+        self.update_tables()
 
-    @work(exclusive=True, group="count")
-    async def read_count(self, wanted: LetterFilter) -> None:
-        """How many there are; nothing waits for it."""
-        number = await self.dashboard.attempt(self.letters.count(wanted, most=_MOST))
-        if wanted == self.place.wanted:
-            self._count = number if number is not None else "not counted"
-            self.entitle()
-
-    def refresh_groups(self) -> None:
-        """The groups are others: read them where they are shown, else when they will be."""
-        self._groups_at = None
-        if self.place.grouped:
-            self._group(self.place.wanted)
-
-    def _group(self, wanted: LetterFilter) -> None:
-        self._grouping = wanted
-        self.read_groups(wanted)
-
-    @work(exclusive=True, group="groups")
-    async def read_groups(self, wanted: LetterFilter) -> None:
-        """The groups; nothing waits for them."""
-        try:
-            groups = await self.dashboard.attempt(self.letters.groups(wanted, limit=_GROUPS))
-        finally:
-            if self._grouping is wanted:  # else those of another filter are being read
-                self._grouping = None
-        if wanted != self.place.wanted:
-            return
-        if groups is not None:
-            self._groups_at = self.dashboard.now
-            self.query_one(GroupTable).show(groups, self.dashboard.now, self.size.width)
-        self._paint()
-
-    def _changed_filter(self) -> None:
-        """What belonged to the filter before goes: nothing is acted on that is not shown."""
-        table = self.query_one(MarkedTable)
-        if table.marks:
-            self.notify(f"{counted(len(table.marks), 'mark')} went with the filter")
-            table.unmark()
-        self._count = _COUNTING
-        self._groups_at = None
-        self.query_one(GroupTable).show((), 0.0, self.size.width)
-        self.read_count(self.place.wanted)
+    def page_arrived(self, before: StateT) -> None:
+        """Drop what belonged to another filter, so that no action applies to rows that are not shown."""
+        if self.state.filter != before.filter and self.table.marks:
+            self.notify(f"the filter changed: {plural(len(self.table.marks), 'mark')} removed")
+            self.table.unmark()
 
     # Painting
 
-    def _paint(self) -> None:
-        letters, groups = self.query_one(MarkedTable), self.query_one(GroupTable)
-        grouped, width = self.place.grouped, self.size.width
-        items = self.page.items if self.page else []
-        letters.show(items, self.dashboard.now, width, state=self.place.wanted.state != "dead")
-        letters.display = bool(items) and not grouped
-        groups.display = bool(groups.groups) and grouped
-        empty = self.query_one("#no-letters", Static)
-        empty.display = not (letters.display or groups.display)
-        empty.update(self._nothing())
-        self.entitle()
-        if not self.query_one(FilterLine).is_open:
+    def compose_body(self) -> ComposeResult:
+        """Compose the filter, the title and the tables."""
+        yield FilterBar(parse=self.parse_filter, placeholder=self.FILTER_PLACEHOLDER, id="filter")
+        yield Static("", id="list-title", classes="rule", markup=False)
+        yield from self.compose_tables()
+        yield Static("  not read yet", id="list-empty", markup=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Fit the columns to the width."""
+        if self.page is not None:
+            self.update_tables()
+
+    @property
+    def rows(self) -> Sequence[ItemT]:
+        """The items of the page that is shown."""
+        items = self.page.items if self.page is not None else ()
+        return items[self.state.first_item : self.state.first_item + PAGE_ROWS]
+
+    def update_tables(self) -> None:
+        """Show the page, or why there are no rows."""
+        self.fill_tables()
+        empty = self.query_one("#list-empty", Static)
+        empty.display = not self.active_table.display
+        empty.update(self.empty_message())
+        self.update_title()
+        if not self.query_one(FilterBar).is_open:
             self.focus_table()
 
     def focus_table(self) -> None:
-        table = self.query_one(GroupTable if self.place.grouped else MarkedTable)
+        """Focus the table if it is shown."""
+        table = self.active_table
         if not table.display:
             self.set_focus(None)
         elif not table.has_focus:
             table.focus()
 
-    def _nothing(self) -> str:
-        if self.place.grouped and self._groups_at is None:
-            return (
-                "  reading the groups …" if self._grouping is not None else "  not read: r reads them again"
-            )
-        return (
-            "  nothing has died" if self.place.wanted == ALL_DEAD else "  no letter is meant by this filter"
-        )
+    def update_title(self) -> None:
+        """Show what the table has."""
+        self.query_one("#list-title", Static).update(f"─ {' · '.join(filter(None, self.title_parts()))} ")
 
-    def entitle(self) -> None:
-        parts = [self._grouped_title() if self.place.grouped else self._letters_title(), *self._parts()]
-        self.query_one("#letters-title", Static).update(f"─ {' · '.join(filter(None, parts))} ")
-
-    def _letters_title(self) -> str:
-        state = self.place.wanted.state
-        return "All letters" if state is None else f"{state.capitalize()} letters"
-
-    def _grouped_title(self) -> str:
-        groups = self.query_one(GroupTable).groups
-        if self._groups_at is None:
-            return "Groups"
-        number = f"the {_GROUPS} largest" if len(groups) == _GROUPS else counted(len(groups), "group")
-        return f"Groups · {number} as of {instant(self._groups_at)}"
-
-    def _parts(self) -> list[str]:
-        if self.place.grouped:
-            return [self._total()]
-        table = self.query_one(MarkedTable)
+    def position_parts(self, *, numbered: bool = True) -> list[str]:
+        """The parts of the title about marks and pages."""
         return [
-            self._total(),
-            f"{len(table.marks):,} marked" if table.marks else "",
-            f"page {len(self.place.cursors)}",
-            "n more" if self.page and self.page.next else "",
-            "v marks to here" if table.range_from is not None else "",
+            f"{len(self.table.marks):,} marked" if self.table.marks else "",
+            f"page {self.state.page_number}" if numbered else "",
+            "n more" if self._next_state() is not None else "",
+            "v marks to here" if self.table.range_start is not None else "",
         ]
 
-    def _total(self) -> str:
-        if isinstance(self._count, str):
-            return self._count
-        if self._count <= _MOST:
-            return counted(self._count)
-        snapshot = self.dashboard.snapshot
-        whole = snapshot.dead_letters if snapshot is not None and self.place.wanted == ALL_DEAD else None
-        return counted(whole) if whole is not None and whole > _MOST else f"{_MOST:,}+ letters"
+    def on_markable_table_marks_changed(self) -> None:
+        """Count the marks in the title."""
+        self.update_title()
 
-    def on_marking_marks_changed(self) -> None:
-        """The title counts them."""
-        self.entitle()
+    # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable the filter's key while the bar is open."""
+        return action != "filter" or not any(bar.is_open for bar in self.query(FilterBar))
+
+    def action_reload(self) -> None:
+        """Fetch the first page."""
+        self.request(self.state.first())
+
+    def action_page(self, step: int) -> None:
+        """Show the next page, or the one before."""
+        state = self._next_state() if step > 0 else self._previous_state()
+        if state is None:
+            self.notify("this is the last page" if step > 0 else "this is the first page")
+        elif state.cursor == self.state.cursor and not self.is_waiting:  # it has been fetched
+            self.state = state
+            self.update_tables()
+        elif not self.is_waiting or state != self.target_state:  # a held-down key asks once for a page
+            self.request(state)
+
+    def _next_state(self) -> StateT | None:
+        if self.page is None:
+            return None
+        first_item = self.state.first_item + PAGE_ROWS
+        if first_item < len(self.page.items):
+            return self.state.next(self.state.cursor, first_item)
+        return self.state.next(self.page.next, 0) if self.page.next is not None else None
+
+    def _previous_state(self) -> StateT | None:
+        return self.state.previous() if self.state.page_number > 1 else None
+
+    def action_filter(self) -> None:
+        """Edit the filter."""
+        self.query_one(FilterBar).open(self.filter_text())
+
+    def action_back(self) -> None:
+        """Leave the range that was begun, or else the filter."""
+        if self.table.range_start is not None:
+            self.table.range_start = None
+            self.update_title()
+        elif (state := self.state_before()) is not None:
+            self.request(state)
+
+    def on_filter_bar_submitted(self, message: FilterBar.Submitted) -> None:
+        """Go to the first page of the new filter."""
+        self.request(self.with_filter(message.filter), from_filter_bar=True)
+
+    def on_filter_bar_cancelled(self) -> None:
+        """Keep the filter, also if the page of another one was asked for."""
+        if self._request is not None and self._request.from_filter_bar:
+            self._request = None
+            self.workers.cancel_group(self, "page")
+        self.query_one(FilterBar).close(self.filter_text())
+        self.focus_table()

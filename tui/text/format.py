@@ -1,23 +1,35 @@
-"""Numbers, durations and text from jobs, as the screens write them.  A missing value is ``–``, never 0."""
+"""Formats numbers, durations, times and text from jobs.  A missing value is ``–``, never 0."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 MISSING = "–"
 SMALLEST_TERMINAL = (60, 16)
 """Columns and rows below which a screen cannot be read."""
 _CONTROL = (*range(32), *range(127, 160))
-_DIRECTION = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what stands after them
+_DIRECTION = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder the characters after them
 _ESCAPES = {code: f"\\x{code:02x}" for code in _CONTROL} | {code: f"\\u{code:04x}" for code in _DIRECTION}
-_AGES = 1e10  # s: three centuries, which nobody has measured
+_MAX_DURATION_SECONDS = 1e10
+"""Three centuries: a longer duration is a mistake in the record."""
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def duration(seconds: float | None) -> str:
-    """``4 ms``, ``1.2 s``, ``41 s``, ``1m 58s``, ``3h 05m``, ``2d 04h``."""
-    if seconds is None or not math.isfinite(seconds) or abs(seconds) > _AGES:
+def duration(seconds: float | None, max_chars: int | None = None) -> str:
+    """``4 ms``, ``1.2 s``, ``41 s``, ``1m 58s``, ``3h 05m``, ``2d 04h``.
+
+    With ``max_chars`` shortened to fit: ``59m 59s``, else ``59m59s``, else ``59m``.
+    """
+    text = _duration(seconds)
+    if max_chars is None:
+        return text
+    return first_fitting(max_chars, text, text.replace(" ", ""), text.partition(" ")[0])
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return MISSING
     if seconds < 0.9995:
         return f"{round(seconds * 1000)} ms"
@@ -34,28 +46,22 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24}d {hours % 24:02d}h"
 
 
-def brief(seconds: float | None, most: int) -> str:
-    """`duration` on ``most`` characters: ``59m 59s``, else ``59m59s``, else ``59m``."""
-    text = duration(seconds)
-    return fit(most, text, text.replace(" ", ""), text.partition(" ")[0])
-
-
-def instant(at: object, form: str = "%H:%M:%S") -> str:
-    """A datetime, or Unix seconds from any record, in UTC; ``–`` where it is no date."""
+def utc_time(time: object, form: str = "%H:%M:%S") -> str:
+    """A datetime, or Unix seconds from any record, in UTC; ``–`` if it is not a time."""
     try:
-        when = at if isinstance(at, datetime) else datetime.fromtimestamp(float(at), UTC)  # type: ignore[arg-type]
+        when = time if isinstance(time, datetime) else datetime.fromtimestamp(float(time), UTC)  # type: ignore[arg-type]
         return f"{when.astimezone(UTC):{form}}"
     except (ValueError, TypeError, OverflowError, OSError):
         return MISSING
 
 
 def number(value: object) -> float | None:
-    """``value`` from any record where it is a finite number, else None."""
+    """``value`` from any record if it is a finite number, else None."""
     try:
-        found = float(value) if isinstance(value, int | float) else math.nan
+        result = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return result if math.isfinite(result) else None
 
 
 def percent(share: float | None) -> str:
@@ -70,22 +76,17 @@ def rate(per_second: float | None) -> str:
     return f"{per_second:.1f}" if per_second < 99.95 else f"{per_second:,.0f}"
 
 
-def count(number: int | None) -> str:
-    """``1,234``."""
-    return MISSING if number is None else f"{number:,}"
-
-
-def short(number: int | None, most: int) -> str:
-    """`count` where it has ``most`` characters at the most, else ``12.3k``, ``1.23M``."""
-    text = count(number)
-    if number is None or len(text) <= most:
+def count(number: int | None, max_chars: int | None = None) -> str:
+    """``1,234``; if that is longer than ``max_chars``, ``12.3k`` or ``1.23M``."""
+    text = MISSING if number is None else f"{number:,}"
+    if number is None or max_chars is None or len(text) <= max_chars:
         return text
     scaled = ((number / 1000**power, unit) for power, unit in enumerate("kMGT", 1))
-    value, unit = next((each for each in scaled if each[0] < 999.5), (number / 1e12, "T"))
+    value, unit = next(((value, unit) for value, unit in scaled if value < 999.5), (number / 1e12, "T"))
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
 
 
-def size(number: int | None) -> str:
+def byte_size(number: int | None) -> str:
     """Bytes as ``212 MB``, by powers of 1024."""
     if number is None:
         return MISSING
@@ -97,51 +98,46 @@ def size(number: int | None) -> str:
     raise AssertionError("unreachable")
 
 
-def sparkline(
-    values: list[float | int | None] | tuple[float | int | None, ...],
-    width: int,
-    *,
-    most: float | None = None,
-) -> str:
-    """The last ``width`` values as blocks, scaled to ``most`` or their greatest; a missing one is a space."""
-    shown = list(values)[-width:]
-    top = max((value for value in shown if value is not None), default=0) if most is None else most
+def sparkline(values: Sequence[float | int | None], width: int, *, scale: float | None = None) -> str:
+    """The last ``width`` values as blocks, scaled to ``scale`` or the greatest; a missing one is a space."""
+    newest = values[-width:]
+    top = max((value for value in newest if value is not None), default=0) if scale is None else scale
     cells = [
         " " if value is None else "▁" if top <= 0 or value <= 0 else _BLOCKS[max(1, round(value / top * 8))]
-        for value in shown
+        for value in newest
     ]
     return "".join(cells).rjust(width)
 
 
-def bar(used: int, of: int, width: int) -> str:
+def gauge(used: int, limit: int, width: int) -> str:
     """``██░░░``."""
-    full = 0 if of <= 0 else min(width, -(-used * width // of))
+    full = 0 if limit <= 0 else min(width, -(-used * width // limit))
     return "█" * full + "░" * (width - full)
 
 
-def fit(most: int, *texts: str) -> str:
-    """The first of ``texts`` that has ``most`` characters at the most; where none has, the last one, cut."""
-    return next((text for text in texts if len(text) <= most), clip(texts[-1], most))
+def first_fitting(max_chars: int, *texts: str) -> str:
+    """The first of ``texts`` with at most ``max_chars`` characters; if none has, the last one, clipped."""
+    return next((text for text in texts if len(text) <= max_chars), clip(texts[-1], max_chars))
 
 
-def clip(text: str, most: int) -> str:
-    """At most ``most`` characters of ``text``, with ``…`` where something is missing."""
-    return text if len(text) <= most else text[: max(0, most - 1)] + "…"
+def clip(text: str, max_chars: int) -> str:
+    """At most ``max_chars`` characters of ``text``; ``…`` at the end stands for the rest."""
+    return text if len(text) <= max_chars else text[: max(0, max_chars - 1)] + "…"
 
 
-def ends(text: str, most: int) -> str:
-    """At most ``most`` characters of ``text``, with ``…`` in its middle: of a key the end matters, too."""
-    if len(text) <= most:
+def clip_middle(text: str, max_chars: int) -> str:
+    """At most ``max_chars`` characters of ``text``; ``…`` in its middle, since a key's end matters, too."""
+    if len(text) <= max_chars:
         return text
-    tail = max(0, most - 1) * 2 // 3
-    return f"{text[: max(0, most - 1 - tail)]}…{text[len(text) - tail :]}"[:most]
+    tail = max(0, max_chars - 1) * 2 // 3
+    return f"{text[: max(0, max_chars - 1 - tail)]}…{text[len(text) - tail :]}"[:max_chars]
 
 
-def safe(text: str) -> str:
-    """Text from anywhere on one line: control characters are shown, never sent to the terminal."""
+def escape(text: str) -> str:
+    """Text from anywhere on one line; control characters are escaped, so that no terminal obeys them."""
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
 
 
-def safe_lines(text: str) -> str:
-    """Like `safe`, but lines stay lines and tabs become spaces."""
-    return "\n".join(safe(line) for line in text.expandtabs(4).split("\n"))
+def escape_lines(text: str) -> str:
+    """Like `escape`, but lines stay lines and tabs become spaces."""
+    return "\n".join(escape(line) for line in text.expandtabs(4).split("\n"))

@@ -1,7 +1,7 @@
-"""The signs that the screens and tables draw, and what stands for them where a terminal cannot show them.
+"""The signs of screens and tables, and their ASCII forms for terminals that cannot show them.
 
-Text is made of the real signs everywhere.  What a terminal's encoding lacks is replaced on its way out, one
-character for another of the same width, so that no layout depends on it.
+Text is made of the real signs everywhere.  Signs that a terminal's encoding lacks are replaced when they are
+written, by characters of the same width, so that no layout depends on the encoding.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TextIO
 from rich.cells import cell_len
 
 SCREEN_ERRORS = "couturecast-screen"
-"""Name of the error handler for a screen: what has no ASCII form becomes as many ``?`` as it is wide."""
+"""Name of the error handler for a screen: a character without an ASCII form becomes ``?``, in its width."""
 TEXT_ERRORS = "couturecast-text"
-"""Name of the error handler for output: what has no ASCII form is escaped, so that nothing is lost."""
+"""Name of the error handler for output: a character without an ASCII form is escaped, so nothing is lost."""
 
 _ASCII = {
     # our signs
@@ -27,36 +27,36 @@ _ASCII = {
     # bars and sparklines
     "░": ".", "▁": "_", "▂": ".", "▃": "-", "▄": ":", "▅": "=", "▆": "+", "▇": "*", "█": "#",
     "▕": "|", "▏": "|",
-    # what Textual frames, scrolls and edits with
+    # Textual's frames, scroll bars and inputs
     "╭": "+", "╮": "+", "╰": "+", "╯": "+", "─": "-", "━": "-", "│": "|", "┃": "|", "═": "=", "║": "|",
     "▔": "-", "▀": "-", "▎": "|", "▌": "|", "▐": "|", "▊": "|", "▉": "|", "▋": "|", "▍": "|", "◐": "o",
     "⏎": "<", "↑": "^", "↓": "v", "←": "<", "▼": "v", "▶": ">", "◀": "<", "⭘": "o", "⌕": "/",
     "\N{NO-BREAK SPACE}": " ",
 }  # fmt: skip
 _TABLE = (
-    dict.fromkeys(range(0x2500, 0x2580), "+")  # what else there is to draw boxes
-    | dict.fromkeys(range(0x2580, 0x25A0), "#")  # and blocks
+    dict.fromkeys(range(0x2500, 0x2580), "+")  # other box drawing characters
+    | dict.fromkeys(range(0x2580, 0x25A0), "#")  # and block elements
     | {ord(sign): form for sign, form in _ASCII.items()}
 )
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def to_ascii(text: str, escape: Callable[[str], str]) -> str:
-    """``text`` with its signs as ASCII, of the same width; ``escape`` makes something of what is no sign."""
-    return _BEYOND_ASCII.sub(lambda found: escape(found[0]), text.translate(_TABLE))
+    """Replace signs by ASCII of the same width; ``escape`` replaces characters that are not signs."""
+    return _BEYOND_ASCII.sub(lambda match: escape(match[0]), text.translate(_TABLE))
 
 
 def terminal_encoding(stream: TextIO) -> str:
-    """The encoding in which the terminal behind ``stream`` is written to.
+    """The encoding of the terminal behind ``stream``.
 
-    Python writes UTF-8 in the C locale too, by assumption.  Where the environment names that locale, or one
-    that is not installed, its name decides.  Where it names none, as in many containers, UTF-8 is sent.
+    Python also assumes UTF-8 in the C locale.  If the environment names that locale, or one that is not
+    installed, its name decides.  If it names none, as in many containers, the encoding is UTF-8.
     """
     encoding = stream.encoding or "ascii"
-    asked_for = os.environ.get("PYTHONUTF8") == "1" or os.environ.get("PYTHONIOENCODING")
-    if not sys.flags.utf8_mode or asked_for or not is_utf8(encoding):
+    forced = os.environ.get("PYTHONUTF8") == "1" or os.environ.get("PYTHONIOENCODING")
+    if not sys.flags.utf8_mode or forced or not is_utf8(encoding):
         return encoding
-    # LC_CTYPE has been set by Python itself in this mode.
+    # In this mode Python itself has set LC_CTYPE.
     name = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
     return "ascii" if name and not is_utf8(name.partition(".")[2]) else encoding
 

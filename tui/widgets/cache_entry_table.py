@@ -1,4 +1,4 @@
-"""A window of cache entries."""
+"""A page of cache entries."""
 
 from __future__ import annotations
 
@@ -7,63 +7,42 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
+from tui.navigation import OpenCacheEntry
 from tui.text import cache as cache_text
-from tui.text.format import safe
-from tui.widgets.markable_table import Marking
+from tui.text.format import escape
+from tui.widgets.markable_table import MarkableTable
 from workers.operations.operations import CacheEntry
 
 
-class EntryTable(Marking):
-    """Entries that can be marked; the cursor stays on its entry."""
+class CacheEntryTable(MarkableTable[CacheEntry]):
+    """Entries that can be marked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Value"),
         Binding("x", "screen.evict", "Evict"),
     ]
 
-    class Opened(Message):
-        """The operator wants to see the entry's value."""
-
-        def __init__(self, entry: CacheEntry) -> None:
-            super().__init__()
-            self.entry = entry
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.entries: tuple[CacheEntry, ...] = ()
-
-    def show(self, entries: Sequence[CacheEntry], width: int) -> None:
-        """Show these entries on ``width`` columns; on another window no range goes on."""
-        if [each.key for each in entries] != [each.key for each in self.entries]:
-            self.range_from = None
-        self.entries = tuple(entries)
-        columns = cache_text.columns(width, max((len(safe(each.key)) for each in entries), default=0))
+    def show_entries(self, entries: Sequence[CacheEntry], width: int) -> None:
+        """Show these entries on ``width`` columns; on another page no range continues."""
+        if [entry.key for entry in entries] != [entry.key for entry in self.items]:
+            self.range_start = None
+        longest_key = max((len(escape(entry.key)) for entry in entries), default=0)
+        columns = cache_text.entry_columns(width, longest_key)
         rows = {
-            each.key: cache_text.cells(each, columns, marked=self.is_marked(each)) for each in self.entries
+            entry.key: cache_text.entry_cells(entry, columns, marked=self.is_marked(entry))
+            for entry in entries
         }
-        self.fill(columns, rows, right=cache_text.RIGHT)
+        self.set_rows(entries, columns, rows, right_aligned=cache_text.RIGHT_ALIGNED)
 
-    @property
-    def shown(self) -> Sequence[CacheEntry]:
-        """The entries."""
-        return self.entries
+    def open_item(self, item: CacheEntry) -> None:
+        """Show the entry's value."""
+        self.post_message(OpenCacheEntry(item))
 
     def id_of(self, item: CacheEntry) -> str:
         """Its key."""
         return item.key
 
-    def sign_of(self, item: CacheEntry) -> Text:
-        """A mark."""
-        return cache_text.mark(marked=self.is_marked(item))
-
-    @property
-    def selected(self) -> CacheEntry | None:
-        """The entry under the cursor."""
-        return self.entries[self.cursor_row] if 0 <= self.cursor_row < len(self.entries) else None
-
-    def on_data_table_row_selected(self) -> None:
-        """Enter, or a click on the row under the cursor."""
-        if self.selected is not None:
-            self.post_message(self.Opened(self.selected))
+    def mark_cell(self, item: CacheEntry) -> Text:
+        """Its mark."""
+        return cache_text.mark_cell(marked=self.is_marked(item))

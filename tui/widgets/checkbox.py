@@ -1,4 +1,4 @@
-"""A box that is ticked or not, which can be seen without colours, too."""
+"""A checkbox whose value can be seen without colours."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from textual.content import Content
 from textual.widgets import Checkbox
 
 
-class Tick(Checkbox):
-    """``[X]`` or ``[ ]``, and what it means."""
+class PlainCheckbox(Checkbox):
+    """``[X]`` or ``[ ]``, and a label."""
 
     def __init__(self, label: str, *, id: str | None = None) -> None:
         super().__init__(label, id=id, compact=True)
 
     def render(self) -> Content:
-        """The sign goes with the value."""
+        """Render the value as a character, then the label."""
         return Content.assemble(f"[{'X' if self.value else ' '}] ", self._label)

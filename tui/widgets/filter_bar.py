@@ -1,4 +1,4 @@
-"""What is shown, as a line that can be rewritten."""
+"""The filter of a list: shown as a line, and edited as an input."""
 
 from __future__ import annotations
 
@@ -11,91 +11,89 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from tui.text.format import safe
-from workers.operations.operations import OPERATION_ERRORS, LetterFilter
+from tui.text.format import escape
+from tui.widgets.message_line import MessageLine
+from workers.operations.operations import OPERATION_ERRORS
 
-_WORDS = "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
 
+class FilterBar(Vertical):
+    """Shows the filter if there is one; `open` turns it into an input.
 
-class FilterLine(Vertical):
-    """Shows the filter where there is one; `edit` turns it into an input.
-
-    ``read`` makes a filter of what was written, and raises one of FAILURES where it is none; ``words`` say
-    what may be written.
+    ``parse`` turns text into a filter, or raises one of OPERATION_ERRORS.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave it", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Keep the filter", show=False)]
 
-    class Wanted(Message):
-        """The operator wants to see what this filter means."""
+    class Submitted(Message):
+        """The operator entered this filter."""
 
         def __init__(self, filter: Any) -> None:
             super().__init__()
             self.filter = filter
 
-    class Left(Message):
-        """The filter stays as it was."""
+    class Cancelled(Message):
+        """The operator keeps the filter."""
 
-    def __init__(
-        self, *, read: Callable[[str], Any] = LetterFilter.parse, words: str = _WORDS, id: str | None = None
-    ) -> None:
+    def __init__(self, *, parse: Callable[[str], Any], placeholder: str, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._read = read
-        self._words = words
+        self._parse = parse
+        self._placeholder = placeholder
 
     def compose(self) -> ComposeResult:
-        """The line as text, as input, and what is wrong with it."""
-        field = Input(placeholder=self._words, id="filter-input", compact=True)
+        """Compose the line as text, as input, and a hint below."""
+        field = Input(placeholder=self._placeholder, id="filter-input", compact=True)
         field.display = self.display = False
         field.can_focus = False  # else it would be focused although it is not shown
         yield Static("", id="filter-text", markup=False)
         yield field
-        yield Static("", id="filter-hint", markup=False)
+        yield MessageLine(id="filter-hint")
 
     @property
     def is_open(self) -> bool:
-        """Whether it is being rewritten."""
+        """Whether the input is shown."""
         return any(field.display for field in self.query(Input))
 
-    def edit(self, line: str) -> None:
-        """Open the input with ``line``."""
+    def open(self, text: str) -> None:
+        """Show the input with this text."""
         field = self.query_one(Input)
-        field.value = line
+        field.value = text
         field.display = True
         field.can_focus = True
-        field.cursor_position = len(line)
+        field.cursor_position = len(text)
         self.query_one("#filter-text").display = False
-        self.tell("enter apply · esc leave it as it was")
+        self._hint.show("enter apply · esc cancel")
+        self._hint.display = True
         self.display = True
         field.focus()
 
-    def close(self, line: str) -> None:
-        """Close the input, and show the filter that holds, if there is one."""
+    def close(self, text: str) -> None:
+        """Hide the input, and show the filter's text, if any."""
         field = self.query_one(Input)
         field.display = field.can_focus = False
-        self.query_one("#filter-hint").display = False
-        shown = self.query_one("#filter-text", Static)
-        shown.update(f" / {safe(line)}")
-        shown.display = self.display = bool(line)
+        self._hint.display = False
+        line = self.query_one("#filter-text", Static)
+        line.update(f" / {escape(text)}")
+        line.display = self.display = bool(text)
 
-    def tell(self, message: str, *, wrong: bool = False) -> None:
-        """A word below the input."""
-        hint = self.query_one("#filter-hint", Static)
-        hint.update(f"   {'▲ ' if wrong else ''}{safe(message)}")
-        hint.set_class(wrong, "-wrong")
-        hint.display = True
+    def show_error(self, message: str) -> None:
+        """Show what is wrong with the filter."""
+        self._hint.show_error(message)
+
+    @property
+    def _hint(self) -> MessageLine:
+        return self.query_one(MessageLine)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """What was written, if it is a filter."""
+        """Submit the filter if the text is one."""
         event.stop()
         try:
-            wanted = self._read(event.value)
+            filter_ = self._parse(event.value)
         except OPERATION_ERRORS as error:
-            self.tell(str(error), wrong=True)
+            self.show_error(escape(str(error)))
             return
-        self.tell("reading …")
-        self.post_message(self.Wanted(wanted))
+        self._hint.show("reading …")
+        self.post_message(self.Submitted(filter_))
 
-    def action_leave(self) -> None:
-        """Leave the filter as it was."""
-        self.post_message(self.Left())
+    def action_cancel(self) -> None:
+        """Keep the filter."""
+        self.post_message(self.Cancelled())

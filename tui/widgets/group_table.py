@@ -1,4 +1,4 @@
-"""Groups of dead letters: what went wrong, how often, and when."""
+"""A table of groups of dead letters: what went wrong, how often, and when."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui.text import dead_letters as letter_text
-from tui.widgets.keyed_table import Rows
+from tui.widgets.keyed_table import KeyedTable
 from workers.operations.operations import FailureGroup
 
 
-class GroupTable(Rows):
-    """Those with the most letters first; the cursor stays on its group."""
+class GroupTable(KeyedTable[FailureGroup]):
+    """The groups with the most letters first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Its letters"),
@@ -22,29 +22,18 @@ class GroupTable(Rows):
     ]
 
     class Opened(Message):
-        """The operator wants to see the group's letters."""
+        """The operator asked for the group's letters."""
 
         def __init__(self, group: FailureGroup) -> None:
             super().__init__()
             self.group = group
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.groups: tuple[FailureGroup, ...] = ()
-
-    def show(self, groups: Sequence[FailureGroup], now: float, width: int) -> None:
+    def show_groups(self, groups: Sequence[FailureGroup], now: float, width: int) -> None:
         """Show these groups on ``width`` columns."""
-        self.groups = tuple(groups)
         columns = letter_text.group_columns(width)
         rows = {group.fingerprint: letter_text.group_cells(group, columns, now=now) for group in groups}
-        self.fill(columns, rows, right=("count",))
+        self.set_rows(groups, columns, rows, right_aligned=("count",))
 
-    @property
-    def selected(self) -> FailureGroup | None:
-        """The group under the cursor."""
-        return self.groups[self.cursor_row] if 0 <= self.cursor_row < len(self.groups) else None
-
-    def on_data_table_row_selected(self) -> None:
-        """Enter, or a click on the row under the cursor."""
-        if self.selected is not None:
-            self.post_message(self.Opened(self.selected))
+    def open_item(self, item: FailureGroup) -> None:
+        """Ask for the group's letters."""
+        self.post_message(self.Opened(item))

@@ -1,17 +1,19 @@
-"""A table of one window of rows."""
+"""A table of one page of items."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
+ItemT = TypeVar("ItemT")
 
-class Rows(DataTable[object]):
-    """Rows are replaced as a whole, and the cursor stays on the row of its key, else where it was."""
+
+class KeyedTable(DataTable[object], Generic[ItemT]):
+    """Rows are replaced together; the cursor stays on the row of its key, else in its place."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open"),
@@ -21,28 +23,44 @@ class Rows(DataTable[object]):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, show_row_labels=False, cell_padding=1)
+        self.items: tuple[ItemT, ...] = ()
         self.keys: list[str] = []
-        """Of the rows, in their order."""
+        """Keys of the rows, in the order of the items."""
 
-    def is_marked(self, item: Any) -> bool:
-        """Whether what a row shows is one of those that the next act is about."""
+    @property
+    def selected(self) -> ItemT | None:
+        """The item under the cursor."""
+        return self.items[self.cursor_row] if 0 <= self.cursor_row < len(self.items) else None
+
+    def is_marked(self, item: ItemT) -> bool:
+        """Whether the next action applies to the item."""
         return False
 
-    def fill(
+    def open_item(self, item: ItemT) -> None:
+        """Show all of an item."""
+
+    def on_data_table_row_selected(self) -> None:
+        """Open the item under the cursor: enter, or a click on its row."""
+        if self.selected is not None:
+            self.open_item(self.selected)
+
+    def set_rows(
         self,
+        items: Sequence[ItemT],
         columns: Mapping[str, int],
         rows: Mapping[str, Sequence[Text]],
         *,
-        right: Collection[str] = (),
+        right_aligned: Collection[str] = (),
     ) -> None:
-        """Show ``rows``, by key, in ``columns`` of these widths; the titles of some stand on the right."""
-        before, place = self.keys, self.cursor_row
+        """Show ``items``, whose ``rows`` have a key each, in ``columns`` of these widths."""
+        keys, row = self.keys, self.cursor_row
         self.clear(columns=True)
-        for name, room in columns.items():
-            self.add_column(name.rjust(room) if name in right else name, key=name, width=room)
+        for name, width in columns.items():
+            label = name.rjust(width) if name in right_aligned else name
+            self.add_column(label, key=name, width=width)
         for key, cells in rows.items():
             self.add_row(*cells, key=key)
-        self.keys = list(rows)
-        if 0 <= place < len(before):
-            stays = before[place] in rows
-            self.move_cursor(row=self.keys.index(before[place]) if stays else place, animate=False)
+        self.items, self.keys = tuple(items), list(rows)
+        if 0 <= row < len(keys):
+            stays = keys[row] in rows
+            self.move_cursor(row=self.keys.index(keys[row]) if stays else row, animate=False)

@@ -1,21 +1,21 @@
-"""Marks on the rows of a table: what the next act is about."""
+"""A table whose rows can be marked: the next action applies to them."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui.widgets.keyed_table import Rows
+from tui.widgets.keyed_table import ItemT, KeyedTable
 
 
-class Marking(Rows):
-    """Rows can be marked, one or from here to there; the marks stay when another page is shown.
+class MarkableTable(KeyedTable[ItemT]):
+    """Rows are marked one by one or in ranges; marks stay when another page is shown.
 
-    What is shown has ids, which marks go by, and a column without a title for the signs.
+    The first column has no heading: it shows the marks.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -27,61 +27,56 @@ class Marking(Rows):
     ]
 
     class MarksChanged(Message):
-        """Others are marked than before."""
+        """The operator marked or unmarked rows, or began a range."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.marks: dict[Any, Any] = {}
-        """What is marked, by id, as it was when it was marked."""
-        self.range_from: int | None = None
-        """The row from which a range is marked."""
+        self.marks: dict[Any, ItemT] = {}
+        """The marked items, by id, as they were when they were marked."""
+        self.range_start: int | None = None
+        """The row from which a range is being marked."""
 
-    @property
-    def shown(self) -> Sequence[Any]:
-        """What the rows show, in their order."""
+    def id_of(self, item: ItemT) -> Hashable:
+        """The id by which an item is marked."""
         raise NotImplementedError
 
-    def id_of(self, item: Any) -> Hashable:
-        """By which it is marked."""
+    def mark_cell(self, item: ItemT) -> Text:
+        """The first cell of an item's row."""
         raise NotImplementedError
 
-    def sign_of(self, item: Any) -> Text:
-        """What stands before it."""
-        raise NotImplementedError
-
-    def is_marked(self, item: Any) -> bool:
+    def is_marked(self, item: ItemT) -> bool:
         """Whether it was marked."""
         return self.id_of(item) in self.marks
 
     def unmark(self, ids: Iterable[Hashable] | None = None) -> None:
-        """Take these marks away, or all."""
-        gone = set(self.marks if ids is None else ids)
-        self.range_from = None
-        self.marks = {each: item for each, item in self.marks.items() if each not in gone}
-        self._repaint([row for row, item in enumerate(self.shown) if self.id_of(item) in gone])
+        """Remove these marks, or all."""
+        removed = set(self.marks if ids is None else ids)
+        self.range_start = None
+        self.marks = {id_: item for id_, item in self.marks.items() if id_ not in removed}
+        self._repaint([row for row, item in enumerate(self.items) if self.id_of(item) in removed])
 
-    def action_mark(self, by: int, keep: bool = False) -> None:
-        """Mark the row under the cursor, or unmark it unless it is to ``keep`` its mark; go on."""
-        if not 0 <= self.cursor_row < len(self.shown):
+    def action_mark(self, step: int, keep: bool = False) -> None:
+        """Mark the row under the cursor, or unmark it unless ``keep``; then move the cursor."""
+        item = self.selected
+        if item is None:
             return
-        item = self.shown[self.cursor_row]
         if self.is_marked(item) and not keep:
             del self.marks[self.id_of(item)]
         else:
             self.marks[self.id_of(item)] = item
         self._repaint([self.cursor_row])
-        if 0 <= self.cursor_row + by < len(self.shown):
-            self.move_cursor(row=self.cursor_row + by, animate=False)
+        if 0 <= self.cursor_row + step < len(self.items):
+            self.move_cursor(row=self.cursor_row + step, animate=False)
 
     def action_range(self) -> None:
-        """Begin a range at the cursor, or mark all up to it."""
-        if self.range_from is None:
-            self.range_from = self.cursor_row if self.shown else None
+        """Begin a range at the cursor, or mark all rows up to it."""
+        if self.range_start is None:
+            self.range_start = self.cursor_row if self.items else None
             self.post_message(self.MarksChanged())
             return
-        rows = range(min(self.range_from, self.cursor_row), max(self.range_from, self.cursor_row) + 1)
-        self.range_from = None
-        self.marks |= {self.id_of(item): item for item in (self.shown[row] for row in rows)}
+        rows = range(min(self.range_start, self.cursor_row), max(self.range_start, self.cursor_row) + 1)
+        self.range_start = None
+        self.marks |= {self.id_of(item): item for item in (self.items[row] for row in rows)}
         self._repaint(rows)
 
     def action_unmark(self) -> None:
@@ -90,5 +85,5 @@ class Marking(Rows):
 
     def _repaint(self, rows: Iterable[int]) -> None:
         for row in rows:
-            self.update_cell(self.keys[row], "", self.sign_of(self.shown[row]))
+            self.update_cell(self.keys[row], "", self.mark_cell(self.items[row]))
         self.post_message(self.MarksChanged())

@@ -1,4 +1,4 @@
-"""The queue rows: one line a queue, the focused one marked."""
+"""The table of queues: a line for each, and one more for each reason why it makes no progress."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui.text import snapshot as text
+from tui.text import queues as queue_text
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 
 class QueueTable(Widget, can_focus=True):
-    """Shows ``snapshot``'s queues; ``metric`` is what the sparklines beside them show."""
+    """Shows the queues of ``snapshot``; their sparklines show ``metric``."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"queue-table--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -29,7 +29,7 @@ class QueueTable(Widget, can_focus=True):
     cursor: reactive[int] = reactive(0)
 
     class PauseRequested(Message):
-        """The operator wants to pause the queue, or to resume it."""
+        """The operator asked to pause the queue, or to resume it."""
 
         def __init__(self, queue: QueueSnapshot) -> None:
             super().__init__()
@@ -42,39 +42,39 @@ class QueueTable(Widget, can_focus=True):
         return queues[min(self.cursor, len(queues) - 1)] if queues else None
 
     def render(self) -> Text:
-        """Heading and rows."""
+        """Render the heading and the rows."""
         width = self.size.width
-        lines = [text.queue_heading(width)]
-        for number, rows in enumerate(self._rows(width)):
-            if self.has_focus and number == self.cursor:
+        lines = [queue_text.heading(width)]
+        for index, rows in enumerate(self._rows(width)):
+            if self.has_focus and index == self.cursor:
                 rows[0].pad_right(max(0, width - rows[0].cell_len))
                 rows[0].stylize(self.get_component_rich_style("queue-table--cursor", partial=True))
             lines += rows
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        """As many lines as there are rows."""
+        """Return the number of lines."""
         return 1 + sum(map(len, self._rows(width)))
 
-    def action_move(self, by: int) -> None:
-        """Move the cursor; past the end the focus goes to what lies there."""
+    def action_move(self, step: int) -> None:
+        """Move the cursor; from the last queue focus the widget below."""
         queues = self.snapshot.queues if self.snapshot else ()
-        if self.cursor + by >= len(queues):
+        if self.cursor + step >= len(queues):
             self.screen.focus_next()
         else:
-            self.cursor = max(0, self.cursor + by)
+            self.cursor = max(0, self.cursor + step)
 
     def action_pause(self) -> None:
-        """Ask for a pause, or a resumption."""
+        """Ask to pause or resume the queue under the cursor."""
         if self.selected is not None:
             self.post_message(self.PauseRequested(self.selected))
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor on the row that was clicked."""
+        """Move the cursor to the queue that was clicked."""
         line = 1
-        for number, rows in enumerate(self._rows(self.size.width)):
+        for index, rows in enumerate(self._rows(self.size.width)):
             if line <= event.y < line + len(rows):
-                self.cursor = number
+                self.cursor = index
             line += len(rows)
 
     def _rows(self, width: int) -> list[list[Text]]:
@@ -82,7 +82,7 @@ class QueueTable(Widget, can_focus=True):
             return []
         offline = self.snapshot.weather_provider == "offline"
         return [
-            text.queue_rows(
+            queue_text.rows(
                 queue, offline=offline, width=width, metric=self.metric, now=self.snapshot.taken_at
             )
             for queue in self.snapshot.queues

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.cli.render.status import table
 from tui.text import cache as cache_text
-from tui.text.format import MISSING, duration, ends, safe, size
+from tui.text.format import MISSING, byte_size, clip_middle, duration, escape
 from workers.operations.operations import CacheEntry, CacheOverview
 
 _NARROWEST = 20
@@ -27,29 +27,29 @@ def entries_text(entries: Sequence[CacheEntry], *, width: int | None, more: bool
 
 
 def _row(entry: CacheEntry, room: int | None) -> tuple[str, ...]:
-    key = safe(entry.key)
+    key = escape(entry.key)
     return (
-        key if room is None else ends(key, room),
+        key if room is None else clip_middle(key, room),
         entry.state,
         duration(entry.age),
         duration(entry.ttl) if entry.ttl > 0 else MISSING,
-        size(entry.size),
+        byte_size(entry.size),
     )
 
 
 def entry_text(entry: CacheEntry, value: Any) -> str:
     """All of an entry, the value as JSON."""
-    lines = [f"{name:<6} {shown}" for name, shown in cache_text.facts(entry)]
+    lines = [f"{name:<6} {shown}" for name, shown in cache_text.entry_fields(entry)]
     shown = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     return "\n".join([*lines, "", shown])
 
 
 def stats_text(overview: CacheOverview) -> str:
     """The figures of the last hour, and the memory."""
-    return "\n".join(line.plain.strip() for line in cache_text.lines_of(overview))
+    return "\n".join(line.plain.strip() for line in cache_text.overview_lines(overview))
 
 
 def listed(keys: Sequence[str]) -> str:
     """The first keys, and how many there are beyond them."""
     more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
-    return ", ".join(safe(key) for key in keys[:_MOST]) + more
+    return ", ".join(escape(key) for key in keys[:_MOST]) + more

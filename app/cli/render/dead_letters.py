@@ -8,7 +8,7 @@ from typing import Any
 
 from app.cli.render.status import table
 from storage.database.tables import POISON_DEATHS
-from tui.text.format import MISSING, clip, count, duration, instant, number, safe, sparkline
+from tui.text.format import MISSING, clip, count, duration, escape, number, sparkline, utc_time
 from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
 
 Lineage = Sequence[tuple[DeadLetter, Sequence[PlanItem]]]
@@ -52,9 +52,9 @@ def _letter_cells(letter: DeadLetter, wide: bool) -> dict[str, str]:
     cells = {
         "id": str(letter.id),
         "": poison_sign(letter),
-        "failed at": instant(letter.failed_at, _DATE if wide else "%m-%d %H:%M"),
+        "failed at": utc_time(letter.failed_at, _DATE if wide else "%m-%d %H:%M"),
         "queue": letter.queue_name,
-        "job": safe(letter.job_id[:36]) if wide else clip(safe(letter.job_id), 9),
+        "job": escape(letter.job_id[:36]) if wide else clip(escape(letter.job_id), 9),
         "att": str(letter.attempts),
         "state": letter.state,
         "error": _error(letter),
@@ -70,17 +70,17 @@ def poison_sign(letter: DeadLetter) -> str:
 
 
 def _error(letter: DeadLetter) -> str:
-    return safe(f"{letter.error_type}: {letter.error_message}"[:_LONGEST_ERROR])
+    return escape(f"{letter.error_type}: {letter.error_message}"[:_LONGEST_ERROR])
 
 
 def letter_text(letter: DeadLetter, lineage: Lineage = ()) -> str:
     """All of one letter, with what it came of and what came of it."""
     lines = [
-        f"{letter.id}  {letter.queue_name}  {safe(letter.function)}  job {safe(letter.job_id)}",
+        f"{letter.id}  {letter.queue_name}  {escape(letter.function)}  job {escape(letter.job_id)}",
         f"state {letter.state}{', archived' if letter.archived else ''} · "
         f"{letter.attempts} attempt{'' if letter.attempts == 1 else 's'} · "
-        f"failed at {instant(letter.failed_at, f'{_DATE} UTC')}",
-        f"enqueued at {instant(letter.enqueued_at, f'{_DATE} UTC')} · group {letter.fingerprint}",
+        f"failed at {utc_time(letter.failed_at, f'{_DATE} UTC')}",
+        f"enqueued at {utc_time(letter.enqueued_at, f'{_DATE} UTC')} · group {letter.fingerprint}",
         f"{letter.error_type}: {letter.error_message}",
     ]
     if letter.deaths >= POISON_DEATHS:
@@ -90,7 +90,7 @@ def letter_text(letter: DeadLetter, lineage: Lineage = ()) -> str:
     lines += ["", "payload", _json(letter.job_data.get("kwargs", letter.job_data))]
     lines += _lineage_lines(letter, lineage)
     for attempt in letter.attempt_errors:
-        at, took = instant(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+        at, took = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
         which, worker = (attempt.get(name, MISSING) for name in ("attempt", "worker"))
         lines += ["", f"attempt {which} at {at} on {worker}, ran {took}"]
         lines.append(str(attempt.get("traceback") or attempt.get("message") or MISSING).rstrip())
@@ -105,14 +105,14 @@ def _lineage_lines(letter: DeadLetter, lineage: Lineage) -> list[str]:
     for each, items in lineage:
         of = f", of letter {each.replay_of}" if each.replay_of is not None else ""
         this = " (this one)" if each.id == letter.id else ""
-        lines.append(f"  letter {each.id}{this}{of}: {instant(each.failed_at, _DATE)}  {_error(each)}")
+        lines.append(f"  letter {each.id}{this}{of}: {utc_time(each.failed_at, _DATE)}  {_error(each)}")
         lines += [f"    {_replay(item)}" for item in items]
     return lines
 
 
 def _replay(item: PlanItem) -> str:
-    at = f"  {instant(item.enqueued_at, _DATE)}" if item.enqueued_at is not None else ""
-    note = f": {safe(item.note)}" if item.note else ""
+    at = f"  {utc_time(item.enqueued_at, _DATE)}" if item.enqueued_at is not None else ""
+    note = f": {escape(item.note)}" if item.note else ""
     edited = ", with another payload" if item.kwargs is not None else ""
     return f"plan {item.plan_id}{at}  {_ENDINGS.get(item.state, item.state)}{note}{edited}"
 
@@ -127,12 +127,12 @@ def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> 
 
 def _group(group: FailureGroup, digits: int, width: int | None) -> str:
     sample, margin = group.sample, " " * (digits + 2)
-    first, last = (instant(at, "%Y-%m-%d %H:%M") for at in (group.first_at, group.last_at))
+    first, last = (utc_time(at, "%Y-%m-%d %H:%M") for at in (group.first_at, group.last_at))
     trend = sparkline([deaths or None for deaths in group.trend], len(group.trend)).replace(" ", "·")
     lines = [
         f"{count(group.count):>{digits}}  {trend}  {first} – {last}",
         f"{margin}group {group.fingerprint}  newest {sample.id}"
-        f"  {sample.queue_name}  {safe(sample.function)}",
+        f"  {sample.queue_name}  {escape(sample.function)}",
         f"{margin}{_error(sample)}",
     ]
     return "\n".join(_cut(lines, width))
@@ -152,7 +152,7 @@ def preview_text(found: Preview, left_out: Collection[int], *, replay: bool, wid
     lines = [head]
     if len(found.queues) > 1:
         lines += [
-            f"{count(number):>9}  {safe(queue)}"
+            f"{count(number):>9}  {escape(queue)}"
             for queue, number in sorted(found.queues.items(), key=lambda each: -each[1])
         ]
     if found.groups:

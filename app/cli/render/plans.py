@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.cli.render.dead_letters import counted
 from app.cli.render.status import table
-from tui.text.format import MISSING, clip, count, instant, safe
+from tui.text.format import MISSING, clip, count, escape, utc_time
 from workers.operations.operations import Ledger, Plan, PlanItem
 
 _WORDS = {"enqueued": "running still", "same": "died, same error", "other": "died, other error"}
@@ -23,7 +23,7 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
     rows += [
         (
             str(plan.id),
-            instant(plan.created_at, "%m-%d %H:%M"),
+            utc_time(plan.created_at, "%m-%d %H:%M"),
             plan.standing,
             count(plan.total),
             count(plan.ledger.sent),
@@ -43,8 +43,8 @@ def plan_text(plan: Plan) -> str:
     lines = [
         standing(plan),
         *([f"go on with: {resume_command(plan)}"] if plan.standing in ("interrupted", "paused") else []),
-        f"made at {instant(plan.created_at, f'{_DATE} UTC')} by {safe(plan.actor)}"
-        + (f": {safe(plan.reason)}" if plan.reason else ""),
+        f"made at {utc_time(plan.created_at, f'{_DATE} UTC')} by {escape(plan.actor)}"
+        + (f": {escape(plan.reason)}" if plan.reason else ""),
         f"of {counted(plan.total)}: {selection(plan)}",
         manner(plan.canary, plan.rate, plan.halt),
         "",
@@ -69,7 +69,7 @@ def selection(plan: Plan) -> str:
     """What was selected: a filter, or ids."""
     ids = plan.selection.get("ids")
     if not isinstance(ids, list):
-        return safe(str(plan.selection.get("filter", MISSING)))
+        return escape(str(plan.selection.get("filter", MISSING)))
     others = int(plan.selection.get("count", len(ids))) - len(ids)
     return f"ids {' '.join(str(each) for each in ids)}{f' and {count(others)} others' if others > 0 else ''}"
 
@@ -114,7 +114,7 @@ def items_text(items: Sequence[PlanItem]) -> str:
             item.state,
             _time(item.enqueued_at),
             _time(item.ended_at),
-            safe(item.note or "") + (" with another payload" if item.kwargs is not None else ""),
+            escape(item.note or "") + (" with another payload" if item.kwargs is not None else ""),
         )
         for item in items
     ]
@@ -122,4 +122,4 @@ def items_text(items: Sequence[PlanItem]) -> str:
 
 
 def _time(at: object) -> str:
-    return MISSING if at is None else instant(at, _DATE)
+    return MISSING if at is None else utc_time(at, _DATE)

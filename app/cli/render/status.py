@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.text.format import MISSING, duration, percent, rate, safe
+from tui.text.format import MISSING, duration, escape, percent, rate
 from tui.text.snapshot import living_workers, other_workers
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
@@ -13,7 +13,7 @@ from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 def status_text(snapshot: Snapshot) -> str:
     """The overview in lines: alerts first, then a row a queue, then the servers."""
     lines = [
-        f"! {f'{alert.queue}: ' if alert.queue else ''}{safe(alert.message)}" for alert in snapshot.alerts
+        f"! {f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}" for alert in snapshot.alerts
     ]
     head = ("queue", "depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s", "")
     rows = [head, *(_row(queue) for queue in snapshot.queues)]
@@ -43,7 +43,7 @@ def _row(queue: QueueSnapshot) -> tuple[str, ...]:
         duration(queue.run.p95),
         percent(queue.failure_rate),
         rate(queue.throughput),
-        safe(" · ".join(words)),
+        escape(" · ".join(words)),
     )
 
 

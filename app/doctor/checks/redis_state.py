@@ -15,7 +15,7 @@ from app.servers.redis_eviction import eviction_policy
 from storage.redis.client import execute
 from storage.redis.info import parse_whole_number
 from storage.redis.refusals import CLUSTER_MODE
-from tui.text.format import size
+from tui.text.format import byte_size
 from workers.engine.policy import ECONOMICAL
 from workers.monitoring.thresholds import REDIS_MEMORY, evicts_jobs
 
@@ -103,8 +103,8 @@ async def memory(server: RedisServer) -> Finding:
     if used is None:
         return unknown("the server does not report its memory", _UPSTASH_PAGE if server.is_upstash else "")
     if not limit:
-        return ok(f"{size(used)} used, no limit is set")
-    share = f"{size(used)} of {size(limit)} used ({used / limit:.0%})"
+        return ok(f"{byte_size(used)} used, no limit is set")
+    share = f"{byte_size(used)} of {byte_size(limit)} used ({used / limit:.0%})"
     if used / limit <= REDIS_MEMORY:
         return ok(share)
     return warning(

@@ -17,9 +17,9 @@ from tests.integration.engine.conftest import eventually
 
 HANDLER = """
 from tui.app import Dashboard
-from tui.driver import Terminal
-from tui.screens.dead_letters.list import Letters
-from tui.screens.overview import Overview
+from tui.driver import NonBlockingDriver
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.overview import OverviewScreen
 from tui.widgets.queue_table import QueueTable
 
 def fail(*_, **__):
@@ -35,13 +35,13 @@ async def work(ctx):
 QUEUE = "color-extraction"
 HANDLERS = {"COUTURECAST_HANDLERS": f"{QUEUE}=defects:work", "PYTHONPATH": "."}
 DEFECTS = {
-    "a key": "Overview.action_metric = fail",
-    "a timer": "Dashboard._tick = fail",
-    "a message": "Overview.on_queue_table_pause_requested = fail",
-    "a worker": "Overview.read_letters = lambda self, snapshot: self.run_worker(fail_later())",
-    "a snapshot that is shown": "Overview.show = fail",
-    "a view that is opened": "Letters.on_screen_resume = fail",
-    "a view that is composed": "Letters.body = fail",
+    "a key": "OverviewScreen.action_metric = fail",
+    "a timer": "Dashboard._on_timer = fail",
+    "a message": "OverviewScreen.on_queue_table_pause_requested = fail",
+    "a worker": "OverviewScreen.fetch_letters = lambda self, snapshot: self.run_worker(fail_later())",
+    "a snapshot that is shown": "OverviewScreen.update_snapshot = fail",
+    "a view that is opened": "DeadLettersScreen.on_screen_resume = fail",
+    "a view that is composed": "DeadLettersScreen.compose_body = fail",
 }
 
 
@@ -97,7 +97,9 @@ async def test_a_defect_is_a_message_and_all_goes_on(
     [
         pytest.param("QueueTable.render = fail", id="all that is painted"),
         pytest.param("QueueTable.render_line = fail", id="a line", marks=pytest.mark.slow),
-        pytest.param("Terminal.start_application_mode = fail", id="its start", marks=pytest.mark.slow),
+        pytest.param(
+            "NonBlockingDriver.start_application_mode = fail", id="its start", marks=pytest.mark.slow
+        ),
         pytest.param("Dashboard.CSS_PATH = 'none.tcss'", id="its styles", marks=pytest.mark.slow),
     ],
 )

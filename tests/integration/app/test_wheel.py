@@ -64,7 +64,7 @@ def test_it_holds_one_package_with_every_file_and_nothing_else(wheel: Path) -> N
     assert {name for name in names if not name.startswith(metadata)} == sources()
     assert {"take.lua", "settle.lua", "enqueue.lua", "lock.lua"} <= {Path(name).name for name in names}
     for needed in (
-        f"{BUNDLE}/tui/styles.tcss",
+        *(f"{BUNDLE}/tui/styles/{name}.tcss" for name in ("base", "screens", "dialogs")),
         f"{BUNDLE}/storage/database/migrations/env.py",
         f"{BUNDLE}/storage/database/migrations/versions/0001_first_tables.py",
         f"{BUNDLE}/app/process/samples/images/red-dress.jpg",

@@ -260,20 +260,29 @@ def test_durations(seconds: float | None, text: str) -> None:
 def test_numbers_and_bars() -> None:
     assert (shown.percent(0.071), shown.percent(None)) == ("7.1 %", "–")
     assert (shown.rate(4.44), shown.rate(15_000.2), shown.rate(None)) == ("4.4", "15,000", "–")
-    assert (shown.size(212 * 2**20), shown.size(2**30), shown.size(12), shown.size(None)) == (
+    assert (
+        shown.byte_size(212 * 2**20),
+        shown.byte_size(2**30),
+        shown.byte_size(12),
+        shown.byte_size(None),
+    ) == (
         "212 MB",
         "1.0 GB",
         "12 B",
         "–",
     )
-    assert (shown.bar(3, 20, 10), shown.bar(0, 5, 5), shown.bar(5, 5, 5)) == ("██░░░░░░░░", "░░░░░", "█████")
+    assert (shown.gauge(3, 20, 10), shown.gauge(0, 5, 5), shown.gauge(5, 5, 5)) == (
+        "██░░░░░░░░",
+        "░░░░░",
+        "█████",
+    )
     assert shown.sparkline([None, 0, 4, 8], 6) == "   ▁▄█"
 
 
 def test_text_of_jobs_is_shown_never_interpreted() -> None:
-    assert shown.safe("a\x1b[31m\x00\n\ud800\x9b\x7f é 袍") == "a\\x1b[31m\\x00\\x0a\\ud800\\x9b\\x7f é 袍"
-    assert shown.safe("".join(map(chr, (0x202A, 0x202E, 0x2066, 0x2069)))) == "\\u202a\\u202e\\u2066\\u2069"
-    assert shown.safe_lines("a\tb\nc\r") == "a   b\nc\\x0d"
+    assert shown.escape("a\x1b[31m\x00\n\ud800\x9b\x7f é 袍") == "a\\x1b[31m\\x00\\x0a\\ud800\\x9b\\x7f é 袍"
+    assert shown.escape("".join(map(chr, (0x202A, 0x202E, 0x2066, 0x2069)))) == "\\u202a\\u202e\\u2066\\u2069"
+    assert shown.escape_lines("a\tb\nc\r") == "a   b\nc\\x0d"
 
 
 @pytest.mark.parametrize(

@@ -1,100 +1,103 @@
-"""What can be done with cache entries, on every view that shows some."""
+"""Actions on cache entries, for every screen that shows some."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.dialogs.common import Ask, Confirm
-from tui.screens.acting import Acting
-from tui.text.cache import entries
-from tui.text.format import clip, ends, safe
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.prompt import Prompt
+from tui.screens.base import DashboardScreen
+from tui.text.format import clip, clip_middle, escape
+from tui.text.words import plural
 from workers.operations.cache import CacheOperations, glob_pattern, owner_of
 
-_KEY = 120
-"""Characters of a key, a user's id or a pattern in a question."""
-_HARMLESS = "What is evicted is loaded again when somebody asks for it."
-_LONGEST_USER = 200
+_MAX_CHARS = 120
+"""A question shows so much of a key, a user's id or a pattern."""
+_HARMLESS = "Evicted entries are loaded again when they are next read."
+_MAX_USER_CHARS = 200
 
 
-class Evictions(Acting):
-    """Each asks once, with the count, and then has what is shown read anew."""
+class CacheActions(DashboardScreen):
+    """Each action asks once, with the number of entries, and then has the screens fetch their data again."""
 
     @property
     def cache(self) -> CacheOperations:
-        """The verbs."""
-        return self.dashboard.operations.cache
+        """The operations on the cache."""
+        return self.session.operations.cache
 
-    def acted(self) -> None:
-        """There are fewer entries now."""
-        self.dashboard.look_again(letters=True)
+    def entries_evicted(self) -> None:
+        """Show that there are fewer entries."""
+        self.session.refresh(screens=True)
 
-    async def evict_keys(self, keys: Sequence[str], what: str, *, pattern: str | None = None) -> None:
-        """Evict exactly these, which were found by ``pattern`` where there is one."""
-        question = Confirm(f"Evict {entries(len(keys))}?", f"{what}. {_HARMLESS}", "Evict")
+    async def evict_keys(self, keys: Sequence[str], label: str, *, pattern: str | None = None) -> None:
+        """Evict exactly these entries, which ``pattern`` found, if any."""
+        entries = plural(len(keys), "entry")
+        question = Confirm(f"Evict {entries}?", f"{label}. {_HARMLESS}", "Evict")
         if not await self.app.push_screen_wait(question):
             return
-        with self.busy(f"evicting {entries(len(keys))}"):
-            evicted = await self.dashboard.attempt(self.cache.evict(keys, pattern=pattern))
+        with self.busy_with(f"evicting {entries}"):
+            evicted = await self.session.run(self.cache.evict(keys, pattern=pattern))
         if evicted is None:
             return
-        gone = f"; {entries(len(keys) - evicted)} had gone already" if evicted < len(keys) else ""
-        self.notify(f"{entries(evicted)} evicted{gone}")
-        self.acted()
+        missing = len(keys) - evicted
+        gone = f"; {plural(missing, 'entry')} had gone already" if missing > 0 else ""
+        self.notify(f"{plural(evicted, 'entry')} evicted{gone}")
+        self.entries_evicted()
 
-    async def evict_matching(self, written: str) -> None:
-        """Evict all that fit what was written on the filter line: those that are counted now."""
-        pattern = glob_pattern(written)
-        with self.busy("counting the entries"):
-            keys = await self.dashboard.attempt(self.cache.keys_matching(pattern))
+    async def evict_matching(self, filter_text: str) -> None:
+        """Evict the entries that match the filter now."""
+        pattern = glob_pattern(filter_text)
+        with self.busy_with("counting the entries"):
+            keys = await self.session.run(self.cache.matching(pattern))
         if keys is None:
             return
         if not keys:
-            self.notify("no entry fits: there is nothing to evict", severity="warning")
+            self.notify("no entry matches: there is nothing to evict", severity="warning")
             return
-        what = f"All whose key fits {clip(safe(pattern), _KEY)}" if written else "All that the cache has"
-        await self.evict_keys(keys, what, pattern=pattern)
+        matching = f"All whose key matches {clip(escape(pattern), _MAX_CHARS)}"
+        await self.evict_keys(keys, matching if filter_text else "All entries of the cache", pattern=pattern)
 
     async def evict_user(self, user: str) -> None:
         """Evict all entries of a user, in one round trip."""
-        number = await self.dashboard.attempt(self.cache.count_for_user(user))
+        number = await self.session.run(self.cache.count_of_user(user))
         if number is None:
             return
-        name = clip(safe(user), _KEY)
+        name = clip(escape(user), _MAX_CHARS)
         if number == 0:
             self.notify(f"nothing of user {name} is cached", severity="warning", markup=False)
             return
         question = Confirm(
-            f"Evict {entries(number)}?",
-            f"All of user {name}; what is being loaded for them now is not kept, either. {_HARMLESS}",
+            f"Evict {plural(number, 'entry')}?",
+            f"All of user {name}, and those that are being loaded now. {_HARMLESS}",
             "Evict",
         )
         if not await self.app.push_screen_wait(question):
             return
-        removed = await self.dashboard.attempt(self.cache.evict_user(user))
-        if removed is not None:
-            self.notify(f"{entries(removed)} of user {name} evicted", markup=False)
-            self.acted()
+        evicted = await self.session.run(self.cache.evict_user(user))
+        if evicted is not None:
+            self.notify(f"{plural(evicted, 'entry')} of user {name} evicted", markup=False)
+            self.entries_evicted()
 
-    async def evict_some_user(self) -> None:
-        """Ask whose entries are to go."""
-        question = Ask(
+    async def prompt_evict_user(self) -> None:
+        """Ask for a user, then evict their entries."""
+        question = Prompt(
             "Evict a user",
-            "All entries of one user go; how many there are is shown first.",
+            "Evicts all entries of one user; their number is shown first.",
             "count them",
             placeholder="id of the user",
-            problem=_user_problem,
+            check=_user_problem,
         )
         user = await self.app.push_screen_wait(question)
         if user is not None:
             await self.evict_user(user)
 
 
-def one(key: str) -> str:
-    """What the eviction of one entry is about."""
-    return f"{ends(safe(key), _KEY)} of user {clip(safe(owner_of(key)), _KEY)}"
+def describe_entry(key: str) -> str:
+    """The key and its user, for the question about one entry."""
+    return f"{clip_middle(escape(key), _MAX_CHARS)} of user {clip(escape(owner_of(key)), _MAX_CHARS)}"
 
 
 def _user_problem(user: str) -> str:
     if not user:
         return "write the id of a user"
-    return "" if len(user) <= _LONGEST_USER else f"an id has at most {_LONGEST_USER} characters"
+    return "" if len(user) <= _MAX_USER_CHARS else f"an id has at most {_MAX_USER_CHARS} characters"

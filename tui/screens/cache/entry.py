@@ -1,4 +1,4 @@
-"""One cache entry: what it says of itself, and its value."""
+"""One cache entry: its fields and its value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from tui.screens.cache.actions import Evictions, one
+from tui.screens.cache.actions import CacheActions, describe_entry
+from tui.session import Session
 from tui.text import cache as cache_text
 from workers.errors import NotFoundError
 from workers.operations.cache import owner_of
@@ -20,11 +21,11 @@ from workers.operations.operations import OPERATION_ERRORS, CacheEntry
 _READING = "reading …"
 
 
-class EntryView(Evictions):
-    """Scrolls; ``x`` evicts it."""
+class CacheEntryScreen(CacheActions):
+    """A text to scroll through, with the actions on the entry."""
 
-    HELP = "One cache entry: how old it is, how long it stays, and its value as JSON."
-    SIGNS = cache_text.SIGNS
+    HELP = "One cache entry: its age, how long it stays, and its value as JSON."
+    LEGEND = cache_text.LEGEND
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
         Binding("x", "evict", "Evict"),
@@ -32,47 +33,47 @@ class EntryView(Evictions):
         Binding("r", "reload", "Read again"),
     ]
 
-    def __init__(self, entry: CacheEntry) -> None:
-        super().__init__()
+    def __init__(self, session: Session, entry: CacheEntry) -> None:
+        super().__init__(session)
         self._entry = entry
 
-    def body(self) -> ComposeResult:
-        """One long text."""
+    def compose_body(self) -> ComposeResult:
+        """Compose the text."""
         yield Static("─ Cache entry ", classes="rule", markup=False)
         with VerticalScroll(id="detail"):
             yield Static(self._detail(None, _READING), id="entry", markup=False)
 
     def on_mount(self) -> None:
-        """The value is read meanwhile."""
-        self.read()
+        """Fetch the value."""
+        self.fetch_entry()
 
-    def look_again(self) -> None:
-        """The entry as it is now."""
-        self.read()
+    def refresh_data(self) -> None:
+        """Fetch the entry as it is now."""
+        self.fetch_entry()
 
-    @work(exclusive=True, group="entries")
-    async def read(self) -> None:
-        """The entry as it is now, with its value."""
-        value, gone = None, ""
+    @work(exclusive=True, group="entry")
+    async def fetch_entry(self) -> None:
+        """Show the entry as it is now, with its value."""
+        value, missing_reason = None, ""
         try:
             self._entry, value = await self.cache.get(self._entry.key)
         except NotFoundError:
-            gone = "it has gone: its time was over, or it was evicted or invalidated"
+            missing_reason = "it has gone: it expired, or was evicted or invalidated"
         except OPERATION_ERRORS as error:
-            gone = f"not read: {error}"
-        self.query_one("#entry", Static).update(self._detail(value, gone))
+            missing_reason = f"not read: {error}"
+        self.query_one("#entry", Static).update(self._detail(value, missing_reason))
 
     def action_reload(self) -> None:
-        """The entry as it is now."""
-        self.read()
+        """Fetch the entry as it is now."""
+        self.fetch_entry()
 
     def action_evict(self) -> None:
         """Ask, then evict it."""
-        self.act(self.evict_keys, [self._entry.key], one(self._entry.key))
+        self.run_exclusive(self.evict_keys, [self._entry.key], describe_entry(self._entry.key))
 
     def action_evict_user(self) -> None:
-        """Ask, then evict all of its user."""
-        self.act(self.evict_user, owner_of(self._entry.key))
+        """Ask, then evict all entries of its user."""
+        self.run_exclusive(self.evict_user, owner_of(self._entry.key))
 
-    def _detail(self, value: Any, gone: str) -> Text:
-        return cache_text.detail(self._entry, value, read_at=self.dashboard.now, gone=gone)
+    def _detail(self, value: Any, missing_reason: str) -> Text:
+        return cache_text.detail(self._entry, value, read_at=self.session.now, missing_reason=missing_reason)

@@ -1,4 +1,4 @@
-"""What can be done with dead letters, on every view that shows some."""
+"""Actions on dead letters, for every screen that shows some."""
 
 from __future__ import annotations
 
@@ -6,179 +6,178 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tui.dialogs.common import Ask, Confirm
-from tui.dialogs.edit_payload import Edit
-from tui.dialogs.plan import Progress
-from tui.dialogs.replay_options import PlanForm
-from tui.screens.acting import Acting
-from tui.screens.dead_letters.export import Form, exported, suggested_name, target
-from tui.text.dead_letters import counted
-from tui.text.format import clip, count, safe, size
-from tui.widgets.letter_table import LetterTable
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.edit_payload import EditPayloadDialog
+from tui.dialogs.prompt import Prompt
+from tui.dialogs.replay_options import ReplayDialog
+from tui.navigation import OpenPlan
+from tui.screens.base import DashboardScreen
+from tui.screens.dead_letters.export import Form, parse_target, suggested_name, write_file
+from tui.session import Discard
+from tui.text.format import byte_size, clip, count, escape
+from tui.text.words import plural
 from workers.operations.operations import DeadLetter, DeadLetterOperations, LetterFilter, Preview, Selection
 
-_KEY = 60
-"""Characters of a job's key in a question: foreign producers may choose thousands."""
+_MAX_KEY_CHARS = 60
+"""A question shows so much of a job's key: other producers may choose thousands of characters."""
+_MAX_PATH_CHARS = 200
 
 
-class Acts(Acting):
-    """Each act asks once, says what will happen to how many, and then has the lists read anew."""
+class LetterActions(DashboardScreen):
+    """Each action asks once, with the number of letters, and then has the screens fetch their data again."""
 
     @property
     def letters(self) -> DeadLetterOperations:
-        """The verbs."""
-        return self.dashboard.operations.dead_letters
+        """The operations on dead letters."""
+        return self.session.operations.letters
 
-    def acted(self, wanted: Selection) -> None:
-        """These letters were acted on."""
-        self.dashboard.look_again(letters=True)
-
-    def on_letter_table_opened(self, message: LetterTable.Opened) -> None:
-        """All of one letter."""
-        from tui.screens.dead_letters.letter import LetterView
-
-        self.app.push_screen(LetterView(message.letter))
+    def letters_changed(self, selection: Selection) -> None:
+        """Show that an action has changed these letters."""
+        self.session.refresh(screens=True)
 
     async def replay_one(self, letter: DeadLetter) -> None:
-        """Replay one letter after a question that says what will happen."""
+        """Replay one letter after a question."""
         question = Confirm(
             "Replay this dead letter?",
-            f"{clip(safe(letter.job_id), _KEY)} goes to the end of {letter.queue_name} "
+            f"{clip(escape(letter.job_id), _MAX_KEY_CHARS)} goes to the end of {letter.queue_name} "
             "with all its attempts ahead.",
             "Replay",
         )
         if not await self.app.push_screen_wait(question):
             return
-        done = await self.dashboard.attempt(self.dashboard.operations.replays.replay(letter.id))
-        if done is not None:
-            self.notify(f"replayed as job {clip(safe(done), _KEY)}", markup=False)
-            self.acted((letter.id,))
+        job_key = await self.session.run(self.letters.replay(letter.id))
+        if job_key is not None:
+            self.notify(f"replayed as job {clip(escape(job_key), _MAX_KEY_CHARS)}", markup=False)
+            self.letters_changed((letter.id,))
 
-    async def replay_many(self, wanted: Selection, what: str) -> None:
+    async def replay_many(self, selection: Selection, label: str) -> None:
         """Replay letters by a plan."""
-        plan_id = await self.app.push_screen_wait(PlanForm(wanted, what))
+        plan_id = await self.app.push_screen_wait(ReplayDialog(self.session, selection, label))
         if plan_id is not None:
-            self.acted(wanted)
-            await self.app.push_screen_wait(Progress(plan_id))
-            self.dashboard.look_again(letters=True)
+            self.letters_changed(selection)
+            self.post_message(OpenPlan(plan_id))
 
     async def edit(self, letter: DeadLetter) -> None:
         """Replay one letter with another payload."""
-        done = await self.app.push_screen_wait(Edit(letter))
-        if done is not None:
-            self.notify(f"replayed with the new payload as job {clip(safe(done), _KEY)}", markup=False)
-            self.acted((letter.id,))
+        job_key = await self.app.push_screen_wait(EditPayloadDialog(self.session, letter))
+        if job_key is not None:
+            key = clip(escape(job_key), _MAX_KEY_CHARS)
+            self.notify(f"replayed with the new payload as job {key}", markup=False)
+            self.letters_changed((letter.id,))
 
-    async def discard(self, wanted: Selection, what: str) -> None:
-        """Hide letters after a question that says how many."""
-        found = await self.dashboard.attempt(self.dashboard.operations.replays.preview(wanted))
-        if found is None:
+    async def discard(self, selection: Selection, label: str) -> None:
+        """Hide letters after a question."""
+        preview = await self.session.run(self.letters.preview(selection))
+        if preview is None:
             return
-        if found.total == 0:
-            self.notify(f"nothing of {what} is dead: there is nothing to discard", severity="warning")
+        if preview.total == 0:
+            self.notify(f"nothing of {label} is dead: there is nothing to discard", severity="warning")
             return
-        if not await self.app.push_screen_wait(_discards(found, what)):
+        if not await self.app.push_screen_wait(_confirm_discard(preview, label)):
             return
-        with self.busy(f"discarding {counted(found.total)}"):
-            discarded = await self.dashboard.attempt(self.letters.discard(found.selection))
-        if discarded is not None:
-            self.notify(f"{counted(discarded)} discarded; u undoes it")
-            self.dashboard.discarded = (found.selection, discarded)
-            self.acted(wanted)
+        with self.busy_with(f"discarding {plural(preview.total, 'letter')}"):
+            number = await self.session.run(self.letters.discard(preview.wanted))
+        if number is not None:
+            self.notify(f"{plural(number, 'letter')} discarded; u undoes it")
+            self.session.last_discard = Discard(preview.wanted, number)
+            self.letters_changed(selection)
 
-    async def restore_last(self) -> None:
-        """Undo what was discarded last; ask where a filter would bring back more than that."""
-        if self.dashboard.discarded is None:
+    async def undo_discard(self) -> None:
+        """Restore the letters of the last discard; ask if its filter now selects more."""
+        last = self.session.last_discard
+        if last is None:
             self.notify("nothing was discarded from here: s shows discarded letters, u restores those")
             return
-        wanted, number = self.dashboard.discarded
-        if isinstance(wanted, LetterFilter):
-            hidden = await self.dashboard.attempt(
-                self.letters.count(wanted.model_copy(update={"state": "discarded"}))
-            )
-            if hidden is None:
+        if isinstance(last.selection, LetterFilter):
+            discarded = last.selection.model_copy(update={"state": "discarded"})
+            number = await self.session.run(self.letters.count(discarded))
+            if number is None:
                 return
-            if hidden > number and not await self.app.push_screen_wait(
-                Confirm(
-                    f"Restore {counted(hidden)}?",
-                    f"{count(number)} of them were discarded last, {count(hidden - number)} by another act: "
-                    "the filter means them all.",
-                    "Restore",
-                )
-            ):
+            if number > last.number and not await self.app.push_screen_wait(_confirm_undo(number, last)):
                 return
-        if await self._restored(wanted):
-            self.dashboard.discarded = None
+        if await self._restore(last.selection):
+            self.session.last_discard = None
 
-    async def restore(self, wanted: Selection) -> None:
-        """Discarded letters are dead again."""
-        number = (
-            await self.dashboard.attempt(self.letters.count(wanted))
-            if isinstance(wanted, LetterFilter)
-            else len(wanted)
-        )
+    async def restore(self, selection: Selection) -> None:
+        """Make discarded letters dead again; ask if there are several."""
+        if isinstance(selection, LetterFilter):
+            number = await self.session.run(self.letters.count(selection))
+        else:
+            number = len(selection)
         if number is None:
             return
-        question = Confirm(f"Restore {counted(number)}?", "They are dead letters again.", "Restore")
+        question = Confirm(f"Restore {plural(number, 'letter')}?", "They are dead letters again.", "Restore")
         if number == 1 or await self.app.push_screen_wait(question):
-            await self._restored(wanted)
+            await self._restore(selection)
 
-    async def _restored(self, wanted: Selection) -> bool:
-        with self.busy("restoring"):
-            number = await self.dashboard.attempt(self.letters.restore(wanted))
+    async def _restore(self, selection: Selection) -> bool:
+        with self.busy_with("restoring"):
+            number = await self.session.run(self.letters.restore(selection))
         if number is None:
             return False
-        self.notify(f"{counted(number)} restored")
-        self.acted(wanted)
+        self.notify(f"{plural(number, 'letter')} restored")
+        self.letters_changed(selection)
         return True
 
-    async def export(self, wanted: Selection, what: str) -> None:
-        """Write letters into a file."""
-        question = Ask(
-            f"Export {what}",
+    async def export(self, selection: Selection, label: str) -> None:
+        """Write letters to a file."""
+        question = Prompt(
+            f"Export {label}",
             "Into a file that you alone can read; .md for people, .jsonl for programs.",
             "write",
             value=suggested_name(),
-            problem=_name_problem,
+            check=_target_problem,
         )
         name = await self.app.push_screen_wait(question)
         if name is None:
             return
-        path, form = target(name)
+        path, form = parse_target(name)
         overwrite = path.exists()
-        if overwrite and not await self.app.push_screen_wait(
-            Confirm("Write over this file?", f"{clip(safe(str(path)), 200)} exists already.", "Overwrite")
-        ):
+        if overwrite and not await self.app.push_screen_wait(_confirm_overwrite(path)):
             return
-        write: Callable[[], Awaitable[None]] = partial(self._write, wanted, form, path, overwrite)
+        write: Callable[[], Awaitable[None]] = partial(self._write, selection, form, path, overwrite)
         self.app.run_worker(write, group="export")
 
-    async def _write(self, wanted: Selection, form: Form, path: Path, overwrite: bool) -> None:
-        self.notify(f"writing {safe(path.name)} …", markup=False)
-        written = await self.dashboard.attempt(
-            exported(self.letters.export(wanted, form), path, overwrite=overwrite)
-        )
+    async def _write(self, selection: Selection, form: Form, path: Path, overwrite: bool) -> None:
+        self.notify(f"writing {escape(path.name)} …", markup=False)
+        pieces = self.letters.export(selection, form)
+        written = await self.session.run(write_file(pieces, path, overwrite=overwrite))
         if written is not None:
-            self.notify(f"{size(written)} written to {safe(str(path))}", markup=False)
+            self.notify(f"{byte_size(written)} written to {escape(str(path))}", markup=False)
 
 
 def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
-    """Their ids."""
+    """The letters' ids."""
     return tuple(letter.id for letter in letters)
 
 
-def _discards(found: Preview, what: str) -> Confirm:
-    others = f" {counted(found.not_dead)} are not dead, and stay as they are." if found.not_dead else ""
+def _confirm_discard(preview: Preview, label: str) -> Confirm:
+    others = f" {plural(preview.others, 'letter')} are not dead, and stay as they are."
     return Confirm(
-        f"Discard {counted(found.total)}?",
-        f"{what[:1].upper()}{what[1:]}: hidden, not deleted; u brings them back.{others}",
+        f"Discard {plural(preview.total, 'letter')}?",
+        f"{label[:1].upper()}{label[1:]}: hidden, not deleted; u brings them back."
+        f"{others if preview.others else ''}",
         "Discard",
     )
 
 
-def _name_problem(name: str) -> str:
+def _confirm_undo(number: int, last: Discard) -> Confirm:
+    return Confirm(
+        f"Restore {plural(number, 'letter')}?",
+        f"{count(last.number)} of them were discarded last, {count(number - last.number)} by another action: "
+        "the filter selects them all.",
+        "Restore",
+    )
+
+
+def _confirm_overwrite(path: Path) -> Confirm:
+    name = clip(escape(str(path)), _MAX_PATH_CHARS)
+    return Confirm("Write over this file?", f"{name} exists already.", "Overwrite")
+
+
+def _target_problem(name: str) -> str:
     try:
-        target(name)
+        parse_target(name)
     except ValueError as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""Writes a document into a file that its owner alone can read, whole or not at all."""
+"""Writes a document to a file that only its owner can read; the file appears when it is complete."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Literal
 Form = Literal["jsonl", "markdown"]
 
 _FORMS: dict[str, Form] = {".jsonl": "jsonl", ".md": "markdown"}
-_BUFFER = 256 * 1024
-"""Characters that are written at once."""
+_BUFFER_CHARS = 256 * 1024
+_MAX_PREFIX_CHARS = 100
 
 
 def suggested_name() -> str:
@@ -22,8 +22,8 @@ def suggested_name() -> str:
     return f"dead-letters-{datetime.now(UTC):%Y-%m-%d}.md"
 
 
-def target(name: str) -> tuple[Path, Form]:
-    """The file and its form that a name means.  Raises ValueError."""
+def parse_target(name: str) -> tuple[Path, Form]:
+    """Parse a file name into its path and its form.  Raises ValueError."""
     try:
         path = Path(name).expanduser().absolute()
     except RuntimeError:
@@ -32,36 +32,36 @@ def target(name: str) -> tuple[Path, Form]:
     if form is None:
         raise ValueError("end the name in .md or in .jsonl")
     if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} is no folder")
+        raise ValueError(f"{path.parent} is not a folder")
     if path.is_dir():
         raise ValueError(f"{path} is a folder")
     return path, form
 
 
-async def exported(pieces: AsyncIterator[str], path: Path, *, overwrite: bool) -> int:
-    """Write the pieces; how many bytes.  The file, mode 0600, is there when it is complete.
+async def write_file(pieces: AsyncIterator[str], path: Path, *, overwrite: bool) -> int:
+    """Write the pieces to a file of mode 0600; return its size in bytes.
 
-    Raises FileExistsError where it is there already and is not to be overwritten, and OSError.
+    Raises FileExistsError if it exists and must not be overwritten, and OSError.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)  # its mode is 0600
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:_MAX_PREFIX_CHARS]}.", dir=path.parent)  # mode 0600
     part = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            waiting: list[str] = []
-            length = 0
+            buffer: list[str] = []
+            chars = 0
             async for piece in pieces:
-                waiting.append(piece)
-                length += len(piece)
-                if length >= _BUFFER:
-                    await asyncio.to_thread(file.write, "".join(waiting))
-                    waiting, length = [], 0
-            await asyncio.to_thread(file.write, "".join(waiting))
-        return await asyncio.to_thread(_put, part, path, overwrite)
+                buffer.append(piece)
+                chars += len(piece)
+                if chars >= _BUFFER_CHARS:
+                    await asyncio.to_thread(file.write, "".join(buffer))
+                    buffer, chars = [], 0
+            await asyncio.to_thread(file.write, "".join(buffer))
+        return await asyncio.to_thread(_rename, part, path, overwrite)
     finally:
         await asyncio.to_thread(part.unlink, missing_ok=True)
 
 
-def _put(part: Path, path: Path, overwrite: bool) -> int:
+def _rename(part: Path, path: Path, overwrite: bool) -> int:
     if not overwrite:
         path.touch(mode=0o600, exist_ok=False)
     part.replace(path)

@@ -1,4 +1,4 @@
-"""One dead letter: payload, every attempt with its traceback, and what it came of."""
+"""One dead letter: payload, each attempt with its traceback, and its replays."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from tui.screens.dead_letters.actions import Acts
+from tui.screens.dead_letters.actions import LetterActions
+from tui.session import Session
 from tui.text import dead_letters as letter_text
 from workers.operations.operations import DeadLetter
 
 
-class LetterView(Acts):
-    """Scrolls; ``R`` replays it."""
+class LetterScreen(LetterActions):
+    """A text to scroll through, with the actions on the letter."""
 
-    HELP = "One dead letter: what it was asked to do, how each attempt ended, and what it came of."
-    SIGNS = ("×3 poison: died so often in a row of the same error; a plan leaves it out",)
+    HELP = "One dead letter: its payload, how each attempt ended, and how its replays ended."
+    LEGEND = (letter_text.POISON_LEGEND,)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
         Binding("R", "replay", "Replay"),
@@ -29,52 +30,52 @@ class LetterView(Acts):
         Binding("E", "export", "Export", show=False),
     ]
 
-    def __init__(self, letter: DeadLetter) -> None:
-        super().__init__()
+    def __init__(self, session: Session, letter: DeadLetter) -> None:
+        super().__init__(session)
         self._letter = letter
 
-    def body(self) -> ComposeResult:
-        """One long text."""
+    def compose_body(self) -> ComposeResult:
+        """Compose the text."""
         yield Static(f"─ Dead letter {self._letter.id} ", classes="rule", markup=False)
         with VerticalScroll(id="detail"):
             yield Static(letter_text.letter_detail(self._letter), id="letter", markup=False)
 
     def on_mount(self) -> None:
-        """What it came of is read meanwhile."""
-        self.read()
+        """Fetch its replays."""
+        self.fetch_letter()
 
-    def look_again(self) -> None:
-        """The letter as it is now."""
-        self.read()
+    def refresh_data(self) -> None:
+        """Fetch the letter as it is now."""
+        self.fetch_letter()
 
-    @work(exclusive=True, group="letters")
-    async def read(self) -> None:
-        """The letter as it is now, with its replays."""
-        lineage = await self.dashboard.attempt(self.letters.lineage(self._letter.id))
+    @work(exclusive=True, group="letter")
+    async def fetch_letter(self) -> None:
+        """Show the letter as it is now, with its replays."""
+        lineage = await self.session.run(self.letters.lineage(self._letter.id))
         if lineage is None:
             return
-        self._letter = next((each for each, _ in lineage if each.id == self._letter.id), self._letter)
+        self._letter = next((letter for letter, _ in lineage if letter.id == self._letter.id), self._letter)
         self.query_one("#letter", Static).update(letter_text.letter_detail(self._letter, lineage))
 
     def action_replay(self) -> None:
-        """Ask, then replay."""
-        self.act(self.replay_one, self._letter)
+        """Ask, then replay it."""
+        self.run_exclusive(self.replay_one, self._letter)
 
     def action_edit(self) -> None:
         """Replay it with another payload."""
-        self.act(self.edit, self._letter)
+        self.run_exclusive(self.edit, self._letter)
 
     def action_discard(self) -> None:
-        """Ask, then hide it."""
-        self.act(self.discard, (self._letter.id,), f"letter {self._letter.id}")
+        """Ask, then discard it."""
+        self.run_exclusive(self.discard, (self._letter.id,), f"letter {self._letter.id}")
 
     def action_restore(self) -> None:
-        """This one, where it was discarded, else what was discarded last."""
+        """Restore it if it is discarded, else undo the last discard."""
         if self._letter.state == "discarded":
-            self.act(self.restore, (self._letter.id,))
+            self.run_exclusive(self.restore, (self._letter.id,))
         else:
-            self.act(self.restore_last)
+            self.run_exclusive(self.undo_discard)
 
     def action_export(self) -> None:
-        """Into a file."""
-        self.act(self.export, (self._letter.id,), f"letter {self._letter.id}")
+        """Write it to a file."""
+        self.run_exclusive(self.export, (self._letter.id,), f"letter {self._letter.id}")

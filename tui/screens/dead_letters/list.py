@@ -1,36 +1,55 @@
-"""Dead letters: those that a filter means, a page at a time, the newest first, or by group."""
+"""The dead letters that match a filter, one page at a time, the newest first, or their groups."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from textual import work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from tui.screens.dead_letters.actions import ids_of
-from tui.screens.paged import Pages, Place
-from tui.screens.replays.plans import Plans
-from tui.text.dead_letters import counted
-from tui.widgets.filter_bar import FilterLine
+from tui.navigation import OpenPlans
+from tui.screens.dead_letters.actions import LetterActions, ids_of
+from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
+from tui.session import Session
+from tui.text import dead_letters as letter_text
+from tui.text.format import utc_time
+from tui.text.words import plural
 from tui.widgets.group_table import GroupTable
-from tui.widgets.letter_table import MarkedTable
-from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, LetterFilter, Selection
+from tui.widgets.letter_table import MarkableLetterTable
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, FailureGroup, LetterFilter, Selection
 
-_CYCLE = (*STATES, None)
+_MAX_COUNT = 10_000
+"""Letters that are counted at most; if there are more the title tells so."""
+_MAX_GROUPS = 200
+_COUNTING = "counting …"
+_STATE_CYCLE = (*STATES, None)
 
 
-class Letters(Pages):
-    """Where the keys lead, and what they are about."""
+@dataclass(frozen=True)
+class LetterListState(ListState[LetterFilter]):
+    """The shown letters, or their groups if ``grouped``."""
 
+    filter: LetterFilter = ALL_DEAD
+    grouped: bool = False
+    parent_filter: LetterFilter | None = None
+    """The filter of the groups of which one was opened; escape leads back to them."""
+
+
+class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions):
+    """The page, its count and its groups are fetched without waiting for each other."""
+
+    FILTER_PLACEHOLDER = (
+        "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
+    )
     HELP = (
-        "Dead letters, the newest first, a page at a time, or by group. R, d and E are about the marked "
-        "letters, else the one under the cursor (E: all that are shown); with groups about the group."
+        "Dead letters, the newest first, a page at a time, or by group. R, d and E apply to the marked "
+        "letters, else to the one under the cursor (E: to all that match); with groups to the group."
     )
-    SIGNS = (
-        "●  marked",
-        "×3 poison: died so often in a row of the same error; a plan leaves it out",
-        "–  nothing is known",
-    )
+    LEGEND = ("●  marked", letter_text.POISON_LEGEND, "–  unknown")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("g", "groups", "Groups"),
@@ -47,154 +66,273 @@ class Letters(Pages):
         Binding("r", "reload", "Reload", show=False),
     ]
 
-    # Where to look
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, LetterListState())
+        self._count: int | str = _COUNTING
+        """How many letters match, or why that is unknown."""
+        self._groups_loaded_at: float | None = None
+        """When the groups of this filter were fetched; None if they were not."""
+        self._loading_groups_for: LetterFilter | None = None
+
+    # Fetching
+
+    def on_screen_resume(self) -> None:
+        """Fetch the page again that was shown."""
+        self.request_again()
+        self.fetch_count(self.state.filter)
+
+    def refresh_data(self) -> None:
+        """Fetch again what is shown."""
+        self.request_again()
+        self.fetch_count(self.state.filter)
+        self._refresh_groups()
+
+    async def fetch_page(self, state: LetterListState) -> Page[DeadLetter]:
+        """Fetch the page of a state."""
+        return await self.letters.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor)
+
+    def apply(self, request: Request[LetterListState], page: Page[DeadLetter]) -> None:
+        """Show a page; if all of its letters were replayed, fetch the one before."""
+        if not page.items and request.state.page_number > 1:
+            self.request(request.state.previous())
+        else:
+            super().apply(request, page)
+
+    def page_arrived(self, before: LetterListState) -> None:
+        """Fetch the count and the groups that belong to the page's filter."""
+        super().page_arrived(before)
+        if self.state.filter != before.filter:
+            self._count = _COUNTING
+            self._groups_loaded_at = None
+            self.query_one(GroupTable).show_groups((), 0.0, self.size.width)
+            self.fetch_count(self.state.filter)
+        if self.state.grouped != before.grouped:
+            self.refresh_bindings()
+        loading = self._loading_groups_for == self.state.filter
+        if self.state.grouped and self._groups_loaded_at is None and not loading:
+            self._load_groups()
+
+    @work(exclusive=True, group="count")
+    async def fetch_count(self, letter_filter: LetterFilter) -> None:
+        """Count the letters; nothing waits for it."""
+        number = await self.session.run(self.letters.count(letter_filter, most=_MAX_COUNT))
+        if letter_filter == self.state.filter:
+            self._count = number if number is not None else "not counted"
+            self.update_title()
+
+    def _refresh_groups(self) -> None:
+        """Fetch the groups again: now if they are shown, else when they will be."""
+        self._groups_loaded_at = None
+        if self.state.grouped:
+            self._load_groups()
+
+    def _load_groups(self) -> None:
+        self._loading_groups_for = self.state.filter
+        self.fetch_groups(self.state.filter)
+
+    @work(exclusive=True, group="groups")
+    async def fetch_groups(self, letter_filter: LetterFilter) -> None:
+        """Fetch the groups; nothing waits for them."""
+        try:
+            groups = await self.session.run(self.letters.groups(letter_filter, limit=_MAX_GROUPS))
+        finally:
+            if self._loading_groups_for is letter_filter:  # else those of another filter are being fetched
+                self._loading_groups_for = None
+        if letter_filter != self.state.filter:
+            return
+        if groups is not None:
+            self._groups_loaded_at = self.session.now
+            self.query_one(GroupTable).show_groups(groups, self.session.now, self.size.width)
+        self.update_tables()
+
+    # Painting
+
+    def compose_tables(self) -> ComposeResult:
+        """Compose the letters and the groups."""
+        yield MarkableLetterTable(id="letters")
+        yield GroupTable(id="groups")
+
+    @property
+    def table(self) -> MarkableLetterTable:
+        """The letters."""
+        return self.query_one(MarkableLetterTable)
+
+    @property
+    def active_table(self) -> MarkableLetterTable | GroupTable:
+        """The groups or the letters."""
+        return self.query_one(GroupTable) if self.state.grouped else self.table
+
+    def fill_tables(self) -> None:
+        """Show the letters or the groups, if there are some."""
+        letters, groups = self.table, self.query_one(GroupTable)
+        letters.show_letters(
+            self.rows, self.session.now, self.size.width, state=self.state.filter.state != "dead"
+        )
+        letters.display = bool(letters.items) and not self.state.grouped
+        groups.display = bool(groups.items) and self.state.grouped
+
+    def empty_message(self) -> str:
+        """Why nothing is shown."""
+        if self.state.grouped and self._groups_loaded_at is None:
+            loading = self._loading_groups_for is not None
+            return "  reading the groups …" if loading else "  not read: r reads them again"
+        if self.page is None:
+            return "  not read: r reads it again"
+        return "  nothing has died" if self.state.filter == ALL_DEAD else "  no letter matches this filter"
+
+    def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
+        """Show a snapshot; its total stands in the title if the letters were not counted to the end."""
+        super().update_snapshot(snapshot, error)
+        self.update_title()
+
+    def title_parts(self) -> list[str]:
+        """Letters or groups, how many, which page."""
+        if self.state.grouped:
+            return [*self._group_parts(), self._total()]
+        state = self.state.filter.state
+        label = "All letters" if state is None else f"{state.capitalize()} letters"
+        return [label, self._total(), *self.position_parts()]
+
+    def _group_parts(self) -> Iterator[str]:
+        yield "Groups"
+        if self._groups_loaded_at is not None:
+            number = len(self.query_one(GroupTable).items)
+            label = f"the {_MAX_GROUPS} largest" if number == _MAX_GROUPS else plural(number, "group")
+            yield f"{label} as of {utc_time(self._groups_loaded_at)}"
+
+    def _total(self) -> str:
+        if isinstance(self._count, str):
+            return self._count
+        if self._count <= _MAX_COUNT:
+            return plural(self._count, "letter")
+        snapshot = self.session.snapshot
+        total = snapshot.dead_letters if snapshot is not None and self.state.filter == ALL_DEAD else None
+        if total is None or total <= _MAX_COUNT:
+            return f"{_MAX_COUNT:,}+ letters"
+        return plural(total, "letter")
+
+    # Keys of the list
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Groups have no pages, and nothing to be edited; the filter is opened once."""
-        if action == "filter":
-            return not any(line.is_open for line in self.query(FilterLine))
-        return not (action in ("page", "edit") and self.place.grouped)
+        """Disable paging and editing for groups."""
+        if self.state.grouped and action in ("page", "edit"):
+            return False
+        return super().check_action(action, parameters)
+
+    def parse_filter(self, text: str) -> LetterFilter:
+        """Parse a filter.  Raises InvalidFilterError."""
+        return LetterFilter.parse(text)
+
+    def filter_text(self) -> str:
+        """The filter, as it is written."""
+        return self.state.filter.line()
+
+    def with_filter(self, filter_: LetterFilter) -> LetterListState:
+        """The first page of another filter, or its groups."""
+        return LetterListState(filter_, grouped=self.state.grouped)
+
+    def state_before(self) -> LetterListState | None:
+        """Leave a group, then the filter, then the groups."""
+        if self.state.parent_filter is not None:
+            return LetterListState(self.state.parent_filter, grouped=True)
+        if self.state.filter != ALL_DEAD:
+            return LetterListState(grouped=self.state.grouped)
+        return self._toggled() if self.state.grouped else None
 
     def action_reload(self) -> None:
-        """The first page, as it is now."""
-        self.read(replace(self.place, cursors=(None,)))
-        self.read_count(self.place.wanted)
-        self.refresh_groups()
-
-    def action_page(self, by: int) -> None:
-        """The next page, or the one before."""
-        following = self.page.next if self.page else None
-        if by > 0 and following is not None:
-            cursors = (*self.place.cursors, following)
-        elif by < 0 and len(self.place.cursors) > 1:
-            cursors = self.place.cursors[:-1]
-        else:
-            self.notify("this is the last page" if by > 0 else "this is the first page")
-            return
-        place = replace(self.place, cursors=cursors)
-        if place != self.reading:  # a key that is held down must not begin the same page again and again
-            self.read(place)
+        """Fetch the first page, the count and the groups."""
+        super().action_reload()
+        self.fetch_count(self.state.filter)
+        self._refresh_groups()
 
     def action_groups(self) -> None:
-        """Groups in place of letters, or letters in place of groups."""
-        place = self.going_to
-        self.read(replace(place, grouped=not place.grouped))
+        """Show groups instead of letters, or letters instead of groups."""
+        self.request(self._toggled())
+
+    def _toggled(self) -> LetterListState:
+        return replace(self.target_state, grouped=not self.target_state.grouped)
 
     def action_state(self) -> None:
-        """Letters of the next state."""
-        place = self.going_to
-        state = _CYCLE[(_CYCLE.index(place.wanted.state) + 1) % len(_CYCLE)]
-        self.read(replace(place, wanted=place.wanted.model_copy(update={"state": state}), cursors=(None,)))
-
-    def action_filter(self) -> None:
-        """Write another filter."""
-        self.query_one(FilterLine).edit(self.place.wanted.to_query())
-
-    def action_back(self) -> None:
-        """One step back: from a range, a group, a filter, the groups."""
-        table = self.query_one(MarkedTable)
-        if table.range_from is not None:
-            table.range_from = None
-            self.entitle()
-        elif self.place.outer is not None:
-            self.read(Place(self.place.outer, grouped=True))
-        elif self.place.wanted != ALL_DEAD:
-            self.read(Place(grouped=self.place.grouped))
-        elif self.place.grouped:
-            self.action_groups()
-
-    def on_filter_line_wanted(self, message: FilterLine.Wanted) -> None:
-        """Show what the new filter means, if it can be read."""
-        self.applied = True
-        self.read(Place(message.filter, grouped=self.place.grouped))
-
-    def on_filter_line_left(self) -> None:
-        """All stays as it is."""
-        if self.applied:
-            self.applied = False
-            self.reading = None
-            self.workers.cancel_group(self, "letters")
-        self.query_one(FilterLine).close(
-            "" if self.place.wanted == ALL_DEAD else self.place.wanted.to_query()
-        )
-        self.focus_table()
+        """Show the letters of the next state."""
+        target = self.target_state
+        index = _STATE_CYCLE.index(target.filter.state)
+        state = _STATE_CYCLE[(index + 1) % len(_STATE_CYCLE)]
+        self.request(replace(target.first(), filter=target.filter.model_copy(update={"state": state})))
 
     def on_group_table_opened(self, message: GroupTable.Opened) -> None:
-        """The letters of one group."""
-        wanted = self._of_group(message.group.fingerprint)
-        self.read(Place(wanted, outer=self.place.wanted))
+        """Show the letters of one group."""
+        self.request(LetterListState(self._filter_of(message.group), parent_filter=self.state.filter))
 
-    # Acts
+    # Actions
 
-    def acted(self, wanted: Selection) -> None:
-        """What was acted on is marked no longer."""
-        self.query_one(MarkedTable).unmark(None if isinstance(wanted, LetterFilter) else wanted)
-        super().acted(wanted)
+    def letters_changed(self, selection: Selection) -> None:
+        """Unmark the letters of an action."""
+        self.table.unmark(None if isinstance(selection, LetterFilter) else selection)
+        super().letters_changed(selection)
 
     def action_replay(self) -> None:
-        """The marked letters, the one under the cursor, or the group."""
-        chosen = self._chosen()
-        if len(chosen) == 1:
-            self.act(self.replay_one, chosen[0])
-        elif (selected := self._selected()) is not None:
-            self.act(self.replay_many, *selected)
+        """Replay the marked letters, the one under the cursor, or the group."""
+        letters = self._target_letters()
+        if len(letters) == 1:
+            self.run_exclusive(self.replay_one, letters[0])
+        elif (selection := self._selection()) is not None:
+            self.run_exclusive(self.replay_many, *selection)
 
     def action_replay_all(self) -> None:
-        """All that the filter means."""
-        self.act(self.replay_many, self.place.wanted, self._all())
+        """Replay all letters that match the filter."""
+        self.run_exclusive(self.replay_many, self.state.filter, self._all_label())
 
     def action_discard(self) -> None:
-        """The marked letters, the one under the cursor, or the group."""
-        if (selected := self._selected()) is not None:
-            self.act(self.discard, *selected)
+        """Discard the marked letters, the one under the cursor, or the group."""
+        if (selection := self._selection()) is not None:
+            self.run_exclusive(self.discard, *selection)
 
     def action_restore(self) -> None:
-        """Where discarded letters are shown, those that are marked, else what was discarded last."""
-        hidden = [letter for letter in self._chosen() if letter.state == "discarded"]
-        if hidden:
-            self.act(self.restore, ids_of(hidden))
-        elif self.place.grouped and self.place.wanted.state == "discarded" and self._selected():
-            group = self.query_one(GroupTable).selected
-            if group is not None:
-                self.act(self.restore, self._of_group(group.fingerprint))
+        """Restore the marked discarded letters, or the group of them; else undo the last discard."""
+        discarded = [letter for letter in self._target_letters() if letter.state == "discarded"]
+        group = self.query_one(GroupTable).selected if self.state.grouped else None
+        if discarded:
+            self.run_exclusive(self.restore, ids_of(discarded))
+        elif group is not None and self.state.filter.state == "discarded":
+            self.run_exclusive(self.restore, self._filter_of(group))
         else:
-            self.act(self.restore_last)
+            self.run_exclusive(self.undo_discard)
 
     def action_edit(self) -> None:
-        """The payload of the letter under the cursor."""
-        letter = self.query_one(MarkedTable).selected
+        """Edit the payload of the letter under the cursor and replay it."""
+        letter = self.table.selected
         if letter is not None:
-            self.act(self.edit, letter)
+            self.run_exclusive(self.edit, letter)
 
     def action_export(self) -> None:
-        """The marked letters, the group, or all that the filter means."""
-        selected = self._selected() if self.place.grouped or self.query_one(MarkedTable).marks else None
-        self.act(self.export, *(selected or (self.place.wanted, self._all())))
+        """Export the marked letters, the group, or all that match the filter."""
+        selection = self._selection() if self.state.grouped or self.table.marks else None
+        self.run_exclusive(self.export, *(selection or (self.state.filter, self._all_label())))
 
     def action_plans(self) -> None:
-        """The newest plans."""
-        self.app.push_screen(Plans())
+        """Show the newest plans."""
+        self.post_message(OpenPlans())
 
-    def _chosen(self) -> list[DeadLetter]:
-        """The marked letters, else the one under the cursor; none where groups are shown."""
-        table = self.query_one(MarkedTable)
-        if self.place.grouped:
+    def _target_letters(self) -> list[DeadLetter]:
+        """The marked letters, else the one under the cursor; none if groups are shown."""
+        if self.state.grouped:
             return []
+        table = self.table
         return list(table.marks.values()) or ([table.selected] if table.selected else [])
 
-    def _selected(self) -> tuple[Selection, str] | None:
-        """What an act is about, and what that is called."""
-        if self.place.grouped:
+    def _selection(self) -> tuple[Selection, str] | None:
+        """The letters to which an action applies, and their label."""
+        if self.state.grouped:
             group = self.query_one(GroupTable).selected
-            return (self._of_group(group.fingerprint), "this group") if group is not None else None
-        chosen = self._chosen()
-        if not chosen:
+            return (self._filter_of(group), "this group") if group is not None else None
+        letters = self._target_letters()
+        if not letters:
             return None
-        marked = counted(len(chosen), "marked letter") if self.query_one(MarkedTable).marks else ""
-        return ids_of(chosen), marked or f"letter {chosen[0].id}"
+        marked = plural(len(letters), "marked letter") if self.table.marks else ""
+        return ids_of(letters), marked or f"letter {letters[0].id}"
 
-    def _all(self) -> str:
-        return "all dead letters" if self.place.wanted == ALL_DEAD else "all that the filter means"
+    def _all_label(self) -> str:
+        return "all dead letters" if self.state.filter == ALL_DEAD else "all that match the filter"
 
-    def _of_group(self, fingerprint: str) -> LetterFilter:
-        return self.place.wanted.model_copy(update={"fingerprint": fingerprint})
+    def _filter_of(self, group: FailureGroup) -> LetterFilter:
+        return self.state.filter.model_copy(update={"fingerprint": group.fingerprint})

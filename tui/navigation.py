@@ -1,0 +1,43 @@
+"""Messages by which screens and dialogs ask for another one: they post them, the dashboard pushes it."""
+
+from __future__ import annotations
+
+from textual.message import Message
+
+from workers.operations.operations import CacheEntry, DeadLetter
+
+
+class OpenLetter(Message):
+    """Show all of one dead letter."""
+
+    def __init__(self, letter: DeadLetter) -> None:
+        super().__init__()
+        self.letter = letter
+
+
+class OpenPlan(Message):
+    """Show how a replay plan goes."""
+
+    def __init__(self, plan_id: int) -> None:
+        super().__init__()
+        self.plan_id = plan_id
+
+
+class OpenPlanLetters(Message):
+    """Show the letters of a replay plan."""
+
+    def __init__(self, plan_id: int) -> None:
+        super().__init__()
+        self.plan_id = plan_id
+
+
+class OpenPlans(Message):
+    """Show the newest replay plans."""
+
+
+class OpenCacheEntry(Message):
+    """Show one cache entry and its value."""
+
+    def __init__(self, entry: CacheEntry) -> None:
+        super().__init__()
+        self.entry = entry

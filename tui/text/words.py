@@ -1,0 +1,74 @@
+"""Wording that the screens and the command line share: one word for one thing on both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tui.text.format import MISSING, count, escape
+
+DATE_TIME: Final = "%Y-%m-%d %H:%M:%S"
+"""A date and a time of day, in a column whose heading says that times are UTC."""
+DATE_TIME_UTC: Final = f"{DATE_TIME} UTC"
+"""The same in a sentence."""
+DAY_AND_MINUTE: Final = "%m-%d %H:%M"
+"""The same in a narrow column."""
+
+REPLAY_STATE_LABELS: Final[Mapping[str, str]] = {
+    "waiting": "waiting",
+    "enqueued": "running",
+    "completed": "completed",
+    "same": "died, same error",
+    "other": "died, other error",
+    "aborted": "aborted",
+    "skipped": "skipped",
+}
+"""The states of a replayed letter, as stored and as shown, in the order in which a letter passes them."""
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 letter``, ``1,234 letters``, ``2 entries``."""
+    return f"{count(number)} {noun if number == 1 else _plural_of(noun)}"
+
+
+def _plural_of(noun: str) -> str:
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+def times(number: int) -> str:
+    """``once``, ``3 times``."""
+    return "once" if number == 1 else plural(number, "time")
+
+
+def replay_state(state: str) -> str:
+    """The label of a replayed letter's state; an unknown state is its own label."""
+    return REPLAY_STATE_LABELS.get(state, state)
+
+
+def selection(selected: Mapping[str, Any], *, max_ids: int | None = 5) -> str:
+    """Describe a plan's recorded selection: its filter, or ``max_ids`` ids (None: all that are recorded)."""
+    if "filter" in selected:
+        return escape(str(selected["filter"]))
+    ids = selected.get("ids")
+    if not isinstance(ids, list) or not ids:
+        return MISSING
+    shown = ids[:max_ids]
+    others = int(selected.get("count", len(ids))) - len(shown)
+    noun = "letter" if len(shown) == 1 and not others else "letters"
+    more = f" and {plural(others, 'other')}" if others > 0 else ""
+    return escape(f"{noun} {', '.join(map(str, shown))}{more}")
+
+
+def replay_options(canary: int, rate: float | None, halt: float) -> str:
+    """Describe how a plan replays: ``canary of 5 first · 2 a second · halts when …``."""
+    return " · ".join(
+        (
+            f"canary of {count(canary)} first" if canary else "no canary",
+            f"{rate:g} a second" if rate else "no rate limit",
+            "never halts" if halt >= 1 else f"halts when more than {halt * 100:g} % die again",
+        )
+    )
