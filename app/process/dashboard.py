@@ -17,7 +17,7 @@ from app.errors import AppError
 from app.process.composition import Appliance
 from app.process.signals import set_stop_action
 from tui.app import Dashboard
-from tui.driver import stands_still
+from tui.driver import is_terminal_blocked
 from tui.redirect import private_terminal
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class DashboardView:
 
         If it fails, the workers go on, and this returns when they have drained.
         """
-        drained.add_done_callback(lambda _: self._dashboard.drained())
+        drained.add_done_callback(lambda _: self._dashboard.on_drained())
         showing = asyncio.create_task(self._dashboard.run_async())
         await asyncio.wait({showing})
         self.close()
@@ -83,8 +83,3 @@ def print_line(line: str) -> None:
     """Write a line to the terminal unless the terminal is blocked."""
     if not is_terminal_blocked():
         output.write_within(_WRITE_TIMEOUT_SECONDS, sys.stderr, f"{line}\n")
-
-
-def is_terminal_blocked() -> bool:
-    """Whether the terminal has stopped to accept output."""
-    return stands_still()

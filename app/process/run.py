@@ -236,7 +236,7 @@ async def _result(task: asyncio.Task[int]) -> int:
 
 
 def _is_terminal_blocked() -> bool:
-    from app.process.dashboard import is_terminal_blocked
+    from tui.driver import is_terminal_blocked
 
     return is_terminal_blocked()
 

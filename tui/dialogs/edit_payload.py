@@ -77,9 +77,9 @@ class EditPayloadDialog(ModalScreen[str | None]):
         button = self.query_one("#replay", Button)
         button.disabled = True
         try:
-            letters = self.session.operations.letters
+            replays = self.session.operations.replays
             job_key = await self.session.run(
-                letters.replay(self._letter.id, kwargs), on_error=self._message.show_error
+                replays.replay(self._letter.id, kwargs), on_error=self._message.show_error
             )
             if job_key is not None:
                 self.dismiss(job_key)

@@ -38,7 +38,7 @@ class PlanDialog(ModalScreen[None]):
     def __init__(self, session: Session, plan_id: int) -> None:
         super().__init__()
         self.session = session
-        self._letters = session.operations.letters
+        self._replays = session.operations.replays
         self._plan_id = plan_id
         self._plan: Plan | None = None
 
@@ -67,7 +67,7 @@ class PlanDialog(ModalScreen[None]):
     @work(exclusive=True, group="plan")
     async def refresh_plan(self) -> None:
         """Show the plan as it is now."""
-        plan = await self.session.run(self._letters.plan_now(self._plan_id), on_error=self._show_error)
+        plan = await self.session.run(self._replays.get_plan(self._plan_id), on_error=self._show_error)
         if plan is None:
             return
         self._plan = plan
@@ -89,9 +89,9 @@ class PlanDialog(ModalScreen[None]):
         if plan is None or plan.state in _FINISHED:
             return
         if plan.state == "running" and plan.active:
-            await self.session.run(self._letters.pause(self._plan_id))
+            await self.session.run(self._replays.pause_plan(self._plan_id))
         elif plan.state != "halted":
-            await self.session.run(self._letters.start(self._plan_id))
+            await self.session.run(self._replays.start_plan(self._plan_id))
         else:
             await self._resume_with_higher_limit(plan)
         self.refresh_plan()
@@ -109,13 +109,13 @@ class PlanDialog(ModalScreen[None]):
             "Resume with a higher limit?",
             f"It halted: {escape(plan.note)}. It halts again when more than this percentage dies again.",
             "resume",
-            value=f"{plan.higher_limit * 100:.0f}",
+            value=f"{plan.suggested_limit * 100:.0f}",
             check=check,
         )
         answer = await self.app.push_screen_wait(question)
         if answer is not None:
             halt = plan_text.parse_percent(answer)
-            await self.session.run(self._letters.start(self._plan_id, halt=halt))
+            await self.session.run(self._replays.start_plan(self._plan_id, halt=halt))
 
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:
@@ -130,7 +130,7 @@ class PlanDialog(ModalScreen[None]):
             "Cancel it",
         )
         if await self.app.push_screen_wait(question):
-            await self.session.run(self._letters.cancel(self._plan_id))
+            await self.session.run(self._replays.cancel_plan(self._plan_id))
             self.refresh_plan()
 
     def action_letters(self) -> None:

@@ -34,7 +34,7 @@ class PlanLettersDialog(ModalScreen[None]):
     def __init__(self, session: Session, plan_id: int) -> None:
         super().__init__()
         self.session = session
-        self._letters = session.operations.letters
+        self._operations = session.operations
         self._plan_id = plan_id
         self._state: str | None = None
         self._target_state: str | None = None
@@ -57,7 +57,9 @@ class PlanLettersDialog(ModalScreen[None]):
     async def fetch_page(self, state: str | None, history: list[int]) -> None:
         """Show a page; until it has arrived the one before stays."""
         items = await self.session.run(
-            self._letters.plan_items(self._plan_id, state=state, limit=_PAGE_ROWS, after=history[-1])
+            self._operations.replays.plan_items(
+                self._plan_id, state=state, limit=_PAGE_ROWS, after=history[-1]
+            )
         )
         if items is None:
             self._target_state = self._state
@@ -93,7 +95,7 @@ class PlanLettersDialog(ModalScreen[None]):
         item = self.query_one(PlanItemTable).selected
         if item is None:
             return
-        letter = await self.session.run(self._letters.get(item.letter_id))
+        letter = await self.session.run(self._operations.dead_letters.get(item.letter_id))
         if letter is not None:
             self.post_message(OpenLetter(letter))
 

@@ -40,7 +40,7 @@ class ReplayDialog(ModalScreen[int | None]):
     def __init__(self, session: Session, selection: Selection, label: str) -> None:
         super().__init__()
         self.session = session
-        self._letters = session.operations.letters
+        self._replays = session.operations.replays
         self._selection = selection
         self._label = label
         self._preview: Preview | None = None
@@ -79,13 +79,13 @@ class ReplayDialog(ModalScreen[int | None]):
         start.disabled = True
         line.update("counting …")
         preview = await self.session.run(
-            self._letters.preview(self._selection, options), on_error=self._message.show_error
+            self._replays.preview(self._selection, options), on_error=self._message.show_error
         )
         if preview is None:
             line.update("not counted")
             return
-        if isinstance(preview.wanted, LetterFilter):
-            self._selection = preview.wanted
+        if isinstance(preview.selection, LetterFilter):
+            self._selection = preview.selection
         self._preview, self._counted_at = preview, self.session.now
         start.disabled = preview.total == 0
         self._show_preview()
@@ -128,7 +128,7 @@ class ReplayDialog(ModalScreen[int | None]):
         if plan is None:
             self.query_one("#start", Button).disabled = False
             return
-        await self.session.run(self._letters.start(plan.id))
+        await self.session.run(self._replays.start_plan(plan.id))
         self.dismiss(plan.id)
 
     async def _freeze(self) -> Plan | None:
@@ -141,7 +141,7 @@ class ReplayDialog(ModalScreen[int | None]):
             return None
         self._message.show("freezing …")
         return await self.session.run(
-            self._letters.plan(self._preview.wanted, options), on_error=self._message.show_error
+            self._replays.create_plan(self._preview.selection, options), on_error=self._message.show_error
         )
 
     def _options(self) -> ReplayOptions:
@@ -149,7 +149,7 @@ class ReplayDialog(ModalScreen[int | None]):
         canary, rate, halt = (self.query_one(f"#{name}", Input).value for name in ("canary", "rate", "halt"))
         share = plan_text.parse_percent(halt) if halt else None
         poison = self.query_one("#poison", PlainCheckbox).value
-        return ReplayOptions.of(canary=canary or None, rate=rate or None, halt=share, poison=poison)
+        return ReplayOptions.from_values(canary=canary or None, rate=rate or None, halt=share, poison=poison)
 
     def _show_preview(self) -> None:
         if self._preview is None:

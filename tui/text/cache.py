@@ -1,4 +1,4 @@
-"""Turns the cache's figures and entries into styled lines."""
+"""Turns the cache's stats and entries into styled lines."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def header(
 ) -> Text:
     """Hit rate, its last hour, how reads ended; the memory.  Two lines if ``width`` allows, else three.
 
-    One more line shows the ``problem`` that keeps the figures as they were at ``read_at``.
+    One more line shows the ``problem`` that keeps the stats as they were at ``read_at``.
     """
     if overview is None:
-        return Text(f" ▲ {escape(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
+        return Text(f" ▲ {escape(problem)}\n", BAD) if problem else Text(" reading the stats …\n", DIM)
     rate, reads, memory = overview_lines(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
-        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {utc_time(read_at)}", BAD))
+        lines.insert(0, Text(f" ▲ {escape(problem)} · stats of {utc_time(read_at)}", BAD))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
@@ -66,17 +66,17 @@ def overview_lines(overview: CacheOverview, width: int = 1_000) -> tuple[Text, T
 
 
 def _rate(overview: CacheOverview) -> Text:
-    figures = overview.figures
-    text = Text.assemble(" hit rate ", (percent(figures.hit_rate).rjust(7), "bold"), "  ")
-    return text.append(sparkline(figures.minutes, _SPARKLINE_MINUTES, scale=1.0), "cyan")
+    stats = overview.stats
+    text = Text.assemble(" hit rate ", (percent(stats.hit_rate).rjust(7), "bold"), "  ")
+    return text.append(sparkline(stats.minutes, _SPARKLINE_MINUTES, scale=1.0), "cyan")
 
 
 def _reads(overview: CacheOverview) -> Text:
-    figures = overview.figures
-    text = Text(f" last hour: {count(figures.hits)} hits · {count(figures.misses)} misses · ")
-    text.append(f"{count(figures.stale)} stale · ")
-    errors = f"{count(figures.errors)} errors"
-    return text.append(f"▲ {errors}" if figures.errors else errors, BAD if figures.errors else "")
+    stats = overview.stats
+    text = Text(f" last hour: {count(stats.hits)} hits · {count(stats.misses)} misses · ")
+    text.append(f"{count(stats.stale)} stale · ")
+    errors = f"{count(stats.errors)} errors"
+    return text.append(f"▲ {errors}" if stats.errors else errors, BAD if stats.errors else "")
 
 
 def _memory(overview: CacheOverview, width: int) -> Text:
@@ -84,13 +84,13 @@ def _memory(overview: CacheOverview, width: int) -> Text:
     text = Text(f" memory {byte_size(used)}")
     if limit is not None and used is not None:
         # A Redis of the cache's own may be full: it evicts.
-        full = not overview.own and used > limit * thresholds.REDIS_MEMORY
+        full = not overview.dedicated and used > limit * thresholds.REDIS_MEMORY
         share = f"{'▲ ' if full else ''}{used / limit * 100:.0f} %"
         text.append(f" of {byte_size(limit)} ({share})", BAD if full else "")
     elif used is not None:
         text.append(", no limit")
     text.append(f" · {count(overview.evicted, 6)} evicted · {escape(overview.policy or 'policy unknown')} · ")
-    text.append("own Redis" if overview.own else "with the jobs")
+    text.append("own Redis" if overview.dedicated else "with the jobs")
     url = f" {escape(overview.url)}"
     return text.append(url, DIM) if text.cell_len + len(url) <= width else text
 

@@ -55,22 +55,22 @@ def has_ended(plan: Plan) -> bool:
 
 def preview(preview: Preview, rate: float | None, *, counted_at: float) -> Text:
     """Describe what a replay would select, and how long it takes at least."""
-    if preview.total == 0 and not preview.poison:
+    if preview.total == 0 and not preview.poison_excluded:
         return Text("No dead letter matches: there is nothing to replay.", WARN)
     text = Text()
     text.append(plural(preview.total, "letter"), "bold")
     text.append(f" in {_sources(preview)}, as of {utc_time(counted_at)}, and none that come in later.\n")
-    if preview.poison:
+    if preview.poison_excluded:
         text.append("▲ ", WARN)
-        poison = plural(preview.poison, "letter")
+        poison = plural(preview.poison_excluded, "letter")
         text.append(f"left out: {poison} that died too often of the same error ×3\n", WARN)
-    if preview.others:
-        text.append(f"  left out: {plural(preview.others, 'letter')} not dead any more\n", WARN)
+    if preview.not_dead:
+        text.append(f"  left out: {plural(preview.not_dead, 'letter')} not dead any more\n", WARN)
     by_number = sorted(preview.queues.items(), key=lambda queue: -queue[1])
     for name, number in by_number[:_MAX_PREVIEW_QUEUES]:
         text.append(f"  {count(number):>9}  ")
         text.append(f"{escape(name)}\n", DIM)
-    seconds = max(preview.seconds, preview.total / rate if rate else 0.0)
+    seconds = max(preview.min_seconds, preview.total / rate if rate else 0.0)
     limits = "by this rate and the queues' own limits" if rate else "by the queues' own limits"
     return text.append(
         f"It takes {duration(seconds)} at least, {limits}." if seconds >= 1 else "It takes a moment."

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from app.doctor.results import Finding, ok, warning, wrong
-from tui.text.format import size
+from tui.text.format import byte_size
 
 _WARNING_BYTES, _WRONG_BYTES = 1024**3, 100 * 1024**2
 _NETWORK_FILE_SYSTEMS = (
@@ -32,7 +32,7 @@ def nearest_existing(path: Path) -> Path:
 def free_space(path: Path) -> Finding:
     """Check the free space of the disk that ``path`` is on, or would be."""
     free = shutil.disk_usage(nearest_existing(path)).free
-    text = f"{size(free)} free"
+    text = f"{byte_size(free)} free"
     consequence, fix = "once it is full, no dead letter is recorded", "free space there"
     if free < _WRONG_BYTES:
         return wrong(text, consequence, fix)

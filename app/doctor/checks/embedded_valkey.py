@@ -14,7 +14,7 @@ from app.doctor.groups import in_thread
 from app.doctor.results import Finding, ok, unknown, warning, wrong
 from app.servers import append_only
 from app.servers.embedded_valkey import EmbeddedServer
-from tui.text.format import size
+from tui.text.format import byte_size
 
 _MAX_READ_BYTES = 64 * 1024**2
 """Largest file that is read to its end, which takes less than the timeout of a check."""
@@ -83,10 +83,10 @@ def append_only_file(config: LoadedSettings) -> Finding:
     if length > _MAX_READ_BYTES:
         if append_only.ends_badly(file):
             return _damaged_end(file, "")
-        return ok(f"{size(length)}, whose end is intact; a file of this size is not read as a whole")
+        return ok(f"{byte_size(length)}, whose end is intact; a file of this size is not read as a whole")
     damage = append_only.find_damage(file)
     if damage is None:
-        return ok(size(length))
+        return ok(byte_size(length))
     if damage.in_the_middle:
         return wrong(damage.problem, "no command starts", damage.fix)
     return _damaged_end(file, f"the last {damage.size - damage.good:,} of {damage.size:,} bytes of ")

@@ -22,7 +22,7 @@ from app.http.routers.replays import PlanDetail, refuse_while_draining, start_pl
 from app.http.routing import strict_router
 from storage.dead_letters.filters import LetterFilter
 from storage.redis.refusals import reason
-from tui.text.format import safe_lines
+from tui.text.format import escape_lines
 from workers.dead_letters.export import ExportFormat
 from workers.operations.operations import OPERATION_ERRORS, DeadLetter, PlanItem, Selection
 from workers.operations.selection import Preview, ReplayOptions
@@ -249,9 +249,9 @@ async def export_dead_letters(
 
 async def _document(first: str, rest: AsyncIterator[str], form: ExportFormat) -> AsyncIterator[str]:
     """Yield the pieces; Markdown without control characters of jobs, which terminals would obey."""
-    yield safe_lines(first) if form == "markdown" else first
+    yield escape_lines(first) if form == "markdown" else first
     async for piece in rest:
-        yield safe_lines(piece) if form == "markdown" else piece
+        yield escape_lines(piece) if form == "markdown" else piece
         await asyncio.sleep(0)  # jobs share the loop
 
 

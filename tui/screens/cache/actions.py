@@ -48,7 +48,7 @@ class CacheActions(DashboardScreen):
         """Evict the entries that match the filter now."""
         pattern = glob_pattern(filter_text)
         with self.busy_with("counting the entries"):
-            keys = await self.session.run(self.cache.matching(pattern))
+            keys = await self.session.run(self.cache.keys_matching(pattern))
         if keys is None:
             return
         if not keys:
@@ -59,7 +59,7 @@ class CacheActions(DashboardScreen):
 
     async def evict_user(self, user: str) -> None:
         """Evict all entries of a user, in one round trip."""
-        number = await self.session.run(self.cache.count_of_user(user))
+        number = await self.session.run(self.cache.count_for_user(user))
         if number is None:
             return
         name = clip(escape(user), _MAX_CHARS)

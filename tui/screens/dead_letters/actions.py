@@ -29,7 +29,7 @@ class LetterActions(DashboardScreen):
     @property
     def letters(self) -> DeadLetterOperations:
         """The operations on dead letters."""
-        return self.session.operations.letters
+        return self.session.operations.dead_letters
 
     def letters_changed(self, selection: Selection) -> None:
         """Show that an action has changed these letters."""
@@ -45,7 +45,7 @@ class LetterActions(DashboardScreen):
         )
         if not await self.app.push_screen_wait(question):
             return
-        job_key = await self.session.run(self.letters.replay(letter.id))
+        job_key = await self.session.run(self.session.operations.replays.replay(letter.id))
         if job_key is not None:
             self.notify(f"replayed as job {clip(escape(job_key), _MAX_KEY_CHARS)}", markup=False)
             self.letters_changed((letter.id,))
@@ -67,7 +67,7 @@ class LetterActions(DashboardScreen):
 
     async def discard(self, selection: Selection, label: str) -> None:
         """Hide letters after a question."""
-        preview = await self.session.run(self.letters.preview(selection))
+        preview = await self.session.run(self.session.operations.replays.preview(selection))
         if preview is None:
             return
         if preview.total == 0:
@@ -76,10 +76,10 @@ class LetterActions(DashboardScreen):
         if not await self.app.push_screen_wait(_confirm_discard(preview, label)):
             return
         with self.busy_with(f"discarding {plural(preview.total, 'letter')}"):
-            number = await self.session.run(self.letters.discard(preview.wanted))
+            number = await self.session.run(self.letters.discard(preview.selection))
         if number is not None:
             self.notify(f"{plural(number, 'letter')} discarded; u undoes it")
-            self.session.last_discard = Discard(preview.wanted, number)
+            self.session.last_discard = Discard(preview.selection, number)
             self.letters_changed(selection)
 
     async def undo_discard(self) -> None:
@@ -152,11 +152,11 @@ def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
 
 
 def _confirm_discard(preview: Preview, label: str) -> Confirm:
-    others = f" {plural(preview.others, 'letter')} are not dead, and stay as they are."
+    others = f" {plural(preview.not_dead, 'letter')} are not dead, and stay as they are."
     return Confirm(
         f"Discard {plural(preview.total, 'letter')}?",
         f"{label[:1].upper()}{label[1:]}: hidden, not deleted; u brings them back."
-        f"{others if preview.others else ''}",
+        f"{others if preview.not_dead else ''}",
         "Discard",
     )
 

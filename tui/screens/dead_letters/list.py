@@ -225,7 +225,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
 
     def filter_text(self) -> str:
         """The filter, as it is written."""
-        return self.state.filter.line()
+        return self.state.filter.to_query()
 
     def with_filter(self, filter_: LetterFilter) -> LetterListState:
         """The first page of another filter, or its groups."""
