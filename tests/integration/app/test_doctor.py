@@ -510,7 +510,7 @@ async def test_encryption_and_certificates_are_checked(
 @pytest.mark.slow
 async def test_a_server_without_tls_is_diagnosed(redis_url: str) -> None:
     found = await redis_findings(redis_url.replace("redis:", "rediss:"))
-    assert "it does not speak TLS" in found["server"].text
+    assert "the server does not use TLS" in found["server"].text
     assert found["server"].fix.startswith("use redis://")
 
 
