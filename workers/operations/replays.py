@@ -250,7 +250,7 @@ class ReplayOperations:
         plan = await self.get_plan(plan_id)
         _check_resumable(plan, halt)
         if not await self._plans.set_state(plan_id, "running", of=[plan.state], halt=halt):
-            raise ConflictError(f"plan {plan_id} was changed by somebody else at this moment")
+            raise ConflictError(f"plan {plan_id} was changed by another operator at this moment")
         return plan
 
     async def _sent_since(self, plan_id: int, before: int) -> int:

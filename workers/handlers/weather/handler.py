@@ -79,7 +79,7 @@ class OneCall(BaseModel):
 
 
 class WeatherProvider(Protocol):
-    """Where weather comes from."""
+    """A source of weather."""
 
     name: str
 
@@ -184,7 +184,7 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
         )
         try:
             await self._store.upsert(weather)
-        finally:  # also where the commit was done and its answer did not come
+        finally:  # also if the commit was done and its reply was lost
             await self._invalidate(location(payload.location_id))
         for alert in answer.alerts:
             data = alert_job(payload.location_id, alert)
