@@ -140,7 +140,7 @@ def handler_frame(error: BaseException) -> str | None:
 
 
 def _is_own(frame: FrameType) -> bool:
-    """Whether it is code of our handlers, wherever they are installed, or of nobody's library.
+    """Whether it is code of our handlers, wherever they are installed, or outside of all libraries.
 
     The rest of this program is as a library to them: it calls them, or they call it.
     """

@@ -256,7 +256,7 @@ def _runs(task: asyncio.Task[None] | None) -> bool:
 
 
 def parse_job(queue: JobQueue, leased: LeasedJob) -> Job:
-    """The job that was taken.  Raises InvalidJobError if it is not a job, whoever wrote it."""
+    """The job that was taken.  Raises InvalidJobError if it is not a job."""
     try:
         return _parse_job(queue, leased)
     except InvalidJobError:

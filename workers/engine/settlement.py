@@ -73,7 +73,7 @@ class Settlement:
     interrupted: bool = False
     """A drain interrupted the attempt, so the job is one of those that had to be returned."""
     resent: bool = False
-    """It was sent before over a connection that broke, and may have been carried out already."""
+    """It was sent before over a connection that broke, and Redis may have done it already."""
 
     def size(self) -> int:
         """Bytes that it takes in a request, at least."""

@@ -77,10 +77,10 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         """Deliver to all who do not have it.  Raises DeliveryError after all others have been served."""
         delivered = await self._store.delivered(payload.alert_id)
         subscribers = await self._store.subscribers(payload.location_id)
-        todo = [each for each in subscribers if each.id not in delivered]
+        todo = [subscriber for subscriber in subscribers if subscriber.id not in delivered]
         random.shuffle(todo)  # a time limit must not cut off the same ones in each attempt
         places = asyncio.Semaphore(_AT_ONCE)
-        served = await _all(*(self._serve(payload, each, places) for each in todo))
+        served = await _all(*(self._serve(payload, subscriber, places) for subscriber in todo))
         outcomes = [outcome for outcome, _ in served]
         failures = [why for outcome, why in served if outcome is Outcome.FAILED]
         if failures:
@@ -102,7 +102,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
     async def _serve(
         self, alert: AlertPayload, subscriber: Subscriber, places: asyncio.Semaphore
     ) -> tuple[Outcome, str]:
-        """Send, and record what came of it; why in words, where it did not go well."""
+        """Send, and record the result; returns why it failed, in words."""
         async with places:
             outcome, why = await self._try(alert, subscriber)
         if outcome is Outcome.DELIVERED:
@@ -137,7 +137,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         return Outcome.DELIVERED, ""
 
     async def _post(self, url: str, alert: AlertPayload, subscriber_id: int) -> int:
-        """The status of the answer, whose body nobody reads: it might never end."""
+        """The status of the answer.  Its body is not read: it might never end."""
         headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
         body = alert.model_dump(mode="json")
         async with self._http.stream("POST", url, json=body, headers=headers) as response:
@@ -145,7 +145,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
 
 
 async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:
-    """Their results.  One that raises (the database is away) does so after all have ended.
+    """Their results.  If one raises (the database is down), that is raised after all have ended.
 
     Otherwise those still under way would meet the next attempt, and subscribers get the alert twice.
     """

@@ -5,51 +5,50 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from storage.validation import validation_problems
+from workers.engine.runner import SaqFunction
 from workers.errors import InvalidJobError
 
-if TYPE_CHECKING:
-    from workers.engine.runner import SaqFunction
-
-_MOST_PROBLEMS = 5  # that one message lists
-_LONGEST_NAME = 80  # characters of a field's name that a message shows; a payload may name a field anything
+_MAX_PROBLEMS = 5
+"""Listed in one message."""
+_MAX_NAME_CHARS = 80
+"""Of a field's name in a message; a payload may name a field anything."""
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
 
 class Payload(BaseModel):
-    """Base of the payload models: a field that is not known is a mistake, and is said."""
+    """Base of the payload models: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What a handler may know of its job: SAQ's job key, and which attempt this is, from 1."""
+    """What a handler gets of its job: SAQ's job key, and the number of the attempt, from 1."""
 
     job_key: str
     attempt: int
 
 
 class Enqueue(Protocol):
-    """Hands a job on to another queue; False where one of that key is queued already."""
+    """Enqueues a job of another queue; False if one with that key is queued already."""
 
     def __call__(self, queue: str, data: Mapping[str, Any], *, key: str | None = None) -> Awaitable[bool]: ...
 
 
 class Handler(ABC, Generic[P, R]):
-    """Does the work of one queue.  Knows neither Redis nor the environment."""
+    """Does the work of one queue, without Redis and the environment."""
 
     queue: ClassVar[str]
     payload_model: type[P]
 
     @abstractmethod
     async def run(self, payload: P, context: JobContext) -> R:
-        """Do one job.  Raises PermanentError where another attempt cannot help."""
+        """Do one job.  Raises PermanentError if another attempt cannot help."""
 
     async def close(self) -> None:
         """Free what the handler holds."""
@@ -70,17 +69,21 @@ class Handler(ABC, Generic[P, R]):
 
 
 def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
-    """``data`` as ``model``.  Raises InvalidJobError: one line that names each field that is wrong."""
+    """``data`` as ``model``.  Raises InvalidJobError: one line that names each wrong field."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = validation_problems(error)
-        said = [f"{_field(found.location)}: {found.problem}" for found in problems[:_MOST_PROBLEMS]]
-        if len(problems) > _MOST_PROBLEMS:
-            said.append(f"and {len(problems) - _MOST_PROBLEMS} more")
-        raise InvalidJobError("; ".join(said)) from None
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        lines = [f"{_field(found['loc'])}: {_message(found['msg'])}" for found in problems[:_MAX_PROBLEMS]]
+        if len(problems) > _MAX_PROBLEMS:
+            lines.append(f"and {len(problems) - _MAX_PROBLEMS} more")
+        raise InvalidJobError("; ".join(lines)) from None
 
 
 def _field(location: tuple[int | str, ...]) -> str:
     name = ".".join(map(str, location)) or "payload"
-    return name[:_LONGEST_NAME].encode("unicode_escape").decode()
+    return name[:_MAX_NAME_CHARS].encode("unicode_escape").decode()
+
+
+def _message(message: str) -> str:
+    return message.removeprefix("Value error, ")

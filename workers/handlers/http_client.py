@@ -43,7 +43,7 @@ class DownloadError(Exception):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is a public one, also where an IPv6 address only carries an IPv4 one.
+    """Whether an IP address is a public one, also if an IPv6 address only carries an IPv4 one.
 
     Not public: private, loopback, link-local, shared, reserved, multicast, unspecified.
     """

@@ -1,8 +1,8 @@
-"""The processes of the cluster and how each is: by its words, its connection and its leases.  Pure.
+"""The processes of the cluster with their states, by presence, connection and leases.  Pure.
 
-Presence proves little: a process whose connection is open may be frozen, and one that said a minute ago that
-it lives may be gone.  So a process that holds jobs counts as dead once it has missed its heartbeats, and one
-whose own channel has no subscriber counts as gone as soon as it is silent.  An instant that lies ahead of the
+Presence proves little: a process whose connection is open may be frozen, and one that published its presence
+a minute ago may have died.  So a process that holds jobs counts as dead once it has missed its heartbeats,
+and one whose own channel has no subscriber counts as ended as soon as it is silent.  A time ahead of the
 server's clock proves nothing.
 """
 
@@ -21,9 +21,9 @@ from workers.engine.recovery import DEAD_AFTER
 from workers.monitoring.snapshot import WorkerSnapshot, WorkerState
 
 _SILENT_SECONDS = DEAD_AFTER + HEARTBEAT_SECONDS
-"""A holder that has not beaten for so long is dead: its jobs are given to others, if there are any."""
+"""A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
 _UNCONNECTED_SECONDS = 3.0
-"""A process whose channel has no subscriber may be reconnecting for so long after its last word."""
+"""A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
 
@@ -38,10 +38,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What Redis says of the processes.
+    """What Redis holds of the processes.
 
-    ``connected`` has, by worker, whether its channel has a subscriber; a worker whose channel says nothing is
-    not in it.  ``beats`` and ``now`` are as in Redis: milliseconds, and Unix seconds.
+    ``connected`` has, by worker, whether its channel has a subscriber; a worker whose channel proves nothing
+    is not in it.  ``beats`` and ``now`` are as in Redis: milliseconds, and Unix seconds.
     """
 
     found: Mapping[bytes, bytes]
@@ -49,10 +49,10 @@ class Evidence:
     now: float
     connected: Mapping[str, bool] = field(default_factory=dict)
     recovering: bool = False
-    """Redis was away a moment ago: heartbeats and connections are late, whoever lives."""
+    """Redis was down a moment ago: heartbeats and connections of living processes are late, too."""
 
     def beat_age(self, worker: str) -> float | None:
-        """Seconds since its last heartbeat; None when there is none that counts."""
+        """Seconds since its last heartbeat; None if there is none that counts."""
         return age(number(self.beats.get(worker.encode())), self.now)
 
 
@@ -67,13 +67,13 @@ def read_leases(flat: Sequence[bytes]) -> list[Lease]:
 
 
 def with_channel(found: Mapping[bytes, bytes]) -> list[str]:
-    """The workers whose channel shows whether they are connected: they have found it out themselves."""
-    about = {text(key): _about(body) for key, body in found.items() if b":" not in key}
-    return [name for name, said in about.items() if said.get("channel") is True]
+    """The workers whose channel shows whether they are connected, as they have published themselves."""
+    presences = {text(key): _parse_presence(body) for key, body in found.items() if b":" not in key}
+    return [name for name, presence in presences.items() if presence.get("channel") is True]
 
 
 def roster(evidence: Evidence, leases: Iterable[Lease]) -> tuple[WorkerSnapshot, ...]:
-    """Every process that lives, and every one that is gone and holds jobs."""
+    """Every process that lives, and every one that has died with jobs."""
     held = Counter(lease.worker for lease in leases)
     names = [text(key) for key in evidence.found if b":" not in key]
     names += [name for name in held if name not in names]
@@ -82,53 +82,53 @@ def roster(evidence: Evidence, leases: Iterable[Lease]) -> tuple[WorkerSnapshot,
 
 
 def _worker(name: str, holds: int, evidence: Evidence) -> WorkerSnapshot | None:
-    about = _about(evidence.found.get(name.encode(), b""))
-    lives = _lives(name, holds, about, evidence)
-    if not holds and not (lives and about):
+    presence = _parse_presence(evidence.found.get(name.encode(), b""))
+    lives = _lives(name, holds, presence, evidence)
+    if not holds and not (lives and presence):
         return None
-    if not about and lives:  # it beats, and has not said yet who it is
+    if not presence and lives:  # it sends heartbeats, and has not published its presence yet
         return None
     where, since = _blocked(name, evidence)
     return WorkerSnapshot(
         id=name,
-        host=about.get("host", "unknown"),
-        pid=about.get("pid", 0),
-        version=about.get("version", "unknown"),
-        queues=about.get("queues", ()),
+        host=presence.get("host", "unknown"),
+        pid=presence.get("pid", 0),
+        version=presence.get("version", "unknown"),
+        queues=presence.get("queues", ()),
         in_flight=holds,
-        last_beat_age=_word(name, evidence),
-        draining=about.get("draining", False),
-        state=_state(about, blocked=where is not None) if lives else "dead",
+        last_beat_age=_last_sign(name, evidence),
+        draining=presence.get("draining", False),
+        state=_state(presence, blocked=where is not None) if lives else "dead",
         blocked_where=where,
         blocked_for=since,
     )
 
 
-def _state(about: Mapping[str, Any], *, blocked: bool) -> WorkerState:
+def _state(presence: Mapping[str, Any], *, blocked: bool) -> WorkerState:
     if blocked:
         return "blocked"
-    if about["draining"]:
+    if presence["draining"]:
         return "draining"
-    standby = about["queues"] and set(about["queues"]) <= set(about["standby"])
+    standby = presence["queues"] and set(presence["queues"]) <= set(presence["standby"])
     return "standby" if standby else "running"
 
 
-def _lives(name: str, holds: int, about: Mapping[str, Any], evidence: Evidence) -> bool:
-    forget: float = about.get("forget", _SILENT_SECONDS)
-    beat, word = evidence.beat_age(name), _word(name, evidence)
+def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidence) -> bool:
+    forget: float = presence.get("forget", _SILENT_SECONDS)
+    beat, sign = evidence.beat_age(name), _last_sign(name, evidence)
     connected = evidence.connected.get(name)
     if evidence.recovering:
-        return word is not None and word <= forget
+        return sign is not None and sign <= forget
     if holds and not (beat is not None and beat <= _SILENT_SECONDS):
         ahead = beat is None and name.encode() in evidence.beats
         return ahead and connected is True
     if _declared_dead(name, evidence):
         return beat is not None and beat <= _UNCONNECTED_SECONDS
     if connected is False:
-        return word is not None and word <= _UNCONNECTED_SECONDS
-    if word is None:
+        return sign is not None and sign <= _UNCONNECTED_SECONDS
+    if sign is None:
         return connected is True
-    return word <= forget
+    return sign <= forget
 
 
 def _declared_dead(name: str, evidence: Evidence) -> bool:
@@ -136,7 +136,7 @@ def _declared_dead(name: str, evidence: Evidence) -> bool:
     return at is not None and at < 0
 
 
-def _word(name: str, evidence: Evidence) -> float | None:
+def _last_sign(name: str, evidence: Evidence) -> float | None:
     at = number(evidence.found.get(b"at:" + name.encode()))
     ages = [evidence.beat_age(name), age(None if at is None else abs(at), evidence.now)]
     return min((found for found in ages if found is not None), default=None)
@@ -149,38 +149,38 @@ def _blocked(name: str, evidence: Evidence) -> tuple[str | None, float | None]:
     return read_where(note), age(number(note.partition(b" ")[0]), evidence.now)
 
 
-def _about(body: bytes) -> dict[str, Any]:
-    """What a process said of itself; empty when that cannot be read."""
+def _parse_presence(body: bytes) -> dict[str, Any]:
+    """The presence that a process published; empty if that cannot be read."""
     try:
-        about = wire.load(body)
+        presence = wire.load(body)
         return {
-            "host": str(about["host"]),
-            "pid": int(about["pid"]),
-            "version": str(about["version"]),
-            "queues": tuple(map(str, about["queues"])),
-            "draining": bool(about["draining"]),
-            "standby": tuple(map(str, about.get("standby", ()))),
-            "channel": about.get("channel", False),
-            "forget": float(about["forget"]),
+            "host": str(presence["host"]),
+            "pid": int(presence["pid"]),
+            "version": str(presence["version"]),
+            "queues": tuple(map(str, presence["queues"])),
+            "draining": bool(presence["draining"]),
+            "standby": tuple(map(str, presence.get("standby", ()))),
+            "channel": presence.get("channel", False),
+            "forget": float(presence["forget"]),
         }
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
         return {}
 
 
 def age(instant_ms: float | None, now: float) -> float | None:
-    """Seconds since an instant; None when there is none, or it lies ahead of ``now``."""
+    """Seconds since an instant; None if there is none, or it lies ahead of ``now``."""
     if instant_ms is None or instant_ms / 1000 > now + _AHEAD_SECONDS:
         return None
     return max(0.0, now - instant_ms / 1000)
 
 
 def text(raw: bytes) -> str:
-    """Whatever others wrote, as text."""
+    """Bytes that others wrote, as text."""
     return raw.decode("utf-8", "replace")
 
 
 def number(value: Any) -> float | None:
-    """A finite number; None for whatever else a record of others may hold."""
+    """A finite number; None for anything else that a record of others may hold."""
     try:
         found = float(value)
     except (ValueError, TypeError, OverflowError):

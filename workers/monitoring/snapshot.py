@@ -1,4 +1,4 @@
-"""What an operator sees: one moment of the whole cluster, as plain values.
+"""The state of the whole cluster at one moment, as plain values.
 
 Times are seconds (floats) unless a name says otherwise; instants are Unix seconds on the Redis
 server's clock.  ``None`` means "not known" or "nothing to measure", never zero.
@@ -16,7 +16,7 @@ from workers.engine.policy import RateLimit
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Who paused a queue, why (may be empty) and since when (None where that cannot be read)."""
+    """Who paused a queue, why (may be empty) and since when (None if that cannot be read)."""
 
     by: str
     reason: str
@@ -41,7 +41,7 @@ class QueueSnapshot:
     rate_used: int
     """Starts that count against the rate limit now."""
     next_start_in: float | None
-    """Seconds until the rate limit admits a start; None where it admits one now."""
+    """Seconds until the rate limit admits a start; None if it admits one now."""
     wait: Percentiles
     run: Percentiles
     failure_rate: float | None
@@ -50,7 +50,7 @@ class QueueSnapshot:
     """Jobs completed a second, over the last minute."""
     completed: int
     failed: int
-    """Failed attempts; ``retried`` and ``dead_lettered`` say what became of them."""
+    """Failed attempts; ``retried`` and ``dead_lettered`` are their outcomes."""
     retried: int
     dead_lettered: int
     depth_history: tuple[int | None, ...]
@@ -61,34 +61,34 @@ class QueueSnapshot:
     workers: int
     """Live processes that serve this queue: neither dead nor blocked."""
     held_by_dead: int = 0
-    """Of the jobs in flight, those whose worker is gone."""
+    """Of the jobs in flight, those whose worker is dead."""
     dead_for: float | None = None
-    """Since the last word of these workers, the longest."""
+    """Since the last sign of life of these workers, the longest."""
     recover_in: float | None = None
     """Seconds until their jobs can run again; None while no live process serves the queue."""
     held_by_blocked: int = 0
-    """Of the jobs in flight, those whose worker's event loop stands still."""
+    """Of the jobs in flight, those whose worker's event loop is blocked."""
     blocked_where: str | None = None
-    """Handler and line at which it stands."""
+    """Handler and line at which it is blocked."""
     oldest_running: float | None = None
     """How long the job that has run for the longest has run."""
     full_for: float | None = None
-    """For how long all places have been taken and nothing has ended; None while a place is free."""
+    """For how long all slots have been taken and nothing has ended; None while a slot is free."""
     usual_run: float | None = None
     """The median of the run times of the last hour."""
     repairs: Mapping[str, int] = field(default_factory=dict)
-    """Repairs of the reconciler since ever, by kind."""
+    """All repairs of the reconciler, by kind."""
     broken_keys: tuple[str, ...] = ()
-    """Keys that another program has made of another type, so that nothing starts until they are repaired."""
+    """Keys that another program has given another type: nothing starts until they are repaired."""
 
 
 WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]
-"""``standby``: for all of its queues.  ``dead``: gone, and it still holds jobs."""
+"""``standby``: for all of its queues.  ``dead``: it has ended, and still holds jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
-    """One worker process of the cluster; those that are gone and hold nothing are not listed."""
+    """One worker process of the cluster; those that have ended and hold nothing are not listed."""
 
     id: str
     host: str
@@ -98,11 +98,11 @@ class WorkerSnapshot:
     in_flight: int
     """Jobs that are leased to it."""
     last_beat_age: float | None
-    """Since its last word; None when that cannot be read or lies ahead of the server's clock."""
+    """Since its last sign of life; None if that cannot be read or lies ahead of the server's clock."""
     draining: bool
     state: WorkerState = "running"
     blocked_where: str | None = None
-    """Where its event loop stands, or stood when it was heard of last: handler, file and line, job."""
+    """Where its event loop is blocked, or was at its last sign of life: handler, file and line, job."""
     blocked_for: float | None = None
 
     @property
@@ -120,9 +120,9 @@ class RedisSnapshot:
     version: str | None = None
     memory_used: int | None = None
     memory_limit: int | None = None
-    """Bytes; None where there is no limit or it cannot be read."""
+    """Bytes; None if there is no limit or it cannot be read."""
     eviction_policy: str | None = None
-    """Its ``maxmemory-policy``; None where it cannot be read."""
+    """Its ``maxmemory-policy``; None if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Snapshot:
     redis: RedisSnapshot
     database: DatabaseSnapshot
     dead_letters: int | None
-    """Letters in state ``dead``; None while the database is away."""
+    """Letters in state ``dead``; None while the database is down."""
     letters_waiting: int
     """Dead letters that wait in Redis for the database."""
     letters_oldest_age: float | None

@@ -1,4 +1,4 @@
-"""The thresholds, once, for every place that speaks of them.  Pure."""
+"""The thresholds, once, for all screens, commands and alerts.  Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ LETTERS_WAITING = 60.0
 """Seconds that a dead letter may wait for the database."""
 STALLED_SECONDS = 10.0
 STALLED_TIMES = 10.0
-"""All places are taken and nothing has ended for longer than that, and than so many usual run times."""
+"""A queue is stalled if all slots are taken and nothing has ended for longer than both of these: seconds,
+and times the usual run time."""
 HELD_BY_DEAD_SECONDS = 20.0
-"""Jobs of a dead worker usually run again before this; until then it is information, and no alert."""
+"""Jobs of a dead worker usually run again before this; only then it is an alert."""
 
 _ORDER = (
     "redis",
@@ -45,7 +46,7 @@ def alerts(
     letters_oldest_age: float | None,
     workers: Iterable[WorkerSnapshot] = (),
 ) -> tuple[Alert, ...]:
-    """What is breached at this moment, the worst first."""
+    """The thresholds that are breached, the worst first."""
     found = [*_servers(redis, database, letters_oldest_age), *_blocked(workers)]
     for queue in queues:
         found += _queue(queue)
@@ -80,7 +81,7 @@ def _held_by_blocked(queue: QueueSnapshot) -> str:
 
 
 def _stalled(queue: QueueSnapshot) -> str:
-    """Jobs that nobody runs do not hang: these have words of their own."""
+    """Jobs of dead or blocked workers are not stalled: they have conditions of their own."""
     if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
         return ""
     usual = queue.usual_run

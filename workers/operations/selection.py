@@ -1,4 +1,4 @@
-"""The letters that a verb is about, how a replay is to be carried out, and what it would change."""
+"""The letters that a verb changes, the options of a replay, and its preview."""
 
 from __future__ import annotations
 

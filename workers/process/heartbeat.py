@@ -135,7 +135,7 @@ class Heartbeat:
             self._blocked = time.monotonic() - watchdog.stood
             job = {"queue": place.queue, "job": place.job} if place.job else {}
             log.error("the event loop is blocked", where=place.where, stood=round(watchdog.stood, 1), **job)
-        self._published = True  # also when no reply came: it may have been carried out
+        self._published = True  # also when no reply came: Redis may have done it
         self._note(place.note(), watchdog.stood)
 
     def _note(self, note: Argument, stood: float) -> bool:

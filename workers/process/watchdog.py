@@ -1,7 +1,7 @@
-"""Whether the event loop moves, seen from a thread that does not depend on it.
+"""Watches the event loop from a thread that does not depend on it.
 
-A thread that beats proves nothing about the event loop: a handler that blocks it holds up every queue of its
-process.  The loop counts; a count that stands is a loop that stands.
+Heartbeats from a thread prove nothing about the event loop: a handler that blocks it delays every queue of
+its process.  So the loop counts; if the count does not change, the loop is blocked.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from workers.engine.blocked import BlockedAt
 
 _COUNT_SECONDS = 0.5
 BLOCKED_SECONDS = 5.0
-"""Seconds after which an event loop that stands is blocked."""
+"""Seconds without a count after which an event loop is blocked."""
 _GRACE_SECONDS = 2.0
 """Seconds after the longest timeout of the jobs in flight: the loop, if it moves, ends them within one."""
-_LEAST_SECONDS = 10.0
-"""Seconds that a loop stands at least before its process gives up: so every screen has named the handler."""
+_MIN_BLOCKED_SECONDS = 10.0
+"""How long a loop is blocked before its process gives up: so every screen has named the handler."""
 _IDLE_SECONDS = 30.0
-"""Seconds that a process which holds no job may stand."""
+"""How long a process without jobs may be blocked."""
 _LATE_SECONDS = 3.0
-"""A wait of a second that took longer: the whole process stood, and that says nothing of the loop."""
-_MOST_BUSY_SECONDS = 10.0
-"""What commands to Redis may take the watching thread; a longer time was a freeze."""
+"""A wait of a second that took longer: the whole process was frozen, which proves nothing about the loop."""
+_MAX_BUSY_SECONDS = 10.0
+"""How long the watching thread may take for commands to Redis; a longer time was a freeze."""
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} - {None}
 )
@@ -50,7 +50,7 @@ class Held:
 
 
 class Verdict(Enum):
-    """What the watchdog found at one look."""
+    """The result of one check."""
 
     MOVES = "moves"
     BLOCKED = "blocked"
@@ -73,7 +73,7 @@ class LoopClock:
         self._tick()
 
     def stop(self) -> None:
-        """Count no longer."""
+        """Stop counting."""
         if self._timer is not None:
             self._timer.cancel()
         self._loop = None
@@ -101,9 +101,9 @@ class LoopClock:
 
 
 class Watchdog:
-    """Decides, from a thread, what the count of ``clock`` says.  ``held`` returns the jobs in flight.
+    """Decides, from a thread, by the count of ``clock``.  ``held`` returns the jobs in flight.
 
-    Where a stop was asked for, a loop that stands gets ``drain_seconds`` to begin with it.
+    If a stop was requested, a blocked loop gets ``drain_seconds`` to begin with it.
     """
 
     def __init__(
@@ -118,24 +118,24 @@ class Watchdog:
         self._stop_by: float | None = None
 
     def stop_asked(self, *, now: bool = False) -> None:
-        """A signal, or an operator, asks the process to end; safe to call in a signal handler."""
+        """Note that a signal, or an operator, ends the process; safe to call in a signal handler."""
         by = time.monotonic() + (0.0 if now else self._drain_seconds)
         self._stop_by = by if self._stop_by is None else min(self._stop_by, by)
 
     def check(self, waited: float, busy: float = 0.0) -> Verdict:
-        """Look.  Since the look before the thread slept for ``waited`` seconds, and worked for ``busy``."""
+        """Check.  Since the last check the thread slept for ``waited`` seconds, and worked for ``busy``."""
         if self._clock.count != self._count or not self._clock.runs:
             self._count, self.stood = self._clock.count, 0.0
         elif waited > _LATE_SECONDS:
             self.stood = 0.0
         else:
-            self.stood += waited + min(busy, _MOST_BUSY_SECONDS)
+            self.stood += waited + min(busy, _MAX_BUSY_SECONDS)
         if self.stood <= BLOCKED_SECONDS or busy > _LATE_SECONDS:
             return Verdict.MOVES  # after a long time at work the loop gets the chance to move first
         return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
 
     def place(self) -> BlockedAt:
-        """Where the loop stands at this moment."""
+        """Where the loop is blocked now."""
         task = self._clock.task()
         job = next((job for job in self._held() if task is not None and job.task is task), None)
         line = _line(list(self._clock.frames()), job.function if job is not None else None)
@@ -150,7 +150,7 @@ class Watchdog:
         deadline = max((job.deadline for job in self._held()), default=None)
         if deadline is None:
             return self.stood > _IDLE_SECONDS
-        return self.stood > _LEAST_SECONDS and now > deadline + _GRACE_SECONDS
+        return self.stood > _MIN_BLOCKED_SECONDS and now > deadline + _GRACE_SECONDS
 
 
 def _name(job: Held) -> str:
@@ -160,7 +160,7 @@ def _name(job: Held) -> str:
 
 
 def _line(frames: Sequence[FrameType], function: Callable[..., Any] | None) -> str:
-    """File and line of the innermost frame that is no library's, or of the innermost one."""
+    """File and line of the innermost frame outside of libraries, or of the innermost one."""
     module = getattr(function, "__module__", None)
     chosen = next(
         (

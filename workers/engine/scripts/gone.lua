@@ -1,10 +1,10 @@
--- Take a worker's word back: from now on it counts as dead, until it announces itself again.
+-- Declare a worker dead, until it publishes its presence again.
 --
 -- Invariant: a worker that beats is not declared dead by others.
 --
 -- KEYS  1 workers  hash  as in announce.lua  2 beats  zset  as in take.lua
--- ARGV  1 worker  2 ms without a heartbeat after which it is dead; 0: it says so itself
--- Reply where its event loop stood still, as in blocked.lua, nil when that is not known.
+-- ARGV  1 worker  2 ms without a heartbeat after which it is dead; 0: it declares itself dead
+-- Reply where its event loop was blocked, as in blocked.lua, nil if that is not known.
 local LONG_AGO_MS = 3600000
 redis.call('HDEL', KEYS[1], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')

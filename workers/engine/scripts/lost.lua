@@ -1,13 +1,13 @@
 -- The leases of one queue whose holders are dead: their heartbeat is too old.
 --
--- Invariant: nobody is declared dead unless somebody has looked, without a gap, for as long as a heartbeat
--- may be old.  A server that was away or stood still, a machine that slept, and a queue at which nobody
--- looked leave a gap: the living get the time to beat first, whoever looks next.  A time that lies ahead, since
--- the clock was set back, counts as this moment.
+-- Invariant: no worker is declared dead unless processes have checked, without a gap, for as long as a heartbeat
+-- may be old.  An outage of the server, a machine that slept, and a queue that no process checked leave a gap:
+-- then the living have the time to send heartbeats first.  A time ahead of the clock, which was set back, counts
+-- as this moment.
 --
 -- KEYS  1 leases  2 beats: as in take.lua
---       3 looks   hash  since, last: server time of the first and the last look without a gap, ms
--- ARGV  1 ms without a heartbeat after which a worker is dead  2 ms between two looks that are a gap
+--       3 looks   hash  since, last: server time of the first and the last check without a gap, ms
+-- ARGV  1 ms without a heartbeat after which a worker is dead  2 ms between two checks that are a gap
 --       3 bytes of the bodies in the reply  4 queue name
 -- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' where the job's data is gone, nil
 --       where it would make the reply too large.

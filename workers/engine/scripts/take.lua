@@ -2,14 +2,14 @@
 --
 -- Invariant: a job is on exactly one of queued, active or (by its time) incomplete before and after;
 -- a job on active has a lease, and there are never more leases than the concurrency.
--- Everything that can fail is tried before the first write: a key of another type, a counter that is no number.
+-- Everything that can fail is tried before the first write: a key of another type, a counter that is not a number.
 --
 -- KEYS  1 queued      list    job ids that are ready, head first (SAQ's)
 --       2 active      list    job ids in flight (SAQ's)
 --       3 incomplete  zset    job id -> 0, or the Unix second at which it becomes ready (SAQ's)
 --       4 leases      hash    job id -> "worker:token:taken_ms"
---       5 looks       hash    told: server time at which all were told that somebody began to hold jobs, ms;
---                             standby: server time at which a process last found all places taken, ms;
+--       5 looks       hash    told: server time at which all were told that a worker began to hold jobs, ms;
+--                             standby: server time at which a process last found all slots taken, ms;
 --                             since, last: as in lost.lua; reconciled: as in reconcile.lua
 --       6 starts      zset    start -> server time in microseconds, for the rate limit
 --       7 pause       hash    by, reason, since; absent while the queue runs
@@ -78,7 +78,7 @@ if redis.call('EXISTS', KEYS[7]) == 1 then return reply('paused') end
 if n <= 0 then return reply('busy') end
 if depth == 0 then return reply('empty') end
 if own == 0 and holders >= tonumber(ARGV[4]) then
-  redis.call('HSET', looks, 'standby', now_ms)  -- whoever frees a place wakes this one
+  redis.call('HSET', looks, 'standby', now_ms)  -- the process that frees a slot wakes this one
   return reply('standby')
 end
 n = math.min(n, concurrency - held, MOST)
@@ -149,8 +149,8 @@ if rate > 0 then
   end
   redis.call('ZADD', KEYS[6], unpack(started))
 end
--- Whoever does not see a worker's first lease would not look whether it lives.  Once a second is enough: all
--- who were told look a while later.
+-- A process that does not see a worker's first lease would not check whether it lives.  Once a second is enough:
+-- all that were told check a while later.
 if own == 0 then
   local since = now_ms - (tonumber(redis.call('HGET', looks, 'told')) or 0)
   if not (since >= 0 and since <= 1000) then

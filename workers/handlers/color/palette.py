@@ -126,7 +126,7 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
                 break
         else:
             kept.append((centers[index], float(mass[index])))
-    kept.sort(key=lambda each: -each[1])
+    kept.sort(key=lambda colour: -colour[1])
     weights = np.array([weight for _, weight in kept])
     return np.array([center for center, _ in kept]), weights / weights.sum()
 
@@ -167,7 +167,7 @@ def lab_to_rgb(lab: Floats) -> tuple[int, int, int]:
     xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 108 / 841) * _WHITE
     linear = np.clip(np.linalg.inv(_TO_XYZ) @ xyz, 0, 1)
     value = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    red, green, blue = (round(float(each)) for each in value * 255)
+    red, green, blue = (round(float(channel)) for channel in value * 255)
     return red, green, blue
 
 

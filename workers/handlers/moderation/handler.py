@@ -81,7 +81,7 @@ class ModerationResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of a text; ``doubtful`` where they cannot say for sure."""
+    """The result of the rules for a text; ``doubtful`` if they are not sure."""
 
     rejected: list[str]
     doubtful: list[str]
@@ -96,7 +96,7 @@ class ModerationService:
         self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT, headers=headers)
 
     async def flagged(self, payload: ModerationPayload) -> list[str]:
-        """The categories that the content falls into; none where it is harmless."""
+        """The categories of the content; none if it is harmless."""
         content: Any = payload.text
         if payload.image is not None:
             content = [{"type": "image_url", "image_url": {"url": payload.image}}]
@@ -130,7 +130,7 @@ class ModerationService:
 
 
 class ModerationHandler(Handler[ModerationPayload, ModerationResult]):
-    """Rules decide clear texts; ``service``, where there is one, decides doubtful texts and images."""
+    """Rules decide clear texts; ``service``, if any, decides doubtful texts and images."""
 
     queue: ClassVar[str] = MODERATION
     payload_model = ModerationPayload

@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from couturecast_handlers import PermanentError
-from storage.cache.tags import InvalidateTags, location_tag
+from storage.cache.tags import InvalidateTags, location
 from storage.repositories.weather import BLOCK_HOURS, Weather, WeatherRepository, time_block
 from workers.engine.policy import ALERT, WEATHER
 from workers.handlers import http_client as net
@@ -79,7 +79,7 @@ class OneCall(BaseModel):
 
 
 class WeatherProvider(Protocol):
-    """Where weather comes from."""
+    """A source of weather."""
 
     name: str
 
@@ -184,8 +184,8 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
         )
         try:
             await self._store.upsert(weather)
-        finally:  # also where the commit was done and its answer did not come
-            await self._invalidate(location_tag(payload.location_id))
+        finally:  # also if the commit was done and its reply was lost
+            await self._invalidate(location(payload.location_id))
         for alert in answer.alerts:
             data = alert_job(payload.location_id, alert)
             await self._enqueue(ALERT, data, key=f"alert-{data['alert_id']}")

@@ -2,15 +2,15 @@
 --
 -- Invariant: an instant that lies ahead of the server's clock counts as this one, so that it expires.
 --
--- KEYS  1 workers  hash  worker -> JSON of what it is; "at:" .. worker -> server time of its last word, ms, below
+-- KEYS  1 workers  hash  worker -> JSON of its presence; "at:" .. worker -> server time of that, ms, below
 --                  0 when it was declared dead then; "blocked:" .. worker -> as in blocked.lua
 --       2 beats    zset  as in take.lua
 --       3 letters  4 outcomes  zsets  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
---       4 SAQ's worker info, JSON  5 ms after which a worker that was never heard of again is forgotten; 0: not now
+--       4 SAQ's worker info, JSON  5 ms after which a silent worker is forgotten; 0: not now
 -- Reply number of letters and outcomes that wait for the database.
--- Who announces itself has an event loop that moves.  A deletion first, see take.lua: a server that is out of memory.
+-- A process that publishes its presence has a loop that runs.  A deletion first, see take.lua: out of memory.
 redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
