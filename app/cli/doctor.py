@@ -1,18 +1,21 @@
-"""``couturecast-tui doctor``."""
+"""``doctor``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
-from app import logs, output
+import typer
+
+from app import logs
+from app.cli import output
+from app.cli.options import DataDir, Json
 from app.cli.render.doctor import findings_text
+from app.cli.render.tables import terminal_width
 from app.doctor.checks.settings import Configuration, configuration
 from app.doctor.redaction import conceal, secrets_given, without_passwords
 from app.doctor.results import Item, number_of
@@ -20,20 +23,24 @@ from app.errors import AppError
 from app.process.interrupts import raise_on_interrupt
 from tui.text.format import escape
 
+commands = typer.Typer(rich_markup_mode=None)
+
 _THREADS_END_SECONDS = 0.2
 
 
-def doctor(data_dir: Path | None, *, as_json: bool) -> int:
-    """Check everything and print it; 1 where something is wrong.  Raises AppError."""
+@commands.command()
+def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check servers, settings and machine, and print how to fix what is wrong; changes nothing."""
+    sys.dont_write_bytecode = True  # not of a handler's module either
     logs.configure("error")
-    logging.disable(logging.CRITICAL)  # what goes wrong is told below, in a line
+    logging.disable(logging.CRITICAL)  # every problem is one of the findings
     conceal(secrets_given())
-    of = configuration(data_dir=data_dir)
+    config = configuration(data_dir=data_dir)
     raise_on_interrupt()
     with asyncio.Runner() as runner:
         code, error = 1, ""
         try:
-            code = _reported(runner, of, as_json=as_json)
+            code = _check_and_print(runner, config, as_json=as_json)
         except KeyboardInterrupt:
             code, error = 130, "interrupted"
             raise
@@ -41,25 +48,26 @@ def doctor(data_dir: Path | None, *, as_json: bool) -> int:
             error = str(refused)
             raise
         finally:
-            if runner.run(_hang()):
-                _leave(code, error)
-    return code
+            if runner.run(_tasks_remain()):
+                _exit_now(code, error)
+    raise typer.Exit(code)
 
 
-def _reported(runner: asyncio.Runner, of: Configuration, *, as_json: bool) -> int:
+def _check_and_print(runner: asyncio.Runner, config: Configuration, *, as_json: bool) -> int:
+    """1 if something is wrong."""
     stdout = sys.stdout
     try:
-        items = runner.run(_examine(of))
+        items = runner.run(_examine(config))
     finally:
         sys.stdout = stdout  # a module that hangs while it is imported still has it redirected
     _print(items, as_json=as_json)
     return 1 if number_of("wrong", items) else 0
 
 
-async def _examine(of: Configuration) -> list[Item]:
-    from app.doctor.runner import examine
+async def _examine(config: Configuration) -> list[Item]:
+    from app.doctor.runner import examine  # its checks import whatever they check
 
-    return [_without_passwords(item) for item in await examine(of)]
+    return [_without_passwords(item) for item in await examine(config)]
 
 
 def _without_passwords(item: Item) -> Item:
@@ -67,15 +75,15 @@ def _without_passwords(item: Item) -> Item:
     return replace(item, found=replace(found, finding=without_passwords(found.finding)))
 
 
-def _leave(code: int, error: str) -> NoReturn:
-    """End at once: a name server or a disk that does not answer would be waited for."""
+def _exit_now(code: int, error: str) -> NoReturn:
+    """End at once: the interpreter would wait for a name server or a disk that does not answer."""
     if error:
-        output.note(f"error: {escape(error)}")
+        output.print_note(f"error: {escape(error)}")
     os._exit(code)
 
 
-async def _hang() -> bool:
-    """Whether threads or coroutines go on although nobody waits for them."""
+async def _tasks_remain() -> bool:
+    """Whether threads or coroutines are still running."""
     threads = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
     others = asyncio.all_tasks() - {asyncio.current_task()}
     _, pending = await asyncio.wait({threads, *others}, timeout=_THREADS_END_SECONDS)
@@ -85,15 +93,10 @@ async def _hang() -> bool:
 def _print(items: list[Item], *, as_json: bool) -> None:
     if as_json:
         documents = [item.document() for item in items]
-        output.document(
+        output.print_json(
             {"items": documents, "wrong": number_of("wrong", items), "warnings": number_of("warning", items)}
         )
         return
-    terminal = sys.stdout.isatty()
-    text = findings_text(
-        items,
-        width=shutil.get_terminal_size().columns if terminal else None,
-        colour=terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
-        encoding=sys.stdout.encoding,
-    )
-    output.piece(f"{text}\n")
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    text = findings_text(items, width=terminal_width(), colour=colour, encoding=sys.stdout.encoding)
+    output.write(f"{text}\n")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 import uvloop
 
-from app import logs, output
+from app import logs
 from app.errors import AppError, InterruptedStartError, UsageError
 from app.http.service import admin_token, listener, serving
 from app.process.composition import Appliance, appliance
@@ -26,6 +26,7 @@ from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_where_unchecked
 from app.settings import Settings
+from app.streams import write_within
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
 
@@ -144,7 +145,7 @@ async def _run(
             await _start(each, each.process)
             drained = asyncio.create_task(each.process.drained())
         if not ui:
-            output.write_within(0.0, sys.stdout, "ready\n")
+            write_within(0.0, sys.stdout, "ready\n")
         await stack.enter_async_context(serving(door, each.operations, each.process, token, drained))
         if demo:
             from app.process.demo import feed
@@ -274,4 +275,4 @@ def _go_on_without(showing: asyncio.Task[Any]) -> None:
 def _say(line: str) -> None:
     """A line on the terminal, if it takes any."""
     if not _terminal_stands_still():
-        output.write_within(_LEFT_BEHIND_SECONDS, sys.stderr, f"{line}\n")
+        write_within(_LEFT_BEHIND_SECONDS, sys.stderr, f"{line}\n")

@@ -55,6 +55,16 @@ async def open_database(
     return database
 
 
+def existing_database(settings: Settings) -> Database | None:
+    """The database as it is, not started: its tables stay as they are.  None if it is a file not made yet.
+
+    Raises UsageError.
+    """
+    if settings.database_url is None and not (settings.data_dir / DATABASE_FILE).is_file():
+        return None
+    return _made(settings, settings.data_dir, "optional")
+
+
 def _made(settings: Settings, data_dir: Path, use: DatabaseUse) -> Database:
     given = settings.database_url
     url = (

@@ -7,9 +7,3 @@ from app.errors import AppError
 
 class UpstashError(AppError):
     """It cannot be reached, refuses, or answers what it should not; the message says what to do."""
-
-
-class BrokenOffError(UpstashError):
-    """The operator broke it off in the middle; the message says what was done."""
-
-    exit_code = 130

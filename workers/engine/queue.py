@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import repeat
@@ -258,7 +258,10 @@ class JobQueue(RedisQueue):
         return None if note is None else read_where(note)
 
     async def enqueue_many(
-        self, jobs: Sequence[Job], tokens: Sequence[str] | None = None
+        self,
+        jobs: Sequence[Job],
+        tokens: Sequence[str] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[EnqueueResult]:
         """Enqueue ``jobs``, in order; what became of each.
 
@@ -270,6 +273,8 @@ class JobQueue(RedisQueue):
         for batch in self._batches(jobs, tokens):
             replies = await self._send(self._enqueue_call(batch), len(done), len(jobs))
             done += map(EnqueueResult, replies)
+            if on_progress is not None:
+                on_progress(len(done))
         return done
 
     async def _send(self, call: ScriptCall, done: int, jobs: int) -> list[int]:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -225,10 +225,15 @@ class Operations:
         (done,) = await self.enqueue_many(queue, [NewJob(data, key, delay)])
         return done
 
-    async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
-        """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`."""
+    async def enqueue_many(
+        self, queue: str, jobs: Sequence[NewJob], *, on_progress: Callable[[int], None] | None = None
+    ) -> list[str | None]:
+        """Enqueue jobs, in order, after all of them have been found valid; for each as `enqueue`.
+
+        Calls ``on_progress`` with the number of jobs that are done, after each batch.
+        """
         async with self._audit.act("enqueue", {"queue": queue, "jobs": len(jobs)}) as act:
-            keys = await self.hand_on(queue, jobs)
+            keys = await self.hand_on(queue, jobs, on_progress)
             act.affected = sum(key is not None for key in keys)
             act.outcome = f"{act.affected} of {len(jobs)} enqueued"
             return keys
@@ -238,11 +243,13 @@ class Operations:
         self._audit.refuse("enqueue")
         return await self.hand_on(queue, jobs)
 
-    async def hand_on(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
+    async def hand_on(
+        self, queue: str, jobs: Sequence[NewJob], on_progress: Callable[[int], None] | None = None
+    ) -> list[str | None]:
         """As `enqueue_many`, for a program: a handler that hands jobs on is no operator who acts."""
         target = self._queue(queue)
         made = [self._checked(target, job) for job in jobs]
-        done = await target.enqueue_many(made)
+        done = await target.enqueue_many(made, on_progress=on_progress)
         return [job.key if each is EnqueueResult.DONE else None for job, each in zip(made, done, strict=True)]
 
     async def actions(self, limit: int = 50) -> list[OperatorAction]:

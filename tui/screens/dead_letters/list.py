@@ -32,7 +32,7 @@ class Letters(Pages):
         "–  nothing is known",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "LetterFilter", key_display="/"),
+        Binding("slash", "filter", "Filter", key_display="/"),
         Binding("g", "groups", "Groups"),
         Binding("d", "discard", "Discard"),
         Binding("A", "replay_all", "Replay all that match", show=False),

@@ -1,0 +1,23 @@
+"""Loads the settings for a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app import logs
+from app.settings import Settings, probable_typos, read
+from workers.engine.policy import QueuePolicy
+
+log = structlog.get_logger(__name__)
+
+
+def load_settings(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
+    """The settings and the queues, after the log was set up by them.  Raises UsageError."""
+    settings, policies = read(data_dir=data_dir, **flags)
+    logs.configure(settings.log_level)
+    for line in probable_typos():
+        log.warning(line)
+    return settings, policies
