@@ -91,8 +91,7 @@ def replay(
 ) -> None:
     """Enqueue dead letters again: one at once, many by a plan.
 
-    A plan has the letters that are dead when you confirm it.  It can be paused, resumed after a crash, and
-    cancelled.
+    A plan has the letters that are dead when you confirm it.  It can be paused, resumed and cancelled.
     """
     selection = parse_selection(ids, filter_options, all_)
     one = None if isinstance(selection, LetterFilter) or len(selection) != 1 else selection[0]

@@ -12,6 +12,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import NoReturn
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 _THREADS_END_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 _MAX_THREADS = 20
@@ -40,11 +44,7 @@ def warn_of_threads() -> bool:
     while (stuck := _busy_threads()) and time.monotonic() < deadline:
         next(iter(stuck)).join(_POLL_SECONDS)
     if stuck:
-        import structlog  # large, and rarely needed
-
-        structlog.get_logger(__name__).warning(
-            "threads were left behind: the process ends without them", threads=list(stuck.values())
-        )
+        log.warning("threads were left behind: the process ends without them", threads=list(stuck.values()))
     return bool(stuck)
 
 
