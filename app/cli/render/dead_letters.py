@@ -166,8 +166,8 @@ def _excluded(preview: Preview, ids: Collection[int]) -> list[str]:
     reasons = []
     if preview.poison:
         reasons.append(
-            f"{plural(preview.poison, 'letter')} that died {_poison_deaths()} times or more in a row of the "
-            "same error (--poison includes them)"
+            f"{plural(preview.poison, 'letter')} that died {_poison_deaths()} times or more "
+            "in a row of the same error (--poison includes them)"
         )
     if preview.others:
         verb = "is" if preview.others == 1 else "are"
