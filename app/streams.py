@@ -1,4 +1,4 @@
-"""Standard output and standard error: written within a time, and silenced once nobody can read them."""
+"""Writes to standard output and error within a time, and silences them when they cannot be written."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def confirm(question: str) -> None:
 
 
 def require_answer(*, fix: str = "give --yes, or --dry-run to see what would change") -> None:
-    """Raises UsageError if nobody can be asked, since standard input is not a terminal."""
+    """Raises UsageError if standard input is not a terminal, so that no answer can be given."""
     if not sys.stdin.isatty():
         raise UsageError("cannot ask for confirmation: standard input is not a terminal", fix=fix)
 

@@ -80,11 +80,11 @@ def _from_database(context: typer.Context, query: Callable[[Any], Awaitable[Comp
 
     logging.disable(logging.CRITICAL)
     data_dir = context.params.get("data_dir") or context.find_root().params.get("data_dir")
-    found: Completions = []
+    completions: Completions = []
 
     def run() -> None:
         with suppress(Exception):
-            found.extend(asyncio.run(_query(data_dir, query)))
+            completions.extend(asyncio.run(_query(data_dir, query)))
 
     # A name server that does not answer blocks a thread, which the interpreter would wait for.
     thread = threading.Thread(target=run, daemon=True)
@@ -92,7 +92,7 @@ def _from_database(context: typer.Context, query: Callable[[Any], Awaitable[Comp
     thread.join(_DATABASE_SECONDS)
     if thread.is_alive():
         exit_at_once(0)
-    return found
+    return completions
 
 
 async def _query(data_dir: Any, query: Callable[[Any], Awaitable[Completions]]) -> Completions:

@@ -71,8 +71,8 @@ async def _examine(config: Configuration) -> list[Item]:
 
 
 def _without_passwords(item: Item) -> Item:
-    found = item.found
-    return replace(item, found=replace(found, finding=without_passwords(found.finding)))
+    finding = item.found
+    return replace(item, found=replace(finding, finding=without_passwords(finding.finding)))
 
 
 def _exit_now(code: int, error: str) -> NoReturn:

@@ -117,7 +117,7 @@ for _name, _commands, _help in (
     cli.add_typer(typer.Typer(cls=_commands), name=_name, help=_help)
 
 _ERROR_SECONDS = 5.0
-"""Until an error is given up that nobody reads."""
+"""Timeout of writing an error to a reader that does not read."""
 _WRITE_ERRORS = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
 
@@ -144,7 +144,7 @@ def _command() -> int:
         return _fail(escape(str(error)), exit_code_of(error))
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # whoever read the output has read enough
+    except BrokenPipeError:  # the reader has read enough
         silence(sys.stdout)
         return 1
     except OSError as error:
@@ -174,10 +174,10 @@ def _fail(message: str, code: int) -> int:
 
 def _os_problem(error: OSError) -> str:
     """Describe an error that no layer below has explained.  Help and version, too, write to stdout."""
-    where = f"{error.filename}: " if error.filename else ""
-    if not where and error.errno in _WRITE_ERRORS:
+    file = f"{error.filename}: " if error.filename else ""
+    if not file and error.errno in _WRITE_ERRORS:
         return f"standard output: {error.strerror}"
-    return f"{where}{exhausted(error) or error.strerror or error}"
+    return f"{file}{exhausted(error) or error.strerror or error}"
 
 
 @cli.callback(invoke_without_command=True)

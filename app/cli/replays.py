@@ -252,9 +252,9 @@ async def _show_plan(operations: Operations, plan_id: int, *, as_json: bool) -> 
 async def _show_items(
     operations: Operations, plan_id: int, *, state: str | None, limit: int, after: int, as_json: bool
 ) -> int:
-    found = await operations.letters.plan_items(plan_id, state=state, limit=limit + 1, after=after)
-    items = found[:limit]
-    following = str(items[-1].id) if len(found) > limit else None
+    items = await operations.letters.plan_items(plan_id, state=state, limit=limit + 1, after=after)
+    items, more = items[:limit], len(items) > limit
+    following = str(items[-1].id) if more else None
     if as_json:
         plan = await operations.letters.plan_now(plan_id)
         output.print_json({**_plan_document(plan), **output.page(items, following)})

@@ -106,6 +106,9 @@ def test_bash_completes_with_the_script_that_the_program_prints(program: Program
         _couturecast_tui_completion couturecast-tui
         printf '%s\\n' "${COMPREPLY[@]}"
         complete -p couturecast-tui
+        couturecast-tui --install-completion >/dev/null
+        cmp <(couturecast-tui --show-completion) <(cat ~/.bash_completions/couturecast-tui.sh; echo) &&
+            grep source ~/.bashrc
     """
     path = f"{Path(program.command(())[0]).parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -117,6 +120,7 @@ def test_bash_completes_with_the_script_that_the_program_prints(program: Program
         check=True,
     )
     assert done.stderr == ""
-    *offered, registered = done.stdout.splitlines()
+    *offered, registered, installed = done.stdout.splitlines()
     assert offered == ["replay", "resume", "restore"]
+    assert installed == f"source '{program.environment['HOME']}/.bash_completions/couturecast-tui.sh'"
     assert registered == "complete -o default -F _couturecast_tui_completion couturecast-tui"
