@@ -1,13 +1,14 @@
 """The program's entry.  It prepares the process before anything large is imported.
 
-Most of a command's start is spent in imports, so a ctrl-C is likely to come there; and the first descriptor
-that anything opens becomes standard output where that was closed.
+Most of a command's start is spent in imports, so a ctrl-C is likely to come there; and if standard output is
+closed, the first descriptor that anything opens takes its place.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
         try:
             command_line()
         except SystemExit as end:
+            if threading.active_count() == 1:  # nothing to wait for, and no reason to import more
+                raise
             from app.process.exit import exit_process
 
             exit_process(end.code)
@@ -30,17 +33,17 @@ def main() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open descriptors 0 to 2 on the null device where they are closed.
+    """Open descriptors 0 to 2 on the null device if they are closed.
 
-    Reading standard input and writing standard output still fail there, as they do on a closed descriptor:
-    a command must not pass for one whose output was read.  What is written to standard error is dropped.
+    Reading standard input and writing standard output still fail, as on a closed descriptor: a command must
+    not seem to have printed its output.  Output on standard error is dropped.
     """
     for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
             opened = os.open(os.devnull, mode)
-            if opened != descriptor:  # never where they are tried in their order
+            if opened != descriptor:  # not if they are opened in their order
                 os.dup2(opened, descriptor)
                 os.close(opened)
             os.set_inheritable(descriptor, True)

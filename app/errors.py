@@ -6,21 +6,24 @@ import errno
 import os
 import resource
 from collections.abc import Sequence
+from typing import Final
 
 from storage.errors import ApplianceError, Kind
 
+EXIT_CODES: Final = {Kind.USAGE: 2}
+"""Exit codes of commands by the kind of their error; 1 for every other."""
+INTERRUPTED: Final = 130
+"""Exit code of a command that ctrl-C ended."""
+
 
 class AppError(ApplianceError):
-    """Root of the errors of `app`: shown as ``error: …``; the command ends with ``exit_code``."""
-
-    exit_code = 1
+    """Root of the errors of `app`: shown as ``error: …``, a line for each of its lines."""
 
 
 class UsageError(AppError):
     """The command line, the settings or the environment are wrong; the message names the fix."""
 
     kind = Kind.USAGE
-    exit_code = 2
 
 
 class SettingsError(UsageError):
@@ -39,16 +42,30 @@ class UnavailableError(AppError):
     """A server did not answer before the timeout of the start."""
 
 
-class InterruptedStartError(AppError):
+class CommandInterruptedError(AppError):
+    """A signal, or the operator, ended the command; ``exit_code`` is that of the process."""
+
+    def __init__(self, problem: str, *, exit_code: int = INTERRUPTED, fix: str = "") -> None:
+        super().__init__(problem, fix=fix)
+        self.exit_code = exit_code
+
+
+class InterruptedStartError(CommandInterruptedError):
     """A signal interrupted the start of the program."""
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("interrupted while it started")
-        self.exit_code = exit_code
+        super().__init__("interrupted while it started", exit_code=exit_code)
 
 
 class OutputError(AppError):
     """Standard output cannot be written."""
+
+
+def exit_code_of(error: ApplianceError) -> int:
+    """The exit code of a command that ends with ``error``."""
+    if isinstance(error, CommandInterruptedError):
+        return error.exit_code
+    return EXIT_CODES.get(error.kind, 1)
 
 
 def exhausted(error: OSError) -> AppError | None:

@@ -1,34 +1,35 @@
-"""``cache``: the command line of the cache."""
+"""``cache list``, ``get``, ``evict``, ``evict-user`` and ``stats``."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.runner import DataDir, Json, act
+from app.cli import output
+from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
+from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.render.cache import entries_text, entry_text, listed, stats_text
+from app.cli.render.tables import terminal_width
+from app.cli.runner import run_operation
+from app.cli.values import utf8
 from app.errors import UsageError
+from tui.text.words import plural
+from workers.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from app.cli.dead_letters_commands import How
+    from workers.operations.operations import CacheOperations, Operations
 
-cache = typer.Typer(
-    rich_markup_mode=None,
-    help="The cache of what users are shown: its entries, its figures, and how to evict some.",
-)
+commands = typer.Typer(rich_markup_mode=None)
 
-_PART = "A part of a key, or with * ? [ a pattern for whole keys."
-
-Key = Annotated[str, typer.Argument(metavar="KEY", help="As cache list has it: user:location:block.")]
-Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY", help="As cache list has them.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_PART_OR_PATTERN = "A part of a key, or with * ? [ a pattern for whole keys."
 
 
-@cache.command("list")
+@commands.command("list")
 def list_entries(
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help=_PART)] = "",
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help=_PART_OR_PATTERN)] = "",
     limit: Annotated[
         int, typer.Option("--limit", help="Rows; a page may have some more, or fewer.", min=1, max=1000)
     ] = 50,
@@ -38,56 +39,126 @@ def list_entries(
 ) -> None:
     """Entries with state, age, TTL and size, in no order.
 
-    fresh: served without a thought.  stale: served only where it cannot be loaded.  outdated: invalidated,
-    and never served again.  corrupt: not written by this program.
+    fresh: served from the cache.  stale: served only if a load fails.  outdated: invalidated, and never
+    served again.  corrupt: not written by this program.
     """
-    from app.cli import cache_commands as verbs
+    glob = _glob(pattern, "PATTERN")
 
-    sound = _sound(pattern, "PATTERN")
-    act(
-        data_dir,
-        lambda each: verbs.list_entries(each.operations, sound, limit=limit, cursor=cursor, as_json=as_json),
-        database="optional",
-    )
+    async def run(operations: Operations) -> int:
+        page = await operations.cache.page(glob, cursor=cursor, limit=limit)
+        entries = sorted(page.items, key=lambda entry: entry.key)
+        if as_json:
+            output.print_json(output.page(entries, page.next))
+            return 0
+        output.print_text(entries_text(entries, width=terminal_width(), more=page.next is not None))
+        output.print_page_note(page.next)
+        return 0
 
-
-@cache.command("get")
-def get_entry(key: Key, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """One entry with its value; 1 where there is none."""
-    from app.cli import cache_commands as verbs
-
-    sound = _sound(key, "KEY")
-    act(data_dir, lambda each: verbs.get_entry(each.operations, sound, as_json=as_json), database="optional")
+    run_operation(data_dir, run, database="optional")
 
 
-@cache.command("evict")
-def evict_entries(
-    keys: Keys = None,
-    pattern: Annotated[str | None, typer.Option("--pattern", help=_PART, metavar="P")] = None,
+def _glob(pattern: str, option: str) -> str:
+    from workers.operations.cache import glob_pattern
+
+    return glob_pattern(utf8(pattern, option))
+
+
+@commands.command("get")
+def get_entry(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="As cache list has it: user:location:block.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """One entry with its value; 1 if it does not exist."""
+    utf8(key, "KEY")
+
+    async def run(operations: Operations) -> int:
+        entry, value = await operations.cache.get(key)
+        if as_json:
+            output.print_json(asdict(entry) | {"value": value})
+        else:
+            output.print_text(entry_text(entry, value))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("evict")
+def evict(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="As cache list has them.")] = None,
+    pattern: Annotated[str | None, typer.Option("--pattern", help=_PART_OR_PATTERN, metavar="P")] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Evict entries by key or pattern, after the count was shown; 1 where one that is named is not there.
+    """Evict entries by key or pattern, after the count was shown; 1 if a named one does not exist.
 
-    What is evicted is what was counted.  It is loaded again when somebody asks for it.
+    Evicts what was counted.  An evicted entry is loaded again when it is read.
     """
-    from app.cli import cache_commands as verbs
-
     if bool(keys) == (pattern is not None):
-        raise UsageError("say which entries: either keys, or --pattern P; --pattern '*' means all")
+        raise UsageError("name the entries: either keys, or --pattern P; --pattern '*' means all")
     if pattern == "":
-        raise UsageError("--pattern: is empty: use '*' for all entries")
-    how = _how(dry_run=dry_run, yes=yes, as_json=as_json)
+        raise UsageError("is empty", field="--pattern", fix="use '*' for all entries")
+    options = _bulk_options(dry_run=dry_run, yes=yes, as_json=as_json)
     if pattern is not None:
-        sound = _sound(pattern, "--pattern")
-        act(data_dir, lambda each: verbs.evict_matching(each.operations, sound, how), database="optional")
-    named = [_sound(key, "KEY") for key in dict.fromkeys(keys or ())]
-    act(data_dir, lambda each: verbs.evict_keys(each.operations, named, how), database="optional")
+        glob = _glob(pattern, "--pattern")
+        run_operation(
+            data_dir, lambda operations: _evict_matching(operations, glob, options), database="optional"
+        )
+    names = [utf8(key, "KEY") for key in dict.fromkeys(keys or ())]
+    run_operation(data_dir, lambda operations: _evict_keys(operations, names, options), database="optional")
 
 
-@cache.command("evict-user")
+async def _evict_keys(operations: Operations, names: Sequence[str], options: BulkOptions) -> int:
+    """1 if some of the named entries do not exist."""
+    check_writable(operations, "cache evict", options)
+    keys = [name for name in names if await _exists(operations.cache, name)]
+    missing = [name for name in names if name not in keys]
+    summary = plural(len(keys), "entry")
+    if missing:
+        summary += f" of {len(names)} named; not there: {listed(missing)}"
+    await make_change(_eviction(operations.cache, keys, summary, left_out=missing), options)
+    return 1 if missing else 0
+
+
+async def _exists(cache: CacheOperations, key: str) -> bool:
+    try:
+        await cache.get(key)
+    except NotFoundError:
+        return False
+    return True
+
+
+async def _evict_matching(operations: Operations, glob: str, options: BulkOptions) -> int:
+    check_writable(operations, "cache evict", options)
+    keys = await operations.cache.keys_matching(glob)
+    summary = f"{plural(len(keys), 'entry')} {'fits' if len(keys) == 1 else 'fit'} {glob}"
+    await make_change(_eviction(operations.cache, keys, summary, pattern=glob), options)
+    return 0
+
+
+def _eviction(
+    cache: CacheOperations,
+    keys: Sequence[str],
+    summary: str,
+    *,
+    pattern: str | None = None,
+    **more: Any,
+) -> BulkChange:
+    """The eviction of exactly these keys, with ``more`` fields for programs."""
+    return BulkChange(
+        total=len(keys),
+        summary=summary,
+        document={"total": len(keys), "keys": keys, **more},
+        question=f"Evict {plural(len(keys), 'entry')}?",
+        make=lambda: cache.evict(keys, pattern=pattern),
+        result_text=_result,
+        result_document=lambda evicted: {"total": evicted, **more},
+    )
+
+
+@commands.command("evict-user")
 def evict_user(
     user: Annotated[str, typer.Argument(metavar="USER", help="Id of a user.")],
     dry_run: DryRun = False,
@@ -95,37 +166,56 @@ def evict_user(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Evict all entries of a user, after the count was shown; what is being loaded for them now, too."""
-    from app.cli import cache_commands as verbs
-
-    sound = _sound(user, "USER")
-    if not sound:
-        raise UsageError("USER: is empty: give the id of a user")
-    how = _how(dry_run=dry_run, yes=yes, as_json=as_json)
-    act(data_dir, lambda each: verbs.evict_user(each.operations, sound, how), database="optional")
+    """Evict all entries of a user, after the count was shown, and those that are being loaded."""
+    if not utf8(user, "USER"):
+        raise UsageError("is empty", field="USER", fix="give the id of a user")
+    options = _bulk_options(dry_run=dry_run, yes=yes, as_json=as_json)
+    run_operation(data_dir, lambda operations: _evict_user(operations, user, options), database="optional")
 
 
-@cache.command("stats")
+async def _evict_user(operations: Operations, user: str, options: BulkOptions) -> int:
+    """An entry that is being loaded is not counted, and not kept either."""
+    check_writable(operations, "cache evict-user", options)
+    total = await operations.cache.count_for_user(user)
+    change = BulkChange(
+        total=total,
+        summary=f"{plural(total, 'entry')} of user {user}",
+        document={"user": user, "total": total},
+        question=f"Evict {plural(total, 'entry')}?",
+        make=lambda: operations.cache.evict_user(user),
+        result_text=_result,
+        result_document=lambda evicted: {"user": user, "total": evicted},
+        even_if_none=True,
+    )
+    await make_change(change, options)
+    return 0
+
+
+def _result(evicted: int) -> str:
+    return f"{plural(evicted, 'entry')} evicted"
+
+
+def _bulk_options(*, dry_run: bool, yes: bool, as_json: bool) -> BulkOptions:
+    """How entries are evicted.  Raises UsageError if it cannot be confirmed."""
+    options = BulkOptions(dry_run=dry_run, yes=yes, as_json=as_json)
+    if options.asks:
+        require_answer()
+    return options
+
+
+@commands.command("stats")
 def stats(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Hit rate of the last hour, how reads ended, memory, evictions by the server."""
-    from app.cli import cache_commands as verbs
 
-    act(data_dir, lambda each: verbs.stats(each.operations, as_json=as_json), database="optional")
+    async def run(operations: Operations) -> int:
+        overview = await operations.cache.overview()
+        if not as_json:
+            output.print_text(stats_text(overview))
+            return 0
+        names = {"dedicated": "own"}  # as they are in JSON
+        document: dict[str, Any] = {names.get(name, name): value for name, value in asdict(overview).items()}
+        figures = document.pop("stats")
+        output.print_json({**document, "hit_rate": overview.stats.hit_rate, **figures})
+        return 0
 
-
-def _sound(text: str, name: str) -> str:
-    """Raises UsageError where a text is none that Redis could be sent."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{name}: is not UTF-8: copy it from cache list") from None
-    return text
-
-
-def _how(*, dry_run: bool, yes: bool, as_json: bool) -> How:
-    """How it is done.  Raises UsageError where it would have to be asked, and nobody is there."""
-    from app.cli.dead_letters_commands import How
-
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise UsageError("nobody is there to be asked: give --yes, or --dry-run to see what would happen")
-    return How(dry_run=dry_run, yes=yes, as_json=as_json)
+    run_operation(data_dir, run, database="optional")

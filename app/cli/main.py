@@ -1,4 +1,7 @@
-"""The command line.  Every error is one line on stderr; every command ends with a meaningful exit code."""
+"""The program's commands, and its end: every error is one line on stderr and an exit code.
+
+Imports next to nothing: the module of a command is imported when it is called.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +10,114 @@ import io
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, ClassVar, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from app import output
-from app.address import Address
-from app.cli import commands
-from app.cli.cache import cache
-from app.cli.dead_letters import failed_jobs
-from app.cli.runner import DataDir, Json, act, configured
-from app.cli.upstash import upstash
-from app.errors import AppError, UsageError, exhausted
-from app.terminal import terminal_problem
-from tui.text.format import safe
+from app.cli.lazy import LazyGroup
+from app.cli.options import DataDir
+from app.errors import INTERRUPTED, AppError, UsageError, exhausted, exit_code_of
+from app.streams import silence, write_within
+from storage.errors import ApplianceError
+from tui.text.format import escape
 from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
+_CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
+_QUEUES, _UPSTASH = "app.cli.queues", "app.cli.upstash"
+
+
+class Commands(LazyGroup):
+    """The commands that belong to no group."""
+
+    members: ClassVar = {
+        "enqueue": (_QUEUES, "Enqueue one job, or one for each line of a file."),
+        "status": (_QUEUES, "One snapshot of all that the overview shows."),
+        "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
+        "resume": (_QUEUES, "Let a paused queue start jobs again."),
+        "doctor": (
+            "app.cli.doctor",
+            "Check servers, settings and machine, and print how to fix what is wrong; changes nothing.",
+        ),
+    }
+
+
+class FailedJobs(LazyGroup):
+    """The commands on dead letters and their replays."""
+
+    members: ClassVar = {
+        "list": (_LETTERS, "Dead letters, the newest first."),
+        "show": (_LETTERS, "One dead letter: payload, lineage, every attempt's traceback."),
+        "groups": (_LETTERS, "Failures of one kind together, the most frequent first."),
+        "replay": (_REPLAYS, "Enqueue dead letters again: one at once, many by a plan."),
+        "plans": (_REPLAYS, "Replays of many letters, the newest first."),
+        "plan": (_REPLAYS, "One plan with its ledger, or its letters and what became of each."),
+        "resume": (_REPLAYS, "Resume a plan that was paused, interrupted or has halted."),
+        "pause": (_REPLAYS, "Enqueue no more of a plan until it is resumed."),
+        "cancel": (_REPLAYS, "Enqueue no more of a plan, ever: its other letters stay dead."),
+        "discard": (_LETTERS, "Hide dead letters; restore undoes it."),
+        "restore": (_LETTERS, "Undo a discard: the letters are dead again, and shown."),
+        "export": (_LETTERS, "Dead letters as a document to hand on."),
+        "archive": (_LETTERS, "Move old letters into the archive, as is done daily."),
+    }
+
+
+class Cache(LazyGroup):
+    """The commands on the cache."""
+
+    members: ClassVar = {
+        "list": (_CACHE, "Entries with state, age, TTL and size, in no order."),
+        "get": (_CACHE, "One entry with its value; 1 if it does not exist."),
+        "evict": (
+            _CACHE,
+            "Evict entries by key or pattern, after the count was shown; 1 if a named one does not exist.",
+        ),
+        "evict-user": (
+            _CACHE,
+            "Evict all entries of a user, after the count was shown, and those that are being loaded.",
+        ),
+        "stats": (_CACHE, "Hit rate of the last hour, how reads ended, memory, evictions by the server."),
+    }
+
+
+class Upstash(LazyGroup):
+    """The commands on the databases at Upstash."""
+
+    members: ClassVar = {
+        "plan": (_UPSTASH, "What apply would do; it changes nothing."),
+        "apply": (_UPSTASH, "Make what is missing and change what differs, after showing it."),
+        "status": (_UPSTASH, "Each database, its state and its address; without passwords."),
+        "env": (
+            _UPSTASH,
+            "Write REDIS_URL, and CACHE_REDIS_URL if it has one, with their passwords, into a file.",
+        ),
+    }
+
+
 cli = typer.Typer(
-    add_completion=False,
+    cls=Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="CoutureCast's queue appliance: workers for four queues, their dead letters, and a live dashboard.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cli.add_typer(failed_jobs, name="failed-jobs")
-cli.add_typer(cache, name="cache")
-cli.add_typer(upstash, name="upstash")
-
-Queue = Annotated[
-    str, typer.Argument(metavar="QUEUE", help="Name of a queue, for instance color-extraction.")
-]
+for _name, _commands, _help in (
+    (
+        "failed-jobs",
+        FailedJobs,
+        "Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
+    ),
+    ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
+    (
+        "upstash",
+        Upstash,
+        "The databases at Upstash: make them as docs/upstash.md describes.  None is ever deleted.",
+    ),
+):
+    cli.add_typer(typer.Typer(cls=_commands), name=_name, help=_help)
 
 _ERROR_SECONDS = 5.0
-"""Longest wait for a reader of standard error."""
+"""Timeout of writing an error to a reader that does not read."""
 _WRITE_ERRORS = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
 
@@ -56,50 +132,52 @@ def main() -> NoReturn:
 
 
 def _command() -> int:
-    """Carry out the command; its exit code."""
+    """Run the command; its exit code."""
     try:
         code = cli(standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return _failed(_wrong_usage(error), getattr(error, "exit_code", 2))
+        return _fail(_usage_message(error), getattr(error, "exit_code", 2))
     except AppError as error:
-        return _failed(str(error), error.exit_code)
+        return _fail(str(error), exit_code_of(error))
+    except ApplianceError as error:  # from below, in one line whatever it quotes
+        return _fail(escape(str(error)), exit_code_of(error))
     except (typer.Abort, KeyboardInterrupt):
-        return _failed("interrupted", 130)
-    except BrokenPipeError:  # whoever read the output has read enough
-        output.discard(sys.stdout)
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader has read enough
+        silence(sys.stdout)
         return 1
     except OSError as error:
-        return _failed(_os_problem(error), 1)
-    except SystemExit as end:  # of typer, where a pipe is broken
-        output.discard(sys.stdout)
+        return _fail(_os_problem(error), 1)
+    except SystemExit as end:  # of typer: a broken pipe, or the end of a completion
+        silence(sys.stdout)
         code = end.code
     return code if isinstance(code, int) else 0
 
 
-def _wrong_usage(error: TyperException) -> str:
+def _usage_message(error: TyperException) -> str:
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     line = " ".join(message.split())
     context = getattr(error, "ctx", None)
     return line if context is None else f"{line.rstrip('.')}: see {context.command_path} --help"
 
 
-def _failed(message: str, code: int) -> int:
-    """A line for each problem; control characters are shown."""
+def _fail(message: str, code: int) -> int:
+    """Print an error for each line of ``message``, with control characters escaped; returns ``code``."""
     with suppress(OSError):
         sys.stdout.flush()
-    lines = [f"error: {safe(line) or 'failed'}\n" for line in message.split("\n")]
-    output.write_within(_ERROR_SECONDS, sys.stderr, "".join(lines))
-    output.discard(sys.stdout)
+    lines = [f"error: {escape(line) or 'failed'}\n" for line in message.split("\n")]
+    write_within(_ERROR_SECONDS, sys.stderr, "".join(lines))
+    silence(sys.stdout)
     return code
 
 
 def _os_problem(error: OSError) -> str:
-    """An error that no layer below has explained.  Help and version write to standard output, too."""
-    where = f"{error.filename}: " if error.filename else ""
-    if not where and error.errno in _WRITE_ERRORS:
+    """Describe an error that no layer below has explained.  Help and version, too, write to stdout."""
+    file = f"{error.filename}: " if error.filename else ""
+    if not file and error.errno in _WRITE_ERRORS:
         return f"standard output: {error.strerror}"
-    return f"{where}{exhausted(error) or error.strerror or error}"
+    return f"{file}{exhausted(error) or error.strerror or error}"
 
 
 @cli.callback(invoke_without_command=True)
@@ -127,112 +205,23 @@ def run(
     if context.invoked_subcommand is not None:
         if no_ui or no_workers or demo or version or no_http or queues is not None or http is not None:
             raise UsageError(
-                f"of the options before {context.invoked_subcommand} only --data-dir is its: drop the others"
+                f"only --data-dir may stand before {context.invoked_subcommand}: remove the other options"
             )
         return
     if version:
-        from importlib.metadata import version as installed
+        from importlib.metadata import version as installed_version
 
-        typer.echo(f"couturecast-tui {installed('couturecast-tui')}")
+        typer.echo(f"couturecast-tui {installed_version('couturecast-tui')}")
         return
-    _check_form(no_ui=no_ui, no_workers=no_workers, queues=queues)
-    flag = _http_flag(http, no_http=no_http)
-    if not no_ui:
-        _need_terminal()
-    from app.process import run as running
+    from app.cli.serve import serve
 
-    settings, policies = configured(data_dir, http=flag)
-    code = running.run(settings, policies, ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
-    raise typer.Exit(code)
-
-
-def _check_form(*, no_ui: bool, no_workers: bool, queues: str | None) -> None:
-    if no_ui and no_workers:
-        raise UsageError("--no-ui and --no-workers leave nothing to run: drop one of them")
-    if no_workers and queues is not None:
-        raise UsageError("--queues says what workers work on: drop it, or --no-workers")
-
-
-def _http_flag(text: str | None, *, no_http: bool) -> Address | str | None:
-    """What the flags say of HTTP, for the settings; None where they say nothing."""
-    if text is None:
-        return "none" if no_http else None
-    if no_http:
-        raise UsageError("--http and --no-http exclude each other: drop one of them")
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise UsageError(f"--http: {error}") from None
-
-
-@cli.command()
-def enqueue(
-    queue: Queue,
-    source: Annotated[
-        str | None, typer.Argument(metavar="[-]", help="- reads one JSON object a line from standard input.")
-    ] = None,
-    data: Annotated[str | None, typer.Option("--data", help="The job's arguments.", metavar="JSON")] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", help="One JSON object a line; - is standard input.", metavar="F")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option("--key", help="SAQ's job key: while it is queued, no other of it is.")
-    ] = None,
-    delay: Annotated[float, typer.Option("--delay", help="Seconds until it may start.")] = 0.0,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Enqueue one job, or one for each line of a file."""
-    given = [each for each in (source, data, file) if each is not None]
-    if len(given) != 1 or (source is not None and source != "-"):
-        raise UsageError("give exactly one of --data JSON, --file FILE and - (standard input)")
-    if key is not None and data is None:
-        raise UsageError("--key goes with --data: each line of a file would get the same key")
-    jobs = commands.read_jobs(data, Path("-") if source else file, key=key, delay=delay)
-    act(
-        data_dir,
-        lambda each: commands.enqueue(each.operations, queue, jobs, as_json=as_json),
-        database="optional",
+    code = serve(
+        no_ui=no_ui,
+        no_workers=no_workers,
+        demo=demo,
+        queues=queues,
+        http=http,
+        no_http=no_http,
+        data_dir=data_dir,
     )
-
-
-@cli.command()
-def status(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """One snapshot of all that the overview shows."""
-    act(data_dir, lambda each: commands.status(each.operations, as_json=as_json), database="optional")
-
-
-@cli.command()
-def pause(
-    queue: Queue,
-    reason: Annotated[str, typer.Option("--reason", help="Shown to all who look.", metavar="TEXT")] = "",
-    data_dir: DataDir = None,
-) -> None:
-    """Start nothing of a queue, in any process, until it is resumed."""
-    act(data_dir, lambda each: commands.pause(each.operations, queue, reason), database="optional")
-
-
-@cli.command()
-def resume(queue: Queue, data_dir: DataDir = None) -> None:
-    """Let a paused queue start jobs again."""
-    act(data_dir, lambda each: commands.resume(each.operations, queue), database="optional")
-
-
-@cli.command()
-def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Check servers, settings and machine for all that is needed; changes nothing, and says how to mend."""
-    sys.dont_write_bytecode = True  # of a handler's module neither
-    from app.cli.doctor import doctor as examine
-
-    raise typer.Exit(examine(data_dir, as_json=as_json))
-
-
-def _need_terminal() -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):  # it is drawn on stderr
-        raise UsageError(
-            "the dashboard needs a terminal, for errors too: run with --no-ui for workers without it"
-        )
-    size = os.get_terminal_size(sys.stderr.fileno())
-    problem = terminal_problem(os.environ, (size.columns, size.lines))
-    if problem is not None:
-        raise problem
+    raise typer.Exit(code)

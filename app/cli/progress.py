@@ -1,4 +1,4 @@
-"""A plan that is carried out while somebody looks on: progress on stderr, how to go on where it breaks."""
+"""Shows how far a long command is: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -6,151 +6,171 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app import output
-from app.cli.render.plans import progress_text
-from app.errors import AppError
+from app.cli import output
+from app.cli.render.plans import progress_text, resume_command
+from app.errors import CommandInterruptedError
 from storage.asyncio_tools import cancel_and_wait
 from tui.text.format import count
 from workers.errors import WorkersError
-from workers.operations.operations import OPERATION_ERRORS, Operations, Plan
-from workers.operations.replays import CLOSE_GRACE_SECONDS
 
-_LOOK = 0.5
-"""Seconds between two looks at the plan."""
-_SHARE = 20
-"""The pause between two looks is so many times as long as a look: a large plan takes long to count."""
-_LINES = 5.0
-"""Seconds between two lines where there is no terminal to draw on."""
+if TYPE_CHECKING:
+    from workers.operations.operations import NewJob, Operations, Plan
+
+_POLL_SECONDS = 0.5
+_POLL_SHARE = 20
+"""The pause between two polls is this many times as long as a poll: a large plan takes long to count."""
+_LINE_SECONDS = 5.0
+"""Between two lines if there is no terminal to draw on."""
+_MIN_JOBS = 1_000
+"""Fewer jobs are enqueued in an instant."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends the command: a connection that breaks, and a service manager, as ctrl-C does."""
+"""What ends the command: ctrl-C, a service manager, a connection that breaks."""
 
-Show = Callable[[Plan], None]
-
-
-class BrokenOffError(AppError):
-    """The operator, or the system, ended the command while a plan went on."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
+Show = Callable[[int, str], None]
+"""Shows how many are done, and a few words about them."""
 
 
-async def carried_out(operations: Operations, plan: Plan, halt: float | None = None) -> Plan:
-    """Run a plan to its end, or until it halts or is stopped; how it stands then.
+async def enqueue_with_progress(
+    operations: Operations, queue: str, jobs: Sequence[NewJob]
+) -> list[str | None]:
+    """Enqueue jobs, showing how many are enqueued; the key of each, or None if its key is queued already."""
+    if len(jobs) < _MIN_JOBS:
+        return await operations.enqueue_many(queue, jobs)
+    with show_progress(f"enqueueing on {queue}", len(jobs)) as show:
+        return await operations.enqueue_many(queue, jobs, on_progress=lambda done: show(done, ""))
 
-    Raises BrokenOffError at ctrl-C and SIGTERM: the plan stays, and can be resumed.
+
+async def run_plan_with_progress(operations: Operations, plan: Plan, halt: float | None = None) -> Plan:
+    """Run a plan until it is done, halts or is stopped; returns it as it is then.
+
+    Raises CommandInterruptedError after a signal: the plan is kept, and can be resumed.
     """
-    how = f"couturecast-tui failed-jobs resume {plan.id}"
+    from workers.operations.operations import OPERATION_ERRORS
+    from workers.operations.replays import CLOSE_GRACE_SECONDS
+
     running = asyncio.create_task(operations.replays.run_plan(plan.id, halt=halt), name=f"plan {plan.id}")
-    with _signals() as came, _progress(plan) as show:
+    with _interrupt_signals() as interrupted, _plan_progress(plan) as show:
         try:
-            await _warn_of_no_worker(operations, wanted=plan.canary > 0)
-            pause = _LOOK
+            if plan.canary > 0:
+                await _warn_without_worker(operations)
+            pause = _POLL_SECONDS
             while not running.done():
-                either: set[asyncio.Future[Any]] = {running, came}
+                either: set[asyncio.Future[Any]] = {running, interrupted}
                 await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                if came.done() and not running.done():
-                    kept = f"interrupted: plan {plan.id} is kept, go on with {how}"
-                    raise BrokenOffError(kept, came.result())
-                begun = time.monotonic()
-                with suppress(*OPERATION_ERRORS):  # the run itself says so, where it lasts
+                if interrupted.done() and not running.done():
+                    raise _interrupted(
+                        f"plan {plan.id} is kept, resume it with {resume_command(plan)}", interrupted.result()
+                    )
+                started = time.monotonic()
+                with suppress(*OPERATION_ERRORS):  # the run itself raises it, if it lasts
                     show(await operations.replays.get_plan(plan.id))
-                pause = max(_LOOK, _SHARE * (time.monotonic() - begun))
+                pause = max(_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - started))
             return running.result()
         except WorkersError:
             raise
         except OPERATION_ERRORS:
-            output.note(f"plan {plan.id} is kept, go on with {how}")
+            output.print_note(f"plan {plan.id} is kept, resume it with {resume_command(plan)}")
             raise
         finally:
             await cancel_and_wait([running], retry_seconds=CLOSE_GRACE_SECONDS)
 
 
-async def waited(operations: Operations, plan: Plan) -> Plan:
-    """Wait until all jobs of a plan that were enqueued have ended; how it stands then.
+async def wait_for_jobs(operations: Operations, plan: Plan) -> Plan:
+    """Wait until all enqueued jobs of a plan have ended; returns the plan as it is then.
 
-    Raises BrokenOffError at ctrl-C and SIGTERM: the jobs go on.
+    Raises CommandInterruptedError after a signal: the jobs go on.
     """
-    look = f"couturecast-tui failed-jobs plan {plan.id}"
-    with _signals() as came, _progress(plan) as show:
-        await _warn_of_no_worker(operations, wanted=plan.ledger.enqueued > 0)
+    command = f"couturecast-tui failed-jobs plan {plan.id}"
+    with _interrupt_signals() as interrupted, _plan_progress(plan) as show:
+        if plan.ledger.enqueued:
+            await _warn_without_worker(operations)
         while plan.ledger.enqueued:
-            await asyncio.wait({came}, timeout=_LOOK)
-            if came.done():
-                raise BrokenOffError(f"interrupted: the jobs go on, {look} shows how they end", came.result())
+            await asyncio.wait({interrupted}, timeout=_POLL_SECONDS)
+            if interrupted.done():
+                raise _interrupted(f"the jobs go on, {command} shows how they end", interrupted.result())
             plan = await operations.replays.get_plan(plan.id)
             show(plan)
     return plan
 
 
-async def _warn_of_no_worker(operations: Operations, *, wanted: bool) -> None:
-    if wanted and not any(worker.alive for worker in (await operations.snapshot()).workers):
-        output.note(
+def _interrupted(consequence: str, number: signal.Signals) -> CommandInterruptedError:
+    return CommandInterruptedError(f"interrupted: {consequence}", exit_code=128 + number)
+
+
+async def _warn_without_worker(operations: Operations) -> None:
+    if not any(worker.alive for worker in (await operations.snapshot()).workers):
+        output.print_note(
             "no worker is running: the jobs wait until one does, for instance couturecast-tui --no-ui"
         )
 
 
 @contextmanager
-def _signals() -> Iterator[asyncio.Future[signal.Signals]]:
-    """The signal that comes to end the command.
+def _interrupt_signals() -> Iterator[asyncio.Future[signal.Signals]]:
+    """The signal that ends the command.
 
-    No task is cancelled by it: a cancellation may be lost on its way (see `storage.asyncio_tools`).
+    It cancels no task, since a cancellation may be lost on its way (see `storage.asyncio_tools`).
     """
     loop = asyncio.get_running_loop()
-    came: asyncio.Future[signal.Signals] = loop.create_future()
+    received: asyncio.Future[signal.Signals] = loop.create_future()
 
-    def end(number: signal.Signals) -> None:
-        if not came.done():
-            came.set_result(number)
+    def receive(number: signal.Signals) -> None:
+        if not received.done():
+            received.set_result(number)
 
-    for each in _SIGNALS:
-        loop.add_signal_handler(each, end, each)
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, receive, number)
     try:
-        yield came
+        yield received
     finally:
-        for each in _SIGNALS:
-            loop.remove_signal_handler(each)
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Show]:
-    """Shows how far a plan is: a bar on a terminal, a line every few seconds elsewhere."""
+def _plan_progress(plan: Plan) -> Iterator[Callable[[Plan], None]]:
+    """Shows how many letters of a plan are enqueued or skipped."""
+    with show_progress(f"plan {plan.id}", plan.total) as show:
+
+        def show_plan(now: Plan) -> None:
+            show(now.ledger.sent + now.ledger.skipped, progress_text(now.ledger))
+
+        if sys.stderr.isatty():
+            show_plan(plan)
+        yield show_plan
+
+
+@contextmanager
+def show_progress(title: str, total: int) -> Iterator[Show]:
+    """Shows how many of ``total`` are done, on stderr."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _line_progress(title, total)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"plan {plan.id}", total=plan.total, words="")
-
-        def show(now: Plan) -> None:
-            done = now.ledger.sent + now.ledger.skipped
-            bar.update(task, completed=done, words=progress_text(now.ledger))
-
-        show(plan)
-        yield show
+        task = bar.add_task(title, total=total, words="")
+        yield lambda done, words: bar.update(task, completed=done, words=words)
 
 
-def _lines() -> Show:
-    said = time.monotonic()
+def _line_progress(title: str, total: int) -> Show:
+    printed_at = time.monotonic()
 
-    def show(now: Plan) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _LINES:
-            said = time.monotonic()
-            done = f"{count(now.ledger.sent)} of {count(now.total)} enqueued"
-            output.note(f"plan {now.id}: {done}, {progress_text(now.ledger)}")
+    def show(done: int, words: str) -> None:
+        nonlocal printed_at
+        if time.monotonic() - printed_at >= _LINE_SECONDS:
+            printed_at = time.monotonic()
+            output.print_note(f"{title}: {count(done)} of {count(total)}{f', {words}' if words else ''}")
 
     return show

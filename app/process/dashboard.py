@@ -12,10 +12,10 @@ from typing import Any
 
 import structlog
 
-from app import output
 from app.errors import AppError
 from app.process.composition import Appliance
 from app.process.signals import set_stop_action
+from app.streams import write_within
 from tui.app import Dashboard
 from tui.driver import is_terminal_blocked
 from tui.redirect import private_terminal
@@ -82,4 +82,4 @@ def _report_failure(showing: asyncio.Task[Any]) -> None:
 def print_line(line: str) -> None:
     """Write a line to the terminal unless the terminal is blocked."""
     if not is_terminal_blocked():
-        output.write_within(_WRITE_TIMEOUT_SECONDS, sys.stderr, f"{line}\n")
+        write_within(_WRITE_TIMEOUT_SECONDS, sys.stderr, f"{line}\n")

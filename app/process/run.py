@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvloop
 
-from app import logs, output
+from app import logs
 from app.errors import InterruptedStartError, UsageError
 from app.http.service import admin_token, open_listener, serve_in_background
 from app.process.composition import Appliance, open_appliance
@@ -25,6 +25,7 @@ from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_if_unchecked
 from app.settings import Settings
+from app.streams import write_within
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
 
@@ -131,7 +132,7 @@ class Lifecycle:
             await _start_workers(opened, opened.process)
             self._drained = asyncio.create_task(opened.process.drained())
         if self._dashboard is None:
-            output.write_within(0.0, sys.stdout, "ready\n")
+            write_within(0.0, sys.stdout, "ready\n")
         http = serve_in_background(self._listener, opened.operations, opened.process, token, self._drained)
         await self._stack.enter_async_context(http)
         if self._options.demo:

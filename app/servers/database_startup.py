@@ -56,6 +56,16 @@ async def open_database(
     return database
 
 
+def existing_database(settings: Settings) -> Database | None:
+    """The database as it is, not started: its tables stay as they are.  None if it is a file not made yet.
+
+    Raises UsageError.
+    """
+    if settings.database_url is None and not (settings.data_dir / DATABASE_FILE).is_file():
+        return None
+    return _make(settings, settings.data_dir, "optional")
+
+
 def _make(settings: Settings, data_dir: Path, use: DatabaseUse) -> Database:
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import TextArea
 
-from app.cli.commands import json_object
+from app.cli.values import json_object
 from app.errors import UsageError
 from app.http.problems import ProblemError
 from app.http.reading import _parsed

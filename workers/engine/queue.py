@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -251,18 +251,24 @@ class JobQueue(RedisQueue):
     # Enqueueing
 
     async def enqueue_many(
-        self, jobs: Sequence[Job], tokens: Sequence[str] | None = None
+        self,
+        jobs: Sequence[Job],
+        tokens: Sequence[str] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[EnqueueResult]:
         """Enqueue ``jobs`` in order; the result of each.
 
-        A token, one a job, makes sure that it is enqueued once: it is remembered in the same step for a week.
-        ``job.scheduled`` may have a fraction of a second.  Raises RedisError, of which RedisFullError has the
-        fix; the batches (of 500, or a megabyte) before the one that failed are enqueued then.
+        Calls ``on_progress`` with the number of jobs that are done, after each batch.  A token, one a job,
+        makes sure that it is enqueued once: it is remembered in the same step for a week.  ``job.scheduled``
+        may have a fraction of a second.  Raises RedisError, of which RedisFullError has the fix; the batches
+        (of 500, or a megabyte) before the one that failed are enqueued then.
         """
         results: list[EnqueueResult] = []
         for batch in self._batches(jobs, tokens):
             call = enqueue_call(self.keys, self.name, batch)
             results += map(EnqueueResult, await self._send(call, len(results), len(jobs)))
+            if on_progress is not None:
+                on_progress(len(results))
         return results
 
     async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from storage.validation import validation_problems
 from workers.engine.runner import SaqFunction
 from workers.errors import InvalidJobError
 
@@ -73,8 +74,8 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [f"{_field(found['loc'])}: {_message(found['msg'])}" for found in problems[:_MAX_PROBLEMS]]
+        problems = validation_problems(error)
+        lines = [f"{_field(found.location)}: {found.problem}" for found in problems[:_MAX_PROBLEMS]]
         if len(problems) > _MAX_PROBLEMS:
             lines.append(f"and {len(problems) - _MAX_PROBLEMS} more")
         raise InvalidJobError("; ".join(lines)) from None
@@ -83,7 +84,3 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
 def _field(location: tuple[int | str, ...]) -> str:
     name = ".".join(map(str, location)) or "payload"
     return name[:_MAX_NAME_CHARS].encode("unicode_escape").decode()
-
-
-def _message(message: str) -> str:
-    return message.removeprefix("Value error, ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +57,16 @@ class Enqueueing:
         (done,) = await self.enqueue_many(queue, [NewJob(data, key)])
         return done is not None
 
-    async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
+    async def enqueue_many(
+        self, queue: str, jobs: Sequence[NewJob], *, on_progress: Callable[[int], None] | None = None
+    ) -> list[str | None]:
         """Enqueue jobs in order, if all of them are valid; the key of each, None if it is queued already.
 
         Raises UnknownQueueError, and InvalidJobError with the field's name.
         """
         target = self.queue(queue)
         valid = [self._valid_job(target, job) for job in jobs]
-        results = await target.enqueue_many(valid)
+        results = await target.enqueue_many(valid, on_progress=on_progress)
         return [
             job.key if result is EnqueueResult.ENQUEUED else None
             for job, result in zip(valid, results, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -155,17 +155,23 @@ class Operations:
         return done
 
     async def enqueue_many(
-        self, queue: str, jobs: Sequence[NewJob], *, audited: bool = True
+        self,
+        queue: str,
+        jobs: Sequence[NewJob],
+        *,
+        audited: bool = True,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[str | None]:
         """Enqueue jobs in order, if all of them are valid; for each as `enqueue`.
 
         Without ``audited`` no record is written: producers send jobs by the thousand.
+        ``on_progress`` is called after each batch, with the number of jobs that are done.
         """
         if not audited:
             self._audit.check_writable("enqueue")
             return await self._enqueueing.enqueue_many(queue, jobs)
         async with self._audit.record("enqueue", {"queue": queue, "jobs": len(jobs)}) as action:
-            keys = await self._enqueueing.enqueue_many(queue, jobs)
+            keys = await self._enqueueing.enqueue_many(queue, jobs, on_progress=on_progress)
             action.affected = sum(key is not None for key in keys)
             action.outcome = f"{action.affected} of {len(jobs)} enqueued"
             return keys

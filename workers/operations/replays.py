@@ -108,7 +108,7 @@ class ReplayOperations:
     async def close(self) -> None:
         """Interrupt the plans that this process runs: they can be resumed."""
         running = [plan.task for plan in self._running.values()]
-        await cancel_and_wait(running, again=CLOSE_GRACE_SECONDS)
+        await cancel_and_wait(running, retry_seconds=CLOSE_GRACE_SECONDS)
 
     async def preview(self, selection: Selection, options: ReplayOptions = WITH_POISON) -> Preview:
         """What a verb on the dead letters of ``selection`` would change.  Changes nothing."""
@@ -146,11 +146,11 @@ class ReplayOperations:
             new = NewPlan(
                 self._audit.actor, reason, describe(selection), options.canary, options.rate, options.halt
             )
-            plan_id = await self._plans.freeze(new, selection, poison=poison)
+            plan_id = await self._plans.create(new, selection, poison=poison)
             plan = await self.get_plan(plan_id)
             action.affected, action.outcome = plan.total, f"plan {plan_id}"
             if plan.total == 0:
-                await self._plans.forget(plan_id)
+                await self._plans.delete_if_not_started(plan_id)
                 raise ConflictError("no dead letter is selected: there is nothing to replay")
             return plan
 
@@ -216,15 +216,15 @@ class ReplayOperations:
             if kwargs is not None:
                 self._enqueueing.check_payload(letter.queue_name, kwargs)
             new = NewPlan(self._audit.actor, reason, describe([letter_id]), 0, None, 1.0)
-            plan_id = await self._plans.freeze(new, [letter_id], poison=True, kwargs=kwargs, state="running")
-            items = await self._plans.batch(plan_id, limit=1)
+            plan_id = await self._plans.create(new, [letter_id], poison=True, kwargs=kwargs, state="running")
+            items = await self._plans.next_items(plan_id, limit=1)
             skipped = await self._replayer.replay(plan_id, items) if items else {}
             if skipped or not items:
-                await self._plans.forget(plan_id)
+                await self._plans.delete_if_not_started(plan_id)
                 state = (await get_letter(self._letters, letter_id)).state
                 problem = next(iter(skipped.values()), f"it is {state} already")
                 raise ConflictError(f"dead letter {letter_id}: {problem}")
-            await self._plans.set_state(plan_id, "done", of=["running"])
+            await self._plans.transition(plan_id, "done", from_states=["running"])
             action.outcome = f"enqueued as {letter.job_id}"
             self._changed()
             return letter.job_id
@@ -249,7 +249,7 @@ class ReplayOperations:
     async def _mark_running(self, plan_id: int, halt: float | None) -> Plan:
         plan = await self.get_plan(plan_id)
         _check_resumable(plan, halt)
-        if not await self._plans.set_state(plan_id, "running", of=[plan.state], halt=halt):
+        if not await self._plans.transition(plan_id, "running", from_states=[plan.state], halt=halt):
             raise ConflictError(f"plan {plan_id} was changed by another operator at this moment")
         return plan
 
@@ -267,7 +267,7 @@ class ReplayOperations:
         async with self._audit.record(verb, {"plan": plan_id}) as action:
             plan = await self.get_plan(plan_id)
             action.affected = plan.ledger.waiting
-            if not await self._plans.set_state(plan_id, to, of=from_states):
+            if not await self._plans.transition(plan_id, to, from_states=from_states):
                 raise ConflictError(f"plan {plan_id} is {plan.state}: there is nothing to stop")
             return await self.get_plan(plan_id)
 

@@ -1,60 +1,49 @@
-"""Dead letters, their groups and what an act would change, as plain text for the command line."""
+"""Dead letters, their groups and previews of changes as plain text, for the command line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.cli.render.status import table
-from storage.database.tables import POISON_DEATHS
+from app.cli.render.tables import table_text
 from tui.text.format import MISSING, clip, count, duration, escape, number, sparkline, utc_time
-from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
+from tui.text.words import DATE_TIME, DATE_TIME_UTC, DAY_AND_MINUTE, plural, replay_state, times
 
-Lineage = Sequence[tuple[DeadLetter, Sequence[PlanItem]]]
+if TYPE_CHECKING:
+    from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
 
 _WIDE = 120
 """Columns from which a terminal has room for whole job keys."""
-_DATE = "%Y-%m-%d %H:%M:%S"
-_LONGEST_ERROR = 100
-_GROUPS = 10
-"""Groups that a preview names: the largest."""
-_ENDINGS = {
-    "waiting": "waiting",
-    "enqueued": "queued or running",
-    "completed": "completed",
-    "same": "died again, same error",
-    "other": "died again, other error",
-    "aborted": "aborted",
-    "skipped": "skipped",
-}
-"""What became of a letter's replay."""
+_MAX_ERROR_CHARS = 100
+_MAX_JOB_CHARS = 36
+_NARROW_JOB_CHARS = 9
+_MAX_LISTED_IDS = 10
+_MAX_GROUPS = 10
+"""Groups that a preview has: the largest."""
 
 
 def letters_text(letters: Sequence[DeadLetter], *, width: int | None = None, states: bool = False) -> str:
-    """A row a letter, with its state if ``states``.  ``×3`` died three times in a row of the same error.
-
-    Rows are cut to ``width`` characters where that is given.
-    """
+    """A row a letter, with its state if ``states``.  ``×3``: died three times in a row of the same error."""
     if not letters:
         return "no dead letters"
-    poison = any(each.deaths >= POISON_DEATHS for each in letters)
+    poison = any(poison_sign(letter) for letter in letters)
     wide = width is None or width >= _WIDE
-    rows = [_letter_cells(each, wide) for each in letters]
-    columns = [name for name in rows[0] if (name != "" or poison) and (name != "state" or states)]
-    head = tuple(columns)
-    right = [at for at, name in enumerate(head) if name in ("id", "att")]
-    lines = table([head, *(tuple(row[name] for name in columns) for row in rows)], right=right)
-    return "\n".join(_cut(lines, width))
+    rows = [_letter_cells(letter, wide) for letter in letters]
+    head = [name for name in rows[0] if (name != "" or poison) and (name != "state" or states)]
+    cells = [[row[name] for name in head] for row in rows]
+    return table_text(head, cells, right=("id", "att"), shrink=("error",), width=width)
 
 
 def _letter_cells(letter: DeadLetter, wide: bool) -> dict[str, str]:
     cells = {
         "id": str(letter.id),
         "": poison_sign(letter),
-        "failed at": utc_time(letter.failed_at, _DATE if wide else "%m-%d %H:%M"),
+        "failed at": utc_time(letter.failed_at, DATE_TIME if wide else DAY_AND_MINUTE),
         "queue": letter.queue_name,
-        "job": escape(letter.job_id[:36]) if wide else clip(escape(letter.job_id), 9),
+        "job": escape(letter.job_id[:_MAX_JOB_CHARS])
+        if wide
+        else clip(escape(letter.job_id), _NARROW_JOB_CHARS),
         "att": str(letter.attempts),
         "state": letter.state,
         "error": _error(letter),
@@ -65,60 +54,66 @@ def _letter_cells(letter: DeadLetter, wide: bool) -> dict[str, str]:
 
 
 def poison_sign(letter: DeadLetter) -> str:
-    """``×3`` where it died three times in a row of the same error; nothing where it did not."""
-    return f"×{letter.deaths}" if letter.deaths >= POISON_DEATHS else ""
+    """``×3`` if it died three times in a row of the same error, else nothing."""
+    return f"×{letter.deaths}" if letter.deaths >= _poison_deaths() else ""
+
+
+def _poison_deaths() -> int:
+    """So many deaths in a row of the same error make a letter poison."""
+    from workers.operations.operations import POISON_DEATHS
+
+    return POISON_DEATHS
 
 
 def _error(letter: DeadLetter) -> str:
-    return escape(f"{letter.error_type}: {letter.error_message}"[:_LONGEST_ERROR])
+    return escape(f"{letter.error_type}: {letter.error_message}"[:_MAX_ERROR_CHARS])
 
 
-def letter_text(letter: DeadLetter, lineage: Lineage = ()) -> str:
-    """All of one letter, with what it came of and what came of it."""
+def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence[PlanItem]]] = ()) -> str:
+    """All of one letter: payload, lineage and attempts."""
     lines = [
         f"{letter.id}  {letter.queue_name}  {escape(letter.function)}  job {escape(letter.job_id)}",
         f"state {letter.state}{', archived' if letter.archived else ''} · "
-        f"{letter.attempts} attempt{'' if letter.attempts == 1 else 's'} · "
-        f"failed at {utc_time(letter.failed_at, f'{_DATE} UTC')}",
-        f"enqueued at {utc_time(letter.enqueued_at, f'{_DATE} UTC')} · group {letter.fingerprint}",
+        f"{plural(letter.attempts, 'attempt')} · failed at {utc_time(letter.failed_at, DATE_TIME_UTC)}",
+        f"enqueued at {utc_time(letter.enqueued_at, DATE_TIME_UTC)} · group {letter.fingerprint}",
         f"{letter.error_type}: {letter.error_message}",
     ]
-    if letter.deaths >= POISON_DEATHS:
-        lines.insert(
-            3, f"{poison_sign(letter)} died so often in a row of this error: bulk replays leave it out"
-        )
+    if poison_sign(letter):
+        deaths = f"died {times(letter.deaths)} in a row of the same error"
+        lines.insert(3, f"{poison_sign(letter)} {deaths}, so bulk replays exclude it")
     lines += ["", "payload", _json(letter.job_data.get("kwargs", letter.job_data))]
     lines += _lineage_lines(letter, lineage)
     for attempt in letter.attempt_errors:
-        at, took = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
-        which, worker = (attempt.get(name, MISSING) for name in ("attempt", "worker"))
-        lines += ["", f"attempt {which} at {at} on {worker}, ran {took}"]
+        failed_at, ran = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+        attempt_number, worker = (attempt.get(name, MISSING) for name in ("attempt", "worker"))
+        lines += ["", f"attempt {attempt_number} at {failed_at} on {worker}, ran {ran}"]
         lines.append(str(attempt.get("traceback") or attempt.get("message") or MISSING).rstrip())
     return "\n".join(lines)
 
 
-def _lineage_lines(letter: DeadLetter, lineage: Lineage) -> list[str]:
-    """Which letter came of which, by which plan, and how that ended; nothing where there was no replay."""
+def _lineage_lines(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence[PlanItem]]]) -> list[str]:
+    """Each letter of the lineage with its replays and how they ended; nothing if there was no replay."""
     if len(lineage) <= 1 and not any(items for _, items in lineage):
         return []
     lines = ["", "lineage"]
-    for each, items in lineage:
-        of = f", of letter {each.replay_of}" if each.replay_of is not None else ""
-        this = " (this one)" if each.id == letter.id else ""
-        lines.append(f"  letter {each.id}{this}{of}: {utc_time(each.failed_at, _DATE)}  {_error(each)}")
+    for member, items in lineage:
+        origin = f", of letter {member.replay_of}" if member.replay_of is not None else ""
+        this = " (this one)" if member.id == letter.id else ""
+        failed_at = utc_time(member.failed_at, DATE_TIME)
+        lines.append(f"  letter {member.id}{this}{origin}: {failed_at}  {_error(member)}")
         lines += [f"    {_replay(item)}" for item in items]
     return lines
 
 
 def _replay(item: PlanItem) -> str:
-    at = f"  {utc_time(item.enqueued_at, _DATE)}" if item.enqueued_at is not None else ""
+    enqueued_at = f"  {utc_time(item.enqueued_at, DATE_TIME)}" if item.enqueued_at is not None else ""
     note = f": {escape(item.note)}" if item.note else ""
     edited = ", with another payload" if item.kwargs is not None else ""
-    return f"plan {item.plan_id}{at}  {_ENDINGS.get(item.state, item.state)}{note}{edited}"
+    return f"plan {item.plan_id}{enqueued_at}  {replay_state(item.state)}{note}{edited}"
 
 
 def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> str:
-    """Three lines a group: how many and when, which, and of what they died."""
+    """Three lines a group: how many and when, which, and their error."""
     if not groups:
         return "no dead letters"
     digits = max(len(count(group.count)) for group in groups)
@@ -127,7 +122,7 @@ def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> 
 
 def _group(group: FailureGroup, digits: int, width: int | None) -> str:
     sample, margin = group.sample, " " * (digits + 2)
-    first, last = (utc_time(at, "%Y-%m-%d %H:%M") for at in (group.first_at, group.last_at))
+    first, last = (utc_time(time, "%Y-%m-%d %H:%M") for time in (group.first_at, group.last_at))
     trend = sparkline([deaths or None for deaths in group.trend], len(group.trend)).replace(" ", "·")
     lines = [
         f"{count(group.count):>{digits}}  {trend}  {first} – {last}",
@@ -142,56 +137,52 @@ def _cut(lines: Sequence[str], width: int | None) -> Sequence[str]:
     return lines if width is None else [clip(line, width) for line in lines]
 
 
-def preview_text(found: Preview, left_out: Collection[int], *, replay: bool, width: int | None = None) -> str:
-    """What a replay, or a discard, would be about."""
-    head = f"{counted(found.total)} {'is' if found.total == 1 else 'are'} meant"
-    if len(found.queues) == 1:
-        head += (
-            f", all of {next(iter(found.queues))}" if found.total > 1 else f", of {next(iter(found.queues))}"
-        )
-    lines = [head]
-    if len(found.queues) > 1:
-        lines += [
-            f"{count(number):>9}  {escape(queue)}"
-            for queue, number in sorted(found.queues.items(), key=lambda each: -each[1])
-        ]
-    if found.groups:
-        number = len(found.groups)
-        all_ = number < _GROUPS
-        lines.append("one group:" if number == 1 else f"{'' if all_ else 'the largest '}{number} groups:")
-        lines += _cut([f"{count(group.count):>9}  {_error(group.sample)}" for group in found.groups], width)
-    lines += _left_out(found, left_out)
-    if replay and found.min_seconds >= 1:
-        lines.append(
-            f"it takes at least {duration(found.min_seconds)}, by the rate and the queues' own limits"
-        )
+def preview_text(
+    preview: Preview, excluded: Collection[int], *, replay: bool, width: int | None = None
+) -> str:
+    """The letters that a replay, or a discard, would change."""
+    lines = [f"{plural(preview.total, 'letter')} selected{_of_one_queue(preview)}"]
+    if len(preview.queues) > 1:
+        largest_first = sorted(preview.queues.items(), key=lambda queue: -queue[1])
+        lines += [f"{count(letters):>9}  {escape(queue)}" for queue, letters in largest_first]
+    if preview.groups:
+        groups = plural(len(preview.groups), "group")
+        lines.append(f"{'' if len(preview.groups) < _MAX_GROUPS else 'the largest '}{groups}:")
+        lines += _cut([f"{count(group.count):>9}  {_error(group.sample)}" for group in preview.groups], width)
+    lines += _excluded(preview, excluded)
+    if replay and preview.min_seconds >= 1:
+        seconds = duration(preview.min_seconds)
+        lines.append(f"takes at least {seconds}, by its rate and the queues' own limits")
     return "\n".join(lines)
 
 
-def _left_out(found: Preview, ids: Collection[int]) -> list[str]:
-    """Whom an act does not touch, and why."""
-    why = []
-    if found.poison_excluded:
-        why.append(
-            f"{counted(found.poison_excluded)} that died {POISON_DEATHS} times or more in a row "
-            "of the same error (--poison takes them too)"
+def _of_one_queue(preview: Preview) -> str:
+    if len(preview.queues) != 1:
+        return ""
+    return f", {'all ' if preview.total > 1 else ''}of {next(iter(preview.queues))}"
+
+
+def _excluded(preview: Preview, ids: Collection[int]) -> list[str]:
+    """How many selected letters stay as they are, and why."""
+    reasons = []
+    if preview.poison_excluded:
+        reasons.append(
+            f"{plural(preview.poison_excluded, 'letter')} that died {_poison_deaths()} times or more "
+            "in a row of the same error (--poison includes them)"
         )
-    if found.not_dead:
-        why.append(f"{counted(found.not_dead)} that {'is' if found.not_dead == 1 else 'are'} not dead")
-    if not why:
+    if preview.not_dead:
+        verb = "is" if preview.not_dead == 1 else "are"
+        reasons.append(f"{plural(preview.not_dead, 'letter')} that {verb} not dead")
+    if not reasons:
         return []
-    return [f"left out: {' and '.join(why)}{f': {listed(ids)}' if ids else ''}"]
-
-
-def counted(letters: int) -> str:
-    """``1 letter``, ``1,234 letters``."""
-    return f"{count(letters)} letter{'' if letters == 1 else 's'}"
+    return [f"excluded: {' and '.join(reasons)}{f': {listed(ids)}' if ids else ''}"]
 
 
 def listed(ids: Collection[int]) -> str:
-    """The first ten ids, and how many others."""
-    first = ", ".join(str(each) for each in list(ids)[:10])
-    return first if len(ids) <= 10 else f"{first} and {len(ids) - 10} others"
+    """The first ids, and how many others there are."""
+    first = ", ".join(str(letter_id) for letter_id in list(ids)[:_MAX_LISTED_IDS])
+    others = len(ids) - _MAX_LISTED_IDS
+    return first if others <= 0 else f"{first} and {plural(others, 'other')}"
 
 
 def _json(value: Any) -> str:

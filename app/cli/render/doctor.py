@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from app.doctor.results import CheckResult, State, count_in_state
-from tui.text.format import safe
+from tui.text.format import escape
 
 _STATES: dict[State, tuple[str, str, int]] = {
     "ok": ("✓", "+", 32),
@@ -40,7 +40,7 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
     head = f"  {sign} {found.state.ljust(_WORD)} "
     label = f"{result.check.ljust(name)}  "
     fix = f"fix: {found.fix}" if found.fix else ""
-    parts = [safe(each) for each in (found.text, found.consequence, fix) if each]
+    parts = [escape(each) for each in (found.text, found.consequence, fix) if each]
     whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
     indent = len(head + label)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from app.cli.render.dead_letters import counted
-from app.cli.render.status import table
-from tui.text.format import MISSING, clip, count, escape, utc_time
-from workers.operations.operations import Ledger, Plan, PlanItem
+from app.cli.render.tables import table_text
+from tui.text.format import MISSING, count, escape, utc_time
+from tui.text.words import (
+    DATE_TIME,
+    DATE_TIME_UTC,
+    DAY_AND_MINUTE,
+    plural,
+    replay_options,
+    replay_state,
+    selection,
+)
 
-_WORDS = {"enqueued": "running still", "same": "died, same error", "other": "died, other error"}
-"""What the ledger calls the states of a plan's letters, where that says more."""
-_DATE = "%Y-%m-%d %H:%M:%S"
+if TYPE_CHECKING:
+    from workers.operations.operations import Ledger, Plan, PlanItem
+
+_NUMBERS = ("id", "letters", "sent", "done", "died", "skipped")
 
 
 def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
@@ -19,81 +28,62 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
     if not plans:
         return "no plans: failed-jobs replay makes them"
     head = ("id", "made at", "state", "letters", "sent", "done", "died", "skipped", "selection")
-    rows = [head]
-    rows += [
+    rows = [
         (
             str(plan.id),
-            utc_time(plan.created_at, "%m-%d %H:%M"),
+            utc_time(plan.created_at, DAY_AND_MINUTE),
             plan.standing,
             count(plan.total),
             count(plan.ledger.sent),
             count(plan.ledger.completed),
             count(plan.ledger.died),
             count(plan.ledger.skipped),
-            selection(plan),
+            selection(plan.selection, max_ids=None),
         )
         for plan in plans
     ]
-    lines = table(rows, right=(0, 3, 4, 5, 6, 7))
-    return "\n".join(lines if width is None else [clip(line, width) for line in lines])
+    return table_text(head, rows, right=_NUMBERS, shrink=("selection",), width=width)
 
 
 def plan_text(plan: Plan) -> str:
     """All of one plan."""
+    resumable = plan.standing in ("interrupted", "paused")
     lines = [
-        standing(plan),
-        *([f"go on with: {resume_command(plan)}"] if plan.standing in ("interrupted", "paused") else []),
-        f"made at {utc_time(plan.created_at, f'{_DATE} UTC')} by {escape(plan.actor)}"
+        state_line(plan),
+        *([f"to resume: {resume_command(plan)}"] if resumable else []),
+        f"made at {utc_time(plan.created_at, DATE_TIME_UTC)} by {escape(plan.actor)}"
         + (f": {escape(plan.reason)}" if plan.reason else ""),
-        f"of {counted(plan.total)}: {selection(plan)}",
-        manner(plan.canary, plan.rate, plan.halt),
+        f"of {plural(plan.total, 'letter')}: {selection(plan.selection, max_ids=None)}",
+        replay_options(plan.canary, plan.rate, plan.halt),
         "",
         ledger_text(plan.ledger),
     ]
     return "\n".join(lines)
 
 
-def standing(plan: Plan) -> str:
+def state_line(plan: Plan) -> str:
     """The plan's state in a line."""
     if plan.standing == "unknown":
-        return f"plan {plan.id} should run: Redis does not say whether a process carries it out"
+        return f"plan {plan.id} should run: Redis does not answer whether a process runs it"
     return f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}"
 
 
 def resume_command(plan: Plan) -> str:
-    """What goes on with a plan."""
+    """The command that resumes a plan."""
     return f"couturecast-tui failed-jobs resume {plan.id}"
 
 
-def selection(plan: Plan) -> str:
-    """What was selected: a filter, or ids."""
-    ids = plan.selection.get("ids")
-    if not isinstance(ids, list):
-        return escape(str(plan.selection.get("filter", MISSING)))
-    others = int(plan.selection.get("count", len(ids))) - len(ids)
-    return f"ids {' '.join(str(each) for each in ids)}{f' and {count(others)} others' if others > 0 else ''}"
-
-
-def manner(canary: int, rate: float | None, halt: float) -> str:
-    """How a plan is carried out."""
-    return " · ".join(
-        (
-            f"canary of {count(canary)} first" if canary else "no canary",
-            f"{rate:g} a second" if rate else "as fast as it goes",
-            "never halts" if halt >= 1 else f"halts where more than {halt * 100:g} % die again",
-        )
-    )
-
-
 def ledger_text(ledger: Ledger) -> str:
-    """How many letters came how far, a line each."""
+    """How many letters are in which state, a line each."""
     rows = [("replayed", count(ledger.sent))]
     rows += [
-        (f"  {_WORDS.get(name, name)}", count(getattr(ledger, name)))
-        for name in ("completed", "enqueued", "same", "other", "aborted")
+        (f"  {replay_state(state)}", count(getattr(ledger, state)))
+        for state in ("completed", "enqueued", "same", "other", "aborted")
     ]
     rows += [("skipped", count(ledger.skipped)), ("waiting", count(ledger.waiting))]
-    return "\n".join(table(rows, right=(1,)))
+    labels = max(len(label) for label, _ in rows)
+    numbers = max(len(number) for _, number in rows)
+    return "\n".join(f"{label:<{labels}}  {number:>{numbers}}" for label, number in rows)
 
 
 def progress_text(ledger: Ledger) -> str:
@@ -103,23 +93,23 @@ def progress_text(ledger: Ledger) -> str:
     return ", ".join(words)
 
 
-def items_text(items: Sequence[PlanItem]) -> str:
+def items_text(items: Sequence[PlanItem], *, width: int | None = None) -> str:
     """A row a letter of a plan."""
     if not items:
         return "no letters"
-    rows = [("letter", "state", "enqueued at", "ended at", "")]
-    rows += [
+    rows = [
         (
             str(item.letter_id),
             item.state,
             _time(item.enqueued_at),
             _time(item.ended_at),
-            escape(item.note or "") + (" with another payload" if item.kwargs is not None else ""),
+            (item.note or "") + (" with another payload" if item.kwargs is not None else ""),
         )
         for item in items
     ]
-    return "\n".join(table(rows, right=(0,)))
+    head = ("letter", "state", "enqueued at", "ended at", "")
+    return table_text(head, rows, right=("letter",), shrink=("",), width=width)
 
 
-def _time(at: object) -> str:
-    return MISSING if at is None else utc_time(at, _DATE)
+def _time(time: object) -> str:
+    return MISSING if time is None else utc_time(time, DATE_TIME)

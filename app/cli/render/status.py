@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from app.cli.render.tables import table_text
 from tui.text.format import MISSING, duration, escape, percent, rate
 from tui.text.snapshot import living_workers, other_workers
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
+_NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s")
 
-def status_text(snapshot: Snapshot) -> str:
+
+def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
     """The overview in lines: alerts first, then a row a queue, then the servers."""
     lines = [
         f"! {f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}" for alert in snapshot.alerts
     ]
-    head = ("queue", "depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s", "")
-    rows = [head, *(_row(queue) for queue in snapshot.queues)]
-    lines += table(rows, right=range(1, 8))
+    rows = [_row(queue) for queue in snapshot.queues]
+    lines.append(table_text(("queue", *_NUMBERS, ""), rows, right=_NUMBERS, shrink=("",), width=width))
     redis, database = snapshot.redis, snapshot.database
     lines += [
         "",
@@ -31,9 +31,9 @@ def status_text(snapshot: Snapshot) -> str:
 
 def _row(queue: QueueSnapshot) -> tuple[str, ...]:
     paused = queue.paused
-    words = [*thresholds.conditions(queue), *([] if queue.workers else ["no worker"])]
+    conditions = [*thresholds.conditions(queue), *([] if queue.workers else ["no worker"])]
     if paused:
-        words.append(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}")
+        conditions.append(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}")
     return (
         queue.name,
         str(queue.depth),
@@ -43,17 +43,5 @@ def _row(queue: QueueSnapshot) -> tuple[str, ...]:
         duration(queue.run.p95),
         percent(queue.failure_rate),
         rate(queue.throughput),
-        escape(" · ".join(words)),
+        " · ".join(conditions),
     )
-
-
-def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines of aligned columns, those in ``right`` to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
-            for column, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
-    ]

@@ -35,10 +35,10 @@ class Case:
     code: int = 2
 
 
-NOBODY = "nobody is there to be asked: give --yes, or --dry-run"
+NOBODY = "standard input is not a terminal: give --yes, or --dry-run"
 CASES = {
-    "nothing said": Case("either keys, or --pattern P", ("evict",)),
-    "both said": Case("either keys, or --pattern P", ("evict", "a:b", "--pattern", "a", "--yes")),
+    "nothing said": Case("name the entries: either keys, or", ("evict",)),
+    "both said": Case("name the entries: either keys, or", ("evict", "a:b", "--pattern", "a", "--yes")),
     "no pattern": Case("--pattern: is empty: use '*' for all entries", ("evict", "--pattern", "", "--yes")),
     "nobody to ask": Case(NOBODY, ("evict", "--pattern", "*")),
     "nobody to ask of one": Case(NOBODY, ("evict", KEYS[0])),
@@ -47,8 +47,8 @@ CASES = {
     "no cursor": Case("'zz' is no cursor of a cache page", ("list", "--cursor", "zz")),
     "no rows": Case("greater than or equal to 1", ("list", "--limit", "0")),
     "no entry": Case("no cache entry 'zoe:x'", ("get", "zoe:x"), 1),
-    "no text": Case("KEY: is not UTF-8: copy it from cache list", ("get", "\udcff")),
-    "no text to find": Case("PATTERN: is not UTF-8", ("list", "\udcff")),
+    "no text": Case("KEY: not UTF-8: copy it from cache list", ("get", "\udcff")),
+    "no text to find": Case("PATTERN: not UTF-8", ("list", "\udcff")),
     "unknown option": Case("o such option: --all", ("evict", "--all")),
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ def acts(program: Program) -> list[tuple[str, int, str]]:
         return [(verb, int(affected), outcome) for verb, affected, outcome in rows]
 
 
-async def test_what_cannot_be_meant_is_said_in_one_line(program: Program) -> None:
+async def test_invalid_options_give_one_line_errors(program: Program) -> None:
     await fill(program)
     done: list[Done] = []
     cases = list(CASES.values())

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.app.conftest import Done, Program, client, total
+from tests.integration.app.conftest import Done, OpenTerminal, Program, client, total
 from tests.integration.engine.conftest import eventually
 
 COLOR = "color-extraction"
@@ -299,3 +299,16 @@ def test_output_that_nobody_reads_is_no_traceback(program: Program) -> None:
     assert (narrow.code, narrow.err) == (0, "")
     assert narrow.out.isascii()
     assert "\\u" not in narrow.out
+
+
+async def test_a_file_of_many_jobs_is_enqueued_with_a_bar_on_a_terminal(
+    program: Program, terminal: OpenTerminal
+) -> None:
+    file = program.directory / "jobs.jsonl"
+    file.write_text("".join(f"{json.dumps({'content_id': str(n), 'text': 'linen'})}\n" for n in range(1_500)))
+    shown = terminal("enqueue", MODERATION, "--file", str(file))
+    assert await shown.code() == 0
+    assert f"enqueueing on {MODERATION} ━" in shown.text
+    assert f"1500 jobs enqueued on {MODERATION}" in shown.text
+    piped = program.run("enqueue", MODERATION, "--file", str(file))
+    assert (piped.code, piped.out, piped.err) == (0, f"1500 jobs enqueued on {MODERATION}\n", "")

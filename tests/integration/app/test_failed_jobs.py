@@ -37,7 +37,7 @@ CASES = {
     "unknown queue": Case("unknown queue 'x'", ("replay", "--queue", "x", "--dry-run")),
     "replay of what is hidden": Case("o such option: --state", ("replay", "--state", "discarded", "--yes")),
     "no folder": Case("--output: none/x: No such file", ("export", "--all", "--output", "none/x"), 1),
-    "no file": Case("--output: . is no file", ("export", "--all", "--output", ".", "--force")),
+    "no file": Case("--output: . is not a file", ("export", "--all", "--output", ".", "--force")),
     "unknown plan": Case("no plan has the id 7: list them with failed-jobs plans", ("plan", "7"), 1),
     "unknown plan to resume": Case("no plan has the id 7", ("resume", "7"), 1),
     "unknown plan to pause": Case("no plan has the id 7", ("pause", "7"), 1),
@@ -96,7 +96,7 @@ def failed_jobs(*runs: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [("failed-jobs", *each) for each in runs]
 
 
-async def test_what_is_not_there_is_said_in_one_line(program: Program) -> None:
+async def test_unknown_ids_and_files_give_one_line_errors(program: Program) -> None:
     done: list[Done] = []
     cases = list(CASES.values())
     for at in range(0, len(cases), 6):
@@ -166,7 +166,7 @@ async def test_a_discard_is_tried_first_and_can_be_undone(program: Program) -> N
             ("discard", "--queue", COLOR, "--dry-run"), ("discard", "--queue", COLOR, "--dry-run", "--json")
         ),
     )
-    assert (tried.code, tried.out.split("\n")[0]) == (0, f"3 letters are meant, all of {COLOR}")
+    assert (tried.code, tried.out.split("\n")[0]) == (0, f"3 letters selected, all of {COLOR}")
     assert {name: as_json.json[name] for name in ("dry_run", "total", "others", "queues")} == {
         "dry_run": True,
         "total": 3,
@@ -227,11 +227,11 @@ async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     again = program.run("failed-jobs", "export", "1", "--output", str(file))
     assert (again.code, len(again.errors)) == (2, 1)
-    assert again.errors[0].endswith("is there already: name another file, or give --force")
+    assert again.errors[0].endswith("exists already: name another file, or give --force")
     failed = program.run("failed-jobs", "export", "9", "--output", str(file), "--force")
     assert (failed.code, file.read_text()) == (1, lines.out)
     forced = program.run("failed-jobs", "export", "1", "--output", str(file), "--force")
-    assert (forced.code, forced.out) == (0, f"{file}: 1 lines\n")
+    assert (forced.code, forced.out) == (0, f"{file}: 1 line\n")
     assert [each.name for each in program.directory.iterdir()] == [file.name]
 
 
@@ -297,7 +297,7 @@ async def test_what_is_done_to_many_is_asked_first(
     await bury_six(program)
     asked = terminal("failed-jobs", "discard", "--queue", COLOR)
     await asked.shows("Discard 3 letters? They can be restored [y/N]")
-    assert f"3 letters are meant, all of {COLOR}" in asked.text
+    assert f"3 letters selected, all of {COLOR}" in asked.text
     if answer:
         asked.press(answer)
     else:

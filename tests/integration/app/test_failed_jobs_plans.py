@@ -122,18 +122,18 @@ async def test_a_plan_is_what_was_dead_and_its_ledger_says_what_became_of_it(pro
             ("replay", "4", "--dry-run"),
         ),
     )
-    assert tried.out.splitlines()[0] == f"4 letters are meant, all of {COLOR}"
-    assert "it takes at least 2.0 s" in tried.out
-    assert "canary of 2 first · 2 a second · halts where more than 20 % die again" in tried.out
+    assert tried.out.splitlines()[0] == f"4 letters selected, all of {COLOR}"
+    assert "takes at least 2.0 s" in tried.out
+    assert "canary of 2 first · 2 a second · halts when more than 20 % die again" in tried.out
     assert (as_json.json["dry_run"], as_json.json["total"], as_json.json["left_out"]) == (True, 2, [])
-    assert (one.code, one.out.splitlines()[0]) == (0, f"1 letter is meant, of {COLOR}")
+    assert (one.code, one.out.splitlines()[0]) == (0, f"1 letter selected, of {COLOR}")
     assert (set(states(program).values()), queued(program)) == ({"dead"}, ["k2"])
     assert [verb for verb, *_ in acts(program)] == ["enqueue"]
 
     done = program.run("failed-jobs", "replay", "--queue", COLOR, "--yes", "--reason", "shop is open")
     assert (done.code, done.errors) == (1, [])  # one was skipped
     ledger = dict(line.rsplit(maxsplit=1) for line in done.out.splitlines()[1:9])
-    assert (ledger["replayed"], ledger["  running still"], ledger["skipped"]) == ("3", "3", "1")
+    assert (ledger["replayed"], ledger["  running"], ledger["skipped"]) == ("3", "3", "1")
     assert "  letter 2: a job with the key k2 is queued already" in done.out
     assert "how they end: couturecast-tui failed-jobs plan 1" in done.out
     assert queued(program) == ["k2", "k1", "k3", "k4"]
@@ -190,7 +190,7 @@ async def test_a_canary_that_dies_halts_the_plan_until_the_cause_is_mended(
     assert "died again, limit 20" in halted.json["plan"]["note"]
     refused = program.run("failed-jobs", "resume", "1")
     assert (refused.code, refused.out) == (1, "")
-    assert "once the cause is mended, give a limit above 20, for instance --halt 100;" in refused.errors[0]
+    assert "once the cause is fixed, give a limit above 20, for instance --halt 100;" in refused.errors[0]
     mended.touch()
     done = program.run("failed-jobs", "resume", "1", "--halt", "100%", "--wait")
     assert done.code == 1  # of those that were waited for four had died
@@ -200,7 +200,7 @@ async def test_a_canary_that_dies_halts_the_plan_until_the_cause_is_mended(
     shown = program.run("failed-jobs", "show", "1")
     assert "lineage\n  letter 1 (this one): " in shown.out
     assert "    plan 1  " in shown.out
-    assert "  died again, " in shown.out
+    assert "  died, " in shown.out
     assert re.search(r"  letter 3\d, of letter 1: ", shown.out)
     payload = '{"item_id": "mended"}'
     edited = program.run("failed-jobs", "replay", "31", "--data", payload, "--json", "--wait")
@@ -243,7 +243,7 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
         out, _ = await asyncio.to_thread(process.communicate, None, 20)
         assert process.returncode == 1
         assert out.startswith(b"plan 1 is paused\n")
-        assert b"go on with: couturecast-tui failed-jobs resume 1" in out
+        assert b"to resume: couturecast-tui failed-jobs resume 1" in out
     sent = len(queued(program))
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with running(program, "resume", "1", "--json") as process:
@@ -253,13 +253,13 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
             assert (process.returncode, out) == (code, b"")
             line = err.splitlines()[-1]
             assert line == (
-                b"error: interrupted: plan 1 is kept, go on with couturecast-tui failed-jobs resume 1"
+                b"error: interrupted: plan 1 is kept, resume it with couturecast-tui failed-jobs resume 1"
             )
         sent = len(queued(program))
         assert not held(program)  # it need not be waited for
-    way_on = "go on with: couturecast-tui failed-jobs resume 1\n"
+    way_on = "to resume: couturecast-tui failed-jobs resume 1\n"
     assert program.run("failed-jobs", "plan", "1").out.startswith(f"plan 1 is interrupted\n{way_on}")
-    assert "go on with couturecast-tui failed-jobs resume 1" in program.run("failed-jobs", "plans").err
+    assert "resume it with couturecast-tui failed-jobs resume 1" in program.run("failed-jobs", "plans").err
     listed = program.run("failed-jobs", "plans", "--json").json["items"][0]
     assert (listed["state"], listed["standing"]) == ("running", "interrupted")
     cancelled = program.run("failed-jobs", "cancel", "1", "--json")

@@ -234,17 +234,17 @@ async def test_a_database_that_was_created_meanwhile_is_not_created_again(
     operator: Operator, terminal: OpenTerminal
 ) -> None:
     seen = terminal(*operator.command("apply", "--only", "dev"), size=(160, 40), **operator.environment)
-    await seen.shows("Carry out 1 change at Upstash?")
+    await seen.shows("Make 1 change at Upstash?")
     operator.upstash.add("couturecast-dev")
     seen.press("y\n")
     assert await seen.code() == 1
-    assert "was made by somebody else meanwhile" in seen.text
+    assert "was made by somebody else since the comparison" in seen.text
     assert operator.upstash.mutations == []
 
 
 async def test_a_refusal_changes_nothing(operator: Operator, terminal: OpenTerminal) -> None:
     seen = terminal(*operator.command("apply"), size=(160, 40), **operator.environment)
-    await seen.shows("Carry out 4 changes at Upstash?")
+    await seen.shows("Make 4 changes at Upstash?")
     assert "create couturecast-prod: payg" in seen.text
     seen.press("n\n")
     assert await seen.code() == 1
@@ -301,7 +301,7 @@ WRONG = {
     "no TLS": ({"UPSTASH_API_URL": "http://example.com/v2"}, ("plan",), "sent unencrypted: use https:"),
     "no URL": ({"UPSTASH_API_URL": "nowhere"}, ("plan",), "UPSTASH_API_URL: "),
     "no proxy": ({"ALL_PROXY": "gopher://x:1"}, ("plan",), "ALL_PROXY names no proxy that can be used"),
-    "nobody to ask": ({}, ("apply",), "nobody is there to be asked: give --yes"),
+    "nobody to ask": ({}, ("apply",), "standard input is not a terminal: give --yes"),
     "no environment": ({}, ("plan", "--only", "dev,test"), "'test' is not an environment: use dev, staging"),
     "no region": ({}, ("plan", "--region", "Europe"), "--region: 'Europe' is not a region: use one of AWS"),
     "budget of nobody": ({}, ("apply", "--yes", "--only", "dev", "--budget", "5"), "--budget is for"),
@@ -338,7 +338,7 @@ def test_status_shows_all_but_the_passwords(operator: Operator) -> None:
     )
     assert "staging couturecast-staging not there – – – – REDIS_URL –" in lines
     assert (
-        "prod couturecast-prod active eu-central-1 payg on, not as wanted on REDIS_URL rediss://default:***@eu1-calm-owl.upstash.io:6379"
+        "prod couturecast-prod active eu-central-1 payg on, not as it should be on REDIS_URL rediss://default:***@eu1-calm-owl.upstash.io:6379"
         in lines
     )
     assert "change couturecast-prod: eviction on → off" in lines
@@ -394,7 +394,7 @@ def test_the_urls_of_one_environment_in_a_file(operator: Operator) -> None:
         connection = Redis.from_url(line.partition("=")[2]).connection_pool.connection_kwargs
         assert connection["password"] == f"secret/of@{name}"
         assert connection["host"].endswith(".upstash.io")
-    assert "is there already" in operator.fails("env", "dev", "--output", str(file), code=2)
+    assert "exists already" in operator.fails("env", "dev", "--output", str(file), code=2)
     assert operator.run("env", "dev", "--output", str(file), "--force", "--json").json["variables"] == [
         "REDIS_URL"
     ]
@@ -432,7 +432,7 @@ def test_env_prints_differences_on_stderr(operator: Operator) -> None:
     assert done.err.splitlines() == [
         "change couturecast-prod-cache: eviction off → on",
         "couturecast-prod: is suspended: https://console.upstash.com/redis/id-3 says why",
-        "couturecast-tui upstash apply puts that right",
+        "couturecast-tui upstash apply changes that",
     ]
     assert len(file.read_text().splitlines()) == 2
 
@@ -512,7 +512,8 @@ async def test_an_interrupted_apply_lists_the_changes_made(
     seen.process.send_signal(signal.SIGINT)
     assert await seen.code() == 130
     assert (
-        "error: interrupted: what was under way may have been done; done before: create couture" in seen.text
+        "error: interrupted: the change that was under way may have been made; done before: create couture"
+        in seen.text
     )
     assert "apply again does the rest" in seen.text
     assert "Traceback" not in seen.text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.errors import UsageError
+from app.errors import UsageError, exit_code_of
 from app.servers.redis_eviction import check_eviction, eviction_policy
 from storage.database.engine import Database
 from storage.redis.client import execute, make_client
@@ -69,7 +69,7 @@ async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_i
     for cache_url in same:
         with pytest.raises(UsageError) as refused:
             await check_eviction(url, cache_url)
-        assert refused.value.exit_code == 2
+        assert exit_code_of(refused.value) == 2
         text = str(refused.value)
         assert "\n" not in text
         assert "secret" not in text

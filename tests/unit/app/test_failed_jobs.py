@@ -1,4 +1,4 @@
-"""``failed-jobs``: what cannot be meant is refused before any server is asked, in one line."""
+"""``failed-jobs``: invalid options are refused before any server is used, in one line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import get_args
 
 import pytest
 
-from app.cli.dead_letters import _ITEM_STATES
+from app.cli.completion import ITEM_STATES
 from app.cli.main import main
 from app.http.routers.replays import ItemsQuery
 from storage.dead_letters.plans import Ledger
 
 COLOR = "color-extraction"
-EITHER = "either ids, or conditions as --queue and --error, or --all"
-ASK = "nobody is there to be asked: give --yes, or --dry-run"
+EITHER = "name the letters: ids, or filters such as --queue or --error, or --all"
+ASK = "standard input is not a terminal: give --yes, or --dry-run"
 CASES = {
     "nothing": (EITHER, ("replay",)),
     "nothing but an option": (EITHER, ("discard", "--yes")),
@@ -33,8 +33,8 @@ CASES = {
     "no pair": ("--arg: 'city': use NAME=VALUE", ("list", "--arg", "city")),
     "no value": ("--arg: 'city=': use NAME=VALUE", ("list", "--arg", "city=")),
     "long value": ("--arg city: string should have at most 200", ("list", "--arg", f"city={'x' * 201}")),
-    "two values": ("one name has two values", ("list", "--arg", "n=1", "--arg", "n=2")),
-    "unknown state": ("--state: 'gone' is none: use dead", ("list", "--state", "gone")),
+    "two values": ("--arg: two values for one name: give each", ("list", "--arg", "n=1", "--arg", "n=2")),
+    "unknown state": ("--state: 'gone': use dead", ("list", "--state", "gone")),
     "state of what is discarded": ("o such option: --state", ("discard", "--state", "dead")),
     "no percentage": ("--halt: 'much': use a percentage", ("replay", "--all", "--yes", "--halt", "much")),
     "no halt": ("--halt: '0': use a percentage", ("resume", "1", "--halt", "0")),
@@ -42,14 +42,14 @@ CASES = {
     "no canary": ("--canary: input should be greater", ("replay", "--all", "--yes", "--canary", "-1")),
     "payload of many": ("give exactly one id", ("replay", "1", "2", "--data", "{}", "--yes")),
     "payload of a filter": ("give exactly one id", ("replay", "--all", "--data", "{}", "--yes")),
-    "payload of nothing": ("--dry-run does not look at --data",
+    "payload of nothing": ("--dry-run does not check --data",
                                ("replay", "1", "--data", "{}", "--dry-run")),
     "payload that is none": ("--data: not JSON", ("replay", "1", "--data", "{")),
-    "no format": ("--format: 'xml' is none: use jsonl or markdown", ("export", "--all", "--format", "xml")),
+    "no format": ("--format: 'xml': use jsonl or markdown", ("export", "--all", "--format", "xml")),
     "JSON of a document": ("--json goes with --output FILE", ("export", "--all", "--json")),
     "force on nothing": ("--force goes with --output FILE", ("export", "--all", "--force")),
     "age": ("'--days'", ("archive", "--days", "-1", "--yes")),
-    "item state": ("--state: 'dead' is none: use waiting, enqueued", ("plan", "1", "--state", "dead")),
+    "item state": ("--state: 'dead': use waiting, enqueued", ("plan", "1", "--state", "dead")),
 }  # fmt: skip
 BY_FILTER = ["list", "groups", "replay", "discard", "restore", "export"]
 VERBS = [*BY_FILTER, "show", "plans", "plan", "resume", "pause", "cancel", "archive"]
@@ -66,7 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch, directory: Path, *arguments: str) -> in
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_cannot_be_meant_is_said_in_one_line(
+def test_invalid_options_give_one_line_errors(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     says, arguments = CASES[name]
@@ -79,13 +79,13 @@ def test_what_cannot_be_meant_is_said_in_one_line(
 
 
 def test_the_states_of_a_plan_s_letters_are_those_of_its_ledger() -> None:
-    names = tuple(each.name for each in fields(Ledger))
-    assert names == _ITEM_STATES
+    names = tuple(field.name for field in fields(Ledger))
+    assert names == ITEM_STATES
     assert get_args(get_args(ItemsQuery.model_fields["state"].annotation)[0]) == names
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_says_what_it_takes(
+def test_each_command_has_a_help_of_its_options(
     verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, tmp_path / "data", verb, "--help") == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.address import DEFAULT_ADDRESS, Address
-from app.cli.main import _http_flag
+from app.cli.serve import parse_http_option
 from app.errors import UsageError
 from app.settings import Settings
 
@@ -55,15 +55,15 @@ def test_without_a_word_it_is_the_loopback_and_nobody_named_it() -> None:
 def test_the_variable_and_the_flag_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUTURECAST_HTTP", "[::1]:9")
     assert (Settings.load().http, Settings.load().http_was_set) == (Address("::1", 9), True)
-    assert Settings.load(http=_http_flag("localhost:8", no_http=False)).http == Address("localhost", 8)
-    assert Settings.load(http=_http_flag(None, no_http=True)).http is None
+    assert Settings.load(http=parse_http_option("localhost:8", no_http=False)).http == Address("localhost", 8)
+    assert Settings.load(http=parse_http_option(None, no_http=True)).http is None
     monkeypatch.setenv("COUTURECAST_HTTP", "none")
     assert Settings.load().http is None
 
 
 def test_both_flags_are_one_too_many() -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        _http_flag("localhost:8", no_http=True)
+        parse_http_option("localhost:8", no_http=True)
 
 
 def test_a_token_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

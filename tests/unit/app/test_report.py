@@ -1,4 +1,4 @@
-"""Snapshots, dead letters and plans as the command line prints them."""
+"""Snapshots, dead letters and plans as commands print them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app import output
+from app.cli import output
 from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
 from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
 from app.cli.render.status import status_text
@@ -147,7 +147,7 @@ def test_a_letter_whose_job_could_not_be_read_shows_its_bytes() -> None:
 
 def test_what_a_payload_holds_is_printed_and_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
     data = {"kwargs": {"item_id": HOSTILE, "image": "\ud800"}}
-    output.text(letter_text(replace(LETTER, job_data=data, error_message=HOSTILE, job_id=HOSTILE)))
+    output.print_text(letter_text(replace(LETTER, job_data=data, error_message=HOSTILE, job_id=HOSTILE)))
     shown = capsys.readouterr().out
     assert control_characters(shown) == []
     assert "\\x1b[31mred" in shown
@@ -183,7 +183,7 @@ def test_letters_that_died_thrice_of_the_same_error_have_a_sign() -> None:
     poison = replace(LETTER, deaths=3)
     assert "×" not in letters_text([LETTER])
     assert "17  ×3  2026" in letters_text([poison])
-    assert "×3 died so often in a row of this error: bulk replays leave it out" in letter_text(poison)
+    assert "×3 died 3 times in a row of the same error, so bulk replays exclude it" in letter_text(poison)
     assert "×" not in letter_text(LETTER)
 
 
@@ -200,7 +200,7 @@ def test_a_letter_shows_what_it_came_of_and_what_came_of_it() -> None:
     )
     assert shown.split("lineage\n")[1].split("\n\n")[0].split("\n") == [
         "  letter 11: 2026-03-01 14:32:07  PermanentError: no file 'dress.jpg'",
-        "    plan 3  2026-03-01 14:32:07  died again, other error",
+        "    plan 3  2026-03-01 14:32:07  died, other error",
         "  letter 17 (this one), of letter 11: 2026-03-01 14:32:07  PermanentError: another",
         "    plan 3  2026-03-01 14:32:07  skipped: gone\\x0a",
     ]
@@ -225,21 +225,21 @@ def test_a_group_has_three_lines() -> None:
     assert groups_text([]) == "no dead letters"
 
 
-def test_a_preview_says_how_many_of_what_and_whom_it_leaves_out() -> None:
+def test_a_preview_counts_the_letters_and_names_the_excluded_ones() -> None:
     many = Preview((), 1234, 5, 0, {"alert-fanout": 234, "color-extraction": 1000}, [GROUP], 250.0)
     assert preview_text(many, (), replay=True).split("\n") == [
-        "1,234 letters are meant",
+        "1,234 letters selected",
         "    1,000  color-extraction",
         "      234  alert-fanout",
-        "one group:",
+        "1 group:",
         "    1,234  PermanentError: no file 'dress.jpg'",
-        "left out: 5 letters that died 3 times or more in a row of the same error (--poison takes them too)",
-        "it takes at least 4m 10s, by the rate and the queues' own limits",
+        "excluded: 5 letters that died 3 times or more in a row of the same error (--poison includes them)",
+        "takes at least 4m 10s, by its rate and the queues' own limits",
     ]
     assert "at least" not in preview_text(many, (), replay=False)
     few = Preview((1,), 1, 0, 2, {"alert-fanout": 1}, (), 0.0)
     assert preview_text(few, (2, 3), replay=True) == (
-        "1 letter is meant, of alert-fanout\nleft out: 2 letters that are not dead: 2, 3"
+        "1 letter selected, of alert-fanout\nexcluded: 2 letters that are not dead: 2, 3"
     )
     assert listed(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 others"
 
@@ -262,19 +262,19 @@ PLAN = Plan(
 )
 
 
-def test_a_plan_shows_who_what_how_and_how_far() -> None:
+def test_a_plan_shows_its_maker_selection_options_and_ledger() -> None:
     assert plan_text(PLAN).split("\n") == [
         "plan 12 is running",
         "made at 2026-03-01 14:32:07 UTC by ops@box-2: shop is open",
         "of 1,234 letters: queue:color-extraction",
-        "canary of 10 first · 2.5 a second · halts where more than 20 % die again",
+        "canary of 10 first · 2.5 a second · halts when more than 20 % die again",
         "",
         *ledger_text(PLAN.ledger).split("\n"),
     ]
     assert [line.rsplit(maxsplit=1) for line in ledger_text(PLAN.ledger).split("\n")] == [
         ["replayed", "233"],
         ["  completed", "190"],
-        ["  running still", "34"],
+        ["  running", "34"],
         ["  died, same error", "6"],
         ["  died, other error", "2"],
         ["  aborted", "1"],
@@ -284,24 +284,24 @@ def test_a_plan_shows_who_what_how_and_how_far() -> None:
     assert progress_text(PLAN.ledger) == "190 completed, 8 died again, 1 skipped"
 
 
-def test_a_plan_that_nobody_carries_out_is_interrupted() -> None:
+def test_a_plan_that_no_process_runs_is_interrupted() -> None:
     left = replace(
         PLAN, active=False, halt=1.0, rate=None, canary=0, selection={"ids": [1, 2], "count": 1002}
     )
     assert plan_text(left).startswith(
-        "plan 12 is interrupted\ngo on with: couturecast-tui failed-jobs resume 12\n"
+        "plan 12 is interrupted\nto resume: couturecast-tui failed-jobs resume 12\n"
     )
-    assert "ids 1 2 and 1,000 others" in plan_text(left)
-    assert "no canary · as fast as it goes · never halts" in plan_text(left)
+    assert "letters 1, 2 and 1,000 others" in plan_text(left)
+    assert "no canary · no rate limit · never halts" in plan_text(left)
     rows = plans_text([PLAN, left]).split("\n")
     assert [row.split()[3] for row in rows[1:]] == ["running", "interrupted"]
     assert all(len(row) <= 80 for row in plans_text([replace(PLAN, total=10**7)] * 2, width=80).split("\n"))
     assert plans_text([]) == "no plans: failed-jobs replay makes them"
 
 
-def test_a_plan_of_which_redis_says_nothing_is_not_told_to_run() -> None:
+def test_a_plan_is_not_called_running_if_redis_does_not_answer() -> None:
     unknown = replace(PLAN, active=None)
-    assert plan_text(unknown).startswith("plan 12 should run: Redis does not say whether a process")
+    assert plan_text(unknown).startswith("plan 12 should run: Redis does not answer whether a process")
     assert plans_text([unknown]).split("\n")[1].split()[3] == "unknown"
 
 

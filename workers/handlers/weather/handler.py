@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from couturecast_handlers import PermanentError
-from storage.cache.tags import InvalidateTags, location
+from storage.cache.tags import InvalidateTags, location_tag
 from storage.repositories.weather import BLOCK_HOURS, Weather, WeatherRepository, time_block
 from workers.engine.policy import ALERT, WEATHER
 from workers.handlers import http_client as net
@@ -185,7 +185,7 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
         try:
             await self._store.upsert(weather)
         finally:  # also if the commit was done and its reply was lost
-            await self._invalidate(location(payload.location_id))
+            await self._invalidate(location_tag(payload.location_id))
         for alert in answer.alerts:
             data = alert_job(payload.location_id, alert)
             await self._enqueue(ALERT, data, key=f"alert-{data['alert_id']}")

@@ -1,0 +1,78 @@
+"""Values that the shell completes: names of queues and states, and ids from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from workers.engine.policy import DEFAULT_POLICIES
+
+LETTER_STATES = ("dead", "replayed", "discarded", "all")
+ITEM_STATES = ("waiting", "enqueued", "completed", "same", "other", "aborted", "skipped")
+"""States of a plan's letters: the fields of a `Ledger`."""
+ENVIRONMENTS = ("dev", "staging", "prod")
+"""Those that have databases at Upstash."""
+EXPORT_FORMATS = ("jsonl", "markdown")
+
+Completions = Sequence[str | tuple[str, str]]
+"""Values, some with a description."""
+
+
+def complete_queue() -> Completions:
+    """The names of the queues."""
+    return list(DEFAULT_POLICIES)
+
+
+def complete_letter_state() -> Completions:
+    """The states of dead letters."""
+    return LETTER_STATES
+
+
+def complete_item_state() -> Completions:
+    """The states of a plan's letters."""
+    return ITEM_STATES
+
+
+def complete_format() -> Completions:
+    """The formats of an export."""
+    return EXPORT_FORMATS
+
+
+def complete_environment() -> Completions:
+    """The environments at Upstash."""
+    return ENVIRONMENTS
+
+
+def complete_letter(context: typer.Context) -> Completions:
+    """The ids of the newest letters, whatever their state."""
+    from app.cli import recent_ids
+
+    return recent_ids.letters(_data_dir(context), None)
+
+
+def complete_dead_letter(context: typer.Context) -> Completions:
+    """The ids of the newest letters that are dead."""
+    from app.cli import recent_ids
+
+    return recent_ids.letters(_data_dir(context), "dead")
+
+
+def complete_discarded_letter(context: typer.Context) -> Completions:
+    """The ids of the newest letters that are discarded."""
+    from app.cli import recent_ids
+
+    return recent_ids.letters(_data_dir(context), "discarded")
+
+
+def complete_plan(context: typer.Context) -> Completions:
+    """The ids of the newest plans."""
+    from app.cli import recent_ids
+
+    return recent_ids.plans(_data_dir(context))
+
+
+def _data_dir(context: typer.Context) -> Path | None:
+    """The data directory that the line names."""
+    return context.params.get("data_dir") or context.find_root().params.get("data_dir")

@@ -1,0 +1,51 @@
+"""Files that commands write: whole or not at all, and readable by their owner only."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from app.errors import AppError, UsageError
+
+
+@contextmanager
+def private_file(file: Path, *, force: bool) -> Iterator[TextIO]:
+    """Write ``file`` with mode 0600, whole or not at all; an existing one is replaced only with ``force``.
+
+    Raises UsageError, AppError.
+    """
+    if force and file.exists() and not file.is_file():
+        raise UsageError(f"{file} is not a file that can be replaced", field="--output")
+    try:
+        if not force:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with _replacement(file.resolve()) as stream:
+                yield stream
+        except BaseException:
+            if not force:
+                file.unlink()
+            raise
+    except FileExistsError:
+        raise UsageError(
+            f"{file} exists already", field="--output", fix="name another file, or give --force"
+        ) from None
+    except OSError as error:
+        raise AppError(f"{file}: {error.strerror or error}", field="--output") from None
+
+
+@contextmanager
+def _replacement(file: Path) -> Iterator[TextIO]:
+    """A temporary file that takes the place of ``file`` if the block succeeds."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:100]}.")
+    try:
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,78 @@
+"""Ids from the database, for the completion of a command line.
+
+Nothing is created, migrated or printed: the operator has only pressed TAB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from app.process.exit import exit_now
+from app.servers.database_startup import existing_database
+from app.settings import load
+from storage.database.engine import Database
+from storage.dead_letters.filters import LetterFilter, LetterState
+from storage.dead_letters.plans import PlanRepository
+from storage.dead_letters.repository import DeadLetterRepository
+
+_MAX_IDS = 30
+_SERVER_SECONDS = 1.0
+_FILE_SECONDS = 10.0
+"""SQLite waits for other writers, but for no server."""
+
+Ids = list[tuple[str, str]]
+"""Ids, each with a description."""
+
+
+def letters(data_dir: Path | None, state: LetterState | None) -> Ids:
+    """The newest letters in a state; None: in any."""
+
+    async def query(database: Database) -> Ids:
+        page = await DeadLetterRepository(database).page(LetterFilter(state=state), limit=_MAX_IDS)
+        return [(str(letter.id), f"{letter.queue_name} {letter.error_type}") for letter in page.items]
+
+    return _run(data_dir, query)
+
+
+def plans(data_dir: Path | None) -> Ids:
+    """The newest plans."""
+
+    async def query(database: Database) -> Ids:
+        newest = await PlanRepository(database).newest(_MAX_IDS)
+        return [(str(plan.id), f"{plan.state}, {plan.total} letters") for plan in newest]
+
+    return _run(data_dir, query)
+
+
+def _run(data_dir: Path | None, query: Callable[[Database], Awaitable[Ids]]) -> Ids:
+    """The result of a query; nothing if it fails.  Ends the process if it takes too long."""
+    logging.disable(logging.CRITICAL)
+    ids: Ids = []
+    with suppress(Exception):
+        settings, _ = load(data_dir=data_dir)
+        database = existing_database(settings)
+        if database is None:
+            return []
+
+        async def run(database: Database) -> None:
+            try:
+                ids.extend(await query(database))
+            finally:
+                await database.close()
+
+        def run_in_thread(database: Database) -> None:
+            with suppress(Exception):
+                asyncio.run(run(database))
+
+        # A name server that does not answer blocks a thread, which the interpreter would wait for.
+        thread = threading.Thread(target=run_in_thread, args=[database], daemon=True)
+        thread.start()
+        thread.join(_FILE_SECONDS if database.dialect == "sqlite" else _SERVER_SECONDS)
+        if thread.is_alive():
+            exit_now(0)
+    return ids

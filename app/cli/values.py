@@ -1,0 +1,63 @@
+"""Values of options and arguments that commands check themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from app.errors import UsageError
+from workers.engine.json_input import parse_object
+from workers.errors import InvalidJsonError
+
+
+def json_object(text: str | bytes, source: str) -> dict[str, Any]:
+    """The object that ``text`` is; an error names ``source``.  Raises UsageError."""
+    try:
+        return parse_object(text)
+    except InvalidJsonError as error:
+        raise UsageError(str(error), field=source) from None
+
+
+def percentage(text: str | None, option: str) -> float | None:
+    """``20`` or ``20%`` as a share from 0 to 1.  Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 100:
+        raise UsageError(
+            repr(text), field=option, fix="use a percentage above 0, up to 100, which never halts"
+        )
+    return percent / 100
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """``city=lisboa`` as its two parts.  Raises UsageError."""
+    name, equals, value = text.partition("=")
+    if not (equals and name and value):
+        raise UsageError(repr(text), field="--arg", fix="use NAME=VALUE, for instance --arg city=lisboa")
+    return name, value
+
+
+def utf8(text: str, option: str) -> str:
+    """``text`` as it is.  Raises UsageError if it cannot be sent to Redis."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("not UTF-8", field=option, fix="copy it from cache list") from None
+    return text
+
+
+def check_choice(value: str, names: Collection[str], option: str) -> None:
+    """Raises UsageError unless ``value`` is one of ``names``."""
+    if value not in names:
+        raise UsageError(repr(value), field=option, fix=f"use {one_of(names)}")
+
+
+def one_of(names: Collection[str]) -> str:
+    """``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}"

@@ -1,0 +1,70 @@
+"""The commands as a whole: what their groups list, and what a help imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from typer.main import get_group
+
+from app.cli.filter_options import OPTIONS
+from app.cli.lazy import LazyGroup
+from app.cli.main import Cache, Commands, FailedJobs, Upstash
+from app.errors import AppError, CommandInterruptedError, UsageError, exit_code_of
+from storage.dead_letters.filters import LetterFilter
+from workers.errors import NotFoundError, UnknownQueueError
+
+HEAVY = {"sqlalchemy", "redis", "saq", "httpx", "structlog", "starlette", "numpy"}
+LISTED = """
+import runpy, sys
+sys.argv = ["couturecast-tui", *sys.argv[1:]]
+try:
+    from app.cli.main import main
+    main()
+except SystemExit:
+    print("imported:", *sorted(set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("group", [Commands, FailedJobs, Cache, Upstash])
+def test_each_listed_command_exists_and_begins_its_help_with_its_summary(group: type[LazyGroup]) -> None:
+    for name, (module, summary) in group.members.items():
+        command = get_group(import_module(module).commands).commands[name]
+        first, _, _ = (command.help or "").partition("\n\n")
+        assert " ".join(first.split()) == summary, name
+
+
+def test_each_command_of_a_module_is_listed() -> None:
+    listed: dict[str, set[str]] = {}
+    for group in (Commands, FailedJobs, Cache, Upstash):
+        for name, (module, _) in group.members.items():
+            listed.setdefault(module, set()).add(name)
+    for module, names in listed.items():
+        assert set(get_group(import_module(module).commands).commands) == names
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("failed-jobs", "--help"), ("cache", "--help")])
+def test_the_help_of_a_group_imports_none_of_the_engine(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTED, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("Usage: couturecast-tui ")
+    imported = set(done.stderr.partition("imported:")[2].split())
+    assert "app.cli.main" in imported
+    assert not HEAVY & imported
+    assert not {module for module in imported if module.startswith(("workers", "storage.dead"))}
+
+
+def test_each_condition_of_a_filter_is_an_option() -> None:
+    assert {*OPTIONS, "up_to"} == set(LetterFilter.model_fields)
+
+
+def test_the_exit_code_of_an_error_is_that_of_its_kind() -> None:
+    assert exit_code_of(UsageError("wrong")) == 2
+    assert exit_code_of(UnknownQueueError("x", ("y",))) == 2
+    assert exit_code_of(NotFoundError("no entry")) == 1
+    assert exit_code_of(AppError("failed")) == 1
+    assert exit_code_of(CommandInterruptedError("interrupted")) == 130
+    assert exit_code_of(CommandInterruptedError("interrupted", exit_code=143)) == 143
