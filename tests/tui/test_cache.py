@@ -122,7 +122,7 @@ async def test_text_from_keys_and_values_is_shown_and_never_obeyed() -> None:
 
 async def test_an_empty_cache_explains_what_it_is_for() -> None:
     canned = many(0)
-    canned.cache.now = replace(CACHE, figures=CacheStats(minutes=(None,) * 60), own=False)
+    canned.cache.now = replace(CACHE, stats=CacheStats(minutes=(None,) * 60), dedicated=False)
     app = dashboard(canned)
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)
@@ -558,7 +558,7 @@ async def test_the_cache_screen_has_the_header() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 112, 122, 160, 240])
 def test_the_figures_fit_every_width(width: int) -> None:
-    for overview in (CACHE, replace(CACHE, own=False, memory_limit=None, evicted=None, policy=None)):
+    for overview in (CACHE, replace(CACHE, dedicated=False, memory_limit=None, evicted=None, policy=None)):
         for problem in ("", "x" * 300):
             lines = cache_text.header(overview, width, problem=problem, read_at=0.0).plain.split("\n")
             assert max(map(cell_len, lines)) <= width
@@ -568,12 +568,12 @@ def test_the_figures_fit_every_width(width: int) -> None:
 def test_a_full_redis_is_flagged_if_it_holds_the_jobs() -> None:
     full = replace(CACHE, memory_used=250 * 2**20)
     assert "▲" not in cache_text.header(full, 160).plain
-    assert "▲ 98 %" in cache_text.header(replace(full, own=False), 160).plain
+    assert "▲ 98 %" in cache_text.header(replace(full, dedicated=False), 160).plain
 
 
 def test_errors_are_flagged() -> None:
-    figures = replace(CACHE.figures, errors=3)
-    assert "▲ 3 errors" in cache_text.header(replace(CACHE, figures=figures), 80).plain
+    figures = replace(CACHE.stats, errors=3)
+    assert "▲ 3 errors" in cache_text.header(replace(CACHE, stats=figures), 80).plain
 
 
 def test_hit_rates_are_scaled_to_100_percent() -> None:
@@ -608,7 +608,7 @@ def empty(canned: CannedOperations) -> None:
 
 
 def shared(canned: CannedOperations) -> None:
-    canned.cache.now = replace(CACHE, own=False, url="redis://box-1:6379/0", memory_used=240 * 2**20)
+    canned.cache.now = replace(CACHE, dedicated=False, url="redis://box-1:6379/0", memory_used=240 * 2**20)
 
 
 Change = Callable[[CannedOperations], None]

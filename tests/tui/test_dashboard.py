@@ -340,7 +340,7 @@ async def test_q_drains_an_idle_process_at_once() -> None:
 
 async def test_q_quits_at_once_without_workers() -> None:
     operations = CannedOperations(HEALTHY)
-    operations.can_drain = False
+    operations.has_workers = False
     app = dashboard(operations)
     async with app.run_test() as pilot:
         await pilot.press("q")

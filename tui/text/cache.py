@@ -54,7 +54,7 @@ def header(
     rate, reads, memory = overview_lines(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
-        lines.insert(0, Text(f" ▲ {escape(problem)} · stats of {utc_time(read_at)}", BAD))
+        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {utc_time(read_at)}", BAD))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
