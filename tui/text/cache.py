@@ -50,7 +50,7 @@ def header(
     One more line shows the ``problem`` that keeps the stats as they were at ``read_at``.
     """
     if overview is None:
-        return Text(f" ▲ {escape(problem)}\n", BAD) if problem else Text(" reading the stats …\n", DIM)
+        return Text(f" ▲ {escape(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
     rate, reads, memory = overview_lines(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
