@@ -10,6 +10,7 @@ from typing import Any
 from workers.dead_letters.recorder import LETTERS_SCRIPT
 from workers.engine.enqueueing import ENQUEUE_SCRIPT
 from workers.engine.queue import LOST_SCRIPT, SETTLE_SCRIPT, TAKE_SCRIPT
+from workers.engine.settlement import SETTLEMENT_FIELDS
 from workers.process.heartbeat import BEAT_SCRIPT
 from workers.process.presence import ANNOUNCE_SCRIPT
 
@@ -26,7 +27,7 @@ _SCRIPTS = {
     )
     for word in (script.sha.encode(), script.text.encode())
 }
-_SETTLE_HEAD, _SETTLE_WIDTH = 9, 9  # see settle.lua
+_SETTLE_HEAD, _SETTLE_WIDTH = 9, len(SETTLEMENT_FIELDS)  # see settle.lua
 
 
 _PING = b"*1\r\n$4\r\nPING\r\n"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 WAY = (
     "take",
-    "settle mark",
+    "settle update",
     "settle complete",
     "settle retry",
     "settle bury",
