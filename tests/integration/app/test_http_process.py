@@ -76,8 +76,8 @@ def test_a_bad_address_is_one_line(program: Program, arguments: tuple[str, ...],
     ("variable", "value", "says"),
     [
         ("COUTURECAST_HTTP", "8020", "COUTURECAST_HTTP: '8020' is not HOST:PORT: use for instance"),
-        ("COUTURECAST_ADMIN_TOKEN", "short", "COUTURECAST_ADMIN_TOKEN: use 16 characters or more"),
-        ("COUTURECAST_ADMIN_TOKEN", "with spaces in between", "COUTURECAST_ADMIN_TOKEN: use 16"),
+        ("COUTURECAST_ADMIN_TOKEN", "short", "is not a token: use 16 or more"),
+        ("COUTURECAST_ADMIN_TOKEN", "with spaces in between", "is not a token: use 16 or more"),
     ],
 )
 def test_a_bad_setting_is_one_line(program: Program, variable: str, value: str, says: str) -> None:
