@@ -48,7 +48,7 @@ test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn
 	@$(MAKE) --no-print-directory burn-in
 
 burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=4)
-	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/engine
+	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/workers/engine
 
 chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)
 	COUTURECAST_TEST_CHAOS=$(CHAOS) $(PYTEST) -q tests/chaos

@@ -17,7 +17,7 @@ from hypothesis import settings
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
-from tests.servers import PostgresServer, ValkeyServer, choice, docker_answers
+from tests.support.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
 _numbers = itertools.count()
 

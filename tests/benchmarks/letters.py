@@ -30,7 +30,7 @@ from storage.dead_letters.plans import NewPlan, PlanRepository
 from storage.dead_letters.queries import encode_cursor
 from storage.dead_letters.records import DeadLetter, NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 END = datetime.now(UTC).replace(microsecond=0)
 """The newest letter died just before."""

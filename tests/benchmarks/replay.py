@@ -18,8 +18,8 @@ from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
-from tests.operations import build_operations
-from tests.servers import PostgresServer
+from tests.support.operations import build_operations
+from tests.support.servers import PostgresServer
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import ALL_DEAD, Operations
 

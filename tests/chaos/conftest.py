@@ -15,8 +15,8 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from tests.chaos.ledger import Ledger
-from tests.processes import Journal, Spawner
-from tests.servers import PostgresServer, ValkeyServer
+from tests.support.processes import Journal, Spawner
+from tests.support.servers import PostgresServer, ValkeyServer
 from workers.engine.policy import QueuePolicy
 
 FAST_RETRIES = (0.1, 0.2, 0.3)

@@ -22,7 +22,7 @@ from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
 from storage.cache.tags import user_tag
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
-from tests.servers import ValkeyServer
+from tests.support.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +130,7 @@ async def test_every_read_is_answered_while_redis_goes_and_comes(
 async def test_200_misses_of_two_real_processes_are_one_load(server: ValkeyServer, tmp_path: Path) -> None:
     journal = tmp_path / "loads"
     options = {"redis": server.url, "journal": str(journal), "readers": 100, "at": time.time() + 3}
-    program = [sys.executable, "-m", "tests.cache_process", json.dumps(options)]
+    program = [sys.executable, "-m", "tests.support.cache_process", json.dumps(options)]
     processes = [
         await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE) for _ in range(2)
     ]
@@ -144,7 +144,7 @@ async def test_a_process_killed_while_it_loads_is_taken_over_from(
     server: ValkeyServer, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"redis": server.url, "journal": str(tmp_path / "loads"), "readers": 1, "at": 0}
-    program = [sys.executable, "-m", "tests.cache_process", json.dumps({**options, "seconds": 60})]
+    program = [sys.executable, "-m", "tests.support.cache_process", json.dumps({**options, "seconds": 60})]
     dying = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(20):
         while not (tmp_path / "loads").exists():  # noqa: ASYNC110 - another process makes it

@@ -10,9 +10,9 @@ import pytest
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
-from tests.integration.engine.conftest import eventually
-from tests.processes import Journal, Spawner
-from tests.servers import ValkeyServer
+from tests.integration.workers.conftest import eventually
+from tests.support.processes import Journal, Spawner
+from tests.support.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow
 

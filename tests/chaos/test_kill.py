@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.chaos.conftest import MakeLedger
-from tests.processes import Journal, Spawner
+from tests.support.processes import Journal, Spawner
 
 pytestmark = pytest.mark.slow
 

@@ -23,10 +23,10 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
-from tests.integration.engine.conftest import eventually
-from tests.operations import build_operations
-from tests.processes import Journal, Spawner
-from tests.servers import ValkeyServer
+from tests.integration.workers.conftest import eventually
+from tests.support.operations import build_operations
+from tests.support.processes import Journal, Spawner
+from tests.support.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
 from workers.errors import RedisFullError

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.engine.conftest import eventually
-from tests.integration.storage.test_storage import letter
-from tests.operations import build_operations
-from tests.servers import ValkeyServer
+from tests.integration.storage.dead_letters.test_repository import letter
+from tests.integration.workers.conftest import eventually
+from tests.support.operations import build_operations
+from tests.support.servers import ValkeyServer
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import ReplayOptions
 from workers.process.worker_process import WorkerProcess
@@ -74,7 +74,7 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
 
     async def begin() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.replay_process", options, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-m", "tests.support.replay_process", options, stdout=asyncio.subprocess.PIPE
         )
 
     async def enqueued() -> int:

@@ -17,9 +17,9 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
-from tests.integration.engine.conftest import eventually
-from tests.processes import Journal, Spawner
-from tests.servers import PostgresServer, ValkeyServer
+from tests.integration.workers.conftest import eventually
+from tests.support.processes import Journal, Spawner
+from tests.support.servers import PostgresServer, ValkeyServer
 from workers.engine.keys import BEATS, LETTERS
 from workers.process.worker_process import WorkerProcess
 

@@ -20,8 +20,8 @@ from storage.redis.client import make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
-from tests.integration.engine.conftest import eventually
-from tests.servers import ValkeyServer
+from tests.integration.workers.conftest import eventually
+from tests.support.servers import ValkeyServer
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import CRON, LETTERS
 from workers.engine.policy import MAX_PAYLOAD_BYTES

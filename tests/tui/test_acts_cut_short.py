@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from tests.tui.canned import HEALTHY, CannedOperations
+from tests.support.fake_operations import HEALTHY, CannedOperations
 from tests.tui.test_dashboard import dashboard, until
 from tests.tui.test_letters import operations
 from tui.screens.cache.list import CacheScreen

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from tests.tui.canned import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
+from tests.support.fake_operations import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
 from tests.tui.test_dashboard import dashboard, until, words
 from tests.tui.test_letters import says, write
 from tui.app import Dashboard

@@ -15,7 +15,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static, TextArea
 
-from tests.tui.canned import HEALTHY, CannedOperations, item, letter
+from tests.support.fake_operations import HEALTHY, CannedOperations, item, letter
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, title, until
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm

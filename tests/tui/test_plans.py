@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, Static
 
-from tests.tui.canned import HEALTHY, NOW, CannedOperations, item, plan
+from tests.support.fake_operations import HEALTHY, NOW, CannedOperations, item, plan
 from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, until
 from tests.tui.test_letters import ask, back, operations, says, shown, write
 from tui.app import Dashboard

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.tui.canned import AWAY, BREACHED, HEALTHY, NOW, letter, queue
+from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, NOW, letter, queue
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import queues as queue_text

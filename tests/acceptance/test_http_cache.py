@@ -1,0 +1,198 @@
+"""The cache by HTTP: what a user is shown, and its invalidation."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from storage.cache.entries import ENTRY
+from storage.database.engine import Database
+from storage.repositories.preferences import PreferenceRepository
+from storage.repositories.weather import Location, WeatherRepository
+from tests.acceptance.conftest import client as valkey
+from tests.acceptance.served import Served, assert_problem, served
+from tests.acceptance.test_http import metrics
+
+USERS = "/api/v1/personalization/users"
+CACHED = "/api/v1/cache/users"
+SLOW_STEP = 10.0  # s
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("cache")) as running:
+        asyncio.run(prefer(running, "anna", {"style": "street"}))
+        yield running
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
+
+
+async def prefer(running: Served, user: str, preferences: dict[str, Any]) -> None:
+    """As another process would, past the cache."""
+    database = Database(f"sqlite:///{quote(str(running.program.data_dir))}/couturecast.db")
+    await database.start()
+
+    async def told(*_: str) -> None:
+        pass
+
+    await PreferenceRepository(database, told).put(user, preferences)
+    await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", 38.72, -9.14))
+    await database.close()
+
+
+def payload(client: httpx.Client, user: str, **query: str) -> dict[str, Any]:
+    answer = client.get(f"{USERS}/{quote(user, safe='')}", params={"location": "lisboa", **query})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    assert int(answer.headers["age"]) <= found["age"] < int(answer.headers["age"]) + 1.01
+    return found
+
+
+def test_a_payload_says_where_it_came_from(client: httpx.Client) -> None:
+    first, then = payload(client, "anna"), payload(client, "anna")
+    assert (first["source"], first["age"], then["source"]) == ("loaded", 0, "fresh")
+    assert then["age"] >= 0
+    assert first["built_at"] == then["built_at"]
+    for found in (first, then):
+        assert (found["user_id"], found["location_id"], found["weather"]) == ("anna", "lisboa", None)
+        assert found["preferences"] == {"style": "street"}
+
+
+@pytest.mark.parametrize(
+    ("at", "block"),
+    [
+        ("2026-03-01T14:59:59Z", "2026-03-01T12:00:00Z"),
+        ("2026-03-01T14:59:59+02:00", "2026-03-01T12:00:00Z"),
+        ("2026-03-01T11:00", "2026-03-01T09:00:00Z"),
+        ("2026-03-01", "2026-03-01T00:00:00Z"),
+    ],
+)
+def test_a_time_selects_its_block(client: httpx.Client, at: str, block: str) -> None:
+    assert payload(client, "anna", at=at)["time_block"] == block
+
+
+def test_an_invalidated_user_is_read_again_at_once(server: Served, client: httpx.Client) -> None:
+    payload(client, "bruno")
+    payload(client, "bruno", at="2026-03-01T12:00:00Z")
+    asyncio.run(prefer(server, "bruno", {"style": "minimal"}))
+    assert payload(client, "bruno")["preferences"] == {}
+    answer = client.delete(f"{CACHED}/bruno", headers={"X-Operator": "anna"})
+    assert (answer.status_code, answer.json()) == (200, {"user_id": "bruno", "removed": 2})
+    assert payload(client, "bruno")["preferences"] == {"style": "minimal"}
+    assert client.delete(f"{CACHED}/nobody").json() == {"user_id": "nobody", "removed": 0}
+    with closing(sqlite3.connect(server.program.data_dir / "couturecast.db")) as database:
+        rows = database.execute("SELECT actor, verb, affected FROM operator_actions").fetchall()
+    assert ("http:anna", "cache evict-user", 2) in rows
+
+
+@pytest.mark.parametrize("user", ["josé:x", "auth0|5f", "a/b", "a b", "%41", "*", "u" * 200])
+def test_user_ids_may_have_any_characters(client: httpx.Client, user: str) -> None:
+    assert payload(client, user)["user_id"] == user
+    assert client.delete(f"{CACHED}/{quote(user, safe='')}").json() == {"user_id": user, "removed": 1}
+
+
+@pytest.mark.parametrize("user", ["u" * 201, "a%00b", "%00", ""])
+def test_an_impossible_user_id_is_a_problem(client: httpx.Client, user: str) -> None:
+    for answer in (client.delete(f"{CACHED}/{user}"), client.get(f"{USERS}/{user}?location=lisboa")):
+        problem = assert_problem(answer, 422)
+        assert [error["field"] for error in problem["errors"]] == ["user_id"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("", "location"),
+        ("location=", "location"),
+        (f"location={'x' * 201}", "location"),
+        ("location=a%00b", "location"),
+        ("location=a&at=noon", "at"),
+        ("location=a&at=1772366400", "at"),
+        ("location=a&at=", "at"),
+        ("location=a&at=0001-01-01T00:00:00%2B14:00", "at"),
+        ("location=a&place=b", "place"),
+    ],
+)
+def test_an_invalid_query_is_a_problem_of_its_parameter(client: httpx.Client, query: str, field: str) -> None:
+    problem = assert_problem(client.get(f"{USERS}/anna?{query}"), 422)
+    assert [error["field"] for error in problem["errors"]] == [field]
+
+
+def test_the_ends_of_time(client: httpx.Client) -> None:
+    for at in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        assert payload(client, "anna", at=at)["time_block"].startswith(at[:10])
+
+
+def test_without_the_token_the_cache_is_closed(server: Served) -> None:
+    with httpx.Client(base_url=server.url) as stranger:
+        assert_problem(stranger.delete(f"{CACHED}/anna"), 401)
+        assert_problem(stranger.get(f"{USERS}/anna?location=lisboa"), 401)
+
+
+def test_other_methods_answer_which_to_use(client: httpx.Client) -> None:
+    assert assert_problem(client.get(f"{CACHED}/anna"), 405)["detail"] == "use DELETE"
+    assert assert_problem(client.delete(f"{USERS}/anna"), 405)["detail"] == "use GET, HEAD"
+    assert_problem(client.request("DELETE", f"{CACHED}/anna", json={}), 422)
+
+
+def test_metrics_count_the_reads_of_this_process(client: httpx.Client) -> None:
+    payload(client, "counted")
+    before = client.get("/metrics").text
+    payload(client, "counted")
+    payload(client, "counted twice")
+    after = client.get("/metrics").text
+    names = ('cache_reads_total{outcome="hit"}', 'cache_reads_total{outcome="miss"}', "cache_loads_total")
+    for name in names:
+        assert value(after, name) == value(before, name) + 1
+    assert value(after, 'cache_reads_total{outcome="stale"}') == 0
+    assert value(after, "cache_load_failures_total") == 0
+
+
+def value(text: str, name: str) -> float:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"couturecast_{name} ")]
+    return float(line.split()[-1])
+
+
+def test_read_only_mode_reads_and_refuses_to_evict(tmp_path: Any) -> None:
+    with served(tmp_path, COUTURECAST_READ_ONLY="1") as running, running.client() as client:
+        assert payload(client, "anna")["source"] == "loaded"
+        assert_problem(client.delete(f"{CACHED}/anna"), 403, "read-only")
+        assert payload(client, "anna")["source"] == "fresh"
+
+
+def test_without_the_caches_redis_payloads_are_built_directly(tmp_path: Any) -> None:
+    with served(tmp_path, CACHE_REDIS_URL="redis://127.0.0.1:1/0") as running, running.client() as client:
+        assert payload(client, "anna")["source"] == "direct"
+        answer = client.delete(f"{CACHED}/anna")
+        assert_problem(answer, 503, "this process retries until it does")
+        assert answer.headers["retry-after"] == "5"
+        assert value(client.get("/metrics").text, 'cache_reads_total{outcome="error"}') >= 1
+        assert metrics(client)["couturecast_redis_up", ""] == 1
+
+
+def test_a_payload_that_cannot_be_built_is_served_stale(server: Served, client: httpx.Client) -> None:
+    """The table is taken away, so that no load can succeed; the entry is made older than fresh."""
+    payload(client, "dalia")
+    with valkey(server.program.data_dir) as redis:
+        (key,) = list(redis.scan_iter(f"{ENTRY}dalia:*"))
+        redis.pexpire(key, 900_000 - 61_000)
+    file = server.program.data_dir / "couturecast.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("ALTER TABLE user_preferences RENAME TO away")
+        try:
+            stale = payload(client, "dalia")
+        finally:
+            database.execute("ALTER TABLE away RENAME TO user_preferences")
+    assert stale["source"] == "stale"
+    assert 61 <= stale["age"] < 61 + SLOW_STEP
+    assert value(client.get("/metrics").text, 'cache_reads_total{outcome="stale"}') == 1

@@ -1,0 +1,118 @@
+"""A Redis that may evict jobs is found at start, and while we run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from app.errors import UsageError, exit_code_of
+from app.servers.redis_eviction import check_eviction, eviction_policy
+from storage.database.engine import Database
+from storage.redis.client import execute, make_client
+from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.operations import build_operations
+from tests.support.servers import ValkeyServer
+from workers.monitoring import background_value as look
+
+EVICTS = "allkeys-lru"
+DENIED = ("+@all -info -config", "+@all -info", "+@all -config")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Redis that may evict whatever it likes."""
+    server = ValkeyServer(tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", EVICTS)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def redis(server: ValkeyServer) -> Any:
+    client = make_client(server.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.mark.parametrize("rights", DENIED)
+async def test_the_policy_is_read_by_whatever_command_is_allowed(
+    rights: str, server: ValkeyServer, redis: Redis
+) -> None:
+    assert await eviction_policy(redis) == EVICTS
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *rights.split())
+    client = make_client(server.url.replace("://", "://app:secret@"))
+    assert await eviction_policy(client) == (EVICTS if len(rights.split()) == 2 else None)
+    await client.aclose()
+
+
+async def test_a_redis_that_does_not_say_its_policy_is_taken(server: ValkeyServer, redis: Redis) -> None:
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *DENIED[0].split())
+    await check_eviction(server.url.replace("://", "://app:secret@"), None)
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
+async def test_a_redis_that_keeps_jobs_is_taken(policy: str, server: ValkeyServer, redis: Redis) -> None:
+    await execute(redis, "CONFIG", "SET", "maxmemory-policy", policy)
+    await check_eviction(server.url, None)
+
+
+async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_its_own(
+    server: ValkeyServer, redis: Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url.replace("://", "://:secret@")
+    await execute(redis, "CONFIG", "SET", "requirepass", "secret")
+    same = (None, url, url.replace("/0", "/7"), url.replace("127.0.0.1", "localhost"))
+    for cache_url in same:
+        with pytest.raises(UsageError) as refused:
+            await check_eviction(url, cache_url)
+        assert exit_code_of(refused.value) == 2
+        text = str(refused.value)
+        assert "\n" not in text
+        assert "secret" not in text
+        for part in ("REDIS_URL: redis://:***@", EVICTS, "lost", "volatile-lru", "CACHE_REDIS_URL"):
+            assert part in text
+    capsys.readouterr()
+    await check_eviction(url, redis_url)
+    assert "jobs may be evicted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("away", ["redis://127.0.0.1:1/0", "redis://127.0.0.1:{port}/3"])
+async def test_a_cache_that_does_not_say_who_it_is_is_known_by_its_address(
+    away: str, server: ValkeyServer, redis: Redis
+) -> None:
+    await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
+    url = server.url.replace("://", "://app:secret@")
+    if "{port}" not in away:
+        await check_eviction(url, away)
+        return
+    with pytest.raises(UsageError):
+        await check_eviction(url, away.format(port=server.port))
+
+
+async def test_an_alert_says_that_the_policy_was_changed_while_we_run(
+    make_bench: MakeBench, redis_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "REFRESH_SECONDS", 0.05)
+    bench = make_bench()
+    client = make_client(redis_url)
+    operations = build_operations(
+        redis_url, policies=[bench.policy], schemas={}, database=database, letters=bench.letters
+    )
+
+    async def alerts() -> list[str]:
+        return [each.message for each in (await operations.snapshot()).alerts if each.queue is None]
+
+    assert await alerts() == []
+    assert (await operations.snapshot()).redis.eviction_policy == "noeviction"
+    await execute(client, "CONFIG", "SET", "maxmemory-policy", EVICTS)
+    try:
+        await eventually(alerts)
+        assert await alerts() == [f"Redis evicts by {EVICTS}: jobs may be evicted"]
+    finally:
+        await execute(client, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await client.aclose()
+    await operations.close()

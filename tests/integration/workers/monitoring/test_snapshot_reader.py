@@ -1,0 +1,286 @@
+"""Snapshots of real servers, some of which hang or hold what others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from storage.database.engine import Database
+from storage.dead_letters.repository import DeadLetterRepository
+from tests.integration.workers.conftest import eventually
+from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
+from workers.engine.policy import COLOR, DEFAULT_POLICIES
+from workers.monitoring import background_value as look
+from workers.monitoring import snapshot_reader as observer
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.monitoring.snapshot_reader import SnapshotReader
+
+KEYS = QueueKeys.of(COLOR)
+
+
+class Table:
+    """Counts its letters, or hangs, as a database does whose machine stands still."""
+
+    def __init__(self) -> None:
+        self.hangs = False
+        self.calls = 0
+
+    async def count(self) -> int:
+        self.calls += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        return 7
+
+
+@dataclass
+class Seen:
+    """An observer of one queue, and the table whose letters it counts."""
+
+    observer: SnapshotReader
+    table: Table = field(default_factory=Table)
+
+    async def now(self) -> Snapshot:
+        return await self.observer.snapshot(loop_lag=None, drain_deadline_in=None)
+
+    async def queue(self) -> QueueSnapshot:
+        (found,) = (await self.now()).queues
+        return found
+
+
+@pytest.fixture
+async def seen(redis: Redis, redis_url: str, database: Database) -> AsyncIterator[Seen]:
+    table = Table()
+    made = SnapshotReader(
+        redis,
+        redis_url,
+        [DEFAULT_POLICIES[COLOR]],
+        database,
+        cast(DeadLetterRepository, table),
+        environment="test",
+        weather_provider="offline",
+    )
+    yield Seen(made, table)
+    await made.close()
+
+
+async def test_the_first_snapshot_knows_all(seen: Seen) -> None:
+    first = await seen.now()
+    assert first.dead_letters == 7
+    assert first.redis.version
+    assert first.redis.memory_used
+    assert (first.redis.error, first.database.error) == (None, None)
+
+
+@pytest.mark.slow
+async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(look, "REFRESH_SECONDS", 0.0)
+    await seen.now()
+    seen.table.hangs = True
+    began = time.monotonic()
+    for _ in range(5):
+        last = await seen.now()
+    assert time.monotonic() - began < 2.0
+    assert seen.table.calls == 2  # one at a time
+
+    async def away() -> Snapshot | None:
+        last = await seen.now()
+        return last if last.database.error else None
+
+    last = await eventually(away)
+    assert last.database.error == "no answer for 2 s"
+    assert last.dead_letters is None
+    assert ("database", "the database does not answer: no answer for 2 s") in [
+        (alert.metric, alert.message) for alert in last.alerts
+    ]
+    seen.table.hangs = False
+    seen.observer.invalidate_dead_letters()
+
+    async def back() -> bool:
+        last = await seen.now()
+        return last.database.error is None and last.dead_letters == 7
+
+    await eventually(back)
+
+
+async def test_a_first_look_that_hangs_delays_the_first_snapshot_for_its_patience_only(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "TIMEOUT_SECONDS", 0.2)
+    seen.table.hangs = True
+    async with asyncio.timeout(10):
+        assert (await seen.now()).database.error == "no answer for 0.2 s"
+
+
+async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(look, "TIMEOUT_SECONDS", 0.1)
+    release = asyncio.Event()
+
+    async def stubborn() -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+        return 0
+
+    looked = look.BackgroundValue(stubborn)
+    looked.refresh_if_due()
+    async with asyncio.timeout(10):
+        await looked.ready.wait()
+    assert looked.error == "no answer for 0.1 s"
+    release.set()
+    await looked.close()
+
+
+async def test_close_ends_what_is_looked_at_in_the_background(seen: Seen) -> None:
+    await seen.now()
+    seen.table.hangs = True
+    seen.observer.invalidate_dead_letters()
+    before = asyncio.all_tasks()
+    await seen.now()
+    await seen.observer.close()
+    assert asyncio.all_tasks() == before
+    seen.table.hangs = False
+    await seen.now()
+    assert asyncio.all_tasks() == before
+
+
+async def test_whatever_a_driver_raises_is_an_error_in_the_snapshot_and_no_defect(
+    seen: Seen, database: Database
+) -> None:
+    async def refuse() -> int:
+        raise KeyError("no such\ntable")
+
+    seen.observer._dead_letters = look.BackgroundValue(refuse)
+    assert (await seen.now()).database.error == "'no such\\ntable'"
+
+
+async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_away(
+    seen: Seen, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, _ = await redis.time()
+    await redis.hset(WORKERS, "w1", _about(pid=7))
+    await redis.zadd(BEATS, {"w1": seconds * 1000})
+    before = await seen.now()
+    assert [worker.pid for worker in before.workers] == [7]
+
+    async def away(*_: Any) -> Any:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(seen.observer, "_cluster", away)
+    after = await seen.now()
+    assert after.redis.error == "ConnectionError: refused"
+    assert (after.workers, after.queues) == (before.workers, before.queues)
+    assert seen.observer._failed_at > 0
+    assert [alert.metric for alert in after.alerts] == ["redis"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"queued": 1' + b"0" * 400 + b"}",
+        b'{"queued": NaN}',
+        b'{"queued": 1e999}',
+        b'{"queued": "soon"}',
+        b'{"queued": null, "scheduled": []}',
+        b'{"queued": -1}',
+        b"{}",
+        b"[1]",
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+async def test_a_job_whose_record_does_not_say_since_when_it_waits_has_no_age(
+    seen: Seen, redis: Redis, record: bytes
+) -> None:
+    await redis.set(f"saq:job:{COLOR}:odd", record)
+    await redis.rpush(KEYS.queued, f"saq:job:{COLOR}:odd")
+    queue = await seen.queue()
+    assert (queue.depth, queue.oldest_age) == (1, None)
+
+
+async def test_a_record_with_one_odd_field_still_says_since_when_the_job_waits(
+    seen: Seen, redis: Redis
+) -> None:
+    seconds, _ = await redis.time()
+    record = f'{{"queued": {(seconds - 30) * 1000}, "touched": 1{"0" * 400}, "scheduled": NaN}}'
+    await redis.set(f"saq:job:{COLOR}:odd", record)
+    await redis.rpush(KEYS.queued, f"saq:job:{COLOR}:odd")
+    age = (await seen.queue()).oldest_age
+    assert age is not None
+    assert 29 < age < 60
+
+
+async def test_odd_figures_count_as_unknown(seen: Seen, redis: Redis) -> None:
+    seconds, _ = await redis.time()
+    odd = {
+        "completed": "many",
+        "failed": "1e999",
+        "depth": "nan",
+        "w²": 1,
+        "": 1,
+        "w999": 1,
+        "rx": 1,
+        "w3": 2,
+    }
+    for key in (KEYS.totals, f"{KEYS.minute}{seconds // 60}", f"{KEYS.minute}{seconds // 60 - 1}"):
+        await redis.hset(key, mapping=odd)
+        await redis.hset(key, b"\xff", b"\xff")
+    await redis.hset(KEYS.pause, mapping={"by": b"\xff", "since": "yesterday"})
+    await redis.zadd(LETTERS, {"letter": "-inf"})
+    last = await seen.now()
+    (queue,) = last.queues
+    assert (queue.completed, queue.failed, queue.failure_rate) == (0, 0, None)
+    assert queue.wait.p50 is not None
+    assert queue.run.p50 is None
+    assert queue.paused is not None
+    assert queue.paused.since is None
+    assert (last.letters_waiting, last.letters_oldest_age) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [b"", b"\xff", b"[]", b"7", b"{}", json.dumps({"forget": "late"}).encode(), b"[" * 100_000],
+)
+async def test_a_worker_whose_record_cannot_be_read_is_left_out(
+    seen: Seen, redis: Redis, about: bytes
+) -> None:
+    seconds, _ = await redis.time()
+    await redis.hset(WORKERS, mapping={"odd": about, "good": _about(pid=3), "at:odd": "inf", "at:good": "x"})
+    await redis.zadd(BEATS, {"odd": seconds * 1000, "good": seconds * 1000})
+    assert [worker.pid for worker in (await seen.now()).workers] == [3]
+
+
+@pytest.mark.parametrize("off_by", [-3600, -180, 60, 3600])
+async def test_a_wrong_clock_neither_hides_the_last_minutes_nor_remembers_the_present_one(
+    seen: Seen, redis: Redis, monkeypatch: pytest.MonkeyPatch, off_by: int
+) -> None:
+    real = time.time
+    monkeypatch.setattr(observer.time, "time", lambda: real() + off_by)
+    seconds, _ = await redis.time()
+    while seconds % 60 > 50:  # the minute must not end meanwhile
+        await asyncio.sleep(1)
+        seconds, _ = await redis.time()
+    minute = seconds // 60
+    for ago in range(4):
+        await redis.hset(f"{KEYS.minute}{minute - ago}", "completed", 10 + ago)
+    assert (await seen.queue()).throughput_history[-4:] == (13, 12, 11, 10)
+    await redis.hset(f"{KEYS.minute}{minute}", "completed", 50)
+    assert (await seen.queue()).throughput_history[-4:] == (13, 12, 11, 50)
+    assert set(seen.observer._minutes[COLOR]) == set(range(minute - 59, minute))
+
+
+def _about(**fields: Any) -> bytes:
+    base = {"host": "box", "pid": 1, "version": "1", "queues": [COLOR], "in_flight": 0, "draining": False}
+    return json.dumps(base | {"forget": 60} | fields).encode()

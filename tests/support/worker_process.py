@@ -1,0 +1,125 @@
+"""A real worker process for tests that kill it: ``python -m tests.support.worker_process '{"redis": …}'``.
+
+Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
+``look`` (see Pace), and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt
+starts and when it ends, and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise,
+``block`` the event loop for that many seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the
+journal are of the monotonic clock, which processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app.process.exit import abort
+from storage.database.engine import Database
+from storage.dead_letters.records import NewDeadLetter
+from storage.dead_letters.repository import DeadLetterRepository
+from workers.engine.policy import NORMAL, QueuePolicy, RateLimit
+from workers.process.worker_process import WorkerProcess
+
+
+class _Doomed(DeadLetterRepository):
+    """The process is killed between the commit of its first letters and their removal from Redis."""
+
+    async def record(self, letters: Sequence[NewDeadLetter]) -> int:
+        new = await super().record(letters)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return new
+
+
+class _Journal:
+    """Lines are short and appended in one write each, so processes may share the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(self, event: str, ctx: dict[str, Any]) -> None:
+        line = {"event": event, "key": ctx["job"].key, "attempt": ctx["job"].attempts}
+        os.write(
+            self._file, (json.dumps({**line, "at": time.monotonic(), "pid": os.getpid()}) + "\n").encode()
+        )
+
+
+async def main(options: dict[str, Any]) -> int:
+    journal = _Journal(Path(options.pop("journal")))
+
+    async def handler(
+        ctx: dict[str, Any],
+        seconds: float = 0.0,
+        fail: bool = False,
+        block: float = 0.0,
+        exit: bool = False,
+        ballast: str = "",
+    ) -> str:
+        journal.note("start", ctx)
+        if exit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            if block:
+                time.sleep(block)  # noqa: ASYNC251 - what a careless handler does
+            await asyncio.sleep(seconds)
+            if fail:
+                raise RuntimeError("told to fail")
+        except asyncio.CancelledError:
+            journal.note("cancelled", ctx)
+            raise
+        except RuntimeError:
+            journal.note("failed", ctx)
+            raise
+        journal.note("end", ctx)
+        return "done"
+
+    # Not on standard output: nobody reads it after ``ready``, and a pipe that is full stops its writer.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    redis, database = options.pop("redis"), Database(options.pop("database"))
+    drain_seconds = options.pop("drain_seconds", 30.0)
+    letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
+    pace = replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled))
+    if options.get("rate_limit"):
+        options["rate_limit"] = RateLimit(*options["rate_limit"])
+    if "retry_delays" in options:
+        options["retry_delays"] = tuple(options["retry_delays"])
+    policy = QueuePolicy(
+        **{
+            "name": "color-extraction",
+            "function": "extract_colors",
+            "concurrency": 5,
+            "timeout": 60,
+            **options,
+        }
+    )
+    await database.start()
+    process = WorkerProcess(
+        redis,
+        policies=[policy],
+        functions={policy.name: handler},
+        letters=letters,
+        drain_seconds=drain_seconds,
+        pace=pace,
+        give_up=abort,
+    )
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, process.begin_drain)
+    await process.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    put_back = await process.drained()
+    await process.close()
+    await database.close()
+    return 3 if put_back else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(json.loads(sys.argv[1]))))
