@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from app.errors import AppError, UsageError
+from storage.files import atomic_private_file
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def private_file(file: Path, *, force: bool) -> Iterator[TextIO]:
         if not force:
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
-            with _replacement(file.resolve()) as stream:
+            with atomic_private_file(file.resolve()) as stream:
                 yield stream
         except BaseException:
             if not force:
@@ -36,16 +36,3 @@ def private_file(file: Path, *, force: bool) -> Iterator[TextIO]:
         ) from None
     except OSError as error:
         raise AppError(f"{file}: {error.strerror or error}", field="--output") from None
-
-
-@contextmanager
-def _replacement(file: Path) -> Iterator[TextIO]:
-    """A temporary file that takes the place of ``file`` if the block succeeds."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:100]}.")
-    try:
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            yield stream
-        os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from storage.errors import one_line
+
 T = TypeVar("T")
 
 REFRESH_SECONDS = 5.0
@@ -55,7 +57,7 @@ class BackgroundValue(Generic[T]):
         try:
             value = await self._fetch()
         except Exception as error:
-            self._set(None, " ".join(str(error).split()) or type(error).__name__)
+            self._set(None, one_line(error))
         else:
             self._set(value, None)
         finally:

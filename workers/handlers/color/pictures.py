@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from couturecast_handlers import PermanentError
+from storage.errors import one_line
 from workers.handlers.color.picture_memory import MEMORY_BYTES, WEBP_BYTES, decoding_bytes
 
 SIDE_PIXELS = 160
@@ -56,7 +57,7 @@ def decode(data: bytes) -> Image.Image:
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # decoders raise whatever their damaged input leads them to
-        reason = " ".join(str(error).split())[:_MESSAGE_CHARS] or type(error).__name__
+        reason = one_line(error)[:_MESSAGE_CHARS]
         if _OUT_OF_MEMORY.search(reason):
             raise MemoryError(reason) from None
         raise PermanentError(f"image: the picture is damaged: {reason}") from None
