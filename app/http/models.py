@@ -10,7 +10,8 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from workers.engine.policy import DEFAULT_POLICIES
 
-MAX_ID = 2**63 - 1
+MAX_ID = 2**53 - 1
+"""Largest id in a request: every program reads a JSON number exactly up to there."""
 
 
 class RequestBody(BaseModel):
