@@ -212,10 +212,7 @@ def stats(data_dir: DataDir = None, as_json: Json = False) -> None:
         if not as_json:
             output.print_text(stats_text(overview))
             return 0
-        names = {"dedicated": "own"}  # as they are in JSON
-        document: dict[str, Any] = {names.get(name, name): value for name, value in asdict(overview).items()}
-        figures = document.pop("stats")
-        output.print_json({**document, "hit_rate": overview.stats.hit_rate, **figures})
+        output.print_json(overview.to_fields())
         return 0
 
     run_operation(data_dir, run, database="optional")

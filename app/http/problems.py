@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from storage.errors import ApplianceError, InvalidCursorError, Kind
 from storage.redis.refusals import explain
@@ -91,7 +92,7 @@ def validation_problem(errors: Iterable[tuple[str, str]]) -> ProblemError:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """Answer every error of a route: those that nothing explains are defects, and logged."""
-    problem = problem_of(error)
+    problem = _wrong_method(request) if _is_wrong_method(error) else problem_of(error)
     if problem is None:
         log.error("a request ended by a defect", method=request.method, path=request.url.path, exc_info=error)
         problem = ProblemError(500, "a defect of this program: its log says more")
@@ -106,7 +107,7 @@ def problem_of(error: Exception) -> ProblemError | None:
         case RequestValidationError():
             return _of_validation(error.errors())
         case HTTPException():
-            return _of_routing(error)
+            return ProblemError(404, "there is no such path: /openapi.json lists all paths")
         case ApplianceError() if error.kind in _STATUSES:
             return _of_appliance(error)
         case RedisError() | OSError():  # TimeoutError is an OSError
@@ -162,10 +163,14 @@ def _field_name(steps: Sequence[int | str]) -> str:
     return "".join(parts).removeprefix(".")[:_MAX_FIELD_CHARS].encode("unicode_escape").decode()
 
 
-def _of_routing(error: HTTPException) -> ProblemError:
-    if error.status_code != 405:
-        return ProblemError(404, "there is no such path: /openapi.json lists all paths")
-    methods = set((error.headers or {}).get("Allow", "").split(", "))
+def _is_wrong_method(error: Exception) -> bool:
+    return isinstance(error, HTTPException) and error.status_code == 405
+
+
+def _wrong_method(request: Request) -> ProblemError:
+    """Name the methods of all routes of the path: the error has only those of the first."""
+    routes = (route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL)
+    methods = {method for route in routes for method in route.methods}
     allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     return ProblemError(405, f"use {allowed}", headers={"Allow": allowed})
 

@@ -54,6 +54,8 @@ _SCAN_COUNT = 1_000
 """Keys that one SCAN examines; they may be those of jobs."""
 _MAX_SCANS = 100
 """SCANs of one page: it may have fewer entries than were asked for, and still a next page."""
+_MAX_POSITION = 2**64 - 1
+"""Largest position of a SCAN: Redis refuses a larger one."""
 _UNLINK_BATCH = 1_000
 """Entries that one command removes."""
 
@@ -309,7 +311,7 @@ def _parse_info(text: bytes) -> dict[str, str]:
 def _decode_cursor(text: str | None) -> int:
     if text is None:
         return 0
-    if not re.fullmatch(r"\d{1,20}", text, re.ASCII):
+    if not re.fullmatch(r"\d{1,20}", text, re.ASCII) or int(text) > _MAX_POSITION:
         raise InvalidCursorError(
             f"{text[:40]!r} is no cursor of a cache page", fix="leave it out for the first page"
         )

@@ -21,7 +21,9 @@ from tests.acceptance.served import Served, assert_problem, served
 from tests.acceptance.test_http import metrics
 
 USERS = "/api/v1/personalization/users"
-CACHED = "/api/v1/cache/users"
+CACHE = "/api/v1/cache"
+CACHED = f"{CACHE}/users"
+ENTRIES = f"{CACHE}/entries"
 SLOW_STEP = 10.0  # s
 
 
@@ -137,11 +139,104 @@ def test_without_the_token_the_cache_is_closed(server: Served) -> None:
     with httpx.Client(base_url=server.url) as stranger:
         assert_problem(stranger.delete(f"{CACHED}/anna"), 401)
         assert_problem(stranger.get(f"{USERS}/anna?location=lisboa"), 401)
+        assert_problem(stranger.get(ENTRIES), 401)
+        assert_problem(stranger.post(f"{CACHE}/evict", json={"pattern": "*"}), 401)
+
+
+def entries(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+    answer = client.get(ENTRIES, params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["items"]
+    return found
+
+
+def test_entries_are_found_by_a_part_of_their_key_or_by_a_pattern(client: httpx.Client) -> None:
+    payload(client, "elsa")
+    payload(client, "elsa", at="2026-03-01T12:00:00Z")
+    found = entries(client, pattern="elsa:lis")
+    assert len(found) == 2
+    assert {entry["state"] for entry in found} == {"fresh"}
+    assert all(entry["key"].startswith("elsa:lisboa:") and entry["size"] > 0 for entry in found)
+    assert {entry["key"] for entry in entries(client, pattern="els?:*")} == {entry["key"] for entry in found}
+    assert not entries(client, pattern="els?")
+    assert {entry["key"] for entry in found} <= {entry["key"] for entry in entries(client, limit=200)}
+
+
+def test_pages_of_entries_follow_one_another(client: httpx.Client) -> None:
+    for number in range(5):
+        payload(client, f"paged {number}")
+    seen: set[str] = set()
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get(ENTRIES, params={"pattern": "paged ", "limit": 1, **cursor}).json()
+        seen |= {entry["key"] for entry in page["items"]}
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize("user", ["flora", "a/b", "josé:x", "%41"])
+def test_one_entry_is_shown_and_evicted(client: httpx.Client, user: str) -> None:
+    client.delete(f"{CACHED}/{quote(user, safe='')}")
+    built = payload(client, user)
+    (entry,) = entries(client, pattern=f"{quote(user)}:")
+    path = f"{ENTRIES}/{quote(entry['key'], safe='')}"
+    shown = client.get(path).json()
+    assert (shown["key"], shown["state"], shown["size"]) == (entry["key"], "fresh", entry["size"])
+    assert shown["value"]["user_id"] == user
+    assert shown["value"]["built_at"] == built["built_at"]
+    assert client.delete(path).json() == {"count": 1}
+    assert client.delete(path).json() == {"count": 0}
+    assert_problem(client.get(path), 404, "no cache entry")
+
+
+def test_entries_are_evicted_by_pattern_after_a_dry_run(server: Served, client: httpx.Client) -> None:
+    for user in ("gil 1", "gil 2", "gilda"):
+        payload(client, user)
+    evict = {"pattern": "gil ?:*"}
+    assert client.post(f"{CACHE}/evict", json={**evict, "dry_run": True}).json() == {"count": 2}
+    assert len(entries(client, pattern="gil")) == 3
+    answer = client.post(f"{CACHE}/evict", json=evict, headers={"X-Operator": "anna"})
+    assert (answer.status_code, answer.json()) == (200, {"count": 2})
+    assert [entry["key"].partition(":")[0] for entry in entries(client, pattern="gil")] == ["gilda"]
+    with closing(sqlite3.connect(server.program.data_dir / "couturecast.db")) as database:
+        query = "SELECT actor, affected FROM operator_actions WHERE verb = 'cache evict' AND actor != ?"
+        assert database.execute(query, ("http:127.0.0.1",)).fetchall() == [("http:anna", 2)]
+
+
+@pytest.mark.parametrize("body", [{}, {"pattern": ""}, {"pattern": None}, {"pattern": "a", "dry_run": "no"}])
+def test_an_eviction_names_what_it_evicts(client: httpx.Client, body: dict[str, Any]) -> None:
+    assert_problem(client.post(f"{CACHE}/evict", json=body), 422)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("limit=0", "limit"), ("limit=201", "limit"), ("cursor=x", "cursor"), (f"cursor={2**64}", "cursor")],
+)
+def test_an_invalid_page_is_a_problem_of_its_parameter(client: httpx.Client, query: str, field: str) -> None:
+    problem = assert_problem(client.get(f"{ENTRIES}?{query}"), 422)
+    assert [error["field"] for error in problem["errors"]] == [field]
+
+
+def test_statistics_count_the_reads_of_the_last_hour(client: httpx.Client) -> None:
+    before = client.get(f"{CACHE}/stats").json()
+    payload(client, "hanna")
+    payload(client, "hanna")
+    after = client.get(f"{CACHE}/stats").json()
+    assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (1, 1)
+    assert 0 < after["hit_rate"] < 1
+    assert len(after["minutes"]) == 60
+    assert after["memory_used"] > 0
+    assert after["own"] is False
 
 
 def test_other_methods_answer_which_to_use(client: httpx.Client) -> None:
     assert assert_problem(client.get(f"{CACHED}/anna"), 405)["detail"] == "use DELETE"
     assert assert_problem(client.delete(f"{USERS}/anna"), 405)["detail"] == "use GET, HEAD"
+    refused = client.post(f"{ENTRIES}/anna:lisboa:x", json={})
+    assert assert_problem(refused, 405)["detail"] == "use DELETE, GET, HEAD"
+    assert refused.headers["allow"] == "DELETE, GET, HEAD"
     assert_problem(client.request("DELETE", f"{CACHED}/anna", json={}), 422)
 
 
@@ -166,7 +261,11 @@ def value(text: str, name: str) -> float:
 def test_read_only_mode_reads_and_refuses_to_evict(tmp_path: Any) -> None:
     with served(tmp_path, COUTURECAST_READ_ONLY="1") as running, running.client() as client:
         assert payload(client, "anna")["source"] == "loaded"
+        (entry,) = entries(client)
         assert_problem(client.delete(f"{CACHED}/anna"), 403, "read-only")
+        assert_problem(client.delete(f"{ENTRIES}/{quote(entry['key'])}"), 403, "read-only")
+        assert_problem(client.post(f"{CACHE}/evict", json={"pattern": "*"}), 403, "read-only")
+        assert client.post(f"{CACHE}/evict", json={"pattern": "*", "dry_run": True}).json() == {"count": 1}
         assert payload(client, "anna")["source"] == "fresh"
 
 
@@ -176,6 +275,8 @@ def test_without_the_caches_redis_payloads_are_built_directly(tmp_path: Any) -> 
         answer = client.delete(f"{CACHED}/anna")
         assert_problem(answer, 503, "this process retries until it does")
         assert answer.headers["retry-after"] == "5"
+        for path in (ENTRIES, f"{ENTRIES}/anna:lisboa:x", f"{CACHE}/stats"):
+            assert_problem(client.get(path), 503, "the cache's Redis")
         assert value(client.get("/metrics").text, 'cache_reads_total{outcome="error"}') >= 1
         assert metrics(client)["couturecast_redis_up", ""] == 1
 

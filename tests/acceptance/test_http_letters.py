@@ -355,3 +355,24 @@ def test_a_discard_hides_and_can_be_undone(client: httpx.Client) -> None:
     assert client.post(f"{FAILED}/restore", json=restore).json() == {"count": 1, "others": 0}
     assert client.post(f"{FAILED}/restore", json=restore).json() == {"count": 0, "others": 1}
     assert len(items(client, error="hidden away")) == 1
+
+
+# the archive
+
+
+def test_old_letters_are_archived_after_a_dry_run(client: httpx.Client) -> None:
+    (letter,) = die(client, "archived away")
+    archive = f"{FAILED}/archive"
+    assert client.post(archive).json() == {"count": 0}
+    assert client.post(archive, json={"days": 30}).json() == {"count": 0}
+    counted = client.post(archive, json={"days": 0, "dry_run": True}).json()
+    assert counted["count"] >= 1
+    assert items(client, error="archived away")
+    assert client.post(archive, json={"days": 0}).json() == counted
+    assert not items(client, error="archived away")
+    assert [found["id"] for found in items(client, error="archived away", archived="true")] == [letter["id"]]
+
+
+@pytest.mark.parametrize("body", [{"days": -1}, {"days": 36_501}, {"days": "30"}, {"days": None}, {"old": 1}])
+def test_an_invalid_age_is_refused(client: httpx.Client, body: dict[str, Any]) -> None:
+    assert_problem(client.post(f"{FAILED}/archive", json=body), 422)

@@ -22,6 +22,10 @@ CONFIGURATION = """
 include-path = "/api/v1/admin/failed-jobs"
 # A cursor is whatever the page before says, which no schema can tell.
 checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
+
+[[operations]]
+include-path = "/api/v1/cache/entries"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from string import punctuation
 from typing import Any
 from urllib.parse import quote, unquote
@@ -57,6 +57,12 @@ class CacheOverview:
     evicted: int | None
     """Keys that the server has evicted since it started."""
     policy: str | None
+
+    def to_fields(self) -> dict[str, Any]:
+        """All figures by the names that commands and HTTP give them."""
+        fields = asdict(self)
+        stats, own = fields.pop("stats"), fields.pop("dedicated")
+        return {"url": fields.pop("url"), "own": own, **fields, "hit_rate": self.stats.hit_rate, **stats}
 
 
 class CacheOperations:
@@ -120,6 +126,11 @@ class CacheOperations:
             action.affected = await self._cache.store.evict(keys)
             action.outcome = f"{action.affected} of {len(keys)} evicted"
             return action.affected
+
+    async def evict_matching(self, pattern: str, *, dry_run: bool = False) -> int:
+        """Remove all entries that match ``pattern``, as `page` takes it; how many existed."""
+        keys = await self.keys_matching(pattern)
+        return len(keys) if dry_run else await self.evict(keys, pattern=pattern)
 
     async def evict_user(self, user_id: str) -> int:
         """Remove every entry of a user, also those that are being loaded now; how many existed."""

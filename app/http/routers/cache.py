@@ -1,7 +1,8 @@
-"""The cache: what a user is shown, read through it, and its invalidation."""
+"""The cache: what a user is shown, read through it; its entries, statistics and evictions."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -9,13 +10,18 @@ from fastapi import Depends, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from app.http.dependencies import ActorOperations
+from app.http.models import RequestBody, example
 from app.http.problems import validation_problem
 from app.http.routing import strict_router
+from storage.cache.entries import CacheEntry
 from storage.personalization import Payload
+from workers.operations.cache import glob_pattern
 
 router = strict_router("cache", "/api/v1")
 
 _MAX_ID_CHARS = 200
+_MAX_PATTERN_CHARS = 500
+_PART_OR_PATTERN = "A part of a key, or with `*`, `?` or `[` a pattern for whole keys."
 _ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _MAX_ID_CHARS, "pattern": "^[^\\x00]*$"}
 
 
@@ -50,6 +56,9 @@ At = Annotated[
 ]
 
 
+EntryKey = Annotated[str, Path(min_length=1, description="As the list has it: `user:location:block`.")]
+
+
 class InvalidatedUser(BaseModel):
     """A user whose entries were removed."""
 
@@ -65,6 +74,68 @@ class Personalization(Payload):
         "not be built. direct: built without the cache, whose Redis does not answer."
     )
     age: float = Field(description="Seconds since it was built.")
+
+
+class EntriesQuery(BaseModel):
+    """Selects a page of entries."""
+
+    pattern: str = Field("", max_length=_MAX_PATTERN_CHARS, description=_PART_OR_PATTERN)
+    limit: int = Field(50, ge=1, le=200, description="A page may have some more, or fewer.")
+    cursor: str | None = Field(None, description="`next` of the page before.")
+
+
+class EntryPage(BaseModel):
+    """One page, in no order."""
+
+    items: list[CacheEntry]
+    next: str | None = Field(description="The cursor of the next page; null at the end.")
+
+
+class Entry(BaseModel):
+    """A cached entry with its value."""
+
+    key: str
+    state: str = Field(description="fresh, stale, outdated (invalidated) or corrupt.")
+    age: float | None = Field(description="Seconds since it was stored.")
+    ttl: float = Field(description="Seconds until it expires.")
+    size: int = Field(description="Bytes of the entry.")
+    value: Any = Field(description="As text if it is not JSON.")
+
+
+class EvictRequest(RequestBody):
+    """Which entries are evicted."""
+
+    model_config = example(pattern="anna:*", dry_run=True)
+
+    pattern: str = Field(
+        min_length=1, max_length=_MAX_PATTERN_CHARS, description=f"{_PART_OR_PATTERN} `*` is all."
+    )
+    dry_run: bool = Field(False, description="Count what would be evicted, and change nothing.")
+
+
+class EvictedCount(BaseModel):
+    """How many entries were evicted."""
+
+    count: int
+
+
+class CacheFigures(BaseModel):
+    """How reads of the last hour ended in all processes, and the memory of the cache's Redis."""
+
+    url: str = Field(description="Of its Redis, without the password.")
+    own: bool = Field(description="Whether that Redis holds the cache only.")
+    memory_used: int | None = Field(description="Bytes.")
+    memory_limit: int | None = Field(description="Bytes; null if there is none.")
+    evicted: int | None = Field(description="Keys that the server has evicted since it started.")
+    policy: str | None
+    hit_rate: float | None = Field(description="Share of reads that the cache answered.")
+    hits: int
+    misses: int
+    stale: int
+    errors: int = Field(description="Reads while its Redis was unavailable.")
+    minutes: list[float | None] = Field(
+        description="The hit rate of each of the last 60 minutes, the oldest first."
+    )
 
 
 @router.get(
@@ -92,3 +163,44 @@ async def show_personalization(
 async def invalidate_user(operations: ActorOperations, user_id: UserId) -> InvalidatedUser:
     """In all processes.  For programs that change data without this program."""
     return InvalidatedUser(user_id=user_id, removed=await operations.cache.evict_user(user_id))
+
+
+@router.get("/cache/stats", summary="Statistics of the cache", response_description="The figures.")
+async def show_cache_stats(operations: ActorOperations) -> CacheFigures:
+    """Null for what the server does not tell."""
+    return CacheFigures(**(await operations.cache.overview()).to_fields())
+
+
+@router.get("/cache/entries", summary="Cached entries", response_description="One page.")
+async def list_cache_entries(
+    operations: ActorOperations, query: Annotated[EntriesQuery, Query()]
+) -> EntryPage:
+    """Give `next` as `cursor` to get the following page; an empty page may have one, too."""
+    page = await operations.cache.page(glob_pattern(query.pattern), cursor=query.cursor, limit=query.limit)
+    return EntryPage(items=list(page.items), next=page.next)
+
+
+@router.get("/cache/entries/{key:path}", summary="A cached entry", response_description="The entry.")
+async def show_cache_entry(operations: ActorOperations, key: EntryKey) -> Entry:
+    """With its value."""
+    entry, value = await operations.cache.get(key)
+    return Entry(**asdict(entry), value=value)
+
+
+@router.delete(
+    "/cache/entries/{key:path}",
+    summary="Evict a cached entry",
+    response_description="1, or 0 if it does not exist.",
+)
+async def evict_cache_entry(operations: ActorOperations, key: EntryKey) -> EvictedCount:
+    """It is loaded again when it is read."""
+    return EvictedCount(count=await operations.cache.evict([key]))
+
+
+@router.post(
+    "/cache/evict", summary="Evict cached entries by pattern", response_description="How many entries."
+)
+async def evict_cache_entries(operations: ActorOperations, body: EvictRequest) -> EvictedCount:
+    """Those that match when the request is served."""
+    count = await operations.cache.evict_matching(glob_pattern(body.pattern), dry_run=body.dry_run)
+    return EvictedCount(count=count)

@@ -1,4 +1,4 @@
-"""Dead letters: list, show, export, retry, discard, restore."""
+"""Dead letters: list, show, export, retry, discard, restore, archive."""
 
 from __future__ import annotations
 
@@ -182,6 +182,23 @@ class ChangedCount(BaseModel):
     others: int = Field(description="Ids of letters that were left out: their state does not allow it.")
 
 
+class ArchiveRequest(RequestBody):
+    """Which letters are archived."""
+
+    model_config = example(days=30, dry_run=True)
+
+    days: Annotated[
+        int, Field(ge=0, le=36_500, description="Those that died at least so long ago."), IntegralFloat
+    ] = 30
+    dry_run: bool = Field(False, description="Count what would be archived, and change nothing.")
+
+
+class ArchivedCount(BaseModel):
+    """How many letters were archived."""
+
+    count: int
+
+
 @router.get(
     "",
     response_model=LetterPage,
@@ -299,6 +316,20 @@ async def restore_dead_letters(operations: ActorOperations, body: SelectionBody)
     """Letters that were not discarded are left out."""
     selection = body.selection
     return _changed(selection, await operations.dead_letters.restore(selection, body.reason))
+
+
+@router.post(
+    "/archive",
+    summary="Move old dead letters into the archive",
+    response_description="How many letters.",
+    responses=problem_responses(409),
+)
+async def archive_dead_letters(
+    operations: ActorOperations, body: Annotated[ArchiveRequest, Body(default_factory=ArchiveRequest)]
+) -> ArchivedCount:
+    """As is done daily; the archive can be read and retried from."""
+    count = await operations.dead_letters.archive(days=body.days, dry_run=body.dry_run)
+    return ArchivedCount(count=count)
 
 
 @router.get(
