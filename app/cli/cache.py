@@ -17,7 +17,6 @@ from app.cli.runner import run_operation
 from app.cli.values import utf8
 from app.errors import UsageError
 from tui.text.words import plural
-from workers.errors import NotFoundError
 
 if TYPE_CHECKING:
     from workers.operations.operations import CacheOperations, Operations
@@ -113,21 +112,14 @@ def evict(
 async def _evict_keys(operations: Operations, names: Sequence[str], options: BulkOptions) -> int:
     """1 if some of the named entries do not exist."""
     check_writable(operations, "cache evict", options)
-    keys = [name for name in names if await _exists(operations.cache, name)]
-    missing = [name for name in names if name not in keys]
+    keys = await operations.cache.existing_keys(names)
+    found = set(keys)
+    missing = [name for name in names if name not in found]
     summary = plural(len(keys), "entry")
     if missing:
         summary += f" of {len(names)} named; not there: {listed(missing)}"
     await make_change(_eviction(operations.cache, keys, summary, left_out=missing), options)
     return 1 if missing else 0
-
-
-async def _exists(cache: CacheOperations, key: str) -> bool:
-    try:
-        await cache.get(key)
-    except NotFoundError:
-        return False
-    return True
 
 
 async def _evict_matching(operations: Operations, glob: str, options: BulkOptions) -> int:

@@ -30,7 +30,6 @@ from app.cli.selection import (
 )
 from app.cli.values import check_choice
 from app.errors import UsageError
-from storage.dead_letters.filters import LetterFilter
 from tui.text.format import escape_lines
 from tui.text.words import plural
 
@@ -183,7 +182,7 @@ def restore(
 async def _restore(operations: Operations, selection: Selection, options: BulkOptions) -> int:
     """1 if some of the named letters are not discarded."""
     check_writable(operations, "restore", options)
-    total, excluded = await _count_discarded(operations, selection)
+    total, excluded = await operations.dead_letters.count_discarded(selection)
     summary = f"{plural(total, 'letter')} {'was' if total == 1 else 'were'} discarded"
     change = BulkChange(
         total=total,
@@ -196,15 +195,6 @@ async def _restore(operations: Operations, selection: Selection, options: BulkOp
     )
     await make_change(change, options)
     return 1 if excluded and not options.dry_run else 0
-
-
-async def _count_discarded(operations: Operations, selection: Selection) -> tuple[int, tuple[int, ...]]:
-    """How many of the selected letters are discarded, and the ids of those that are not."""
-    if isinstance(selection, LetterFilter):
-        return await operations.dead_letters.count(selection), ()
-    letters = [await operations.dead_letters.get(letter_id) for letter_id in selection]
-    excluded = tuple(letter.id for letter in letters if letter.state != "discarded")
-    return len(letters) - len(excluded), excluded
 
 
 @commands.command("export")

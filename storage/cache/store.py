@@ -172,6 +172,11 @@ class RedisCacheStore:
             if position == 0:
                 return list(keys)
 
+    async def existing(self, keys: Sequence[str]) -> list[str]:
+        """Those of some listed keys whose entries exist, in their order; in one round trip."""
+        replies = await self._pipeline([("EXISTS", ENTRY + key) for key in keys])
+        return [key for key, exists in zip(keys, replies, strict=True) if exists]
+
     async def entry(self, key: str) -> tuple[CacheEntry, bytes] | None:
         """One entry by its listed key, with its data; None if there is none."""
         rows = await self._rows([(ENTRY + key).encode()])

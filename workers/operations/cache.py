@@ -115,6 +115,10 @@ class CacheOperations:
         """The keys of all entries that match ``pattern``, to be given to `evict`."""
         return await self._cache.store.keys(pattern)
 
+    async def existing_keys(self, keys: Sequence[str]) -> list[str]:
+        """Those of ``keys`` whose entries exist, to be given to `evict`."""
+        return await self._cache.store.existing(keys)
+
     async def count_for_user(self, user_id: str) -> int:
         """Number of a user's entries."""
         return await self._cache.store.count_for_user(user_id)

@@ -96,6 +96,17 @@ class DeadLetterOperations:
         """Undo a discard; how many letters are dead again."""
         return await self._change_state("restore", self._letters.restore, selection, reason)
 
+    async def count_discarded(self, selection: Selection) -> tuple[int, tuple[int, ...]]:
+        """Number of letters that `restore` would change, and which of the ids it would not.
+
+        Raises NotFoundError, UnknownQueueError.
+        """
+        if isinstance(selection, LetterFilter):
+            return await self.count(selection.model_copy(update={"state": "discarded"})), ()
+        letters = (await existing_letters(self._letters, selection)).values()
+        discarded = {letter.id for letter in letters if letter.state == "discarded"}
+        return len(discarded), tuple(id_ for id_ in dict.fromkeys(selection) if id_ not in discarded)
+
     async def archive(self, *, days: float = RETENTION_DAYS, dry_run: bool = False) -> int:
         """Move letters older than ``days`` into the archive; how many.
 

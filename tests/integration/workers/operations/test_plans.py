@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from storage.database.engine import Database
 from storage.dead_letters.plans import PlanRepository
@@ -425,6 +426,28 @@ async def test_discard_hides_and_restore_brings_back(make_bench: MakeBench, oper
     assert await operations.dead_letters.restore([*ids[6:8], ids[0]]) == 2
     assert await operations.dead_letters.restore(LetterFilter(queue="color-extraction")) == 2
     assert await operations.dead_letters.count() == 11
+
+
+async def test_a_restore_is_counted_by_one_query(
+    make_bench: MakeBench, operate: Operate, database: Database
+) -> None:
+    bench = make_bench()
+    ids = await write(bench.letters, 10)
+    operations = await operate(bench)
+    await operations.dead_letters.discard(ids[:6])
+    count, statements = operations.dead_letters.count_discarded, list[str]()
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    assert await count([ids[7], ids[0], *ids[:6], ids[9]]) == (6, (ids[7], ids[9]))
+    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    assert len([statement for statement in statements if "SELECT" in statement]) == 1
+    assert await count(ALL_DEAD) == (6, ())
+    assert await operations.dead_letters.restore(ids) == 6
+    with pytest.raises(NotFoundError, match="999"):
+        await count([ids[0], 999])
 
 
 async def test_what_cannot_be_meant_is_refused(make_bench: MakeBench, operate: Operate) -> None:

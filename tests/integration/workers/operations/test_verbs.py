@@ -31,6 +31,7 @@ LOOKS = {
     "pause_of",
     "snapshot",
     "dead_letters.count",
+    "dead_letters.count_discarded",
     "dead_letters.export",
     "dead_letters.get",
     "dead_letters.groups",
