@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Any
 
 from app.errors import UsageError
+from storage.errors import InvalidFilterError
 from workers.engine.json_input import parse_object
 from workers.errors import InvalidJsonError
 
@@ -21,17 +21,14 @@ def json_object(text: str | bytes, source: str) -> dict[str, Any]:
 
 def percentage(text: str | None, option: str) -> float | None:
     """``20`` or ``20%`` as a share from 0 to 1.  Raises UsageError."""
+    from workers.operations.selection import parse_percent
+
     if text is None:
         return None
     try:
-        percent = float(text.strip().removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not 0 < percent <= 100:
-        raise UsageError(
-            repr(text), field=option, fix="use a percentage above 0, up to 100, which never halts"
-        )
-    return percent / 100
+        return parse_percent(text)
+    except InvalidFilterError as error:
+        raise UsageError(error.problem, field=option, fix=error.fix) from None
 
 
 def name_and_value(text: str) -> tuple[str, str]:

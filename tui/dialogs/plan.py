@@ -17,7 +17,8 @@ from tui.navigation import OpenPlanLetters
 from tui.session import Session
 from tui.text import plans as plan_text
 from tui.text.format import escape
-from workers.operations.operations import Plan
+from workers.operations.operations import OPERATION_ERRORS, Plan
+from workers.operations.selection import parse_percent
 
 _POLL_SECONDS = 0.5
 _WIDTH = 84
@@ -99,8 +100,8 @@ class PlanDialog(ModalScreen[None]):
     async def _resume_with_higher_limit(self, plan: Plan) -> None:
         def check(answer: str) -> str:
             try:
-                share = plan_text.parse_percent(answer)
-            except ValueError as error:
+                share = parse_percent(answer)
+            except OPERATION_ERRORS as error:
                 return str(error)
             problem = f"use more than {plan.halt * 100:.0f}, up to 100 (never)"
             return "" if plan.halt < share <= 1 else problem
@@ -114,7 +115,7 @@ class PlanDialog(ModalScreen[None]):
         )
         answer = await self.app.push_screen_wait(question)
         if answer is not None:
-            halt = plan_text.parse_percent(answer)
+            halt = parse_percent(answer)
             await self.session.run(self._replays.start_plan(self._plan_id, halt=halt))
 
     @work(exclusive=True, group="cancel")

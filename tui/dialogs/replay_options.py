@@ -23,6 +23,7 @@ from workers.operations.operations import (
     ReplayOptions,
     Selection,
 )
+from workers.operations.selection import parse_percent
 
 _DEFAULT_CANARY = 5
 """Letters that are tried first unless the operator enters another number."""
@@ -134,7 +135,7 @@ class ReplayDialog(ModalScreen[int | None]):
     async def _freeze(self) -> Plan | None:
         try:
             options = self._options()
-        except (ValueError, *OPERATION_ERRORS) as error:
+        except OPERATION_ERRORS as error:
             self._message.show_error(one_line(str(error)))
             return None
         if self._preview is None:
@@ -145,9 +146,9 @@ class ReplayDialog(ModalScreen[int | None]):
         )
 
     def _options(self) -> ReplayOptions:
-        """Parse the fields.  Raises ValueError or InvalidFilterError."""
+        """Parse the fields.  Raises InvalidFilterError."""
         canary, rate, halt = (self.query_one(f"#{name}", Input).value for name in ("canary", "rate", "halt"))
-        share = plan_text.parse_percent(halt) if halt else None
+        share = parse_percent(halt) if halt else None
         poison = self.query_one("#poison", PlainCheckbox).value
         return ReplayOptions.from_values(canary=canary or None, rate=rate or None, halt=share, poison=poison)
 
@@ -156,7 +157,7 @@ class ReplayDialog(ModalScreen[int | None]):
             return
         try:
             rate = self._options().rate
-        except (ValueError, *OPERATION_ERRORS):
+        except OPERATION_ERRORS:
             rate = None
         self.query_one("#preview", Static).update(
             plan_text.preview(self._preview, rate, counted_at=self._counted_at)

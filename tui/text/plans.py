@@ -203,11 +203,3 @@ def key_hints(plan: Plan) -> str:
     if state in ("done", "cancelled"):
         return f"l letters   {leave}"
     return f"{verb}x cancel   l letters   {leave}"
-
-
-def parse_percent(text: str) -> float:
-    """A number of percent as a share.  Raises ValueError."""
-    try:
-        return float(text) / 100
-    except ValueError:
-        raise ValueError("halt: use a number of percent") from None

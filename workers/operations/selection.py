@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -46,6 +47,18 @@ class ReplayOptions(BaseModel):
             message = str(first["msg"])
             problem = f"{message[0].lower()}{message[1:]}"
             raise InvalidFilterError(problem, field=str(first["loc"][0])) from None
+
+
+def parse_percent(text: str) -> float:
+    """``20`` or ``20%``, as an operator gives ``halt``, as a share.  Raises InvalidFilterError."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 100:
+        fix = "use a percentage above 0, up to 100, which never halts"
+        raise InvalidFilterError(repr(text), field="halt", fix=fix)
+    return percent / 100
 
 
 DEFAULT_OPTIONS = ReplayOptions()
