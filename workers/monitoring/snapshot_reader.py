@@ -190,8 +190,8 @@ class SnapshotReader:
         leases = [read_leases(overview.leases) for overview in overviews]
         workers = roster(evidence, chain.from_iterable(leases))
         queues = tuple(
-            self._queue(policy, overview, missing[policy.name], held, workers, evidence)
-            for policy, overview, held in zip(self._policies, overviews, leases, strict=True)
+            self._queue(policy, overview, missing[policy.name], queue_leases, workers, evidence)
+            for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True)
         )
         died_at = number(oldest[0][1]) if oldest else None
         oldest_age = None if died_at is None else max(0.0, now - died_at / 1000)

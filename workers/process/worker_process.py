@@ -35,7 +35,7 @@ from workers.process.background_tasks import (
 from workers.process.heartbeat import Heartbeat
 from workers.process.presence import Presence
 from workers.process.wake_listener import WakeListener
-from workers.process.watchdog import Held, LoopClock, Watchdog
+from workers.process.watchdog import HeldJob, LoopClock, Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class WorkerProcess:
         self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
         self._schedulers = self._make_schedulers(schedules)
         self._clock = LoopClock()
-        self._watchdog = Watchdog(self._clock, held=self._running_jobs, drain_seconds=drain_seconds)
+        self._watchdog = Watchdog(self._clock, list_jobs=self._running_jobs, drain_seconds=drain_seconds)
         self._heartbeat = self._make_heartbeat(redis_url, give_up)
         self._listener = self._make_listener()
         self._presence = self._make_presence(version)
@@ -195,10 +195,10 @@ class WorkerProcess:
             dispatcher.cancel_running()
         await asyncio.wait({all_ended}, timeout=_SETTLE_SECONDS)
         if not all_ended.done():
-            held = self.in_flight
-            log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
+            unsettled = self.in_flight
+            log.error("Redis does not answer: jobs are left to be recovered", jobs=unsettled)
             await cancel_and_wait(self._running)
-            return held
+            return unsettled
         for task in self._running:
             task.result()
         returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
@@ -314,10 +314,10 @@ class WorkerProcess:
         if self._loop is not None and (self._publishing is None or self._publishing.done()):
             self._publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
 
-    def _running_jobs(self) -> list[Held]:
+    def _running_jobs(self) -> list[HeldJob]:
         """Called by the heartbeat's thread."""
         return [
-            Held(
+            HeldJob(
                 queue=name,
                 key=running.job.key,
                 function=dispatcher.runner.functions.get(running.job.function),

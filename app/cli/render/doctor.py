@@ -35,17 +35,17 @@ def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: 
 
 
 def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -> list[str]:
-    found = result.finding
-    sign, _, number = _STATES[found.state]
-    head = f"  {sign} {found.state.ljust(_WORD)} "
+    finding = result.finding
+    sign, _, number = _STATES[finding.state]
+    head = f"  {sign} {finding.state.ljust(_WORD)} "
     label = f"{result.check.ljust(name)}  "
-    fix = f"fix: {found.fix}" if found.fix else ""
-    parts = [escape(each) for each in (found.text, found.consequence, fix) if each]
-    whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
+    fix = f"fix: {finding.fix}" if finding.fix else ""
+    parts = [escape(part) for part in (finding.text, finding.consequence, fix) if part]
+    full = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
     indent = len(head + label)
-    if width is None or indent + len(whole) <= width:
-        return [f"{first}{label}{whole}"]
+    if width is None or indent + len(full) <= width:
+        return [f"{first}{label}{full}"]
     if width - indent < _LEAST:
         indent = _INDENT
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
@@ -75,6 +75,6 @@ def _encodable(text: str, encoding: str) -> str:
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        for sign, plain in (*(each[:2] for each in _STATES.values()), ("×", "x"), ("…", "...")):
+        for sign, plain in (*(signs[:2] for signs in _STATES.values()), ("×", "x"), ("…", "...")):
             text = text.replace(sign, plain)
     return text
