@@ -118,8 +118,8 @@ def _servers(
     redis: RedisSnapshot, database: DatabaseSnapshot, letters_oldest_age: float | None
 ) -> Iterable[Alert]:
     if redis.error is not None:
-        refuses = redis.error.startswith("Redis ")  # see storage.redis.refusals
-        yield Alert(None, "redis", redis.error if refuses else f"Redis does not answer: {redis.error}")
+        silent = redis.refusal is None
+        yield Alert(None, "redis", f"Redis does not answer: {redis.error}" if silent else redis.error)
     if database.error is not None:
         yield Alert(None, "database", f"the database does not answer: {database.error}")
     if redis.memory_limit and redis.memory_used is not None:

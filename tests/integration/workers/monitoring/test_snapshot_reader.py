@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
@@ -184,6 +186,26 @@ async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_awa
     assert (after.workers, after.queues) == (before.workers, before.queues)
     assert seen.observer._failed_at > 0
     assert [alert.metric for alert in after.alerts] == ["redis"]
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal", "timed_out"),
+    [
+        (ConnectionError("refused"), None, False),
+        (TimeoutError(), None, True),
+        (RedisTimeoutError("Timeout reading from 10.0.0.7:6379"), None, True),
+        (ResponseError("OOM command not allowed"), "is full", False),
+    ],
+)
+async def test_a_snapshot_has_the_parts_of_the_error_of_redis(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, error: Exception, refusal: str | None, timed_out: bool
+) -> None:
+    async def fail() -> Any:
+        raise error
+
+    monkeypatch.setattr(seen.observer, "_cluster", fail)
+    redis = (await seen.now()).redis
+    assert (redis.refusal, redis.timed_out) == (refusal, timed_out)
 
 
 @pytest.mark.parametrize(
