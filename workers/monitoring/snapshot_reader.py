@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
+from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import execute, redact_url
 from storage.redis.refusals import reason, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_scripts
@@ -91,7 +92,7 @@ class SnapshotReader:
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
         self._info = BackgroundValue(self._redis.info)
-        self._dead_letters = BackgroundValue(letters.count)
+        self._dead_letters = BackgroundValue(letters.count, _describe_database_error)
         self._last: Snapshot | None = None
 
     async def close(self) -> None:
@@ -162,8 +163,7 @@ class SnapshotReader:
         )
 
     def _database_snapshot(self) -> DatabaseSnapshot:
-        url, error = self._database.safe_url, self._dead_letters.error
-        return DatabaseSnapshot(url, error and error.removeprefix(f"{url} does not answer: "))
+        return DatabaseSnapshot(self._database.safe_url, self._dead_letters.error)
 
     async def _cluster(self) -> ClusterState:
         pipeline = self._redis.pipeline(transaction=False)
@@ -249,6 +249,13 @@ def _redis_failure(safe_url: str, error: Exception) -> RedisSnapshot:
         refusal=None if refusal is None else refusal.problem,
         timed_out=isinstance(error, TimeoutError | RedisTimeoutError),
     )
+
+
+def _describe_database_error(error: Exception) -> str:
+    """The error in one line; without the URL, which the snapshot has, if it does not answer."""
+    if isinstance(error, DatabaseUnavailableError) and error.cause:
+        return ": ".join(filter(None, (error.cause, error.fix)))
+    return one_line(error)
 
 
 def _overview_call(policy: QueuePolicy, minutes: Sequence[int]) -> ScriptCall:

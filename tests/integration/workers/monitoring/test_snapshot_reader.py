@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
+from storage.errors import DatabaseUnavailableError
 from tests.integration.workers.conftest import eventually
 from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
@@ -166,6 +167,22 @@ async def test_whatever_a_driver_raises_is_an_error_in_the_snapshot_and_no_defec
 
     seen.observer._dead_letters = look.BackgroundValue(refuse)
     assert (await seen.now()).database.error == "'no such\\ntable'"
+
+
+async def test_the_error_of_a_database_that_is_marked_unavailable_has_its_url_only_once(
+    seen: Seen, database: Database
+) -> None:
+    error = DatabaseUnavailableError(
+        f"{database.safe_url} does not answer: refused", fix="start it", cause="refused"
+    )
+    database.mark_unavailable(error)
+    seen.observer._dead_letters = look.BackgroundValue(
+        DeadLetterRepository(database).count, observer._describe_database_error
+    )
+    snapshot = await seen.now()
+    assert (snapshot.database.url, snapshot.database.error) == (database.safe_url, "refused: start it")
+    with pytest.raises(DatabaseUnavailableError, match=r" does not answer: refused: start it$"):
+        await database.ping()
 
 
 async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_away(
