@@ -16,9 +16,9 @@ _STATES: dict[State, tuple[str, str, int]] = {
     "unknown": ("?", "?", 36),
 }
 """Sign, the same in ASCII, and colour."""
-_WORD = max(map(len, _STATES))
-_LEAST = 20
-"""Columns for findings; where there are fewer beside the names, they stand below them."""
+_STATE_CHARS = max(map(len, _STATES))
+_MIN_TEXT_COLUMNS = 20
+"""If there are fewer columns for findings beside the names, they stand below them."""
 _INDENT = 4
 
 
@@ -37,7 +37,7 @@ def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: 
 def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -> list[str]:
     finding = result.finding
     sign, _, number = _STATES[finding.state]
-    head = f"  {sign} {finding.state.ljust(_WORD)} "
+    head = f"  {sign} {finding.state.ljust(_STATE_CHARS)} "
     label = f"{result.check.ljust(name)}  "
     fix = f"fix: {finding.fix}" if finding.fix else ""
     parts = [escape(part) for part in (finding.text, finding.consequence, fix) if part]
@@ -46,7 +46,7 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
     indent = len(head + label)
     if width is None or indent + len(full) <= width:
         return [f"{first}{label}{full}"]
-    if width - indent < _LEAST:
+    if width - indent < _MIN_TEXT_COLUMNS:
         indent = _INDENT
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
     shown = [f"{' ' * indent}{line}" for line in body]

@@ -40,7 +40,7 @@ class CacheActions(DashboardScreen):
         if evicted is None:
             return
         missing = len(keys) - evicted
-        already_missing = f"; {plural(missing, 'entry')} had already_missing already" if missing > 0 else ""
+        already_missing = f"; {plural(missing, 'entry')} had gone already" if missing > 0 else ""
         self.notify(f"{plural(evicted, 'entry')} evicted{already_missing}")
         self.entries_evicted()
 
