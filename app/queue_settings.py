@@ -71,7 +71,7 @@ def load_policies(variables: Mapping[str, str]) -> dict[str, QueuePolicy]:
             policies[queue] = QueueSettings.model_validate(values).apply_to(policy)
         except ValidationError as error:
             # A list of delays has a problem for each of its members: one line will do.
-            fields = dict.fromkeys(str(found.location[0]) for found in validation_problems(error))
+            fields = dict.fromkeys(str(problem.location[0]) for problem in validation_problems(error))
             errors += [_to_error(_names(queue)[field], field, values[field]) for field in fields]
     if errors:
         raise SettingsError(errors)

@@ -242,9 +242,9 @@ def variable_name(field: str) -> str:
     return field.upper() if aliased else PREFIX + field.upper()
 
 
-def _to_error(found: FieldProblem) -> UsageError:
+def _to_error(invalid: FieldProblem) -> UsageError:
     """Return a problem as an error; its cause is the error of a library that it quotes."""
-    problem, fix = _PROBLEMS.get(found.type, (lower_first(found.problem), found.fix))
-    error = UsageError(problem, field=variable_name(str(found.location[0]).lower()), fix=fix)
-    error.__cause__ = found.cause and found.cause.__cause__
+    problem, fix = _PROBLEMS.get(invalid.type, (lower_first(invalid.problem), invalid.fix))
+    error = UsageError(problem, field=variable_name(str(invalid.location[0]).lower()), fix=fix)
+    error.__cause__ = invalid.cause and invalid.cause.__cause__
     return error

@@ -44,7 +44,14 @@ class StorageError(ApplianceError):
 
 
 class DatabaseUnavailableError(StorageError):
-    """The database does not answer; its URL in the message is without the password."""
+    """The database does not answer; its URL in the message is without the password.
+
+    ``cause`` is the last part of a problem that names the URL first: what the driver reports.
+    """
+
+    def __init__(self, problem: str, *, field: str = "", fix: str = "", cause: str = "") -> None:
+        super().__init__(problem, field=field, fix=fix)
+        self.cause = cause
 
 
 class PermanentDatabaseError(DatabaseUnavailableError):

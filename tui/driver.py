@@ -219,19 +219,19 @@ class InputParser:
     def __init__(self, debug: bool = False) -> None:
         self._parser = XTermParser(debug)
         self._decode = getincrementaldecoder("utf-8")("replace").decode
-        self._held = b""
+        self._incomplete_report = b""
         self._paste_until = math.inf
 
     def events(self, data: bytes) -> Iterator[Message]:
         """The events of ``data``; empty ``data`` tells that nothing has arrived for a while."""
         if data:
             self._paste_until = time.monotonic() + _PASTE_SECONDS
-            data = _NO_KEYS.sub(b"", self._held + data)
+            data = _NO_KEYS.sub(b"", self._incomplete_report + data)
             incomplete = _INCOMPLETE_REPORT.search(data)
             end = incomplete.start() if incomplete is not None else len(data)
-            data, self._held = data[:end], data[end:]
+            data, self._incomplete_report = data[:end], data[end:]
         else:  # an incomplete report stays incomplete
-            data, self._held = self._held, b""
+            data, self._incomplete_report = self._incomplete_report, b""
         if text := self._decode(data):
             yield from self._parser.feed(text)
         yield from self._parser.tick()

@@ -202,16 +202,12 @@ def run(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
-    if context.invoked_subcommand is not None:
+    if (command := context.invoked_subcommand) is not None:
         if no_ui or no_workers or demo or version or no_http or queues is not None or http is not None:
-            raise UsageError(
-                f"only --data-dir may stand before {context.invoked_subcommand}: remove the other options"
-            )
+            raise UsageError(f"only --data-dir may stand before {command}: remove the other options")
         return
     if version:
-        from importlib.metadata import version as installed_version
-
-        typer.echo(f"couturecast-tui {installed_version('couturecast-tui')}")
+        _print_version()
         return
     from app.cli.serve import serve
 
@@ -225,3 +221,9 @@ def run(
         data_dir=data_dir,
     )
     raise typer.Exit(code)
+
+
+def _print_version() -> None:
+    from importlib.metadata import version
+
+    typer.echo(f"couturecast-tui {version('couturecast-tui')}")

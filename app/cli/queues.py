@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from app.cli import output
 from app.cli.completion import complete_queue
 from app.cli.options import DataDir, Json
 from app.cli.progress import enqueue_with_progress
-from app.cli.render.status import status_text
+from app.cli.render.status import status_document, status_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.values import json_object
@@ -110,7 +109,7 @@ async def _status(operations: Operations, *, as_json: bool) -> int:
     await operations.ping()
     snapshot = await operations.snapshot()
     if as_json:
-        output.print_json(asdict(snapshot))
+        output.print_json(status_document(snapshot))
     else:
         output.print_text(status_text(snapshot, width=terminal_width()))
     return 0 if snapshot.redis.error is None and snapshot.database.error is None else 1

@@ -43,8 +43,8 @@ def known_secrets() -> set[str]:
         values: Mapping[str, str] = environment()
     except SettingsError:  # the .env file cannot be read, so it holds no secret of ours
         values = os.environ
-    held = [value for name, value in values.items() if name.upper().endswith(_SECRET_SUFFIXES)]
-    secrets = {secret for value in held for secret in _secrets_in(value)}
+    secret_values = [value for name, value in values.items() if name.upper().endswith(_SECRET_SUFFIXES)]
+    secrets = {secret for value in secret_values for secret in _secrets_in(value)}
     return {secret for secret in secrets | set(map(unquote, secrets)) if len(secret) >= _MIN_SECRET_CHARS}
 
 

@@ -31,7 +31,7 @@ class Connection(H11Protocol):
                 if isinstance(connection, Connection) and connection._header_deadline
             ]
             if waiting:
-                min(waiting, key=Connection._deadline).make_room()
+                min(waiting, key=Connection._deadline).end_idle()
             else:
                 self.app = _refuse
         self._restart_timer()
@@ -63,7 +63,7 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def make_room(self) -> None:
+    def end_idle(self) -> None:
         """End a connection without a request, whether or not the last answer was read."""
         self._stop_timer()
         self.connections.discard(self)

@@ -93,18 +93,8 @@ async def open_appliance(
         preferences = PreferenceRepository(opened, cache.invalidate)
         process = None
         if run:
-            functions = open_handlers(
-                run,
-                custom,
-                settings,
-                policies,
-                opened,
-                enqueue=enqueueing.enqueue,
-                invalidate=cache.invalidate,
-                stack=stack,
-            )
-            process = _open_process(settings, redis_url, [policies[name] for name in run], functions, opened)
-            stack.push_async_callback(process.close)
+            own = {name: policies[name] for name in run}
+            process = _open_process(settings, redis_url, own, custom, opened, enqueueing, cache, stack)
         operations = _make_operations(
             settings, redis_url, redis, enqueueing, cache, preferences, opened, process
         )
@@ -141,13 +131,26 @@ def _cache_url(settings: Settings) -> str | None:
 def _open_process(
     settings: Settings,
     redis_url: str,
-    policies: list[QueuePolicy],
-    functions: Mapping[str, SaqFunction],
+    policies: Mapping[str, QueuePolicy],
+    custom: Mapping[str, SaqFunction],
     database: Database,
+    enqueueing: Enqueueing,
+    cache: Cache[Payload],
+    stack: AsyncExitStack,
 ) -> WorkerProcess:
-    return WorkerProcess(
+    """The worker process of these queues, with their handlers."""
+    functions = open_handlers(
+        policies,
+        custom,
+        settings,
+        database,
+        enqueue=enqueueing.enqueue,
+        invalidate=cache.invalidate,
+        stack=stack,
+    )
+    process = WorkerProcess(
         redis_url,
-        policies=policies,
+        policies=list(policies.values()),
         functions=functions,
         letters=DeadLetterRepository(database),
         drain_seconds=settings.drain_seconds,
@@ -156,6 +159,8 @@ def _open_process(
         version=VERSION,
         give_up=abort,
     )
+    stack.push_async_callback(process.close)
+    return process
 
 
 def _make_operations(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -31,10 +31,9 @@ def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> 
 
 
 def open_handlers(
-    queues: Iterable[str],
+    policies: Mapping[str, QueuePolicy],
     custom: Mapping[str, SaqFunction],
     settings: Settings,
-    policies: Mapping[str, QueuePolicy],
     database: Database,
     *,
     enqueue: Enqueue,
@@ -43,9 +42,9 @@ def open_handlers(
 ) -> dict[str, SaqFunction]:
     """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes."""
     functions: dict[str, SaqFunction] = dict(custom)
-    for name in queues:
+    for name, policy in policies.items():
         if name not in functions:
-            handler = _built_in_handler(name, settings, policies[name], database, enqueue, invalidate)
+            handler = _built_in_handler(name, settings, policy, database, enqueue, invalidate)
             stack.push_async_callback(handler.close)
             functions[name] = handler.as_function()
     return functions

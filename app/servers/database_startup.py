@@ -110,11 +110,11 @@ async def _try(database: Database, stack: AsyncExitStack, *, keep_trying: bool) 
     """
     trial = _Trial(database, keep_trying=keep_trying)
     stack.push_async_callback(trial.end)
-    cause = await trial.problem()
-    if cause is None:
+    error = await trial.error()
+    if error is None:
         return
-    database.mark_unavailable(cause)
-    log.warning("the database is unavailable: going on without it", cause=cause)
+    database.mark_unavailable(error)
+    log.warning("the database is unavailable: going on without it", cause=str(error))
     if keep_trying:
         trial.starting.add_done_callback(_report_start)
 
@@ -125,12 +125,12 @@ class _Trial:
     def __init__(self, database: Database, *, keep_trying: bool) -> None:
         self._database = database
         self._keep_trying = keep_trying
-        self._waits: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waits: asyncio.Future[DatabaseUnavailableError] = asyncio.get_running_loop().create_future()
         self._answers = asyncio.Event()
         self._ending = asyncio.Event()
         self.starting = asyncio.create_task(self._start())
 
-    async def problem(self) -> str | None:
+    async def error(self) -> DatabaseUnavailableError | None:
         """Return why the database cannot be used yet; None if it is ready."""
         first: set[asyncio.Future[Any]] = {self.starting, self._waits}
         # A single attempt on SQLite ends by itself.
@@ -141,10 +141,11 @@ class _Trial:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({self.starting}, timeout=_TABLES_SECONDS)
         if self.starting.done():
-            return None if self.starting.exception() is None else _cause(self.starting)
+            return None if self.starting.exception() is None else _error(self.starting)
         if self._waits.done():
             return self._waits.result()
-        return f"{self._database.safe_url} does not answer: nothing within {_TRY_SECONDS:g} s"
+        cause = f"nothing within {_TRY_SECONDS:g} s"
+        return DatabaseUnavailableError(f"{self._database.safe_url} does not answer: {cause}", cause=cause)
 
     async def end(self) -> None:
         """Stop trying.  A connection to SQLite that is cancelled while it opens would never end."""
@@ -159,29 +160,34 @@ class _Trial:
         while True:
             try:
                 return await self._database.start(
-                    timeout=0.0, on_waiting=self._wait, on_available=self._answers.set
+                    timeout=0.0, on_waiting=self._wait_for_tables, on_available=self._answers.set
                 )
             except PermanentDatabaseError:
                 raise
             except DatabaseUnavailableError as error:
                 if not self._keep_trying or self._ending.is_set():
                     raise
-                self._wait(str(error))
+                self._wait(error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_SECONDS):
                     await self._ending.wait()
 
-    def _wait(self, cause: str) -> None:
+    def _wait_for_tables(self, problem: str) -> None:
+        self._wait(DatabaseUnavailableError(problem))
+
+    def _wait(self, error: DatabaseUnavailableError) -> None:
         if not self._waits.done():
-            self._waits.set_result(cause)
+            self._waits.set_result(error)
 
 
-def _cause(starting: asyncio.Task[None]) -> str:
+def _error(starting: asyncio.Task[None]) -> DatabaseUnavailableError:
     error = starting.exception()
     if isinstance(error, DirectConnectionError):
-        return f"{_field(error)}: {error}"
+        return DatabaseUnavailableError(error.problem, field=_field(error), fix=error.fix)
+    if isinstance(error, DatabaseUnavailableError):
+        return error
     if isinstance(error, StorageError):
-        return str(error)
+        return DatabaseUnavailableError(error.problem, field=error.field, fix=error.fix)
     assert error is not None  # noqa: S101 - the caller has seen that there is one
     raise error
 

@@ -177,10 +177,10 @@ def _parse(described: Mapping[str, Any]) -> Database:
     try:
         return Database.model_validate(described)
     except ValidationError as error:
-        found = validation_problems(error)[0]
-        problem = "is missing" if found.type == "missing" else f"cannot be read ({found.problem})"
+        invalid = validation_problems(error)[0]
+        problem = "is missing" if invalid.type == "missing" else f"cannot be read ({invalid.problem})"
         raise UpstashError(
-            f"{_LISTING}: {described['database_name']}: its {found.field} {problem}",
+            f"{_LISTING}: {described['database_name']}: its {invalid.field} {problem}",
             fix=f"{_CHECK_URL}, and see the database at {CONSOLE}",
         ) from None
 

@@ -156,8 +156,8 @@ class RedisCacheStore:
         """
         position, keys = _decode_cursor(cursor), list[bytes]()
         for _ in range(_MAX_SCANS):
-            position, found = await self._scan(position, pattern)
-            keys += found
+            position, matches = await self._scan(position, pattern)
+            keys += matches
             if position == 0 or len(keys) >= limit:
                 break
         rows = await self._rows(list(dict.fromkeys(keys)))
@@ -167,8 +167,8 @@ class RedisCacheStore:
         """The keys of all entries that match ``pattern``.  It scans all keys of the server."""
         position, keys = 0, dict[str, None]()
         while True:
-            position, found = await self._scan(position, pattern)
-            keys |= dict.fromkeys(map(display_key, found))
+            position, matches = await self._scan(position, pattern)
+            keys |= dict.fromkeys(map(display_key, matches))
             if position == 0:
                 return list(keys)
 

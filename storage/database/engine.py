@@ -78,7 +78,7 @@ class Database:
         direct_url: str | None = None,
         busy_seconds: float = _BUSY_SECONDS,
     ) -> None:
-        self._unavailable_cause: str | None = None
+        self._unavailable_error: DatabaseUnavailableError | None = None
         self._url = parse_database_url(url)
         self.dialect = self._url.get_backend_name()
         self._target = self._direct = None
@@ -197,11 +197,11 @@ class Database:
         if on_available is not None:
             on_available()
         await self._migrate(on_waiting or _ignore)
-        self._unavailable_cause = None
+        self._unavailable_error = None
 
-    def mark_unavailable(self, cause: str) -> None:
-        """Let every operation raise DatabaseUnavailableError with ``cause`` until `start` has succeeded."""
-        self._unavailable_cause = cause
+    def mark_unavailable(self, error: DatabaseUnavailableError) -> None:
+        """Let every operation raise DatabaseUnavailableError with these parts until `start` has succeeded."""
+        self._unavailable_error = error
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailableError if the database does not answer."""
@@ -231,8 +231,8 @@ class Database:
             yield connection
 
     def _check_available(self) -> None:
-        if self._unavailable_cause is not None:
-            raise DatabaseUnavailableError(self._unavailable_cause)
+        if (error := self._unavailable_error) is not None:
+            raise DatabaseUnavailableError(error.problem, field=error.field, fix=error.fix, cause=error.cause)
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:

@@ -38,7 +38,7 @@ def translate_errors(safe_url: str, kind: type[DatabaseUnavailableError]) -> Ite
     except DatabaseUnavailableError as error:
         if isinstance(error, kind):
             raise
-        raise kind(error.problem, field=error.field, fix=error.fix) from error
+        raise kind(error.problem, field=error.field, fix=error.fix, cause=error.cause) from error
     except _UNAVAILABLE as error:
         if is_refusal(error):
             raise
@@ -66,7 +66,7 @@ def _translate(
     fix = ""
     if sqlstate(cause) in PREPARED_STATEMENT_STATES:
         fix = "behind a transaction pooler no statement can be prepared: use pgbouncer=true"
-    return kind(f"{safe_url} does not answer: {line}", fix=fix)
+    return kind(f"{safe_url} does not answer: {line}", fix=fix, cause=line)
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy.engine import URL
@@ -114,8 +114,8 @@ def make_connector(target: PostgresTarget, statement_seconds: float | None) -> C
             explanation = _explain(error)
             if explanation is None:
                 raise
-            problem, fix = explanation
-            raise _error_class(error)(f"{target.safe_url}{problem}", fix=fix) from error
+            problem = f"{target.safe_url}{explanation.problem}"
+            raise _error_class(error)(problem, fix=explanation.fix, cause=explanation.cause) from error
 
     return connect
 
@@ -204,32 +204,42 @@ def _system_cas(certificate: tuple[str, str | None] | None) -> ssl.SSLContext:
     return context
 
 
-def _explain(error: Exception) -> tuple[str, str] | None:
-    """The problem, which follows the URL, and its fix; None if the error's own text is enough."""
+class _Explanation(NamedTuple):
+    """The problem, which follows the URL, its fix, and the cause of a `DatabaseUnavailableError`."""
+
+    problem: str
+    fix: str = ""
+    cause: str = ""
+
+
+def _explain(error: Exception) -> _Explanation | None:
+    """None if the error's own text is enough."""
     message = " ".join(str(error.args[0] if error.args else error).split())
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = _TLS_FIXES.get(error.verify_code, _DEFAULT_TLS_FIX)
-        return f": its TLS certificate is refused: {error.verify_message.rstrip('.')}", fix
+        return _Explanation(f": its TLS certificate is refused: {error.verify_message.rstrip('.')}", fix)
     if isinstance(error, ssl.SSLError):
         reason = error.reason or error.strerror
-        return f": TLS fails: {reason}", "check the files and modes of the ssl parameters"
+        return _Explanation(f": TLS fails: {reason}", "check the files and modes of the ssl parameters")
     if isinstance(error, asyncpg.PostgresError):
         return _explain_refusal(error, message)
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return f": {message}", _DEFAULT_TLS_FIX if "root certificate" in message else ""
+        return _Explanation(f": {message}", _DEFAULT_TLS_FIX if "root certificate" in message else "")
     if "rejected SSL upgrade" in message:
-        return ": it speaks no TLS, and sslmode asks for it", "switch TLS on there, or use sslmode=disable"
+        return _Explanation(
+            ": it speaks no TLS, and sslmode asks for it", "switch TLS on there, or use sslmode=disable"
+        )
     return None
 
 
-def _explain_refusal(error: asyncpg.PostgresError, message: str) -> tuple[str, str]:
+def _explain_refusal(error: asyncpg.PostgresError, message: str) -> _Explanation:
     """As `_explain`, for a server that refuses the connection."""
     if isinstance(error, asyncpg.TooManyConnectionsError):
         fix = "run fewer processes, or with a smaller pool each, or give the server more"
-        return f": all of its connections are taken ({message})", fix
+        return _Explanation(f": all of its connections are taken ({message})", fix)
     if _is_invalid_parameter(error):
-        return f" is refused: {message}", "correct that parameter of the URL, or drop it"
+        return _Explanation(f" is refused: {message}", "correct that parameter of the URL, or drop it")
     for state, fix in _LOGIN_FIXES.items():
         if str(error.sqlstate).startswith(state):
-            return f" refuses: {message}", fix
-    return f" does not answer: {message}", ""
+            return _Explanation(f" refuses: {message}", fix)
+    return _Explanation(f" does not answer: {message}", cause=message)

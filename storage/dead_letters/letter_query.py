@@ -71,24 +71,24 @@ class LetterQuery(ABC):
 
     def _conditions(self) -> list[ColumnElement[bool]]:
         """The conditions on columns that both kinds of tables have."""
-        wanted, c = self._filter, self.c
+        letter_filter, c = self._filter, self.c
         conditions: list[ColumnElement[bool]] = []
         for column, value in (
-            (c.queue_name, wanted.queue),
-            (c.function, wanted.function),
-            (c.fingerprint, wanted.fingerprint),
+            (c.queue_name, letter_filter.queue),
+            (c.function, letter_filter.function),
+            (c.fingerprint, letter_filter.fingerprint),
         ):
             if value is not None:
                 conditions.append(self._equals(column, sanitize(value)))
-        if wanted.poison is not None:
+        if letter_filter.poison is not None:
             limit = match_partial_index(POISON_DEATHS)
-            conditions.append(c.deaths >= limit if wanted.poison else c.deaths < limit)
-        if wanted.since is not None:
-            conditions.append(c.failed_at >= wanted.since)
-        if wanted.until is not None:
-            conditions.append(c.failed_at < wanted.until)
-        if wanted.up_to is not None:
-            conditions.append(c.id <= wanted.up_to)
+            conditions.append(c.deaths >= limit if letter_filter.poison else c.deaths < limit)
+        if letter_filter.since is not None:
+            conditions.append(c.failed_at >= letter_filter.since)
+        if letter_filter.until is not None:
+            conditions.append(c.failed_at < letter_filter.until)
+        if letter_filter.up_to is not None:
+            conditions.append(c.id <= letter_filter.up_to)
         return conditions
 
     def _equals(self, column: ColumnElement[str], value: str) -> ColumnElement[bool]:

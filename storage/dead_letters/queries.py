@@ -85,10 +85,15 @@ class IndexedQuery(LetterQuery):
     @property
     def _states_to_merge(self) -> Sequence[str] | None:
         """All states, if the index has the state before the order: each is read by itself.  Else None."""
-        wanted = self._filter
-        if wanted.state is not None:
+        letter_filter = self._filter
+        if letter_filter.state is not None:
             return None
-        values = (wanted.queue, wanted.function, wanted.fingerprint, wanted.poison or None)
+        values = (
+            letter_filter.queue,
+            letter_filter.function,
+            letter_filter.fingerprint,
+            letter_filter.poison or None,
+        )
         return STATES if any(value is not None for value in values) else None
 
     def _conditions(self) -> list[ColumnElement[bool]]:
@@ -96,9 +101,15 @@ class IndexedQuery(LetterQuery):
         return [*super()._conditions(), *([] if state is None else [self.c.state == state])]
 
     def _group_columns(self) -> list[Any]:
-        wanted = self._filter
-        narrowed = (wanted.queue, wanted.function, wanted.fingerprint, wanted.since, wanted.until)
-        if not any((*narrowed, wanted.poison)):
+        letter_filter = self._filter
+        narrowed = (
+            letter_filter.queue,
+            letter_filter.function,
+            letter_filter.fingerprint,
+            letter_filter.since,
+            letter_filter.until,
+        )
+        if not any((*narrowed, letter_filter.poison)):
             return [self.table.c.state, self.c.fingerprint]  # the order of an index
         return super()._group_columns()
 

@@ -80,16 +80,21 @@ class SqliteSearch(TextSearchQuery):
 
         FTS5 ignores the case of letters, which arguments do not: they are compared once more.
         """
-        wanted = self._filter
-        texts = [("error", sanitize(wanted.error))] if wanted.error is not None else []
-        texts += [("args", f"={_escape_line(value)}\n") for value in wanted.args.values()]
-        columns = {"queue_name": wanted.queue, "function": wanted.function, "fingerprint": wanted.fingerprint}
+        letter_filter = self._filter
+        texts = [("error", sanitize(letter_filter.error))] if letter_filter.error is not None else []
+        texts += [("args", f"={_escape_line(value)}\n") for value in letter_filter.args.values()]
+        columns = {
+            "queue_name": letter_filter.queue,
+            "function": letter_filter.function,
+            "fingerprint": letter_filter.fingerprint,
+        }
         for column, value in columns.items():  # so that other rows are not read
             if value is not None and len(value) >= MIN_SEARCH_CHARS:
                 texts.append((column, sanitize(value)))
         match = " AND ".join('{}: "{}"'.format(column, text.replace('"', '""')) for column, text in texts)
         lines = [
-            f"\n{_escape_line(name, '=')}={_escape_line(value)}\n" for name, value in wanted.args.items()
+            f"\n{_escape_line(name, '=')}={_escape_line(value)}\n"
+            for name, value in letter_filter.args.items()
         ]
         return [self.c.whole.op("MATCH")(match), *(func.instr(self.c.args, line) > 0 for line in lines)]
 
@@ -138,14 +143,15 @@ class PostgresSearch(TextSearchQuery):
         return [*super()._conditions(), *self._match_texts()]
 
     def _match_texts(self) -> list[ColumnElement[bool]]:
-        wanted = self._filter
+        letter_filter = self._filter
         conditions: list[ColumnElement[bool]] = []
-        if wanted.error is not None:
-            pattern = _show_to_planner(f"%{_escape(sanitize(wanted.error))}%")
+        if letter_filter.error is not None:
+            pattern = _show_to_planner(f"%{_escape(sanitize(letter_filter.error))}%")
             conditions.append(self.c.error.like(func.lower(pattern)))
-        if wanted.args:
+        if letter_filter.args:
             texts = [
-                f"{_escape(sanitize(name), '=')}={sanitize(value)}" for name, value in wanted.args.items()
+                f"{_escape(sanitize(name), '=')}={sanitize(value)}"
+                for name, value in letter_filter.args.items()
             ]
             conditions.append(self.c.args.op("@>")(array([_show_to_planner(text) for text in texts])))
         return conditions

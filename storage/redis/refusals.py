@@ -195,9 +195,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         if isinstance(error, kind):
             return _TABLE[code]
     text = _line(error)
-    found = _CODE.search(text)
-    if found is not None:
-        return _TABLE["NOAUTH" if found[1] == "WRONGPASS" else found[1]]
+    match = _CODE.search(text)
+    if match is not None:
+        return _TABLE["NOAUTH" if match[1] == "WRONGPASS" else match[1]]
     for pattern, code in _WORDS:
         if pattern.search(text):
             return _TABLE[code]

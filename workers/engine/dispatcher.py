@@ -87,7 +87,6 @@ class Dispatcher:
         self._on_letter = on_letter
         self._settlements: list[Settlement] = []
         self._batch_limit = _MAX_BATCH
-        """Settlements in the next round trip: fewer while it searches for the one that is too large."""
         self._woken = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._draining = False
@@ -220,7 +219,7 @@ class Dispatcher:
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Redis refuses a request for its size: find the settlement that is too large, and shrink it."""
         self._leases_uncertain = True  # the take in the same request was carried out all the same
-        if len(batch) > 1:
+        if len(batch) > 1:  # the next round trip has the first half
             self._batch_limit = len(batch) // 2
             return
         (refused,) = batch

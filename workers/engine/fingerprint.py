@@ -107,7 +107,7 @@ def normalise(message: str) -> str:
     text = " ".join(message.split())
     for rule in _RULES:
         text = rule.sub(_NOISE, text)
-    text = _NUMBER.sub(lambda found: found[1] or _NOISE, text)
+    text = _NUMBER.sub(lambda match: match[1] or _NOISE, text)
     return re.sub(rf"{_NOISE}{{2,}}", _NOISE, text)
 
 

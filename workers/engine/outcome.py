@@ -138,18 +138,21 @@ def shrink(
         case "retry" if job is not None and drop_tracebacks(job):
             return replace(refused, body=wire.dump(wire.job_dict(job)))
         case "complete" | "retry" if job is not None:
-            leased = LeasedJob(refused.id, refused.lease, b"")
             error = RecordTooLargeError(
                 f"its record has {len(refused.body):,} bytes, which Redis refuses: {reason}"
             )
-            buried = failed(leased, job, error, policy=policy, worker=worker)
-            return replace(
-                buried,
-                wait_bucket=refused.wait_bucket,
-                run_bucket=refused.run_bucket,
-                resent=refused.resent,
-            )
+            return _bury_refused(refused, job, error, policy=policy, worker=worker)
     return None
+
+
+def _bury_refused(
+    refused: Settlement, job: Job, error: RecordTooLargeError, *, policy: QueuePolicy, worker: str
+) -> Settlement:
+    leased = LeasedJob(refused.id, refused.lease, b"")
+    buried = failed(leased, job, error, policy=policy, worker=worker)
+    return replace(
+        buried, wait_bucket=refused.wait_bucket, run_bucket=refused.run_bucket, resent=refused.resent
+    )
 
 
 def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended: int) -> Settlement:

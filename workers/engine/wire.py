@@ -25,12 +25,14 @@ _DEFAULTS = {field.name: field.default for field in fields(Job)}
 def job_dict(job: Job) -> dict[str, Any]:
     """The same as ``job.to_dict()`` in a third of the time: SAQ inspects the fields at each call."""
     values = job.__dict__
-    found = {name: values[name] for name, default in _DEFAULTS.items() if not _same(values[name], default)}
+    job_fields = {
+        name: values[name] for name, default in _DEFAULTS.items() if not _same(values[name], default)
+    }
     if not values["meta"]:
-        found.pop("meta", None)
+        job_fields.pop("meta", None)
     if values["queue"]:
-        found["queue"] = values["queue"].name
-    return found
+        job_fields["queue"] = values["queue"].name
+    return job_fields
 
 
 def _same(value: object, default: object) -> bool:

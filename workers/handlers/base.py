@@ -75,7 +75,7 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
         return model.model_validate(data)
     except ValidationError as error:
         problems = validation_problems(error)
-        lines = [f"{_field(found.location)}: {found.problem}" for found in problems[:_MAX_PROBLEMS]]
+        lines = [f"{_field(problem.location)}: {problem.problem}" for problem in problems[:_MAX_PROBLEMS]]
         if len(problems) > _MAX_PROBLEMS:
             lines.append(f"and {len(problems) - _MAX_PROBLEMS} more")
         raise InvalidJobError("; ".join(lines)) from None

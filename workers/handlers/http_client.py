@@ -99,12 +99,12 @@ class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
 async def _public_addresses(host: str, port: int) -> list[str]:
     """All addresses of ``host``; one that is not public is one too many."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise httpcore.ConnectError(f"{host}: {error.strerror}") from error
     except UnicodeError:
         raise PermanentError(f"{host[:100]!r} is no host name") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = [str(entry[4][0]) for entry in entries]
     for address in addresses:
         if not is_public(address):
             raise ForbiddenAddressError(

@@ -22,15 +22,18 @@ _CLOSE_SECONDS = 0.5
 class BackgroundValue(Generic[T]):
     """Calls ``fetch`` now and then, one call at a time; ``value`` and ``error`` are of the last call.
 
-    If ``fetch`` raises, ``error`` has the error and ``value`` is None.
+    If ``fetch`` raises, ``error`` has the error as ``describe`` returns it, and ``value`` is None.
     """
 
-    def __init__(self, fetch: Callable[[], Awaitable[T]]) -> None:
+    def __init__(
+        self, fetch: Callable[[], Awaitable[T]], describe: Callable[[Exception], str] = one_line
+    ) -> None:
         self.value: T | None = None
         self.error: str | None = None
         self.ready = asyncio.Event()
         """Set once there is a value, or an error."""
         self._fetch = fetch
+        self._describe = describe
         self._due = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -57,7 +60,7 @@ class BackgroundValue(Generic[T]):
         try:
             value = await self._fetch()
         except Exception as error:
-            self._set(None, one_line(error))
+            self._set(None, self._describe(error))
         else:
             self._set(value, None)
         finally:

@@ -79,9 +79,6 @@ def queue_snapshot(
     history = [remembered.get(number) for number in range(minute - HISTORY_MINUTES + 1, minute)]
     history.append(reply.current_minute)
     recent = [counters for counters in history[-_RECENT_MINUTES:] if counters]
-    completed, failed = (
-        sum(counters.get(name, 0) for counters in recent) for name in ("completed", "failed")
-    )
     totals = reply.totals
     in_flight = len(reply.leases) // 2
     return QueueSnapshot(
@@ -97,7 +94,7 @@ def queue_snapshot(
         next_start_in=_next_start(policy.rate_limit, reply),
         wait=histogram.percentiles(_buckets(recent, "w")),
         run=histogram.percentiles(_buckets(recent, "r")),
-        failure_rate=failed / (completed + failed) if completed + failed else None,
+        failure_rate=_failure_rate(recent),
         throughput=_throughput(history, reply.now),
         completed=totals.get("completed", 0),
         failed=totals.get("failed", 0),
@@ -154,6 +151,13 @@ def _buckets(minutes: Sequence[Minute], kind: str) -> Counter[int]:
             if match is not None and match[1] == kind:
                 counts[int(match[2])] += count
     return counts
+
+
+def _failure_rate(minutes: Sequence[Minute]) -> float | None:
+    completed, failed = (
+        sum(counters.get(name, 0) for counters in minutes) for name in ("completed", "failed")
+    )
+    return failed / (completed + failed) if completed + failed else None
 
 
 def _throughput(history: Sequence[Minute | None], now: float) -> float:

@@ -44,7 +44,7 @@ class Evidence:
     is not in it.  ``beats`` and ``now`` are as in Redis: milliseconds, and Unix seconds.
     """
 
-    found: Mapping[bytes, bytes]
+    records: Mapping[bytes, bytes]
     beats: Mapping[bytes, float]
     now: float
     connected: Mapping[str, bool] = field(default_factory=dict)
@@ -66,23 +66,23 @@ def read_leases(flat: Sequence[bytes]) -> list[Lease]:
     return leases
 
 
-def with_channel(found: Mapping[bytes, bytes]) -> list[str]:
+def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
     """The workers whose channel shows whether they are connected, as they have published themselves."""
-    presences = {text(key): _parse_presence(body) for key, body in found.items() if b":" not in key}
+    presences = {text(key): _parse_presence(body) for key, body in records.items() if b":" not in key}
     return [name for name, presence in presences.items() if presence.get("channel") is True]
 
 
 def roster(evidence: Evidence, leases: Iterable[Lease]) -> tuple[WorkerSnapshot, ...]:
     """Every process that lives, and every one that has died with jobs."""
-    held = Counter(lease.worker for lease in leases)
-    names = [text(key) for key in evidence.found if b":" not in key]
-    names += [name for name in held if name not in names]
-    workers = [_worker(name, held[name], evidence) for name in names]
+    leased = Counter(lease.worker for lease in leases)
+    names = [text(key) for key in evidence.records if b":" not in key]
+    names += [name for name in leased if name not in names]
+    workers = [_worker(name, leased[name], evidence) for name in names]
     return tuple(sorted(filter(None, workers), key=lambda worker: (worker.host, worker.pid, worker.id)))
 
 
 def _worker(name: str, holds: int, evidence: Evidence) -> WorkerSnapshot | None:
-    presence = _parse_presence(evidence.found.get(name.encode(), b""))
+    presence = _parse_presence(evidence.records.get(name.encode(), b""))
     lives = _lives(name, holds, presence, evidence)
     if not holds and not (lives and presence):
         return None
@@ -132,18 +132,18 @@ def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidenc
 
 
 def _declared_dead(name: str, evidence: Evidence) -> bool:
-    at = number(evidence.found.get(b"at:" + name.encode()))
+    at = number(evidence.records.get(b"at:" + name.encode()))
     return at is not None and at < 0
 
 
 def _last_sign(name: str, evidence: Evidence) -> float | None:
-    at = number(evidence.found.get(b"at:" + name.encode()))
+    at = number(evidence.records.get(b"at:" + name.encode()))
     ages = [evidence.beat_age(name), age(None if at is None else abs(at), evidence.now)]
-    return min((found for found in ages if found is not None), default=None)
+    return min((seconds for seconds in ages if seconds is not None), default=None)
 
 
 def _blocked(name: str, evidence: Evidence) -> tuple[str | None, float | None]:
-    note = evidence.found.get(b"blocked:" + name.encode())
+    note = evidence.records.get(b"blocked:" + name.encode())
     if note is None:
         return None, None
     return read_where(note), age(number(note.partition(b" ")[0]), evidence.now)
@@ -182,7 +182,7 @@ def text(raw: bytes) -> str:
 def number(value: Any) -> float | None:
     """A finite number; None for anything else that a record of others may hold."""
     try:
-        found = float(value)
+        parsed = float(value)
     except (ValueError, TypeError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return parsed if math.isfinite(parsed) else None

@@ -123,6 +123,10 @@ class RedisSnapshot:
     """Bytes; None if there is no limit or it cannot be read."""
     eviction_policy: str | None = None
     """Its ``maxmemory-policy``; None if it cannot be read."""
+    refusal: str | None = None
+    """If it answers and refuses: why, without an address, to follow "Redis …" (``is full``)."""
+    timed_out: bool = False
+    """Whether the error is that it was silent."""
 
 
 @dataclass(frozen=True, slots=True)

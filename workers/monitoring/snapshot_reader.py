@@ -12,11 +12,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
+from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import execute, redact_url
-from storage.redis.refusals import reason
+from storage.redis.refusals import reason, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_scripts
 from workers.engine.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy
@@ -85,11 +87,12 @@ class SnapshotReader:
         self._connected_at: dict[str, float] = {}
         """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
         self._clock_offset = 0.0
-        self._redis_error: str | None = None
+        self._redis_failure: RedisSnapshot | None = None
+        """Of the last snapshot; None if Redis answered."""
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
         self._info = BackgroundValue(self._redis.info)
-        self._dead_letters = BackgroundValue(letters.count)
+        self._dead_letters = BackgroundValue(letters.count, _describe_database_error)
         self._last: Snapshot | None = None
 
     async def close(self) -> None:
@@ -138,18 +141,18 @@ class SnapshotReader:
         try:
             cluster = await self._cluster()
         except (RedisError, OSError) as error:
-            self._redis_error = reason(error)
+            self._redis_failure = _redis_failure(self._safe_url, error)
             self._failed_at = time.monotonic()
             self._info.invalidate()
             last = self._last
             return ClusterState(last.queues, last.workers, last.letters_waiting) if last else ClusterState()
-        self._redis_error = None
+        self._redis_failure = None
         return cluster
 
     def _redis_snapshot(self) -> RedisSnapshot:
         info = self._info.value
-        if self._redis_error is not None or info is None:
-            return RedisSnapshot(self._safe_url, self._redis_error)
+        if self._redis_failure is not None or info is None:
+            return self._redis_failure or RedisSnapshot(self._safe_url, None)
         return RedisSnapshot(
             self._safe_url,
             None,
@@ -160,8 +163,7 @@ class SnapshotReader:
         )
 
     def _database_snapshot(self) -> DatabaseSnapshot:
-        url, error = self._database.safe_url, self._dead_letters.error
-        return DatabaseSnapshot(url, error and error.removeprefix(f"{url} does not answer: "))
+        return DatabaseSnapshot(self._database.safe_url, self._dead_letters.error)
 
     async def _cluster(self) -> ClusterState:
         pipeline = self._redis.pipeline(transaction=False)
@@ -190,8 +192,8 @@ class SnapshotReader:
         leases = [read_leases(overview.leases) for overview in overviews]
         workers = roster(evidence, chain.from_iterable(leases))
         queues = tuple(
-            self._queue(policy, overview, missing[policy.name], held, workers, evidence)
-            for policy, overview, held in zip(self._policies, overviews, leases, strict=True)
+            self._queue(policy, overview, missing[policy.name], queue_leases, workers, evidence)
+            for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True)
         )
         died_at = number(oldest[0][1]) if oldest else None
         oldest_age = None if died_at is None else max(0.0, now - died_at / 1000)
@@ -237,6 +239,23 @@ class SnapshotReader:
             number: counters for number, counters in self._minutes[queue].items() if number in hour
         }
         return [number for number in hour if number not in remembered]
+
+
+def _redis_failure(safe_url: str, error: Exception) -> RedisSnapshot:
+    refusal = refusal_of(error)
+    return RedisSnapshot(
+        safe_url,
+        reason(error),
+        refusal=None if refusal is None else refusal.problem,
+        timed_out=isinstance(error, TimeoutError | RedisTimeoutError),
+    )
+
+
+def _describe_database_error(error: Exception) -> str:
+    """The error in one line; without the URL, which the snapshot has, if it does not answer."""
+    if isinstance(error, DatabaseUnavailableError) and error.cause:
+        return ": ".join(filter(None, (error.cause, error.fix)))
+    return one_line(error)
 
 
 def _overview_call(policy: QueuePolicy, minutes: Sequence[int]) -> ScriptCall:

@@ -47,16 +47,16 @@ def alerts(
     workers: Iterable[WorkerSnapshot] = (),
 ) -> tuple[Alert, ...]:
     """The thresholds that are breached, the worst first."""
-    found = [*_servers(redis, database, letters_oldest_age), *_blocked(workers)]
+    breached = [*_servers(redis, database, letters_oldest_age), *_blocked(workers)]
     for queue in queues:
-        found += _queue(queue)
-    return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.metric)))
+        breached += _queue(queue)
+    return tuple(sorted(breached, key=lambda alert: _ORDER.index(alert.metric)))
 
 
 def conditions(queue: QueueSnapshot) -> tuple[str, ...]:
     """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
-    found = (_broken(queue), _held_by_dead(queue), _held_by_blocked(queue), _stalled(queue))
-    return tuple(words for words in found if words)
+    reasons = (_broken(queue), _held_by_dead(queue), _held_by_blocked(queue), _stalled(queue))
+    return tuple(reason for reason in reasons if reason)
 
 
 def _broken(queue: QueueSnapshot) -> str:
@@ -87,10 +87,10 @@ def _stalled(queue: QueueSnapshot) -> str:
     usual = queue.usual_run
     if queue.full_for <= max(STALLED_SECONDS, STALLED_TIMES * (usual or 0.0)):
         return ""
-    places = f"{queue.in_flight} of {queue.concurrency} run for {_duration(queue.full_for)}"
+    slots = f"{queue.in_flight} of {queue.concurrency} run for {_duration(queue.full_for)}"
     if usual is None:
-        return f"stalled: {places}, nothing has ended"
-    return f"stalled: {places}, usually {_duration(usual)}"
+        return f"stalled: {slots}, nothing has ended"
+    return f"stalled: {slots}, usually {_duration(usual)}"
 
 
 def _duration(seconds: float) -> str:
@@ -118,8 +118,8 @@ def _servers(
     redis: RedisSnapshot, database: DatabaseSnapshot, letters_oldest_age: float | None
 ) -> Iterable[Alert]:
     if redis.error is not None:
-        refuses = redis.error.startswith("Redis ")  # see storage.redis.refusals
-        yield Alert(None, "redis", redis.error if refuses else f"Redis does not answer: {redis.error}")
+        silent = redis.refusal is None
+        yield Alert(None, "redis", f"Redis does not answer: {redis.error}" if silent else redis.error)
     if database.error is not None:
         yield Alert(None, "database", f"the database does not answer: {database.error}")
     if redis.memory_limit and redis.memory_used is not None:

@@ -314,12 +314,12 @@ class ReplayOperations:
         running = [plan.id for plan in plans if plan.state == "running"]
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                held = await self._replayer.held(running)
+                active_ids = await self._replayer.active_ids(running)
         except (RedisError, OSError):
             return [replace(plan, active=None if plan.state == "running" else False) for plan in plans]
         with_activity = []
         for plan in plans:
-            active = plan.id in held or (plan.state == "running" and _is_new(plan))
+            active = plan.id in active_ids or (plan.state == "running" and _is_new(plan))
             if plan.state == "running" and not active:
                 plan = await self._plans.get(plan.id) or plan
             with_activity.append(replace(plan, active=active))

@@ -72,10 +72,10 @@ class WakeListener:
             for dispatcher in self._dispatchers.values():
                 dispatcher.wake()  # messages may have been missed meanwhile
         elif message["type"] == "message" and not own:
-            name, _, held = message["data"].decode(errors="replace").partition(" ")
+            name, _, leases_exist = message["data"].decode(errors="replace").partition(" ")
             if name in self._dispatchers:
                 dispatcher = self._dispatchers[name]
-                dispatcher.recovery.schedule_check() if held else dispatcher.wake()
+                dispatcher.recovery.schedule_check() if leases_exist else dispatcher.wake()
 
     async def _check_channel(self) -> None:
         """Find out, on another connection, whether Redis counts this subscription: not every server does."""

@@ -39,7 +39,7 @@ _LIBRARIES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldJob:
     """A job that runs in this process; ``deadline`` is the monotonic time at which its timeout passes."""
 
     queue: str
@@ -101,18 +101,18 @@ class LoopClock:
 
 
 class Watchdog:
-    """Decides, from a thread, by the count of ``clock``.  ``held`` returns the jobs in flight.
+    """Decides, from a thread, by the count of ``clock``.  ``list_jobs`` returns the jobs in flight.
 
     If a stop was requested, a blocked loop gets ``drain_seconds`` to begin with it.
     """
 
     def __init__(
-        self, clock: LoopClock, *, held: Callable[[], Sequence[Held]], drain_seconds: float = 30.0
+        self, clock: LoopClock, *, list_jobs: Callable[[], Sequence[HeldJob]], drain_seconds: float = 30.0
     ) -> None:
         self.stood = 0.0
         """Seconds since the loop moved, as far as this thread could see."""
         self._clock = clock
-        self._held = held
+        self._list_jobs = list_jobs
         self._drain_seconds = drain_seconds
         self._count = 0
         self._stop_by: float | None = None
@@ -137,7 +137,7 @@ class Watchdog:
     def place(self) -> BlockedAt:
         """Where the loop is blocked now."""
         task = self._clock.task()
-        job = next((job for job in self._held() if task is not None and job.task is task), None)
+        job = next((job for job in self._list_jobs() if task is not None and job.task is task), None)
         line = _line(list(self._clock.frames()), job.function if job is not None else None)
         if job is None:
             return BlockedAt(line)
@@ -147,13 +147,13 @@ class Watchdog:
         now = time.monotonic()
         if self._stop_by is not None and now >= self._stop_by:
             return True
-        deadline = max((job.deadline for job in self._held()), default=None)
+        deadline = max((job.deadline for job in self._list_jobs()), default=None)
         if deadline is None:
             return self.stood > _IDLE_SECONDS
         return self.stood > _MIN_BLOCKED_SECONDS and now > deadline + _GRACE_SECONDS
 
 
-def _name(job: Held) -> str:
+def _name(job: HeldJob) -> str:
     function = job.function
     name = getattr(function, "__qualname__", "")
     return f"{function.__module__}:{name}" if name and "<" not in name else f"of {job.queue}"

@@ -35,7 +35,7 @@ from workers.process.background_tasks import (
 from workers.process.heartbeat import Heartbeat
 from workers.process.presence import Presence
 from workers.process.wake_listener import WakeListener
-from workers.process.watchdog import Held, LoopClock, Watchdog
+from workers.process.watchdog import HeldJob, LoopClock, Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -77,56 +77,16 @@ class WorkerProcess:
         self._pace = pace
         self._redis = make_client(redis_url)
         self._subscriber = make_client(redis_url, reply_timeout=None)
-        self._pipelines = [PipelineConnection(redis_url) for _ in policies]
-        self._wakeup_connections = [PipelineConnection(redis_url, blocks=True) for _ in policies]
         self._recorder = Recorder(self._redis, letters)
         self._retention = Retention(self._redis, letters)
-        self.dispatchers = {
-            policy.name: Dispatcher(
-                JobQueue(self._redis, policy, pipeline),
-                functions[policy.name],
-                worker_id=self.id,
-                wakeup_connection=wakeup_connection,
-                pace=pace,
-                on_result=partial(self._on_redis_result, pipeline),
-                on_letter=self._recorder.notify,
-            )
-            for policy, pipeline, wakeup_connection in zip(
-                policies, self._pipelines, self._wakeup_connections, strict=True
-            )
-        }
-        self._schedulers = [
-            Scheduler(schedule, self.dispatchers[schedule.queue].queue)
-            for schedule in schedules
-            if schedule.queue in self.dispatchers
-        ]
+        self._connections: list[PipelineConnection] = []
+        self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
+        self._schedulers = self._make_schedulers(schedules)
         self._clock = LoopClock()
-        self._watchdog = Watchdog(self._clock, held=self._running_jobs, drain_seconds=drain_seconds)
-        self._heartbeat = Heartbeat(
-            make_sync_client(redis_url),
-            self.id,
-            count_jobs=lambda: self.in_flight,
-            max_silence=DEAD_AFTER - 1,
-            on_silence=self._on_silence,
-            watchdog=self._watchdog,
-            give_up=give_up,
-        )
-        self._listener = WakeListener(
-            self._redis,
-            self._subscriber,
-            self.id,
-            self.dispatchers,
-            on_subscribed=lambda: ignore_outage(self._presence.publish),
-        )
-        self._presence = Presence(
-            self._redis,
-            self.id,
-            self.dispatchers,
-            version=version,
-            ttl=pace.presence_ttl,
-            listener=self._listener,
-            on_letters=self._recorder.notify,
-        )
+        self._watchdog = Watchdog(self._clock, list_jobs=self._running_jobs, drain_seconds=drain_seconds)
+        self._heartbeat = self._make_heartbeat(redis_url, give_up)
+        self._listener = self._make_listener()
+        self._presence = self._make_presence(version)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._background_tasks: list[asyncio.Task[None]] = []
@@ -235,10 +195,10 @@ class WorkerProcess:
             dispatcher.cancel_running()
         await asyncio.wait({all_ended}, timeout=_SETTLE_SECONDS)
         if not all_ended.done():
-            held = self.in_flight
-            log.error("Redis does not answer: jobs are left to be recovered", jobs=held)
+            unsettled = self.in_flight
+            log.error("Redis does not answer: jobs are left to be recovered", jobs=unsettled)
             await cancel_and_wait(self._running)
-            return held
+            return unsettled
         for task in self._running:
             task.result()
         returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
@@ -259,10 +219,67 @@ class WorkerProcess:
                 await self._presence.remove()
             except Exception as error:
                 log.warning("the process left without taking itself off the list", error=repr(error))
-        for connection in (*self._pipelines, *self._wakeup_connections):
+        for connection in self._connections:
             await connection.close()
         for client in (self._redis, self._subscriber):
             await client.aclose()
+
+    def _make_dispatchers(
+        self, redis_url: str, policies: Sequence[QueuePolicy], functions: Mapping[str, SaqFunction]
+    ) -> dict[str, Dispatcher]:
+        dispatchers = {}
+        for policy in policies:
+            pipeline = PipelineConnection(redis_url)
+            wakeup_connection = PipelineConnection(redis_url, blocks=True)
+            self._connections += [pipeline, wakeup_connection]
+            dispatchers[policy.name] = Dispatcher(
+                JobQueue(self._redis, policy, pipeline),
+                functions[policy.name],
+                worker_id=self.id,
+                wakeup_connection=wakeup_connection,
+                pace=self._pace,
+                on_result=partial(self._on_redis_result, pipeline),
+                on_letter=self._recorder.notify,
+            )
+        return dispatchers
+
+    def _make_schedulers(self, schedules: Sequence[Schedule]) -> list[Scheduler]:
+        return [
+            Scheduler(schedule, self.dispatchers[schedule.queue].queue)
+            for schedule in schedules
+            if schedule.queue in self.dispatchers
+        ]
+
+    def _make_heartbeat(self, redis_url: str, give_up: Callable[[str], None] | None) -> Heartbeat:
+        return Heartbeat(
+            make_sync_client(redis_url),
+            self.id,
+            count_jobs=lambda: self.in_flight,
+            max_silence=DEAD_AFTER - 1,
+            on_silence=self._on_silence,
+            watchdog=self._watchdog,
+            give_up=give_up,
+        )
+
+    def _make_listener(self) -> WakeListener:
+        return WakeListener(
+            self._redis,
+            self._subscriber,
+            self.id,
+            self.dispatchers,
+            on_subscribed=lambda: ignore_outage(self._presence.publish),
+        )
+
+    def _make_presence(self, version: str) -> Presence:
+        return Presence(
+            self._redis,
+            self.id,
+            self.dispatchers,
+            version=version,
+            ttl=self._pace.presence_ttl,
+            listener=self._listener,
+            on_letters=self._recorder.notify,
+        )
 
     async def _dispatch(self, dispatcher: Dispatcher) -> None:
         """Run a dispatcher; one that ends by a defect drains the process: it is half dead."""
@@ -297,10 +314,10 @@ class WorkerProcess:
         if self._loop is not None and (self._publishing is None or self._publishing.done()):
             self._publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
 
-    def _running_jobs(self) -> list[Held]:
+    def _running_jobs(self) -> list[HeldJob]:
         """Called by the heartbeat's thread."""
         return [
-            Held(
+            HeldJob(
                 queue=name,
                 key=running.job.key,
                 function=dispatcher.runner.functions.get(running.job.function),

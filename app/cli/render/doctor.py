@@ -16,9 +16,9 @@ _STATES: dict[State, tuple[str, str, int]] = {
     "unknown": ("?", "?", 36),
 }
 """Sign, the same in ASCII, and colour."""
-_WORD = max(map(len, _STATES))
-_LEAST = 20
-"""Columns for findings; where there are fewer beside the names, they stand below them."""
+_STATE_CHARS = max(map(len, _STATES))
+_MIN_TEXT_COLUMNS = 20
+"""If there are fewer columns for findings beside the names, they stand below them."""
 _INDENT = 4
 
 
@@ -35,18 +35,18 @@ def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: 
 
 
 def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -> list[str]:
-    found = result.finding
-    sign, _, number = _STATES[found.state]
-    head = f"  {sign} {found.state.ljust(_WORD)} "
+    finding = result.finding
+    sign, _, number = _STATES[finding.state]
+    head = f"  {sign} {finding.state.ljust(_STATE_CHARS)} "
     label = f"{result.check.ljust(name)}  "
-    fix = f"fix: {found.fix}" if found.fix else ""
-    parts = [escape(each) for each in (found.text, found.consequence, fix) if each]
-    whole = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
+    fix = f"fix: {finding.fix}" if finding.fix else ""
+    parts = [escape(part) for part in (finding.text, finding.consequence, fix) if part]
+    full = "; ".join(parts).replace("?; ", "? ").replace(".; ", ". ")
     first = f"\x1b[{number}m{head}\x1b[0m" if colour else head
     indent = len(head + label)
-    if width is None or indent + len(whole) <= width:
-        return [f"{first}{label}{whole}"]
-    if width - indent < _LEAST:
+    if width is None or indent + len(full) <= width:
+        return [f"{first}{label}{full}"]
+    if width - indent < _MIN_TEXT_COLUMNS:
         indent = _INDENT
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
     shown = [f"{' ' * indent}{line}" for line in body]
@@ -75,6 +75,6 @@ def _encodable(text: str, encoding: str) -> str:
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        for sign, plain in (*(each[:2] for each in _STATES.values()), ("×", "x"), ("…", "...")):
+        for sign, plain in (*(signs[:2] for signs in _STATES.values()), ("×", "x"), ("…", "...")):
             text = text.replace(sign, plain)
     return text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, duration, escape, percent, rate
 from tui.text.snapshot import living_workers, other_workers
@@ -9,6 +12,14 @@ from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 _NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s")
+
+
+def status_document(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot for ``--json``, without the parts of Redis' error: the error has them as text."""
+    document = asdict(snapshot)
+    for name in ("refusal", "timed_out"):
+        del document["redis"][name]
+    return document
 
 
 def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:

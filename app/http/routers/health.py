@@ -88,11 +88,10 @@ def health_of(snapshot: Snapshot) -> Health:
 def _without_addresses(alert: Alert, snapshot: Snapshot) -> Alert:
     """Return an alert without addresses, hosts and names of handlers: the health is open to all."""
     if alert.metric == "redis":
-        error = snapshot.redis.error or ""
-        if error.startswith("Redis "):  # a refusal: see storage.redis.refusals
-            return replace(alert, message=error.partition(" (")[0])
-        silent = error.startswith("Timeout")
-        return replace(alert, message=REDIS_SILENT if silent else REDIS_REFUSES)
+        redis = snapshot.redis
+        if redis.refusal is not None:
+            return replace(alert, message=f"Redis {redis.refusal}")
+        return replace(alert, message=REDIS_SILENT if redis.timed_out else REDIS_REFUSES)
     if alert.metric == "database":
         return replace(alert, message="the database does not answer")
     if alert.metric == "blocked":

@@ -40,8 +40,8 @@ class CacheActions(DashboardScreen):
         if evicted is None:
             return
         missing = len(keys) - evicted
-        gone = f"; {plural(missing, 'entry')} had gone already" if missing > 0 else ""
-        self.notify(f"{plural(evicted, 'entry')} evicted{gone}")
+        already_missing = f"; {plural(missing, 'entry')} had gone already" if missing > 0 else ""
+        self.notify(f"{plural(evicted, 'entry')} evicted{already_missing}")
         self.entries_evicted()
 
     async def evict_matching(self, filter_text: str) -> None:

@@ -77,10 +77,10 @@ class Replayer:
             except (RedisError, OSError) as error:  # it expires by itself
                 log.debug("the lock of a plan was not released", error=repr(error))
 
-    async def held(self, plan_ids: Sequence[int]) -> set[int]:
+    async def active_ids(self, plan_ids: Sequence[int]) -> set[int]:
         """Those of the plans that a process runs now.  Raises RedisError."""
-        held = await ExpiringLock.held_names(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
-        return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in held}
+        locks = await ExpiringLock.held_names(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
+        return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in locks}
 
     async def replay(self, plan_id: int, items: Sequence[ReplayItem]) -> dict[int, str]:
         """Enqueue the jobs of ``items`` and mark them; for those that were skipped the reason, by item id.

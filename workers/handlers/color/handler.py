@@ -71,11 +71,11 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
         from workers.handlers.color import palette as pixels
 
         try:
-            found: list[dict[str, Any]] = await self._pool.run(pixels.palette, data)
+            colors: list[dict[str, Any]] = await self._pool.run(pixels.palette, data)
         except PoolMemoryError as error:
             raise PermanentError(f"image: it cannot be decoded, {error}: make it smaller") from None
-        await self._store.upsert(payload.item_id, found)
-        return ColorResult(item_id=payload.item_id, colors=[Color(**color) for color in found])
+        await self._store.upsert(payload.item_id, colors)
+        return ColorResult(item_id=payload.item_id, colors=[Color(**color) for color in colors])
 
     async def close(self) -> None:
         """Close the connections and end the pool."""

@@ -119,7 +119,7 @@ class ModerationService:
             raise PermanentError(f"{status} from the moderation service")
         try:
             result = json.loads(body)["results"][0]
-            categories = [name for name, found in result["categories"].items() if found]
+            categories = [name for name, flagged in result["categories"].items() if flagged]
             return categories or (["flagged"] if result["flagged"] else [])
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise ServiceUnavailableError("the moderation service's answer cannot be read") from None
@@ -168,10 +168,10 @@ class ModerationHandler(Handler[ModerationPayload, ModerationResult]):
             return result
         if self._service is None or not _can_be_sent(payload):
             return result.model_copy(update={"decision": "needs_human", "reasons": verdict.doubtful})
-        found = await self._service.flagged(payload)
-        decision = "rejected" if found else "approved"
+        categories = await self._service.flagged(payload)
+        decision = "rejected" if categories else "approved"
         return result.model_copy(
-            update={"decision": decision, "reasons": found or verdict.doubtful, "decided_by": "service"}
+            update={"decision": decision, "reasons": categories or verdict.doubtful, "decided_by": "service"}
         )
 
 

@@ -11,9 +11,12 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
+from storage.errors import DatabaseUnavailableError
 from tests.integration.workers.conftest import eventually
 from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
@@ -166,6 +169,22 @@ async def test_whatever_a_driver_raises_is_an_error_in_the_snapshot_and_no_defec
     assert (await seen.now()).database.error == "'no such\\ntable'"
 
 
+async def test_the_error_of_a_database_that_is_marked_unavailable_has_its_url_only_once(
+    seen: Seen, database: Database
+) -> None:
+    error = DatabaseUnavailableError(
+        f"{database.safe_url} does not answer: refused", fix="start it", cause="refused"
+    )
+    database.mark_unavailable(error)
+    seen.observer._dead_letters = look.BackgroundValue(
+        DeadLetterRepository(database).count, observer._describe_database_error
+    )
+    snapshot = await seen.now()
+    assert (snapshot.database.url, snapshot.database.error) == (database.safe_url, "refused: start it")
+    with pytest.raises(DatabaseUnavailableError, match=r" does not answer: refused: start it$"):
+        await database.ping()
+
+
 async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_away(
     seen: Seen, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +203,26 @@ async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_awa
     assert (after.workers, after.queues) == (before.workers, before.queues)
     assert seen.observer._failed_at > 0
     assert [alert.metric for alert in after.alerts] == ["redis"]
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal", "timed_out"),
+    [
+        (ConnectionError("refused"), None, False),
+        (TimeoutError(), None, True),
+        (RedisTimeoutError("Timeout reading from 10.0.0.7:6379"), None, True),
+        (ResponseError("OOM command not allowed"), "is full", False),
+    ],
+)
+async def test_a_snapshot_has_the_parts_of_the_error_of_redis(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, error: Exception, refusal: str | None, timed_out: bool
+) -> None:
+    async def fail() -> Any:
+        raise error
+
+    monkeypatch.setattr(seen.observer, "_cluster", fail)
+    redis = (await seen.now()).redis
+    assert (redis.refusal, redis.timed_out) == (refusal, timed_out)
 
 
 @pytest.mark.parametrize(

@@ -570,7 +570,7 @@ async def _sent(operations: Operations, plan_id: int, number: int) -> bool:
 
 
 async def _idle(operations: Operations, plan_id: int) -> bool:
-    return not await operations.replays._replayer.held([plan_id])
+    return not await operations.replays._replayer.active_ids([plan_id])
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ import pytest
 from app.cli import output
 from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
 from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
-from app.cli.render.status import status_text
+from app.cli.render.status import status_document, status_text
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup
 from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, IDLE
-from workers.monitoring.snapshot import Pause
+from workers.monitoring.snapshot import Pause, Snapshot
 from workers.operations.selection import Preview
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"
@@ -314,3 +314,10 @@ def test_the_letters_of_a_plan_have_a_row_each() -> None:
     assert same.endswith("with another payload")
     assert control_characters(shown) == []
     assert items_text([]) == "no letters"
+
+
+@pytest.mark.parametrize("snapshot", [HEALTHY, AWAY])
+def test_status_in_json_has_the_text_of_redis_error_and_not_its_parts(snapshot: Snapshot) -> None:
+    redis = status_document(snapshot)["redis"]
+    assert list(redis) == ["url", "error", "version", "memory_used", "memory_limit", "eviction_policy"]
+    assert redis["error"] == snapshot.redis.error

@@ -160,11 +160,12 @@ def test_without_redis_no_queue_is_healthy() -> None:
 
 def test_the_health_names_no_address_of_a_server() -> None:
     alerts = [Alert(None, each, f"{each}: connecting to 10.0.0.7:6379") for each in ("redis", "database")]
-    for error, says in (
-        ("ConnectionError: 10.0.0.7", "refuses the connection"),
-        ("TimeoutError: ", "silent"),
+    for error, refusal, timed_out, says in (
+        ("ConnectionError: 10.0.0.7", None, False, "refuses the connection"),
+        ("TimeoutError: ", None, True, "silent"),
+        ("Redis refuses writes (NOREPLICAS 10.0.0.7)", "refuses writes", False, "Redis refuses writes"),
     ):
-        redis = replace(HEALTHY.redis, error=error)
+        redis = replace(HEALTHY.redis, error=error, refusal=refusal, timed_out=timed_out)
         health = health_of(replace(HEALTHY, redis=redis, alerts=tuple(alerts)))
         assert "10.0.0.7" not in health.model_dump_json()
         assert says in health.alerts[0].message

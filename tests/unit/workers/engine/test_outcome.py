@@ -233,6 +233,12 @@ def test_redis_away_is_the_worst_alert() -> None:
     assert [alert.metric for alert in found] == ["redis", "letters_waiting", "redis_memory"]
 
 
+def test_a_refusal_of_redis_is_an_alert_in_its_own_words() -> None:
+    redis = RedisSnapshot("redis://x", "Redis is full (OOM): raise its maxmemory", refusal="is full")
+    (alert,) = thresholds.alerts((), redis, DatabaseSnapshot("x", None), None)
+    assert alert.message == "Redis is full (OOM): raise its maxmemory"
+
+
 def test_a_database_that_is_away_is_an_alert() -> None:
     (found,) = thresholds.alerts((), RedisSnapshot("redis://x", None), DatabaseSnapshot("x", "refused"), None)
     assert (found.metric, found.message) == ("database", "the database does not answer: refused")

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.workers.conftest import eventually
 from workers.engine.blocked import BlockedAt, read_where
 from workers.process import watchdog
-from workers.process.watchdog import Held, LoopClock, Verdict, Watchdog
+from workers.process.watchdog import HeldJob, LoopClock, Verdict, Watchdog
 
 
 class Clock(LoopClock):
@@ -29,7 +29,7 @@ class Watched:
     """A watchdog, its loop and what its process holds."""
 
     clock: Clock
-    held: list[Held]
+    jobs: list[HeldJob]
     dog: Watchdog
 
     def stand(self, seconds: int) -> Verdict:
@@ -41,30 +41,30 @@ class Watched:
 
 @pytest.fixture
 def watched() -> Watched:
-    clock, held = Clock(), []
-    made = Watched(clock, held, Watchdog(clock, held=lambda: held, drain_seconds=0.0))
+    clock, jobs = Clock(), []
+    made = Watched(clock, jobs, Watchdog(clock, list_jobs=lambda: jobs, drain_seconds=0.0))
     clock.count += 1
     assert made.dog.check(1.0) is Verdict.MOVES
     return made
 
 
-def job(deadline_in: float) -> Held:
-    return Held("q", "key", None, None, time.monotonic() + deadline_in)
+def job(deadline_in: float) -> HeldJob:
+    return HeldJob("q", "key", None, None, time.monotonic() + deadline_in)
 
 
 def test_a_loop_that_moves_is_never_blocked(watched: Watched) -> None:
-    watched.held.append(job(-100))
+    watched.jobs.append(job(-100))
     for _ in range(100):
         watched.clock.count += 1
         assert watched.dog.check(1.0) is Verdict.MOVES
 
 
 def test_a_loop_that_stands_is_blocked_and_given_up_after_the_longest_timeout(watched: Watched) -> None:
-    watched.held += [job(-10), job(100)]
+    watched.jobs += [job(-10), job(100)]
     assert watched.stand(5) is Verdict.MOVES
     assert watched.stand(1) is Verdict.BLOCKED
     assert watched.stand(20) is Verdict.BLOCKED
-    watched.held.pop()
+    watched.jobs.pop()
     assert watched.stand(1) is Verdict.GIVE_UP
     watched.clock.count += 1
     assert watched.dog.check(1.0) is Verdict.MOVES
@@ -77,14 +77,14 @@ def test_a_process_that_holds_nothing_is_given_up_after_half_a_minute(watched: W
 
 
 def test_a_stop_that_cannot_begin_is_given_up_when_its_time_is_over(watched: Watched) -> None:
-    watched.held.append(job(100))
+    watched.jobs.append(job(100))
     watched.dog.stop_asked()
     assert watched.stand(5) is Verdict.MOVES
     assert watched.stand(1) is Verdict.GIVE_UP
 
 
 def test_the_time_of_a_freeze_says_nothing_of_the_loop(watched: Watched) -> None:
-    watched.held.append(job(-100))
+    watched.jobs.append(job(-100))
     assert watched.stand(4) is Verdict.MOVES
     assert watched.dog.check(600.0) is Verdict.MOVES
     assert watched.stand(5) is Verdict.MOVES
@@ -92,21 +92,21 @@ def test_the_time_of_a_freeze_says_nothing_of_the_loop(watched: Watched) -> None
 
 
 def test_after_a_long_command_the_loop_may_move_before_it_is_judged(watched: Watched) -> None:
-    watched.held.append(job(-100))
+    watched.jobs.append(job(-100))
     assert watched.stand(4) is Verdict.MOVES
     assert watched.dog.check(1.0, 9.0) is Verdict.MOVES
     assert watched.dog.check(1.0) is Verdict.GIVE_UP
 
 
 def test_a_short_timeout_leaves_the_time_to_show_who_blocks(watched: Watched) -> None:
-    watched.held.append(job(-100))
+    watched.jobs.append(job(-100))
     assert watched.stand(10) is Verdict.BLOCKED
     assert watched.stand(1) is Verdict.GIVE_UP
 
 
 async def test_the_place_names_handler_line_queue_and_job() -> None:
-    clock, asleep, held = LoopClock(), threading.Event(), []
-    dog = Watchdog(clock, held=lambda: held)
+    clock, asleep, jobs = LoopClock(), threading.Event(), []
+    dog = Watchdog(clock, list_jobs=lambda: jobs)
     places: list[BlockedAt] = []
 
     async def handler(ctx: dict[str, Any]) -> None: ...
@@ -124,7 +124,7 @@ async def test_the_place_names_handler_line_queue_and_job() -> None:
     thread = threading.Thread(target=watch)
     thread.start()
     task = asyncio.ensure_future(attempt())
-    held.append(Held("color-extraction", "dress-17", handler, task, 0.0))
+    jobs.append(HeldJob("color-extraction", "dress-17", handler, task, 0.0))
     await task
     await asyncio.to_thread(thread.join)
     clock.stop()
