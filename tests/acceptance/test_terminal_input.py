@@ -55,9 +55,14 @@ async def painted(shown: Terminal, text: str) -> bool:
 
 
 async def answers(shown: Terminal, *, within: float = 60.0) -> None:
-    """Wait until its keys go to the views again: whatever lies open is closed."""
+    """Wait until its keys go to the views again: whatever lies open is closed.
+
+    A terminal tells escape from alt and the next key by the time between them: that grows, since a program
+    on a busy machine may read both at once.
+    """
     deadline = time.monotonic() + within
     for key, text in (("2", " Dead letters"), ("1", "weather-ingestion")):
+        pause = 0.1
         while True:
             write(shown, key.encode())
             if await painted(shown, text):
@@ -65,6 +70,8 @@ async def answers(shown: Terminal, *, within: float = 60.0) -> None:
             assert time.monotonic() < deadline, shown.text[-2_000:]
             leaving = await painted(shown, "What you have written is lost")
             write(shown, b"y" if leaving else b"\x1b")
+            pause = min(2 * pause, 5.0)
+            await asyncio.sleep(pause)
 
 
 @pytest.fixture

@@ -154,6 +154,9 @@ async def left_on(shown: Terminal, keys: str) -> str:
     await shown.shows("worker")
     shown.press(f"{keys}q")
     while not await ends(shown):  # a dialog took it
+        shown.read()
+        if ITS_END in shown.output:  # the screen is restored, and the process is about to end
+            break
         shown.press("\x1b")
         await asyncio.sleep(0.5)  # else they are one key, alt+q
         shown.press("q")

@@ -104,7 +104,8 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
     assert await process.drained() == 1
     await process.close()
     assert process.redis_error is None
-    assert await redis.lrange("saq:color-extraction:queued", 0, -1) == [b"saq:job:color-extraction:waits"]
+    # At the head; the replayed job may be due again behind it.
+    assert await redis.lindex("saq:color-extraction:queued", 0) == b"saq:job:color-extraction:waits"
 
 
 @pytest.mark.slow
