@@ -44,6 +44,8 @@ _FORCED_INTERVAL_SECONDS = 1.0
 """Between two checks of this process after a script found a key that it cannot work on."""
 _EVERYTHING_SECONDS = 3600.0
 """Between two searches of this process, through all keys of the server, for jobs whose ids are on no key."""
+_FIRST_SEARCH_SECONDS = 30.0
+"""From the first check to the first such search: a process that starts on a full queue has work to do."""
 _PAGE = 1000
 """Ids in one command."""
 _BODIES = 20
@@ -82,7 +84,8 @@ class Reconciler:
         self._keys = QueueKeys.of(policy.name)
         self._holds_ids = asyncio.Event()
         self._is_broken = asyncio.Event()
-        self._next_search = 0.0
+        self._next_search: float | None = None
+        """Loop time at which all keys of the server are searched; None until the first check."""
 
     def request(self, *, now: bool = False) -> None:
         """Check the queue when a check is due: it holds something.  ``now``: one of its keys is broken."""
@@ -124,6 +127,8 @@ class Reconciler:
         if listed + leases != ready or listed <= _SMALL_QUEUE or repairs:
             repairs += await self._relist(self._misplaced_ids())
         time = asyncio.get_running_loop().time()
+        if self._next_search is None:
+            self._next_search = time + _FIRST_SEARCH_SECONDS
         if everything or is_emptied or "type" in repairs or time >= self._next_search:
             self._next_search = time + _EVERYTHING_SECONDS
             repairs += await self._relist(self._unknown_jobs())

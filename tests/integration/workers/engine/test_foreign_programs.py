@@ -16,6 +16,7 @@ from storage.database.engine import Database
 from storage.redis.client import execute, make_client
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.support.operations import build_operations
+from workers.engine import reconciler
 from workers.engine.keys import BEATS, CRON, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
 from workers.engine.schedules import Schedule, Scheduler
@@ -366,6 +367,18 @@ async def test_e13_a_queue_that_is_checked_is_not_checked_again_within_a_minute(
     bench = make_bench()
     assert await bench.queue.reconciler.reconcile() == Counter()
     assert await bench.queue.reconciler.reconcile() is None
+
+
+async def test_e14_a_job_whose_id_is_on_no_key_is_found_soon_after_the_first_check(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "_FIRST_SEARCH_SECONDS", 0.2)
+    bench = make_bench()
+    await bench.redis.set(bench.queue.job_id("lost"), b'{"status": "queued"}')
+    assert await bench.queue.reconciler.reconcile(now=True) == Counter()
+    await asyncio.sleep(0.25)
+    assert await bench.queue.reconciler.reconcile(now=True) == {"unknown": 1}
+    assert await bench.redis.llen(bench.queue.keys.queued) == 1
 
 
 async def test_e14_a_hundred_thousand_jobs_that_are_on_no_list_are_listed_again(
