@@ -34,9 +34,12 @@ class Script:
     sha: str
 
     @classmethod
-    def load(cls, module: str, name: str) -> Script:
-        """Read ``scripts/<name>.lua`` next to ``module``, the caller's ``__name__``."""
-        text = files(module.rpartition(".")[0]).joinpath("scripts", f"{name}.lua").read_text()
+    def load(cls, module: str, name: str, *, functions: str = "") -> Script:
+        """Read ``scripts/<name>.lua`` next to ``module``, the caller's ``__name__``.
+
+        ``functions`` is the text of those that it calls, from `read_script`.
+        """
+        text = functions + read_script(module, name)
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     def call(self, keys: Sequence[str], args: Sequence[Argument] = ()) -> ScriptCall:
@@ -56,6 +59,11 @@ class ScriptCall:
         """The command that runs it: by SHA-1, or with its text for a server that does not have it."""
         head = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
         return (*head, len(self.keys), *self.keys, *self.args)
+
+
+def read_script(module: str, name: str) -> str:
+    """The text of ``scripts/<name>.lua`` next to ``module``."""
+    return files(module.rpartition(".")[0]).joinpath("scripts", f"{name}.lua").read_text()
 
 
 async def run_scripts(connection: Redis | PipelineExecutor, calls: Sequence[ScriptCall]) -> list[Any]:

@@ -36,7 +36,9 @@ class QueueKeys:
     completed: str
     failed: str
     totals: str
-    minute: str
+    history: str
+    """Prefix of the keys of its history: see history.lua."""
+    turns: str
     aside: str
     """Prefix of the names under which keys of another type are kept."""
 
@@ -56,6 +58,7 @@ class QueueKeys:
             completed=f"{own}completed",
             failed=f"{own}failed",
             totals=f"{own}totals",
-            minute=f"{own}minute:",
+            history=f"{own}history:",
+            turns=f"{own}turns",
             aside=f"{own}aside:",
         )

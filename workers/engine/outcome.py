@@ -71,6 +71,7 @@ def worker_died(
     if job.status != Status.ACTIVE:  # a record that says active counts this attempt already
         job.attempts += 1
     settlement = failed(leased, job, error, policy=policy, worker=worker)
+    settlement.lost = True
     if settlement.verb == "retry":
         settlement.verb = "return"
     return settlement
@@ -151,7 +152,7 @@ def _bury_refused(
     leased = LeasedJob(refused.id, refused.lease, b"")
     buried = failed(leased, job, error, policy=policy, worker=worker)
     return replace(
-        buried, wait_bucket=refused.wait_bucket, run_bucket=refused.run_bucket, resent=refused.resent
+        buried, wait_seconds=refused.wait_seconds, run_seconds=refused.run_seconds, resent=refused.resent
     )
 
 

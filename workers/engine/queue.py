@@ -23,6 +23,7 @@ from workers.engine.enqueueing import (
     enqueue_call,
     redis_full_error,
 )
+from workers.engine.history import KEEP_POINT
 from workers.engine.keys import BEATS, LETTER, LETTERS, OUTCOMES, WAKE_CHANNEL, WORKERS, QueueKeys
 from workers.engine.policy import (
     KEEP_COMPLETED,
@@ -41,7 +42,7 @@ from workers.engine.wire import decode_id, encode_id
 LOST_SCRIPT = Script.load(__name__, "lost")
 GONE_SCRIPT = Script.load(__name__, "gone")
 TAKE_SCRIPT = Script.load(__name__, "take")
-SETTLE_SCRIPT = Script.load(__name__, "settle")
+SETTLE_SCRIPT = Script.load(__name__, "settle", functions=KEEP_POINT)
 
 _RATE_GUARD_US = 250_000
 """Added to the rate window: a start is counted when it is granted, and the handler begins a moment later."""
@@ -124,14 +125,14 @@ class JobQueue(RedisQueue):
         for settlement in settlements:
             args += settlement.to_argv()
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks, keys.completed]
-        names += [keys.failed, LETTERS, LETTER, keys.totals, keys.minute, OUTCOMES]
+        names += [keys.failed, LETTERS, LETTER, keys.totals, keys.history, OUTCOMES]
         return SETTLE_SCRIPT.call(names, args)
 
     def _take_call(self, worker_id: str, n: int) -> ScriptCall:
         keys, policy, rate = self.keys, self.policy, self.policy.rate_limit
         window = round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0
         names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks]
-        names += [keys.starts, keys.pause, BEATS, keys.token, keys.failed, keys.totals]
+        names += [keys.starts, keys.pause, BEATS, keys.token, keys.failed, keys.totals, keys.turns]
         starts = rate.starts if rate else 0
         limits: list[Argument] = [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window]
         return TAKE_SCRIPT.call(names, [*limits, WAKE_CHANNEL, self.name, REQUEST_BYTES])

@@ -19,6 +19,7 @@ from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script
 from workers.engine import wire
 from workers.engine.attempts import META
+from workers.engine.history import STEP_SECONDS
 from workers.engine.keys import (
     BEATS,
     CRON,
@@ -152,6 +153,7 @@ class Reconciler:
             LETTER: "hash",
         }
         others = {
+            keys.turns: "hash",
             keys.starts: "zset",
             keys.pause: "hash",
             keys.completed: "zset",
@@ -162,6 +164,7 @@ class Reconciler:
             CRON: "hash",
             TOKENS: "zset",
             f"{saq}stats": "zset",
+            **{f"{keys.history}{seconds}": "zset" for seconds in STEP_SECONDS},
         }
         limits = [round(INTERVAL_SECONDS * 1000), int(now), _LAST_SECOND]
         return RECONCILE_SCRIPT.call(

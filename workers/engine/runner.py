@@ -12,7 +12,7 @@ import structlog
 from saq import Job, Status, Worker
 from saq.utils import now
 
-from workers.engine import histogram, outcome, wire
+from workers.engine import outcome, wire
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.settlement import LeasedJob, Settlement
@@ -56,7 +56,8 @@ class RunningJob:
     leased: LeasedJob
     job: Job
     started: float
-    wait_bucket: int | None
+    waited: float | None
+    """Seconds until its first attempt; None for a retry."""
     task: asyncio.Task[None] | None = None
     record_written: bool = False
     """Its record says that it runs."""
@@ -105,13 +106,13 @@ class JobRunner(Worker[Any]):
             key = queue.job_key_from_id(leased.id)
             self._on_finished(outcome.unreadable(leased, queue.name, key, error, worker=self.id))
             return
-        wait = _wait_seconds(job, server_time)
+        waited = _wait_seconds(job, server_time)
         job.started = now()
         job.attempts += 1
         job.status = Status.ACTIVE
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
-        running = RunningJob(leased, job, loop.time(), None if wait is None else histogram.bucket(wait))
+        running = RunningJob(leased, job, loop.time(), waited)
         if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
             self.cancel(self.running[leased.id], "fenced")
         self.running[leased.id] = running
@@ -242,8 +243,8 @@ class JobRunner(Worker[Any]):
         if running.cancel_reason == "fenced":
             return
         if settlement.verb != "return":
-            settlement.wait_bucket = running.wait_bucket
-            settlement.run_bucket = histogram.bucket(asyncio.get_running_loop().time() - running.started)
+            settlement.wait_seconds = running.waited
+            settlement.run_seconds = asyncio.get_running_loop().time() - running.started
         self._on_finished(settlement)
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from storage.redis.scripts import Argument
+from workers.engine.histogram import bucket
 from workers.engine.wire import encode_id
 
 
@@ -55,7 +56,7 @@ class Settlement:
     ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (requested by SAQ under
     ``abort_key``), return (to the head of the queue) or update (stays in flight, ``body`` is stored).
     ``replay_outcome`` is what the outcomes list gets when a replayed job completes or is aborted.
-    ``wait_bucket`` and ``run_bucket`` are buckets of the histograms.
+    ``wait_seconds`` and ``run_seconds`` go into the histograms.  ``lost``: the attempt's worker has died.
     """
 
     id: str
@@ -68,8 +69,9 @@ class Settlement:
     letter_payload: LetterPayload = LetterPayload.INLINE
     abort_key: str = ""
     replay_outcome: bytes = b""
-    wait_bucket: int | None = None
-    run_bucket: int | None = None
+    wait_seconds: float | None = None
+    run_seconds: float | None = None
+    lost: bool = False
     interrupted: bool = False
     """A drain interrupted the attempt, so the job is one of those that had to be returned."""
     resent: bool = False
@@ -92,9 +94,15 @@ class Settlement:
             self.letter_payload,
             self.abort_key,
             self.replay_outcome,
-            "" if self.wait_bucket is None else self.wait_bucket,
-            "" if self.run_bucket is None else self.run_bucket,
+            *_measured(self.wait_seconds),
+            *_measured(self.run_seconds),
+            "1" if self.lost else "",
         )
+
+
+def _measured(seconds: float | None) -> tuple[Argument, Argument]:
+    """The bucket of a duration, and its microseconds."""
+    return ("", "") if seconds is None else (bucket(seconds), round(seconds * 1e6))
 
 
 SETTLEMENT_FIELDS = (
@@ -109,6 +117,9 @@ SETTLEMENT_FIELDS = (
     "abort_key",  # of a job that is aborted
     "outcome",  # of a replayed job that completes or is aborted
     "wait",
+    "wait_us",
     "run",
+    "run_us",
+    "lost",  # of an attempt whose worker has died
 )
 """The arguments of one job, as settle.lua names them; empty if they have no meaning for its verb."""

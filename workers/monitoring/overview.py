@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from workers.engine import histogram, wire
+from workers.engine.history import (
+    FINE_SECONDS,
+    HOUR_SECONDS,
+    MINUTE_SECONDS,
+    Counters,
+    History,
+    Point,
+    failure_rate,
+    run_buckets,
+    wait_buckets,
+)
 from workers.engine.policy import QueuePolicy, RateLimit
 from workers.engine.reconciler import REPAIR_KINDS, REPAIRED
 from workers.engine.recovery import MAX_CHECK_GAP
 from workers.monitoring.roster import age, number, text
-from workers.monitoring.snapshot import Pause, QueueSnapshot
+from workers.monitoring.snapshot import Durations, Pause, QueueSnapshot
 
-HISTORY_MINUTES = 60
-_RECENT_MINUTES = 5
-"""Over which rates and percentiles are taken, the current minute included."""
+CHART_MINUTES = 60
+RECENT_SECONDS = 300.0
+"""Over which rates and percentiles are taken."""
 _MAX_COUNT = 2**53
 """A counter that claims more was not written by us."""
-_BUCKET = re.compile(r"([wr])(\d{1,2})", re.ASCII)
-
-Minute = dict[str, int]
-"""The counters of one minute: outcomes, ``w…`` and ``r…`` buckets, depth."""
 
 
 class OverviewReply(NamedTuple):
@@ -35,19 +41,26 @@ class OverviewReply(NamedTuple):
     leases: list[bytes]
     starts: int
     oldest_start: bytes
+    start_before: bytes
+    """The newest start that the rate limit does not count any more."""
     head: bytes
+    first_excess: bytes
+    """Body of the first ready job that is one too many."""
     pause: list[bytes]
-    totals: Minute
-    current_minute: Minute
+    totals: Counters
+    turns: Mapping[bytes, float]
+    """By worker: server time of its dispatcher's newest turn, ms."""
     checks: Sequence[bytes | None]
+    resumed: bytes | None
     broken_keys: tuple[str, ...]
-    minutes: list[Minute]
+    points: dict[int, list[Point]]
+    """New points of the history, by the seconds between them."""
 
     @classmethod
     def parse(cls, reply: list[Any]) -> OverviewReply:
         """The reply as it came from the server."""
-        now_us, depth, incomplete, leases, starts, oldest, head, pause, totals, current, *rest = reply
-        checks, broken_keys, *minutes = rest
+        now_us, depth, incomplete, leases, starts, oldest, before, head, excess, *rest = reply
+        pause, totals, turns, checks, resumed, broken_keys, *points = rest
         return cls(
             now=int(now_us) / 1e6,
             depth=depth,
@@ -55,13 +68,19 @@ class OverviewReply(NamedTuple):
             leases=leases,
             starts=starts,
             oldest_start=oldest,
+            start_before=before,
             head=head,
+            first_excess=excess,
             pause=pause,
-            totals=_minute(totals),
-            current_minute=_minute(current),
+            totals=_counters(totals),
+            turns=dict(_instants(turns)),
             checks=checks,
+            resumed=resumed,
             broken_keys=tuple(map(text, broken_keys)),
-            minutes=list(map(_minute, minutes)),
+            points={
+                seconds: [point for point in map(Point.parse, members) if point is not None]
+                for seconds, members in zip((FINE_SECONDS, MINUTE_SECONDS, HOUR_SECONDS), points, strict=True)
+            },
         )
 
     @property
@@ -70,46 +89,69 @@ class OverviewReply(NamedTuple):
         since, last = (age(number(value), self.now) for value in self.checks)
         return since if since is not None and last is not None and last <= MAX_CHECK_GAP else 0.0
 
+    @property
+    def point(self) -> Point:
+        """The state now, as a point of the history."""
+        return Point(self.now, self.depth, len(self.leases) // 2, self.totals)
 
-def queue_snapshot(
-    policy: QueuePolicy, reply: OverviewReply, remembered: Mapping[int, Minute]
-) -> QueueSnapshot:
-    """All figures but those on the holders of jobs; ``remembered`` has the last hour's minutes by number."""
-    minute = int(reply.now // 60)
-    history = [remembered.get(number) for number in range(minute - HISTORY_MINUTES + 1, minute)]
-    history.append(reply.current_minute)
-    recent = [counters for counters in history[-_RECENT_MINUTES:] if counters]
-    totals = reply.totals
-    in_flight = len(reply.leases) // 2
+
+def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) -> QueueSnapshot:
+    """All figures but those on the holders of jobs; ``history`` ends with the reply's point."""
+    now, totals = reply.now, reply.totals
+    recent = history.span(now - RECENT_SECONDS, now)
+    hour = history.span(now - CHART_MINUTES * 60, now)
+    in_flight = reply.point.in_flight
+    charts = list(_minutes(history))
     return QueueSnapshot(
         name=policy.name,
         function=policy.function,
         depth=reply.depth,
         scheduled=max(0, reply.incomplete - reply.depth - in_flight),
-        oldest_age=_age_of_job(reply.head, reply.now),
+        oldest_age=age_of_job(reply.head, now),
         in_flight=in_flight,
         concurrency=policy.concurrency,
         rate_limit=policy.rate_limit,
         rate_used=reply.starts,
         next_start_in=_next_start(policy.rate_limit, reply),
-        wait=histogram.percentiles(_buckets(recent, "w")),
-        run=histogram.percentiles(_buckets(recent, "r")),
-        failure_rate=_failure_rate(recent),
-        throughput=_throughput(history, reply.now),
-        completed=totals.get("completed", 0),
-        failed=totals.get("failed", 0),
-        retried=totals.get("retried", 0),
+        wait=histogram.percentiles(wait_buckets(recent)),
+        run=histogram.percentiles(run_buckets(recent)),
+        failure_rate=failure_rate(recent)[0],
+        throughput=history.span(now - 60, now)["completed"] / 60,
+        **_outcomes(totals),
         repairs={kind: totals.get(f"{REPAIRED}{kind}", 0) for kind in REPAIR_KINDS},
         broken_keys=reply.broken_keys,
-        dead_lettered=totals.get("dead_lettered", 0),
-        depth_history=_fill_depths(history, reply.depth),
-        throughput_history=tuple(
-            counters.get("completed", 0) if counters is not None else None for counters in history
-        ),
+        depth_history=tuple(depth for depth, _ in charts),
+        throughput_history=tuple(completed for _, completed in charts),
         paused=parse_pause(dict(_pairs(reply.pause))),
         workers=0,
-        usual_run=histogram.percentile(_buckets([minute for minute in history if minute], "r"), 0.5),
+        usual_run=histogram.percentile(run_buckets(hour), 0.5),
+        ended_age=age(totals.get("ended_at"), now),
+        succeeded_age=age(totals.get("succeeded_at"), now),
+        waits=Durations(wait_buckets(totals), totals.get("wait_us", 0) / 1e6),
+        runs=Durations(run_buckets(totals), totals.get("run_us", 0) / 1e6),
     )
+
+
+_COUNTERS = ("started", "completed", "failed", "retried", "dead_lettered", "aborted", "returned", "lost")
+"""Fields of a queue's totals that are fields of its snapshot, too."""
+
+
+def _outcomes(totals: Counters) -> dict[str, Any]:
+    return {name: totals.get(name, 0) for name in _COUNTERS}
+
+
+def _minutes(history: History) -> Iterator[tuple[int | None, int | None]]:
+    """Depth at the end of each of the last minutes and jobs completed in it; None before the history."""
+    end = history.now.at
+    first = end // 60 * 60 - (CHART_MINUTES - 1) * 60
+    ends = [first + 60 * minute for minute in range(CHART_MINUTES)] + [end]
+    for start, stop in pairwise(ends):
+        before, after = history.at(start), history.at(stop)
+        if stop < history.points[0].at:
+            yield None, None
+        else:
+            completed = after.counters.get("completed", 0) - before.counters.get("completed", 0)
+            yield after.depth, max(0, completed)
 
 
 def parse_pause(fields: dict[bytes, bytes]) -> Pause | None:
@@ -138,47 +180,19 @@ def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _minute(flat: list[bytes]) -> Minute:
+def _counters(flat: list[bytes]) -> Counters:
     counters = {text(key): whole_number(value) for key, value in _pairs(flat)}
     return {name: value for name, value in counters.items() if value is not None}
 
 
-def _buckets(minutes: Sequence[Minute], kind: str) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    for counters in minutes:
-        for name, count in counters.items():
-            match = _BUCKET.fullmatch(name)
-            if match is not None and match[1] == kind:
-                counts[int(match[2])] += count
-    return counts
+def _instants(flat: list[bytes]) -> Iterator[tuple[bytes, float]]:
+    for key, value in _pairs(flat):
+        at = number(value)
+        if at is not None:
+            yield key, at
 
 
-def _failure_rate(minutes: Sequence[Minute]) -> float | None:
-    completed, failed = (
-        sum(counters.get(name, 0) for counters in minutes) for name in ("completed", "failed")
-    )
-    return failed / (completed + failed) if completed + failed else None
-
-
-def _throughput(history: Sequence[Minute | None], now: float) -> float:
-    """Completed jobs a second over the last minute: this minute, and the rest from the one before."""
-    passed = now % 60
-    current, before = history[-1] or {}, history[-2] or {}
-    completed = current.get("completed", 0) + before.get("completed", 0) * (1 - passed / 60)
-    return float(completed) / 60
-
-
-def _fill_depths(history: Sequence[Minute | None], depth: int) -> tuple[int | None, ...]:
-    """Depth at the end of each minute; a minute without a finished job has the depth of the one before."""
-    last: int | None = None
-    depths: list[int | None] = []
-    for counters in history:
-        last = counters.get("depth", last) if counters is not None else last
-        depths.append(last)
-    return (*depths[:-1], depth)
-
-
-def _age_of_job(body: bytes, now: float) -> float | None:
+def age_of_job(body: bytes, now: float) -> float | None:
     """How long a ready job has waited, by its own record; None if that cannot be read."""
     try:
         job = wire.load(body)

@@ -24,6 +24,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Durations:
+    """All durations since the first job: how many by bucket of `histogram`, and their sum in seconds."""
+
+    counts: Mapping[int, int] = field(default_factory=dict)
+    total_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSnapshot:
     """One queue.  Figures are cluster-wide."""
 
@@ -78,6 +86,18 @@ class QueueSnapshot:
     """The median of the run times of the last hour."""
     repairs: Mapping[str, int] = field(default_factory=dict)
     """All repairs of the reconciler, by kind."""
+    started: int = 0
+    aborted: int = 0
+    returned: int = 0
+    """Jobs that went back to the head of the queue without being charged an attempt."""
+    lost: int = 0
+    """Attempts whose worker died."""
+    ended_age: float | None = None
+    """Since a job last ended, or its attempt failed; None if none has yet."""
+    succeeded_age: float | None = None
+    """Since a job last completed; None if none has yet."""
+    waits: Durations = Durations()
+    runs: Durations = Durations()
     broken_keys: tuple[str, ...] = ()
     """Keys that another program has given another type: nothing starts until they are repaired."""
 

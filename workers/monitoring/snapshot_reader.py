@@ -19,19 +19,15 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import execute, redact_url
 from storage.redis.refusals import reason, refusal_of
-from storage.redis.scripts import Script, ScriptCall, run_scripts
+from storage.redis.scripts import Argument, Script, ScriptCall, run_scripts
+from workers.engine.history import KEEP_POINT
 from workers.engine.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy
 from workers.engine.recovery import DEAD_AFTER
 from workers.monitoring import thresholds
 from workers.monitoring.background_value import BackgroundValue
-from workers.monitoring.overview import (
-    HISTORY_MINUTES,
-    Minute,
-    OverviewReply,
-    queue_snapshot,
-    whole_number,
-)
+from workers.monitoring.history_reader import HistoryReader
+from workers.monitoring.overview import OverviewReply, queue_snapshot, whole_number
 from workers.monitoring.roster import Evidence, Lease, age, number, read_leases, roster, with_channel
 from workers.monitoring.snapshot import (
     DatabaseSnapshot,
@@ -41,7 +37,7 @@ from workers.monitoring.snapshot import (
     WorkerSnapshot,
 )
 
-OVERVIEW_SCRIPT = Script.load(__name__, "overview")
+OVERVIEW_SCRIPT = Script.load(__name__, "overview", functions=KEEP_POINT)
 
 _RECONNECT_SECONDS = 3.0
 """A process that was connected so recently may be reconnecting, and counts as connected."""
@@ -60,7 +56,7 @@ class ClusterState:
 
 
 class SnapshotReader:
-    """Takes snapshots.  Minutes that are over do not change: they are read once and remembered.
+    """Takes snapshots.  Points of the history do not change: they are read once and remembered.
 
     What changes slowly or costs much (Redis' memory, the number of dead letters) is refreshed in the
     background: only the first snapshot waits for it.
@@ -83,7 +79,7 @@ class SnapshotReader:
         self._database = database
         self._environment = environment
         self._weather_provider = weather_provider
-        self._minutes: dict[str, dict[int, Minute]] = {policy.name: {} for policy in policies}
+        self._histories = {policy.name: HistoryReader() for policy in policies}
         self._connected_at: dict[str, float] = {}
         """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
         self._clock_offset = 0.0
@@ -173,11 +169,9 @@ class SnapshotReader:
         pipeline.zcard(LETTERS)
         pipeline.zrange(LETTERS, 0, 0, withscores=True)
         (seconds, _), presences, beats, waiting, oldest = await pipeline.execute()
-        # The server's minute, since by another clock one that is not over might be remembered for good.
-        missing = {
-            policy.name: self._missing_minutes(policy.name, seconds // 60) for policy in self._policies
-        }
-        calls = [_overview_call(policy, missing[policy.name]) for policy in self._policies]
+        calls = [
+            _overview_call(policy, self._histories[policy.name].ranges(seconds)) for policy in self._policies
+        ]
         replies, connected = await asyncio.gather(
             run_scripts(self._redis, calls), self._connected(with_channel(presences))
         )
@@ -192,7 +186,7 @@ class SnapshotReader:
         leases = [read_leases(overview.leases) for overview in overviews]
         workers = roster(evidence, chain.from_iterable(leases))
         queues = tuple(
-            self._queue(policy, overview, missing[policy.name], queue_leases, workers, evidence)
+            self._queue(policy, overview, queue_leases, workers, evidence)
             for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True)
         )
         died_at = number(oldest[0][1]) if oldest else None
@@ -203,15 +197,13 @@ class SnapshotReader:
         self,
         policy: QueuePolicy,
         overview: OverviewReply,
-        missing: Sequence[int],
         leases: Sequence[Lease],
         workers: Sequence[WorkerSnapshot],
         evidence: Evidence,
     ) -> QueueSnapshot:
-        remembered = self._minutes[policy.name]
-        remembered.update(zip(missing, overview.minutes, strict=True))
+        history = self._histories[policy.name].add(overview.points, overview.point)
         return replace(
-            queue_snapshot(policy, overview, remembered),
+            queue_snapshot(policy, overview, history),
             **_holders(policy, leases, workers, evidence, overview.checked_for),
         )
 
@@ -232,14 +224,6 @@ class SnapshotReader:
         }
         return {name: now - at < _RECONNECT_SECONDS for name, at in self._connected_at.items()}
 
-    def _missing_minutes(self, queue: str, minute: int) -> list[int]:
-        """The minutes of the last hour, before this one, that are not remembered; forgets older ones."""
-        hour = range(minute - HISTORY_MINUTES + 1, minute)
-        remembered = self._minutes[queue] = {
-            number: counters for number, counters in self._minutes[queue].items() if number in hour
-        }
-        return [number for number in hour if number not in remembered]
-
 
 def _redis_failure(safe_url: str, error: Exception) -> RedisSnapshot:
     refusal = refusal_of(error)
@@ -258,12 +242,12 @@ def _describe_database_error(error: Exception) -> str:
     return one_line(error)
 
 
-def _overview_call(policy: QueuePolicy, minutes: Sequence[int]) -> ScriptCall:
+def _overview_call(policy: QueuePolicy, ranges: Sequence[Argument]) -> ScriptCall:
     keys = QueueKeys.of(policy.name)
     window = round(policy.rate_limit.seconds * 1e6) if policy.rate_limit else 0
     names = [keys.queued, keys.incomplete, keys.leases, keys.starts, keys.pause]
-    names += [keys.totals, keys.minute, keys.looks]
-    return OVERVIEW_SCRIPT.call(names, [window, *minutes])
+    names += [keys.totals, keys.history, keys.looks, keys.turns]
+    return OVERVIEW_SCRIPT.call(names, [window, 0, thresholds.DEPTH, *ranges])
 
 
 def _holders(

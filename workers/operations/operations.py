@@ -35,6 +35,7 @@ from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
 PAUSE_SCRIPT = Script.load(__name__, "pause")
+RESUME_SCRIPT = Script.load(__name__, "resume")
 
 __all__ = [
     "ALL_DEAD",
@@ -191,8 +192,8 @@ class Operations:
         """Let a paused queue start jobs again; False if it was not paused.  Raises UnknownQueueError."""
         keys = self._enqueueing.queue(queue).keys
         async with self._audit.record("resume", {"queue": queue}) as action:
-            action.affected = await self._redis.delete(keys.pause)
-            await self._redis.publish(WAKE_CHANNEL, queue)
+            call = RESUME_SCRIPT.call([keys.pause, keys.looks], [WAKE_CHANNEL, queue])
+            action.affected = int(await run_script(self._redis, call))
             return bool(action.affected)
 
     async def pause_of(self, queue: str) -> Pause | None:

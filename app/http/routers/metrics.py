@@ -7,20 +7,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import get_args
 
-from fastapi import Response
+from fastapi import Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.registry import Collector
 
 from app.http.dependencies import State
 from app.http.routing import open_router
 from app.logs import dropped_lines
-from workers.engine.histogram import Percentiles
-from workers.monitoring.snapshot import QueueSnapshot, Snapshot, WorkerState
+from workers.engine.histogram import BOUNDS_SECONDS
+from workers.monitoring.snapshot import Durations, QueueSnapshot, Snapshot, WorkerState
 
 router = open_router("metrics")
 
+Encoder = Callable[[CollectorRegistry], bytes]
 Value = float | int | None
 """None: unknown, and left out."""
 
@@ -101,22 +107,48 @@ _QUEUE_GAUGES: tuple[tuple[str, str, Callable[[QueueSnapshot], Value]], ...] = (
     ),
     ("workers", "Live processes that serve it.", lambda queue: queue.workers),
     (
+        "seconds_since_ended",
+        "Seconds since a job last ended or an attempt last failed; no line before the first.",
+        lambda queue: queue.ended_age,
+    ),
+    (
+        "seconds_since_completed",
+        "Seconds since a job last completed; no line before the first.",
+        lambda queue: queue.succeeded_age,
+    ),
+    (
         "failure_ratio",
         "Share of failed attempts among those that ended in the last five minutes.",
         lambda queue: queue.failure_rate,
     ),
 )
 
-_QUEUE_DURATIONS: tuple[tuple[str, str, Callable[[QueueSnapshot], Percentiles]], ...] = (
-    ("wait_seconds", "How long jobs waited, over five minutes.", lambda queue: queue.wait),
-    ("run_seconds", "How long attempts ran, over five minutes.", lambda queue: queue.run),
+_QUEUE_HISTOGRAMS: tuple[tuple[str, str, Callable[[QueueSnapshot], Durations]], ...] = (
+    ("wait_seconds", "How long jobs waited for their first attempt.", lambda queue: queue.waits),
+    ("run_seconds", "How long attempts ran, however they ended.", lambda queue: queue.runs),
 )
+_LAST_EXPOSED_BOUND = 1000.0
+"""Seconds; what is longer is only in ``+Inf``."""
+_EXPOSED = tuple(
+    number
+    for number, bound in enumerate(BOUNDS_SECONDS)
+    if f"{bound:e}"[:3] in ("1.0", "2.0", "5.0") and bound <= _LAST_EXPOSED_BOUND
+)
+"""Numbers of the buckets whose upper bound is a bucket of Prometheus: 1, 2 and 5 ms, 10 ms, … 1,000 s."""
 
 _QUEUE_COUNTERS: tuple[tuple[str, str, Callable[[QueueSnapshot], int]], ...] = (
     ("jobs_completed", "Jobs that completed.", lambda queue: queue.completed),
     ("attempts_failed", "Attempts that failed.", lambda queue: queue.failed),
     ("jobs_retried", "Failed attempts that a retry follows.", lambda queue: queue.retried),
     ("jobs_dead_lettered", "Jobs that failed for good.", lambda queue: queue.dead_lettered),
+    ("attempts_started", "Attempts that started, retries included.", lambda queue: queue.started),
+    ("jobs_aborted", "Jobs that a producer or an operator aborted.", lambda queue: queue.aborted),
+    (
+        "jobs_returned",
+        "Jobs that went back to their queue without being charged an attempt, for instance by a drain.",
+        lambda queue: queue.returned,
+    ),
+    ("attempts_lost", "Attempts whose process died; they count as failed, too.", lambda queue: queue.lost),
 )
 
 
@@ -132,25 +164,38 @@ class TextFormat(Response):
     response_description="All that is known: an unknown figure has no line.",
     response_class=TextFormat,
 )
-async def metrics(state: State) -> Response:
-    """All names begin with `couturecast_`; each has its meaning in its HELP line."""
+async def metrics(state: State, request: Request) -> Response:
+    """All names begin with `couturecast_`; each has its meaning in its HELP line.
+
+    In OpenMetrics if the `Accept` header asks for it, else in Prometheus' text format.
+    """
     try:
         snapshot = await state.snapshot()
     except TimeoutError:
         snapshot = None
-    return TextFormat(exposition(snapshot, state.version, state.operations.cache.counts))
+    encode, content_type = _encoder(request.headers.get("accept", ""))
+    text = exposition(snapshot, state.version, state.operations.cache.counts, encode=encode)
+    return TextFormat(text, media_type=content_type)
 
 
 def exposition(
-    snapshot: Snapshot | None, version: str, cache_counts: Mapping[str, int] = MappingProxyType({})
+    snapshot: Snapshot | None,
+    version: str,
+    cache_counts: Mapping[str, int] = MappingProxyType({}),
+    *,
+    encode: Encoder = generate_latest,
 ) -> bytes:
-    """Write a snapshot (None: Redis does not answer) and this process' cache counts in the text format.
-
-    Pure.
-    """
+    """Write a snapshot (None: Redis does not answer) and this process' cache counts.  Pure."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(snapshot, version, cache_counts))
-    return generate_latest(registry)
+    return encode(registry)
+
+
+def _encoder(accept: str) -> tuple[Encoder, str]:
+    try:
+        return choose_encoder(accept)
+    except ValueError:  # a version that is not one
+        return generate_latest, CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Figures(Collector):
@@ -213,13 +258,8 @@ def _processes(snapshot: Snapshot) -> Iterator[Metric]:
 def _queues(queues: Sequence[QueueSnapshot]) -> Iterator[Metric]:
     for name, text, read in _QUEUE_GAUGES:
         yield _gauge(f"queue_{name}", text, [((queue.name,), read(queue)) for queue in queues], ("queue",))
-    for name, text, read_times in _QUEUE_DURATIONS:
-        values = [
-            ((queue.name, quantile), value)
-            for queue in queues
-            for quantile, value in _quantiles(read_times(queue))
-        ]
-        yield _gauge(f"queue_{name}", text, values, ("queue", "quantile"))
+    for name, text, durations in _QUEUE_HISTOGRAMS:
+        yield _histogram(name, text, [(queue.name, durations(queue)) for queue in queues])
     for name, text, count in _QUEUE_COUNTERS:
         yield _counter(name, text, [((queue.name,), count(queue)) for queue in queues], ("queue",))
     yield _counter(
@@ -230,8 +270,18 @@ def _queues(queues: Sequence[QueueSnapshot]) -> Iterator[Metric]:
     )
 
 
-def _quantiles(times: Percentiles) -> tuple[tuple[str, Value], ...]:
-    return (("0.5", times.p50), ("0.95", times.p95), ("0.99", times.p99))
+def _histogram(name: str, text: str, values: Iterable[tuple[str, Durations]]) -> Metric:
+    """Write cumulative counts of all durations since the first job, so that any window can be aggregated."""
+    metric = HistogramMetricFamily(f"couturecast_queue_{name}", text, labels=("queue",))
+    for queue, durations in values:
+        buckets = [(repr(BOUNDS_SECONDS[number]), _count_up_to(durations, number)) for number in _EXPOSED]
+        buckets.append(("+Inf", sum(durations.counts.values())))
+        metric.add_metric((queue,), buckets, durations.total_seconds)
+    return metric
+
+
+def _count_up_to(durations: Durations, last: int) -> int:
+    return sum(count for number, count in durations.counts.items() if number <= last)
 
 
 def _gauge(

@@ -5,7 +5,7 @@
 -- ready again.  Whether that id is a job that is to run is for take.lua and the worker that takes it.
 --
 -- KEYS  1 looks  2 queued  3 active  4 incomplete  5 leases  6 token  7 totals  8 letters  9 letter
---       10 the new name of a key that is kept aside, a prefix  then all other keys that are checked
+--       10 the new name of a key that is kept aside, a prefix  11 turns  then all other keys that are checked
 -- ARGV  1 ms between two checks, by any process  2 1: check now, whenever the last check was
 --       3 greatest Unix second at which a job can be scheduled
 --       then the type of each key: of 1 to 9, and of those after 10
@@ -84,6 +84,12 @@ if redis.call('HLEN', KEYS[9]) > redis.call('ZCARD', KEYS[8]) then
   for i = 1, math.min(#uids, MOST) do
     repaired('letter', redis.call('ZADD', KEYS[8], 'NX', now_ms, uids[i]))
   end
+end
+
+local turns = redis.call('HGETALL', KEYS[11])
+for i = 1, #turns, 2 do
+  local ago = now_ms - (tonumber(turns[i + 1]) or 0)
+  if not (ago >= 0 and ago < 86400000) then redis.call('HDEL', KEYS[11], turns[i]) end
 end
 
 local flat = {}

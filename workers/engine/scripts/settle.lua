@@ -12,8 +12,9 @@
 --       7 failed     zset    job id -> end, ms: the newest failed jobs
 --       8 letters    zset    letter uid -> time of death, ms: waiting for the database
 --       9 letter     hash    letter uid -> the letter's JSON; of a large job "JSON\n" and the job's own JSON
---      10 totals     hash    outcome -> how many since ever
---      11 minute     prefix  of the hashes of one minute each: outcomes, wait and run histograms, depth
+--      10 totals     hash    counter -> how often since ever: outcomes, buckets of the wait and run histograms with
+--                            their sums in us; ended_at, succeeded_at: server time, ms; as in history.lua
+--      11 history    prefix  as in history.lua
 --      12 outcomes   zset    "letter id:how it ended" of a replayed job -> end, ms: waiting for the database
 -- ARGV  1 completed to keep  2 failed to keep  3 ms that a finished job stays readable
 --       4 processes at most  5 channel that wakes the queue's workers  6 queue name
@@ -27,12 +28,15 @@
 --         payload     '' in that JSON | body: the body follows it | stored: the record that is stored follows it
 --         abort_key   abort: the key of SAQ's request
 --         outcome     complete, abort: the member of outcomes, if the job is a replay
---         wait, run   buckets of the histograms
+--         wait, wait_us  bucket of the histogram, and the time itself
+--         run, run_us    the same of the attempt's run time
+--         lost        1: the worker of the attempt has died
 -- Reply one number a job: 1 done, 0 the lease no longer stands, or the job has ended before.
 local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST, WIDTH = 10, 12
-local ID, LEASE, VERB, BODY, DELAY_MS, LETTER_UID, LETTER, PAYLOAD, ABORT_KEY, OUTCOME, WAIT, RUN =
-  0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+local FIRST, WIDTH = 10, 15
+local ID, LEASE, VERB, BODY, DELAY_MS, LETTER_UID, LETTER, PAYLOAD, ABORT_KEY, OUTCOME,
+  WAIT, WAIT_US, RUN, RUN_US, LOST =
+  0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 local prefix = 'saq:job:' .. ARGV[6] .. ':'
 
 local ids, buries, replayed = {}, false, false
@@ -54,16 +58,19 @@ for k, lease in ipairs(redis.call('HMGET', leases, unpack(ids))) do standing[ids
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+keep_point(KEYS[10], KEYS[11], now_ms, depth, redis.call('HLEN', leases))
 local status = {
   complete = 'complete', bury = 'failed', abort = 'aborted', retry = 'queued', ['return'] = 'queued',
 }
 local counter = {
   complete = {'completed'}, retry = {'failed', 'retried'}, bury = {'failed', 'dead_lettered'}, abort = {'aborted'},
+  ['return'] = {'returned'},
 }
+local lost = {bury = {'failed', 'dead_lettered', 'lost'}, ['return'] = {'failed', 'retried', 'lost'}}
 local completed, failed = {}, {}
 local kept = {complete = completed, bury = failed, abort = failed}
 local left, ended = {}, {}
-local outcomes, buckets, result, wake = {}, {}, {}, false
+local outcomes, result, wake = {}, {}, false
 
 local function is_ours(id)
   return string.sub(id, 1, #prefix) == prefix
@@ -96,8 +103,8 @@ local function aborted_record(id)
   return (string.gsub(stored, '"status"%s*:%s*"aborting"', '"status":"aborted"'))
 end
 
-local function count(counts, name)
-  counts[name] = (counts[name] or 0) + 1
+local function count(name, by)
+  outcomes[name] = (outcomes[name] or 0) + (by or 1)
 end
 
 for k, id in ipairs(ids) do
@@ -110,7 +117,7 @@ for k, id in ipairs(ids) do
     standing[id] = false
     left[#left + 1] = id
     redis.call('LREM', active, 1, id)
-    count(outcomes, 'repaired:lease')
+    count('repaired:lease')
     result[k] = 0
   elseif not scores[k] and is_ours(id) and (verb == 'retry' or verb == 'return') and aborted_record(id) then
     -- Nobody has seen yet that it is to be aborted.
@@ -121,7 +128,7 @@ for k, id in ipairs(ids) do
     failed[#failed + 1] = id
     store_ended(id, aborted_record(id))
     redis.pcall('PUBLISH', id, 'aborted')
-    count(outcomes, 'aborted')
+    count('aborted')
     result[k] = 1
   elseif verb == 'update' then
     -- Off incomplete it was aborted: the record that says so stays.
@@ -153,9 +160,15 @@ for k, id in ipairs(ids) do
     end
     if kept[verb] then store_ended(id, body) elseif body ~= '' and is_ours(id) then redis.call('SET', id, body) end
     redis.pcall('PUBLISH', id, status[verb])
-    for _, name in ipairs(counter[verb] or {}) do count(outcomes, name) end
-    if ARGV[at + WAIT] ~= '' then count(buckets, 'w' .. ARGV[at + WAIT]) end
-    if ARGV[at + RUN] ~= '' then count(buckets, 'r' .. ARGV[at + RUN]) end
+    for _, name in ipairs((ARGV[at + LOST] ~= '' and lost or counter)[verb] or {}) do count(name) end
+    if ARGV[at + WAIT] ~= '' then
+      count('w' .. ARGV[at + WAIT])
+      count('wait_us', tonumber(ARGV[at + WAIT_US]))
+    end
+    if ARGV[at + RUN] ~= '' then
+      count('r' .. ARGV[at + RUN])
+      count('run_us', tonumber(ARGV[at + RUN_US]))
+    end
     result[k] = 1
   end
 end
@@ -196,14 +209,13 @@ end
 keep(KEYS[6], KEYS[7], completed, tonumber(ARGV[1]))
 keep(KEYS[7], KEYS[6], failed, tonumber(ARGV[2]))
 
-if next(outcomes) or next(buckets) then
-  local minute = string.format('%s%.0f', KEYS[11], math.floor(time[1] / 60))
-  for name, by in pairs(outcomes) do
-    redis.pcall('HINCRBY', minute, name, by)
-    redis.pcall('HINCRBY', KEYS[10], name, by)
+if next(outcomes) then
+  for name, by in pairs(outcomes) do redis.pcall('HINCRBY', KEYS[10], name, by) end
+  local now_text = string.format('%.0f', now_ms)
+  if outcomes.completed then
+    redis.pcall('HSET', KEYS[10], 'ended_at', now_text, 'succeeded_at', now_text)
+  elseif outcomes.failed or outcomes.aborted then
+    redis.pcall('HSET', KEYS[10], 'ended_at', now_text)
   end
-  for name, by in pairs(buckets) do redis.pcall('HINCRBY', minute, name, by) end
-  redis.pcall('HSET', minute, 'depth', depth)
-  redis.call('EXPIRE', minute, 4500)
 end
 return result

@@ -10,13 +10,15 @@
 --       4 leases      hash    job id -> "worker:token:taken_ms"
 --       5 looks       hash    told: server time at which all were told that a worker began to hold jobs, ms;
 --                             standby: server time at which a process last found all slots taken, ms;
---                             since, last: as in lost.lua; reconciled: as in reconcile.lua
+--                             since, last: as in lost.lua; reconciled: as in reconcile.lua;
+--                             resumed: as in resume.lua
 --       6 starts      zset    start -> server time in microseconds, for the rate limit
 --       7 pause       hash    by, reason, since; absent while the queue runs
 --       8 beats       zset    worker -> server time of its last heartbeat, ms
 --       9 token       string  counter that makes each lease unique
 --       10 failed     zset    as in settle.lua
---       11 totals     hash    as in settle.lua
+--       11 totals     hash    as in settle.lua; started; started_at: server time of the newest start, ms
+--       12 turns      hash    worker -> server time of its dispatcher's newest turn, ms
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
 --       7 channel that wakes the queue's workers  8 queue name  9 bytes of the bodies in the reply
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, leases of its own
@@ -54,6 +56,7 @@ redis.call('HDEL', looks, '')
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
+redis.pcall('HSET', KEYS[12], worker, now_ms)
 
 local due = redis.call('ZRANGEBYSCORE', incomplete, '(0', now_us / 1000000, 'LIMIT', 0, 1000)
 for _, id in ipairs(due) do
@@ -139,6 +142,8 @@ for i, id in ipairs(taken) do
   pairs_[2 * i - 1] = id
   pairs_[2 * i] = lease
 end
+redis.pcall('HINCRBY', KEYS[11], 'started', #taken)
+redis.pcall('HSET', KEYS[11], 'started_at', now_ms)
 redis.call('RPUSH', active, unpack(taken))
 if #unknown > 0 then redis.call('ZADD', incomplete, unpack(unknown)) end  -- off it, one that runs was aborted
 redis.call('HSET', leases, unpack(pairs_))

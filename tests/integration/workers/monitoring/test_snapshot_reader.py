@@ -273,9 +273,22 @@ async def test_odd_figures_count_as_unknown(seen: Seen, redis: Redis) -> None:
         "rx": 1,
         "w3": 2,
     }
-    for key in (KEYS.totals, f"{KEYS.minute}{seconds // 60}", f"{KEYS.minute}{seconds // 60 - 1}"):
-        await redis.hset(key, mapping=odd)
-        await redis.hset(key, b"\xff", b"\xff")
+    await redis.hset(KEYS.totals, mapping=odd)
+    await redis.hset(KEYS.totals, b"\xff", b"\xff")
+    odd_points = [
+        b"",
+        b"\xff",
+        b"[]",
+        b"[1]",
+        b"{}",
+        b"7",
+        b'[1, 2, 3, "completed"]',
+        b'[1, -2, 3, "failed", 1e9]',
+    ]
+    await redis.zadd(f"{KEYS.history}10", dict.fromkeys(odd_points, (seconds - 5) * 1000))
+    await redis.zadd(
+        f"{KEYS.history}10", {f'[{(seconds - 9) * 1000}, 0, 0, "w999", 1, "w3", 1]': (seconds - 9) * 1000}
+    )
     await redis.hset(KEYS.pause, mapping={"by": b"\xff", "since": "yesterday"})
     await redis.zadd(LETTERS, {"letter": "-inf"})
     last = await seen.now()
@@ -312,12 +325,13 @@ async def test_a_wrong_clock_neither_hides_the_last_minutes_nor_remembers_the_pr
         await asyncio.sleep(1)
         seconds, _ = await redis.time()
     minute = seconds // 60
-    for ago in range(4):
-        await redis.hset(f"{KEYS.minute}{minute - ago}", "completed", 10 + ago)
+    for ago, completed in ((3, 0), (2, 13), (1, 25), (0, 36)):
+        at = (minute - ago) * 60_000
+        await redis.zadd(f"{KEYS.history}60", {f'[{at}, 5, 0, "completed", {completed}]': at})
+    await redis.hset(KEYS.totals, "completed", 46)
     assert (await seen.queue()).throughput_history[-4:] == (13, 12, 11, 10)
-    await redis.hset(f"{KEYS.minute}{minute}", "completed", 50)
+    await redis.hset(KEYS.totals, "completed", 86)
     assert (await seen.queue()).throughput_history[-4:] == (13, 12, 11, 50)
-    assert set(seen.observer._minutes[COLOR]) == set(range(minute - 59, minute))
 
 
 def _about(**fields: Any) -> bytes:

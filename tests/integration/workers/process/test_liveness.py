@@ -237,15 +237,14 @@ async def test_a_queue_whose_jobs_all_hang_says_for_how_long_and_what_is_usual(
     queue = await view.queue()
     (words,) = thresholds.conditions(queue)
     assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, nothing has ended", words)
-    minute = taken // 60_000 - 20
-    await bench.redis.hset(f"{bench.queue.keys.minute}{minute}", "r31", 10)
-    view._observer._minutes["color-extraction"].clear()
+    at = taken - 20 * 60_000
+    await bench.redis.zadd(f"{bench.queue.keys.history}60", {f"[{at}, 0, 0]": at})
+    await bench.redis.hset(bench.queue.keys.totals, "r30", 10)
     last = await view.now()
     (words,) = thresholds.conditions(last.queues[0])
-    assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, usually 909 ms", words)
+    assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, usually 900 ms", words)
     assert ("stalled", words) in [(alert.metric, alert.message) for alert in last.alerts]
-    await bench.redis.hset(f"{bench.queue.keys.minute}{minute}", "r45", 90)
-    view._observer._minutes["color-extraction"].clear()
+    await bench.redis.hset(bench.queue.keys.totals, "r45", 90)
     assert thresholds.conditions(await view.queue()) == (), "it usually takes longer"
     await bench.redis.hset(leases, "saq:job:color-extraction:x", f"w:2:{taken + HOUR_MS}")
     assert (await view.queue()).full_for is None, "a time ahead is no time"

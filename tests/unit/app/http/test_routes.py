@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.requests import ClientDisconnect
@@ -26,7 +29,7 @@ from storage.errors import DatabaseUnavailableError, InvalidCursorError, Invalid
 from tests.support.fake_operations import AWAY, HEALTHY
 from workers.engine.policy import COLOR, WEATHER
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
-from workers.monitoring.snapshot import Alert, DatabaseSnapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Durations
 
 TOO_DEEP = Alert(COLOR, "depth", "132 queued, limit 100")
 
@@ -186,12 +189,31 @@ def test_figures_of_a_snapshot() -> None:
     assert found["couturecast_queue_rate_used_starts", WEATHER] == 12
     assert found["couturecast_queue_rate_wait_seconds", WEATHER] == 0
     assert found["couturecast_queue_oldest_age_seconds", COLOR] == 0
-    assert found["couturecast_queue_wait_seconds", "0.95", COLOR] == 0.011
-    assert found["couturecast_queue_run_seconds", "0.5", COLOR] == 0.084
     assert found["couturecast_jobs_completed_total", COLOR] == 1200
     assert found["couturecast_attempts_failed_total", COLOR] == 5
     assert found["couturecast_jobs_retried_total", COLOR] == 4
     assert found["couturecast_jobs_dead_lettered_total", COLOR] == 1
+
+
+def test_durations_are_histograms_that_can_be_aggregated() -> None:
+    waits = Durations({0: 3, 3: 2, 10: 1, 79: 1}, 90_001.5)
+    (queue, *others) = HEALTHY.queues
+    snapshot = replace(HEALTHY, queues=(replace(queue, waits=waits), *others))
+    for encode, parse in (
+        (generate_latest, text_string_to_metric_families),
+        (openmetrics.generate_latest, openmetrics_families),
+    ):
+        families = list(parse(exposition(snapshot, "1", encode=encode).decode()))
+        (family,) = (family for family in families if family.name == "couturecast_queue_wait_seconds")
+        assert family.type == "histogram"
+        found = {
+            (sample.name.rpartition("_")[2], sample.labels.get("le")): sample.value
+            for sample in family.samples
+            if sample.labels["queue"] == queue.name
+        }
+        assert (found["bucket", "0.001"], found["bucket", "0.002"], found["bucket", "0.01"]) == (3, 5, 6)
+        assert (found["bucket", "1000.0"], found["bucket", "+Inf"]) == (6, 7)
+        assert (found["count", None], found["sum", None]) == (7, 90_001.5)
 
 
 def test_unknown_figures_are_left_out() -> None:

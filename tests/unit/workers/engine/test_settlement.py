@@ -21,8 +21,9 @@ SETTLEMENT = Settlement(
     letter_payload=LetterPayload.AS_STORED,
     abort_key="abort_key",
     replay_outcome=b"outcome",
-    wait_bucket=3,
-    run_bucket=None,
+    wait_seconds=0.0018,
+    run_seconds=None,
+    lost=True,
 )
 
 
@@ -50,7 +51,10 @@ def test_the_script_reads_each_argument_of_a_settlement_where_it_is_written() ->
         "abort_key": "abort_key",
         "outcome": b"outcome",
         "wait": 3,
+        "wait_us": 1800,
         "run": "",
+        "run_us": "",
+        "lost": "1",
     }
     constants = _constants(width)
     queue = JobQueue(Redis(), next(iter(DEFAULT_POLICIES.values())))
