@@ -13,7 +13,7 @@ from app.errors import UsageError
 from storage.errors import one_line
 from storage.redis.client import make_client, redact_url
 from storage.redis.info import ServerInfo
-from workers.monitoring.thresholds import evicts_jobs
+from workers.monitoring.alert_evaluation import evicts_jobs
 
 log = structlog.get_logger(__name__)
 

@@ -132,8 +132,8 @@ BREACHED = replace(
         ),
     ),
     alerts=(
-        Alert("moderation-review", "failure_rate", "7.1% of attempts failed, limit 5%"),
-        Alert("weather-ingestion", "depth", "132 queued, limit 100"),
+        Alert("moderation-review", "failing", "7.1% of attempts failed, limit 5%"),
+        Alert("weather-ingestion", "backlog", "132 queued, limit 100"),
     ),
 )
 AWAY = replace(

@@ -21,7 +21,8 @@ from tui.text.format import (
 )
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from workers.engine.policy import WEATHER
-from workers.monitoring import thresholds
+from workers.monitoring import alert_rules as rules
+from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot
 
 _MAX_SPARKLINE_WIDTH = 60
@@ -62,7 +63,7 @@ def heading(width: int) -> Text:
 def rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, now: float) -> list[Text]:
     """One line, and one more for each reason why its jobs make no progress, and for its pause."""
     lines = [_row(queue, offline=offline, width=width, metric=metric)]
-    lines += [_reason(condition, BAD) for condition in thresholds.conditions(queue)]
+    lines += [_reason(condition, BAD) for condition in descriptions(queue)]
     if queue.paused:
         reason = f": {queue.paused.reason}" if queue.paused.reason else ""
         since = queue.paused.since
@@ -112,13 +113,13 @@ def history_row(queue: QueueSnapshot, metric: str, width: int) -> Text:
 
 
 def _is_breached(queue: QueueSnapshot) -> bool:
-    """Whether it has an alert, by the rules of `thresholds.alerts`."""
-    wrong = not queue.workers or bool(thresholds.conditions(queue))
-    return wrong or queue.depth > thresholds.DEPTH or _fails_often(queue)
+    """Whether it has an alert, by the limits of `alert_rules`."""
+    wrong = not queue.workers or bool(descriptions(queue))
+    return wrong or queue.depth > rules.DEFAULTS.limit(rules.BACKLOG) or _fails_often(queue)
 
 
 def _fails_often(queue: QueueSnapshot) -> bool:
-    return (queue.failure_rate or 0) > thresholds.FAILURE_RATE
+    return (queue.failure_rate or 0) > rules.DEFAULTS.limit(rules.FAILING)
 
 
 def _with_breach_sign(text: str, breached: bool) -> Text:
@@ -132,7 +133,7 @@ def _name(queue: QueueSnapshot, width: int) -> Text:
 
 def _depth(queue: QueueSnapshot, width: int) -> Text:
     depth = first_fitting(width - 2, count(queue.depth, width - 2))
-    return _with_breach_sign(depth, queue.depth > thresholds.DEPTH)
+    return _with_breach_sign(depth, queue.depth > rules.DEFAULTS.limit(rules.BACKLOG))
 
 
 def _failures(queue: QueueSnapshot, width: int) -> Text:

@@ -10,7 +10,7 @@ from tui.text.format import byte_size, duration, escape, gauge, utc_time
 from tui.text.queues import is_compact
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from tui.text.words import plural
-from workers.monitoring import thresholds
+from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Snapshot
 
 _SLOW_LOOP_SECONDS = 0.1
@@ -62,7 +62,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
         text.append(f" of {byte_size(redis.memory_limit)}")
         if with_gauge:
             share = redis.memory_used / redis.memory_limit
-            style = BAD if share > thresholds.REDIS_MEMORY else DIM
+            style = BAD if share > rules.DEFAULTS.limit(rules.REDIS_MEMORY) else DIM
             text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", style)
     return text
 
@@ -72,7 +72,7 @@ def alert_line(snapshot: Snapshot | None, width: int, error: str | None) -> Text
 
     With an ``error`` the snapshot is old, so nothing is called well.
     """
-    alerts = snapshot.alerts if snapshot is not None else ()
+    alerts = [alert for alert in snapshot.alerts if alert.fires] if snapshot is not None else []
     problems = [f"{f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}" for alert in alerts]
     if error is not None:
         problems.insert(0, f"these figures are old: {error}" if snapshot is not None else error)

@@ -14,6 +14,7 @@ PLAN = "couturecast:plan:"
 """Prefix of the locks of plans."""
 CRON = "couturecast:cron"
 TOKENS = "couturecast:tokens"
+OBSERVED = "couturecast:observed"
 WAKE_CHANNEL = "couturecast:nudge"
 """Channel: a queue's name wakes its dispatchers; ``name held``: a worker began to hold its jobs."""
 

@@ -101,6 +101,7 @@ def _worker(name: str, holds: int, evidence: Evidence) -> WorkerSnapshot | None:
         state=_state(presence, blocked=where is not None) if lives else "dead",
         blocked_where=where,
         blocked_for=since,
+        up_for=age(number(evidence.records.get(b"since:" + name.encode())), evidence.now),
     )
 
 

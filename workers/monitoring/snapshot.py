@@ -12,6 +12,7 @@ from typing import Literal
 
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
+from workers.monitoring.alert_rules import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ class QueueSnapshot:
     """For how long all slots have been taken and nothing has ended; None while a slot is free."""
     usual_run: float | None = None
     """The median of the run times of the last hour."""
+    wait_baseline: float | None = None
+    """What the 95th percentile of the waits usually is; None if that is not known yet."""
+    run_baseline: float | None = None
     repairs: Mapping[str, int] = field(default_factory=dict)
     """All repairs of the reconciler, by kind."""
     started: int = 0
@@ -124,6 +128,8 @@ class WorkerSnapshot:
     blocked_where: str | None = None
     """Where its event loop is blocked, or was at its last sign of life: handler, file and line, job."""
     blocked_for: float | None = None
+    up_for: float | None = None
+    """Since it started; None if that is not known."""
 
     @property
     def alive(self) -> bool:
@@ -157,16 +163,31 @@ class DatabaseSnapshot:
     error: str | None
 
 
+AlertState = Literal["pending", "firing"]
+"""``pending``: breached, not for long enough yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One breached threshold."""
+    """One breached threshold.  ``subject`` tells several of one name and queue apart: a process, a plan."""
 
     queue: str | None
-    metric: str
-    """``redis``, ``redis_memory``, ``redis_eviction``, ``database``, ``letters_waiting`` or ``blocked``; of a
-    queue ``workers``, ``held_by_dead``, ``stalled``, ``failure_rate`` or ``depth``."""
+    name: str
+    """Of its rule in `alert_rules`."""
     message: str
     """One line, for people: ``132 queued, limit 100``."""
+    severity: Severity = "warning"
+    state: AlertState = "firing"
+    since: float | None = None
+    """Unix second of the server at which the breach began."""
+    value: float | None = None
+    limit: float | None = None
+    subject: str = ""
+
+    @property
+    def fires(self) -> bool:
+        """Whether something is wrong: information is not."""
+        return self.state == "firing" and self.severity != "information"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,5 +210,6 @@ class Snapshot:
     weather_provider: str
     """``openweather`` or ``offline``."""
     alerts: tuple[Alert, ...] = field(default=())
+    """Those that fire first, and of these the worst."""
     drain_deadline_in: float | None = None
     """Seconds left for the jobs in flight here, while this process drains."""

@@ -8,7 +8,7 @@ from typing import Any
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, duration, escape, percent, rate
 from tui.text.snapshot import living_workers, other_workers
-from workers.monitoring import thresholds
+from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 _NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s")
@@ -25,7 +25,8 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
 def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
     """The overview in lines: alerts first, then a row a queue, then the servers."""
     lines = [
-        f"! {f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}" for alert in snapshot.alerts
+        f"{'!' if alert.fires else '~'} {f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}"
+        for alert in snapshot.alerts
     ]
     rows = [_row(queue) for queue in snapshot.queues]
     lines.append(table_text(("queue", *_NUMBERS, ""), rows, right=_NUMBERS, shrink=("",), width=width))
@@ -42,7 +43,7 @@ def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
 
 def _row(queue: QueueSnapshot) -> tuple[str, ...]:
     paused = queue.paused
-    conditions = [*thresholds.conditions(queue), *([] if queue.workers else ["no worker"])]
+    conditions = [*descriptions(queue), *([] if queue.workers else ["no worker"])]
     if paused:
         conditions.append(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}")
     return (

@@ -11,7 +11,7 @@ from app.http.dependencies import State
 from app.http.routing import open_router
 from app.http.state import REDIS_REFUSES, REDIS_SILENT
 from workers.engine.histogram import Percentiles
-from workers.monitoring import thresholds
+from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, Pause, QueueSnapshot, Snapshot
 
 router = open_router("health", "/api/v1/health")
@@ -20,11 +20,14 @@ router = open_router("health", "/api/v1/health")
 class Thresholds(BaseModel):
     """The limits that alerts are about."""
 
-    depth: int = Field(thresholds.DEPTH, description="Ready jobs.")
-    failure_rate: float = Field(thresholds.FAILURE_RATE, description="Share of attempts, 0 to 1.")
-    redis_memory: float = Field(thresholds.REDIS_MEMORY, description="Share of the memory limit, 0 to 1.")
+    depth: int = Field(int(rules.DEFAULTS.limit(rules.BACKLOG)), description="Ready jobs.")
+    failure_rate: float = Field(rules.DEFAULTS.limit(rules.FAILING), description="Share of attempts, 0 to 1.")
+    redis_memory: float = Field(
+        rules.DEFAULTS.limit(rules.REDIS_MEMORY), description="Share of the memory limit, 0 to 1."
+    )
     letters_waiting: float = Field(
-        thresholds.LETTERS_WAITING, description="Seconds that a dead letter may wait for the database."
+        rules.DEFAULTS.limit(rules.LETTERS_WAITING),
+        description="Seconds that a dead letter may wait for the database.",
     )
 
 
@@ -68,7 +71,7 @@ async def queue_health(state: State, response: Response) -> Health:
     try:
         health = health_of(await state.snapshot())
     except TimeoutError:
-        silent = Alert(None, "redis", REDIS_SILENT)
+        silent = Alert(None, rules.REDIS, REDIS_SILENT, "critical")
         health = Health(healthy=False, queues=[], thresholds=Thresholds(), alerts=[silent])
     response.status_code = 200 if health.healthy else 503
     return health
@@ -87,14 +90,14 @@ def health_of(snapshot: Snapshot) -> Health:
 
 def _without_addresses(alert: Alert, snapshot: Snapshot) -> Alert:
     """Return an alert without addresses, hosts and names of handlers: the health is open to all."""
-    if alert.metric == "redis":
+    if alert.name == rules.REDIS:
         redis = snapshot.redis
         if redis.refusal is not None:
             return replace(alert, message=f"Redis {redis.refusal}")
         return replace(alert, message=REDIS_SILENT if redis.timed_out else REDIS_REFUSES)
-    if alert.metric == "database":
+    if alert.name == rules.DATABASE:
         return replace(alert, message="the database does not answer")
-    if alert.metric == "blocked":
+    if alert.name == rules.BLOCKED:
         return replace(alert, message="the event loop of a process is blocked")
     return alert
 
@@ -103,7 +106,7 @@ def _queue_health(queue: QueueSnapshot, snapshot: Snapshot) -> QueueHealth:
     alerts = [alert for alert in snapshot.alerts if alert.queue == queue.name]
     return QueueHealth(
         name=queue.name,
-        healthy=not alerts and snapshot.redis.error is None,
+        healthy=not any(alert.fires for alert in alerts) and snapshot.redis.error is None,
         depth=queue.depth,
         oldest_age=queue.oldest_age,
         in_flight=queue.in_flight,

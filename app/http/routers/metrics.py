@@ -22,7 +22,7 @@ from app.http.dependencies import State
 from app.http.routing import open_router
 from app.logs import dropped_lines
 from workers.engine.histogram import BOUNDS_SECONDS
-from workers.monitoring.snapshot import Durations, QueueSnapshot, Snapshot, WorkerState
+from workers.monitoring.snapshot import Alert, Durations, QueueSnapshot, Snapshot, WorkerState
 
 router = open_router("metrics")
 
@@ -217,13 +217,17 @@ class _Figures(Collector):
             yield _gauge(name, text, [((), read(snapshot))])
         yield _gauge(
             "alert",
-            "1 for each threshold that is breached; of the servers without a queue.",
-            [((alert.metric, alert.queue or ""), 1) for alert in snapshot.alerts],
-            ("metric", "queue"),
+            "1 for each alert that fires; of the servers without a queue.",
+            [(labels, 1) for labels in {_alert_labels(alert): 1 for alert in snapshot.alerts if alert.fires}],
+            ("alert", "queue", "severity"),
         )
         if redis_up:
             yield from _processes(snapshot)
             yield from _queues(snapshot.queues)
+
+
+def _alert_labels(alert: Alert) -> tuple[str, str, str]:
+    return alert.name, alert.queue or "", alert.severity
 
 
 def _oldest_letter_age(snapshot: Snapshot) -> Value:

@@ -3,7 +3,8 @@
 -- Invariant: an instant that lies ahead of the server's clock counts as this one, so that it expires.
 --
 -- KEYS  1 workers  hash  worker -> JSON of its presence; "at:" .. worker -> server time of that, ms, below
---                  0 when it was declared dead then; "blocked:" .. worker -> as in blocked.lua
+--                  0 when it was declared dead then; "blocked:" .. worker -> as in blocked.lua;
+--                  "since:" .. worker -> server time of its first presence, ms
 --       2 beats    zset  as in take.lua
 --       3 letters  4 outcomes  zsets  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
@@ -16,13 +17,14 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
 if ARGV[2] == '' then
-  redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1])
+  redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1], 'since:' .. ARGV[1])
   for i = 5, #KEYS, 2 do
     redis.call('ZREM', KEYS[i], KEYS[i + 1])
     redis.call('DEL', KEYS[i + 1])
   end
 else
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms)
+  redis.call('HSETNX', KEYS[1], 'since:' .. ARGV[1], now_ms)
   for i = 5, #KEYS, 2 do
     redis.call('SET', KEYS[i + 1], ARGV[4], 'PX', present)
     redis.call('ZADD', KEYS[i], now_ms + present, KEYS[i + 1])
@@ -35,7 +37,7 @@ if forget > 0 then
       local ago = now_ms - math.abs(tonumber(all[i + 1]) or 0)
       local worker = string.sub(all[i], 4)
       if ago < 0 then redis.call('HSET', KEYS[1], all[i], now_ms) end
-      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker) end
+      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker, 'since:' .. worker) end
     end
   end
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', now_ms), '+inf')) do

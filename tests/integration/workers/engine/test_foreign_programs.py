@@ -21,7 +21,7 @@ from workers.engine.keys import BEATS, CRON, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
 from workers.engine.schedules import Schedule, Scheduler
 from workers.engine.settlement import Settlement
-from workers.monitoring import thresholds
+from workers.monitoring.alert_evaluation import descriptions
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
 
@@ -411,7 +411,7 @@ async def test_e15_a_broken_key_is_named_and_its_repair_is_counted(
     try:
         (queue,) = (await operations.snapshot()).queues
         assert (queue.depth, queue.broken_keys) == (1, (name,))
-        assert any(name in words for words in thresholds.conditions(queue))
+        assert any(name in words for words in descriptions(queue))
         await bench.queue.reconciler.reconcile(now=True)
         (queue,) = (await operations.snapshot()).queues
         assert (queue.depth, queue.broken_keys) == (1, ())

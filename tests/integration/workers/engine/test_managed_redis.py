@@ -98,7 +98,7 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
         None,
     )
     assert [worker.id for worker in snapshot.workers] == [process.id]
-    assert not [alert for alert in snapshot.alerts if alert.metric.startswith("redis")]
+    assert not [alert for alert in snapshot.alerts if alert.name.startswith("redis")]
     assert "s3cr" not in repr(snapshot)
     process.begin_drain()
     assert await process.drained() == 1

@@ -103,7 +103,7 @@ async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
     assert last.database.error == "no answer for 2 s"
     assert last.dead_letters is None
     assert ("database", "the database does not answer: no answer for 2 s") in [
-        (alert.metric, alert.message) for alert in last.alerts
+        (alert.name, alert.message) for alert in last.alerts
     ]
     seen.table.hangs = False
     seen.observer.invalidate_dead_letters()
@@ -194,15 +194,15 @@ async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_awa
     before = await seen.now()
     assert [worker.pid for worker in before.workers] == [7]
 
-    async def away(*_: Any) -> Any:
+    async def away(**_: Any) -> Any:
         raise ConnectionError("refused")
 
-    monkeypatch.setattr(seen.observer, "_cluster", away)
+    monkeypatch.setattr(seen.observer._reader, "read", away)
     after = await seen.now()
     assert after.redis.error == "ConnectionError: refused"
     assert (after.workers, after.queues) == (before.workers, before.queues)
     assert seen.observer._failed_at > 0
-    assert [alert.metric for alert in after.alerts] == ["redis"]
+    assert [alert.name for alert in after.alerts] == ["redis"]
 
 
 @pytest.mark.parametrize(
@@ -217,10 +217,10 @@ async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_awa
 async def test_a_snapshot_has_the_parts_of_the_error_of_redis(
     seen: Seen, monkeypatch: pytest.MonkeyPatch, error: Exception, refusal: str | None, timed_out: bool
 ) -> None:
-    async def fail() -> Any:
+    async def fail(**_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(seen.observer, "_cluster", fail)
+    monkeypatch.setattr(seen.observer._reader, "read", fail)
     redis = (await seen.now()).redis
     assert (redis.refusal, redis.timed_out) == (refusal, timed_out)
 

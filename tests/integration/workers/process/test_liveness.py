@@ -25,7 +25,7 @@ from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import GONE_SCRIPT
-from workers.monitoring import thresholds
+from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process import heartbeat, watchdog
@@ -165,7 +165,7 @@ async def test_jobs_of_the_dead_are_counted_with_the_time_at_which_they_run_agai
     await _leases(bench, "silent", 3, beat=11_000)
     queue = await view.queue()
     assert (queue.in_flight, queue.held_by_dead, queue.workers) == (3, 3, 0)
-    assert thresholds.conditions(queue) == ("3 held by a dead worker, run again when a worker starts",)
+    assert descriptions(queue) == ("3 held by a dead worker, run again when a worker starts",)
     (worker,) = (await view.now()).workers
     assert (worker.state, worker.in_flight) == ("dead", 3)
     bench.policy = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
@@ -173,7 +173,7 @@ async def test_jobs_of_the_dead_are_counted_with_the_time_at_which_they_run_agai
     queue = await view.queue()
     assert queue.recover_in is not None
     assert 0 < queue.recover_in <= 8
-    (words,) = thresholds.conditions(queue)
+    (words,) = descriptions(queue)
     assert words.startswith("3 held by a dead worker, run again in ")
 
 
@@ -235,17 +235,17 @@ async def test_a_queue_whose_jobs_all_hang_says_for_how_long_and_what_is_usual(
     assert (await view.queue()).full_for is None, "a place is free"
     await bench.redis.hset(leases, "saq:job:color-extraction:x", f"w:2:{taken + 3000}")
     queue = await view.queue()
-    (words,) = thresholds.conditions(queue)
+    (words,) = descriptions(queue)
     assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, nothing has ended", words)
     at = taken - 20 * 60_000
     await bench.redis.zadd(f"{bench.queue.keys.history}60", {f"[{at}, 0, 0]": at})
     await bench.redis.hset(bench.queue.keys.totals, "r30", 10)
     last = await view.now()
-    (words,) = thresholds.conditions(last.queues[0])
+    (words,) = descriptions(last.queues[0])
     assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, usually 900 ms", words)
-    assert ("stalled", words) in [(alert.metric, alert.message) for alert in last.alerts]
+    assert ("stalled", words) in [(alert.name, alert.message) for alert in last.alerts]
     await bench.redis.hset(bench.queue.keys.totals, "r45", 90)
-    assert thresholds.conditions(await view.queue()) == (), "it usually takes longer"
+    assert descriptions(await view.queue()) == (), "it usually takes longer"
     await bench.redis.hset(leases, "saq:job:color-extraction:x", f"w:2:{taken + HOUR_MS}")
     assert (await view.queue()).full_for is None, "a time ahead is no time"
 
@@ -313,7 +313,7 @@ async def test_workers_that_were_all_killed_are_shown_dead_with_what_they_held(
     await eventually(dead, within=15)
     queue = await view.queue()
     assert (queue.workers, queue.in_flight, queue.held_by_dead) == (0, 5, 5)
-    assert "5 held by a dead worker, run again when a worker starts" in thresholds.conditions(queue)
+    assert "5 held by a dead worker, run again when a worker starts" in descriptions(queue)
 
 
 @pytest.mark.slow

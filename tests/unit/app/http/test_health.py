@@ -8,28 +8,24 @@ import pytest
 
 from app.http.routers.health import health_of
 from app.http.routers.metrics import exposition
+from tests.support.alerts import alerts_of
 from tests.support.fake_operations import HEALTHY
-from workers.monitoring import thresholds
-from workers.monitoring.snapshot import Alert, QueueSnapshot, Snapshot
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 WHERE = "handler shop:f, shop.py:3 in f"
-
-
-def alerts(snapshot: Snapshot) -> tuple[Alert, ...]:
-    return thresholds.alerts(snapshot.queues, snapshot.redis, snapshot.database, None, snapshot.workers)
 
 
 def with_queue(**fields: object) -> Snapshot:
     queue: QueueSnapshot = replace(HEALTHY.queues[0], **fields)  # type: ignore[arg-type]
     changed = replace(HEALTHY, queues=(queue,))
-    return replace(changed, alerts=alerts(changed))
+    return replace(changed, alerts=alerts_of(changed))
 
 
 def test_a_blocked_process_is_an_alert_whose_handler_only_operators_see() -> None:
     blocked = replace(HEALTHY.workers[0], state="blocked", blocked_where=WHERE, blocked_for=12.0)
     snapshot = replace(HEALTHY, workers=(blocked,))
-    (alert,) = alerts(snapshot)
-    assert (alert.metric, alert.message) == ("blocked", f"box-2:4001 blocked for 12 s: {WHERE}")
+    (alert,) = alerts_of(snapshot)
+    assert (alert.name, alert.message) == ("event_loop_blocked", f"box-2:4001 blocked for 12 s: {WHERE}")
     (public,) = health_of(replace(snapshot, alerts=(alert,))).alerts
     assert public.message == "the event loop of a process is blocked"
 

@@ -31,7 +31,7 @@ from workers.engine.policy import COLOR, WEATHER
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Durations
 
-TOO_DEEP = Alert(COLOR, "depth", "132 queued, limit 100")
+TOO_DEEP = Alert(COLOR, "backlog", "132 queued, limit 100")
 
 
 def figures(text: bytes) -> dict[tuple[str, ...], float]:
@@ -184,7 +184,7 @@ def test_figures_of_a_snapshot() -> None:
     assert found["couturecast_workers",] == 3
     assert found["couturecast_dead_letters",] == 2
     assert found["couturecast_event_loop_lag_seconds",] == 0.002
-    assert found["couturecast_alert", "depth", COLOR] == 1
+    assert found["couturecast_alert", "backlog", COLOR, "warning"] == 1
     assert found["couturecast_queue_utilisation_ratio", COLOR] == 2 / 5
     assert found["couturecast_queue_rate_used_starts", WEATHER] == 12
     assert found["couturecast_queue_rate_wait_seconds", WEATHER] == 0

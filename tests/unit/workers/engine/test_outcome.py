@@ -22,8 +22,6 @@ from workers.engine.payload_limits import check_payload
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.engine.settlement import LeasedJob
 from workers.errors import InvalidJobError
-from workers.monitoring import thresholds
-from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot
 
 POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
 TAKEN = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{}")
@@ -225,23 +223,6 @@ def test_what_no_job_may_hold(value: Any) -> None:
 )
 def test_what_a_job_may_hold(value: Any) -> None:
     check_payload(json.dumps(value).encode(), value)
-
-
-def test_redis_away_is_the_worst_alert() -> None:
-    redis = RedisSnapshot("redis://x", "refused", memory_used=9, memory_limit=10)
-    found = thresholds.alerts((), redis, DatabaseSnapshot("sqlite:///x", None), 61.0)
-    assert [alert.metric for alert in found] == ["redis", "letters_waiting", "redis_memory"]
-
-
-def test_a_refusal_of_redis_is_an_alert_in_its_own_words() -> None:
-    redis = RedisSnapshot("redis://x", "Redis is full (OOM): raise its maxmemory", refusal="is full")
-    (alert,) = thresholds.alerts((), redis, DatabaseSnapshot("x", None), None)
-    assert alert.message == "Redis is full (OOM): raise its maxmemory"
-
-
-def test_a_database_that_is_away_is_an_alert() -> None:
-    (found,) = thresholds.alerts((), RedisSnapshot("redis://x", None), DatabaseSnapshot("x", "refused"), None)
-    assert (found.metric, found.message) == ("database", "the database does not answer: refused")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,336 @@
+"""From what is known of the cluster to its alerts.  Pure.
+
+A condition is what is wrong now.  It becomes an alert when it has lasted for as long as its rule says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from workers.engine.history import History, Point
+from workers.monitoring import alert_rules as rules
+from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
+from workers.monitoring.breaches import KINDS, LatencyReader, depth_breach, failure_breach
+from workers.monitoring.overview import OverviewReply, age_of_job
+from workers.monitoring.roster import age, number
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
+
+_NOTICED_SECONDS = 5.0
+"""A process makes a turn every two seconds while jobs are ready, so one that is late by this is noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is wrong with a queue, or with a server (``queue`` None); ``subject`` tells several apart.
+
+    ``since`` is a Unix second of the server, None if the history does not say; ``for_seconds`` is None if the
+    rule's counts.
+    """
+
+    name: str
+    queue: str | None
+    message: str
+    since: float | None = None
+    value: float | None = None
+    limit: float | None = None
+    subject: str = ""
+    for_seconds: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The same for the same condition, whoever finds it."""
+        return f"{self.name}|{self.queue or ''}|{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """All that is known of one queue at one moment."""
+
+    queue: QueueSnapshot
+    overview: OverviewReply
+    history: History
+    workers: Sequence[WorkerSnapshot]
+    """The processes that live, and serve it."""
+
+
+def alerts(conditions: Iterable[Condition], now: float) -> tuple[Alert, ...]:
+    """The alerts of conditions that all have a ``since``: those that fire first, and of these the worst."""
+    found = [_alert(condition, now) for condition in conditions]
+    return tuple(sorted(found, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
+
+
+def _alert(condition: Condition, now: float) -> Alert:
+    rule = BY_NAME[condition.name]
+    since = now if condition.since is None else min(condition.since, now)
+    lasts = rule.for_seconds if condition.for_seconds is None else condition.for_seconds
+    return Alert(
+        queue=condition.queue,
+        name=condition.name,
+        message=condition.message,
+        severity=rule.severity,
+        state="firing" if now - since >= lasts else "pending",
+        since=since,
+        value=condition.value,
+        limit=condition.limit,
+        subject=condition.subject,
+    )
+
+
+# Servers
+
+
+def server_conditions(
+    redis: RedisSnapshot,
+    database: DatabaseSnapshot,
+    letters_since: float | None,
+    now: float,
+    limits: Thresholds = rules.DEFAULTS,
+    observed: Container[str] = (),
+) -> Iterable[Condition]:
+    """What is wrong with Redis, the database and the way of letters from one to the other.
+
+    ``observed`` has the keys of the conditions that were there before: these end at a lower figure.
+    """
+    if redis.error is not None:
+        silent = redis.refusal is None
+        yield Condition(rules.REDIS, None, f"Redis does not answer: {redis.error}" if silent else redis.error)
+    if database.error is not None:
+        yield Condition(rules.DATABASE, None, f"the database does not answer: {database.error}")
+    if redis.memory_limit and redis.memory_used is not None:
+        share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
+        breached = f"{rules.REDIS_MEMORY}||" in observed
+        if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
+            message = f"Redis memory {share:.0%} full, limit {limit:.0%}"
+            yield Condition(rules.REDIS_MEMORY, None, message, value=share, limit=limit)
+    if evicts_jobs(redis.eviction_policy):
+        yield Condition(
+            rules.REDIS_EVICTION, None, f"Redis evicts by {redis.eviction_policy}: jobs may be evicted"
+        )
+    waiting = limits.limit(rules.LETTERS_WAITING)
+    if letters_since is not None and now - letters_since > waiting:
+        message = f"dead letters wait for the database for {now - letters_since:.0f} s"
+        since = letters_since + waiting
+        yield Condition(rules.LETTERS_WAITING, None, message, since, now - letters_since, waiting)
+
+
+def evicts_jobs(policy: str | None) -> bool:
+    """Whether Redis, by its ``maxmemory-policy``, may evict keys without a TTL: jobs have none."""
+    return policy is not None and policy.startswith("allkeys-")
+
+
+def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable[Condition]:
+    """The processes whose event loop is blocked."""
+    for worker in workers:
+        if worker.state == "blocked":
+            how_long = "" if worker.blocked_for is None else f" for {duration(worker.blocked_for)}"
+            message = f"{worker.host}:{worker.pid} blocked{how_long}: {worker.blocked_where}"
+            since = None if worker.blocked_for is None else now - worker.blocked_for
+            yield Condition(rules.BLOCKED, None, message, since, worker.blocked_for, subject=worker.id)
+
+
+# One queue
+
+
+def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
+    """What is wrong with a queue."""
+    queue, now = facts.queue, facts.overview.now
+    if queue.broken_keys:
+        yield Condition(rules.BROKEN_KEYS, queue.name, broken(queue))
+    if queue.held_by_dead:
+        since = now - (queue.dead_for or 0.0)
+        yield Condition(rules.HELD_BY_DEAD, queue.name, held_by_dead(queue), since, queue.held_by_dead)
+    if queue.workers == 0:
+        waits = rules.NO_WORKER_WITH_JOBS_SECONDS if queue.depth else None
+        yield Condition(rules.NO_WORKER, queue.name, "no worker", for_seconds=waits)
+    yield from _stalls(facts, limits)
+    yield from _failing(facts, limits)
+    yield from _backlog(facts, limits)
+
+
+def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
+    queue, now = facts.queue, facts.overview.now
+    after = limits.limit(rules.STALLED, queue.name)
+    if message := full_and_stalled(queue, after):
+        began = now - (queue.full_for or 0.0)
+        yield Condition(rules.STALLED, queue.name, message, began, queue.full_for, for_seconds=0.0)
+        return
+    # The times of ready jobs are of their producers' clocks, so these two count from when they are seen.
+    since = _startable_since(facts)
+    if since is not None and now - since > _NOTICED_SECONDS:
+        message = f"stalled: {queue.depth} ready, nothing forbids a start, none for {duration(now - since)}"
+        yield Condition(rules.STALLED, queue.name, message, value=now - since, limit=after, for_seconds=after)
+        return
+    for worker, idle_since in _idle_workers(facts):
+        idle = now - idle_since
+        if idle > _NOTICED_SECONDS:
+            message = f"{worker.host}:{worker.pid} takes nothing for {duration(idle)}, {queue.depth} ready"
+            yield Condition(rules.STALLED, queue.name, message, None, idle, after, worker.id, after)
+
+
+def _startable_since(facts: QueueFacts) -> float | None:
+    """The moment from which a job could have been started and none was; None if something forbids a start."""
+    queue, overview = facts.queue, facts.overview
+    taking = [worker for worker in facts.workers if worker.state == "running"]
+    ready_since = _ready_since(facts)
+    if ready_since is None or not taking or queue.in_flight >= queue.concurrency:
+        return None
+    if queue.next_start_in is not None or queue.held_by_blocked:
+        return None
+    counters = overview.totals
+    moments = [
+        ready_since,
+        *(_moment(counters.get(name), overview.now) for name in ("started_at", "ended_at")),
+    ]
+    if queue.rate_limit is not None and (before := number(overview.start_before)) is not None:
+        moments.append(before / 1e6 + queue.rate_limit.seconds)  # the slot of that start is free since then
+    moments.append(min(overview.now - (worker.up_for or 0.0) for worker in taking))
+    return max(moments)
+
+
+def _ready_since(facts: QueueFacts) -> float | None:
+    """Since when a job is ready and the queue is neither paused nor broken."""
+    queue, overview = facts.queue, facts.overview
+    if not queue.depth or queue.paused is not None or queue.broken_keys or queue.oldest_age is None:
+        return None
+    return max(overview.now - queue.oldest_age, _moment(number(overview.resumed), overview.now))
+
+
+def _idle_workers(facts: QueueFacts) -> Iterable[tuple[WorkerSnapshot, float]]:
+    """The processes that could look for jobs, and since when they have not.
+
+    While jobs are ready a process makes a turn every two seconds, also if others take them all.  One that
+    waits for a rate limit sleeps until the next slot.
+    """
+    overview, ready_since = facts.overview, _ready_since(facts)
+    if ready_since is None or facts.queue.rate_limit is not None:
+        return
+    for worker in facts.workers:
+        if worker.state in ("running", "standby"):
+            turn = _moment(overview.turns.get(worker.id.encode()), overview.now)
+            yield worker, max(ready_since, turn, overview.now - (worker.up_for or 0.0))
+
+
+def _moment(instant_ms: float | None, now: float) -> float:
+    """A Unix second; 0 if there is none, or it lies ahead."""
+    passed = age(instant_ms, now)
+    return 0.0 if passed is None else now - passed
+
+
+def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
+    name, rule = facts.queue.name, BY_NAME[rules.FAILING]
+    above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
+    breach = failure_breach(facts.history, above, ends_at, rule.minimum)
+    if breach is not None:
+        message = f"{breach.value:.1%} of attempts failed, limit {above:.0%}"
+        yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
+
+
+def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
+    name, overview = facts.queue.name, facts.overview
+    above, ends_at = limits.limit(rules.BACKLOG, name), limits.ends_at(rules.BACKLOG, name)
+    breach = depth_breach(facts.history, above, ends_at)
+    if breach is None:
+        return
+    since = breach.since
+    waited = age_of_job(overview.first_excess, overview.now)
+    if waited is not None:  # with nobody to write the history: the first job too many is as old as the breach
+        since = min(since, overview.now - waited)
+    message = f"{facts.queue.depth} queued, limit {above:g}"
+    yield Condition(rules.BACKLOG, name, message, since, facts.queue.depth, above)
+
+
+@dataclass(slots=True)
+class LatencyEvaluator:
+    """The condition *slow* of one queue, and its baselines."""
+
+    readers: Mapping[str, LatencyReader]
+
+    @classmethod
+    def make(cls) -> LatencyEvaluator:
+        """One reader for each kind of duration."""
+        return cls({kind: LatencyReader(buckets) for kind, buckets in KINDS.items()})
+
+    def evaluate(
+        self, queue: str, history: History, last_week: Sequence[Point], limits: Thresholds
+    ) -> tuple[dict[str, float | None], list[Condition]]:
+        """The baseline by kind, seconds, and the condition of each kind that is slow."""
+        rule = BY_NAME[rules.SLOW]
+        above, ends_at = limits.limit(rules.SLOW, queue), limits.ends_at(rules.SLOW, queue)
+        baselines: dict[str, float | None] = {}
+        conditions = []
+        for kind, reader in self.readers.items():
+            pinned = limits.baselines.get(f"{queue}:{kind}")
+            baselines[kind], breach = reader.baseline(
+                history, last_week, pinned, (above, ends_at, rule.minimum)
+            )
+            if breach is not None:
+                message = (
+                    f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
+                    f" {breach.value / breach.baseline:.1f} times, limit {above:g}"
+                )
+                conditions.append(
+                    Condition(rules.SLOW, queue, message, breach.since, breach.value, above, kind)
+                )
+        return baselines, conditions
+
+
+# In words
+
+
+def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
+    """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
+    reasons = (
+        broken(queue),
+        held_by_dead(queue),
+        held_by_blocked(queue),
+        full_and_stalled(queue, rules.DEFAULTS.limit(rules.STALLED)),
+    )
+    return tuple(reason for reason in reasons if reason)
+
+
+def broken(queue: QueueSnapshot) -> str:
+    """Which keys have another type, empty if none."""
+    if not queue.broken_keys:
+        return ""
+    return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"
+
+
+def held_by_dead(queue: QueueSnapshot) -> str:
+    """How many jobs dead processes hold, and when these run again; empty if none."""
+    if not queue.held_by_dead:
+        return ""
+    again = "when a worker starts"
+    if queue.recover_in is not None:
+        again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
+    return f"{queue.held_by_dead} held by a dead worker, run again {again}"
+
+
+def held_by_blocked(queue: QueueSnapshot) -> str:
+    """How many jobs a blocked process holds, and where it stands; empty if none."""
+    if not queue.held_by_blocked:
+        return ""
+    return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
+
+
+def full_and_stalled(queue: QueueSnapshot, after: float) -> str:
+    """How long all slots have been taken, if for too long; dead and blocked workers are another condition."""
+    if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
+        return ""
+    usual = queue.usual_run
+    if queue.full_for <= max(after, rules.STALLED_TIMES * (usual or 0.0)):
+        return ""
+    slots = f"{queue.in_flight} of {queue.concurrency} run for {duration(queue.full_for)}"
+    if usual is None:
+        return f"stalled: {slots}, nothing has ended"
+    return f"stalled: {slots}, usually {duration(usual)}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

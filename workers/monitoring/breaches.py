@@ -1,0 +1,170 @@
+"""Since when a figure of a queue breaches its limit, as a function of its history.  Pure.
+
+Every process reads the same history, so each finds the same moment, a restarted one too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import NamedTuple
+
+from workers.engine import histogram
+from workers.engine.history import History, Point, difference, failure_rate, run_buckets, wait_buckets
+from workers.monitoring.alert_rules import BASELINE_FLOOR_SECONDS, SLOW_FLOOR_SECONDS
+from workers.monitoring.overview import RECENT_SECONDS
+
+_WALK_SECONDS = 3900.0
+"""How far back a failure rate is followed."""
+_BASELINE_SECONDS = 3600.0
+"""The baseline is a median over so long, without the newest five minutes."""
+_BASELINE_MINUTES = 5
+"""Minutes with jobs without which there is no baseline."""
+
+
+class Breach(NamedTuple):
+    """``since`` is a Unix second of the server, ``value`` the figure now."""
+
+    since: float
+    value: float
+
+
+def find_breach(samples: Iterable[tuple[float, float | None]], above: float, ends_at: float) -> Breach | None:
+    """Follow (time, figure): a breach begins above ``above``, and ends at ``ends_at`` or at None."""
+    since, last = None, 0.0
+    for at, value in samples:
+        if value is None or value <= ends_at:
+            since = None
+        elif since is None and value > above:
+            since = at
+        last = value or 0.0
+    return None if since is None else Breach(since, last)
+
+
+def depth_breach(history: History, above: float, ends_at: float) -> Breach | None:
+    """The breach of the number of ready jobs."""
+    if history.now.depth <= ends_at:
+        return None
+    return find_breach(((point.at, point.depth) for point in history.points), above, ends_at)
+
+
+def failure_breach(history: History, above: float, ends_at: float, minimum: int) -> Breach | None:
+    """The breach of the share of failed attempts in five minutes; of fewer than ``minimum`` it is unknown."""
+
+    def rate(point: Point) -> float | None:
+        before = history.at(point.at - RECENT_SECONDS).counters
+        counters = {
+            name: max(0, point.counters.get(name, 0) - before.get(name, 0))
+            for name in ("completed", "failed")
+        }
+        share, ended = failure_rate(counters)
+        return share if ended >= minimum else None
+
+    now = history.now
+    if (rate(now) or 0.0) <= ends_at:
+        return None
+    recent = (point for point in history.points if point.at >= now.at - _WALK_SECONDS)
+    return find_breach(((point.at, rate(point)) for point in recent), above, ends_at)
+
+
+class LatencyBreach(NamedTuple):
+    """``value`` and ``baseline`` are 95th percentiles in seconds."""
+
+    since: float
+    value: float
+    baseline: float
+
+
+Buckets = Callable[[Counter[str]], Counter[int]]
+KINDS: dict[str, Buckets] = {"wait": wait_buckets, "run": run_buckets}
+
+
+@dataclass(slots=True)
+class LatencyReader:
+    """Follows the 95th percentile of one kind of duration; of minutes that are over it is remembered."""
+
+    buckets: Buckets
+    _known: dict[tuple[float, float], tuple[float | None, int]] = field(default_factory=dict)
+
+    def baseline(
+        self,
+        history: History,
+        last_week: Sequence[Point],
+        pinned: float | None,
+        limits: tuple[float, float, int],
+    ) -> tuple[float | None, LatencyBreach | None]:
+        """The baseline in seconds, None if it is not known, and the breach, if there is one.
+
+        ``limits``: times the baseline above which it breaches, at which it ends, and jobs at least.  While it
+        breaches, the baseline stays as it was before.
+        """
+        above, ends_at, minimum = limits
+        week = self._last_week(last_week)
+        baseline, breach, quiet_since = pinned, None, 0.0
+        accepted: list[tuple[float, float]] = []
+        for end in [*_minutes(history), history.now.at]:
+            value, count = self._percentile(history, end - RECENT_SECONDS, end)
+            if breach is None:
+                accepted = self._accepted(history, accepted, end, quiet_since)
+                baseline = pinned if pinned is not None else _baseline([p95 for _, p95 in accepted], week)
+            if value is None or baseline is None or count < minimum or value <= ends_at * baseline:
+                quiet_since = end if breach is not None else quiet_since
+                breach = None
+            elif breach is not None:
+                breach = breach._replace(value=value)
+            elif value > above * baseline and value > SLOW_FLOOR_SECONDS:
+                breach = LatencyBreach(end, value, baseline)
+        self._forget(history.now.at)
+        return baseline, breach
+
+    def _accepted(
+        self, history: History, before: list[tuple[float, float]], end: float, quiet_since: float
+    ) -> list[tuple[float, float]]:
+        """The minutes of the baseline at ``end``: those before, and the one that is now five minutes old.
+
+        Minutes of a breach do not count, nor the five before it, which caused it.
+        """
+        start = end // 60 * 60 - RECENT_SECONDS - 60
+        accepted = before
+        if start >= quiet_since and not (before and before[-1][0] >= start):
+            value, _ = self._percentile(history, start, start + 60)
+            if value is not None:
+                accepted = [*before, (start, value)]
+        recent = [minute for minute in accepted if minute[0] >= end - _BASELINE_SECONDS]
+        return recent if len(recent) >= _BASELINE_MINUTES else accepted
+
+    def _percentile(self, history: History, start: float, end: float) -> tuple[float | None, int]:
+        known = self._known.get((start, end))
+        if known is None:
+            counts = self.buckets(history.span(start, end))
+            known = histogram.percentile(counts, 0.95), sum(counts.values())
+            if end % 60 == 0:
+                self._known[start, end] = known
+        return known
+
+    def _last_week(self, points: Sequence[Point]) -> float | None:
+        """The percentile of this hour one week ago."""
+        if len(points) < 2:
+            return None
+        return histogram.percentile(self.buckets(difference(points[0].counters, points[1].counters)), 0.95)
+
+    def _forget(self, now: float) -> None:
+        for span in [span for span in self._known if span[1] < now - 4 * _BASELINE_SECONDS]:
+            del self._known[span]
+
+
+def _minutes(history: History) -> Iterator[float]:
+    """The ends of the minutes of a history that are over, the oldest first."""
+    first, now = history.points[0].at, history.now.at
+    end = first // 60 * 60 + 60
+    while end < now:
+        yield end
+        end += 60
+
+
+def _baseline(percentiles: Sequence[float], last_week: float | None) -> float | None:
+    if len(percentiles) < _BASELINE_MINUTES:
+        return last_week
+    return max(BASELINE_FLOOR_SECONDS, median(percentiles), last_week or 0.0)

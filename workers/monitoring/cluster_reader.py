@@ -1,0 +1,197 @@
+"""Reads what Redis holds of the queues and the workers, in two round trips."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from storage.redis.client import execute
+from storage.redis.scripts import Argument, Script, ScriptCall, run_scripts
+from workers.engine.history import KEEP_POINT
+from workers.engine.keys import BEATS, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
+from workers.engine.policy import QueuePolicy
+from workers.engine.recovery import DEAD_AFTER
+from workers.monitoring.alert_evaluation import (
+    Condition,
+    LatencyEvaluator,
+    QueueFacts,
+    queue_conditions,
+    worker_conditions,
+)
+from workers.monitoring.alert_rules import BACKLOG, Thresholds
+from workers.monitoring.history_reader import HistoryReader
+from workers.monitoring.overview import OverviewReply, queue_snapshot
+from workers.monitoring.roster import Evidence, Lease, age, number, read_leases, roster, with_channel
+from workers.monitoring.snapshot import QueueSnapshot, WorkerSnapshot
+
+OVERVIEW_SCRIPT = Script.load(__name__, "overview", functions=KEEP_POINT)
+
+_RECONNECT_SECONDS = 3.0
+"""A process that was connected so recently may be reconnecting, and counts as connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """What Redis holds of the queues and the workers at ``now``, Unix seconds of the server."""
+
+    now: float = 0.0
+    queues: tuple[QueueSnapshot, ...] = ()
+    workers: tuple[WorkerSnapshot, ...] = ()
+    letters_waiting: int = 0
+    letters_since: float | None = None
+    """Unix second since which the oldest of these letters has waited."""
+    conditions: tuple[Condition, ...] = ()
+    """What is wrong with queues and workers."""
+    observed: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def letters_oldest_age(self) -> float | None:
+        """How long the oldest letter has waited for the database."""
+        return None if self.letters_since is None else max(0.0, self.now - self.letters_since)
+
+
+class ClusterReader:
+    """Remembers the history that it has read, and when it last saw each process connected."""
+
+    def __init__(self, redis: Redis, policies: Sequence[QueuePolicy], thresholds: Thresholds) -> None:
+        self._redis = redis
+        self._policies = policies
+        self._thresholds = thresholds
+        self._histories = {policy.name: HistoryReader() for policy in policies}
+        self._latencies = {policy.name: LatencyEvaluator.make() for policy in policies}
+        self._connected_at: dict[str, float] = {}
+        """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
+
+    async def read(self, *, recovering: bool, keep_history: bool) -> ClusterState:
+        """The state now.  Raises RedisError.
+
+        ``recovering``: Redis was down a moment ago.  ``keep_history``: keep a point of the history of each
+        queue that holds jobs, as one process does for the cluster.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hgetall(WORKERS)
+        pipeline.zrange(BEATS, 0, -1, withscores=True)
+        pipeline.zcard(LETTERS)
+        pipeline.zrange(LETTERS, 0, 0, withscores=True)
+        pipeline.hgetall(OBSERVED)
+        replies = await pipeline.execute(raise_on_error=False)
+        observed = replies.pop() if isinstance(replies[-1], dict) else (replies.pop(), {})[1]
+        if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
+            raise error
+        (seconds, _), presences, beats, waiting, oldest = replies
+        overviews, connected = await asyncio.gather(
+            self._overviews(seconds, keep_history=keep_history), self._connected(with_channel(presences))
+        )
+        now = overviews[0].now
+        evidence = Evidence(presences, dict(beats), now, connected, recovering)
+        leases = [read_leases(overview.leases) for overview in overviews]
+        workers = roster(evidence, chain.from_iterable(leases))
+        queues, conditions = [], list(worker_conditions(workers, now))
+        for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):
+            queue, found = self._queue(policy, overview, queue_leases, workers, evidence)
+            queues.append(queue)
+            conditions += found
+        died_at = number(oldest[0][1]) if oldest else None
+        since = None if died_at is None else min(now, died_at / 1000)
+        return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed)
+
+    async def _overviews(self, seconds: int, *, keep_history: bool) -> list[OverviewReply]:
+        calls = [
+            self._overview_call(policy, self._histories[policy.name].ranges(seconds), keep_history)
+            for policy in self._policies
+        ]
+        replies = await run_scripts(self._redis, calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return list(map(OverviewReply.parse, replies))
+
+    def _overview_call(
+        self, policy: QueuePolicy, ranges: Sequence[Argument], keep_history: bool
+    ) -> ScriptCall:
+        keys = QueueKeys.of(policy.name)
+        window = round(policy.rate_limit.seconds * 1e6) if policy.rate_limit else 0
+        names = [keys.queued, keys.incomplete, keys.leases, keys.starts, keys.pause]
+        names += [keys.totals, keys.history, keys.looks, keys.turns]
+        limit = int(self._thresholds.limit(BACKLOG, policy.name))
+        return OVERVIEW_SCRIPT.call(names, [window, int(keep_history), limit, *ranges])
+
+    def _queue(
+        self,
+        policy: QueuePolicy,
+        overview: OverviewReply,
+        leases: Sequence[Lease],
+        workers: Sequence[WorkerSnapshot],
+        evidence: Evidence,
+    ) -> tuple[QueueSnapshot, list[Condition]]:
+        reader = self._histories[policy.name]
+        history = reader.add(overview.points, overview.point)
+        baselines, conditions = self._latencies[policy.name].evaluate(
+            policy.name, history, reader.last_week, self._thresholds
+        )
+        queue = replace(
+            queue_snapshot(policy, overview, history),
+            **_holders(policy, leases, workers, evidence, overview.checked_for),
+            wait_baseline=baselines["wait"],
+            run_baseline=baselines["run"],
+        )
+        serving = [worker for worker in workers if worker.alive and policy.name in worker.queues]
+        facts = QueueFacts(queue, overview, history, serving)
+        return queue, [*queue_conditions(facts, self._thresholds), *conditions]
+
+    async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
+        """Which of ``workers`` are subscribed to their channel; empty if Redis does not tell."""
+        if not workers:
+            return {}
+        try:
+            reply = await execute(self._redis, "PUBSUB", "NUMSUB", *(f"{PROCESS}{name}" for name in workers))
+            counts = [int(count) for count in reply[1::2]]
+        except (ResponseError, ValueError, TypeError):
+            return {}
+        now = time.monotonic()
+        before = self._connected_at
+        self._connected_at = {
+            name: now if count else before.get(name, -math.inf)
+            for name, count in zip(workers, counts, strict=False)
+        }
+        return {name: now - at < _RECONNECT_SECONDS for name, at in self._connected_at.items()}
+
+
+def _holders(
+    policy: QueuePolicy,
+    leases: Sequence[Lease],
+    workers: Sequence[WorkerSnapshot],
+    evidence: Evidence,
+    checked_for: float,
+) -> dict[str, Any]:
+    """Who holds the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
+    by_id = {worker.id: worker for worker in workers}
+    holders = [by_id[lease.worker] for lease in leases if lease.worker in by_id]
+    dead = [worker for worker in holders if worker.state == "dead"]
+    blocked = [worker for worker in holders if worker.state == "blocked"]
+    living = [worker for worker in workers if worker.alive and policy.name in worker.queues]
+    lease_ages = [age(lease.taken and lease.taken * 1000, evidence.now) for lease in leases]
+    ages = [lease_age for lease_age in lease_ages if lease_age is not None]
+    full = len(leases) >= policy.concurrency and len(ages) == len(lease_ages)
+    beat_ages = [evidence.beat_age(worker.id) for worker in dead]
+    waits = [DEAD_AFTER - checked_for, *(DEAD_AFTER - beat for beat in beat_ages if beat is not None)]
+    return {
+        "workers": len(living),
+        "held_by_dead": len(dead),
+        "dead_for": max((worker.last_beat_age or 0.0 for worker in dead), default=None),
+        "recover_in": max(0.0, *waits) if dead and any(not worker.draining for worker in living) else None,
+        "held_by_blocked": len(blocked),
+        "blocked_where": next((worker.blocked_where for worker in blocked), None),
+        "oldest_running": max(ages, default=None),
+        # No slot is free, so nothing has ended since the newest of them was taken.
+        "full_for": min(ages) if full and ages else None,
+    }

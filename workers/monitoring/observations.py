@@ -1,0 +1,70 @@
+"""Since when a condition has been there that the history does not show: who sees it first writes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from storage.redis.scripts import Script, run_script
+from workers.engine.keys import OBSERVED
+from workers.monitoring import alert_rules as rules
+from workers.monitoring.alert_evaluation import Condition
+from workers.monitoring.roster import number, text
+
+OBSERVE_SCRIPT = Script.load(__name__, "observe")
+
+_SHARED = frozenset(
+    {rules.NO_WORKER, rules.STALLED, rules.BROKEN_KEYS, rules.REDIS_MEMORY, rules.REDIS_EVICTION}
+)
+"""Rules on which all processes agree.  Whether a server can be reached is known to each process alone."""
+
+
+class Observations:
+    """Fills in the ``since`` of conditions."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._seen: dict[str, float] = {}
+        """By condition: the Unix second of the server at which this process first saw it."""
+        self._started = False
+
+    async def complete(
+        self, conditions: Sequence[Condition], stored: Mapping[bytes, bytes] | None, now: float
+    ) -> list[Condition]:
+        """The conditions, each with a ``since``.
+
+        ``stored`` is what Redis holds, None while it is down.  What is there at the first call of a program
+        counts as lasting if only this process can know it: a program that takes a single snapshot has waited.
+        """
+        open_ = [condition for condition in conditions if condition.since is None]
+        self._remember(open_, now)
+        known = dict(self._seen)
+        if stored is not None:
+            known |= await self._shared([item.key for item in open_ if item.name in _SHARED], stored, now)
+        return [replace(item, since=known[item.key]) if item.since is None else item for item in conditions]
+
+    def _remember(self, conditions: Sequence[Condition], now: float) -> None:
+        before = self._seen
+        self._seen = {
+            item.key: min(before.get(item.key, now if self._started or item.name in _SHARED else 0.0), now)
+            for item in conditions
+        }
+        self._started = True
+
+    async def _shared(
+        self, present: Sequence[str], stored: Mapping[bytes, bytes], now: float
+    ) -> dict[str, float]:
+        """The moments in Redis; written there if they differ from what is present."""
+        times = {text(key): (number(at) or 0.0) / 1000 for key, at in stored.items()}
+        over = [key for key in times if key not in present]
+        if not over and all(0 < times.get(key, 0.0) <= now for key in present):
+            return {key: times[key] for key in present}
+        try:
+            call = OBSERVE_SCRIPT.call([OBSERVED], [len(present), *present, *over])
+            moments = await run_script(self._redis, call)
+        except (RedisError, OSError):  # read-only, or full: this process knows since when it has seen them
+            return {}
+        return {key: int(at) / 1000 for key, at in zip(present, moments, strict=True)}
