@@ -22,7 +22,7 @@ from app.http.routers.replays import PlanDetail, refuse_while_draining, start_pl
 from app.http.routing import strict_router
 from storage.dead_letters.filters import LetterFilter
 from storage.redis.refusals import reason
-from tui.text.format import escape_lines
+from tui.text.export import escape_piece
 from workers.dead_letters.export import ExportFormat
 from workers.operations.operations import OPERATION_ERRORS, DeadLetter, PlanItem, Selection
 from workers.operations.selection import Preview, ReplayOptions
@@ -117,7 +117,11 @@ class Lineage(BaseModel):
 class ExportQuery(LetterQuery):
     """Selects the letters of a document."""
 
-    format: ExportFormat = Field("jsonl", description="jsonl: for programs. markdown: for people.")
+    format: ExportFormat = Field(
+        "jsonl",
+        description="jsonl: for programs. markdown: for people. csv: for spreadsheets; ' precedes a text "
+        "that begins with = + - @ tab or CR, since they run it as a formula.",
+    )
 
 
 class ExportResponse(StreamingResponse):
@@ -265,10 +269,9 @@ async def export_dead_letters(
 
 
 async def _document(first: str, rest: AsyncIterator[str], form: ExportFormat) -> AsyncIterator[str]:
-    """Yield the pieces; Markdown without control characters of jobs, which terminals would obey."""
-    yield escape_lines(first) if form == "markdown" else first
+    yield escape_piece(first, form)
     async for piece in rest:
-        yield escape_lines(piece) if form == "markdown" else piece
+        yield escape_piece(piece, form)
         await asyncio.sleep(0)  # jobs share the loop
 
 
