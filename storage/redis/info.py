@@ -25,6 +25,8 @@ class ServerInfo:
     """Bytes."""
     max_memory: int | None = None
     """Bytes; 0: no limit."""
+    evicted_keys: int | None = None
+    """Keys that the server has evicted since it started."""
     eviction_policy: str = ""
     """Its ``maxmemory-policy``."""
     connected_clients: int | None = None
@@ -33,6 +35,12 @@ class ServerInfo:
     """Whether it keeps an append-only file."""
     append_only_writable: bool = True
     """Whether the last write to that file succeeded."""
+
+    @classmethod
+    def parse_text(cls, reply: bytes) -> ServerInfo:
+        """Parse the reply of INFO as the server sends it."""
+        lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+        return cls.parse({name: value for name, colon, value in lines if colon})
 
     @classmethod
     def parse(cls, info: Mapping[str, Any]) -> ServerInfo:
@@ -46,6 +54,7 @@ class ServerInfo:
             run_id=_text(info, "run_id"),
             used_memory=parse_whole_number(info.get("used_memory")),
             max_memory=parse_whole_number(info.get("maxmemory")),
+            evicted_keys=parse_whole_number(info.get("evicted_keys")),
             eviction_policy=_text(info, "maxmemory_policy"),
             connected_clients=parse_whole_number(info.get("connected_clients")),
             max_clients=parse_whole_number(info.get("maxclients")),
