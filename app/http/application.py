@@ -12,7 +12,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.http.authentication import TokenMiddleware
 from app.http.defects import DefectMiddleware
 from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
-from app.http.routers import cache, dead_letters, health, metrics, probes, queues, replays, workers
+from app.http.routers import (
+    cache,
+    dead_letter_export,
+    dead_letters,
+    health,
+    metrics,
+    probes,
+    queues,
+    replays,
+    workers,
+)
 from app.http.state import HttpState
 
 OPEN_ROUTERS = (probes.router, metrics.router, health.router)
@@ -22,6 +32,8 @@ CLOSED_ROUTERS = (
     cache.router,
     workers.router,
     dead_letters.router,
+    dead_letter_export.router,
+    replays.letter_router,
     replays.router,
 )
 _OPEN_PATHS = frozenset(

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
 from app.http.authentication import CLOSED_PREFIX
 from app.http.problems import ProblemError, problem_of
-from app.http.routers.dead_letters import ExportResponse
+from app.http.routers.dead_letter_export import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routers.metrics import exposition
 from app.http.routing import StrictRequest
