@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,19 @@ class ServerInfo:
             append_only=None if append_only is None else append_only == 1,
             append_only_writable=_text(info, "aof_last_write_status") in ("", "ok"),
         )
+
+
+async def reply_or_empty(request: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The reply to a request for facts; an empty one if the server denies it, or it cannot be parsed.
+
+    Raises RedisError or OSError if the server does not answer.
+    """
+    try:
+        return dict(await request)
+    except (RedisConnectionError, RedisTimeoutError, OSError):
+        raise
+    except Exception:  # redis-py raises many while it parses an unusual reply
+        return {}
 
 
 def parse_whole_number(value: Any) -> int | None:
