@@ -200,7 +200,7 @@ async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
             raise InterruptedStartError(START_INTERRUPT_CODES[received[0]])
         await process.start()
 
-    await until_redis_serves(start, opened.redis_url, opened.settings.start_patience)
+    await until_redis_serves(start, opened.redis_url, opened.settings.start_timeout)
     await process.taking(_FIRST_TURN_SECONDS)
 
 

@@ -45,7 +45,7 @@ async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, 
     if settings.redis_url is None:
         return await _open_embedded(data_dir, stack)
     url = settings.redis_url.get_secret_value()
-    await wait_for_redis(url, settings.start_patience, works=works)
+    await wait_for_redis(url, settings.start_timeout, works=works)
     return url
 
 
