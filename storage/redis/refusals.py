@@ -35,7 +35,7 @@ class Refusal:
     ``problem`` follows "Redis …"; neither it nor ``fix`` contains an address.  ``passes``: it may end by
     itself, so a start waits for it.  ``closes``: this server is the wrong one or cannot serve now, so the
     connection is closed and the next try opens another.  ``demoted``: all connections opened before lead to
-    the wrong server.  ``quotes``: the server's message is shown, since it says more.
+    the wrong server.  ``quotes``: the server's message is shown, since it has more detail.
     """
 
     code: str
@@ -228,7 +228,7 @@ def reason(error: BaseException) -> str:
 
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
-    """What happened: ``Redis is full (OOM)``, or with the server's message if that says more."""
+    """What happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
     words = _quoted(error, refusal) if refusal.quotes else refusal.code
     return f"Redis {refusal.problem} ({words})"
 
