@@ -39,7 +39,7 @@ from workers.engine.settlement import LeasedJob, Settlement, TakeResult
 from workers.engine.wire import decode_id, encode_id
 
 LOST_SCRIPT = Script.load(__name__, "lost")
-GONE_SCRIPT = Script.load(__name__, "gone")
+DECLARE_DEAD_SCRIPT = Script.load(__name__, "gone")
 TAKE_SCRIPT = Script.load(__name__, "take")
 SETTLE_SCRIPT = Script.load(__name__, "settle")
 
@@ -194,7 +194,7 @@ class JobQueue(RedisQueue):
 
         A worker with a heartbeat in the last ``dead_after`` seconds stays alive.  Raises RedisError.
         """
-        call = GONE_SCRIPT.call([WORKERS, BEATS], [encode_id(worker), round(dead_after * 1000)])
+        call = DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [encode_id(worker), round(dead_after * 1000)])
         note = await run_script(self.redis, call)
         return None if note is None else read_where(note)
 

@@ -24,7 +24,7 @@ from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import GONE_SCRIPT
+from workers.engine.queue import DECLARE_DEAD_SCRIPT
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
@@ -396,5 +396,5 @@ async def test_the_scripts_work_before_anybody_has_said_anything(redis: Redis) -
     since = int((await redis.hget(WORKERS, "blocked:w") or b"").split()[0])
     assert abs(await server_ms(redis) - 5000 - since) < 60_000
     assert await run_script(redis, BLOCKED_SCRIPT.call([WORKERS], ["w", b"", 0])) == 1
-    assert await run_script(redis, GONE_SCRIPT.call([WORKERS, BEATS], ["nobody", 0])) is None
+    assert await run_script(redis, DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], ["nobody", 0])) is None
     assert await redis.hgetall(WORKERS) == {}
