@@ -189,7 +189,7 @@ async def test_what_is_no_job_and_too_large_dies_with_its_bytes(
     assert letter.job_data["unreadable"].count("y") >= 3_000_000
 
 
-async def test_large_jobs_that_are_put_back_are_whole(
+async def test_large_jobs_that_are_returned_are_complete(
     make_ledger: MakeLedger, proxy: Proxy, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger()

@@ -337,7 +337,7 @@ async def test_repeatedly_outdated_loads_end_with_a_current_value(
     await early
 
 
-async def test_nobody_waits_for_a_load_that_an_invalidation_outdated(new_cache: NewCache) -> None:
+async def test_no_reader_waits_for_a_load_that_an_invalidation_outdated(new_cache: NewCache) -> None:
     slow, quick, wardrobe = new_cache(load_seconds=60), new_cache(load_seconds=60), Wardrobe(seconds=60)
     early = asyncio.create_task(slow.get_or_load(KEY, wardrobe.load))
     await until(lambda: _called(wardrobe, 1))

@@ -212,14 +212,14 @@ parts = st.tuples(st.text(), st.text(), st.text(), words, st.none() | st.text())
 @example(("q", "f", "E", "m", None), ("q", "f", "E", "m", ""))
 @example(("q", "f", "E", "m", None), ("q", "f", "E", "m", "None"))
 @example(("a\0", "b", "E", "m", None), ("a", "\0b", "E", "m", None))
-def test_each_part_tells_errors_apart(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+def test_each_part_of_a_fingerprint_separates_errors(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
     assert (fingerprint(*one) == fingerprint(*other)) == (one == other)
     for number in range(5):
         mixed = (*one[:number], other[number], *one[number + 1 :])
         assert (fingerprint(*mixed) == fingerprint(*one)) == (one[number] == other[number])
 
 
-def test_where_a_long_message_was_cut_makes_no_other_error() -> None:
+def test_the_cut_of_a_long_message_does_not_change_the_fingerprint() -> None:
     long = "cannot insert: " + "a word, " * 400
     assert named(f"{long} {17}"[:2000]) == named(f"1{long} {2}"[1:1990])
     assert named("bad: 'x" + "y z " * 600) == named("bad: 'xx" + "z y " * 500)
@@ -413,7 +413,7 @@ def test_code_without_a_file_of_its_own_is_nobodys() -> None:
     assert run(GO, "shop", None, "/srv/shop.py") == "shop:go"
 
 
-def test_neither_lines_nor_folders_tell_errors_apart() -> None:
+def test_lines_and_folders_do_not_change_the_fingerprint() -> None:
     assert run(GO, "shop", "/a/shop.py") == run("\n\nimport os\n" + GO, "shop", "/b/shop.py") == "shop:go"
 
 

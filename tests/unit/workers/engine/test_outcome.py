@@ -121,7 +121,7 @@ def test_a_letter_of_another_version_is_kept_as_text() -> None:
     assert (kept.uid, kept.job_data) == ("x", {"unreadable": '{"uid": "x", "colour": 1}'})
 
 
-def test_e9_what_is_put_back_is_what_was_taken() -> None:
+def test_e9_a_returned_job_is_the_job_that_was_taken() -> None:
     assert (outcome.give_back(TAKEN).verb, outcome.give_back(TAKEN).body) == ("return", b"{}")
 
 
@@ -141,7 +141,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_e1_the_wire_says_what_json_says(value: Any) -> None:
+def test_e1_the_wire_has_the_values_of_json(value: Any) -> None:
     assert wire.load(json.dumps(value)) == value
     back = json.loads(wire.dump(value))
     assert back == value or not math.isfinite(_first_float(value))
@@ -227,7 +227,7 @@ def test_what_a_job_may_hold(value: Any) -> None:
     check_payload(json.dumps(value).encode(), value)
 
 
-def test_redis_away_is_the_worst_alert() -> None:
+def test_an_unavailable_redis_is_the_worst_alert() -> None:
     redis = RedisSnapshot("redis://x", "refused", memory_used=9, memory_limit=10)
     found = thresholds.alerts((), redis, DatabaseSnapshot("sqlite:///x", None), 61.0)
     assert [alert.metric for alert in found] == ["redis", "letters_waiting", "redis_memory"]
@@ -239,7 +239,7 @@ def test_a_refusal_of_redis_is_an_alert_in_its_own_words() -> None:
     assert alert.message == "Redis is full (OOM): raise its maxmemory"
 
 
-def test_a_database_that_is_away_is_an_alert() -> None:
+def test_an_unavailable_database_is_an_alert() -> None:
     (found,) = thresholds.alerts((), RedisSnapshot("redis://x", None), DatabaseSnapshot("x", "refused"), None)
     assert (found.metric, found.message) == ("database", "the database does not answer: refused")
 
@@ -307,5 +307,5 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("attempts", [[1], [{}], [{"attempt": "1"}], "x", [{"attempt": 1, "at": 2.0}]])
-def test_what_is_no_record_of_an_attempt_counts_as_none(attempts: Any) -> None:
+def test_an_invalid_record_of_an_attempt_is_ignored(attempts: Any) -> None:
     assert attempts_of(job(attempts=1, meta={"couturecast": {"attempts": attempts}})) == []
