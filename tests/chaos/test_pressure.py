@@ -99,8 +99,8 @@ async def _fill_cache(redis: Redis, keys: int, over: asyncio.Event) -> int:
         if number * 50 >= keys and over.is_set():
             return number * 50
         pipeline = redis.pipeline(transaction=False)
-        for each in range(50):
-            pipeline.set(f"{CACHE}user-{number}:{each}", os.urandom(4_000), ex=900)
+        for entry in range(50):
+            pipeline.set(f"{CACHE}user-{number}:{entry}", os.urandom(4_000), ex=900)
         await pipeline.execute()
         await asyncio.sleep(0.005)
     raise AssertionError

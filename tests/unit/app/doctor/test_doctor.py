@@ -381,8 +381,8 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o777)
     yield folder
-    for each in folder.rglob("*"):
-        each.chmod(0o700)
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
     shutil.rmtree(folder)
 
 

@@ -181,7 +181,9 @@ def test_without_redis_no_queue_is_healthy() -> None:
 
 
 def test_the_health_names_no_address_of_a_server() -> None:
-    alerts = [Alert(None, each, f"{each}: connecting to 10.0.0.7:6379") for each in ("redis", "database")]
+    alerts = [
+        Alert(None, metric, f"{metric}: connecting to 10.0.0.7:6379") for metric in ("redis", "database")
+    ]
     for error, refusal, timed_out, says in (
         ("ConnectionError: 10.0.0.7", None, False, "refuses the connection"),
         ("TimeoutError: ", None, True, "silent"),

@@ -46,7 +46,7 @@ numbers = (
 )
 ids = st.one_of(
     st.uuids().map(str),
-    st.uuids().map(lambda each: str(each).upper()),
+    st.uuids().map(lambda uuid: str(uuid).upper()),
     st.integers(0, 2**64).map(hex),
     st.binary(min_size=12, max_size=32).map(bytes.hex).filter(lambda text: any(map(str.isdigit, text))),
     st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=24, max_size=24).map("01{}".format),  # ULID
@@ -59,7 +59,7 @@ hosts = st.lists(labels, min_size=2, max_size=4).map(".".join)
 ports = st.integers(1, 65_535)
 v6 = (
     st.ip_addresses(v=6)
-    .flatmap(lambda each: st.sampled_from([str(each), each.exploded]))
+    .flatmap(lambda address: st.sampled_from([str(address), address.exploded]))
     .filter(lambda text: any(map(str.isdigit, text)))
 )
 addresses = st.one_of(
@@ -93,7 +93,9 @@ paths = st.lists(names, min_size=2, max_size=5).flatmap(
         ]
     )
 )
-instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)).map(lambda each: each.replace(tzinfo=UTC))
+instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)).map(
+    lambda instant: instant.replace(tzinfo=UTC)
+)
 times = instants.flatmap(
     lambda at: st.sampled_from(
         [
@@ -503,9 +505,9 @@ def test_a_frame_of_another_kind_makes_it_no_record(frame: Any) -> None:
 
 
 def test_a_crash_has_a_fingerprint_without_a_frame() -> None:
-    each = job(attempts=1)
+    running = job(attempts=1)
     taken = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{}")
-    settlement = outcome.worker_died(taken, each, RuntimeError("died"), policy=POLICY, worker="w")
+    settlement = outcome.worker_died(taken, running, RuntimeError("died"), policy=POLICY, worker="w")
     assert settlement.verb == "return"
-    (record,) = attempts_of(each)
+    (record,) = attempts_of(running)
     assert (record["frame"], record["traceback"]) == (None, None)

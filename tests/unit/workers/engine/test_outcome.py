@@ -68,8 +68,8 @@ def test_retries_after_1_5_and_25_s_then_none() -> None:
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])
 def test_a_failed_attempt_is_retried_and_remembered(attempts: int) -> None:
-    each = job(attempts=attempts)
-    settlement = outcome.failed(TAKEN, each, error(text="boom"), policy=POLICY, worker="w")
+    running = job(attempts=attempts)
+    settlement = outcome.failed(TAKEN, running, error(text="boom"), policy=POLICY, worker="w")
     assert (settlement.verb, settlement.delay) == ("retry", POLICY.retry_delays[attempts - 1])
     stored = json.loads(settlement.body)
     assert (stored["status"], stored["attempts"]) == ("queued", attempts)
@@ -78,12 +78,12 @@ def test_a_failed_attempt_is_retried_and_remembered(attempts: int) -> None:
 
 
 def test_the_fourth_failure_buries_with_all_attempts() -> None:
-    each = job()
+    running = job()
     for attempts in (1, 2, 3):
-        each.attempts = attempts
-        outcome.failed(TAKEN, each, error(text=f"e{attempts}"), policy=POLICY, worker="w")
-    each.attempts = 4
-    settlement = outcome.failed(TAKEN, each, error(text="e4"), policy=POLICY, worker="w")
+        running.attempts = attempts
+        outcome.failed(TAKEN, running, error(text=f"e{attempts}"), policy=POLICY, worker="w")
+    running.attempts = 4
+    settlement = outcome.failed(TAKEN, running, error(text="e4"), policy=POLICY, worker="w")
     letter = decode_letter(settlement.letter, settlement.letter_uid)
     assert settlement.verb == "bury"
     assert [one["message"] for one in letter.attempt_errors] == ["e1", "e2", "e3", "e4"]
@@ -98,14 +98,14 @@ def test_e7_a_permanent_error_buries_at_once() -> None:
 
 @pytest.mark.parametrize(("status", "charged"), [(Status.QUEUED, 2), (Status.ACTIVE, 1)])
 def test_e10_a_crash_is_charged_once(status: Status, charged: int) -> None:
-    each = job(attempts=1, status=status)
-    settlement = outcome.worker_died(TAKEN, each, error(), policy=POLICY, worker="w")
+    running = job(attempts=1, status=status)
+    settlement = outcome.worker_died(TAKEN, running, error(), policy=POLICY, worker="w")
     assert (settlement.verb, json.loads(settlement.body)["attempts"]) == ("return", charged)
 
 
 def test_the_delay_of_a_retry_is_no_age() -> None:
-    each = job(attempts=1)
-    settlement = outcome.failed(TAKEN, each, error(), policy=POLICY, worker="w")
+    running = job(attempts=1)
+    settlement = outcome.failed(TAKEN, running, error(), policy=POLICY, worker="w")
     ready_at = json.loads(settlement.body)["touched"] / 1000
     assert ready_at >= time.time() + settlement.delay - 1
 
@@ -126,10 +126,10 @@ def test_e9_a_returned_job_is_the_job_that_was_taken() -> None:
 
 
 def test_a_foreign_meta_is_kept() -> None:
-    each = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
-    assert attempts_of(each) == []
+    running = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
+    assert attempts_of(running) == []
     attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
-    letter = make_letter(each, [attempt])
+    letter = make_letter(running, [attempt])
     assert decode_letter(encode_letter(letter), "other") == letter
 
 
@@ -171,8 +171,8 @@ class _Queue:
     )
 )
 def test_e1_a_job_is_written_as_saq_writes_it(values: dict[str, Any]) -> None:
-    each = Job(**values)
-    assert wire.job_dict(each) == each.to_dict()
+    saq_job = Job(**values)
+    assert wire.job_dict(saq_job) == saq_job.to_dict()
 
 
 def _first_float(value: Any) -> float:

@@ -82,7 +82,7 @@ def test_an_alert_keeps_its_identity_whatever_is_written_about_it_later() -> Non
         alert_job("lisboa", alert(start=1_780_000_001)),
         alert_job("lisboa", alert(sender_name="AEMET")),
     ]
-    assert len({first["alert_id"], *(each["alert_id"] for each in others)}) == 5
+    assert len({first["alert_id"], *(alert["alert_id"] for alert in others)}) == 5
 
 
 @pytest.mark.parametrize(
