@@ -9,7 +9,7 @@ import re
 import secrets
 from pathlib import Path
 
-from app.errors import UsageError, exhausted
+from app.errors import UsageError, refused_by_system
 
 FILE = "admin-token"
 MIN_LENGTH = 16
@@ -75,12 +75,8 @@ def _check(path: Path, token: str) -> None:
 
 
 def _unusable(path: Path, error: OSError) -> UsageError:
-    if (shortage := exhausted(error)) is not None:
-        return UsageError(f"{path} cannot be used: {shortage.problem}", fix=shortage.fix)
-    return UsageError(
-        f"{path} cannot be used ({error.strerror})",
-        fix="correct it, or set COUTURECAST_ADMIN_TOKEN",
-    )
+    fix = "correct it, or set COUTURECAST_ADMIN_TOKEN"
+    return refused_by_system(f"{path} cannot be used", error, fix=fix)
 
 
 def _open_private(path: str, flags: int) -> int:

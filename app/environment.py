@@ -6,7 +6,7 @@ import os
 
 from dotenv import dotenv_values
 
-from app.errors import SettingsError, UsageError, exhausted
+from app.errors import SettingsError, UsageError, refused_by_system
 
 PREFIX = "COUTURECAST_"
 
@@ -19,14 +19,9 @@ def environment() -> dict[str, str]:
     try:
         values = dotenv_values(".env")
     except OSError as error:
-        raise SettingsError([_unreadable(error)]) from None
+        refusal = refused_by_system(".env cannot be read", error, fix="correct or remove it")
+        raise SettingsError([refusal]) from None
     except UnicodeDecodeError:
         raise SettingsError([UsageError(".env is not UTF-8 text", fix="save it as UTF-8")]) from None
     file = {name: value for name, value in values.items() if value}
     return file | {name: value for name, value in os.environ.items() if value}
-
-
-def _unreadable(error: OSError) -> UsageError:
-    if (exhaustion := exhausted(error)) is not None:
-        return UsageError(f".env cannot be read: {exhaustion.problem}", fix=exhaustion.fix)
-    return UsageError(f".env cannot be read: {error.strerror}", fix="correct or remove it")

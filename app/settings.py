@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
-    start_patience: float = Field(default=30.0, ge=0, le=3_600)
+    start_timeout: float = Field(default=30.0, ge=0, le=3_600, validation_alias="COUTURECAST_START_PATIENCE")
     """Seconds that a start waits for servers that do not answer."""
     db_pool_size: int = Field(default=5, ge=1, le=90)
     allow_private_addresses: bool = False
@@ -238,13 +238,17 @@ def unknown_variables(variables: Iterable[str]) -> list[str]:
 
 def variable_name(field: str) -> str:
     """Return the environment variable of a field."""
-    aliased = Settings.model_fields[field].validation_alias is not None
-    return field.upper() if aliased else PREFIX + field.upper()
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, str):
+        return alias
+    return PREFIX + field.upper() if alias is None else field.upper()
 
 
 def _to_error(invalid: FieldProblem) -> UsageError:
     """Return a problem as an error; its cause is the error of a library that it quotes."""
     problem, fix = _PROBLEMS.get(invalid.type, (lower_first(invalid.problem), invalid.fix))
-    error = UsageError(problem, field=variable_name(str(invalid.location[0]).lower()), fix=fix)
+    location = str(invalid.location[0])  # a field, or the variable that is its only alias
+    name = variable_name(location.lower()) if location.lower() in Settings.model_fields else location
+    error = UsageError(problem, field=name, fix=fix)
     error.__cause__ = invalid.cause and invalid.cause.__cause__
     return error

@@ -23,7 +23,7 @@ async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, retry_seconds: 
 
 
 def consume_exception(task: asyncio.Future[Any]) -> None:
-    """Ignore the error of a task that nobody may await, which asyncio would report when it is collected.
+    """Ignore the error of a task that may never be awaited, which asyncio would report when it is collected.
 
     Give it to ``add_done_callback``.
     """

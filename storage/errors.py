@@ -26,7 +26,7 @@ def one_line(error: object) -> str:
 class ApplianceError(Exception):
     """Root of everything the program raises on purpose.
 
-    ``field`` names the option, setting or parameter that is wrong, ``problem`` says what happened, ``fix``
+    ``field`` names the option, setting or parameter that is wrong, ``problem`` is what happened, ``fix``
     what to do about it; the text of the error is the three of them, separated by colons.
     """
 

@@ -66,7 +66,7 @@ _STANDARD_TABLE_KEYS = {
 
 
 class Dashboard(App[int]):
-    """The only module that knows all screens; it uses ``operations`` and nothing below them."""
+    """The only module that imports all screens; it uses ``operations`` and nothing below them."""
 
     TITLE = "CoutureCast"
     CSS_PATH: ClassVar[CSSPathType | None] = [
@@ -115,7 +115,7 @@ class Dashboard(App[int]):
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended by itself, and nobody asked it to."""
+        """Whether it has ended by itself, without a request."""
         return not self._exit
 
     def get_driver_class(self) -> type[Driver]:

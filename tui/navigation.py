@@ -1,4 +1,4 @@
-"""Messages by which screens and dialogs ask for another one: they post them, the dashboard pushes it."""
+"""Messages that open another screen: screens and dialogs post them, the dashboard pushes it."""
 
 from __future__ import annotations
 

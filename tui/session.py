@@ -52,7 +52,7 @@ class Session:
         self._refresh(screens)
 
     async def take_snapshot(self) -> None:
-        """Replace the newest snapshot, or note why there is none."""
+        """Replace the newest snapshot, or note why it is missing."""
         try:
             async with asyncio.timeout(_SNAPSHOT_TIMEOUT_SECONDS):
                 self.snapshot = await self.operations.snapshot()

@@ -14,7 +14,7 @@ ITEM_STATES = ("waiting", "enqueued", "completed", "same", "other", "aborted", "
 """States of a plan's letters: the fields of a `Ledger`."""
 ENVIRONMENTS = ("dev", "staging", "prod")
 """Those that have databases at Upstash."""
-EXPORT_FORMATS = ("jsonl", "markdown")
+EXPORT_FORMATS = ("jsonl", "csv", "markdown")
 
 Completions = Sequence[str | tuple[str, str]]
 """Values, some with a description."""

@@ -30,7 +30,7 @@ from app.cli.selection import (
 )
 from app.cli.values import check_choice
 from app.errors import UsageError
-from tui.text.format import escape_lines
+from tui.text.export import escape_piece
 from tui.text.words import plural
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 commands = typer.Typer(rich_markup_mode=None)
 
 _MAX_DAYS = 36_500
-_CONTROL = (*range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROL}
-"""Control characters that JSON leaves as they are, as a string of JSON may have them."""
 
 
 @commands.command("list")
@@ -209,7 +206,9 @@ def export(
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="jsonl, or markdown for an incident's report.", autocompletion=complete_format
+            "--format",
+            help="jsonl; csv for a spreadsheet; markdown for the report of an incident.",
+            autocompletion=complete_format,
         ),
     ] = "jsonl",
     file: Annotated[
@@ -219,7 +218,10 @@ def export(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Dead letters as a document to hand on."""
+    """Dead letters as a document to hand on.
+
+    In CSV, a ' precedes a text that begins with = + - @ tab or CR, since spreadsheets run it as a formula.
+    """
     check_choice(form, EXPORT_FORMATS, "--format")
     if file is None and (as_json or force):
         raise UsageError(
@@ -254,9 +256,8 @@ async def _write_export(
 
 
 async def _escaped_export(operations: Operations, selection: Selection, form: Any) -> AsyncIterator[str]:
-    """The document without control characters from jobs, since it may be shown in a terminal."""
     async for piece in operations.dead_letters.export(selection, form):
-        yield piece.translate(_JSON_ESCAPES) if form == "jsonl" else escape_lines(piece)
+        yield escape_piece(piece, form)
 
 
 @commands.command("archive")

@@ -125,7 +125,7 @@ def main() -> NoReturn:
     """Run the command line and end the process; ``app.entry`` is what users call."""
     os.umask(0o077)  # whatever we write is for its owner only
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no dash is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):  # some encodings have no dash
             encoding = terminal_encoding(stream) if stream.isatty() else stream.encoding
             stream.reconfigure(encoding=encoding, errors=TEXT_ERRORS)
     sys.exit(_command())

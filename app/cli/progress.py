@@ -48,7 +48,7 @@ async def enqueue_with_progress(
 
 
 async def run_plan_with_progress(operations: Operations, plan: Plan, halt: float | None = None) -> Plan:
-    """Run a plan until it is done, halts or is stopped; returns it as it is then.
+    """Run a plan until it is done, halts or is stopped; returns the plan at that time.
 
     Raises CommandInterruptedError after a signal: the plan is kept, and can be resumed.
     """
@@ -83,7 +83,7 @@ async def run_plan_with_progress(operations: Operations, plan: Plan, halt: float
 
 
 async def wait_for_jobs(operations: Operations, plan: Plan) -> Plan:
-    """Wait until all enqueued jobs of a plan have ended; returns the plan as it is then.
+    """Wait until all enqueued jobs of a plan have ended; returns the plan at that time.
 
     Raises CommandInterruptedError after a signal: the jobs go on.
     """

@@ -10,8 +10,19 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.authentication import TokenMiddleware
+from app.http.defects import DefectMiddleware
 from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
-from app.http.routers import cache, dead_letters, health, metrics, probes, queues, replays, workers
+from app.http.routers import (
+    cache,
+    dead_letter_export,
+    dead_letters,
+    health,
+    metrics,
+    probes,
+    queues,
+    replays,
+    workers,
+)
 from app.http.state import HttpState
 
 OPEN_ROUTERS = (probes.router, metrics.router, health.router)
@@ -21,6 +32,8 @@ CLOSED_ROUTERS = (
     cache.router,
     workers.router,
     dead_letters.router,
+    dead_letter_export.router,
+    replays.letter_router,
     replays.router,
 )
 _OPEN_PATHS = frozenset(
@@ -36,10 +49,11 @@ def make_application(state: HttpState, token: str) -> FastAPI:
         openapi_url=None,  # a route of ours serves it
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[
+            Middleware(DefectMiddleware),
             Middleware(HeadMiddleware),
             Middleware(TokenMiddleware, token=token, open_paths=_OPEN_PATHS),
         ],
-        exception_handlers=dict.fromkeys((*EXPLAINED_ERRORS, Exception), answer_error),
+        exception_handlers=dict.fromkeys(EXPLAINED_ERRORS, answer_error),
     )
     application.router.redirect_slashes = False
     for router in (*OPEN_ROUTERS, *CLOSED_ROUTERS):

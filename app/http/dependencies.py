@@ -1,4 +1,4 @@
-"""What routes ask for by the type of a parameter: the shared state, and the operations of the actor."""
+"""Types of parameters that FastAPI provides: the shared state, and the operations of the actor."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
@@ -18,8 +17,6 @@ from starlette.routing import Match
 from storage.errors import ApplianceError, InvalidCursorError, Kind
 from storage.redis.refusals import explain
 from workers.errors import InvalidJobError, UnknownQueueError
-
-log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"Retry-After": "5"}
@@ -91,11 +88,10 @@ def validation_problem(errors: Iterable[tuple[str, str]]) -> ProblemError:
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """Answer every error of a route: those that nothing explains are defects, and logged."""
+    """Answer an error of a route; raise it again if nothing explains it."""
     problem = _wrong_method(request) if _is_wrong_method(error) else problem_of(error)
     if problem is None:
-        log.error("a request ended by a defect", method=request.method, path=request.url.path, exc_info=error)
-        problem = ProblemError(500, "a defect of this program: its log says more")
+        raise error
     return problem_response(problem)
 
 

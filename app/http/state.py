@@ -33,7 +33,7 @@ _TIMEOUT_SECONDS = 3.0
 class HttpState:
     """Operations and, if this process runs workers, the process and the result of its drain.
 
-    ``drained`` resolves to the number of jobs that were put back.
+    ``drained`` resolves to the number of jobs that were returned to their queues.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class HttpState:
 
 
 class CoalescedCall(Generic[T]):
-    """Makes a call once for all who ask at the same time, and reuses its result for a second."""
+    """Makes one call for all concurrent requests, and reuses its result for a second."""
 
     def __init__(self, call: Callable[[], Awaitable[T]]) -> None:
         self._call = call
@@ -101,6 +101,6 @@ class CoalescedCall(Generic[T]):
 
 
 def _consume_exception(result: asyncio.Future[T]) -> None:
-    """Mark an error as seen: all who asked may have gone."""
+    """Mark an error as seen: no request may wait for it any more."""
     if not result.cancelled():
         result.exception()

@@ -12,13 +12,11 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
-from app.errors import AppError
 from app.process.exit import abort
 from app.process.handlers import custom_handlers, open_handlers, weather_schedule
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
-from app.servers.embedded_valkey import EmbeddedServer
-from app.servers.redis_startup import wait_for_redis
+from app.servers.redis_startup import open_redis
 from app.settings import Settings
 from app.version import VERSION
 from storage.asyncio_tools import cancel_and_wait
@@ -49,8 +47,6 @@ from workers.operations.replays import ReplayOperations
 from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
-
-_SUPERVISE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ async def open_appliance(
     custom = custom_handlers(settings, policies)
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
-        redis_url = await _open_redis(settings, data_dir, stack, works=bool(run))
+        redis_url = await open_redis(settings, data_dir, stack, works=bool(run))
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
         redis, queues = _open_queues(redis_url, policies, stack)
         cache = _open_cache(settings, redis_url, stack)
@@ -212,35 +208,3 @@ async def _listen_for_changes(database: Database, cache: Cache[Payload]) -> None
     except Exception:
         log.exception("changes by other programs are no longer noticed")
         raise
-
-
-async def _open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
-    """The URL of a Redis that answers: the configured one, or the embedded server."""
-    if settings.redis_url is None:
-        server = EmbeddedServer(data_dir)
-        joining = asyncio.create_task(asyncio.to_thread(server.acquire))
-        stack.push_async_callback(_stop_embedded, server, joining)
-        await asyncio.shield(joining)
-        supervisor = asyncio.create_task(_supervise_embedded(server))
-        stack.callback(supervisor.cancel)
-        return server.url
-    url = settings.redis_url.get_secret_value()
-    await wait_for_redis(url, settings.start_patience, works=works)
-    return url
-
-
-async def _stop_embedded(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
-    """Stop the server; an interrupted start continues in its thread, so wait for that first."""
-    await asyncio.wait({joining})
-    await asyncio.to_thread(server.release)
-
-
-async def _supervise_embedded(server: EmbeddedServer) -> None:
-    """Restart the embedded server when it dies; its append-only file holds all that was acknowledged."""
-    while True:
-        await asyncio.sleep(_SUPERVISE_SECONDS)
-        try:
-            if await asyncio.to_thread(server.restart_if_dead):
-                log.warning("the embedded Valkey had died and was started again")
-        except (AppError, OSError) as error:  # for instance no free descriptor: the next try may succeed
-            log.warning("the embedded Valkey cannot be started again", error=str(error))

@@ -38,7 +38,7 @@ DRAINED_WITH_JOBS_RETURNED = 3
 """Exit code of a drain that returned unfinished jobs to their queues."""
 _EXIT_GRACE_SECONDS = 1.0
 _FIRST_TURN_SECONDS = 2.0
-"""Seconds that ``ready`` waits for the first turn of each queue; `/readyz` says which has made none."""
+"""Seconds that ``ready`` waits for the first turn of each queue; `/readyz` names those without one."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
             raise InterruptedStartError(START_INTERRUPT_CODES[received[0]])
         await process.start()
 
-    await until_redis_serves(start, opened.redis_url, opened.settings.start_patience)
+    await until_redis_serves(start, opened.redis_url, opened.settings.start_timeout)
     await process.taking(_FIRST_TURN_SECONDS)
 
 

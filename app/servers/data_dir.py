@@ -7,7 +7,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from app.errors import UsageError, exhausted
+from app.errors import UsageError, refused_by_system
 
 
 def prepare_data_dir(directory: Path) -> Path:
@@ -39,9 +39,5 @@ def make_private_dir(directory: Path) -> None:
 
 def not_writable(directory: Path, error: OSError) -> UsageError:
     """Return the error about a folder in which no file can be made."""
-    if (exhaustion := exhausted(error)) is not None:
-        return UsageError(f"{directory} cannot be used: {exhaustion.problem}", fix=exhaustion.fix)
-    return UsageError(
-        f"{directory} cannot be written ({error.strerror})",
-        fix="name another data directory with --data-dir or COUTURECAST_DATA_DIR",
-    )
+    fix = "name another data directory with --data-dir or COUTURECAST_DATA_DIR"
+    return refused_by_system(f"{directory} cannot be written", error, fix=fix)

@@ -50,7 +50,7 @@ async def open_database(
     database = _make(settings, data_dir, use)
     stack.push_async_callback(database.close)
     if use == "required":
-        await _wait_for(database, settings.start_patience)
+        await _wait_for(database, settings.start_timeout)
     else:
         await _try(database, stack, keep_trying=use == "later")
     return database

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from app.errors import UsageError
 from storage.errors import one_line
 from storage.redis.client import make_client, redact_url
-from storage.redis.info import ServerInfo
+from storage.redis.info import ServerInfo, reply_or_empty
 from workers.monitoring.alert_evaluation import evicts_jobs
 
 log = structlog.get_logger(__name__)
@@ -27,9 +26,9 @@ async def eviction_policy(client: Redis) -> str | None:
 
     Raises RedisError if it does not answer.
     """
-    policy = (await _reply_or_empty(client.info("memory"))).get("maxmemory_policy")
+    policy = (await reply_or_empty(client.info("memory"))).get("maxmemory_policy")
     if not policy:
-        policy = (await _reply_or_empty(client.config_get("maxmemory-policy"))).get("maxmemory-policy")
+        policy = (await reply_or_empty(client.config_get("maxmemory-policy"))).get("maxmemory-policy")
     return str(policy) if policy else None
 
 
@@ -72,7 +71,7 @@ async def _on_one_server(client: Redis, redis_url: str, cache_url: str) -> bool:
 
 async def _run_id(client: Redis) -> str:
     try:
-        return ServerInfo.parse(await _reply_or_empty(client.info("server"))).run_id
+        return ServerInfo.parse(await reply_or_empty(client.info("server"))).run_id
     except (RedisError, OSError):  # the cache is unavailable
         return ""
 
@@ -83,11 +82,3 @@ def _host_and_port(url: str) -> tuple[str, ...]:
     if parts.scheme == "unix":
         return ("unix", parts.path)
     return ((parts.hostname or "localhost").lower(), str(parts.port or 6379))
-
-
-async def _reply_or_empty(request: Any) -> dict[str, Any]:
-    """Return the server's reply; an empty one if the server has no such command, or denies it."""
-    try:
-        return dict(await request)
-    except ResponseError:
-        return {}

@@ -1,10 +1,15 @@
-"""Waits at the start for a Redis that does not serve yet; fails at once if waiting cannot help."""
+"""Opens the Redis of a process: waits for the configured one, or runs the embedded server.
+
+It fails at once if waiting cannot help.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -13,8 +18,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.errors import UnavailableError, UsageError
+from app.errors import AppError, UnavailableError, UsageError
+from app.servers.embedded_valkey import EmbeddedServer
 from app.servers.redis_tls import diagnose_tls
+from app.settings import Settings
 from storage.errors import one_line
 from storage.redis.client import make_client, redact_url
 from storage.redis.refusals import CLUSTER_MODE, Refusal, fix_of, problem_of, refusal_of
@@ -24,8 +31,49 @@ log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = (0.1, 2.0)
 """First and longest pause between two attempts."""
+_SUPERVISE_SECONDS = 1.0
+"""Pause between two checks that the embedded server lives."""
 _FIELD = "REDIS_URL"
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
+
+
+async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
+    """Return the URL of a Redis that answers: the configured one, or that of the embedded server.
+
+    Raises AppError.
+    """
+    if settings.redis_url is None:
+        return await _open_embedded(data_dir, stack)
+    url = settings.redis_url.get_secret_value()
+    await wait_for_redis(url, settings.start_timeout, works=works)
+    return url
+
+
+async def _open_embedded(data_dir: Path, stack: AsyncExitStack) -> str:
+    server = EmbeddedServer(data_dir)
+    joining = asyncio.create_task(asyncio.to_thread(server.acquire))
+    stack.push_async_callback(_stop_embedded, server, joining)
+    await asyncio.shield(joining)
+    supervisor = asyncio.create_task(_supervise_embedded(server))
+    stack.callback(supervisor.cancel)
+    return server.url
+
+
+async def _stop_embedded(server: EmbeddedServer, joining: asyncio.Task[None]) -> None:
+    """Stop the server; an interrupted start continues in its thread, so wait for that first."""
+    await asyncio.wait({joining})
+    await asyncio.to_thread(server.release)
+
+
+async def _supervise_embedded(server: EmbeddedServer) -> None:
+    """Restart the embedded server when it dies; its append-only file holds all that was acknowledged."""
+    while True:
+        await asyncio.sleep(_SUPERVISE_SECONDS)
+        try:
+            if await asyncio.to_thread(server.restart_if_dead):
+                log.warning("the embedded Valkey had died and was started again")
+        except (AppError, OSError) as error:  # for instance no free descriptor: the next try may succeed
+            log.warning("the embedded Valkey cannot be started again", error=str(error))
 
 
 async def wait_for_redis(url: str, timeout: float, *, works: bool) -> None:

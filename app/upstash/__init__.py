@@ -1,1 +1,1 @@
-"""Manages the databases at Upstash: `spec` says which should exist, `api` which do, `diff` what to change."""
+"""Manages the databases at Upstash: `spec` has the desired, `api` the actual ones, `diff` the changes."""

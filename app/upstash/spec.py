@@ -1,4 +1,4 @@
-"""Lists the databases that should exist; docs/upstash.md says why."""
+"""Lists the databases that should exist; docs/upstash.md has the reasons."""
 
 from __future__ import annotations
 

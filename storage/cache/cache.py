@@ -124,7 +124,7 @@ class Cache(Generic[T]):
         return await self.store.remove(key)
 
     async def get_or_load(self, key: CacheKey, loader: Loader[T]) -> Cached[T]:
-        """A fresh value from the cache, else a loaded one; all who ask at the same time share the load.
+        """A fresh value from the cache, else a loaded one; concurrent readers share the load.
 
         If the load fails or times out, a stale value is returned; without one, raises the error of
         ``loader``, or CacheLoadError.  While Redis is unavailable every value is loaded.

@@ -1,7 +1,7 @@
 """Listens on Postgres for changes that other programs make, which triggers announce by NOTIFY.
 
 One process of the cluster listens, over a connection of its own, and holds an advisory lock while it does.
-The others poll that lock over their pool.  Changes made while nobody listens are missed, so a new listener
+The others poll that lock over their pool.  Changes made while none listens are missed, so a new listener
 first asks for a full resync.
 """
 
@@ -52,9 +52,9 @@ _LOCK_HOLDER_SQL = text(
     "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 ).bindparams(high=_LOCK >> 32, low=_LOCK & 0xFFFFFFFF)
 _KEEPALIVE_SQL = (
-    "SELECT set_config(name, wanted, false) FROM pg_settings JOIN (VALUES ('idle_session_timeout', '0'), "
+    "SELECT set_config(name, value, false) FROM pg_settings JOIN (VALUES ('idle_session_timeout', '0'), "
     "('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')"
-    ") AS ours (name, wanted) USING (name)"
+    ") AS ours (name, value) USING (name)"
 )
 """Keeps the server from closing the connection for being idle, and lets it close the connection within 30 s
 if this host is gone, so that another process can listen."""

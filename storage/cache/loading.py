@@ -221,7 +221,7 @@ class LoadCoordinator(Generic[T]):
 
 
 async def _join(load: _Load[T]) -> Cached[T] | None:
-    """The result of a load, which goes on if this reader is cancelled."""
+    """The result of a load, which continues if this reader is cancelled."""
     try:
         return await asyncio.shield(load.task)
     except asyncio.CancelledError:

@@ -41,6 +41,7 @@ from storage.cache.entries import (
 )
 from storage.cache.stats import CacheStats, LastHour, count_call, minute_key, parse_counts
 from storage.errors import CacheUnavailableError, InvalidCursorError, one_line
+from storage.redis.info import ServerInfo
 from storage.redis.refusals import fix_of, problem_of, refusal_of
 from storage.redis.scripts import Argument, PipelineExecutor, Script, ScriptCall, run_scripts
 
@@ -209,13 +210,13 @@ class RedisCacheStore:
         replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing])
         return self._last_hour.update(minute, zip(missing, map(parse_counts, replies), strict=True))
 
-    async def server_info(self) -> Mapping[str, str]:
-        """INFO of the cache's Redis; empty if our user may not read it."""
+    async def server_info(self) -> ServerInfo:
+        """Facts about the cache's Redis; none if our user may not read them."""
         try:
-            return _parse_info(await self._command("INFO"))
+            return ServerInfo.parse_text(await self._command("INFO"))
         except CacheUnavailableError as error:
             if isinstance(error.__cause__, ResponseError):
-                return {}
+                return ServerInfo()
             raise
 
     async def _scan(self, position: int, pattern: str) -> tuple[int, list[bytes]]:
@@ -306,11 +307,6 @@ def _raise_refusal(reply: object) -> None:
 
 def _ms(seconds: float) -> int:
     return max(0, round(seconds * 1000))
-
-
-def _parse_info(text: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
-    return {name: value for name, colon, value in lines if colon}
 
 
 def _decode_cursor(text: str | None) -> int:

@@ -126,7 +126,7 @@ class CachedValues(Generic[T]):
     async def store_loaded(self, key: CacheKey, lock: LoadLock, value: T) -> bool:
         """Store a value that was loaded under ``lock``; False if it is outdated already.
 
-        True also if it cannot be stored: that is no reason to load again.
+        True also if it cannot be stored: another load would not help.
         """
         try:
             data = self.encode(value)

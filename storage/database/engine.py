@@ -55,7 +55,8 @@ _MORE_MEMORY_SQL = text(
     "SELECT set_config(name, '256MB', true) FROM pg_settings "
     "WHERE name = 'maintenance_work_mem' AND setting::bigint < 262144"
 )
-_IDENTITY_SQL = text("SELECT current_database(), current_schema(), pg_postmaster_start_time()")
+IDENTITY_SQL = "SELECT current_database(), current_schema(), pg_postmaster_start_time()"
+"""Differs between two Postgres servers, databases or schemas."""
 
 Insert = postgresql.Insert | sqlite.Insert
 
@@ -314,9 +315,9 @@ class Database:
         """Raises MigrationError if ``direct_url`` and ``url`` lead to different databases."""
         if self._direct is None:
             return
-        direct_identity = (await direct.execute(_IDENTITY_SQL)).one()
+        direct_identity = (await direct.execute(text(IDENTITY_SQL))).one()
         async with self._connect() as connection:
-            identity = (await connection.execute(_IDENTITY_SQL)).one()
+            identity = (await connection.execute(text(IDENTITY_SQL))).one()
         if direct_identity != identity:
             raise MigrationError(
                 f"DIRECT_URL, {self._direct.safe_url}, leads to another server, database or schema",

@@ -64,7 +64,7 @@ class PostgresTarget:
     may_be_pooled: bool
     """Whether the URL leaves open if there is a pooler, which shows once it answers."""
     pooler_denied: bool
-    """Whether the URL says that there is no transaction pooler."""
+    """Whether the URL rules out a transaction pooler."""
     trust_system_cas: bool
     """Whether the system's CAs decide about the server's certificate."""
     client_certificate: tuple[str, str | None] | None
@@ -96,7 +96,7 @@ def make_connector(target: PostgresTarget, statement_seconds: float | None) -> C
     """A function that opens a connection, whose statements time out after ``statement_seconds``.
 
     asyncpg reads the URL itself, so that ``sslmode`` and other parameters mean what they mean elsewhere.  The
-    function raises DatabaseUnavailableError if it can say more than asyncpg's error, else that error.
+    function raises DatabaseUnavailableError if it can explain more than asyncpg's error, else that error.
     """
     dsn = target.url.render_as_string(hide_password=False)
 

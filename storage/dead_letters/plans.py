@@ -62,7 +62,7 @@ class NewPlan:
 
     ``canary`` letters are replayed first, then ``rate`` a second (None: no limit).  The plan halts if more
     than the share ``halt`` of the jobs that ended died again (1: never).  ``selection`` describes the letters
-    for people; ``actor`` and ``reason`` say who replays and why.
+    for people; ``actor`` is who replays, ``reason`` why.
     """
 
     actor: str
@@ -75,7 +75,7 @@ class NewPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan(NewPlan):
-    """A plan and its state; ``note`` says why it is in that state."""
+    """A plan and its state; ``note`` is why it is in that state."""
 
     id: int
     created_at: datetime
@@ -153,8 +153,8 @@ class PlanRepository:
     ) -> int:
         """Create a plan for the dead letters that are selected now, oldest first, and return its id.
 
-        Without ``poison`` it excludes letters that died too often of the same error, unless the filter says
-        which of them it selects.
+        Without ``poison`` it excludes letters that died too often of the same error, unless the filter
+        selects by that.
         """
         row = {option.name: getattr(plan, option.name) for option in fields(NewPlan)}
         row |= {"created_at": datetime.now(UTC), "state": state, "note": "", "total": 0}

@@ -167,7 +167,7 @@ class PipelineConnection:
             return replies
 
     async def _connected(self) -> None:
-        """Connect if needed.  If the caller times out, the connecting goes on, for the next caller."""
+        """Connect if needed.  If the caller times out, connecting continues, for the next caller."""
         if self._connection is None:
             self._connection = self._client.connection_pool.make_connection()
             # redis-py's own method: one more call for each reply would be measurable

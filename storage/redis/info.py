@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class ServerInfo:
     """Bytes."""
     max_memory: int | None = None
     """Bytes; 0: no limit."""
+    evicted_keys: int | None = None
+    """Keys that the server has evicted since it started."""
     eviction_policy: str = ""
     """Its ``maxmemory-policy``."""
     connected_clients: int | None = None
@@ -33,6 +38,12 @@ class ServerInfo:
     """Whether it keeps an append-only file."""
     append_only_writable: bool = True
     """Whether the last write to that file succeeded."""
+
+    @classmethod
+    def parse_text(cls, reply: bytes) -> ServerInfo:
+        """Parse the reply of INFO as the server sends it."""
+        lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+        return cls.parse({name: value for name, colon, value in lines if colon})
 
     @classmethod
     def parse(cls, info: Mapping[str, Any]) -> ServerInfo:
@@ -46,12 +57,26 @@ class ServerInfo:
             run_id=_text(info, "run_id"),
             used_memory=parse_whole_number(info.get("used_memory")),
             max_memory=parse_whole_number(info.get("maxmemory")),
+            evicted_keys=parse_whole_number(info.get("evicted_keys")),
             eviction_policy=_text(info, "maxmemory_policy"),
             connected_clients=parse_whole_number(info.get("connected_clients")),
             max_clients=parse_whole_number(info.get("maxclients")),
             append_only=None if append_only is None else append_only == 1,
             append_only_writable=_text(info, "aof_last_write_status") in ("", "ok"),
         )
+
+
+async def reply_or_empty(request: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The reply to a request for facts; an empty one if the server denies it, or it cannot be parsed.
+
+    Raises RedisError or OSError if the server does not answer.
+    """
+    try:
+        return dict(await request)
+    except (RedisConnectionError, RedisTimeoutError, OSError):
+        raise
+    except Exception:  # redis-py raises many while it parses an unusual reply
+        return {}
 
 
 def parse_whole_number(value: Any) -> int | None:

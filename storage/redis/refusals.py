@@ -20,6 +20,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from storage.errors import one_line
+
 _MAX_QUOTE_CHARS = 300
 _USER = re.compile(r"\b[Uu]ser (\S+) has no permissions")
 _COMMAND = re.compile(r"to run the '([\w|-]+)' command")
@@ -33,7 +35,7 @@ class Refusal:
     ``problem`` follows "Redis …"; neither it nor ``fix`` contains an address.  ``passes``: it may end by
     itself, so a start waits for it.  ``closes``: this server is the wrong one or cannot serve now, so the
     connection is closed and the next try opens another.  ``demoted``: all connections opened before lead to
-    the wrong server.  ``quotes``: the server's message is shown, since it says more.
+    the wrong server.  ``quotes``: the server's message is shown, since it has more detail.
     """
 
     code: str
@@ -194,7 +196,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return _TABLE[code]
-    text = _line(error)
+    text = one_line(error)
     match = _CODE.search(text)
     if match is not None:
         return _TABLE["NOAUTH" if match[1] == "WRONGPASS" else match[1]]
@@ -216,7 +218,7 @@ def explain(error: BaseException) -> str:
     """Why Redis failed, in one line; if the table has the error, with its fix and without an address."""
     refusal = refusal_of(error)
     if refusal is None:
-        return f"Redis: {_line(error) or type(error).__name__}"
+        return f"Redis: {one_line(error)}"
     return f"{problem_of(error, refusal)}: {fix_of(error, refusal)}"
 
 
@@ -226,7 +228,7 @@ def reason(error: BaseException) -> str:
 
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
-    """What happened: ``Redis is full (OOM)``, or with the server's message if that says more."""
+    """What happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
     words = _quoted(error, refusal) if refusal.quotes else refusal.code
     return f"Redis {refusal.problem} ({words})"
 
@@ -237,7 +239,7 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
         return error.fix
     if refusal.code != "NOPERM":
         return refusal.fix
-    text = _line(error)
+    text = one_line(error)
     named, command = _USER.search(text), _COMMAND.search(text)
     if command is not None:
         rules = "+eval +evalsha" if command[1] in ("eval", "evalsha") else f"+{command[1]}"
@@ -248,10 +250,6 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
 
 def _quoted(error: BaseException, refusal: Refusal) -> str:
     """The server's message with the code that redis-py cuts off, without the name of a script."""
-    text = _SCRIPT.sub("", _line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
+    text = _SCRIPT.sub("", one_line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
     known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
     return text if known else f"{refusal.code}: {text}"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

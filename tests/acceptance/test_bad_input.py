@@ -168,7 +168,7 @@ def told(done: Done) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_line_says_what_is_wrong(outcomes: dict[str, Future[Done]], name: str) -> None:
+def test_bad_input_gives_one_line_errors(outcomes: dict[str, Future[Done]], name: str) -> None:
     done = outcomes[name].result()
     assert CASES[name].says in told(done)
     assert done.code == CASES[name].code
@@ -200,7 +200,7 @@ async def test_a_file_with_one_bad_line_is_refused_as_a_whole(program: Program) 
     assert (await program.status())["queues"][2]["depth"] == 0
 
 
-async def test_a_redis_that_is_away_is_waited_for_and_then_given_up(program: Program) -> None:
+async def test_a_start_waits_for_redis_until_the_timeout(program: Program) -> None:
     url = f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0"
     environment = {"REDIS_URL": url, "COUTURECAST_START_PATIENCE": "1"}
     for done in await many(program, ("status",), ("--no-ui",), **environment):
@@ -211,7 +211,7 @@ async def test_a_redis_that_is_away_is_waited_for_and_then_given_up(program: Pro
         assert (waiting["event"], waiting["level"]) == ("waiting for Redis", "warning")
 
 
-async def test_a_database_that_is_away_is_waited_for_and_then_given_up(program: Program) -> None:
+async def test_a_start_waits_for_the_database_until_the_timeout(program: Program) -> None:
     url = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/x"
     environment = {"DATABASE_URL": url, "COUTURECAST_START_PATIENCE": "1"}
     for done in await many(program, ("failed-jobs", "list"), ("--no-ui",), **environment):
@@ -242,7 +242,7 @@ async def test_a_redis_that_comes_while_it_is_waited_for_is_used(
     assert await started.stop() == 0
 
 
-async def test_a_wrong_password_is_said_at_once_and_never_shown(
+async def test_a_wrong_password_fails_at_once_and_is_never_shown(
     program: Program, own_server: ValkeyServer
 ) -> None:
     own_server.start()
@@ -276,7 +276,9 @@ def _speak_http(listener: socket.socket) -> None:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
-async def test_a_database_in_which_no_tables_may_be_made_is_said(program: Program, postgres_url: str) -> None:
+async def test_a_database_without_the_right_to_make_tables_gives_a_one_line_error(
+    program: Program, postgres_url: str
+) -> None:
     connection = await asyncpg.connect(postgres_url)
     await connection.execute(f"CREATE ROLE newcomer LOGIN PASSWORD '{SECRET}'")
     await connection.close()
@@ -288,7 +290,7 @@ async def test_a_database_in_which_no_tables_may_be_made_is_said(program: Progra
 
 
 @pytest.mark.parametrize("parameter", ["foo=bar", "statement_timeout=abc"])
-def test_a_parameter_that_the_database_refuses_is_said_at_once(
+def test_a_parameter_that_the_database_refuses_fails_at_once(
     program: Program, postgres_url: str, parameter: str
 ) -> None:
     url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameter}"
@@ -299,7 +301,7 @@ def test_a_parameter_that_the_database_refuses_is_said_at_once(
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_database_of_a_newer_version_is_said(program: Program) -> None:
+def test_a_database_of_a_newer_version_gives_a_one_line_error(program: Program) -> None:
     assert program.run("status").code == 0
     with closing(sqlite3.connect(program.data_dir / "couturecast.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'from the future'")
@@ -309,7 +311,7 @@ def test_a_database_of_a_newer_version_is_said(program: Program) -> None:
     assert "the tables cannot be brought up to date: " in told(done)
 
 
-def test_a_full_disk_under_the_output_is_said(program: Program) -> None:
+def test_a_full_disk_under_the_output_gives_a_one_line_error(program: Program) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             program.command(("status",)),

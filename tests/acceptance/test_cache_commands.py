@@ -150,7 +150,7 @@ async def test_figures(program: Program) -> None:
     assert found["policy"] == "volatile-lru"
 
 
-async def test_keys_are_evicted_and_what_is_not_there_is_said(program: Program) -> None:
+async def test_keys_are_evicted_and_missing_ones_are_named(program: Program) -> None:
     await fill(program)
     tried, as_json = await many(
         program,
@@ -252,7 +252,7 @@ async def test_it_is_asked_first(
     assert [affected for _, affected, _ in acts(program)] == [number]
 
 
-async def test_a_redis_that_is_away_is_said_in_one_line(program: Program) -> None:
+async def test_an_unavailable_redis_gives_a_one_line_error(program: Program) -> None:
     program.environment |= {"CACHE_REDIS_URL": "redis://127.0.0.1:1/0"}
     runs = (("list",), ("stats",), ("get", "a:b"), ("evict-user", "anna", "--yes"), ("evict", "a:b", "--yes"))
     for each in await many(program, *cache(*runs)):

@@ -207,7 +207,7 @@ async def test_the_mended_picture_of_a_replayed_job_gets_its_palette(program: Pr
     assert await started.stop() == 0
 
 
-async def test_a_paused_queue_says_who_and_why_and_starts_nothing_until_it_is_resumed(
+async def test_a_paused_queue_shows_who_and_why_and_starts_nothing_until_it_is_resumed(
     program: Program,
 ) -> None:
     started = await program.start()
@@ -277,14 +277,14 @@ def test_the_data_directory_may_be_named_before_the_command(program: Program) ->
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("failed-jobs", "list", "--help")])
-def test_what_needs_no_server_starts_none(program: Program, arguments: tuple[str, ...]) -> None:
+def test_commands_without_need_of_a_server_start_none(program: Program, arguments: tuple[str, ...]) -> None:
     done = program.run(*arguments)
     assert (done.code, done.err) == (0, "")
     assert "couturecast-tui" in done.out
     assert not program.data_dir.exists()
 
 
-def test_output_that_nobody_reads_is_no_traceback(program: Program) -> None:
+def test_unread_output_gives_no_traceback(program: Program) -> None:
     reader = subprocess.Popen(
         program.command(("status", "--json")),
         env=program.environment,

@@ -51,7 +51,7 @@ def test_queues_states_and_options_are_completed(program: Program) -> None:
     assert values(program, "couturecast-tui failed-jobs list --queue mod") == [MODERATION]
     assert values(program, "couturecast-tui failed-jobs list --state d") == ["dead", "discarded"]
     assert values(program, "couturecast-tui failed-jobs plan 1 --state w") == ["waiting"]
-    assert values(program, "couturecast-tui failed-jobs export --format ") == ["jsonl", "markdown"]
+    assert values(program, "couturecast-tui failed-jobs export --format ") == ["jsonl", "csv", "markdown"]
     assert values(program, "couturecast-tui upstash env st") == ["staging"]
     assert values(program, "couturecast-tui failed-jobs replay --ca") == ["--canary"]
 

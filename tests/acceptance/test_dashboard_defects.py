@@ -104,7 +104,7 @@ async def test_a_defect_is_a_message_and_all_goes_on(
     ],
 )
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-async def test_where_the_dashboard_cannot_go_on_the_workers_do(
+async def test_workers_continue_without_a_dashboard_that_fails(
     program: Program, terminal: OpenTerminal, defect: str, ending: signal.Signals
 ) -> None:
     shown = start(program, terminal, defect)
@@ -119,7 +119,9 @@ async def test_where_the_dashboard_cannot_go_on_the_workers_do(
 
 
 @pytest.mark.slow
-async def test_a_dashboard_alone_that_cannot_go_on_says_so(program: Program, terminal: OpenTerminal) -> None:
+async def test_a_dashboard_without_workers_that_fails_gives_a_message(
+    program: Program, terminal: OpenTerminal
+) -> None:
     (program.directory / "defects.py").write_text(f"{HANDLER}\nQueueTable.render = fail\n")
     shown = terminal("--no-workers", size=(120, 36), **HANDLERS)
     assert await shown.code(within=60) == 1

@@ -82,7 +82,7 @@ async def test_without_workers_it_shows_the_cluster_of_another_process_and_drain
     assert await started.stop() == 0
 
 
-async def test_e9_a_terminal_that_goes_away_drains_the_process(
+async def test_e9_a_terminal_that_is_closed_drains_the_process(
     program: Program, terminal: OpenTerminal
 ) -> None:
     shown = terminal("--demo")
@@ -113,7 +113,7 @@ async def test_e9_a_terminal_that_stands_still_holds_no_job_up(
     assert shown.process.returncode in (0, 3)
 
 
-async def test_errors_before_the_screen_are_seen_and_none_is_drawn(
+async def test_errors_before_the_screen_are_shown_and_no_screen_is_drawn(
     program: Program, terminal: OpenTerminal
 ) -> None:
     shown = terminal(COUTURECAST_LOG_LEVEL="loud")

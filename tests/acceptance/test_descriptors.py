@@ -52,7 +52,7 @@ async def test_workers_go_on_once_descriptors_are_free_again(program: Program) -
 
 
 @pytest.mark.parametrize("limit", [8, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_command_without_descriptors_says_so(program: Program, limit: int) -> None:
+def test_a_command_without_descriptors_gives_a_one_line_error(program: Program, limit: int) -> None:
     assert program.run("status").code == 0  # it has made the data directory, and Python its byte code
     done = subprocess.run(
         ["bash", "-c", f'ulimit -n {limit}; exec "$@"', "bash", *program.command(("status",))],

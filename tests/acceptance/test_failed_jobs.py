@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import signal
 import sqlite3
@@ -233,6 +235,23 @@ async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
     forced = program.run("failed-jobs", "export", "1", "--output", str(file), "--force")
     assert (forced.code, forced.out) == (0, f"{file}: 1 line\n")
     assert [each.name for each in program.directory.iterdir()] == [file.name]
+
+
+async def test_an_export_is_a_table_for_a_spreadsheet(program: Program) -> None:
+    await bury_six(program)
+    file = program.directory / "letters.csv"
+    printed, written = await many(
+        program,
+        *failed_jobs(
+            ("export", "--all", "--format", "csv"),
+            ("export", "--all", "--format", "csv", "--output", str(file)),
+        ),
+    )
+    assert (printed.code, written.code) == (0, 0)
+    assert file.read_bytes().decode() == printed.out
+    rows = list(csv.DictReader(io.StringIO(printed.out, newline="")))
+    assert [row["id"] for row in rows] == ["6", "5", "4", "3", "1", "2"]
+    assert {row["error_message"] for row in rows} == {"no answer \\u001b[2J"}
 
 
 async def test_old_letters_go_into_the_archive_and_are_replayed_from_it(program: Program) -> None:

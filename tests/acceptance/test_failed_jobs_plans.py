@@ -109,7 +109,9 @@ def held(program: Program) -> bool:
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_plan_is_what_was_dead_and_its_ledger_says_what_became_of_it(program: Program) -> None:
+async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_ledger(
+    program: Program,
+) -> None:
     await bury_many(program, 4)
     await bury(program, [letter("poison", job_id="k5", queue_name=MODERATION)])
     data = '{"item_id": "i", "image": "x.jpg"}'

@@ -203,7 +203,7 @@ async def test_queues_that_are_not_named_are_left_alone(program: Program) -> Non
     database.close()
 
 
-async def test_servers_that_are_named_are_used_and_none_is_embedded(
+async def test_named_servers_are_used_and_no_embedded_one_starts(
     program: Program, redis_url: str, postgres_url: str
 ) -> None:
     program.environment |= {"REDIS_URL": redis_url, "DATABASE_URL": postgres_url}

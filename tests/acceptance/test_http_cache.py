@@ -61,7 +61,7 @@ def payload(client: httpx.Client, user: str, **query: str) -> dict[str, Any]:
     return found
 
 
-def test_a_payload_says_where_it_came_from(client: httpx.Client) -> None:
+def test_a_payload_has_its_source(client: httpx.Client) -> None:
     first, then = payload(client, "anna"), payload(client, "anna")
     assert (first["source"], first["age"], then["source"]) == ("loaded", 0, "fresh")
     assert then["age"] >= 0

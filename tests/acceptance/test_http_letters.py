@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -155,6 +157,17 @@ def test_letters_are_exported_for_programs_and_for_people(client: httpx.Client) 
     assert document.headers["content-type"] == "text/markdown; charset=utf-8"
     assert all(f"Letter {letter['id']}" in document.text for letter in letters)
     assert "\x1b" not in document.text
+
+
+def test_letters_are_exported_for_spreadsheets(client: httpx.Client) -> None:
+    letters = die(client, "=exported() \x1b[2J for spreadsheets", 2)
+    exported = client.get(f"{FAILED}/export", params={"error": "for spreadsheets", "format": "csv"})
+    assert exported.headers["content-type"] == "text/csv; charset=utf-8"
+    assert 'filename="dead-letters.csv"' in exported.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(exported.text, newline="")))
+    assert [row["id"] for row in rows] == [str(letter["id"]) for letter in letters]
+    assert {row["error_message"] for row in rows} == {"'=exported() \\u001b[2J for spreadsheets"}
+    assert [json.loads(row["job_data"]) for row in rows] == [letter["job_data"] for letter in letters]
 
 
 def test_an_export_is_refused_before_it_begins(client: httpx.Client) -> None:

@@ -246,7 +246,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(program: Program, o
 
 
 @pytest.mark.parametrize("where", ["forgotten task", "callback"])
-async def test_what_ends_programs_ends_no_process_where_nobody_awaits_it(
+async def test_an_exit_raised_in_a_task_that_is_not_awaited_ends_no_process(
     program: Program, odd: Start, where: str
 ) -> None:
     started = await odd("raises")

@@ -26,7 +26,7 @@ def evicting(tmp_path: Path) -> Iterator[ValkeyServer]:
     server.kill()
 
 
-def test_workers_do_not_start_where_jobs_may_be_evicted(evicting: ValkeyServer, program: Program) -> None:
+def test_workers_do_not_start_if_jobs_may_be_evicted(evicting: ValkeyServer, program: Program) -> None:
     done = program.run("--no-ui", REDIS_URL=evicting.url)
     assert (done.code, done.out, len(done.errors)) == (2, "", 1), done.err
     assert "CONFIG SET maxmemory-policy volatile-lru" in done.errors[0]

@@ -247,7 +247,7 @@ async def test_a_start_waits_for_what_passes(kind: str, surroundings: Surroundin
 
 
 @pytest.mark.parametrize("kind", ["READONLY", pytest.param("BUSY", marks=pytest.mark.slow)])
-def test_a_start_gives_up_after_its_patience(kind: str, surroundings: Surroundings, program: Program) -> None:
+def test_a_start_ends_after_its_timeout(kind: str, surroundings: Surroundings, program: Program) -> None:
     provoke, says = PASSES[kind]
     provoke(surroundings)
     done = program.run("--no-ui", REDIS_URL=surroundings.url, COUTURECAST_START_PATIENCE="1")
@@ -295,7 +295,7 @@ def test_the_right_that_is_missing_is_named_with_its_rule(
         assert found[check]["state"] == "ok"
 
 
-def test_a_doctor_says_cluster_mode(surroundings: Surroundings, program: Program) -> None:
+def test_the_doctor_names_cluster_mode(surroundings: Surroundings, program: Program) -> None:
     cluster(surroundings)
     report = program.run("doctor", "--json", REDIS_URL=surroundings.url)
     (role,) = (item for item in report.json["items"] if (item["group"], item["check"]) == ("Redis", "role"))

@@ -97,7 +97,7 @@ async def test_ctrl_l_paints_everything_again(terminal: OpenTerminal) -> None:
         await eventually(lambda text=text: text in shown.text_since(before), what=text)  # type: ignore[misc]
 
 
-async def test_the_size_is_the_terminals_whatever_the_environment_says(terminal: OpenTerminal) -> None:
+async def test_the_size_is_the_terminals_and_not_that_of_the_environment(terminal: OpenTerminal) -> None:
     shown = terminal("--demo", size=(120, 36), COLUMNS="60", LINES="16")
     await shown.shows("moderation-review")
     await shown.shows("wait p50")  # of the wide table alone

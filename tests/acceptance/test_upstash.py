@@ -230,7 +230,7 @@ def test_a_lost_answer_creates_no_second_database(operator: Operator) -> None:
     assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
 
 
-async def test_a_database_that_was_created_meanwhile_is_not_created_again(
+async def test_a_database_created_since_the_comparison_is_not_created_again(
     operator: Operator, terminal: OpenTerminal
 ) -> None:
     seen = terminal(*operator.command("apply", "--only", "dev"), size=(160, 40), **operator.environment)
@@ -412,7 +412,7 @@ UNFIT: dict[str, tuple[dict[str, Any] | None, str]] = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-def test_no_file_where_there_is_no_url(operator: Operator, tmp_path: Path, case: str) -> None:
+def test_no_file_is_written_without_a_url(operator: Operator, tmp_path: Path, case: str) -> None:
     fields, says = UNFIT[case]
     if fields is not None:
         operator.upstash.add("couturecast-dev", **fields)

@@ -22,7 +22,8 @@ from tests.benchmarks.report import Results, report
 from tests.benchmarks.server import about, server
 
 MEASUREMENTS = {
-    each.name: each for each in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS, *replay.MEASUREMENTS)
+    measurement.name: measurement
+    for measurement in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS, *replay.MEASUREMENTS)
 }
 
 
@@ -74,7 +75,7 @@ def _take(bench: Bench, measurement: Measurement, peer: Peer, results: Results) 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    usual = ",".join(name for name, each in MEASUREMENTS.items() if not each.long)
+    usual = ",".join(name for name, measurement in MEASUREMENTS.items() if not measurement.long)
     parser.add_argument(
         "--rows", type=_measurements, default=usual, help=f"all, or some of {', '.join(MEASUREMENTS)}"
     )

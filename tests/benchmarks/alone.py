@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.benchmarks import program
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Figure, Measurement
-from tests.benchmarks.peer import OURS, PATIENCE, Peer
+from tests.benchmarks.peer import MAX_WAIT_SECONDS, OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
 from workers.engine.keys import WAKE_CHANNEL, QueueKeys
 
@@ -79,7 +79,7 @@ def _release(bench: Bench) -> float:
     bench.client.publish(WAKE_CHANNEL, QUEUE)
     while int(bench.client.hget(_KEYS.totals, "completed") or 0) < jobs:
         time.sleep(0.01)
-        if time.perf_counter() - began > PATIENCE:
+        if time.perf_counter() - began > MAX_WAIT_SECONDS:
             raise BenchmarkError("jobs were lost")
     return jobs / (time.perf_counter() - began)
 
@@ -138,7 +138,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         "processes",
-        tuple(Figure(f"no-op jobs/s, concurrency {_CONCURRENCY}, {each} processes") for each in _PROCESSES),
+        tuple(Figure(f"no-op jobs/s, concurrency {_CONCURRENCY}, {count} processes") for count in _PROCESSES),
         _processes,
         _US,
     ),

@@ -160,7 +160,7 @@ async def measure(make: Callable[[str], Peer], url: str) -> dict[str, Any]:
         await server.flushall()
         misses = Loader(0.2)
         await asyncio.gather(
-            *(each.read("misses", "p0", misses) for each in (here, there) for _ in range(MISSES))
+            *(process.read("misses", "p0", misses) for process in (here, there) for _ in range(MISSES))
         )
         hits = await _hits(here)
         for number in range(OWNED):

@@ -107,7 +107,7 @@ def kinds() -> list[Kind]:
     ][:38]
     total = sum(1 / rank for rank in range(1, len(rest) + 1))
     share = (1 - _GREAT.share - _MIDDLE.share) / total
-    return [_GREAT, _MIDDLE, *(Kind(*each, share / rank) for rank, each in enumerate(rest, 1))]
+    return [_GREAT, _MIDDLE, *(Kind(*kind, share / rank) for rank, kind in enumerate(rest, 1))]
 
 
 def rows(number: int) -> Iterator[Row]:
@@ -239,7 +239,7 @@ class Table:
         names = sorted({name for part in (self.times, self.others) for row in part.values() for name in row})
         head = [_line(["", *names]), _line(["---"] * (len(names) + 1))]
         cells = {
-            title: {name: f"{median(each):,.1f} / {max(each):,.1f}" for name, each in row.items()}
+            title: {name: f"{median(figures):,.1f} / {max(figures):,.1f}" for name, figures in row.items()}
             for title, row in self.times.items()
         }
         parts = [

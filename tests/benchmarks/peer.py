@@ -19,7 +19,7 @@ from typing import IO, Any
 from tests.benchmarks.errors import BenchmarkError
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 600.0
+MAX_WAIT_SECONDS = 600.0
 """Seconds after which a program that has not done its jobs is held to have lost them."""
 
 
@@ -82,7 +82,7 @@ class Running:
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def line(self, timeout: float = PATIENCE) -> dict[str, Any] | None:
+    def line(self, timeout: float = MAX_WAIT_SECONDS) -> dict[str, Any] | None:
         """What it says next, None where it has ended.  Raises BenchmarkError where it failed or is silent."""
         try:
             text = self._lines.get(timeout=timeout)

@@ -134,7 +134,7 @@ async def test_200_misses_of_two_real_processes_are_one_load(server: ValkeyServe
     processes = [
         await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE) for _ in range(2)
     ]
-    said = [json.loads((await each.communicate())[0]) for each in processes]
+    said = [json.loads((await process.communicate())[0]) for process in processes]
     assert [answers["count"] for answers in said] == [100, 100]
     assert {value for answers in said for value in answers["values"]} == {"loaded once"}
     assert len(journal.read_text().splitlines()) == 1

@@ -86,7 +86,7 @@ async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
     await process.close()
 
 
-async def test_e12_a_look_that_fails_by_itself_is_not_an_outage_that_lasts(
+async def test_e12_a_check_that_fails_once_is_not_a_lasting_outage(
     proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger()

@@ -99,8 +99,8 @@ async def _fill_cache(redis: Redis, keys: int, over: asyncio.Event) -> int:
         if number * 50 >= keys and over.is_set():
             return number * 50
         pipeline = redis.pipeline(transaction=False)
-        for each in range(50):
-            pipeline.set(f"{CACHE}user-{number}:{each}", os.urandom(4_000), ex=900)
+        for entry in range(50):
+            pipeline.set(f"{CACHE}user-{number}:{entry}", os.urandom(4_000), ex=900)
         await pipeline.execute()
         await asyncio.sleep(0.005)
     raise AssertionError
@@ -158,7 +158,7 @@ async def _state(redis: Redis) -> tuple[Any, ...]:
     )
 
 
-async def test_a_full_redis_takes_nothing_by_half_and_says_so_in_one_line(
+async def test_a_full_redis_takes_nothing_by_half_and_gives_a_one_line_error(
     operations: Operations, redis: Redis, server: ValkeyServer
 ) -> None:
     text = str(await _full(operations))
@@ -195,7 +195,7 @@ async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Ope
     assert await operations.resume(POLICY.name)
 
 
-async def test_a_batch_that_no_longer_fits_says_how_many_were_enqueued(
+async def test_the_error_of_a_batch_that_no_longer_fits_has_the_number_of_enqueued_jobs(
     operations: Operations, redis: Redis
 ) -> None:
     with pytest.raises(RedisFullError) as told:
@@ -204,7 +204,7 @@ async def test_a_batch_that_no_longer_fits_says_how_many_were_enqueued(
     assert f"{queued} of 1000 jobs were enqueued" in str(told.value)
 
 
-async def test_a_server_that_does_not_say_what_it_uses_is_full_all_the_same(
+async def test_a_full_server_that_does_not_report_its_memory_is_full(
     operations: Operations, redis: Redis, server: ValkeyServer
 ) -> None:
     await _full(operations)

@@ -79,7 +79,7 @@ async def test_e2_e12_redis_killed_and_started_again_three_times_under_load_lose
     assert all(process.returncode is None for process in processes)
 
 
-async def test_e12_results_of_jobs_that_ended_while_redis_was_away_are_delivered(
+async def test_e12_results_of_jobs_that_ended_during_an_outage_of_redis_are_delivered(
     make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
 ) -> None:
     ledger = await make_ledger()
@@ -113,7 +113,7 @@ async def test_e12_results_of_jobs_that_ended_while_redis_was_away_are_delivered
     assert (job.result, job.attempts) == ({"made": "job-3"}, 1)
 
 
-async def test_e12_an_idle_process_says_that_redis_is_away_and_when_it_is_back(
+async def test_e12_an_idle_process_logs_an_outage_of_redis_and_its_end(
     make_ledger: MakeLedger, server: ValkeyServer, start: StartProcess
 ) -> None:
     ledger = await make_ledger()
@@ -228,7 +228,7 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_e8_jobs_that_die_while_the_database_is_away_leave_one_row_each(
+async def test_e8_jobs_that_die_while_the_database_is_down_leave_one_row_each(
     make_ledger: MakeLedger, redis: Redis, start: StartProcess, postgres: PostgresServer, factor: float
 ) -> None:
     database = Database(postgres.url())
@@ -274,7 +274,7 @@ async def test_e8_a_process_killed_between_the_row_and_its_removal_from_redis_le
 
 
 @pytest.mark.slow
-async def test_e10_a_worker_that_lives_keeps_its_jobs_while_redis_stands_still_or_is_away(
+async def test_e10_a_living_worker_keeps_its_jobs_while_redis_is_frozen_or_down(
     make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
 ) -> None:
     ledger = await make_ledger()

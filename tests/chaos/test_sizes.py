@@ -66,8 +66,8 @@ async def start(proxy: Proxy, letters: DeadLetterRepository) -> AsyncIterator[An
 
 async def _rows(letters: DeadLetterRepository) -> dict[str, DeadLetter]:
     page = await letters.page(limit=100)
-    found = [await letters.get(each.id) for each in page.items]
-    return {each.job_id: each for each in found if each is not None}
+    found = [await letters.get(letter.id) for letter in page.items]
+    return {letter.job_id: letter for letter in found if letter is not None}
 
 
 async def test_large_jobs_complete_are_retried_and_die_in_requests_of_a_megabyte(
@@ -93,11 +93,11 @@ async def test_large_jobs_complete_are_retried_and_die_in_requests_of_a_megabyte
     assert proxy.refused == []
     assert proxy.most <= LIMIT
     found = await _rows(letters)
-    texts = Counter(len(each.job_data["kwargs"]["text"]) for each in found.values())
+    texts = Counter(len(letter.job_data["kwargs"]["text"]) for letter in found.values())
     assert texts == {len(LARGE): 2, len("small"): 2}
-    for each in found.values():
-        assert [one["attempt"] for one in each.attempt_errors] == [1, 2, 3, 4]
-        assert set(each.job_data) & {"meta", "error", "status", "result", "completed"} <= {"status"}
+    for letter in found.values():
+        assert [one["attempt"] for one in letter.attempt_errors] == [1, 2, 3, 4]
+        assert set(letter.job_data) & {"meta", "error", "status", "result", "completed"} <= {"status"}
 
 
 @pytest.mark.parametrize("letter", ["~", "…"])
@@ -147,9 +147,9 @@ async def test_a_result_that_is_refused_is_a_dead_letter_and_holds_up_no_other(
     assert process.redis_error is None
     found = await _rows(letters)
     assert found["job-1"].job_data["kwargs"]["text"] == LARGE
-    for each in found.values():
-        assert each.error_type == "RecordTooLargeError"
-        assert "max request size exceeded" in each.error_message
+    for letter in found.values():
+        assert letter.error_type == "RecordTooLargeError"
+        assert "max request size exceeded" in letter.error_message
     assert runs["job-1"] == runs["job-2"] == 1
 
 
@@ -167,7 +167,7 @@ async def test_a_job_that_grew_too_large_for_a_retry_dies(
     assert await ledger.balance() == {"job-1": 1}
     (letter,) = (await _rows(letters)).values()
     assert letter.job_data["kwargs"] == {"number": 7}
-    assert [each["error_type"] for each in letter.attempt_errors] == [
+    assert [attempt["error_type"] for attempt in letter.attempt_errors] == [
         "RuntimeError",
         "RecordTooLargeError",
     ]
@@ -189,7 +189,7 @@ async def test_what_is_no_job_and_too_large_dies_with_its_bytes(
     assert letter.job_data["unreadable"].count("y") >= 3_000_000
 
 
-async def test_large_jobs_that_are_put_back_are_whole(
+async def test_large_jobs_that_are_returned_are_complete(
     make_ledger: MakeLedger, proxy: Proxy, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger()
@@ -276,13 +276,13 @@ async def test_replies_are_bounded_too(
     client = make_client(proxy.url)
     queue = JobQueue(client, ledger.queue.policy)
     _, take = await queue.take("me", 10, [])
-    assert [len(each.body) > len(LARGE) for each in take.jobs] == [True] * 6
+    assert [len(job.body) > len(LARGE) for job in take.jobs] == [True] * 6
     assert proxy.largest_reply <= LIMIT
     await ledger.redis.hset(queue.keys.looks, mapping={"since": 0, "last": int(take.now * 1000)})
     await ledger.redis.zadd("couturecast:beats", {"me": 1})
     lost = await queue.leases_of_dead_workers(8, 3_600)
-    assert sorted(each.id for each in lost) == sorted(each.id for each in take.jobs)
-    assert all(len(each.body) > len(LARGE) for each in lost)
+    assert sorted(job.id for job in lost) == sorted(job.id for job in take.jobs)
+    assert all(len(job.body) > len(LARGE) for job in lost)
     assert proxy.largest_reply <= LIMIT
     await client.aclose()
 

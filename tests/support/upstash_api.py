@@ -62,10 +62,10 @@ class Upstash:
     @property
     def mutations(self) -> list[tuple[str, str, Any]]:
         """What it was asked that changes something."""
-        return [each for each in self.asked if each[0] != "GET"]
+        return [request for request in self.asked if request[0] != "GET"]
 
     def named(self, name: str) -> dict[str, Any]:
-        (found,) = [each for each in self.databases.values() if each["database_name"] == name]
+        (found,) = [database for database in self.databases.values() if database["database_name"] == name]
         return found
 
     def add(self, name: str, **fields: Any) -> dict[str, Any]:

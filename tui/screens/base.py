@@ -68,7 +68,7 @@ class DashboardScreen(Screen[None]):
         self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
-        """Show a snapshot; ``error`` tells why it is old, or why there is none."""
+        """Show a snapshot; ``error`` is why it is old or missing."""
         width = self.size.width
         self.query_one("#header", Static).update(snapshot_text.header(snapshot, width, error))
         self.query_one("#alerts", Static).update(snapshot_text.alert_line(snapshot, width, error))

@@ -53,7 +53,7 @@ class OverviewScreen(LetterActions):
         yield Static("  not read yet", id="list-empty")
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
-        """Show a snapshot; fetch the letters again if its counters tell that there are others."""
+        """Show a snapshot; fetch the letters again if its counters have changed."""
         super().update_snapshot(snapshot, error)
         if snapshot is None:
             return

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 MISSING = "–"
 SMALLEST_TERMINAL = (60, 16)
 """Columns and rows below which a screen cannot be read."""
-_CONTROL = (*range(32), *range(127, 160))
-_DIRECTION = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder the characters after them
-_ESCAPES = {code: f"\\x{code:02x}" for code in _CONTROL} | {code: f"\\u{code:04x}" for code in _DIRECTION}
+_DIRECTION = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+CONTROL_CHARACTERS = (*range(32), *range(127, 160), *_DIRECTION)
+"""Code points that a terminal obeys; those of ``_DIRECTION`` reorder the characters after them."""
+_ESCAPES = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in CONTROL_CHARACTERS}
 _MAX_DURATION_SECONDS = 1e10
 """Three centuries: a longer duration is a mistake in the record."""
 _BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -19,7 +19,7 @@ _GAUGE_MIN_WIDTH = 100
 
 
 def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
-    """Environment, workers and servers; ``error`` tells why the snapshot is old."""
+    """Environment, workers and servers; ``error`` is why the snapshot is old."""
     left = Text.assemble((" CoutureCast", "bold"), "  ")
     if snapshot is None:
         return left + Text(error or "reading the queues …", BAD if error else DIM)

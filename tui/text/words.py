@@ -8,7 +8,7 @@ from typing import Any, Final
 from tui.text.format import MISSING, count, escape
 
 DATE_TIME: Final = "%Y-%m-%d %H:%M:%S"
-"""A date and a time of day, in a column whose heading says that times are UTC."""
+"""A date and a time of day, in a column whose heading has UTC."""
 DATE_TIME_UTC: Final = f"{DATE_TIME} UTC"
 """The same in a sentence."""
 DAY_AND_MINUTE: Final = "%m-%d %H:%M"

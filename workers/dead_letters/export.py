@@ -1,19 +1,22 @@
-"""Dead letters as a document to hand on: JSON lines for programs, Markdown for people."""
+"""Makes a document of dead letters: JSON lines for programs, CSV for spreadsheets, Markdown for people."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
+from storage.database.tables import LETTERS
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import DeadLetter, FailureGroup
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
 
-ExportFormat = Literal["jsonl", "markdown"]
+ExportFormat = Literal["jsonl", "csv", "markdown"]
 
 _PAGE = 500
 _GROUPS = 50
@@ -21,6 +24,9 @@ _SAMPLES = 3
 """Letters of a group that are shown in full."""
 _ACTIONS = 50
 _BLOCKS = " ▁▂▃▄▅▆▇█"
+_CSV_COLUMNS = (*LETTERS.columns.keys(), "archived")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a cell that starts with one of these: OWASP, "CSV Injection"."""
 
 
 async def export_letters(
@@ -30,6 +36,12 @@ async def export_letters(
     form: ExportFormat,
 ) -> AsyncIterator[str]:
     """The document, piece by piece; each piece ends a line."""
+    if form == "csv":
+        yield _csv_record(_CSV_COLUMNS)
+        async for letter in _all(letters, selection):
+            row = fields(letter)
+            yield _csv_record([_csv_cell(row[name]) for name in _CSV_COLUMNS])
+        return
     if form == "jsonl":
         async for letter in _all(letters, selection):
             yield json.dumps(fields(letter), ensure_ascii=False) + "\n"
@@ -72,6 +84,22 @@ async def _all(
         cursor = page.next
         if cursor is None:
             return
+
+
+def _csv_record(cells: Sequence[str]) -> str:
+    """One record of RFC 4180, with its CRLF."""
+    record = io.StringIO()
+    csv.writer(record).writerow(cells)
+    return record.getvalue()
+
+
+def _csv_cell(value: Any) -> str:
+    """Text as it is, unless a spreadsheet would run it; anything else as compact JSON; None as nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _group(group: FailureGroup, samples: Sequence[DeadLetter]) -> str:

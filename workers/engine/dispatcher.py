@@ -212,13 +212,13 @@ class Dispatcher:
             return _NOW if self._settlements else _WHEN_WOKEN
         if isinstance(take, Exception):
             raise take
-        if take.own_leases != expected:  # a take whose reply was lost was carried out, or leases are gone
+        if take.own_leases != expected:  # a take whose reply was lost took jobs, or leases are gone
             self._leases_uncertain = True
         return await self._handle_take(take)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Redis refuses a request for its size: find the settlement that is too large, and shrink it."""
-        self._leases_uncertain = True  # the take in the same request was carried out all the same
+        self._leases_uncertain = True  # the take in the same request took jobs all the same
         if len(batch) > 1:  # the next round trip has the first half
             self._batch_limit = len(batch) // 2
             return

@@ -63,7 +63,7 @@ async def redis_full_error(redis: Redis, enqueued: int, jobs: int) -> RedisFullE
 
 
 async def _memory_used(redis: Redis) -> str:
-    """How much of its memory Redis uses, in parentheses; empty if it does not tell."""
+    """How much of its memory Redis uses, in parentheses; empty if it does not report that."""
     try:
         info = await redis.info("memory")
         used, limit = (int(info[name]) / 2**20 for name in ("used_memory", "maxmemory"))

@@ -40,7 +40,7 @@ from workers.engine.settlement import LeasedJob, Settlement, TakeResult
 from workers.engine.wire import decode_id, encode_id
 
 LOST_SCRIPT = Script.load(__name__, "lost")
-GONE_SCRIPT = Script.load(__name__, "gone")
+DECLARE_DEAD_SCRIPT = Script.load(__name__, "gone")
 TAKE_SCRIPT = Script.load(__name__, "take")
 SETTLE_SCRIPT = Script.load(__name__, "settle", functions=KEEP_POINT)
 
@@ -71,7 +71,7 @@ class JobQueue(RedisQueue):
         self.reconciler = Reconciler(redis, policy)
 
     def job_key_from_id(self, job_id: str) -> str:
-        """The key of a job of this queue; any other id is returned as it is."""
+        """The key of a job of this queue; any other id is returned unchanged."""
         return job_id.removeprefix(self.id_prefix)
 
     def serialize(self, job: Job) -> bytes:
@@ -193,9 +193,9 @@ class JobQueue(RedisQueue):
     async def declare_dead(self, worker: str, dead_after: float) -> str | None:
         """Have every screen show that a worker is dead; returns where its event loop was blocked, if known.
 
-        A worker with a heartbeat in the last ``dead_after`` seconds stays as it is.  Raises RedisError.
+        A worker with a heartbeat in the last ``dead_after`` seconds stays alive.  Raises RedisError.
         """
-        call = GONE_SCRIPT.call([WORKERS, BEATS], [encode_id(worker), round(dead_after * 1000)])
+        call = DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [encode_id(worker), round(dead_after * 1000)])
         note = await run_script(self.redis, call)
         return None if note is None else read_where(note)
 

@@ -20,14 +20,14 @@ from couturecast_handlers import PermanentError
 _MAX_REDIRECTS = 3
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=5.0)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
-_MAY_PASS = (408, 425, 429)  # of the 4xx answers, those that say "later"
+_MAY_PASS = (408, 425, 429)  # of the 4xx answers, those that mean "later"
 
 for _chatty in ("httpx", "httpcore"):  # they log whole URLs, and these may hold keys
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 
 NO_URL = (httpx.InvalidURL, UnicodeError, OverflowError)
-"""What is raised for text that is no URL, a name that IDNA refuses, a port of 99999."""
+"""Errors of httpx for text that is not a URL, a name that IDNA refuses, a port of 99999."""
 
 
 class ForbiddenAddressError(PermanentError):

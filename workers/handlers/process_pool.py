@@ -125,7 +125,7 @@ def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
 
 
 def _prepare(parent: int) -> None:
-    """In the child: nobody outlives the parent, not even in the midst of C code."""
+    """In the child: end with the parent, even in the midst of C code."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:

@@ -87,10 +87,10 @@ class CacheOperations:
             url=self._url,
             dedicated=self._dedicated,
             stats=stats,
-            memory_used=_whole(info.get("used_memory")),
-            memory_limit=_whole(info.get("maxmemory")) or None,
-            evicted=_whole(info.get("evicted_keys")),
-            policy=info.get("maxmemory_policy"),
+            memory_used=info.used_memory,
+            memory_limit=info.max_memory or None,
+            evicted=info.evicted_keys,
+            policy=info.eviction_policy or None,
         )
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
@@ -151,7 +151,3 @@ class CacheOperations:
     async def invalidate(self, *tags: str) -> int | None:
         """Invalidate entries by tag, without an audit record: for programs; see `storage.cache.cache`."""
         return await self._cache.invalidate(*tags)
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None

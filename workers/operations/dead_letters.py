@@ -78,7 +78,7 @@ class DeadLetterOperations:
         return [(letter, await self._plans.replays_of(letter.id)) for letter in lineage]
 
     async def export(self, selection: Selection, form: ExportFormat) -> AsyncIterator[str]:
-        """A document of the letters, piece by piece: ``jsonl`` or ``markdown``.  Raises as `page`, `get`."""
+        """A document of the letters, piece by piece.  Raises as `page`, `get`."""
         if isinstance(selection, LetterFilter):
             check_queue(selection, self._queues)
         else:

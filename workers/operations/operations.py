@@ -19,6 +19,7 @@ from storage.personalization import PersonalizationService
 from storage.redis.client import execute
 from storage.redis.scripts import Script, run_script
 from storage.repositories.operator_actions import OperatorAction
+from workers.dead_letters.export import ExportFormat
 from workers.engine.keys import WAKE_CHANNEL
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, WorkersError
@@ -50,6 +51,7 @@ __all__ = [
     "CacheStats",
     "DeadLetter",
     "DeadLetterOperations",
+    "ExportFormat",
     "FailureGroup",
     "Ledger",
     "LetterFilter",

@@ -116,7 +116,7 @@ class ReplayOperations:
             return await self._preview_filter(selection, options)
         letters = (await existing_letters(self._letters, selection)).values()
         dead = [letter for letter in letters if letter.state == "dead"]
-        with_poison = options.poison or len(set(selection)) == 1  # a letter that is named alone is meant
+        with_poison = options.poison or len(set(selection)) == 1  # a single letter is always included
         included = [letter for letter in dead if with_poison or letter.deaths < POISON_DEATHS]
         queues = Counter(letter.queue_name for letter in included)
         return Preview(

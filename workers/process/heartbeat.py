@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 from storage.redis.scripts import Argument, Script, ScriptCall
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import HEARTBEAT_SECONDS
-from workers.engine.queue import GONE_SCRIPT
+from workers.engine.queue import DECLARE_DEAD_SCRIPT
 from workers.process.watchdog import Verdict, Watchdog
 
 log = structlog.get_logger(__name__)
@@ -143,5 +143,5 @@ class Heartbeat:
 
     def _end(self, watchdog: Watchdog, give_up: Callable[[str], None]) -> None:
         place = watchdog.place()
-        self._send(GONE_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0]))
+        self._send(DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0]))
         give_up(f"the event loop has been blocked for {watchdog.stood:.0f} s by {place.where}")

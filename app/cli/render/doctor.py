@@ -71,7 +71,7 @@ def summary(results: Sequence[CheckResult]) -> str:
 
 
 def _encodable(text: str, encoding: str) -> str:
-    """Signs in ASCII where the output knows no others."""
+    """Signs in ASCII if the output has no others."""
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):

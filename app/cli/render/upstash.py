@@ -16,7 +16,7 @@ from tui.text.words import plural
 COMMAND = "couturecast-tui upstash"
 
 Pair = tuple[DatabaseSpec, Database | None]
-"""A database as it should be, and as it is."""
+"""A database: desired, and actual."""
 
 
 def plan_text(comparison: Diff) -> str:

@@ -33,7 +33,7 @@ def assess_revision(revision: str | None, tables: set[str]) -> Finding:
             "stop older processes, then start when it suits you",
         )
     return wrong(
-        f"the tables are of revision {revision}, which this program does not know",
+        f"the tables are of revision {revision}, which this program does not have",
         "no process of this version starts",
         "install the newer version, or name another database",
     )

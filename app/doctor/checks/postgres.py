@@ -18,7 +18,7 @@ from app.doctor.groups import OPENING_SECONDS, run_with_timeout
 from app.doctor.network import is_private_host
 from app.doctor.results import Finding, describe_cause, describe_problem, ok, unknown, warning, wrong
 from storage.cache.change_listener import notifications_arrive
-from storage.database.engine import Database
+from storage.database.engine import IDENTITY_SQL, Database
 from storage.database.migrations import HEAD
 from storage.database.tables import Base
 from storage.errors import DatabaseUnavailableError, DirectUrlError, StorageError
@@ -28,7 +28,6 @@ _NOTIFY_TIMEOUT_SECONDS = 2.0
 _SESSION_TIMEOUT_SECONDS = 3.0  # below the timeout of a check
 _POOL_SIZE = 2  # one for the checks, one that notifies
 _STALE_CACHE = "changes by other programs show only after the TTL of cached entries"
-_IDENTITY_SQL = "SELECT current_database(), current_schema(), pg_postmaster_start_time()"
 
 
 @dataclass
@@ -193,7 +192,7 @@ async def direct_url(postgres: Postgres) -> Finding:
         if await revision(postgres) != HEAD:
             return wrong(postgres.direct_problem, "the next start fails: migrations use DIRECT_URL", fix)
         return warning(postgres.direct_problem, f"{_STALE_CACHE}; a start with migrations fails", fix)
-    if identity == tuple(await postgres.row(_IDENTITY_SQL)):
+    if identity == tuple(await postgres.row(IDENTITY_SQL)):
         return ok("the same database, without a pooler")
     postgres.direct_problem = "DIRECT_URL leads to another server, database or schema"
     return wrong(
@@ -206,7 +205,7 @@ async def direct_url(postgres: Postgres) -> Finding:
 async def _direct_identity(database: Database) -> tuple[Any, ...]:
     connection = await database.dedicated_connection()
     try:
-        return tuple(await connection.fetchrow(_IDENTITY_SQL))
+        return tuple(await connection.fetchrow(IDENTITY_SQL))
     finally:
         connection.terminate()
 

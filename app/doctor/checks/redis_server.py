@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,13 @@ from redis.exceptions import (
     BusyLoadingError,
     ResponseError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.doctor.groups import OPENING_SECONDS, run_with_timeout
 from app.doctor.results import Finding, describe_cause, ok, warning, wrong
 from app.servers.redis_tls import diagnose_tls
 from app.settings import at_upstash
 from storage.redis.client import MAX_CONNECTIONS, execute, make_client, redact_url
-from storage.redis.info import ServerInfo
+from storage.redis.info import ServerInfo, reply_or_empty
 from workers.engine.policy import NORMAL, PollIntervals
 
 _PINGS = 5
@@ -103,17 +100,7 @@ async def _connect(client: Redis, url: str, variable: str) -> RedisServer:
 
 
 async def _server_info(client: Redis) -> ServerInfo:
-    return ServerInfo.parse(await _reply_or_empty(client.info()) or await _reply_or_empty(_hello(client)))
-
-
-async def _reply_or_empty(request: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the server's reply; an empty one if the server denies it, or it cannot be parsed."""
-    try:
-        return await request
-    except (RedisConnectionError, RedisTimeoutError):
-        raise
-    except Exception:
-        return {}
+    return ServerInfo.parse(await reply_or_empty(client.info()) or await reply_or_empty(_hello(client)))
 
 
 async def _hello(client: Redis) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The routes, one file a subject; `workers.operations` carries out what they ask for."""
+"""The routes, one file a subject; they call `workers.operations`."""

@@ -52,7 +52,7 @@ At = Annotated[
         datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
     ]
     | None,
-    Query(description="A time in the wanted block; the default is now."),
+    Query(description="A time in the block; the default is now."),
 ]
 
 
@@ -167,7 +167,7 @@ async def invalidate_user(operations: ActorOperations, user_id: UserId) -> Inval
 
 @router.get("/cache/stats", summary="Statistics of the cache", response_description="The figures.")
 async def show_cache_stats(operations: ActorOperations) -> CacheFigures:
-    """Null for what the server does not tell."""
+    """A figure that the server does not report is null."""
     return CacheFigures(**(await operations.cache.overview()).to_fields())
 
 

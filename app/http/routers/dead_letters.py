@@ -1,33 +1,23 @@
-"""Dead letters: list, show, export, retry, discard, restore, archive."""
+"""Dead letters: list, show, discard, restore, archive."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
-import structlog
 from fastapi import Body, Query, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, RootModel
-from starlette.types import Receive, Scope, Send
 
 from app.http.dependencies import ActorOperations
-from app.http.filters import GroupsQuery, LetterQuery, ListQuery, SelectionBody
-from app.http.models import IntegralFloat, PathId, Reason, RequestBody, example
+from app.http.filters import GroupsQuery, ListQuery, SelectionBody
+from app.http.models import IntegralFloat, PathId, RequestBody, example
 from app.http.problems import problem_responses
-from app.http.routers.replays import PlanDetail, refuse_while_draining, start_plan
 from app.http.routing import strict_router
 from storage.dead_letters.filters import LetterFilter
-from storage.redis.refusals import reason
-from tui.text.format import escape_lines
-from workers.dead_letters.export import ExportFormat
-from workers.operations.operations import OPERATION_ERRORS, DeadLetter, PlanItem, Selection
-from workers.operations.selection import Preview, ReplayOptions
-
-log = structlog.get_logger(__name__)
+from workers.operations.operations import DeadLetter, PlanItem, Selection
 
 router = strict_router("dead letters", "/api/v1/admin/failed-jobs")
 
@@ -35,13 +25,6 @@ _MAX_PAGE_BYTES = 4_000_000
 """A page that has more ends there, and `next` leads on."""
 _FIRST_LETTERS, _MAX_LETTERS = 5, 20
 """Letters that are read and made into JSON at a time: payloads may be large, and jobs share the loop."""
-
-_EXPORT_TYPES: dict[str, tuple[str, str]] = {
-    "jsonl": ("application/jsonl", "jsonl"),
-    "csv": ("text/csv", "csv"),
-    "markdown": ("text/markdown", "md"),
-}
-"""Media type and file extension of each format."""
 
 
 class Letter(RootModel[DeadLetter]):
@@ -114,67 +97,6 @@ class Lineage(BaseModel):
     next: None = None
 
 
-class ExportQuery(LetterQuery):
-    """Selects the letters of a document."""
-
-    format: ExportFormat = Field("jsonl", description="jsonl: for programs. markdown: for people.")
-
-
-class ExportResponse(StreamingResponse):
-    """A document that is sent while it is made; it ends the connection if that fails half-way."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the document."""
-        try:
-            await super().__call__(scope, receive, send)
-        except OPERATION_ERRORS as error:
-            log.warning("an export ended early", error=reason(error))
-
-
-class RetryRequest(RequestBody):
-    """How one letter is retried."""
-
-    model_config = example(reason="CDN is back")
-
-    data: dict[str, Any] | None = Field(None, description="Arguments in place of those that failed.")
-    reason: Reason = ""
-
-
-class RetryResult(BaseModel):
-    """A letter whose job was enqueued again."""
-
-    id: int
-    key: str = Field(description="The key of its job, which it had before.")
-
-
-class BulkRetryRequest(SelectionBody):
-    """Which letters are retried, and how."""
-
-    dry_run: bool = Field(False, description="Return what would be retried, and change nothing.")
-    canary: Annotated[
-        int, Field(ge=0, le=100_000, description="So many first, until their jobs have ended."), IntegralFloat
-    ] = 0
-    rate: float | None = Field(None, gt=0, le=100_000, description="Jobs a second.")
-    halt: float = Field(
-        0.2, gt=0, le=1, description="Halt when more than this share of the jobs that ended died again."
-    )
-    poison: bool = Field(False, description="Also those that died too often of one error.")
-
-
-class ReplayPreview(BaseModel):
-    """What would be retried."""
-
-    selection: dict[str, Any] = Field(
-        description="The ids or the filter: sent again, they select what was counted and nothing later."
-    )
-    total: int
-    poison: int = Field(description="Letters left out, since they died too often of one error.")
-    others: int = Field(description="Ids of letters that are not dead.")
-    queues: dict[str, int]
-    groups: list[Group]
-    seconds: float = Field(description="How long it takes at least.")
-
-
 class ChangedCount(BaseModel):
     """How many letters were changed."""
 
@@ -235,63 +157,6 @@ async def list_groups(operations: ActorOperations, query: Annotated[GroupsQuery,
     """Each with its count, the deaths of each of the last 24 hours, and its newest letter."""
     groups = await operations.dead_letters.groups(query.to_filter(), limit=query.limit)
     return GroupList(items=[Group.model_validate(group) for group in groups])
-
-
-@router.get(
-    "/export",
-    response_class=ExportResponse,
-    summary="A document of dead letters",
-    responses={
-        200: {
-            "description": "The document; a connection that ends without its last chunk has lost the rest.",
-            "content": {
-                _EXPORT_TYPES[name][0]: {"schema": {"type": "string"}} for name in get_args(ExportFormat)
-            },
-        },
-    },
-)
-async def export_dead_letters(
-    operations: ActorOperations, query: Annotated[ExportQuery, Query()]
-) -> Response:
-    """All letters of the filter, sent while they are read."""
-    pieces = operations.dead_letters.export(query.to_filter(), query.format)
-    first = await anext(pieces, "")  # errors that come before it still have a status
-    media_type, extension = _EXPORT_TYPES[query.format]
-    return ExportResponse(
-        _document(first, pieces, query.format),
-        media_type=media_type,
-        headers={"Content-Disposition": f'attachment; filename="dead-letters.{extension}"'},
-    )
-
-
-async def _document(first: str, rest: AsyncIterator[str], form: ExportFormat) -> AsyncIterator[str]:
-    """Yield the pieces; Markdown without control characters of jobs, which terminals would obey."""
-    yield escape_lines(first) if form == "markdown" else first
-    async for piece in rest:
-        yield escape_lines(piece) if form == "markdown" else piece
-        await asyncio.sleep(0)  # jobs share the loop
-
-
-@router.post(
-    "/retry",
-    response_model=PlanDetail,
-    status_code=202,
-    summary="Retry dead letters by a plan",
-    response_description="The plan, which runs from now on.",
-    responses={
-        200: {"model": ReplayPreview, "description": "A dry run: what would be retried."},
-        **problem_responses(404, 409),
-    },
-)
-async def retry_dead_letters(operations: ActorOperations, body: BulkRetryRequest, response: Response) -> Any:
-    """The plan holds what is selected and dead at this moment; this process runs it in the background."""
-    options = ReplayOptions(canary=body.canary, rate=body.rate, halt=body.halt, poison=body.poison)
-    if body.dry_run:
-        preview = _replay_preview(await operations.replays.preview(body.selection, options))
-        return Response(preview.model_dump_json(), media_type="application/json")
-    refuse_while_draining(operations)
-    plan = await operations.replays.create_plan(body.selection, options, body.reason)
-    return await start_plan(operations, plan.id, response)
 
 
 @router.post(
@@ -357,38 +222,6 @@ async def show_lineage(operations: ActorOperations, id: PathId) -> Lineage:
             LineageLetter.model_validate(letter).model_copy(update={"replays": replays})
             for letter, replays in lineage
         ]
-    )
-
-
-@router.post(
-    "/{id:id}/retry",
-    status_code=202,
-    summary="Retry one dead letter",
-    response_description="Enqueued.",
-    responses=problem_responses(409),
-)
-async def retry_dead_letter(
-    operations: ActorOperations, id: PathId, body: Annotated[RetryRequest, Body(default_factory=RetryRequest)]
-) -> RetryResult:
-    """Its job is enqueued again, under its own key."""
-    key = await operations.replays.replay(id, body.data, body.reason)
-    return RetryResult(id=id, key=key)
-
-
-def _replay_preview(preview: Preview) -> ReplayPreview:
-    selection: dict[str, Any] = (
-        {"filter": preview.selection.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
-        if isinstance(preview.selection, LetterFilter)
-        else {"ids": list(preview.selection)}
-    )
-    return ReplayPreview(
-        selection=selection,
-        total=preview.total,
-        poison=preview.poison_excluded,
-        others=preview.not_dead,
-        queues=dict(preview.queues),
-        groups=[Group.model_validate(group) for group in preview.groups],
-        seconds=preview.min_seconds,
     )
 
 

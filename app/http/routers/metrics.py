@@ -53,7 +53,7 @@ _SERVER_GAUGES: tuple[tuple[str, str, Callable[[Snapshot], Value]], ...] = (
     ),
     (
         "event_loop_lag_seconds",
-        "How late the event loop of this process ran a timer, at worst since the last look.",
+        "How late the event loop of this process ran a timer, at worst since the last snapshot.",
         lambda seen: seen.loop_lag,
     ),
     (
@@ -246,7 +246,7 @@ def _process_counters(cache_counts: Mapping[str, int]) -> Iterator[Metric]:
         yield _counter(f"cache_{name}", text, [((), cache_counts.get(name, 0))])
     yield _counter(
         "log_lines_dropped",
-        "Lines of the log that this process dropped: nobody read them.",
+        "Lines of the log that this process dropped, since no reader took them.",
         [((), dropped_lines())],
     )
 

@@ -1,4 +1,4 @@
-"""Replay plans: list, show, run, pause, cancel."""
+"""Replays: retry one letter, or many by a plan; the plans: list, show, run, pause, cancel."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations
-from app.http.models import PathId, RequestBody, example
+from app.http.filters import SelectionBody
+from app.http.models import IntegralFloat, PathId, Reason, RequestBody, example
 from app.http.problems import ProblemError, problem_responses
+from app.http.routers.dead_letters import Group
 from app.http.routing import strict_router
+from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.plans import PlanState
 from workers.operations.operations import Ledger, Operations, PlanItem
+from workers.operations.selection import Preview, ReplayOptions
 
-PLANS = "/api/v1/admin/failed-jobs/plans"
+FAILED_JOBS = "/api/v1/admin/failed-jobs"
+PLANS = f"{FAILED_JOBS}/plans"
 
 router = strict_router("replays", PLANS)
+letter_router = strict_router("dead letters", FAILED_JOBS)
 
 
 class PlanDetail(BaseModel):
@@ -73,6 +79,87 @@ class ResumeRequest(RequestBody):
     model_config = example(halt=0.5)
 
     halt: float | None = Field(None, gt=0, le=1, description="A higher limit, which a halted plan needs.")
+
+
+class RetryRequest(RequestBody):
+    """How one letter is retried."""
+
+    model_config = example(reason="CDN is back")
+
+    data: dict[str, Any] | None = Field(None, description="Arguments in place of those that failed.")
+    reason: Reason = ""
+
+
+class RetryResult(BaseModel):
+    """A letter whose job was enqueued again."""
+
+    id: int
+    key: str = Field(description="The key of its job, which it had before.")
+
+
+class BulkRetryRequest(SelectionBody):
+    """Which letters are retried, and how."""
+
+    dry_run: bool = Field(False, description="Return what would be retried, and change nothing.")
+    canary: Annotated[
+        int, Field(ge=0, le=100_000, description="So many first, until their jobs have ended."), IntegralFloat
+    ] = 0
+    rate: float | None = Field(None, gt=0, le=100_000, description="Jobs a second.")
+    halt: float = Field(
+        0.2, gt=0, le=1, description="Halt when more than this share of the jobs that ended died again."
+    )
+    poison: bool = Field(False, description="Also those that died too often of one error.")
+
+
+class ReplayPreview(BaseModel):
+    """What would be retried."""
+
+    selection: dict[str, Any] = Field(
+        description="The ids or the filter: sent again, they select what was counted and nothing later."
+    )
+    total: int
+    poison: int = Field(description="Letters left out, since they died too often of one error.")
+    others: int = Field(description="Ids of letters that are not dead.")
+    queues: dict[str, int]
+    groups: list[Group]
+    seconds: float = Field(description="How long it takes at least.")
+
+
+@letter_router.post(
+    "/retry",
+    response_model=PlanDetail,
+    status_code=202,
+    summary="Retry dead letters by a plan",
+    response_description="The plan, which runs from now on.",
+    responses={
+        200: {"model": ReplayPreview, "description": "A dry run: what would be retried."},
+        **problem_responses(404, 409),
+    },
+)
+async def retry_dead_letters(operations: ActorOperations, body: BulkRetryRequest, response: Response) -> Any:
+    """The plan holds what is selected and dead at this moment; this process runs it in the background."""
+    options = ReplayOptions(canary=body.canary, rate=body.rate, halt=body.halt, poison=body.poison)
+    if body.dry_run:
+        preview = _replay_preview(await operations.replays.preview(body.selection, options))
+        return Response(preview.model_dump_json(), media_type="application/json")
+    refuse_while_draining(operations)
+    plan = await operations.replays.create_plan(body.selection, options, body.reason)
+    return await start_plan(operations, plan.id, response)
+
+
+@letter_router.post(
+    "/{id:id}/retry",
+    status_code=202,
+    summary="Retry one dead letter",
+    response_description="Enqueued.",
+    responses=problem_responses(409),
+)
+async def retry_dead_letter(
+    operations: ActorOperations, id: PathId, body: Annotated[RetryRequest, Body(default_factory=RetryRequest)]
+) -> RetryResult:
+    """Its job is enqueued again, under its own key."""
+    key = await operations.replays.replay(id, body.data, body.reason)
+    return RetryResult(id=id, key=key)
 
 
 @router.get(
@@ -171,3 +258,20 @@ async def start_plan(
     plan = await operations.replays.start_plan(plan_id, halt=halt)
     response.headers["Location"] = f"{PLANS}/{plan.id}"
     return plan
+
+
+def _replay_preview(preview: Preview) -> ReplayPreview:
+    selection: dict[str, Any] = (
+        {"filter": preview.selection.model_dump(mode="json", exclude_defaults=True, exclude={"state"})}
+        if isinstance(preview.selection, LetterFilter)
+        else {"ids": list(preview.selection)}
+    )
+    return ReplayPreview(
+        selection=selection,
+        total=preview.total,
+        poison=preview.poison_excluded,
+        others=preview.not_dead,
+        queues=dict(preview.queues),
+        groups=[Group.model_validate(group) for group in preview.groups],
+        seconds=preview.min_seconds,
+    )

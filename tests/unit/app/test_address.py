@@ -37,7 +37,7 @@ def test_a_host_and_a_port_are_read_and_shown(text: str, address: Address, shown
     "text",
     ["", "8020", ":8020", "host", "host:", "host:x", "::1:8020", "[::1]", "a b:1", "http://h:1", "h:1/"],
 )
-def test_what_is_none_says_how_to_write_one(text: str) -> None:
+def test_an_invalid_address_gives_an_error_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"use for instance 127\.0\.0\.1:8020"):
         Address.parse(text)
 
@@ -47,7 +47,7 @@ def test_a_port_beyond_the_last_one() -> None:
         Address.parse("h:65536")
 
 
-def test_without_a_word_it_is_the_loopback_and_nobody_named_it() -> None:
+def test_the_default_address_is_the_loopback() -> None:
     settings = Settings.load(http=None)
     assert (settings.http, settings.http_was_set) == (DEFAULT_ADDRESS, False)
 

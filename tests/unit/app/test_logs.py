@@ -63,7 +63,7 @@ def fill() -> int:
 
 
 def writers() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if "_monitor" in each.name]
+    return [thread for thread in threading.enumerate() if "_monitor" in thread.name]
 
 
 def test_unread_lines_are_dropped_counted_and_reported(pipe: Pipe) -> None:

@@ -120,7 +120,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "mend"), BAD, ids=[f"{each[0]}={each[1]:.30}" for each in BAD])
+@pytest.mark.parametrize(("name", "value", "mend"), BAD, ids=[f"{case[0]}={case[1]:.30}" for case in BAD])
 def test_an_invalid_value_gives_one_line_with_the_name_and_the_fix(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, mend: str
 ) -> None:

@@ -12,11 +12,19 @@ from tui.dialogs.prompt import Prompt
 from tui.dialogs.replay_options import ReplayDialog
 from tui.navigation import OpenPlan
 from tui.screens.base import DashboardScreen
-from tui.screens.dead_letters.export import Form, parse_target, suggested_name, write_file
+from tui.screens.dead_letters.export import parse_target, suggested_name, write_file
 from tui.session import Discard
+from tui.text.export import escape_piece
 from tui.text.format import byte_size, clip, count, escape
 from tui.text.words import plural
-from workers.operations.operations import DeadLetter, DeadLetterOperations, LetterFilter, Preview, Selection
+from workers.operations.operations import (
+    DeadLetter,
+    DeadLetterOperations,
+    ExportFormat,
+    LetterFilter,
+    Preview,
+    Selection,
+)
 
 _MAX_KEY_CHARS = 60
 """A question shows so much of a job's key: other producers may choose thousands of characters."""
@@ -123,7 +131,7 @@ class LetterActions(DashboardScreen):
         """Write letters to a file."""
         question = Prompt(
             f"Export {label}",
-            "Into a file that you alone can read; .md for people, .jsonl for programs.",
+            "A file that you alone can read; .md for people, .csv for spreadsheets, .jsonl for programs.",
             "write",
             value=suggested_name(),
             check=_target_problem,
@@ -138,9 +146,9 @@ class LetterActions(DashboardScreen):
         write: Callable[[], Awaitable[None]] = partial(self._write, selection, form, path, overwrite)
         self.app.run_worker(write, group="export")
 
-    async def _write(self, selection: Selection, form: Form, path: Path, overwrite: bool) -> None:
+    async def _write(self, selection: Selection, form: ExportFormat, path: Path, overwrite: bool) -> None:
         self.notify(f"writing {escape(path.name)} …", markup=False)
-        pieces = self.letters.export(selection, form)
+        pieces = (escape_piece(piece, form) async for piece in self.letters.export(selection, form))
         written = await self.session.run(write_file(pieces, path, overwrite=overwrite))
         if written is not None:
             self.notify(f"{byte_size(written)} written to {escape(str(path))}", markup=False)

@@ -8,11 +8,10 @@ import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-Form = Literal["jsonl", "markdown"]
+from workers.operations.operations import ExportFormat
 
-_FORMS: dict[str, Form] = {".jsonl": "jsonl", ".md": "markdown"}
+_FORMS: dict[str, ExportFormat] = {".jsonl": "jsonl", ".csv": "csv", ".md": "markdown"}
 _BUFFER_CHARS = 256 * 1024
 _MAX_PREFIX_CHARS = 100
 
@@ -22,7 +21,7 @@ def suggested_name() -> str:
     return f"dead-letters-{datetime.now(UTC):%Y-%m-%d}.md"
 
 
-def parse_target(name: str) -> tuple[Path, Form]:
+def parse_target(name: str) -> tuple[Path, ExportFormat]:
     """Parse a file name into its path and its form.  Raises ValueError."""
     try:
         path = Path(name).expanduser().absolute()
@@ -30,7 +29,7 @@ def parse_target(name: str) -> tuple[Path, Form]:
         raise ValueError("there is no such user") from None
     form = _FORMS.get(path.suffix.lower())
     if form is None:
-        raise ValueError("end the name in .md or in .jsonl")
+        raise ValueError("end the name in .csv, in .md or in .jsonl")
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent} is not a folder")
     if path.is_dir():

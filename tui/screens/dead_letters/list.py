@@ -23,7 +23,7 @@ from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, FailureGroup, LetterFilter, Selection
 
 _MAX_COUNT = 10_000
-"""Letters that are counted at most; if there are more the title tells so."""
+"""Letters that are counted at most; if there are more the title shows it."""
 _MAX_GROUPS = 200
 _COUNTING = "counting …"
 _STATE_CYCLE = (*STATES, None)

@@ -51,7 +51,7 @@ class WeatherResult(BaseModel):
 
 
 class Current(BaseModel):
-    """The present weather; all else that the service says is kept as it is."""
+    """The present weather; all other fields of the answer are kept unchanged."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 

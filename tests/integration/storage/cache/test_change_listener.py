@@ -387,7 +387,7 @@ async def test_the_listener_notices_a_hanging_connection(
     await ear.hears("user:after")
 
 
-async def test_changes_while_nobody_listens_cause_a_resync(
+async def test_changes_while_no_process_listens_cause_a_resync(
     by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
 ) -> None:
     forwarder, database = by_way

@@ -77,7 +77,9 @@ async def test_a_payload_is_of_preferences_and_weather(
     assert second.value == first.value
 
 
-async def test_nobody_and_nowhere(operations: BuiltOperations) -> None:
+async def test_an_unknown_user_at_an_unknown_location_has_an_empty_payload(
+    operations: BuiltOperations,
+) -> None:
     answer = await operations.personalization.payload("nobody", "nowhere")
     assert answer.value.preferences == {}
     assert answer.value.weather is None
@@ -104,7 +106,9 @@ async def test_changed_preferences_are_seen_at_once(operations: BuiltOperations)
     assert (await operations.personalization.payload("u2", "lisboa")).source == "fresh"
 
 
-async def test_the_cache_hears_after_the_commit(operations: BuiltOperations, database: Database) -> None:
+async def test_the_cache_is_invalidated_after_the_commit(
+    operations: BuiltOperations, database: Database
+) -> None:
     """Whoever loads when it hears must find the new row."""
     seen: list[dict[str, Any]] = []
 
@@ -128,7 +132,7 @@ async def test_new_weather_is_seen_at_once_by_all_of_the_place(
         assert (await operations.personalization.payload(name, "porto")).source == "fresh"
 
 
-async def test_a_database_that_is_away_leaves_what_is_fresh(
+async def test_fresh_payloads_are_served_while_the_database_is_down(
     operations: BuiltOperations, database: Database
 ) -> None:
     await operations.preferences.put("u1", CASUAL)
@@ -140,7 +144,9 @@ async def test_a_database_that_is_away_leaves_what_is_fresh(
         await operations.personalization.payload("u2", "lisboa")
 
 
-async def test_an_interrupted_change_is_told(operations: BuiltOperations, monkeypatch: Any) -> None:
+async def test_an_interrupted_change_invalidates_the_cache(
+    operations: BuiltOperations, monkeypatch: Any
+) -> None:
     """The commit may have been done when whoever waited for it was sent away."""
     await operations.preferences.put("u1", CASUAL)
     await operations.personalization.payload("u1", "lisboa")
@@ -163,7 +169,9 @@ async def test_an_interrupted_change_is_told(operations: BuiltOperations, monkey
     await operations.cache._cache.wait_until_delivered()
 
 
-async def test_the_database_away_from_the_start(redis_url: str, tmp_path: Any) -> None:
+async def test_a_payload_without_a_database_from_the_start_is_unavailable(
+    redis_url: str, tmp_path: Any
+) -> None:
     database = Database(f"postgresql://nobody@127.0.0.1:1/none?host={tmp_path}")
     operations = build_operations(
         redis_url,

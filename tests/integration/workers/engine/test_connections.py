@@ -52,7 +52,7 @@ async def test_connections_that_were_cancelled_or_broke_are_free_again(redis: Re
     await client.aclose()
 
 
-async def test_who_waits_for_a_connection_in_vain_is_told(
+async def test_waiting_for_a_connection_in_vain_is_an_error(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_client(redis_url)

@@ -49,7 +49,9 @@ async def test_the_policy_is_read_by_whatever_command_is_allowed(
     await client.aclose()
 
 
-async def test_a_redis_that_does_not_say_its_policy_is_taken(server: ValkeyServer, redis: Redis) -> None:
+async def test_a_redis_that_does_not_report_its_policy_is_accepted(
+    server: ValkeyServer, redis: Redis
+) -> None:
     await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *DENIED[0].split())
     await check_eviction(server.url.replace("://", "://app:secret@"), None)
 
@@ -81,7 +83,7 @@ async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_i
 
 
 @pytest.mark.parametrize("away", ["redis://127.0.0.1:1/0", "redis://127.0.0.1:{port}/3"])
-async def test_a_cache_that_does_not_say_who_it_is_is_known_by_its_address(
+async def test_a_cache_that_does_not_report_its_run_id_is_recognised_by_its_address(
     away: str, server: ValkeyServer, redis: Redis
 ) -> None:
     await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
@@ -93,7 +95,7 @@ async def test_a_cache_that_does_not_say_who_it_is_is_known_by_its_address(
         await check_eviction(url, away.format(port=server.port))
 
 
-async def test_an_alert_says_that_the_policy_was_changed_while_we_run(
+async def test_a_policy_that_is_changed_during_the_run_is_an_alert(
     make_bench: MakeBench, redis_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(look, "REFRESH_SECONDS", 0.05)

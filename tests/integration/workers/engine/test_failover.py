@@ -203,7 +203,7 @@ async def test_e14_an_idle_worker_leaves_the_server_that_was_demoted(
 
 
 @pytest.mark.slow
-async def test_e14_an_address_that_changes_late_leaves_nobody_at_the_old_server(
+async def test_e14_an_address_that_changes_late_leaves_no_client_at_the_old_server(
     pair: Pair, primary: Redis, sqlite_url: str, tmp_path: Path
 ) -> None:
     """The server is demoted, and what is opened again at once reaches it once more."""

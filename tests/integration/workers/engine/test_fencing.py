@@ -23,7 +23,7 @@ from workers.errors import WorkerLostError
 from workers.process.heartbeat import Heartbeat
 
 
-async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_put_back(make_bench: MakeBench) -> None:
+async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_returned(make_bench: MakeBench) -> None:
     bench = make_bench(concurrency=2)
     done: list[str] = []
 
@@ -88,7 +88,7 @@ async def test_e8_a_job_that_is_settled_twice_in_one_call_is_settled_once(make_b
     assert await bench.lists() == {"queued": 1, "active": 0, "incomplete": 1, "leases": 0}
 
 
-async def test_e10_nobody_is_dead_unless_somebody_looked_all_the_while(make_bench: MakeBench) -> None:
+async def test_e10_a_worker_is_dead_only_after_checks_without_a_gap(make_bench: MakeBench) -> None:
     bench = make_bench()
     await bench.send()
     await bench.queue.take("silent", 1, [])
@@ -105,7 +105,7 @@ async def test_e10_nobody_is_dead_unless_somebody_looked_all_the_while(make_benc
     assert (await bench.queue.leases_of_dead_workers(8, 4)) == [], "it beats"
 
 
-async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_others(
+async def test_e10_a_process_that_just_started_continues_the_checks_of_others(
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench()
@@ -224,7 +224,7 @@ async def test_e2_a_take_of_thousands_takes_them_in_portions(make_bench: MakeBen
 
 
 @pytest.mark.parametrize("scheduled", [float("nan"), float("inf"), ""])
-async def test_e2_a_call_with_a_job_for_no_time_enqueues_none_of_its_jobs(
+async def test_e2_a_call_with_a_job_without_a_valid_time_enqueues_no_job(
     make_bench: MakeBench, scheduled: Any
 ) -> None:
     bench = make_bench()

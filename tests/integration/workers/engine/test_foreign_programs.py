@@ -201,7 +201,7 @@ async def test_e14_a_producer_finds_a_list_of_another_type_repaired(make_bench: 
 
 
 @pytest.mark.parametrize("lease", [b"", b":", b"nobody", b"nobody:x:y", b"\xff:1:1", b"ghost:1:1"])
-async def test_e14_a_lease_that_nobody_holds_takes_no_slot_for_good(
+async def test_e14_a_lease_without_a_holder_takes_no_slot_for_good(
     make_bench: MakeBench, lease: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.engine.recovery.DEAD_AFTER", 0.5)
@@ -420,7 +420,7 @@ async def test_e15_a_broken_key_is_named_and_its_repair_is_counted(
         await operations.close()
 
 
-async def test_e14_messages_that_are_no_text_wake_nobody_and_end_nothing(make_bench: MakeBench) -> None:
+async def test_e14_messages_that_are_not_text_wake_no_process_and_end_nothing(make_bench: MakeBench) -> None:
     bench = make_bench()
     process = await bench.start(succeed)
     await eventually(lambda: bench.redis.pubsub_numsub(WAKE_CHANNEL))
@@ -490,7 +490,7 @@ async def test_e14_a_living_process_whose_beat_was_removed_keeps_its_job(make_be
 
 
 @pytest.mark.parametrize("verb", ["retry", "return"])
-async def test_e1_an_abort_that_nobody_saw_holds_when_the_attempt_ends(
+async def test_e1_an_abort_that_no_process_saw_holds_when_the_attempt_ends(
     make_bench: MakeBench, verb: str
 ) -> None:
     bench = make_bench()

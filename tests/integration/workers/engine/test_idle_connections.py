@@ -97,7 +97,7 @@ async def test_a_connection_that_was_closed_while_it_was_idle_is_replaced_in_sil
     thread.close()
 
 
-async def test_what_a_server_says_before_it_closes_is_no_reply(direct: Redis) -> None:
+async def test_the_last_message_of_a_closing_server_is_not_a_reply(direct: Redis) -> None:
     """As proxies do that tell why."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -184,7 +184,7 @@ async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
     assert [line for line in logged if line["log_level"] in ("warning", "error")] == []
 
 
-def test_the_first_pause_is_none_and_later_ones_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_retry_is_at_once_and_later_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("storage.backoff.time.monotonic", lambda: now)
     backoff = ReconnectBackoff(0.1, 5.0)

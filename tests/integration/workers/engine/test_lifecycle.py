@@ -266,7 +266,7 @@ async def test_e9_a_drain_finishes_what_runs_and_starts_nothing(make_bench: Make
     assert await bench.lists() == {"queued": 7, "active": 0, "incomplete": 7, "leases": 0}
 
 
-async def test_e9_what_does_not_end_is_put_back_at_the_head_uncharged(make_bench: MakeBench) -> None:
+async def test_e9_jobs_that_do_not_end_are_returned_to_the_head_uncharged(make_bench: MakeBench) -> None:
     bench = make_bench(concurrency=2)
 
     async def hang(ctx: dict[str, Any], number: int) -> None:

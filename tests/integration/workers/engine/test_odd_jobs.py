@@ -33,7 +33,7 @@ async def _push(bench: Bench, job_id: bytes, record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["sqlite_url", "postgres_url"])
-async def test_e7_e8_records_that_are_none_are_buried_and_the_next_job_runs(
+async def test_e7_e8_invalid_records_are_buried_and_the_next_job_runs(
     make_bench: MakeBench, request: pytest.FixtureRequest, name: str
 ) -> None:
     bench = make_bench()
@@ -295,7 +295,7 @@ async def test_e1_an_abort_whose_word_was_missed_is_carried_out(make_bench: Make
     assert await bench.empty()
 
 
-async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_away(
+async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_down(
     tmp_path: Path, database: Database
 ) -> None:
     server = ValkeyServer(tmp_path / "valkey")

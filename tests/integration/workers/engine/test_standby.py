@@ -22,7 +22,7 @@ FIVE = ["one", "two", "three", "four", "five"]
 BRISK = PollIntervals(scheduled=5, ready_wait=30, presence=0.2, aborts=1)
 
 
-async def test_e3_a_sixth_process_is_a_standby_that_says_so_and_starts_when_a_place_is_free(
+async def test_e3_a_sixth_process_is_shown_as_standby_and_starts_when_a_slot_is_free(
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench(concurrency=10)

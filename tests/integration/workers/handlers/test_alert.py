@@ -158,7 +158,7 @@ async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_a_webhook_that_is_gone_fails_nobody(
+async def test_a_webhook_that_is_gone_fails_no_delivery(
     handler: AlertHandler, store: AlertRepository, database: Database, server: Server, status: int
 ) -> None:
     server.answers |= {"/gone": Answer(status), "/good": Answer(200)}
@@ -225,7 +225,7 @@ async def test_a_redirect_of_a_webhook_is_not_followed(
     assert inside.requests == []
 
 
-async def test_https_delivers_where_the_certificate_is_good(
+async def test_https_delivers_if_the_certificate_is_good(
     store: AlertRepository, serve: Serve, only_public: None, request: pytest.FixtureRequest
 ) -> None:
     server = await serve(tls=True)
@@ -244,7 +244,7 @@ async def test_https_delivers_where_the_certificate_is_good(
 @pytest.mark.parametrize(
     "url", [None, "", "ftp://example.com/", "http://xn--/", "http://[::1", "http://a:99x/"]
 )
-async def test_a_webhook_that_is_no_url_fails_nobody(
+async def test_a_webhook_that_is_not_a_url_fails_no_delivery(
     handler: AlertHandler, store: AlertRepository, server: Server, url: str | None
 ) -> None:
     server.answers["/good"] = Answer(200)
@@ -332,7 +332,7 @@ async def test_an_alert_job_is_retried_until_all_have_it(
     assert (await bench.total("retried"), await bench.letters.count()) == (2, 0)
 
 
-async def test_an_alert_that_cannot_be_delivered_is_a_dead_letter_that_says_to_whom(
+async def test_an_alert_that_cannot_be_delivered_is_a_dead_letter_that_names_the_subscriber(
     make_bench: MakeBench, handler: AlertHandler, store: AlertRepository, server: Server
 ) -> None:
     bench = make_bench(name="alert-fanout", function="fan_out_alert", concurrency=20, timeout=10)

@@ -109,7 +109,7 @@ async def test_a_damaged_tiff_writes_nothing_to_the_terminal(pool: CpuPool) -> N
     assert await pool.run(calls.stderr_of, pixels.palette, many_samples) == b""
 
 
-async def test_a_decoder_that_crashes_fails_its_own_job_and_says_so() -> None:
+async def test_a_decoder_that_crashes_fails_its_own_job_with_a_readable_error() -> None:
     pool = CpuPool(1)
     with pytest.raises(PoolProcessDiedError, match=f"died .exit code -{signal.SIGSEGV:d}"):
         await pool.run(calls.die, signal.SIGSEGV)

@@ -91,7 +91,7 @@ async def test_a_second_run_replaces_the_decision(either_database: Database) -> 
     assert count == 1
 
 
-async def test_the_service_is_asked_as_its_reference_says(
+async def test_the_request_follows_the_reference_of_the_service(
     store: ModerationRepository, service: ModerationService, server: Server
 ) -> None:
     server.answers[PATH] = moderated(False)
@@ -107,7 +107,7 @@ async def test_the_service_is_asked_as_its_reference_says(
     ]
 
 
-async def test_without_a_key_none_is_sent(store: ModerationRepository, server: Server) -> None:
+async def test_without_a_key_no_header_is_sent(store: ModerationRepository, server: Server) -> None:
     server.answers[PATH] = moderated(False)
     service = ModerationService(server.url(PATH), None)
     await ModerationHandler(store, service).run(DOUBTFUL, FIRST)
@@ -189,7 +189,7 @@ async def test_garbage_decides_nothing(
     assert await store.get("c1") is None
 
 
-async def test_a_service_that_hangs_or_is_away_is_asked_again(
+async def test_a_service_that_hangs_or_is_down_is_retried(
     store: ModerationRepository, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(moderation, "_TIMEOUT", 0.2)

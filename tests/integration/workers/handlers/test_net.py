@@ -169,7 +169,7 @@ async def test_a_slow_body_is_given_up_when_its_time_is_over(http: httpx.AsyncCl
         await get(http, server.url("/a"), seconds=0.3)
 
 
-async def test_a_server_that_does_not_answer_is_said_in_words(server: Server) -> None:
+async def test_a_server_that_does_not_answer_gives_a_readable_error(server: Server) -> None:
     server.answers["/a"] = hang
     async with net.client(allow_private_addresses=True, timeout=0.2) as http:
         with pytest.raises(DownloadError, match=r"from 127\.0\.0\.1 failed: ReadTimeout"):
@@ -184,7 +184,7 @@ async def test_a_refused_connection_may_pass(http: httpx.AsyncClient, server: Se
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-async def test_answers_that_say_later_are_retried(
+async def test_answers_that_mean_later_are_retried(
     http: httpx.AsyncClient, server: Server, status: int
 ) -> None:
     server.answers["/a"] = Answer(status)
@@ -242,7 +242,7 @@ async def test_the_name_in_the_url_is_what_the_certificate_is_checked_against(
             await get(http, server.url("/a", host="127.0.0.1"))
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(
+async def test_a_certificate_of_an_unknown_authority_is_refused(
     serve: Serve, http: httpx.AsyncClient
 ) -> None:
     server = await serve(tls=True)

@@ -242,7 +242,7 @@ async def test_garbage_is_retried_and_named(
     assert_no_key(raised.value)
 
 
-async def test_a_service_that_hangs_or_is_away_is_retried_and_the_key_is_in_no_error(
+async def test_a_service_that_hangs_or_is_down_is_retried_and_the_key_is_in_no_error(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weather, "_TIMEOUT", 0.2)

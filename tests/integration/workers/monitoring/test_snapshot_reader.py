@@ -73,7 +73,7 @@ async def seen(redis: Redis, redis_url: str, database: Database) -> AsyncIterato
     await made.close()
 
 
-async def test_the_first_snapshot_knows_all(seen: Seen) -> None:
+async def test_the_first_snapshot_is_complete(seen: Seen) -> None:
     first = await seen.now()
     assert first.dead_letters == 7
     assert first.redis.version
@@ -82,7 +82,7 @@ async def test_the_first_snapshot_knows_all(seen: Seen) -> None:
 
 
 @pytest.mark.slow
-async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
+async def test_a_hanging_database_is_unavailable_and_delays_no_snapshot(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(look, "TIMEOUT_SECONDS", 2.0)
@@ -115,7 +115,7 @@ async def test_a_database_that_hangs_is_away_and_keeps_no_snapshot_waiting(
     await eventually(back)
 
 
-async def test_a_first_look_that_hangs_delays_the_first_snapshot_for_its_patience_only(
+async def test_a_hanging_first_query_delays_the_first_snapshot_for_its_timeout_only(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(look, "TIMEOUT_SECONDS", 0.2)
@@ -124,7 +124,7 @@ async def test_a_first_look_that_hangs_delays_the_first_snapshot_for_its_patienc
         assert (await seen.now()).database.error == "no answer for 0.2 s"
 
 
-async def test_a_look_that_does_not_let_itself_be_cancelled_counts_as_away_all_the_same(
+async def test_a_query_that_cannot_be_cancelled_counts_as_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(look, "TIMEOUT_SECONDS", 0.1)
@@ -185,7 +185,7 @@ async def test_the_error_of_a_database_that_is_marked_unavailable_has_its_url_on
         await database.ping()
 
 
-async def test_workers_and_queues_stay_as_they_were_last_seen_while_redis_is_away(
+async def test_workers_and_queues_keep_their_last_state_while_redis_is_down(
     seen: Seen, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds, _ = await redis.time()
@@ -240,18 +240,14 @@ async def test_a_snapshot_has_the_parts_of_the_error_of_redis(
         b"[" * 100_000,
     ],
 )
-async def test_a_job_whose_record_does_not_say_since_when_it_waits_has_no_age(
-    seen: Seen, redis: Redis, record: bytes
-) -> None:
+async def test_a_job_whose_record_has_no_time_has_no_age(seen: Seen, redis: Redis, record: bytes) -> None:
     await redis.set(f"saq:job:{COLOR}:odd", record)
     await redis.rpush(KEYS.queued, f"saq:job:{COLOR}:odd")
     queue = await seen.queue()
     assert (queue.depth, queue.oldest_age) == (1, None)
 
 
-async def test_a_record_with_one_odd_field_still_says_since_when_the_job_waits(
-    seen: Seen, redis: Redis
-) -> None:
+async def test_a_record_with_one_odd_field_still_has_the_age_of_its_job(seen: Seen, redis: Redis) -> None:
     seconds, _ = await redis.time()
     record = f'{{"queued": {(seconds - 30) * 1000}, "touched": 1{"0" * 400}, "scheduled": NaN}}'
     await redis.set(f"saq:job:{COLOR}:odd", record)

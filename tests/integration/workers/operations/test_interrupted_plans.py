@@ -70,7 +70,7 @@ async def test_a_dead_holder_is_out_after_its_time_whatever_the_clock_did(redis:
     assert await other.wait_acquire()
 
 
-async def test_a_holder_that_lives_keeps_its_place_beside_one_that_wants_it(redis: Redis) -> None:
+async def test_a_living_holder_keeps_its_lock_against_another_process(redis: Redis) -> None:
     holder, other = ExpiringLock(redis, "place"), ExpiringLock(redis, "place")
     assert await holder.acquire_or_renew()
     await other.release()

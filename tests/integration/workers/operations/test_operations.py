@@ -140,7 +140,7 @@ async def test_a_letter_whose_key_is_queued_again_waits(make_bench: MakeBench, o
     assert await bench.letters.count() == 1
 
 
-async def test_e11_a_paused_queue_starts_nothing_and_says_who_why_and_since_when(
+async def test_e11_a_paused_queue_starts_nothing_and_shows_who_why_and_since_when(
     make_bench: MakeBench, operate: Operate
 ) -> None:
     bench = make_bench()
@@ -166,7 +166,7 @@ async def test_e11_a_paused_queue_starts_nothing_and_says_who_why_and_since_when
     assert not await operations.resume(bench.policy.name)
 
 
-async def test_an_act_is_carried_out_while_the_database_is_away(
+async def test_an_action_is_done_while_the_database_is_down(
     make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench()

@@ -126,7 +126,9 @@ async def test_a_plan_replays_what_was_dead_when_it_was_frozen_and_nothing_later
     assert [each.uid for each in (await operations.dead_letters.page()).items] == ["late"]
 
 
-async def test_a_ledger_tells_the_same_error_from_another(make_bench: MakeBench, operate: Operate) -> None:
+async def test_a_ledger_counts_the_same_error_and_others_apart(
+    make_bench: MakeBench, operate: Operate
+) -> None:
     bench = make_bench(retry_delays=())
 
     async def fail(ctx: dict[str, Any], number: int) -> None:
@@ -152,7 +154,7 @@ async def test_a_ledger_tells_the_same_error_from_another(make_bench: MakeBench,
     assert await operations.dead_letters.lineage(second.id) == lineage
 
 
-async def test_an_aborted_replay_is_told_too(make_bench: MakeBench, operate: Operate) -> None:
+async def test_an_aborted_replay_is_in_the_ledger(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     (letter_id,) = await write(bench.letters, 1)
 
@@ -259,7 +261,7 @@ async def test_two_plans_of_the_same_letters_enqueue_each(make_bench: MakeBench,
     assert await bench.redis.llen(bench.queue.keys.queued) == 300
 
 
-async def test_a_plan_whose_letters_changed_skips_them_and_says_why(
+async def test_a_plan_skips_letters_that_changed_with_the_reason(
     make_bench: MakeBench, operate: Operate
 ) -> None:
     bench = make_bench(retry_delays=())
@@ -284,9 +286,7 @@ async def test_a_plan_whose_letters_changed_skips_them_and_says_why(
     }
 
 
-async def test_letters_that_are_archived_meanwhile_are_replayed_all_the_same(
-    make_bench: MakeBench, operate: Operate
-) -> None:
+async def test_letters_archived_during_a_plan_are_replayed(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     ids = await write(bench.letters, 5)
     operations = await operate(bench)
@@ -363,7 +363,7 @@ async def test_a_letter_that_died_three_times_of_one_error_is_poison(
     assert [each.deaths for each, _ in await operations.dead_letters.lineage(poison.id)] == [1, 2, 3]
 
 
-async def test_another_error_begins_to_count_anew(make_bench: MakeBench, operate: Operate) -> None:
+async def test_another_error_restarts_the_count_of_deaths(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     runs: list[int] = []
 
@@ -450,7 +450,7 @@ async def test_a_restore_is_counted_by_one_query(
         await count([ids[0], 999])
 
 
-async def test_what_cannot_be_meant_is_refused(make_bench: MakeBench, operate: Operate) -> None:
+async def test_invalid_selections_are_refused(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench()
     ids = await write(bench.letters, 2)
     operations = await operate(bench)
@@ -632,7 +632,7 @@ async def test_of_several_that_start_a_plan_one_does(make_bench: MakeBench, oper
     await eventually(lambda: _sent(operations, plan.id, 10))
 
 
-async def test_what_a_foreign_job_says_of_its_origin_stops_no_outcome(
+async def test_a_false_origin_in_a_foreign_job_stops_no_outcome(
     make_bench: MakeBench, operate: Operate
 ) -> None:
     bench = make_bench(retry_delays=())
@@ -653,7 +653,7 @@ async def test_what_a_foreign_job_says_of_its_origin_stops_no_outcome(
     await eventually(completed)
 
 
-async def test_an_edit_after_a_replay_that_was_broken_off_is_not_said_to_run(
+async def test_an_edit_after_an_interrupted_replay_does_not_count_as_running(
     make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(retry_delays=())
@@ -689,7 +689,7 @@ async def test_a_canary_that_is_aborted_in_its_queue_is_not_waited_for_in_vain(
     assert (done.state, done.ledger.aborted, done.ledger.enqueued) == ("done", 1, 2)
 
 
-async def test_a_preview_counts_the_letters_of_more_groups_than_it_looks_at(
+async def test_a_preview_counts_the_letters_of_more_groups_than_it_shows(
     make_bench: MakeBench, operate: Operate
 ) -> None:
     bench = make_bench()

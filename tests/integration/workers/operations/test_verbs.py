@@ -151,7 +151,7 @@ async def test_read_only_stops_every_verb_that_changes_something(
     assert await contents(redis, database) == before
 
 
-async def test_every_verb_leaves_one_row_that_says_who_did_what_why_and_what_came_of_it(
+async def test_every_verb_leaves_one_row_with_actor_verb_reason_and_outcome(
     make_bench: MakeBench, operate: Operate, database: Database
 ) -> None:
     bench = make_bench(retry_delays=())

@@ -24,7 +24,7 @@ from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
-from workers.engine.queue import GONE_SCRIPT
+from workers.engine.queue import DECLARE_DEAD_SCRIPT
 from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
@@ -87,7 +87,7 @@ async def server_ms(redis: Redis) -> int:
 async def idle(ctx: dict[str, Any], number: int = 0) -> None: ...
 
 
-async def test_a_process_says_that_its_channel_counts_and_is_gone_as_soon_as_it_does_not(
+async def test_a_process_that_publishes_that_its_channel_counts_is_gone_when_the_channel_is(
     make_bench: MakeBench, view: View
 ) -> None:
     bench = make_bench()
@@ -113,7 +113,7 @@ async def test_a_process_says_that_its_channel_counts_and_is_gone_as_soon_as_it_
     assert [worker.id for worker in (await view.now()).workers] == [process.id]
 
 
-async def test_a_redis_that_does_not_tell_who_listens_is_believed_what_processes_say(
+async def test_published_presence_counts_on_a_redis_that_denies_the_list_of_subscribers(
     redis: Redis, redis_url: str, make_bench: MakeBench, view: View
 ) -> None:
     bench = make_bench()
@@ -223,7 +223,7 @@ async def test_a_worker_that_beats_is_not_declared_dead_by_others(make_bench: Ma
     assert int(await bench.redis.hget(WORKERS, "at:w") or 0) < 0
 
 
-async def test_a_queue_whose_jobs_all_hang_says_for_how_long_and_what_is_usual(
+async def test_a_queue_whose_jobs_all_hang_has_the_time_and_the_usual_run(
     make_bench: MakeBench, view: View
 ) -> None:
     bench = make_bench()
@@ -390,10 +390,10 @@ async def test_a_frozen_process_does_not_take_its_loop_for_blocked(
     assert await asyncio.wait_for(frozen.wait(), 20) == 0
 
 
-async def test_the_scripts_work_before_anybody_has_said_anything(redis: Redis) -> None:
+async def test_the_scripts_work_before_any_process_has_published_its_presence(redis: Redis) -> None:
     await run_script(redis, BLOCKED_SCRIPT.call([WORKERS], ["w", b"{}", 5000]))
     since = int((await redis.hget(WORKERS, "blocked:w") or b"").split()[0])
     assert abs(await server_ms(redis) - 5000 - since) < 60_000
     assert await run_script(redis, BLOCKED_SCRIPT.call([WORKERS], ["w", b"", 0])) == 1
-    assert await run_script(redis, GONE_SCRIPT.call([WORKERS, BEATS], ["nobody", 0])) is None
+    assert await run_script(redis, DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], ["nobody", 0])) is None
     assert await redis.hgetall(WORKERS) == {}

@@ -45,7 +45,7 @@ CASES = {
     "payload of nothing": ("--dry-run does not check --data",
                                ("replay", "1", "--data", "{}", "--dry-run")),
     "payload that is none": ("--data: not JSON", ("replay", "1", "--data", "{")),
-    "no format": ("--format: 'xml': use jsonl or markdown", ("export", "--all", "--format", "xml")),
+    "no format": ("--format: 'xml': use jsonl, csv or markdown", ("export", "--all", "--format", "xml")),
     "JSON of a document": ("--json goes with --output FILE", ("export", "--all", "--json")),
     "force on nothing": ("--force goes with --output FILE", ("export", "--all", "--force")),
     "age": ("'--days'", ("archive", "--days", "-1", "--yes")),

@@ -77,7 +77,7 @@ def test_status_begins_with_what_is_wrong() -> None:
     assert shown[1] == "! weather-ingestion: 132 queued, limit 100"
 
 
-def test_status_says_who_paused_a_queue_and_why() -> None:
+def test_status_shows_who_paused_a_queue_and_why() -> None:
     assert "paused by ops@box-2: model rollout" in status_text(BREACHED)
     assert "paused" not in status_text(HEALTHY)
 
@@ -88,7 +88,7 @@ def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
     assert row[4:7] == ["–", "–", "–"]
 
 
-def test_status_names_the_servers_that_are_away() -> None:
+def test_status_names_unavailable_servers() -> None:
     last = status_text(AWAY).split("\n")[-1]
     assert "redis ConnectionError: connection refused" in last
     assert "database connection refused" in last
@@ -97,7 +97,7 @@ def test_status_names_the_servers_that_are_away() -> None:
     assert waiting.endswith("3 wait for the database")
 
 
-def test_status_tells_the_living_from_the_dead_and_says_what_these_hold() -> None:
+def test_status_shows_living_and_dead_workers_and_the_jobs_of_the_dead() -> None:
     first, second, third = HEALTHY.workers
     workers = (first, replace(second, state="dead"), replace(third, state="blocked"))
     held = replace(HEALTHY.queues[0], in_flight=10, held_by_dead=10, workers=0)
@@ -121,7 +121,7 @@ def test_a_list_has_a_row_for_each_letter() -> None:
     assert len(other) < 170
 
 
-def test_an_empty_list_says_so() -> None:
+def test_an_empty_list_is_a_line_of_text() -> None:
     assert letters_text([]) == "no dead letters"
 
 

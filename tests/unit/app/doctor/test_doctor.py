@@ -177,7 +177,7 @@ def test_the_colours_of_a_terminal_are_reported() -> None:
         ("8.8.8.8", False),
     ],
 )
-async def test_private_hosts_are_told_from_public_ones(host: str, near: bool) -> None:
+async def test_private_hosts_are_distinguished_from_public_ones(host: str, near: bool) -> None:
     assert await is_private_host(host) is near
 
 
@@ -381,8 +381,8 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o777)
     yield folder
-    for each in folder.rglob("*"):
-        each.chmod(0o700)
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
     shutil.rmtree(folder)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -17,15 +18,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
+from structlog.testing import capture_logs
 
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
 from app.http.authentication import CLOSED_PREFIX
 from app.http.problems import ProblemError, problem_of
-from app.http.routers.dead_letters import ExportResponse
+from app.http.routers.dead_letter_export import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routers.metrics import exposition
 from app.http.routing import StrictRequest
-from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
+from storage.errors import ApplianceError, DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
 from tests.support.fake_operations import AWAY, HEALTHY
 from workers.engine.policy import COLOR, WEATHER
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
@@ -143,6 +145,26 @@ def test_a_defect_is_not_explained() -> None:
     assert problem_of(KeyError("x")) is None
 
 
+@pytest.mark.parametrize("defect", [KeyError("x"), ApplianceError("broken")])
+async def test_a_defect_is_logged_once_and_answered_in_one_line(defect: Exception) -> None:
+    class Broken(_State):
+        async def snapshot(self) -> Any:
+            raise defect
+
+    transport = httpx.ASGITransport(make_application(Broken(), "t" * 16))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        with capture_logs() as lines:
+            answer = await client.get("/api/v1/health/queues")
+    assert [(line["path"], line["exc_info"]) for line in lines] == [("/api/v1/health/queues", defect)]
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Internal Server Error",
+        "status": 500,
+        "detail": "a defect of this program: its log has the traceback",
+    }
+
+
 # health
 
 
@@ -162,7 +184,9 @@ def test_without_redis_no_queue_is_healthy() -> None:
 
 
 def test_the_health_names_no_address_of_a_server() -> None:
-    alerts = [Alert(None, each, f"{each}: connecting to 10.0.0.7:6379") for each in ("redis", "database")]
+    alerts = [
+        Alert(None, metric, f"{metric}: connecting to 10.0.0.7:6379") for metric in ("redis", "database")
+    ]
     for error, refusal, timed_out, says in (
         ("ConnectionError: 10.0.0.7", None, False, "refuses the connection"),
         ("TimeoutError: ", None, True, "silent"),

@@ -28,18 +28,18 @@ AS_WANTED = {
 def changes(**fields: Any) -> list[str]:
     """What is done to a database with these fields."""
     found = Database.model_validate(AS_WANTED | fields)
-    return [each.what for each in compare([QUEUES], [found]).changes]
+    return [change.what for change in compare([QUEUES], [found]).changes]
 
 
 def test_eviction_is_off_for_all_queues() -> None:
-    assert {each.eviction for each in DATABASES if each.variable == "REDIS_URL"} == {False}
-    assert {each.eviction for each in DATABASES if each.variable == "CACHE_REDIS_URL"} == {True}
+    assert {spec.eviction for spec in DATABASES if spec.variable == "REDIS_URL"} == {False}
+    assert {spec.eviction for spec in DATABASES if spec.variable == "CACHE_REDIS_URL"} == {True}
 
 
 def test_each_environment_has_one_database_for_queues_and_names_are_unique() -> None:
-    queues = [each.environment for each in DATABASES if each.variable == "REDIS_URL"]
+    queues = [spec.environment for spec in DATABASES if spec.variable == "REDIS_URL"]
     assert sorted(queues) == ["dev", "prod", "staging"]
-    assert len({each.name for each in DATABASES}) == len(DATABASES)
+    assert len({spec.name for spec in DATABASES}) == len(DATABASES)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,9 @@ def test_changes_are_in_the_order_of_danger(fields: dict[str, Any], what: list[s
 def test_other_differences_are_reported_and_not_changed(fields: dict[str, Any], says: str | None) -> None:
     found = compare([QUEUES], [Database.model_validate(AS_WANTED | fields)])
     assert found.changes == ()
-    assert [str(each)[: len(says or "")] for each in found.differences] == ([] if says is None else [says])
+    assert [str(difference)[: len(says or "")] for difference in found.differences] == (
+        [] if says is None else [says]
+    )
 
 
 @pytest.mark.parametrize("field", ["eviction", "tls"])
@@ -100,11 +102,11 @@ def test_old_databases_have_their_region_in_another_field() -> None:
 
 
 def test_databases_are_identified_by_name() -> None:
-    twice = [Database.model_validate(AS_WANTED | {"database_id": each}) for each in "ab"]
+    twice = [Database.model_validate(AS_WANTED | {"database_id": database_id}) for database_id in "ab"]
     with pytest.raises(AppError, match=r"q: 2 databases have this name \(a, b\)"):
         compare([QUEUES], twice)
-    others = [Database.model_validate(each.model_dump() | {"database_name": "Q"}) for each in twice]
-    assert [each.what for each in compare([QUEUES], others).changes] == ["create"]
+    others = [Database.model_validate(database.model_dump() | {"database_name": "Q"}) for database in twice]
+    assert [change.what for change in compare([QUEUES], others).changes] == ["create"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_without_a_port_there_is_no_url() -> None:
 
 def test_regions_and_budgets_are_validated() -> None:
     assert (platform_of("eu-central-1"), platform_of("us-east4")) == ("aws", "gcp")
-    assert {each.region for each in select_specs(region="us-east4")} == {"us-east4"}
-    assert [each.budget for each in select_specs("prod", budget=7)] == [7, 10]
+    assert {spec.region for spec in select_specs(region="us-east4")} == {"us-east4"}
+    assert [spec.budget for spec in select_specs("prod", budget=7)] == [7, 10]
     with pytest.raises(UsageError, match="--budget is for couturecast-prod"):
         select_specs("staging", budget=7)

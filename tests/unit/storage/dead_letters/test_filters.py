@@ -84,7 +84,7 @@ def test_a_time_ago_is_reckoned_from_now() -> None:
         (" ".join(f"arg.a{n}:1" for n in range(9)), "args: "),
     ],
 )
-def test_what_cannot_be_meant_is_told(line: str, told: str) -> None:
+def test_invalid_filters_give_one_line_errors(line: str, told: str) -> None:
     with pytest.raises(InvalidFilterError) as refused:
         LetterFilter.parse(line)
     assert str(refused.value).startswith(told)

@@ -28,6 +28,13 @@ def test_the_facts_of_a_valkey() -> None:
     assert (info.append_only, info.append_only_writable) == (True, False)
 
 
+def test_the_reply_of_info_as_the_server_sends_it() -> None:
+    reply = b"# Memory\r\nused_memory:1024\r\nmaxmemory:2048\r\n\r\n# Stats\r\nevicted_keys:7\r\n"
+    info = ServerInfo.parse_text(reply + b"maxmemory_policy:allkeys-lru\r\nrun_id:\xff\r\n")
+    assert (info.used_memory, info.max_memory, info.evicted_keys) == (1024, 2048, 7)
+    assert info.eviction_policy == "allkeys-lru"
+
+
 def test_malformed_numbers_are_unknown() -> None:
     info = ServerInfo.parse({"used_memory": "many", "maxmemory": "inf", "aof_enabled": None})
     assert (info.used_memory, info.max_memory, info.append_only) == (None, None, None)

@@ -39,7 +39,7 @@ def step(ledger: Ledger, **options: Any) -> tuple[str, int]:
     return found.verb, found.most
 
 
-def test_a_plan_without_a_canary_sends_until_none_waits() -> None:
+def test_a_plan_without_a_canary_sends_all_letters() -> None:
     assert step(Ledger(waiting=3_000)) == ("send", MAX_STEP_LETTERS)
     assert step(Ledger(enqueued=3_000)) == ("done", 0)
     assert step(Ledger()) == ("done", 0)
@@ -78,7 +78,7 @@ def test_a_limit_of_one_never_halts() -> None:
     assert step(Ledger(waiting=10, same=90), halt=1.0) == ("send", MAX_STEP_LETTERS)
 
 
-def test_the_halt_says_why() -> None:
+def test_a_halt_has_its_reason() -> None:
     assert next_step(plan(100), Ledger(waiting=90, completed=6, same=3, other=1)).reason == (
         "4 of 10 died again, limit 20 %"
     )

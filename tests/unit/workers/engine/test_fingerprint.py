@@ -46,7 +46,7 @@ numbers = (
 )
 ids = st.one_of(
     st.uuids().map(str),
-    st.uuids().map(lambda each: str(each).upper()),
+    st.uuids().map(lambda uuid: str(uuid).upper()),
     st.integers(0, 2**64).map(hex),
     st.binary(min_size=12, max_size=32).map(bytes.hex).filter(lambda text: any(map(str.isdigit, text))),
     st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=24, max_size=24).map("01{}".format),  # ULID
@@ -59,7 +59,7 @@ hosts = st.lists(labels, min_size=2, max_size=4).map(".".join)
 ports = st.integers(1, 65_535)
 v6 = (
     st.ip_addresses(v=6)
-    .flatmap(lambda each: st.sampled_from([str(each), each.exploded]))
+    .flatmap(lambda address: st.sampled_from([str(address), address.exploded]))
     .filter(lambda text: any(map(str.isdigit, text)))
 )
 addresses = st.one_of(
@@ -93,7 +93,9 @@ paths = st.lists(names, min_size=2, max_size=5).flatmap(
         ]
     )
 )
-instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)).map(lambda each: each.replace(tzinfo=UTC))
+instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)).map(
+    lambda instant: instant.replace(tzinfo=UTC)
+)
 times = instants.flatmap(
     lambda at: st.sampled_from(
         [
@@ -212,14 +214,14 @@ parts = st.tuples(st.text(), st.text(), st.text(), words, st.none() | st.text())
 @example(("q", "f", "E", "m", None), ("q", "f", "E", "m", ""))
 @example(("q", "f", "E", "m", None), ("q", "f", "E", "m", "None"))
 @example(("a\0", "b", "E", "m", None), ("a", "\0b", "E", "m", None))
-def test_each_part_tells_errors_apart(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+def test_each_part_of_a_fingerprint_separates_errors(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
     assert (fingerprint(*one) == fingerprint(*other)) == (one == other)
     for number in range(5):
         mixed = (*one[:number], other[number], *one[number + 1 :])
         assert (fingerprint(*mixed) == fingerprint(*one)) == (one[number] == other[number])
 
 
-def test_where_a_long_message_was_cut_makes_no_other_error() -> None:
+def test_the_cut_of_a_long_message_does_not_change_the_fingerprint() -> None:
     long = "cannot insert: " + "a word, " * 400
     assert named(f"{long} {17}"[:2000]) == named(f"1{long} {2}"[1:1990])
     assert named("bad: 'x" + "y z " * 600) == named("bad: 'xx" + "z y " * 500)
@@ -413,7 +415,7 @@ def test_code_without_a_file_of_its_own_is_nobodys() -> None:
     assert run(GO, "shop", None, "/srv/shop.py") == "shop:go"
 
 
-def test_neither_lines_nor_folders_tell_errors_apart() -> None:
+def test_lines_and_folders_do_not_change_the_fingerprint() -> None:
     assert run(GO, "shop", "/a/shop.py") == run("\n\nimport os\n" + GO, "shop", "/b/shop.py") == "shop:go"
 
 
@@ -503,9 +505,9 @@ def test_a_frame_of_another_kind_makes_it_no_record(frame: Any) -> None:
 
 
 def test_a_crash_has_a_fingerprint_without_a_frame() -> None:
-    each = job(attempts=1)
+    running = job(attempts=1)
     taken = LeasedJob("saq:job:color-extraction:k", b"w:1:2", b"{}")
-    settlement = outcome.worker_died(taken, each, RuntimeError("died"), policy=POLICY, worker="w")
+    settlement = outcome.worker_died(taken, running, RuntimeError("died"), policy=POLICY, worker="w")
     assert settlement.verb == "return"
-    (record,) = attempts_of(each)
+    (record,) = attempts_of(running)
     assert (record["frame"], record["traceback"]) == (None, None)

@@ -66,8 +66,8 @@ def test_retries_after_1_5_and_25_s_then_none() -> None:
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])
 def test_a_failed_attempt_is_retried_and_remembered(attempts: int) -> None:
-    each = job(attempts=attempts)
-    settlement = outcome.failed(TAKEN, each, error(text="boom"), policy=POLICY, worker="w")
+    running = job(attempts=attempts)
+    settlement = outcome.failed(TAKEN, running, error(text="boom"), policy=POLICY, worker="w")
     assert (settlement.verb, settlement.delay) == ("retry", POLICY.retry_delays[attempts - 1])
     stored = json.loads(settlement.body)
     assert (stored["status"], stored["attempts"]) == ("queued", attempts)
@@ -76,12 +76,12 @@ def test_a_failed_attempt_is_retried_and_remembered(attempts: int) -> None:
 
 
 def test_the_fourth_failure_buries_with_all_attempts() -> None:
-    each = job()
+    running = job()
     for attempts in (1, 2, 3):
-        each.attempts = attempts
-        outcome.failed(TAKEN, each, error(text=f"e{attempts}"), policy=POLICY, worker="w")
-    each.attempts = 4
-    settlement = outcome.failed(TAKEN, each, error(text="e4"), policy=POLICY, worker="w")
+        running.attempts = attempts
+        outcome.failed(TAKEN, running, error(text=f"e{attempts}"), policy=POLICY, worker="w")
+    running.attempts = 4
+    settlement = outcome.failed(TAKEN, running, error(text="e4"), policy=POLICY, worker="w")
     letter = decode_letter(settlement.letter, settlement.letter_uid)
     assert settlement.verb == "bury"
     assert [one["message"] for one in letter.attempt_errors] == ["e1", "e2", "e3", "e4"]
@@ -96,14 +96,14 @@ def test_e7_a_permanent_error_buries_at_once() -> None:
 
 @pytest.mark.parametrize(("status", "charged"), [(Status.QUEUED, 2), (Status.ACTIVE, 1)])
 def test_e10_a_crash_is_charged_once(status: Status, charged: int) -> None:
-    each = job(attempts=1, status=status)
-    settlement = outcome.worker_died(TAKEN, each, error(), policy=POLICY, worker="w")
+    running = job(attempts=1, status=status)
+    settlement = outcome.worker_died(TAKEN, running, error(), policy=POLICY, worker="w")
     assert (settlement.verb, json.loads(settlement.body)["attempts"]) == ("return", charged)
 
 
 def test_the_delay_of_a_retry_is_no_age() -> None:
-    each = job(attempts=1)
-    settlement = outcome.failed(TAKEN, each, error(), policy=POLICY, worker="w")
+    running = job(attempts=1)
+    settlement = outcome.failed(TAKEN, running, error(), policy=POLICY, worker="w")
     ready_at = json.loads(settlement.body)["touched"] / 1000
     assert ready_at >= time.time() + settlement.delay - 1
 
@@ -119,15 +119,15 @@ def test_a_letter_of_another_version_is_kept_as_text() -> None:
     assert (kept.uid, kept.job_data) == ("x", {"unreadable": '{"uid": "x", "colour": 1}'})
 
 
-def test_e9_what_is_put_back_is_what_was_taken() -> None:
+def test_e9_a_returned_job_is_the_job_that_was_taken() -> None:
     assert (outcome.give_back(TAKEN).verb, outcome.give_back(TAKEN).body) == ("return", b"{}")
 
 
 def test_a_foreign_meta_is_kept() -> None:
-    each = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
-    assert attempts_of(each) == []
+    running = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
+    assert attempts_of(running) == []
     attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
-    letter = make_letter(each, [attempt])
+    letter = make_letter(running, [attempt])
     assert decode_letter(encode_letter(letter), "other") == letter
 
 
@@ -139,7 +139,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_e1_the_wire_says_what_json_says(value: Any) -> None:
+def test_e1_the_wire_has_the_values_of_json(value: Any) -> None:
     assert wire.load(json.dumps(value)) == value
     back = json.loads(wire.dump(value))
     assert back == value or not math.isfinite(_first_float(value))
@@ -169,8 +169,8 @@ class _Queue:
     )
 )
 def test_e1_a_job_is_written_as_saq_writes_it(values: dict[str, Any]) -> None:
-    each = Job(**values)
-    assert wire.job_dict(each) == each.to_dict()
+    saq_job = Job(**values)
+    assert wire.job_dict(saq_job) == saq_job.to_dict()
 
 
 def _first_float(value: Any) -> float:
@@ -288,5 +288,5 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("attempts", [[1], [{}], [{"attempt": "1"}], "x", [{"attempt": 1, "at": 2.0}]])
-def test_what_is_no_record_of_an_attempt_counts_as_none(attempts: Any) -> None:
+def test_an_invalid_record_of_an_attempt_is_ignored(attempts: Any) -> None:
     assert attempts_of(job(attempts=1, meta={"couturecast": {"attempts": attempts}})) == []

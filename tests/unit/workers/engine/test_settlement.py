@@ -33,7 +33,7 @@ def _constants(line: str) -> dict[str, int]:
     return dict(zip(re.findall(r"[A-Z_]+", names), map(int, re.findall(r"\d+", numbers)), strict=True))
 
 
-def test_the_script_reads_each_argument_of_a_settlement_where_it_is_written() -> None:
+def test_the_script_reads_each_argument_of_a_settlement_at_its_position() -> None:
     (width,) = re.findall(r"^local (FIRST, WIDTH = .*)$", SETTLE_SCRIPT.text, re.MULTILINE)
     (offsets,) = re.findall(r"^local (ID, LEASE, [^=]*=[\d,\s]*)$", SETTLE_SCRIPT.text, re.MULTILINE)
     fields = tuple(name.lower() for name in _constants(offsets))

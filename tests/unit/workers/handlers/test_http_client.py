@@ -86,8 +86,8 @@ def test_an_ipv4_address_is_judged_alike_whatever_carries_it(address: ipaddress.
     sixtofour = ipaddress.IPv6Address((0x2002 << 112) | (number << 80))
     nat64 = ipaddress.IPv6Address((0x64FF9B << 96) | number)
     carriers = [f"::ffff:{address}", str(sixtofour), str(nat64)]
-    assert {is_public(each) for each in carriers} == {is_public(str(address))}
+    assert {is_public(carrier) for carrier in carriers} == {is_public(str(address))}
 
 
-def test_answers_that_say_later() -> None:
+def test_answers_that_mean_later() -> None:
     assert [status for status in range(100, 600) if is_retryable(status)] == [408, 425, 429, *range(500, 600)]

@@ -43,7 +43,7 @@ def test_clean_texts_are_clean(text: str) -> None:
     "text",
     ["fuck", "FUCK!", "f.u.c.k", "f u c k", "fuuuuck", wide("fuck"), "fu\u200bck", "f\u00aduck", "f*ck"],
 )
-def test_profanity_is_rejected_also_where_it_is_drawn_out(text: str) -> None:
+def test_drawn_out_profanity_is_rejected(text: str) -> None:
     assert "profanity: fuck" in judge(f"what the {text} is this").rejected
 
 

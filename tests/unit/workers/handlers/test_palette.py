@@ -72,7 +72,7 @@ def test_pixels_count_by_their_weight() -> None:
     assert list(shares) == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_colours_that_look_the_same_are_put_together() -> None:
+def test_indistinguishable_colours_are_merged() -> None:
     near = [lab(200, 30, 40), lab(202, 31, 41), lab(198, 29, 39)]
     centers, shares = pixels._cluster(np.array(near * 20), np.ones(60))
     assert (len(centers), list(shares)) == (1, [1.0])
@@ -102,7 +102,7 @@ def test_a_border_of_many_colours_is_no_background() -> None:
     assert not pixels._background(noise).any()
 
 
-def test_where_too_little_would_be_left_there_is_no_background() -> None:
+def test_no_background_is_removed_if_too_little_would_remain() -> None:
     assert not pixels._background(picture(240, 60, 10)).any()
     assert not pixels._background(picture(240, 240, 10)).any()
 

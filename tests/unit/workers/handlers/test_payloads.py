@@ -106,7 +106,7 @@ def test_moderation_takes_exactly_one_of_text_and_image(content: dict[str, str])
         validate_payload(PAYLOAD_MODELS[MODERATION], {"content_id": "c1", **content})
 
 
-def test_all_problems_are_said_at_once_but_not_without_end() -> None:
+def test_all_problems_are_in_one_error_of_limited_length() -> None:
     assert problem(WEATHER, lat=91, lon=181).count("; ") == 1
     many = problem(WEATHER, **{f"field_{number}": 1 for number in range(100)})
     assert many.endswith("; and 95 more")

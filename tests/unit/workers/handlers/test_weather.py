@@ -82,7 +82,7 @@ def test_an_alert_keeps_its_identity_whatever_is_written_about_it_later() -> Non
         alert_job("lisboa", alert(start=1_780_000_001)),
         alert_job("lisboa", alert(sender_name="AEMET")),
     ]
-    assert len({first["alert_id"], *(each["alert_id"] for each in others)}) == 5
+    assert len({first["alert_id"], *(alert["alert_id"] for alert in others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_an_offline_gale_is_one_alert_for_its_whole_block() -> None:
     assert datetime.fromtimestamp(first.start, UTC) == at
 
 
-async def test_the_offline_provider_says_that_it_is_one() -> None:
+async def test_offline_weather_is_marked_as_such() -> None:
     provider = OfflineWeather()
     assert provider.name == "offline"
     assert (await provider.fetch(38.72, -9.14)).current.temp == pytest.approx(

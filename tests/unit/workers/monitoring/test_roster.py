@@ -64,13 +64,15 @@ def found(
         ({"at": 30, "note": b"1 {}"}, "blocked"),
     ],
 )
-def test_a_process_is_what_the_evidence_says(evidence: dict[str, Any], state: str | None) -> None:
+def test_the_state_of_a_process_follows_from_the_evidence(
+    evidence: dict[str, Any], state: str | None
+) -> None:
     worker = found(**evidence)
     assert (worker and worker.state) == state
 
 
 @pytest.mark.parametrize("evidence", [{"at": -HOUR}, {"at": None, "beat": -HOUR}, {"at": 70, "beat": -HOUR}])
-def test_an_instant_ahead_of_the_servers_clock_makes_nobody_live(evidence: dict[str, Any]) -> None:
+def test_an_instant_ahead_of_the_servers_clock_makes_no_process_live(evidence: dict[str, Any]) -> None:
     assert found(**evidence) is None
     assert found(**evidence, connected=False) is None
     dead = found(**evidence, connected=False, leases=3)
@@ -79,14 +81,14 @@ def test_an_instant_ahead_of_the_servers_clock_makes_nobody_live(evidence: dict[
 
 
 @pytest.mark.parametrize("evidence", [{"at": -HOUR}, {"at": -HOUR, "beat": -HOUR, "leases": 1}])
-def test_a_clock_that_is_set_back_does_not_hide_whoever_is_connected(evidence: dict[str, Any]) -> None:
+def test_a_clock_that_is_set_back_hides_no_connected_process(evidence: dict[str, Any]) -> None:
     worker = found(**evidence, connected=True)
     assert worker is not None
     assert (worker.state, worker.last_beat_age) == ("running", None)
 
 
 @pytest.mark.parametrize("leases", [0, 2])
-def test_right_after_an_outage_nobody_is_dead_for_being_late(leases: int) -> None:
+def test_right_after_an_outage_a_late_process_is_not_dead(leases: int) -> None:
     words, beats = {b"w": said(), b"at:w": f"{(NOW - 30) * 1000:.0f}".encode()}, {b"w": (NOW - 20) * 1000}
     for recovering in (True, False):
         workers = roster(Evidence(words, beats, NOW, {"w": False}, recovering), [LEASE] * leases)
@@ -104,7 +106,7 @@ def test_a_process_that_was_declared_dead_is_gone_until_it_speaks_again() -> Non
     assert worker(1) is not None
 
 
-def test_a_holder_that_never_said_who_it_is_is_listed_once_it_is_dead() -> None:
+def test_a_holder_without_a_presence_is_listed_once_it_is_dead() -> None:
     dead = roster(Evidence({}, {}, NOW), [LEASE, LEASE])
     assert [(worker.id, worker.host, worker.state, worker.in_flight) for worker in dead] == [
         ("w", "unknown", "dead", 2)
@@ -112,7 +114,7 @@ def test_a_holder_that_never_said_who_it_is_is_listed_once_it_is_dead() -> None:
     assert roster(Evidence({}, {b"w": NOW * 1000}, NOW), [LEASE]) == ()
 
 
-def test_where_a_process_is_blocked_and_for_how_long() -> None:
+def test_a_blocked_process_has_its_place_in_the_code_and_the_time() -> None:
     note = f"{(NOW - 12) * 1000:.0f} ".encode() + json.dumps({"where": "handler shop:f, shop.py:3"}).encode()
     worker = found(note=note)
     assert worker is not None
@@ -134,7 +136,7 @@ _NAMES = st.sampled_from([b"w", b"v", b"at:w", b"at:v", b"blocked:w", b"at:", b"
     leases=st.lists(st.binary(max_size=30)),
     connected=st.dictionaries(st.sampled_from(["w", "v", ""]), st.booleans()),
 )
-def test_whatever_stands_in_redis_is_told_without_an_error(
+def test_any_content_of_redis_is_shown_without_an_error(
     words: dict[bytes, bytes],
     beats: dict[bytes, float],
     leases: list[bytes],

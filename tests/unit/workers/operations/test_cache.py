@@ -29,9 +29,9 @@ def test_plain_text_is_a_part_and_the_rest_a_pattern(text: str, pattern: str) ->
 
 
 @pytest.mark.parametrize("user", ["anna", "josé:x", "a*b [c]", "auth0|5f/7", ""])
-def test_a_key_says_whose_it_is(user: str) -> None:
+def test_a_key_has_its_user(user: str) -> None:
     assert owner_of(str(CacheKey(user, "lisboa:2026-03-01T12"))) == user
 
 
-def test_a_key_that_is_not_ours_has_somebody_or_other() -> None:
+def test_a_foreign_key_has_a_user_too() -> None:
     assert owner_of("%FF") == "\N{REPLACEMENT CHARACTER}"

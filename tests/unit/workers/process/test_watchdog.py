@@ -83,7 +83,7 @@ def test_a_stop_that_cannot_begin_is_given_up_when_its_time_is_over(watched: Wat
     assert watched.stand(1) is Verdict.GIVE_UP
 
 
-def test_the_time_of_a_freeze_says_nothing_of_the_loop(watched: Watched) -> None:
+def test_the_time_of_a_freeze_does_not_count_for_the_loop(watched: Watched) -> None:
     watched.jobs.append(job(-100))
     assert watched.stand(4) is Verdict.MOVES
     assert watched.dog.check(600.0) is Verdict.MOVES
