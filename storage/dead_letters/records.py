@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -17,7 +17,8 @@ class NewDeadLetter:
 
     ``uid`` makes recording idempotent.  ``job_id`` is SAQ's job key, ``job_data`` the job as SAQ writes it.
     ``attempt_errors`` has for each attempt: attempt, at (Unix seconds), worker, error_type, message,
-    traceback, run_seconds, frame.  ``replay_of`` is the id of the letter whose replay this job was.
+    traceback, run_seconds, frame, release.  ``replay_of`` is the id of the letter whose replay this job was.
+    ``release`` is that of the process that made the last attempt, None if it is unknown.
     """
 
     uid: str
@@ -35,6 +36,7 @@ class NewDeadLetter:
     enqueued_at: datetime | None
     failed_at: datetime
     replay_of: int | None
+    release: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
