@@ -157,6 +157,7 @@ def _open_process(
         pace=settings.pace,
         schedules=[weather_schedule(WeatherRepository(database))],
         version=VERSION,
+        release=settings.release,
         give_up=abort,
     )
     stack.push_async_callback(process.close)

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
+MAX_RELEASES = 20
+"""Releases that a group names."""
 ReplayResult = Literal["completed", "same", "other", "aborted"]
 """How the job of a replay ended: it completed, died of the same error or of another, or was aborted."""
 
@@ -77,7 +79,8 @@ class FailureGroup:
     """All letters of a filter that share a fingerprint.
 
     ``trend`` is the number of deaths in each of the last 24 hours, the oldest first; ``sample`` is the newest
-    letter.
+    letter.  ``releases`` are those in which any letter of the fingerprint died, the newest letter's first; at
+    most `MAX_RELEASES`.
     """
 
     fingerprint: str
@@ -86,6 +89,7 @@ class FailureGroup:
     last_at: datetime
     trend: tuple[int, ...]
     sample: DeadLetter
+    releases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from storage.dead_letters.records import (
     Page,
     ReplayOutcome,
 )
+from storage.dead_letters.releases import fetch_releases
 from storage.dead_letters.rows import sanitized_row, to_row
 from storage.errors import StorageError
 
@@ -123,6 +124,7 @@ class DeadLetterRepository:
             trends: dict[str, Counter[str]] = defaultdict(Counter)
             for fingerprint, when, deaths in await connection.execute(recent):
                 trends[fingerprint][when] += deaths
+            releases = await fetch_releases(connection, query.table, [row[4] for row in rows])
         samples = await self.get_many([row[4] for row in rows])
         return [
             FailureGroup(
@@ -132,6 +134,7 @@ class DeadLetterRepository:
                 last,
                 tuple(trends[fingerprint][hour] for hour in hours),
                 samples[sample],
+                releases.get(fingerprint, ()),
             )
             for fingerprint, count, first, last, sample in rows
             if sample in samples

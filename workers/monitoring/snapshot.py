@@ -104,6 +104,8 @@ class WorkerSnapshot:
     blocked_where: str | None = None
     """Where its event loop is blocked, or was at its last sign of life: handler, file and line, job."""
     blocked_for: float | None = None
+    release: str | None = None
+    """None for a process of a version without releases."""
 
     @property
     def alive(self) -> bool:

@@ -68,12 +68,14 @@ class WorkerProcess:
         pace: PollIntervals = NORMAL,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
+        release: str = "0",
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain_seconds = drain_seconds
         self.redis_error: str | None = None
         """Why Redis does not answer, or refuses; None while it does neither."""
+        self._release = release
         self._pace = pace
         self._redis = make_client(redis_url)
         self._subscriber = make_client(redis_url, reply_timeout=None)
@@ -233,7 +235,7 @@ class WorkerProcess:
             wakeup_connection = PipelineConnection(redis_url, blocks=True)
             self._connections += [pipeline, wakeup_connection]
             dispatchers[policy.name] = Dispatcher(
-                JobQueue(self._redis, policy, pipeline),
+                JobQueue(self._redis, policy, pipeline, release=self._release),
                 functions[policy.name],
                 worker_id=self.id,
                 wakeup_connection=wakeup_connection,
@@ -276,6 +278,7 @@ class WorkerProcess:
             self.id,
             self.dispatchers,
             version=version,
+            release=self._release,
             ttl=self._pace.presence_ttl,
             listener=self._listener,
             on_letters=self._recorder.notify,
