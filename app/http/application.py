@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.authentication import TokenMiddleware
 from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
-from app.http.routers import cache, dead_letters, health, metrics, probes, queues, replays, workers
+from app.http.routers import cache, dead_letters, events, health, metrics, probes, queues, replays, workers
 from app.http.state import HttpState
 
 OPEN_ROUTERS = (probes.router, metrics.router, health.router)
@@ -22,6 +22,7 @@ CLOSED_ROUTERS = (
     workers.router,
     dead_letters.router,
     replays.router,
+    events.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -70,6 +70,14 @@ class NewEvent:
     detail: Mapping[str, Any] = field(default_factory=dict)
     dedupe: str | None = None
     at: datetime = field(default_factory=_now)
+
+
+EventSink = Callable[[NewEvent], None]
+"""Has an event written soon; it neither waits nor raises."""
+
+
+def ignore_event(event: NewEvent) -> None:
+    """The sink of a program that writes no events."""
 
 
 async def insert_events(connection: AsyncConnection, database: Database, events: Sequence[NewEvent]) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import structlog
 
+from storage.database.events import NewEvent
 from workers.engine import outcome
 from workers.engine.queue import JobQueue
 from workers.engine.runner import parse_job
@@ -88,7 +89,9 @@ class Recovery:
         presence = await self._queue.presence_of(worker)
         blocked_at = await self._queue.declare_dead(worker, DEAD_AFTER)
         release = presence.get("release")
-        return DeadWorker(worker, release if isinstance(release, str) else None, blocked_at)
+        dead = DeadWorker(worker, release if isinstance(release, str) else None, blocked_at)
+        self._queue.emit(_worker_lost(dead, self._queue.name, presence))
+        return dead
 
     def _settle(self, leased: LeasedJob, dead: DeadWorker) -> Settlement:
         blocked = f"; its event loop was blocked by {dead.blocked_at}" if dead.blocked_at else ""
@@ -100,3 +103,16 @@ class Recovery:
             key = queue.job_key_from_id(leased.id)
             return outcome.unreadable(leased, queue.name, key, unreadable, worker=dead.id, release=release)
         return outcome.worker_died(leased, job, error, policy=queue.policy, worker=dead.id, release=release)
+
+
+def _worker_lost(dead: DeadWorker, queue: str, presence: Mapping[str, Any]) -> NewEvent:
+    """Of each process that finds jobs of a dead worker, in any queue, the first one writes the event."""
+    where = f" ({presence['host']}, pid {presence.get('pid')})" if "host" in presence else ""
+    blocked = f", its event loop blocked by {dead.blocked_at}" if dead.blocked_at else ""
+    return NewEvent(
+        "worker-lost",
+        f"worker {dead.id}{where} died with jobs of {queue}{blocked}: they run again",
+        subject=dead.id,
+        detail={"queue": queue, "release": dead.release, "blocked_at": dead.blocked_at},
+        dedupe=f"worker-lost:{dead.id}",
+    )
