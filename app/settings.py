@@ -28,12 +28,14 @@ from app.admin_token import MIN_LENGTH, is_valid
 from app.environment import PREFIX, environment
 from app.errors import InvalidValueError, SettingsError, UsageError
 from app.queue_settings import load_policies, queue_variables
+from app.version import VERSION
 from storage.errors import one_line
 from storage.validation import FieldProblem, lower_first, validation_problems
 from workers.engine.policy import ECONOMICAL, NORMAL, PollIntervals, QueuePolicy
 
 DATABASE_FILE = "couturecast.db"
 """Name of the SQLite file in the data directory, the default without DATABASE_URL."""
+_MAX_RELEASE_CHARS = 100
 _PROBLEMS = {
     "bool_parsing": ("is neither yes nor no", "use 1 or 0"),
     "int_parsing": ("is not a whole number", "use for instance 5"),
@@ -108,6 +110,15 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _release(value: str) -> str:
+    if not (0 < len(value.strip()) <= _MAX_RELEASE_CHARS and value.isprintable()):
+        raise InvalidValueError(
+            "is not the name of a release",
+            fix=f"use one line of 1 to {_MAX_RELEASE_CHARS} printable characters",
+        )
+    return value.strip()
+
+
 def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("couturecast-tui"))
 
@@ -151,6 +162,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("openweather_base_url", "OPENWEATHER_BASE_URL"),
     )
     environment: str = Field(default="local", min_length=1, max_length=40)
+    release: Annotated[str, AfterValidator(_release)] = VERSION
+    """What is deployed, for instance a commit or a tag; it is on every attempt, dead letter and worker."""
     data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_data_dir)
     handlers: str = ""
     image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)

@@ -81,7 +81,7 @@ class MigrationError(StorageError):
 
 
 class InvalidFilterError(StorageError):
-    """A condition on dead letters is invalid; ``field`` names it."""
+    """A condition of a filter is invalid; ``field`` names it."""
 
     kind = Kind.USAGE
 

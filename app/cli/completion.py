@@ -45,6 +45,13 @@ def complete_environment() -> Completions:
     return ENVIRONMENTS
 
 
+def complete_event_kind() -> Completions:
+    """The kinds of events."""
+    from storage.database.events import EVENT_KINDS
+
+    return EVENT_KINDS
+
+
 def complete_letter(context: typer.Context) -> Completions:
     """The ids of the newest letters, whatever their state."""
     from app.cli import recent_ids

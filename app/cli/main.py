@@ -35,6 +35,7 @@ class Commands(LazyGroup):
         "status": (_QUEUES, "One snapshot of all that the overview shows."),
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
+        "events": ("app.cli.events", "What happened, the newest first; --follow prints what happens."),
         "doctor": (
             "app.cli.doctor",
             "Check servers, settings and machine, and print how to fix what is wrong; changes nothing.",

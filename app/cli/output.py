@@ -27,6 +27,11 @@ def print_json(value: Any) -> None:
     write(f"{json.dumps(value, indent=2, default=_to_text)}\n")
 
 
+def print_json_line(value: Any) -> None:
+    """Print one JSON document as one line on stdout, for a command that prints more and more of them."""
+    write(f"{json.dumps(value, default=_to_text)}\n")
+
+
 def print_note(lines: str) -> None:
     """Print lines on stderr.  If that fails, the command goes on."""
     try:

@@ -56,7 +56,7 @@ async def run_plan_with_progress(operations: Operations, plan: Plan, halt: float
     from workers.operations.replays import CLOSE_GRACE_SECONDS
 
     running = asyncio.create_task(operations.replays.run_plan(plan.id, halt=halt), name=f"plan {plan.id}")
-    with _interrupt_signals() as interrupted, _plan_progress(plan) as show:
+    with interrupt_signals() as interrupted, _plan_progress(plan) as show:
         try:
             if plan.canary > 0:
                 await _warn_without_worker(operations)
@@ -88,7 +88,7 @@ async def wait_for_jobs(operations: Operations, plan: Plan) -> Plan:
     Raises CommandInterruptedError after a signal: the jobs go on.
     """
     command = f"couturecast-tui failed-jobs plan {plan.id}"
-    with _interrupt_signals() as interrupted, _plan_progress(plan) as show:
+    with interrupt_signals() as interrupted, _plan_progress(plan) as show:
         if plan.ledger.enqueued:
             await _warn_without_worker(operations)
         while plan.ledger.enqueued:
@@ -112,7 +112,7 @@ async def _warn_without_worker(operations: Operations) -> None:
 
 
 @contextmanager
-def _interrupt_signals() -> Iterator[asyncio.Future[signal.Signals]]:
+def interrupt_signals() -> Iterator[asyncio.Future[signal.Signals]]:
     """The signal that ends the command.
 
     It cancels no task, since a cancellation may be lost on its way (see `storage.asyncio_tools`).

@@ -16,6 +16,7 @@ from app.http.routers import (
     cache,
     dead_letter_export,
     dead_letters,
+    events,
     health,
     metrics,
     probes,
@@ -35,6 +36,7 @@ CLOSED_ROUTERS = (
     dead_letter_export.router,
     replays.letter_router,
     replays.router,
+    events.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)

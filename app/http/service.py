@@ -56,13 +56,14 @@ async def serve_in_background(
     process: WorkerProcess | None,
     token: str,
     drained: asyncio.Future[int] | None,
+    release: str,
 ) -> AsyncIterator[None]:
     """Serve HTTP on ``server_socket`` while the block runs, without waiting for the start of HTTP."""
     if server_socket is None:
         yield
         return
     closing = asyncio.Event()
-    task = asyncio.create_task(_serve(server_socket, operations, process, token, drained, closing))
+    task = asyncio.create_task(_serve(server_socket, operations, process, token, drained, release, closing))
     try:
         yield
     finally:
@@ -76,6 +77,7 @@ async def _serve(
     process: WorkerProcess | None,
     token: str,
     drained: asyncio.Future[int] | None,
+    release: str,
     closing: asyncio.Event,
 ) -> None:
     """Serve, again after errors of the system; the workers go on if a defect ends HTTP."""
@@ -86,7 +88,8 @@ async def _serve(
             from app.http.server import serve
             from app.http.state import HttpState
 
-            await serve(server_socket, HttpState(operations, process, drained, VERSION), token, closing)
+            state = HttpState(operations, process, drained, VERSION, release)
+            await serve(server_socket, state, token, closing)
         except OSError as error:  # for instance no free descriptor: the next time may succeed
             log.warning("http does not start", error=exhausted(error) or str(error))
             with suppress(TimeoutError):

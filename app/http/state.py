@@ -42,11 +42,13 @@ class HttpState:
         process: WorkerProcess | None,
         drained: asyncio.Future[int] | None,
         version: str,
+        release: str,
     ) -> None:
         self.operations = operations
         self.process = process
         self.drained = drained
         self.version = version
+        self.release = release
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
         self._logged = False

@@ -30,6 +30,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection, make_client
+from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
@@ -42,8 +43,10 @@ from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
+from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -82,7 +85,9 @@ async def open_appliance(
         data_dir = prepare_data_dir(settings.data_dir)
         redis_url = await open_redis(settings, data_dir, stack, works=bool(run))
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
-        redis, queues = _open_queues(redis_url, policies, stack)
+        events = EventLog(EventRepository(opened))
+        stack.push_async_callback(events.close)
+        redis, queues = _open_queues(redis_url, policies, events, stack)
         cache = _open_cache(settings, redis_url, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
         enqueueing = Enqueueing(queues, schemas)
@@ -90,9 +95,11 @@ async def open_appliance(
         process = None
         if run:
             own = {name: policies[name] for name in run}
-            process = _open_process(settings, redis_url, own, custom, opened, enqueueing, cache, stack)
+            process = _open_process(
+                settings, redis_url, own, custom, opened, enqueueing, cache, events, stack
+            )
         operations = _make_operations(
-            settings, redis_url, redis, enqueueing, cache, preferences, opened, process
+            settings, redis_url, redis, enqueueing, cache, preferences, opened, events, process
         )
         stack.push_async_callback(operations.close)
         if run:
@@ -102,12 +109,14 @@ async def open_appliance(
 
 
 def _open_queues(
-    redis_url: str, policies: Mapping[str, QueuePolicy], stack: AsyncExitStack
+    redis_url: str, policies: Mapping[str, QueuePolicy], events: EventLog, stack: AsyncExitStack
 ) -> tuple[Redis, dict[str, JobQueue]]:
     redis, pipeline = make_client(redis_url), PipelineConnection(redis_url)
     stack.push_async_callback(redis.aclose)
     stack.push_async_callback(pipeline.close)
-    return redis, {name: JobQueue(redis, policy, pipeline) for name, policy in policies.items()}
+    return redis, {
+        name: JobQueue(redis, policy, pipeline, emit=events.emit) for name, policy in policies.items()
+    }
 
 
 def _open_cache(settings: Settings, redis_url: str, stack: AsyncExitStack) -> Cache[Payload]:
@@ -132,6 +141,7 @@ def _open_process(
     database: Database,
     enqueueing: Enqueueing,
     cache: Cache[Payload],
+    events: EventLog,
     stack: AsyncExitStack,
 ) -> WorkerProcess:
     """The worker process of these queues, with their handlers."""
@@ -153,6 +163,8 @@ def _open_process(
         pace=settings.pace,
         schedules=[weather_schedule(WeatherRepository(database))],
         version=VERSION,
+        release=settings.release,
+        events=events,
         give_up=abort,
     )
     stack.push_async_callback(process.close)
@@ -167,6 +179,7 @@ def _make_operations(
     cache: Cache[Payload],
     preferences: PreferenceRepository,
     database: Database,
+    events: EventLog,
     process: WorkerProcess | None,
 ) -> Operations:
     letters, plans = DeadLetterRepository(database), PlanRepository(database)
@@ -189,8 +202,11 @@ def _make_operations(
         dead_letters=DeadLetterOperations(
             redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
         ),
-        replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
+        replays=ReplayOperations(
+            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
+        ),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        events=EventOperations(events.repository, queues=enqueueing.queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

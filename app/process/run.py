@@ -133,7 +133,14 @@ class Lifecycle:
             self._drained = asyncio.create_task(opened.process.drained())
         if self._dashboard is None:
             write_within(0.0, sys.stdout, "ready\n")
-        http = serve_in_background(self._listener, opened.operations, opened.process, token, self._drained)
+        http = serve_in_background(
+            self._listener,
+            opened.operations,
+            opened.process,
+            token,
+            self._drained,
+            opened.settings.release,
+        )
         await self._stack.enter_async_context(http)
         if self._options.demo:
             from app.process.demo import run_feed

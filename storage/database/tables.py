@@ -72,6 +72,8 @@ class DeadLetterColumns:
     attempts: Mapped[int] = mapped_column(Integer)
     attempt_errors: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     worker: Mapped[str | None] = mapped_column(Text)
+    release: Mapped[str | None] = mapped_column(Text)
+    """Of the process whose attempt was the last one; null for letters of versions without it."""
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     state: Mapped[str] = mapped_column(Text, server_default="dead")
@@ -98,6 +100,7 @@ def _letter_indexes(table: str) -> tuple[Any, ...]:
         Index(f"ix_{table}_group", "state", "fingerprint", *order, "deaths"),
         Index(f"ix_{table}_all", "failed_at", "id"),
         Index(f"ix_{table}_root", "root_id"),
+        Index(f"ix_{table}_release", "fingerprint", "release", "id"),
         Index(
             f"ix_{table}_poison",
             "state",
@@ -181,6 +184,87 @@ class OperatorActionRow(Base):
     affected: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)
+
+
+class EventRow(Base):
+    """Something that happened.  ``dedupe`` makes several processes that see the same write it once."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("dedupe", name="uq_events_dedupe"),
+        Index("ix_events_newest", "at", "id"),
+        Index("ix_events_kind", "kind", "at", "id"),
+        Index("ix_events_queue", "queue", "at", "id"),
+        {"sqlite_autoincrement": True},  # so that a follower never sees an id again
+    )
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    kind: Mapped[str] = mapped_column(Text)
+    queue: Mapped[str | None] = mapped_column(Text)
+    subject: Mapped[str | None] = mapped_column(Text)
+    actor: Mapped[str | None] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(Text)
+    detail: Mapped[dict[str, Any]] = mapped_column(Json)
+    dedupe: Mapped[str | None] = mapped_column(Text)
+
+
+_ALERT_IS_OPEN = text("resolved_at IS NULL")
+
+
+class AlertRow(Base):
+    """The life of one alert of a threshold, from when it fires until it is resolved.
+
+    ``queue`` and ``subject`` are empty for an alert that has none.  At most one row of them is open.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        Index(
+            "uq_alerts_open",
+            "alert",
+            "queue",
+            "subject",
+            unique=True,
+            postgresql_where=_ALERT_IS_OPEN,
+            sqlite_where=_ALERT_IS_OPEN,
+        ),
+        Index("ix_alerts_newest", "fired_at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    alert: Mapped[str] = mapped_column(Text)
+    queue: Mapped[str] = mapped_column(Text, server_default="")
+    subject: Mapped[str] = mapped_column(Text, server_default="")
+    state: Mapped[str] = mapped_column(Text)
+    """firing, acknowledged, silenced or resolved; a pending alert has no row."""
+    fired_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    resolved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    value: Mapped[float | None] = mapped_column(Float)
+    peak: Mapped[float | None] = mapped_column(Float)
+    message: Mapped[str] = mapped_column(Text)
+    acknowledged_by: Mapped[str | None] = mapped_column(Text)
+    acknowledged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    silenced_by: Mapped[str | None] = mapped_column(Text)
+    silenced_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    silence_reason: Mapped[str | None] = mapped_column(Text)
+    notified: Mapped[dict[str, Any]] = mapped_column(Json)
+    """What notifications were sent, and when."""
+
+
+class SilenceRow(Base):
+    """A time in which alerts notify nobody; null selects all alerts, and all queues."""
+
+    __tablename__ = "silences"
+    __table_args__ = (Index("ix_silences_until", "until"),)
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    alert: Mapped[str | None] = mapped_column(Text)
+    queue: Mapped[str | None] = mapped_column(Text)
+    until: Mapped[datetime] = mapped_column(UtcDateTime)
+    by: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class LocationRow(Base):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
+MAX_RELEASES = 20
+"""Releases that a group names."""
 ReplayResult = Literal["completed", "same", "other", "aborted"]
 """How the job of a replay ended: it completed, died of the same error or of another, or was aborted."""
 
@@ -17,7 +19,8 @@ class NewDeadLetter:
 
     ``uid`` makes recording idempotent.  ``job_id`` is SAQ's job key, ``job_data`` the job as SAQ writes it.
     ``attempt_errors`` has for each attempt: attempt, at (Unix seconds), worker, error_type, message,
-    traceback, run_seconds, frame.  ``replay_of`` is the id of the letter whose replay this job was.
+    traceback, run_seconds, frame, release.  ``replay_of`` is the id of the letter whose replay this job was.
+    ``release`` is that of the process that made the last attempt, None if it is unknown.
     """
 
     uid: str
@@ -35,6 +38,7 @@ class NewDeadLetter:
     enqueued_at: datetime | None
     failed_at: datetime
     replay_of: int | None
+    release: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class FailureGroup:
     """All letters of a filter that share a fingerprint.
 
     ``trend`` is the number of deaths in each of the last 24 hours, the oldest first; ``sample`` is the newest
-    letter.
+    letter.  ``releases`` are those in which any letter of the fingerprint died, the newest letter's first; at
+    most `MAX_RELEASES`.
     """
 
     fingerprint: str
@@ -84,6 +89,7 @@ class FailureGroup:
     last_at: datetime
     trend: tuple[int, ...]
     sample: DeadLetter
+    releases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

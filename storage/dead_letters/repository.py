@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import Table, exists, func, or_, select, update
 
 from storage.database.engine import Database
+from storage.database.events import insert_events
 from storage.database.tables import ARCHIVED_LETTERS, LETTERS, MAX_ID, ArchivedFailure, JobFailure
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.lineage import fetch_origins, finish_replays, place_in_lineages
+from storage.dead_letters.new_groups import find_new_groups, new_group_events
 from storage.dead_letters.queries import decode_cursor, encode_cursor, hour_bucket, letter_query
 from storage.dead_letters.records import (
     DeadLetter,
@@ -22,6 +24,7 @@ from storage.dead_letters.records import (
     Page,
     ReplayOutcome,
 )
+from storage.dead_letters.releases import fetch_releases
 from storage.dead_letters.rows import sanitized_row, to_row
 from storage.errors import StorageError
 
@@ -53,6 +56,7 @@ class DeadLetterRepository:
         """Record letters, and return how many were new: recording a letter again changes nothing.
 
         A letter of a replayed job continues the lineage of the letter that was replayed, and ends its replay.
+        The first letter of a group is an event.
         """
         rows = [to_row(letter) for letter in letters]
         starts = range(0, len(rows), _INSERT_BATCH)
@@ -123,6 +127,7 @@ class DeadLetterRepository:
             trends: dict[str, Counter[str]] = defaultdict(Counter)
             for fingerprint, when, deaths in await connection.execute(recent):
                 trends[fingerprint][when] += deaths
+            releases = await fetch_releases(connection, query.table, [row[4] for row in rows])
         samples = await self.get_many([row[4] for row in rows])
         return [
             FailureGroup(
@@ -132,6 +137,7 @@ class DeadLetterRepository:
                 last,
                 tuple(trends[fingerprint][hour] for hour in hours),
                 samples[sample],
+                releases.get(fingerprint, ()),
             )
             for fingerprint, count, first, last, sample in rows
             if sample in samples
@@ -255,6 +261,7 @@ class DeadLetterRepository:
     async def _insert(self, rows: list[dict[str, Any]]) -> int:
         async with self._database.begin() as connection:
             values, outcomes = place_in_lineages(rows, await fetch_origins(connection, rows))
+            new_groups = await find_new_groups(connection, rows)
             statement = self._database.insert(JobFailure, values).on_conflict_do_nothing(
                 index_elements=["uid"]
             )
@@ -265,6 +272,7 @@ class DeadLetterRepository:
                 await connection.execute(LETTERS.delete().where(LETTERS.c.uid.in_(before)))
                 new -= before
             await finish_replays(connection, outcomes)
+            await insert_events(connection, self._database, list(new_group_events(rows, new, new_groups)))
             return len(new)
 
 

@@ -15,9 +15,15 @@ _MAX_ATTEMPTS = 2**31 - 1
 _INDEXED = ("queue_name", "function", "fingerprint", "error_type")
 _MAX_INDEXED_CHARS = 200
 """Characters of each of these, also in the migrations: on Postgres an index entry has 2,700 bytes."""
-_MAX_SANITIZED_CHARS = {"job_id": 2_000, "error_message": 2_000, "traceback": 8_000, "worker": 200}
+_MAX_SANITIZED_CHARS = {
+    "job_id": 2_000,
+    "error_message": 2_000,
+    "traceback": 8_000,
+    "worker": 200,
+    "release": 200,
+}
 _MAX_SANITIZED_JOB_CHARS = 100_000
-_NULLABLE = ("traceback", "worker")
+_NULLABLE = ("traceback", "worker", "release")
 
 
 def to_row(letter: NewDeadLetter) -> dict[str, Any]:
@@ -32,7 +38,7 @@ def to_row(letter: NewDeadLetter) -> dict[str, Any]:
     attempts = letter.attempts if isinstance(letter.attempts, int) else 0
     row["replay_item"] = letter.replay_item if isinstance(letter, QueuedDeadLetter) else 0
     row["attempts"] = max(-_MAX_ATTEMPTS, min(attempts, _MAX_ATTEMPTS))
-    for name in _INDEXED:
+    for name in (*_INDEXED, "release"):
         row[name] = _shorten(row[name]) if isinstance(row[name], str) else row[name]
     if isinstance(row["uid"], str) and len(row["uid"]) > _MAX_INDEXED_CHARS:
         row["uid"] = _digest(row["uid"])

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from storage.database.engine import Database
+from storage.database.events import NewEvent, insert_events
 from storage.database.tables import OperatorActionRow
 from storage.sanitize import sanitize
 
@@ -32,10 +33,11 @@ class OperatorActionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, action: OperatorAction) -> None:
-        """Record an action."""
+    async def record(self, action: OperatorAction, event: NewEvent | None = None) -> None:
+        """Record an action, and the event that it is, if any."""
         async with self._database.begin() as connection:
             await connection.execute(self._database.insert(OperatorActionRow, [sanitize(asdict(action))]))
+            await insert_events(connection, self._database, [] if event is None else [event])
 
     async def newest(self, limit: int = 50) -> list[OperatorAction]:
         """Actions, newest first."""

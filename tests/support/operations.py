@@ -16,6 +16,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection, make_client
+from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
@@ -26,6 +27,7 @@ from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
+from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.process.worker_process import WorkerProcess
@@ -76,6 +78,7 @@ def build_operations(
         dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
         replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        events=EventOperations(EventRepository(database), queues=queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

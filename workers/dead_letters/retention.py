@@ -1,4 +1,7 @@
-"""Moves old dead letters to the archive: daily, in batches, by one process.  None is deleted."""
+"""Moves old dead letters to the archive, and deletes old events: daily, in batches, by one process.
+
+No dead letter is deleted.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.client import execute
 from storage.redis.lock import ExpiringLock
+from storage.repositories.events import EventRepository
 from workers.engine.keys import CRON, RETENTION
 from workers.engine.schedules import past_second
 
@@ -32,11 +36,14 @@ _PAUSE_SECONDS = 0.05
 
 
 class Retention:
-    """Moves letters; a lock makes sure that one process does at a time."""
+    """Moves letters, and deletes ``events`` if given; a lock makes sure that one process does at a time."""
 
-    def __init__(self, redis: Redis, letters: DeadLetterRepository) -> None:
+    def __init__(
+        self, redis: Redis, letters: DeadLetterRepository, events: EventRepository | None = None
+    ) -> None:
         self._redis = redis
         self._letters = letters
+        self._events = events
 
     async def run(self) -> None:
         """Archive once a day, until cancelled."""
@@ -56,12 +63,22 @@ class Retention:
         newest = past_second(done, now=int(seconds))
         if newest is not None and newest >= today:
             return 0
-        moved = await self.archive(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
+        before = datetime.now(UTC) - timedelta(days=RETENTION_DAYS)
+        moved = await self.archive(before)
         if moved is None:
             return 0
+        deleted = await self._delete_events(before)
         await execute(self._redis, "HSET", CRON, _SCHEDULE, today)
-        log.info("old dead letters were archived", letters=moved)
+        log.info("old dead letters were archived", letters=moved, events_deleted=deleted)
         return moved
+
+    async def _delete_events(self, before: datetime) -> int:
+        """Delete old events; how many.  Two processes that do so at once disturb nothing."""
+        deleted = 0
+        while self._events is not None and (batch := await self._events.delete(before)):
+            deleted += batch
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return deleted
 
     async def archive(self, before: datetime) -> int | None:
         """Move all letters that died before ``before``; how many, None if another process archives now.

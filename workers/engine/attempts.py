@@ -25,16 +25,23 @@ _ATTEMPT_FIELDS: dict[str, Any] = {
     "error_type": str,
     "message": str,
     "traceback": (str, type(None)),
-    "frame": (str, type(None)),  # records of earlier versions have none
+    "frame": (str, type(None)),  # records of earlier versions have none, and no release
     "run_seconds": (int, float),
+    "release": (str, type(None)),
 }
 """The types of the fields of an attempt's record."""
 
 
 def failed_attempt(
-    error: BaseException, *, number: int, at: float, worker: str, run_seconds: float
+    error: BaseException,
+    *,
+    number: int,
+    at: float,
+    worker: str,
+    run_seconds: float,
+    release: str | None = None,
 ) -> dict[str, Any]:
-    """The record of one failed attempt; ``at`` in Unix seconds."""
+    """The record of one failed attempt; ``at`` in Unix seconds, ``release`` that of its worker if known."""
     trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
     if trace is not None and len(trace) > MAX_TRACEBACK_CHARS:
         trace = "…" + trace[-MAX_TRACEBACK_CHARS:]
@@ -47,6 +54,7 @@ def failed_attempt(
         "traceback": trace,
         "frame": handler_frame(error),
         "run_seconds": round(run_seconds, 6),
+        "release": release,
     }
 
 

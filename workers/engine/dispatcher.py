@@ -225,7 +225,14 @@ class Dispatcher:
         (refused,) = batch
         ends = refused.verb in ("complete", "retry")
         job = self.queue.deserialize(wire.load(refused.body)) if ends else None
-        smaller = outcome.shrink(refused, job, str(error), policy=self.queue.policy, worker=self.runner.id)
+        smaller = outcome.shrink(
+            refused,
+            job,
+            str(error),
+            policy=self.queue.policy,
+            worker=self.runner.id,
+            release=self.queue.release,
+        )
         log.warning(
             "Redis refuses a job's record for its size",
             queue=self.queue.name,

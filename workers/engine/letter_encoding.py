@@ -52,6 +52,7 @@ def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, A
 def encode_letter(letter: QueuedDeadLetter, *, include_job: bool = True) -> bytes:
     """A letter as it waits in Redis; without its job if the bytes of that are to follow it."""
     values = {field.name: getattr(letter, field.name) for field in fields(letter)}
+    del values["release"]  # the last attempt has it; earlier versions read no letter with another field
     values["enqueued_at"] = letter.enqueued_at and letter.enqueued_at.timestamp()
     values["failed_at"] = letter.failed_at.timestamp()
     if include_job:
@@ -90,6 +91,7 @@ def _decode_letter(body: bytes) -> QueuedDeadLetter:
     values["failed_at"] = datetime.fromtimestamp(values["failed_at"], UTC)
     if "job_data" not in values:
         values["job_data"] = _unparsed(job) if values["function"] == _NO_JOB else _job_data(job)
+    values["release"] = _release(values["attempt_errors"])
     return QueuedDeadLetter(**values)
 
 
@@ -153,4 +155,12 @@ def _letter(
         failed_at=datetime.fromtimestamp(last["at"], UTC),
         replay_of=replay_of,
         replay_item=replay_item,
+        release=_release(attempts),
     )
+
+
+def _release(attempts: Any) -> str | None:
+    """The release of the last attempt; None if another version, or another program, wrote none."""
+    last = attempts[-1] if isinstance(attempts, list) and attempts else None
+    release = last.get("release") if isinstance(last, dict) else None
+    return release if isinstance(release, str) else None

@@ -41,16 +41,27 @@ def succeeded(leased: LeasedJob, job: Job, result: Any) -> Settlement:
 
 
 def failed(
-    leased: LeasedJob, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str
+    leased: LeasedJob,
+    job: Job,
+    error: BaseException,
+    *,
+    policy: QueuePolicy,
+    worker: str,
+    release: str | None = None,
 ) -> Settlement:
     """The attempt failed: a retry if the policy has one left and ``error`` allows it, else a dead letter.
 
-    ``job.attempts`` counts this attempt already.
+    ``job.attempts`` counts this attempt already.  ``release`` is that of the worker, None if it is unknown.
     """
     ended = now()
     run_seconds = (ended - job.started) / 1000 if job.started else 0.0
     attempt = failed_attempt(
-        error, number=job.attempts, at=ended / 1000, worker=worker, run_seconds=run_seconds
+        error,
+        number=job.attempts,
+        at=ended / 1000,
+        worker=worker,
+        run_seconds=run_seconds,
+        release=release,
     )
     delay = None if isinstance(error, PermanentError) else policy.retry_delay(job.attempts)
     job.error = attempt["traceback"] or f"{attempt['error_type']}: {attempt['message']}"
@@ -63,23 +74,39 @@ def failed(
 
 
 def worker_died(
-    leased: LeasedJob, job: Job, error: BaseException, *, policy: QueuePolicy, worker: str
+    leased: LeasedJob,
+    job: Job,
+    error: BaseException,
+    *,
+    policy: QueuePolicy,
+    worker: str,
+    release: str | None = None,
 ) -> Settlement:
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
         return aborted(leased, job)
     if job.status != Status.ACTIVE:  # a record that says active counts this attempt already
         job.attempts += 1
-    settlement = failed(leased, job, error, policy=policy, worker=worker)
+    settlement = failed(leased, job, error, policy=policy, worker=worker, release=release)
     settlement.lost = True
     if settlement.verb == "retry":
         settlement.verb = "return"
     return settlement
 
 
-def unreadable(leased: LeasedJob, queue: str, key: str, error: BaseException, *, worker: str) -> Settlement:
+def unreadable(
+    leased: LeasedJob,
+    queue: str,
+    key: str,
+    error: BaseException,
+    *,
+    worker: str,
+    release: str | None = None,
+) -> Settlement:
     """The queue held something that is not a job: a dead letter keeps its bytes, and so does Redis."""
-    attempt = failed_attempt(error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0)
+    attempt = failed_attempt(
+        error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0, release=release
+    )
     letter = unreadable_letter(queue, key, leased.body, attempt)
     return Settlement(
         leased.id, leased.lease, "bury", b"", letter_uid=letter.uid, letter=encode_letter(letter)
@@ -108,7 +135,13 @@ def progress_update(leased: LeasedJob, job: Job) -> Settlement:
 
 
 def shrink(
-    refused: Settlement, job: Job | None, reason: str, *, policy: QueuePolicy, worker: str
+    refused: Settlement,
+    job: Job | None,
+    reason: str,
+    *,
+    policy: QueuePolicy,
+    worker: str,
+    release: str | None = None,
 ) -> Settlement | None:
     """The next smaller form of a settlement that Redis refuses for its size; None if there is none.
 
@@ -142,18 +175,15 @@ def shrink(
             error = RecordTooLargeError(
                 f"its record has {len(refused.body):,} bytes, which Redis refuses: {reason}"
             )
-            return _bury_refused(refused, job, error, policy=policy, worker=worker)
+            leased = LeasedJob(refused.id, refused.lease, b"")
+            buried = failed(leased, job, error, policy=policy, worker=worker, release=release)
+            return replace(
+                buried,
+                wait_seconds=refused.wait_seconds,
+                run_seconds=refused.run_seconds,
+                resent=refused.resent,
+            )
     return None
-
-
-def _bury_refused(
-    refused: Settlement, job: Job, error: RecordTooLargeError, *, policy: QueuePolicy, worker: str
-) -> Settlement:
-    leased = LeasedJob(refused.id, refused.lease, b"")
-    buried = failed(leased, job, error, policy=policy, worker=worker)
-    return replace(
-        buried, wait_seconds=refused.wait_seconds, run_seconds=refused.run_seconds, resent=refused.resent
-    )
 
 
 def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended: int) -> Settlement:

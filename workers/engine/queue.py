@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
+from storage.database.events import EventSink, ignore_event
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.client import PipelineConnection, execute, is_full, is_wrong_type
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script, run_scripts
@@ -58,17 +59,28 @@ class JobQueue(RedisQueue):
     """A SAQ queue, to SAQ's producers and screens like any other, with a policy of its own.
 
     Every move of a job is one Lua call: there is no moment at which a job is on no list.  ``pipeline``, if
-    given, carries what a dispatcher sends at every turn.
+    given, carries what a dispatcher sends at every turn.  ``release`` is that of this process, and
+    ``emit`` takes events.
     """
 
-    def __init__(self, redis: Redis, policy: QueuePolicy, pipeline: PipelineConnection | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        policy: QueuePolicy,
+        pipeline: PipelineConnection | None = None,
+        *,
+        release: str | None = None,
+        emit: EventSink = ignore_event,
+    ) -> None:
         super().__init__(redis, name=policy.name, dump=wire.dump, load=wire.load)
         self.policy = policy
+        self.release = release
+        self.emit = emit
         self._via = pipeline or redis
         self.keys = QueueKeys.of(policy.name)
         self.id_prefix = self.job_id("")
         """The beginning of its jobs' ids; the key follows."""
-        self.reconciler = Reconciler(redis, policy)
+        self.reconciler = Reconciler(redis, policy, emit)
 
     def job_key_from_id(self, job_id: str) -> str:
         """The key of a job of this queue; any other id is returned unchanged."""
@@ -198,6 +210,15 @@ class JobQueue(RedisQueue):
         call = DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [encode_id(worker), round(dead_after * 1000)])
         note = await run_script(self.redis, call)
         return None if note is None else read_where(note)
+
+    async def presence_of(self, worker: str) -> dict[str, Any]:
+        """What a worker has published about itself; empty if that cannot be read.  Raises RedisError."""
+        body = await execute(self.redis, "HGET", WORKERS, encode_id(worker))
+        try:
+            presence = wire.load(body or b"{}")
+        except (ValueError, RecursionError):
+            return {}
+        return presence if isinstance(presence, dict) else {}
 
     async def abort_requests(self, jobs: Sequence[tuple[str, Job]]) -> list[str | None]:
         """For each running job (SAQ id, job) the reason why it is to be aborted; None if it is not.

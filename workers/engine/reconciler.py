@@ -7,6 +7,7 @@ million; the pages are of different moments, so the step that repairs an id chec
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from storage.database.events import EventSink, NewEvent, ignore_event
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script
 from workers.engine import wire
@@ -79,8 +81,9 @@ Finding = tuple[bytes, str, float]
 class Reconciler:
     """Checks one queue.  `run` is a task of each process; one of them checks when a check is due."""
 
-    def __init__(self, redis: Redis, policy: QueuePolicy) -> None:
+    def __init__(self, redis: Redis, policy: QueuePolicy, emit: EventSink = ignore_event) -> None:
         self._redis = redis
+        self._emit = emit
         self._policy = policy
         self._keys = QueueKeys.of(policy.name)
         self._holds_ids = asyncio.Event()
@@ -127,16 +130,17 @@ class Reconciler:
         is_emptied = ready == 0 and listed + leases > 0
         if listed + leases != ready or listed <= _SMALL_QUEUE or repairs:
             repairs += await self._relist(self._misplaced_ids())
-        time = asyncio.get_running_loop().time()
+        loop_time = asyncio.get_running_loop().time()
         if self._next_search is None:
-            self._next_search = time + _FIRST_SEARCH_SECONDS
-        if everything or is_emptied or "type" in repairs or time >= self._next_search:
-            self._next_search = time + _EVERYTHING_SECONDS
+            self._next_search = loop_time + _FIRST_SEARCH_SECONDS
+        if everything or is_emptied or "type" in repairs or loop_time >= self._next_search:
+            self._next_search = loop_time + _EVERYTHING_SECONDS
             repairs += await self._relist(self._unknown_jobs())
         if set_back:
             repairs += await self._relist(self._late_retries())
         if repairs:
             log.warning("keys of a queue were repaired", queue=self._policy.name, repairs=dict(repairs))
+            self._emit(_repaired(self._policy.name, repairs))
         return repairs
 
     def _reconcile_call(self, *, now: bool) -> ScriptCall:
@@ -276,6 +280,18 @@ class Reconciler:
                 yield id_, body if isinstance(body, bytes) else None
 
 
+def _repaired(queue: str, repairs: Counter[str]) -> NewEvent:
+    """One event a minute: another program may break a key again and again; the totals count each repair."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(repairs.items()))
+    return NewEvent(
+        "keys-repaired",
+        f"keys of {queue} that another program had changed were repaired: {kinds}",
+        queue=queue,
+        detail=dict(repairs),
+        dedupe=f"keys-repaired:{queue}:{int(time.time() // INTERVAL_SECONDS)}",
+    )
+
+
 def _counter(flat: Sequence[Any]) -> Counter[str]:
     return Counter({kind.decode(): count for kind, count in zip(flat[::2], flat[1::2], strict=True)})
 
@@ -301,7 +317,7 @@ def _due_second(body: bytes | None, now: float) -> float | None:
     if record.get("status", "new") not in ("new", "queued", "active"):
         return None
     scheduled, touched = record.get("scheduled", 0), record.get("touched", 0)
-    times = [time for time in (scheduled, touched / 1000 if _is_time(touched) else 0) if _is_time(time)]
+    times = [at for at in (scheduled, touched / 1000 if _is_time(touched) else 0) if _is_time(at)]
     due = max(times, default=0.0)
     return float(due) if now < due < _LAST_SECOND else 0.0
 

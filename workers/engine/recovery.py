@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import structlog
 
+from storage.database.events import NewEvent
 from workers.engine import outcome
 from workers.engine.queue import JobQueue
 from workers.engine.runner import parse_job
@@ -22,6 +24,14 @@ MAX_CHECK_GAP = 4.0
 missed two beats, and this time."""
 _CHECK_SECONDS = 2.5
 """Between two checks, while other workers hold leases."""
+
+
+class DeadWorker(NamedTuple):
+    """A worker that died with jobs; its release, and where its event loop was blocked, if they are known."""
+
+    id: str
+    release: str | None
+    blocked_at: str | None
 
 
 class Recovery:
@@ -66,21 +76,43 @@ class Recovery:
             return []
         self._next_check = now + _CHECK_SECONDS
         settlements = []
-        blocked_at: dict[str, str | None] = {}
+        dead: dict[str, DeadWorker] = {}
         for leased in await self._queue.leases_of_dead_workers(DEAD_AFTER, MAX_CHECK_GAP):
             worker = leased.lease.decode(errors="replace").split(":", 1)[0]
-            if worker not in blocked_at:
-                blocked_at[worker] = await self._queue.declare_dead(worker, DEAD_AFTER)
+            if worker not in dead:
+                dead[worker] = await self._declare_dead(worker)
             log.warning("worker died with a job", queue=self._queue.name, job=leased.id, worker=worker)
-            settlements.append(self._settle(leased, worker, blocked_at[worker]))
+            settlements.append(self._settle(leased, dead[worker]))
         return settlements
 
-    def _settle(self, leased: LeasedJob, worker: str, blocked_at: str | None) -> Settlement:
-        blocked = f"; its event loop was blocked by {blocked_at}" if blocked_at else ""
-        error = WorkerLostError(f"worker {worker} died during the attempt{blocked}")
+    async def _declare_dead(self, worker: str) -> DeadWorker:
+        presence = await self._queue.presence_of(worker)
+        blocked_at = await self._queue.declare_dead(worker, DEAD_AFTER)
+        release = presence.get("release")
+        dead = DeadWorker(worker, release if isinstance(release, str) else None, blocked_at)
+        self._queue.emit(_worker_lost(dead, self._queue.name, presence))
+        return dead
+
+    def _settle(self, leased: LeasedJob, dead: DeadWorker) -> Settlement:
+        blocked = f"; its event loop was blocked by {dead.blocked_at}" if dead.blocked_at else ""
+        error = WorkerLostError(f"worker {dead.id} died during the attempt{blocked}")
+        queue, release = self._queue, dead.release
         try:
-            job = parse_job(self._queue, leased)
+            job = parse_job(queue, leased)
         except InvalidJobError as unreadable:
-            key = self._queue.job_key_from_id(leased.id)
-            return outcome.unreadable(leased, self._queue.name, key, unreadable, worker=worker)
-        return outcome.worker_died(leased, job, error, policy=self._queue.policy, worker=worker)
+            key = queue.job_key_from_id(leased.id)
+            return outcome.unreadable(leased, queue.name, key, unreadable, worker=dead.id, release=release)
+        return outcome.worker_died(leased, job, error, policy=queue.policy, worker=dead.id, release=release)
+
+
+def _worker_lost(dead: DeadWorker, queue: str, presence: Mapping[str, Any]) -> NewEvent:
+    """Of each process that finds jobs of a dead worker, in any queue, the first one writes the event."""
+    where = f" ({presence['host']}, pid {presence.get('pid')})" if "host" in presence else ""
+    blocked = f", its event loop blocked by {dead.blocked_at}" if dead.blocked_at else ""
+    return NewEvent(
+        "worker-lost",
+        f"worker {dead.id}{where} died with jobs of {queue}{blocked}: they run again",
+        subject=dead.id,
+        detail={"queue": queue, "release": dead.release, "blocked_at": dead.blocked_at},
+        dedupe=f"worker-lost:{dead.id}",
+    )

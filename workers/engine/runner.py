@@ -104,7 +104,9 @@ class JobRunner(Worker[Any]):
             job = parse_job(queue, leased)
         except InvalidJobError as error:
             key = queue.job_key_from_id(leased.id)
-            self._on_finished(outcome.unreadable(leased, queue.name, key, error, worker=self.id))
+            self._on_finished(
+                outcome.unreadable(leased, queue.name, key, error, worker=self.id, release=queue.release)
+            )
             return
         waited = _wait_seconds(job, server_time)
         job.started = now()
@@ -220,7 +222,9 @@ class JobRunner(Worker[Any]):
             self._log_once(running, "a job's end cannot be written: its bytes are kept", second_error)
             queue = self.appliance_queue
             key = queue.job_key_from_id(running.leased.id)
-            return outcome.unreadable(running.leased, queue.name, key, cause, worker=self.id)
+            return outcome.unreadable(
+                running.leased, queue.name, key, cause, worker=self.id, release=queue.release
+            )
 
     def _failure_settlement(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
         if running.cancel_reason == "abort":
@@ -232,7 +236,8 @@ class JobRunner(Worker[Any]):
             attempt=job.attempts,
             error=f"{type(error).__name__}: {error}"[:_MAX_LOGGED_CHARS],
         )
-        return outcome.failed(running.leased, job, error, policy=self.policy, worker=self.id)
+        release = self.appliance_queue.release
+        return outcome.failed(running.leased, job, error, policy=self.policy, worker=self.id, release=release)
 
     def _end(self, running: RunningJob, settlement: Settlement) -> None:
         if running.ended:

@@ -130,6 +130,8 @@ class WorkerSnapshot:
     blocked_for: float | None = None
     up_for: float | None = None
     """Since it started; None if that is not known."""
+    release: str | None = None
+    """None for a process of a version without releases."""
 
     @property
     def alive(self) -> bool:

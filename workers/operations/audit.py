@@ -15,9 +15,11 @@ from typing import Any
 
 import structlog
 
+from storage.database.events import NewEvent
 from storage.errors import StorageError
 from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
 from workers.errors import ReadOnlyError
+from workers.operations.action_events import event_of
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +49,11 @@ class AuditedAction:
     outcome: str = "done"
     done_so_far: int = 0
     """Recorded as ``affected`` if the verb fails."""
+    subject: str | None = None
+    """Of the event: the id of the plan that the verb made."""
+    event: NewEvent | None = None
+    """The event that the action is, in place of the one that its verb has."""
+    failed: bool = False
 
     def count(self, number: int) -> None:
         """Add ``number`` to what is done so far."""
@@ -86,10 +93,11 @@ class Audit:
         try:
             yield action
         except asyncio.CancelledError:
-            action.affected, action.outcome = action.done_so_far, "interrupted"
+            action.affected, action.outcome, action.failed = action.done_so_far, "interrupted", True
             raise
         except Exception as error:
-            action.affected, action.outcome = action.done_so_far, f"{type(error).__name__}: {error}"
+            action.affected, action.failed = action.done_so_far, True
+            action.outcome = f"{type(error).__name__}: {error}"
             raise
         finally:
             await self._write(verb, arguments, reason, action)
@@ -99,9 +107,10 @@ class Audit:
     ) -> None:
         now, outcome = datetime.now(UTC), action.outcome[:_MAX_OUTCOME_CHARS]
         record = OperatorAction(now, self.actor, verb, dict(arguments), action.affected, reason, outcome)
+        event = action.event or event_of(record, subject=action.subject, failed=action.failed)
         try:
             async with asyncio.timeout(_RECORD_SECONDS):
-                await self.actions.record(record)
+                await self.actions.record(record, event)
         except (StorageError, TimeoutError) as error:
             log.warning("an action is recorded in this log only", action=asdict(record), error=str(error))
 

@@ -31,6 +31,7 @@ from workers.operations.audit import Audit, current_actor
 from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
+from workers.operations.events import EventOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
@@ -72,7 +73,7 @@ OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 
 
 class Operations:
-    """The verbs on queues and on this process; those on dead letters, replays and the cache are its parts.
+    """The verbs on queues and on this process; its parts have those on dead letters, replays, cache, events.
 
     ``process`` is None in a program that runs no workers.  Everything raises redis.exceptions.RedisError or
     storage.errors.StorageError if a server is down.
@@ -87,6 +88,7 @@ class Operations:
         dead_letters: DeadLetterOperations,
         replays: ReplayOperations,
         cache: CacheOperations,
+        events: EventOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
@@ -94,6 +96,7 @@ class Operations:
         self.dead_letters = dead_letters
         self.replays = replays
         self.cache = cache
+        self.events = events
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis

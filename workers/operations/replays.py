@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from storage.asyncio_tools import cancel_and_wait
+from storage.database.events import EventSink, ignore_event
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState
@@ -21,6 +22,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from workers.dead_letters.replay.replayer import Replayer
 from workers.errors import ConflictError, NotFoundError
+from workers.operations.action_events import plan_interrupted, plan_started, plan_stopped
 from workers.operations.audit import Audit
 from workers.operations.enqueueing import Enqueueing
 from workers.operations.selection import (
@@ -82,7 +84,8 @@ class PlanTask:
 class ReplayOperations:
     """Everything raises redis.exceptions.RedisError or storage.errors.StorageError if a server is down.
 
-    ``changed`` is called when the number of dead letters has changed.
+    ``changed`` is called when the number of dead letters has changed, ``emit`` with the event that a plan is
+    started.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class ReplayOperations:
         *,
         audit: Audit,
         changed: Callable[[], None],
+        emit: EventSink = ignore_event,
     ) -> None:
+        self._emit = emit
         self._letters = letters
         self._plans = plans
         self._enqueueing = enqueueing
@@ -148,7 +153,7 @@ class ReplayOperations:
             )
             plan_id = await self._plans.create(new, selection, poison=poison)
             plan = await self.get_plan(plan_id)
-            action.affected, action.outcome = plan.total, f"plan {plan_id}"
+            action.affected, action.outcome, action.subject = plan.total, f"plan {plan_id}", str(plan_id)
             if plan.total == 0:
                 await self._plans.delete_if_not_started(plan_id)
                 raise ConflictError("no dead letter is selected: there is nothing to replay")
@@ -234,7 +239,10 @@ class ReplayOperations:
             self._audit.record("run-plan", {"plan": plan_id, "halt": halt}) as action,
             self._replayer.holding(plan_id) as lock,
         ):
-            before = (await self._mark_running(plan_id, halt)).ledger.sent
+            plan = await self._mark_running(plan_id, halt)
+            before = plan.ledger.sent
+            self._emit(plan_started(plan, self._audit.actor))
+            action.event = plan_interrupted(plan_id)  # unless it goes on to the end
             started()
             try:
                 plan = await self._replayer.run(plan_id, lock)
@@ -243,6 +251,7 @@ class ReplayOperations:
             ledger = plan.ledger
             counts = f"{ledger.sent} replayed, {ledger.skipped} skipped, {ledger.died} died again"
             action.outcome = f"{plan.state}: {counts}"
+            action.event = plan_stopped(plan, counts)
             self._changed()
             return plan
 

@@ -37,6 +37,7 @@ class Presence:
         dispatchers: Mapping[str, Dispatcher],
         *,
         version: str,
+        release: str,
         ttl: float,
         listener: WakeListener,
         on_letters: Callable[[], None],
@@ -46,6 +47,7 @@ class Presence:
         self._worker_id = worker_id
         self._dispatchers = dispatchers
         self._version = version
+        self._release = release
         self._ttl = ttl
         self._listener = listener
         self._on_letters = on_letters
@@ -82,6 +84,7 @@ class Presence:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": self._version,
+            "release": self._release,
             "queues": list(self._dispatchers),
             "in_flight": sum(dispatcher.in_flight for dispatcher in self._dispatchers.values()),
             "draining": self.draining,

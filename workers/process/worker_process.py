@@ -15,6 +15,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
+from storage.database.events import EventSink, ignore_event
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import PipelineConnection, make_client, make_sync_client
 from storage.redis.refusals import reason, refusal_of
@@ -32,10 +33,12 @@ from workers.process.background_tasks import (
     run_every,
     wait_for_first,
 )
+from workers.process.event_log import EventLog
 from workers.process.heartbeat import Heartbeat
 from workers.process.presence import Presence
 from workers.process.wake_listener import WakeListener
 from workers.process.watchdog import HeldJob, LoopClock, Watchdog
+from workers.process.worker_events import drained_event, started_events
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +53,9 @@ _SETTLE_SECONDS = 5.0
 class WorkerProcess:
     """Runs the queues of ``policies``.  ``functions`` are by queue name; ``letters`` takes the dead letters.
 
-    Of ``schedules`` those of its queues are run.  ``give_up`` ends the whole program: it is called from a
-    thread, with the reason, if the event loop has been blocked for longer than any job in flight may take.
+    Of ``schedules`` those of its queues are run.  ``events`` takes what happens; None: it is not written.
+    ``give_up`` ends the whole program: it is called from a thread, with the reason, if the event loop has
+    been blocked for longer than any job in flight may take.
 
     `start` returns once jobs are taken; `begin_drain` starts the end; `drained` waits for it and returns the
     number of jobs that were returned to their queues; `close` frees the connections.
@@ -68,17 +72,21 @@ class WorkerProcess:
         pace: PollIntervals = NORMAL,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
+        release: str = "0",
+        events: EventLog | None = None,
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain_seconds = drain_seconds
         self.redis_error: str | None = None
         """Why Redis does not answer, or refuses; None while it does neither."""
+        self._release = release
+        self._emit: EventSink = events.emit if events is not None else ignore_event
         self._pace = pace
         self._redis = make_client(redis_url)
         self._subscriber = make_client(redis_url, reply_timeout=None)
         self._recorder = Recorder(self._redis, letters)
-        self._retention = Retention(self._redis, letters)
+        self._retention = Retention(self._redis, letters, events.repository if events is not None else None)
         self._connections: list[PipelineConnection] = []
         self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
         self._schedulers = self._make_schedulers(schedules)
@@ -159,6 +167,8 @@ class WorkerProcess:
         self._background_tasks += [asyncio.create_task(restart_after_defects(task)) for task in background]
         gc.freeze()  # what is loaded lives as long as the process: the collector may skip it
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
+        for event in started_events(self.id, self._release, list(self.dispatchers)):
+            self._emit(event)
 
     async def taking(self, timeout: float) -> None:
         """Wait until each dispatcher has made a turn, or ``timeout`` seconds have passed."""
@@ -198,11 +208,13 @@ class WorkerProcess:
             unsettled = self.in_flight
             log.error("Redis does not answer: jobs are left to be recovered", jobs=unsettled)
             await cancel_and_wait(self._running)
+            self._emit(drained_event(self.id, self._release, unsettled))
             return unsettled
         for task in self._running:
             task.result()
         returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
         log.info("drained", put_back=returned)
+        self._emit(drained_event(self.id, self._release, returned))
         return returned
 
     async def close(self) -> None:
@@ -233,7 +245,7 @@ class WorkerProcess:
             wakeup_connection = PipelineConnection(redis_url, blocks=True)
             self._connections += [pipeline, wakeup_connection]
             dispatchers[policy.name] = Dispatcher(
-                JobQueue(self._redis, policy, pipeline),
+                JobQueue(self._redis, policy, pipeline, release=self._release, emit=self._emit),
                 functions[policy.name],
                 worker_id=self.id,
                 wakeup_connection=wakeup_connection,
@@ -276,6 +288,7 @@ class WorkerProcess:
             self.id,
             self.dispatchers,
             version=version,
+            release=self._release,
             ttl=self._pace.presence_ttl,
             listener=self._listener,
             on_letters=self._recorder.notify,

@@ -75,7 +75,8 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
         f"{letter.id}  {letter.queue_name}  {escape(letter.function)}  job {escape(letter.job_id)}",
         f"state {letter.state}{', archived' if letter.archived else ''} · "
         f"{plural(letter.attempts, 'attempt')} · failed at {utc_time(letter.failed_at, DATE_TIME_UTC)}",
-        f"enqueued at {utc_time(letter.enqueued_at, DATE_TIME_UTC)} · group {letter.fingerprint}",
+        f"enqueued at {utc_time(letter.enqueued_at, DATE_TIME_UTC)} · group {letter.fingerprint} · "
+        f"release {escape(letter.release or MISSING)}",
         f"{letter.error_type}: {letter.error_message}",
     ]
     if poison_sign(letter):
@@ -85,8 +86,9 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
     lines += _lineage_lines(letter, lineage)
     for attempt in letter.attempt_errors:
         failed_at, ran = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
-        attempt_number, worker = (attempt.get(name, MISSING) for name in ("attempt", "worker"))
-        lines += ["", f"attempt {attempt_number} at {failed_at} on {worker}, ran {ran}"]
+        names = ("attempt", "worker", "release")
+        attempt_number, worker, release = (escape(str(attempt.get(name) or MISSING)) for name in names)
+        lines += ["", f"attempt {attempt_number} at {failed_at} on {worker}, release {release}, ran {ran}"]
         lines.append(str(attempt.get("traceback") or attempt.get("message") or MISSING).rstrip())
     return "\n".join(lines)
 
@@ -113,7 +115,7 @@ def _replay(item: PlanItem) -> str:
 
 
 def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> str:
-    """Three lines a group: how many and when, which, and their error."""
+    """Some lines a group: how many and when, which, their error, and the releases in which they died."""
     if not groups:
         return "no dead letters"
     digits = max(len(count(group.count)) for group in groups)
@@ -130,6 +132,8 @@ def _group(group: FailureGroup, digits: int, width: int | None) -> str:
         f"  {sample.queue_name}  {escape(sample.function)}",
         f"{margin}{_error(sample)}",
     ]
+    if group.releases:
+        lines.append(f"{margin}in {', '.join(map(escape, group.releases))}")
     return "\n".join(_cut(lines, width))
 
 

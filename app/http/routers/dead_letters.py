@@ -53,6 +53,7 @@ class GroupSample(BaseModel):
     failed_at: datetime
     state: str
     deaths: int
+    release: str | None
 
 
 class Group(BaseModel):
@@ -65,6 +66,9 @@ class Group(BaseModel):
     first_at: datetime
     last_at: datetime
     trend: tuple[int, ...] = Field(description="Deaths in each of the last 24 hours, the oldest first.")
+    releases: tuple[str, ...] = Field(
+        description="The releases in which such letters died, the newest letter's first; at most 20."
+    )
     sample: GroupSample
 
 

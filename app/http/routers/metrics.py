@@ -174,7 +174,7 @@ async def metrics(state: State, request: Request) -> Response:
     except TimeoutError:
         snapshot = None
     encode, content_type = _encoder(request.headers.get("accept", ""))
-    text = exposition(snapshot, state.version, state.operations.cache.counts, encode=encode)
+    text = exposition(snapshot, state.version, state.operations.cache.counts, state.release, encode=encode)
     return TextFormat(text, media_type=content_type)
 
 
@@ -182,12 +182,13 @@ def exposition(
     snapshot: Snapshot | None,
     version: str,
     cache_counts: Mapping[str, int] = MappingProxyType({}),
+    release: str = "",
     *,
     encode: Encoder = generate_latest,
 ) -> bytes:
     """Write a snapshot (None: Redis does not answer) and this process' cache counts.  Pure."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(snapshot, version, cache_counts))
+    registry.register(_Figures(snapshot, {"version": version, "release": release}, cache_counts))
     return encode(registry)
 
 
@@ -199,16 +200,19 @@ def _encoder(accept: str) -> tuple[Encoder, str]:
 
 
 class _Figures(Collector):
-    def __init__(self, snapshot: Snapshot | None, version: str, cache_counts: Mapping[str, int]) -> None:
+    def __init__(
+        self, snapshot: Snapshot | None, build: Mapping[str, str], cache_counts: Mapping[str, int]
+    ) -> None:
         self._snapshot = snapshot
-        self._version = version
+        self._build = build
         self._cache_counts = cache_counts
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics, without the figures of Redis while it is down: old ones would pass for new."""
         snapshot = self._snapshot
         redis_up = snapshot is not None and snapshot.redis.error is None
-        yield _gauge("build_info", "The version that runs.", [((self._version,), 1)], ("version",))
+        build = self._build
+        yield _gauge("build_info", "What runs here.", [(tuple(build.values()), 1)], tuple(build))
         yield from _process_counters(self._cache_counts)
         yield _gauge("redis_up", "Whether Redis answers.", [((), int(redis_up))])
         if snapshot is None:

@@ -137,8 +137,11 @@ def test_a_letter_shows_its_payload_and_every_attempt() -> None:
     assert shown.startswith("17  color-extraction  extract_colors  job job-1\n")
     assert "state dead · 2 attempts · failed at 2026-03-01 14:32:07 UTC" in shown
     assert '  "item_id": "dress-17"' in shown
-    assert "attempt 1 at 14:32:08 on w1, ran 250 ms\nmessage 1" in shown
-    assert "attempt 2 at 14:32:09 on w1, ran 250 ms\nTraceback (most recent call last):\n  boom" in shown
+    assert "attempt 1 at 14:32:08 on w1, release –, ran 250 ms\nmessage 1" in shown
+    assert (
+        "attempt 2 at 14:32:09 on w1, release –, ran 250 ms\nTraceback (most recent call last):\n  boom"
+        in shown
+    )
 
 
 def test_a_letter_whose_job_could_not_be_read_shows_its_bytes() -> None:
@@ -161,8 +164,8 @@ def test_what_a_payload_holds_is_printed_and_not_interpreted(capsys: pytest.Capt
 def test_an_attempt_whose_times_cannot_be_read_is_shown_with_dashes(odd: Any) -> None:
     attempt = {**LETTER.attempt_errors[0], "at": odd, "run_seconds": odd}
     shown = letter_text(replace(LETTER, attempt_errors=[attempt, {}]))
-    assert "attempt 1 at – on w1, ran –\nmessage 1" in shown
-    assert shown.endswith("attempt – at – on –, ran –\n–")
+    assert "attempt 1 at – on w1, release –, ran –\nmessage 1" in shown
+    assert shown.endswith("attempt – at – on –, release –, ran –\n–")
 
 
 def test_on_a_terminal_a_row_is_cut_to_its_width() -> None:
@@ -321,3 +324,12 @@ def test_status_in_json_has_the_text_of_redis_error_and_not_its_parts(snapshot: 
     redis = status_document(snapshot)["redis"]
     assert list(redis) == ["url", "error", "version", "memory_used", "memory_limit", "eviction_policy"]
     assert redis["error"] == snapshot.redis.error
+
+
+def test_a_letter_and_its_group_show_their_releases() -> None:
+    letter = replace(LETTER, release="v2.1", attempt_errors=[LETTER.attempt_errors[0] | {"release": "v2.1"}])
+    shown = letter_text(letter)
+    assert " · release v2.1\n" in shown
+    assert "on w1, release v2.1, ran 250 ms" in shown
+    assert " · release –\n" in letter_text(LETTER)
+    assert groups_text([replace(GROUP, releases=("v2.1", "v2.0"))]).endswith("\n       in v2.1, v2.0")

@@ -202,8 +202,8 @@ def test_the_health_names_no_address_of_a_server() -> None:
 
 
 def test_figures_of_a_snapshot() -> None:
-    found = figures(exposition(replace(HEALTHY, alerts=(TOO_DEEP,)), "1.2.3"))
-    assert found["couturecast_build_info", "1.2.3"] == 1
+    found = figures(exposition(replace(HEALTHY, alerts=(TOO_DEEP,)), "1.2.3", release="r42"))
+    assert found["couturecast_build_info", "r42", "1.2.3"] == 1
     assert found["couturecast_redis_memory_limit_bytes",] == 2**30
     assert found["couturecast_workers",] == 3
     assert found["couturecast_dead_letters",] == 2

@@ -1,0 +1,118 @@
+"""``events``: what happened, and with ``--follow`` what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output
+from app.cli.completion import complete_event_kind, complete_queue
+from app.cli.options import DataDir, Json
+from app.cli.progress import interrupt_signals
+from app.cli.render.events import event_lines, events_text
+from app.cli.render.tables import terminal_width
+from app.cli.runner import run_operation
+from app.errors import UsageError
+from storage.errors import InvalidFilterError
+
+if TYPE_CHECKING:
+    from storage.repositories.events import Event, EventFilter
+    from workers.operations.operations import Operations
+
+commands = typer.Typer(rich_markup_mode=None)
+
+_POLL_SECONDS = 2.0
+_FIRST_EVENTS = 10
+"""Events before those that follow, if no option says how many."""
+
+
+@commands.command("events")
+def list_events(
+    since: Annotated[
+        str | None, typer.Option("--since", help="Then or later: 1h, 7d, 2026-03-01T12:00.", metavar="TIME")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Before.", metavar="TIME")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Of one kind.", autocompletion=complete_event_kind)
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="Of one queue.", autocompletion=complete_queue)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Rows, 50 without it.", min=1, max=1000)
+    ] = None,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print the newest, then each as it happens, until ctrl-C.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """What happened, the newest first: deploys, drains, pauses, replays, new groups, lost workers.
+
+    With --follow the oldest comes first, and --json prints one document a line.
+    """
+    if follow and (cursor is not None or until is not None):
+        raise UsageError("--follow goes on from now: remove --cursor and --until")
+    event_filter = _event_filter(since=since, until=until, kind=kind, queue=queue)
+
+    async def run(operations: Operations) -> int:
+        if follow:
+            first = limit or (_FIRST_EVENTS if since is None else 1_000)
+            return await _follow(operations, event_filter, first, as_json=as_json)
+        page = await operations.events.page(event_filter, limit=limit or 50, cursor=cursor)
+        if as_json:
+            output.print_json(output.page(page.items, page.next))
+            return 0
+        output.print_text(events_text(page.items, width=terminal_width()))
+        output.print_page_note(page.next)
+        return 0
+
+    run_operation(data_dir, run)
+
+
+def _event_filter(**conditions: str | None) -> EventFilter:
+    from storage.repositories.events import EventFilter
+
+    try:
+        return EventFilter.from_options(**conditions)
+    except InvalidFilterError as error:
+        raise UsageError(error.problem, field=f"--{error.field}", fix=error.fix) from None
+
+
+async def _follow(operations: Operations, event_filter: EventFilter, first: int, *, as_json: bool) -> int:
+    """Print events until a signal ends it; an outage of the database is reported, and ends."""
+    from workers.operations.operations import OPERATION_ERRORS
+
+    follower = operations.events.follow(event_filter)
+    is_unavailable = False
+    with interrupt_signals() as interrupted:
+        _print_events(await follower.start(first), as_json=as_json)
+        while not interrupted.done():
+            await asyncio.wait({interrupted}, timeout=_POLL_SECONDS)
+            try:
+                events = await follower.poll()
+            except BrokenPipeError:
+                raise
+            except OPERATION_ERRORS as error:
+                if not is_unavailable:
+                    output.print_note(f"events wait for the database: {error}")
+                is_unavailable = True
+                continue
+            if is_unavailable:
+                output.print_note("the database answers again")
+                is_unavailable = False
+            _print_events(events, as_json=as_json)
+    return 0
+
+
+def _print_events(events: Sequence[Event], *, as_json: bool) -> None:
+    if as_json:
+        for event in events:
+            output.print_json_line(asdict(event))
+    elif events:
+        output.print_text(event_lines(events))

@@ -1,0 +1,101 @@
+"""Events: what happened, and the statement that writes each of them once, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database.engine import Database
+from storage.database.tables import EventRow
+from storage.errors import one_line
+from storage.sanitize import sanitize
+
+EventKind = Literal[
+    "alert-acknowledged",
+    "alert-fired",
+    "alert-resolved",
+    "alert-silenced",
+    "cache-evicted",
+    "jobs-enqueued",
+    "keys-repaired",
+    "letters-archived",
+    "letters-discarded",
+    "letters-replayed",
+    "letters-restored",
+    "new-group",
+    "new-release",
+    "plan-cancelled",
+    "plan-created",
+    "plan-ended",
+    "plan-halted",
+    "plan-interrupted",
+    "plan-paused",
+    "plan-started",
+    "queue-paused",
+    "queue-resumed",
+    "worker-drained",
+    "worker-draining",
+    "worker-lost",
+    "worker-started",
+]
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+
+_MAX_MESSAGE_CHARS = 500
+_MAX_NAME_CHARS = 200
+"""Of what the indexes contain: on Postgres an entry of an index has at most 2,700 bytes."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """Something that happened, as it is written.
+
+    ``message`` is one line for people.  ``subject`` is the id of what the event is about: a plan, a worker,
+    a fingerprint, a release.  ``actor`` is the operator who caused it, if one did.  Of events with the same
+    ``dedupe`` only the first is written.
+    """
+
+    kind: EventKind
+    message: str
+    queue: str | None = None
+    subject: str | None = None
+    actor: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    dedupe: str | None = None
+    at: datetime = field(default_factory=_now)
+
+
+EventSink = Callable[[NewEvent], None]
+"""Has an event written soon; it neither waits nor raises."""
+
+
+def ignore_event(event: NewEvent) -> None:
+    """The sink of a program that writes no events."""
+
+
+async def insert_events(connection: AsyncConnection, database: Database, events: Sequence[NewEvent]) -> int:
+    """Write events; how many were not there before.
+
+    They are inserted in the order of ``dedupe``, so that transactions which write the same ones cannot wait
+    for each other.
+    """
+    if not events:
+        return 0
+    rows = [_to_row(event) for event in sorted(events, key=lambda event: event.dedupe or "")]
+    statement = database.insert(EventRow, rows).on_conflict_do_nothing(index_elements=["dedupe"])
+    return len((await connection.execute(statement.returning(EventRow.id))).all())
+
+
+def _to_row(event: NewEvent) -> dict[str, Any]:
+    row = sanitize(asdict(event))
+    row["message"] = one_line(row["message"])[:_MAX_MESSAGE_CHARS]
+    for name in ("queue", "subject", "actor", "dedupe"):
+        row[name] = row[name] and row[name][:_MAX_NAME_CHARS]
+    return row

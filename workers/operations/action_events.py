@@ -1,0 +1,123 @@
+"""The events that actions of operators are, each with a plain sentence.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storage.database.events import EventKind, NewEvent
+from storage.dead_letters.plans import Plan
+from storage.repositories.operator_actions import OperatorAction
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """How a verb's event is worded: who, then these words, then the reason."""
+
+    kind: EventKind
+    words: Callable[[OperatorAction], str]
+    subject: str | None = None
+    """Name of the argument that is the subject."""
+    always: bool = False
+    """An event, too, if nothing was there to be changed."""
+
+
+def _count(action: OperatorAction, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else f"{noun}s"
+    return f"{action.affected:,} {noun if action.affected == 1 else plural}"
+
+
+_SENTENCES: Mapping[str, _Sentence] = {
+    "archive": _Sentence("letters-archived", lambda act: f"archived {_count(act, 'dead letter')}"),
+    "cache evict": _Sentence("cache-evicted", lambda act: f"evicted {_count(act, 'cache entry')}"),
+    "cache evict-user": _Sentence(
+        "cache-evicted",
+        lambda act: f"evicted {_count(act, 'cache entry')} of user {act.arguments.get('user')}",
+        subject="user",
+    ),
+    "cancel-plan": _Sentence(
+        "plan-cancelled",
+        lambda act: f"cancelled plan {act.arguments.get('plan')}",
+        subject="plan",
+        always=True,
+    ),
+    "discard": _Sentence("letters-discarded", lambda act: f"discarded {_count(act, 'dead letter')}"),
+    "drain": _Sentence(
+        "worker-draining",
+        lambda act: f"drains worker {act.arguments.get('worker')}, {_count(act, 'job')} in flight",
+        subject="worker",
+        always=True,
+    ),
+    "enqueue": _Sentence(
+        "jobs-enqueued", lambda act: f"enqueued {_count(act, 'job')} on {act.arguments.get('queue')}"
+    ),
+    "pause": _Sentence("queue-paused", lambda act: f"paused {act.arguments.get('queue')}"),
+    "pause-plan": _Sentence(
+        "plan-paused", lambda act: f"paused plan {act.arguments.get('plan')}", subject="plan", always=True
+    ),
+    "plan": _Sentence("plan-created", lambda act: f"created {act.outcome} of {_count(act, 'dead letter')}"),
+    "replay": _Sentence(
+        "letters-replayed", lambda act: f"replayed dead letter {act.arguments.get('id')}", subject="id"
+    ),
+    "restore": _Sentence("letters-restored", lambda act: f"restored {_count(act, 'dead letter')}"),
+    "resume": _Sentence("queue-resumed", lambda act: f"resumed {act.arguments.get('queue')}"),
+}
+
+
+def event_of(action: OperatorAction, *, subject: str | None = None, failed: bool = False) -> NewEvent | None:
+    """The event that an action is; None if it changed nothing, or if its verb writes events of its own."""
+    sentence = _SENTENCES.get(action.verb)
+    if sentence is None or (action.affected == 0 and (failed or not sentence.always)):
+        return None
+    if subject is None and sentence.subject is not None:
+        subject = str(action.arguments.get(sentence.subject))
+    message = f"{action.actor} {sentence.words(action)}"
+    if action.reason:
+        message += f": {action.reason}"
+    if failed:
+        message += f" ({action.outcome})"
+    return NewEvent(
+        sentence.kind,
+        message,
+        queue=action.arguments.get("queue"),
+        subject=subject,
+        actor=action.actor,
+        detail={"affected": action.affected, "reason": action.reason, "outcome": action.outcome},
+        at=action.at,
+    )
+
+
+def plan_started(plan: Plan, actor: str) -> NewEvent:
+    """A plan is started, or resumed."""
+    verb = "resumed" if plan.ledger.sent else "started"
+    message = f"{actor} {verb} plan {plan.id}: {plan.ledger.waiting:,} of {plan.total:,} dead letters wait"
+    return _plan_event("plan-started", message, plan.id, {"total": plan.total}, actor=actor)
+
+
+def plan_interrupted(plan_id: int) -> NewEvent:
+    """The process that ran a plan ended, or lost a server."""
+    message = f"plan {plan_id} was interrupted: resume it with failed-jobs resume {plan_id}"
+    return _plan_event("plan-interrupted", message, plan_id, {})
+
+
+def plan_stopped(plan: Plan, counts: str) -> NewEvent | None:
+    """A plan halted by itself or is done; None if an operator paused or cancelled it: that is an event."""
+    detail: dict[str, Any] = {
+        "sent": plan.ledger.sent,
+        "skipped": plan.ledger.skipped,
+        "died": plan.ledger.died,
+        "note": plan.note,
+    }
+    if plan.state == "halted":
+        message = f"plan {plan.id} halted by itself: {plan.note or counts}"
+        return _plan_event("plan-halted", message, plan.id, detail)
+    if plan.state == "done":
+        return _plan_event("plan-ended", f"plan {plan.id} has enqueued all: {counts}", plan.id, detail)
+    return None
+
+
+def _plan_event(
+    kind: EventKind, message: str, plan_id: int, detail: Mapping[str, Any], *, actor: str | None = None
+) -> NewEvent:
+    return NewEvent(kind, message, subject=str(plan_id), actor=actor, detail=detail)

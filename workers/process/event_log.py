@@ -1,0 +1,61 @@
+"""Writes events in the background: nothing waits for the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from storage.database.events import NewEvent
+from storage.errors import StorageError
+from storage.repositories.events import EventRepository
+
+log = structlog.get_logger(__name__)
+
+_WRITE_SECONDS = 2.0
+"""Timeout of writing what waits; after it, and after any error, the events are logged instead."""
+_BATCH = 100
+
+
+class EventLog:
+    """Writes what is emitted, in order, by one task that runs while something waits."""
+
+    def __init__(self, events: EventRepository) -> None:
+        self.repository = events
+        self._waiting: list[NewEvent] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    def emit(self, event: NewEvent) -> None:
+        """Write an event soon; for callers in the event loop."""
+        self._waiting.append(event)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_waiting(), name="events")
+
+    async def close(self) -> None:
+        """Wait until what was emitted is written or logged."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+
+    async def _write_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            try:
+                async with asyncio.timeout(_WRITE_SECONDS):
+                    await self.repository.record(batch)
+            except (StorageError, TimeoutError) as error:
+                _log_instead(batch, str(error) or "the database did not answer in time")
+            except Exception as error:  # a row that the database refuses must not end this task
+                _log_instead(batch, repr(error))
+
+
+def _log_instead(events: Sequence[NewEvent], error: str) -> None:
+    for event in events:
+        log.warning(
+            "an event is recorded in this log only",
+            kind=event.kind,
+            message=event.message,
+            queue=event.queue,
+            subject=event.subject,
+            error=error,
+        )

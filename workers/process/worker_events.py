@@ -1,0 +1,41 @@
+"""The events of a worker process.  Pure."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+
+from storage.database.events import NewEvent
+
+
+def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
+    """A process takes jobs; the first one of its release is an event of its own."""
+    host, pid = socket.gethostname(), os.getpid()
+    detail = {"host": host, "pid": pid, "release": release, "queues": list(queues)}
+    return [
+        NewEvent(
+            "new-release",
+            f"release {release} runs for the first time: worker {worker} ({host}, pid {pid})",
+            subject=release,
+            detail=detail,
+            dedupe=f"new-release:{release}",
+        ),
+        NewEvent(
+            "worker-started",
+            f"worker {worker} ({host}, pid {pid}) of release {release} takes jobs of {', '.join(queues)}",
+            subject=worker,
+            detail=detail,
+        ),
+    ]
+
+
+def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
+    """A process has drained; ``requeued`` jobs did not end in time."""
+    jobs = "no job was" if requeued == 0 else "1 job was" if requeued == 1 else f"{requeued} jobs were"
+    return NewEvent(
+        "worker-drained",
+        f"worker {worker} ({socket.gethostname()}, pid {os.getpid()}) drained: {jobs} requeued",
+        subject=worker,
+        detail={"release": release, "requeued": requeued},
+    )
