@@ -49,11 +49,16 @@ class HttpState:
         self.version = version
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
+        self._stuck = CoalescedCall(operations.stuck)
         self._logged = False
 
     async def snapshot(self) -> Snapshot:
         """Return a snapshot that is less than a second old.  Raises TimeoutError if Redis is silent."""
         return await self._snapshot.result()
+
+    async def stuck(self) -> list[str]:
+        """Return why a supervisor should restart the process."""
+        return await self._stuck.result()
 
     async def redis_error(self) -> str | None:
         """Return why Redis does not answer or takes no writes, without its address; None if it works."""
@@ -74,6 +79,7 @@ class HttpState:
         """Cancel the calls that are under way."""
         self._snapshot.close()
         self._writes.close()
+        self._stuck.close()
 
 
 class CoalescedCall(Generic[T]):

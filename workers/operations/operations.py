@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,6 +67,8 @@ __all__ = [
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
+_CHECK_SECONDS = 2.0
+"""Timeout of the check of Redis: less than probes wait for the answer."""
 
 
 class Operations:
@@ -136,6 +139,20 @@ class Operations:
         It takes one round trip and leaves nothing behind.
         """
         await check_writes(self._redis)
+
+    async def stuck(self) -> list[str]:
+        """Return why a supervisor should restart this process: queues that stand although Redis takes writes.
+
+        No server is asked while all queues make progress.
+        """
+        reasons = self._process.standing() if self._process is not None else []
+        if reasons:
+            try:
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self.check_writes()
+            except (RedisError, OSError):
+                return []  # Redis is the cause, and a restart would change nothing
+        return reasons
 
     async def snapshot(self) -> Snapshot:
         """The state of the cluster now; if a server is down, the snapshot has the error."""
