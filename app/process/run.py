@@ -16,13 +16,15 @@ import structlog
 import uvloop
 
 from app import logs
-from app.errors import InterruptedStartError, UsageError
+from app.address import local_address
+from app.errors import InterruptedStartError, UsageError, exhausted
 from app.http.service import admin_token, open_listener, serve_in_background
 from app.process.composition import Appliance, open_appliance
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
 from app.process.systemd import SystemdNotifier
+from app.running import announced
 from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_if_unchecked
@@ -112,11 +114,20 @@ class Lifecycle:
         if self._listener is not None:
             self._stack.callback(self._listener.close)
         self._appliance = await run_interruptible(_open_appliance(self._stack, options))
+        self._announce()
         if options.ui:
             self._open_dashboard()
         if listener_problem:
             fix = "name an address with --http HOST:PORT, or use --no-http"
             log.warning(f"no HTTP: {fix}", cause=listener_problem)
+
+    def _announce(self) -> None:
+        """Let `probe` find this process by its data directory."""
+        address = local_address(self._listener) if self._listener is not None else None
+        try:
+            self._stack.enter_context(announced(self._appliance.data_dir, address))
+        except OSError as error:
+            log.warning("probe cannot find this process", cause=exhausted(error) or str(error))
 
     def _open_dashboard(self) -> None:
         """Give the screen to the dashboard: logs and output go to a file from now on."""

@@ -67,7 +67,7 @@ __all__ = [
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
-_CHECK_SECONDS = 2.0
+_CHECK_SECONDS = 1.0
 """Timeout of the check of Redis: less than probes wait for the answer."""
 
 
