@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.authentication import TokenMiddleware
 from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
-from app.http.routers import cache, dead_letters, health, metrics, probes, queues, replays, workers
+from app.http.routers import cache, dead_letters, health, metrics, probes, queues, replays, scaling, workers
 from app.http.state import HttpState
 
-OPEN_ROUTERS = (probes.router, metrics.router, health.router)
+OPEN_ROUTERS = (probes.router, metrics.router, health.router, scaling.router)
 CLOSED_ROUTERS = (
     queues.producers,
     queues.router,

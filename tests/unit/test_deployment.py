@@ -6,13 +6,15 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from app.http.application import OPEN_ROUTERS
+from app.http.routers.scaling import Scaling
 from app.probe import ROUTES
 from app.settings import Settings, unknown_variables
-from workers.engine.policy import DEFAULT_POLICIES
+from workers.engine.policy import DEFAULT_POLICIES, MAX_PROCESSES
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "docs" / "deploy"
@@ -123,6 +125,20 @@ def test_service_and_disruption_budget_select_the_pods() -> None:
     assert resources()["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     (port,) = resources()["Service"]["spec"]["ports"]
     assert port["targetPort"] == container()["ports"][0]["name"]
+
+
+def test_the_autoscaler_reads_a_field_of_a_route_without_a_token() -> None:
+    scaled, service = resources()["ScaledObject"]["spec"], resources()["Service"]
+    (trigger,) = scaled["triggers"]
+    assert trigger["type"] == "metrics-api"
+    url = urlsplit(trigger["metadata"]["url"])
+    assert url.hostname == f"{service['metadata']['name']}.default.svc"
+    assert url.port == service["spec"]["ports"][0]["port"]
+    assert url.path in OPEN_PATHS
+    assert trigger["metadata"]["valueLocation"] in Scaling.model_fields
+    assert float(trigger["metadata"]["targetValue"]) == 1
+    assert scaled["scaleTargetRef"]["name"] == resources()["Deployment"]["metadata"]["name"]
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (1, MAX_PROCESSES)
 
 
 # containers

@@ -32,6 +32,7 @@ from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
 from workers.operations.replays import ReplayOperations
+from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
@@ -160,6 +161,10 @@ class Operations:
         return await self._snapshots.snapshot(
             loop_lag=self._loop_lag.worst(), drain_deadline_in=process.drain_deadline_in if process else None
         )
+
+    async def loads(self) -> list[QueueLoad]:
+        """The load of each queue, for an autoscaler."""
+        return await read_loads(self._redis, (queue.policy for queue in self._enqueueing.queues.values()))
 
     async def enqueue(
         self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0
