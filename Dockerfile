@@ -25,7 +25,9 @@ ENV PATH=/opt/couturecast/bin:$PATH \
 USER 10001
 WORKDIR /home/couturecast
 VOLUME /data
-# SIGTERM drains: what runs has COUTURECAST_DRAIN_SECONDS (30) to end, so give the container longer than that.
+# An orchestrator that restarts unhealthy containers must not do so while Redis is down: live, not ready.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["couturecast-tui", "probe", "live"]
+# SIGTERM drains: running jobs have COUTURECAST_DRAIN_SECONDS (30) to end, so give the container longer than that.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["couturecast-tui"]
 CMD ["--no-ui"]

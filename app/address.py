@@ -13,6 +13,7 @@ _BACKLOG = 128
 _FORM = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
+_LOOPBACK_OF_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested there
 _FIX = "use for instance 127.0.0.1:8020, 0.0.0.0:8020 or [::1]:8020"
 
 
@@ -32,6 +33,11 @@ class Address:
         if int(match["port"]) > 65_535:
             raise InvalidValueError(f"{text!r}: ports end at 65535", fix="use a smaller number")
         return cls(match["six"] or match["host"], int(match["port"]))
+
+    @property
+    def for_clients(self) -> Address:
+        """The address at which programs of this machine reach a server that listens here."""
+        return Address(_LOOPBACK_OF_ANY.get(self.host, self.host), self.port)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

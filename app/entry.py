@@ -18,6 +18,10 @@ def main() -> None:
         from app.process.interrupts import exit_on_interrupt
 
         exit_on_interrupt()
+        if sys.argv[1:] in (["probe", "live"], ["probe", "ready"]):
+            from app.probe import main as probe
+
+            probe(sys.argv[2])
         from app.cli.main import main as command_line
 
         try:

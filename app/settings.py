@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import platformdirs
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -25,7 +24,7 @@ from redis import Redis
 
 from app.address import DEFAULT_ADDRESS, Address
 from app.admin_token import MIN_LENGTH, is_valid
-from app.environment import PREFIX, environment
+from app.environment import PREFIX, default_data_dir, environment
 from app.errors import InvalidValueError, SettingsError, UsageError
 from app.queue_settings import load_policies, queue_variables
 from app.version import VERSION
@@ -119,10 +118,6 @@ def _release(value: str) -> str:
     return value.strip()
 
 
-def _default_data_dir() -> Path:
-    return Path(platformdirs.user_data_dir("couturecast-tui"))
-
-
 class Settings(BaseSettings):
     """All settings but those of single queues.  Secrets do not show in ``repr``."""
 
@@ -164,7 +159,7 @@ class Settings(BaseSettings):
     environment: str = Field(default="local", min_length=1, max_length=40)
     release: Annotated[str, AfterValidator(_release)] = VERSION
     """What is deployed, for instance a commit or a tag; it is on every attempt, dead letter and worker."""
-    data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_data_dir)
+    data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=default_data_dir)
     handlers: str = ""
     image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -22,11 +22,12 @@ from app.http.routers import (
     probes,
     queues,
     replays,
+    scaling,
     workers,
 )
 from app.http.state import HttpState
 
-OPEN_ROUTERS = (probes.router, metrics.router, health.router)
+OPEN_ROUTERS = (probes.router, metrics.router, health.router, scaling.router)
 CLOSED_ROUTERS = (
     queues.producers,
     queues.router,

@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from storage.redis.refusals import reason, refusal_of
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Operations
+from workers.operations.scaling import QueueLoad
 from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,14 @@ _REUSE_SECONDS = 1.0
 """How long an answer of Redis is reused: probes and scrapers cost one call a second at most."""
 _TIMEOUT_SECONDS = 3.0
 """How long a request waits for Redis: less than probes wait for us."""
+
+
+def describe_redis_error(error: Exception) -> str:
+    """Return why Redis does not answer or refuses, without its address."""
+    refusal = refusal_of(error)
+    if refusal is not None:
+        return f"Redis {refusal.problem} ({refusal.code})"
+    return REDIS_SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REDIS_REFUSES
 
 
 class HttpState:
@@ -51,11 +60,21 @@ class HttpState:
         self.release = release
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
+        self._stuck = CoalescedCall(operations.stuck)
+        self._loads = CoalescedCall(operations.loads)
         self._logged = False
 
     async def snapshot(self) -> Snapshot:
         """Return a snapshot that is less than a second old.  Raises TimeoutError if Redis is silent."""
         return await self._snapshot.result()
+
+    async def loads(self) -> list[QueueLoad]:
+        """Return the load of each queue, less than a second old.  Raises RedisError, OSError."""
+        return await self._loads.result()
+
+    async def stuck(self) -> list[str]:
+        """Return why a supervisor should restart the process."""
+        return await self._stuck.result()
 
     async def redis_error(self) -> str | None:
         """Return why Redis does not answer or takes no writes, without its address; None if it works."""
@@ -65,17 +84,14 @@ class HttpState:
             if not self._logged:
                 log.warning("not ready", error=reason(error))
             self._logged = True
-            refusal = refusal_of(error)
-            if refusal is not None:
-                return f"Redis {refusal.problem} ({refusal.code})"
-            return REDIS_SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REDIS_REFUSES
+            return describe_redis_error(error)
         self._logged = False
         return None
 
     def close(self) -> None:
         """Cancel the calls that are under way."""
-        self._snapshot.close()
-        self._writes.close()
+        for call in (self._snapshot, self._writes, self._stuck, self._loads):
+            call.close()
 
 
 class CoalescedCall(Generic[T]):

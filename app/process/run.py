@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
@@ -15,12 +16,15 @@ import structlog
 import uvloop
 
 from app import logs
-from app.errors import InterruptedStartError, UsageError
+from app.address import local_address
+from app.errors import InterruptedStartError, UsageError, exhausted
 from app.http.service import admin_token, open_listener, serve_in_background
 from app.process.composition import Appliance, open_appliance
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
+from app.process.systemd import SystemdNotifier
+from app.running import announced
 from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_if_unchecked
@@ -105,15 +109,25 @@ class Lifecycle:
     async def start(self) -> None:
         """Open the port of HTTP, the servers and the stores; a stop signal interrupts that."""
         options = self._options
+        self._systemd = SystemdNotifier(os.environ)
         self._listener, listener_problem = open_listener(options.settings)
         if self._listener is not None:
             self._stack.callback(self._listener.close)
         self._appliance = await run_interruptible(_open_appliance(self._stack, options))
+        self._announce()
         if options.ui:
             self._open_dashboard()
         if listener_problem:
             fix = "name an address with --http HOST:PORT, or use --no-http"
             log.warning(f"no HTTP: {fix}", cause=listener_problem)
+
+    def _announce(self) -> None:
+        """Let `probe` find this process by its data directory."""
+        address = local_address(self._listener) if self._listener is not None else None
+        try:
+            self._stack.enter_context(announced(self._appliance.data_dir, address))
+        except OSError as error:
+            log.warning("probe cannot find this process", cause=exhausted(error) or str(error))
 
     def _open_dashboard(self) -> None:
         """Give the screen to the dashboard: logs and output go to a file from now on."""
@@ -131,6 +145,7 @@ class Lifecycle:
         if opened.process is not None:
             await _start_workers(opened, opened.process)
             self._drained = asyncio.create_task(opened.process.drained())
+            self._run_in_background(self._systemd.report(opened.process, opened.operations.stuck))
         if self._dashboard is None:
             write_within(0.0, sys.stdout, "ready\n")
         http = serve_in_background(
@@ -145,12 +160,16 @@ class Lifecycle:
         if self._options.demo:
             from app.process.demo import run_feed
 
-            self._stack.callback(asyncio.create_task(run_feed(opened)).cancel)
+            self._run_in_background(run_feed(opened))
         if self._dashboard is not None:
             if self._drained is None:
                 self._dashboard_code = await self._dashboard.show()
             else:
                 await self._dashboard.show_until_drained(self._drained)
+
+    def _run_in_background(self, running: Coroutine[Any, Any, None]) -> None:
+        """Run this in the background until the end."""
+        self._stack.callback(asyncio.create_task(running).cancel)
 
     async def drain(self) -> int:
         """Wait until the workers have drained and return the exit code.

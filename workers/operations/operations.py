@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
 from workers.operations.events import EventOperations
 from workers.operations.replays import ReplayOperations
+from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
@@ -70,6 +72,8 @@ __all__ = [
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 """What a verb may raise: each has a message for people."""
+_CHECK_SECONDS = 1.0
+"""Timeout of the check of Redis: less than probes wait for the answer."""
 
 
 class Operations:
@@ -143,12 +147,30 @@ class Operations:
         """
         await check_writes(self._redis)
 
+    async def stuck(self) -> list[str]:
+        """Return why a supervisor should restart this process: queues that stand although Redis takes writes.
+
+        No server is asked while all queues make progress.
+        """
+        reasons = self._process.standing() if self._process is not None else []
+        if reasons:
+            try:
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self.check_writes()
+            except (RedisError, OSError):
+                return []  # Redis is the cause, and a restart would change nothing
+        return reasons
+
     async def snapshot(self) -> Snapshot:
         """The state of the cluster now; if a server is down, the snapshot has the error."""
         process = self._process
         return await self._snapshots.snapshot(
             loop_lag=self._loop_lag.worst(), drain_deadline_in=process.drain_deadline_in if process else None
         )
+
+    async def loads(self) -> list[QueueLoad]:
+        """The load of each queue, for an autoscaler."""
+        return await read_loads(self._redis, (queue.policy for queue in self._enqueueing.queues.values()))
 
     async def enqueue(
         self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0

@@ -177,6 +177,13 @@ class WorkerProcess:
                 for dispatcher in self.dispatchers.values():
                     await dispatcher.turned.wait()
 
+    async def drain_began(self, timeout: float) -> bool:
+        """Wait until a drain has begun, or ``timeout`` seconds have passed; return whether it has begun."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._drain.wait()
+        return self.draining
+
     def begin_drain(self) -> None:
         """Start no more jobs.  Further calls change nothing."""
         if self._drain_began is None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import http.client
-import json
 import socket
 
 from app.address import Address
 from app.doctor.checks.settings import LoadedSettings
 from app.doctor.results import Finding, ok, warning, wrong
+from app.probe import ProbeError, get_json
 from app.settings import Settings
 
 _ANSWER_TIMEOUT_SECONDS = 2.0
-_LOOPBACK_OF_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested there
 
 
 async def port(config: LoadedSettings) -> Finding:
@@ -54,14 +52,7 @@ def _bind_error(address: Address) -> OSError | None:
 
 def _is_ours(address: Address) -> bool:
     """Whether the program that listens there answers ``GET /livez`` as we do."""
-    connection = http.client.HTTPConnection(
-        _LOOPBACK_OF_ANY.get(address.host, address.host), address.port, timeout=_ANSWER_TIMEOUT_SECONDS
-    )
     try:
-        connection.request("GET", "/livez")
-        answer = json.loads(connection.getresponse().read(1000))
-        return isinstance(answer, dict) and "alive" in answer
-    except (OSError, http.client.HTTPException, ValueError):
+        return "alive" in get_json(address, "/livez", timeout=_ANSWER_TIMEOUT_SECONDS)
+    except ProbeError:
         return False
-    finally:
-        connection.close()

@@ -36,9 +36,7 @@ class Ready(BaseModel):
 )
 async def livez(state: State, response: Response) -> Alive:
     """No server is asked, unless a dispatcher is stuck."""
-    reasons = state.process.standing() if state.process is not None else []
-    if reasons and await state.redis_error() is not None:
-        reasons = []  # Redis is the cause, and a restart would change nothing
+    reasons = await state.stuck()
     response.status_code = 503 if reasons else 200
     return Alive(alive=not reasons, reasons=reasons)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from typer.main import get_group
@@ -54,6 +55,18 @@ def test_the_help_of_a_group_does_not_import_the_engine(arguments: tuple[str, ..
     imported = set(done.stderr.partition("imported:")[2].split())
     assert "app.cli.main" in imported
     assert not HEAVY & imported
+    assert not {module for module in imported if module.startswith(("workers", "storage.dead"))}
+
+
+def test_the_probe_of_a_container_imports_not_even_the_command_line(tmp_path: Path) -> None:
+    program = LISTED.replace("app.cli.main", "app.entry")
+    environment = {"COUTURECAST_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", program, "probe", "ready"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert "error: not ready: no process runs in" in done.stderr
+    imported = set(done.stderr.partition("imported:")[2].split())
+    assert "app.probe" in imported
+    assert not (HEAVY | {"typer", "asyncio", "pydantic", "http.client", "rich"}) & imported
     assert not {module for module in imported if module.startswith(("workers", "storage.dead"))}
 
 
