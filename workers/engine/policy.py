@@ -60,8 +60,8 @@ class Timings:
     dead_after_seconds: float = 8.0
     """Time without a heartbeat after which a worker is dead."""
     max_check_gap_seconds: float = 4.0
-    """Between two checks for dead workers, by any process, after which silence proves nothing: a living worker
-    may have missed two heartbeats, and this time."""
+    """Between two checks for dead workers, by any process, after which silence proves nothing: a living
+    worker may have missed two heartbeats, and this time."""
     recovery_check_seconds: float = 2.5
     """Between two checks for dead workers, while other workers hold leases."""
     full_poll_seconds: float = 0.5

@@ -36,10 +36,8 @@ POLICY = QueuePolicy(
     rate_limit=RateLimit(10_000, 60),
     retry_delays=(0.02,) * 40,
 )
-EXAMPLES = round(
-    (20 if settings.get_current_profile_name() == "ci" else 6)
-    * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1"))
-)
+IN_CI = settings.get_current_profile_name() == "ci"
+EXAMPLES = round((20 if IN_CI else 6) * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
 KEYS = QueueKeys.of(POLICY.name)
 TYPES = {
     KEYS.queued: "list",
