@@ -10,20 +10,13 @@ import structlog
 
 from storage.database.events import NewEvent
 from workers.engine import outcome
+from workers.engine.policy import Timings
 from workers.engine.queue import JobQueue
 from workers.engine.runner import parse_job
 from workers.engine.settlement import LeasedJob, Settlement
 from workers.errors import InvalidJobError, WorkerLostError
 
 log = structlog.get_logger(__name__)
-
-DEAD_AFTER = 8.0
-"""Seconds without a heartbeat after which a worker is dead; it beats every two."""
-MAX_CHECK_GAP = 4.0
-"""Seconds between two checks, by any process, after which silence proves nothing: a living worker may have
-missed two beats, and this time."""
-_CHECK_SECONDS = 2.5
-"""Between two checks, while other workers hold leases."""
 
 
 class DeadWorker(NamedTuple):
@@ -37,8 +30,9 @@ class DeadWorker(NamedTuple):
 class Recovery:
     """Checks one queue for leases of dead workers.  ``wake`` has the dispatcher make a turn."""
 
-    def __init__(self, queue: JobQueue, wake: Callable[[], None]) -> None:
+    def __init__(self, queue: JobQueue, timings: Timings, wake: Callable[[], None]) -> None:
         self._queue = queue
+        self._timings = timings
         self._wake = wake
         self._next_check = 0.0
         """Loop time."""
@@ -48,7 +42,8 @@ class Recovery:
     def schedule_check(self) -> None:
         """A worker began to hold jobs: wake the dispatcher once it may have died with them."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._on_timer)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._timings.recovery_check_seconds, self._on_timer)
         else:  # a worker that begins just before that check is checked once more
             self._check_again = True
 
@@ -74,10 +69,11 @@ class Recovery:
         now = asyncio.get_running_loop().time()
         if now < self._next_check:
             return []
-        self._next_check = now + _CHECK_SECONDS
+        self._next_check = now + self._timings.recovery_check_seconds
         settlements = []
         dead: dict[str, DeadWorker] = {}
-        for leased in await self._queue.leases_of_dead_workers(DEAD_AFTER, MAX_CHECK_GAP):
+        dead_after, max_gap = self._timings.dead_after_seconds, self._timings.max_check_gap_seconds
+        for leased in await self._queue.leases_of_dead_workers(dead_after, max_gap):
             worker = leased.lease.decode(errors="replace").split(":", 1)[0]
             if worker not in dead:
                 dead[worker] = await self._declare_dead(worker)
@@ -87,7 +83,7 @@ class Recovery:
 
     async def _declare_dead(self, worker: str) -> DeadWorker:
         presence = await self._queue.presence_of(worker)
-        blocked_at = await self._queue.declare_dead(worker, DEAD_AFTER)
+        blocked_at = await self._queue.declare_dead(worker, self._timings.dead_after_seconds)
         release = presence.get("release")
         dead = DeadWorker(worker, release if isinstance(release, str) else None, blocked_at)
         self._queue.emit(_worker_lost(dead, self._queue.name, presence))

@@ -17,8 +17,7 @@ from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_scripts
 from workers.engine.history import KEEP_POINT
 from workers.engine.keys import BEATS, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
-from workers.engine.policy import QueuePolicy
-from workers.engine.recovery import DEAD_AFTER
+from workers.engine.policy import TIMINGS, QueuePolicy
 from workers.monitoring.alert_evaluation import (
     Condition,
     LatencyEvaluator,
@@ -183,7 +182,8 @@ def _holders(
     ages = [lease_age for lease_age in lease_ages if lease_age is not None]
     full = len(leases) >= policy.concurrency and len(ages) == len(lease_ages)
     beat_ages = [evidence.beat_age(worker.id) for worker in dead]
-    waits = [DEAD_AFTER - checked_for, *(DEAD_AFTER - beat for beat in beat_ages if beat is not None)]
+    silent_for = [checked_for, *(beat for beat in beat_ages if beat is not None)]
+    waits = [TIMINGS.dead_after_seconds - seconds for seconds in silent_for]
     return {
         "workers": len(living),
         "held_by_dead": len(dead),

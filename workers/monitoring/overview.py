@@ -18,9 +18,8 @@ from workers.engine.history import (
     run_buckets,
     wait_buckets,
 )
-from workers.engine.policy import QueuePolicy, RateLimit
+from workers.engine.policy import TIMINGS, QueuePolicy, RateLimit
 from workers.engine.reconciler import REPAIR_KINDS, REPAIRED
-from workers.engine.recovery import MAX_CHECK_GAP
 from workers.monitoring.roster import age, number, text
 from workers.monitoring.snapshot import Durations, Pause, QueueSnapshot
 
@@ -87,7 +86,9 @@ class OverviewReply(NamedTuple):
     def checked_for(self) -> float:
         """Seconds for which processes have checked for dead workers without a gap: see `lost.lua`."""
         since, last = (age(number(value), self.now) for value in self.checks)
-        return since if since is not None and last is not None and last <= MAX_CHECK_GAP else 0.0
+        if since is None or last is None or last > TIMINGS.max_check_gap_seconds:
+            return 0.0
+        return since
 
     @property
     def point(self) -> Point:
