@@ -21,6 +21,12 @@ class UnknownQueueError(WorkersError):
         super().__init__(f"unknown queue {name!r}", fix=f"use one of {', '.join(known)}")
 
 
+class InvalidAlertError(WorkersError):
+    """An alert was named that is not one of ours, or a time for a silence that is none."""
+
+    kind = Kind.USAGE
+
+
 class InvalidJobError(WorkersError, PermanentError):
     """A payload breaks its queue's schema, or cannot be a job at all; the message names the field."""
 

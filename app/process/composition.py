@@ -30,6 +30,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection, make_client
+from storage.repositories.alert_history import AlertHistoryRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
@@ -39,6 +40,7 @@ from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
@@ -46,6 +48,7 @@ from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
@@ -98,8 +101,11 @@ async def open_appliance(
             process = _open_process(
                 settings, redis_url, own, custom, opened, enqueueing, cache, events, stack
             )
+        snapshots = _make_snapshots(settings, redis_url, redis, policies, opened)
+        if process is not None:
+            process.accompany(_make_alert_keeper(redis, opened, snapshots, process, events).run)
         operations = _make_operations(
-            settings, redis_url, redis, enqueueing, cache, preferences, opened, events, process
+            settings, redis_url, redis, enqueueing, cache, preferences, opened, events, snapshots, process
         )
         stack.push_async_callback(operations.close)
         if run:
@@ -171,6 +177,42 @@ def _open_process(
     return process
 
 
+def _make_snapshots(
+    settings: Settings,
+    redis_url: str,
+    redis: Redis,
+    policies: Mapping[str, QueuePolicy],
+    database: Database,
+) -> SnapshotReader:
+    return SnapshotReader(
+        redis,
+        redis_url,
+        list(policies.values()),
+        database,
+        DeadLetterRepository(database),
+        environment=settings.environment,
+        weather_provider="offline" if settings.openweather_api_key is None else "openweather",
+        history=AlertHistoryRepository(database),
+    )
+
+
+def _make_alert_keeper(
+    redis: Redis, database: Database, snapshots: SnapshotReader, process: WorkerProcess, events: EventLog
+) -> AlertKeeper:
+    return AlertKeeper(
+        redis,
+        AlertHistoryRepository(database),
+        lambda: snapshots.snapshot(
+            loop_lag=None,
+            drain_deadline_in=process.drain_deadline_in,
+            refused=process.redis_error,
+            keep_history=True,
+        ),
+        is_active=process.is_active,
+        emit=events.emit,
+    )
+
+
 def _make_operations(
     settings: Settings,
     redis_url: str,
@@ -180,20 +222,12 @@ def _make_operations(
     preferences: PreferenceRepository,
     database: Database,
     events: EventLog,
+    snapshots: SnapshotReader,
     process: WorkerProcess | None,
 ) -> Operations:
     letters, plans = DeadLetterRepository(database), PlanRepository(database)
     audit = Audit(OperatorActionRepository(database), read_only=settings.read_only)
     cache_url = _cache_url(settings)
-    snapshots = SnapshotReader(
-        redis,
-        redis_url,
-        [queue.policy for queue in enqueueing.queues.values()],
-        database,
-        letters,
-        environment=settings.environment,
-        weather_provider="offline" if settings.openweather_api_key is None else "openweather",
-    )
     changed = snapshots.invalidate_dead_letters
     return Operations(
         redis,
@@ -206,6 +240,12 @@ def _make_operations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        alerts=AlertOperations(
+            AlertHistoryRepository(database),
+            audit,
+            queues=enqueueing.queues,
+            changed=snapshots.invalidate_decisions,
+        ),
         events=EventOperations(events.repository, queues=enqueueing.queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,

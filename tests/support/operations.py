@@ -16,6 +16,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection, make_client
+from storage.repositories.alert_history import AlertHistoryRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
@@ -23,6 +24,7 @@ from storage.repositories.weather import WeatherRepository
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
 from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
@@ -67,8 +69,16 @@ def build_operations(
     enqueueing, plans = Enqueueing(queues, schemas), PlanRepository(database)
     audit = Audit(OperatorActionRepository(database), actor=actor, read_only=read_only)
     preferences = PreferenceRepository(database, cache.invalidate)
+    alerts = AlertHistoryRepository(database)
     snapshots = SnapshotReader(
-        redis, redis_url, policies, database, letters, environment="local", weather_provider="offline"
+        redis,
+        redis_url,
+        policies,
+        database,
+        letters,
+        environment="local",
+        weather_provider="offline",
+        history=alerts,
     )
     changed = snapshots.invalidate_dead_letters
     operations = BuiltOperations(
@@ -78,6 +88,7 @@ def build_operations(
         dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
         replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        alerts=AlertOperations(alerts, audit, queues=queues, changed=snapshots.invalidate_decisions),
         events=EventOperations(EventRepository(database), queues=queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,

@@ -99,6 +99,8 @@ class Dispatcher:
         """A reply was lost, so the jobs this process holds may no longer match its leases in Redis."""
         self._uncertain_until = 0.0
         """Loop time until which a drain waits for Redis to confirm that nothing is leased here."""
+        self.holds_jobs = False
+        """Whether the queue held ready jobs, or jobs in flight, at the last take."""
         self.turned = asyncio.Event()
         """Set once it has completed a turn."""
         self._due: float | None = None
@@ -262,7 +264,8 @@ class Dispatcher:
 
     async def _handle_take(self, take: TakeResult) -> NextTurn:
         self.state = take.state
-        if take.depth or take.jobs or take.own_leases or take.others_leases:
+        self.holds_jobs = bool(take.depth or take.jobs or take.own_leases or take.others_leases)
+        if self.holds_jobs:
             self.queue.reconciler.request()
         for leased in take.jobs:
             if self._draining:

@@ -15,6 +15,8 @@ PLAN = "couturecast:plan:"
 CRON = "couturecast:cron"
 TOKENS = "couturecast:tokens"
 OBSERVED = "couturecast:observed"
+ALERTING = "couturecast:alerting"
+"""The lock of the process that keeps the life of alerts."""
 WAKE_CHANNEL = "couturecast:nudge"
 """Channel: a queue's name wakes its dispatchers; ``name held``: a worker began to hold its jobs."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from storage.repositories.alert_history import AlertDecisions
 from workers.engine.history import History, Point
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
@@ -59,6 +60,25 @@ def alerts(conditions: Iterable[Condition], now: float) -> tuple[Alert, ...]:
     """The alerts of conditions that all have a ``since``: those that fire first, and of these the worst."""
     found = [_alert(condition, now) for condition in conditions]
     return tuple(sorted(found, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
+
+
+def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
+    """The alerts with what operators have decided about them; the silenced ones last."""
+    decided = []
+    for alert in found:
+        queue = alert.queue or ""
+        silence = next((item for item in decisions.silences if item.covers(alert.name, queue)), None)
+        by = decisions.acknowledged.get((alert.name, queue, alert.subject))
+        if alert.state == "pending":
+            decided.append(alert)
+        elif silence is not None:
+            decided.append(replace(alert, state="silenced", silenced_until=silence.until.timestamp()))
+        else:
+            decided.append(alert if by is None else replace(alert, state="acknowledged", acknowledged_by=by))
+    return tuple(sorted(decided, key=lambda alert: _STATE_ORDER.index(alert.state)))
+
+
+_STATE_ORDER = ("firing", "acknowledged", "pending", "silenced")
 
 
 def _alert(condition: Condition, now: float) -> Alert:

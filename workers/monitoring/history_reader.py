@@ -36,7 +36,8 @@ class HistoryReader:
         """Remember the points that were read; all that are not too old, and the state now."""
         for seconds, needed in _NEEDED_SECONDS.items():
             kept = [point for point in self._points[seconds] if point.at >= now.at - needed]
-            self._points[seconds] = kept + list(points[seconds])
+            newest = kept[-1].at if kept else 0.0  # two readers at once may have been given the same points
+            self._points[seconds] = kept + [point for point in points[seconds] if point.at > newest]
         self.last_week = list(points[HOUR_SECONDS])
         fine, minutes = (self._points[seconds] for seconds in _NEEDED_SECONDS)
         return History.of([*minutes, *fine], now)

@@ -165,8 +165,8 @@ class DatabaseSnapshot:
     error: str | None
 
 
-AlertState = Literal["pending", "firing"]
-"""``pending``: breached, not for long enough yet."""
+AlertState = Literal["pending", "firing", "acknowledged", "silenced"]
+"""``pending``: breached, not for long enough yet.  The last two are what an operator has decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +185,14 @@ class Alert:
     value: float | None = None
     limit: float | None = None
     subject: str = ""
+    acknowledged_by: str | None = None
+    silenced_until: float | None = None
+    """Unix second."""
 
     @property
     def fires(self) -> bool:
-        """Whether something is wrong: information is not."""
-        return self.state == "firing" and self.severity != "information"
+        """Whether something is wrong, and not silenced: information is not."""
+        return self.state in ("firing", "acknowledged") and self.severity != "information"
 
 
 @dataclass(frozen=True, slots=True)

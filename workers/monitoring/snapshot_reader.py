@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,15 +17,16 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import redact_url
 from storage.redis.refusals import reason, refusal_of
+from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
 from workers.engine.policy import QueuePolicy
-from workers.monitoring.alert_evaluation import alerts, server_conditions
+from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
 from workers.monitoring.overview import whole_number
 from workers.monitoring.roster import text
-from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot, Snapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot, Snapshot
 
 _RECOVERY_SECONDS = 4.0
 """After an outage of Redis: within this, living processes send heartbeats and subscribe again."""
@@ -48,6 +50,7 @@ class SnapshotReader:
         environment: str,
         weather_provider: str,
         thresholds: Thresholds = DEFAULTS,
+        history: AlertHistoryRepository | None = None,
     ) -> None:
         self._redis = redis
         self._safe_url = redact_url(redis_url)
@@ -64,12 +67,19 @@ class SnapshotReader:
         """When Redis last did not answer, by the monotonic clock."""
         self._info = BackgroundValue(self._redis.info)
         self._dead_letters = BackgroundValue(letters.count, _describe_database_error)
+        self._history = history
+        self._decisions = BackgroundValue(self._read_decisions)
         self._last: Snapshot | None = None
 
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
         await self._info.close()
         await self._dead_letters.close()
+        await self._decisions.close()
+
+    def invalidate_decisions(self) -> None:
+        """An operator has decided about an alert: the next snapshot reads that."""
+        self._decisions.invalidate()
 
     def invalidate_dead_letters(self) -> None:
         """The number of dead letters has changed: the next snapshot counts them again."""
@@ -122,7 +132,7 @@ class SnapshotReader:
             letters_oldest_age=cluster.letters_oldest_age,
             loop_lag=loop_lag,
             weather_provider=self._weather_provider,
-            alerts=alerts(lasting, now),
+            alerts=await self._decided(alerts(lasting, now)),
             drain_deadline_in=drain_deadline_in,
         )
         return self._last
@@ -144,6 +154,21 @@ class SnapshotReader:
         self._redis_failure = None
         self._clock_offset = cluster.now - time.time()
         return cluster
+
+    async def _decided(self, found: tuple[Alert, ...]) -> tuple[Alert, ...]:
+        """The alerts with what operators have decided, as far as the database tells."""
+        if not any(alert.state == "firing" for alert in found):
+            return found
+        self._decisions.refresh_if_due()
+        if self._last is None:
+            await self._decisions.ready.wait()
+        decisions = self._decisions.value
+        return found if decisions is None else with_decisions(found, decisions)
+
+    async def _read_decisions(self) -> AlertDecisions:
+        if self._history is None:
+            return AlertDecisions({}, ())
+        return await self._history.decisions(datetime.now(UTC))
 
     def _redis_snapshot(self) -> RedisSnapshot:
         info = self._info.value

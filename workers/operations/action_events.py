@@ -29,6 +29,17 @@ def _count(action: OperatorAction, noun: str) -> str:
 
 
 _SENTENCES: Mapping[str, _Sentence] = {
+    "acknowledge": _Sentence(
+        "alert-acknowledged", lambda act: f"acknowledged {act.arguments.get('alert')}", subject="alert"
+    ),
+    "silence": _Sentence(
+        "alert-silenced",
+        lambda act: (
+            f"silenced {act.arguments.get('alert') or 'all alerts'} until {act.arguments.get('until')}"
+        ),
+        subject="alert",
+        always=True,
+    ),
     "archive": _Sentence("letters-archived", lambda act: f"archived {_count(act, 'dead letter')}"),
     "cache evict": _Sentence("cache-evicted", lambda act: f"evicted {_count(act, 'cache entry')}"),
     "cache evict-user": _Sentence(

@@ -28,6 +28,7 @@ from workers.monitoring.loop_lag import LoopLag
 from workers.monitoring.overview import parse_pause
 from workers.monitoring.snapshot import Pause, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit, current_actor
 from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
@@ -92,6 +93,7 @@ class Operations:
         dead_letters: DeadLetterOperations,
         replays: ReplayOperations,
         cache: CacheOperations,
+        alerts: AlertOperations,
         events: EventOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
@@ -100,6 +102,7 @@ class Operations:
         self.dead_letters = dead_letters
         self.replays = replays
         self.cache = cache
+        self.alerts = alerts
         self.events = events
         self.personalization = personalization
         """What users are shown, read through the cache."""
@@ -165,7 +168,9 @@ class Operations:
         """The state of the cluster now; if a server is down, the snapshot has the error."""
         process = self._process
         return await self._snapshots.snapshot(
-            loop_lag=self._loop_lag.worst(), drain_deadline_in=process.drain_deadline_in if process else None
+            loop_lag=self._loop_lag.worst(),
+            drain_deadline_in=process.drain_deadline_in if process else None,
+            refused=process.redis_error if process else None,
         )
 
     async def loads(self) -> list[QueueLoad]:

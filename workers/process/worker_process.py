@@ -99,6 +99,7 @@ class WorkerProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._background_tasks: list[asyncio.Task[None]] = []
+        self._companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._publishing: asyncio.Task[None] | None = None
         self._next_scheduled: dict[str, list[tuple[bytes, float]]] = {}
         """By queue name: the next scheduled job and its time, as of the last check."""
@@ -110,6 +111,14 @@ class WorkerProcess:
     def in_flight(self) -> int:
         """Jobs that this process holds."""
         return sum(dispatcher.in_flight for dispatcher in self.dispatchers.values())
+
+    def is_active(self) -> bool:
+        """Whether one of its queues held jobs at the last turn."""
+        return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
+
+    def accompany(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``task`` beside the dispatchers from the start on."""
+        self._companions.append(task)
 
     @property
     def draining(self) -> bool:
@@ -164,6 +173,7 @@ class WorkerProcess:
             *(scheduler.run for scheduler in self._schedulers),
             self._retention.run,
             *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
+            *self._companions,
         ]
         self._background_tasks += [asyncio.create_task(restart_after_defects(task)) for task in background]
         gc.freeze()  # what is loaded lives as long as the process: the collector may skip it

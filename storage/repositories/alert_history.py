@@ -1,0 +1,272 @@
+"""Stores the life of threshold alerts in ``alerts``, and when they are to be silent in ``silences``."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, literal, select, tuple_, update
+
+from storage.database.engine import Database
+from storage.database.tables import AlertRow, SilenceRow
+from storage.dead_letters.queries import decode_cursor, encode_cursor
+from storage.dead_letters.records import Page
+from storage.sanitize import sanitize
+
+MAX_ALERTS = 1_000
+"""Largest number of alerts on one page."""
+_ORDER = "alerts"
+"""Name of the order of pages, which their cursors carry."""
+_MAX_MESSAGE_CHARS = 500
+
+AlertKey = tuple[str, str, str]
+"""Name, queue and subject; the last two are empty if an alert has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """An alert that fires, as its threshold was found to be breached."""
+
+    alert: str
+    queue: str
+    subject: str
+    message: str
+    value: float | None
+
+    @property
+    def key(self) -> AlertKey:
+        """What the alert is about."""
+        return self.alert, self.queue, self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """The life of one alert; ``resolved_at`` is None while it fires.  ``peak`` is the greatest value."""
+
+    id: int
+    alert: str
+    queue: str
+    subject: str
+    state: str
+    """``firing``, ``acknowledged``, ``silenced`` or ``resolved``."""
+    fired_at: datetime
+    resolved_at: datetime | None
+    value: float | None
+    peak: float | None
+    message: str
+    acknowledged_by: str | None
+    acknowledged_at: datetime | None
+    silenced_by: str | None
+    silenced_until: datetime | None
+    silence_reason: str | None
+    notified: dict[str, Any]
+
+    @property
+    def key(self) -> AlertKey:
+        """What the alert is about."""
+        return self.alert, self.queue, self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time in which alerts notify nobody; ``alert`` and ``queue`` None: all."""
+
+    id: int
+    alert: str | None
+    queue: str | None
+    until: datetime
+    by: str
+    reason: str
+    created_at: datetime
+
+    def covers(self, alert: str, queue: str) -> bool:
+        """Whether it is about an alert of that name and queue."""
+        return self.alert in (None, alert) and self.queue in (None, queue)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertDecisions:
+    """What operators have decided about the alerts that fire."""
+
+    acknowledged: Mapping[AlertKey, str]
+    """By whom."""
+    silences: Sequence[Silence]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChanges:
+    """What one pass over the alerts that fire has changed, and all that fire after it."""
+
+    fired: Sequence[AlertRecord] = ()
+    resolved: Sequence[AlertRecord] = ()
+    firing: Sequence[AlertRecord] = ()
+
+
+class AlertHistoryRepository:
+    """Every method raises DatabaseUnavailableError if the database is unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(
+        self, firing: Sequence[FiringAlert], now: datetime, *, judged: Container[str] | None = None
+    ) -> AlertChanges:
+        """Open a row for each alert that fires and has none, and close those of alerts that do not any more.
+
+        ``judged`` has the names of the alerts that could be judged (None: all); others stay as they are.
+        Whatever processes do this at the same time, each change is reported once.
+        """
+        found = {alert.key: alert for alert in firing}
+        c = AlertRow.__table__.c
+        open_rows = select(AlertRow.__table__).where(c.resolved_at.is_(None))
+        async with self._database.begin() as connection:
+            before = await self._fetch(connection, open_rows)
+            known = {record.key for record in before}
+            silences = await self._active_silences(connection, now)
+            fired: list[AlertRecord] = []
+            for key in sorted(found.keys() - known):
+                row = _new_row(found[key], now, silences)
+                insert = self._database.insert(AlertRow, [row]).on_conflict_do_nothing()
+                fired += await self._fetch(connection, insert.returning(AlertRow.__table__))
+            resolved: list[AlertRecord] = []
+            for record in before:
+                if record.key in found:
+                    await connection.execute(_refresh(record, found[record.key]))
+                elif judged is None or record.alert in judged:
+                    resolved += await self._fetch(connection, _resolve(record, now))
+            return AlertChanges(fired, resolved, await self._fetch(connection, open_rows))
+
+    async def acknowledge(self, alert: str, queue: str | None, by: str, now: datetime) -> list[AlertRecord]:
+        """Mark the alerts of a name that fire (``queue`` None: of all queues); those that were not before."""
+        c = AlertRow.__table__.c
+        statement = (
+            update(AlertRow)
+            .where(c.resolved_at.is_(None), c.acknowledged_at.is_(None), *_selected(alert, queue))
+            .values(acknowledged_by=by, acknowledged_at=now, state="acknowledged")
+        )
+        async with self._database.begin() as connection:
+            return await self._fetch(connection, statement.returning(AlertRow.__table__))
+
+    async def silence(
+        self, alert: str | None, queue: str | None, until: datetime, by: str, reason: str, now: datetime
+    ) -> int:
+        """Silence alerts until a time; how many that fire now are covered."""
+        c = AlertRow.__table__.c
+        row = {"alert": alert, "queue": queue, "until": until, "by": by, "reason": reason, "created_at": now}
+        statement = (
+            update(AlertRow)
+            .where(c.resolved_at.is_(None), *_selected(alert, queue))
+            .values(silenced_by=by, silenced_until=until, silence_reason=reason, state="silenced")
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(self._database.insert(SilenceRow, [sanitize(row)]))
+            return (await connection.execute(statement)).rowcount
+
+    async def end_silences(self, alert: str | None, queue: str | None, now: datetime) -> int:
+        """End the silences of exactly this alert and queue now; how many there were."""
+        c, s = AlertRow.__table__.c, SilenceRow.__table__.c
+        same = (s.alert.is_not_distinct_from(alert), s.queue.is_not_distinct_from(queue))
+        ended = update(SilenceRow).where(s.until > now, *same).values(until=now)
+        firing = (
+            update(AlertRow)
+            .where(c.resolved_at.is_(None), *_selected(alert, queue))
+            .values(silenced_by=None, silenced_until=None, silence_reason=None, state="firing")
+        )
+        async with self._database.begin() as connection:
+            count = (await connection.execute(ended)).rowcount
+            await connection.execute(firing)
+            return count
+
+    async def decisions(self, now: datetime) -> AlertDecisions:
+        """What operators have decided about the alerts that fire."""
+        c = AlertRow.__table__.c
+        query = select(AlertRow.__table__).where(c.resolved_at.is_(None), c.acknowledged_at.is_not(None))
+        async with self._database.connect() as connection:
+            rows = await self._fetch(connection, query)
+            silences = await self._active_silences(connection, now)
+        return AlertDecisions({row.key: row.acknowledged_by or "?" for row in rows}, silences)
+
+    async def firing(self) -> list[AlertRecord]:
+        """The alerts that fire, the newest first."""
+        c = AlertRow.__table__.c
+        query = (
+            select(AlertRow.__table__).where(c.resolved_at.is_(None)).order_by(c.fired_at.desc(), c.id.desc())
+        )
+        async with self._database.connect() as connection:
+            return await self._fetch(connection, query)
+
+    async def note_notified(self, alert_id: int, notified: Mapping[str, Any]) -> None:
+        """Keep what notifications were sent for an alert."""
+        c = AlertRow.__table__.c
+        async with self._database.begin() as connection:
+            await connection.execute(
+                update(AlertRow).where(c.id == alert_id).values(notified=sanitize(dict(notified)))
+            )
+
+    async def page(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
+        """All alerts, the newest first.  ``limit``: 1 to 1,000.  Raises InvalidCursorError, ValueError."""
+        if not 1 <= limit <= MAX_ALERTS:
+            raise ValueError(f"limit: {limit} is not between 1 and {MAX_ALERTS}")
+        c = AlertRow.__table__.c
+        query = select(AlertRow.__table__).order_by(c.fired_at.desc(), c.id.desc()).limit(limit + 1)
+        if cursor is not None:
+            position = zip(decode_cursor(cursor, _ORDER), (c.fired_at, c.id), strict=True)
+            last = tuple_(*(literal(value, column.type) for value, column in position))
+            query = query.where(tuple_(c.fired_at, c.id) < last)
+        async with self._database.connect() as connection:
+            found = await self._fetch(connection, query)
+        items = found[:limit]
+        more = len(found) > limit
+        return Page(items, encode_cursor(_ORDER, items[-1].fired_at, items[-1].id) if more else None)
+
+    async def _active_silences(self, connection: Any, now: datetime) -> list[Silence]:
+        table = SilenceRow.__table__
+        query = select(table).where(table.c.until > now).order_by(table.c.until.desc())
+        return [Silence(**row._mapping) for row in (await connection.execute(query)).all()]
+
+    async def _fetch(self, connection: Any, statement: Any) -> list[AlertRecord]:
+        rows = (await connection.execute(statement)).all()
+        return [AlertRecord(**row._mapping) for row in rows]
+
+
+def _selected(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]:
+    c = AlertRow.__table__.c
+    conditions = [] if alert is None else [c.alert == alert]
+    return conditions if queue is None else [*conditions, c.queue == queue]
+
+
+def _new_row(alert: FiringAlert, now: datetime, silences: Sequence[Silence]) -> dict[str, Any]:
+    silence = next((silence for silence in silences if silence.covers(alert.alert, alert.queue)), None)
+    row: dict[str, Any] = {
+        "alert": alert.alert,
+        "queue": alert.queue,
+        "subject": alert.subject,
+        "state": "firing" if silence is None else "silenced",
+        "fired_at": now,
+        "value": alert.value,
+        "peak": alert.value,
+        "message": alert.message[:_MAX_MESSAGE_CHARS],
+        "silenced_by": silence and silence.by,
+        "silenced_until": silence and silence.until,
+        "silence_reason": silence and silence.reason,
+        "notified": {},
+    }
+    return dict(sanitize(row))
+
+
+def _refresh(row: AlertRecord, alert: FiringAlert) -> Any:
+    known = [value for value in (row.peak, alert.value) if value is not None]
+    values = {
+        "value": alert.value,
+        "peak": max(known, default=None),
+        "message": alert.message[:_MAX_MESSAGE_CHARS],
+    }
+    return update(AlertRow).where(AlertRow.__table__.c.id == row.id).values(**sanitize(values))
+
+
+def _resolve(record: AlertRecord, now: datetime) -> Any:
+    c = AlertRow.__table__.c
+    statement = update(AlertRow).where(c.id == record.id, c.resolved_at.is_(None))
+    return statement.values(resolved_at=now, state="resolved").returning(AlertRow.__table__)

@@ -1,0 +1,105 @@
+"""The life of an alert is written once, whoever writes, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from storage.database.engine import Database
+from storage.errors import InvalidCursorError
+from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BACKLOG = FiringAlert("backlog", "color-extraction", "", "132 queued, limit 100", 132.0)
+REDIS = FiringAlert("redis", "", "", "Redis does not answer", None)
+
+
+def later(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+@pytest.fixture
+async def history(migrated_database_url: str) -> AsyncIterator[AlertHistoryRepository]:
+    database = Database(migrated_database_url)
+    await database.start()
+    yield AlertHistoryRepository(database)
+    await database.close()
+
+
+async def test_an_alert_fires_once_with_its_peak_and_is_resolved_once(
+    history: AlertHistoryRepository,
+) -> None:
+    changes = await history.record([BACKLOG, REDIS], NOON)
+    assert {record.key for record in changes.fired} == {BACKLOG.key, REDIS.key}
+    deeper = FiringAlert(*BACKLOG.key, "500 queued, limit 100", 500.0)
+    less = FiringAlert(*BACKLOG.key, "90 queued, limit 100", 90.0)
+    for alert in (deeper, less):
+        changes = await history.record([alert, REDIS], later(1))
+        assert (changes.fired, changes.resolved) == ([], [])
+    (record,) = (record for record in changes.firing if record.alert == "backlog")
+    assert (record.value, record.peak, record.message, record.fired_at) == (90, 500, less.message, NOON)
+    changes = await history.record([REDIS], later(2))
+    assert [(record.alert, record.state, record.resolved_at) for record in changes.resolved] == [
+        ("backlog", "resolved", later(2))
+    ]
+    changes = await history.record([BACKLOG, REDIS], later(3))
+    assert [record.fired_at for record in changes.fired] == [later(3)]
+
+
+async def test_five_processes_at_once_report_each_change_once(history: AlertHistoryRepository) -> None:
+    fired = await asyncio.gather(*(history.record([BACKLOG, REDIS], NOON) for _ in range(5)))
+    assert sum(len(changes.fired) for changes in fired) == 2
+    resolved = await asyncio.gather(*(history.record([], later(1)) for _ in range(5)))
+    assert sum(len(changes.resolved) for changes in resolved) == 2
+
+
+async def test_what_could_not_be_judged_stays_as_it_is(history: AlertHistoryRepository) -> None:
+    await history.record([BACKLOG], NOON)
+    changes = await history.record([REDIS], later(1), judged={"redis", "database"})
+    assert {record.alert for record in changes.firing} == {"backlog", "redis"}
+
+
+async def test_an_acknowledged_alert_says_by_whom_until_it_ends(
+    history: AlertHistoryRepository,
+) -> None:
+    await history.record([BACKLOG], NOON)
+    (marked,) = await history.acknowledge("backlog", None, "ann", later(1))
+    assert (marked.state, marked.acknowledged_by) == ("acknowledged", "ann")
+    assert await history.acknowledge("backlog", None, "bob", later(2)) == []
+    assert (await history.decisions(later(2))).acknowledged == {BACKLOG.key: "ann"}
+    await history.record([], later(3))
+    await history.record([BACKLOG], later(4))
+    assert (await history.decisions(later(4))).acknowledged == {}
+
+
+async def test_a_silence_covers_what_fires_now_and_later_and_ends(history: AlertHistoryRepository) -> None:
+    await history.record([BACKLOG], NOON)
+    assert await history.silence(None, "color-extraction", later(10), "ann", "deploy", NOON) == 1
+    slow = FiringAlert("slow", "color-extraction", "run", "slow", 3.0)
+    changes = await history.record([BACKLOG, slow, REDIS], later(1))
+    states = {record.alert: record.state for record in changes.firing}
+    assert states == {"backlog": "silenced", "slow": "silenced", "redis": "firing"}
+    (silence,) = (await history.decisions(later(2))).silences
+    assert silence.covers("slow", "color-extraction")
+    assert not silence.covers("slow", "")
+    assert (await history.decisions(later(11))).silences == []
+    assert await history.end_silences(None, "color-extraction", later(3)) == 1
+    assert {record.state for record in await history.firing()} == {"firing"}
+
+
+async def test_history_pages_are_newest_first_and_complete(history: AlertHistoryRepository) -> None:
+    for minute in range(7):
+        await history.record([BACKLOG], later(2 * minute))
+        await history.record([], later(2 * minute + 1))
+    seen, cursor = [], None
+    while True:
+        page = await history.page(limit=3, cursor=cursor)
+        seen += [record.fired_at for record in page.items]
+        if (cursor := page.next) is None:
+            break
+    assert seen == [later(2 * minute) for minute in reversed(range(7))]
+    with pytest.raises(InvalidCursorError):
+        await history.page(cursor="x")

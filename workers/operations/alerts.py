@@ -1,0 +1,91 @@
+"""The operator's verbs on alerts: see them, acknowledge one, silence some for a time, read their history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
+
+from storage.dead_letters.records import Page
+from storage.repositories.alert_history import AlertHistoryRepository, AlertRecord
+from workers.errors import InvalidAlertError, NotFoundError, UnknownQueueError
+from workers.monitoring.alert_rules import BY_NAME
+from workers.operations.audit import Audit
+
+MAX_SILENCE_SECONDS = 30 * 86_400.0
+
+
+class AlertOperations:
+    """Every method raises StorageError without the database.  ``changed`` has decisions read again."""
+
+    def __init__(
+        self,
+        history: AlertHistoryRepository,
+        audit: Audit,
+        *,
+        queues: Collection[str],
+        changed: Callable[[], None],
+    ) -> None:
+        self._history = history
+        self._audit = audit
+        self._queues = queues
+        self._changed = changed
+
+    async def acknowledge(self, alert: str, queue: str | None = None, reason: str = "") -> list[AlertRecord]:
+        """Mark alerts that fire as seen by the current actor, until they are resolved; which were not before.
+
+        Raises NotFoundError if none of that name and queue fires.
+        """
+        self._check(alert, queue)
+        async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
+            firing = [item for item in await self._history.firing() if _matches(item, alert, queue)]
+            if not firing:
+                raise NotFoundError(f"no alert {alert!r}{_of(queue)} fires")
+            marked = await self._history.acknowledge(alert, queue, self._audit.actor, datetime.now(UTC))
+            action.affected = len(marked)
+            self._changed()
+            return marked
+
+    async def silence(
+        self, alert: str | None, queue: str | None, seconds: float, reason: str = ""
+    ) -> datetime:
+        """Silence alerts (None: of every name, of every queue) for a time; until when."""
+        self._check(alert, queue)
+        if not 0 < seconds <= MAX_SILENCE_SECONDS:
+            raise InvalidAlertError(
+                "is no time for a silence", field="for", fix="use more than 0 s, at most 30 d"
+            )
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=seconds)
+        arguments = {"alert": alert, "queue": queue, "until": until.isoformat()}
+        async with self._audit.record("silence", arguments, reason) as action:
+            action.affected = await self._history.silence(alert, queue, until, self._audit.actor, reason, now)
+            self._changed()
+        return until
+
+    async def end_silence(self, alert: str | None, queue: str | None) -> int:
+        """End the silences of exactly this alert and queue; how many there were."""
+        self._check(alert, queue)
+        async with self._audit.record("end-silence", {"alert": alert, "queue": queue}) as action:
+            action.affected = await self._history.end_silences(alert, queue, datetime.now(UTC))
+            self._changed()
+            return action.affected
+
+    async def history(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
+        """All alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
+        return await self._history.page(limit=limit, cursor=cursor)
+
+    def _check(self, alert: str | None, queue: str | None) -> None:
+        if alert is not None and alert not in BY_NAME:
+            raise InvalidAlertError(
+                f"there is no alert {alert!r}", field="alert", fix=f"use one of {', '.join(BY_NAME)}"
+            )
+        if queue is not None and queue not in self._queues:
+            raise UnknownQueueError(queue, tuple(self._queues))
+
+
+def _matches(record: AlertRecord, alert: str, queue: str | None) -> bool:
+    return record.alert == alert and queue in (None, record.queue)
+
+
+def _of(queue: str | None) -> str:
+    return "" if queue is None else f" of {queue}"

@@ -1,0 +1,119 @@
+"""Keeps the life of alerts in the database, and has them notified: one process does it for the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from storage.database.events import EventKind, EventSink, NewEvent
+from storage.errors import StorageError
+from storage.redis.lock import ExpiringLock
+from storage.repositories.alert_history import (
+    AlertChanges,
+    AlertHistoryRepository,
+    AlertRecord,
+    FiringAlert,
+)
+from workers.engine.keys import ALERTING
+from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
+from workers.monitoring.snapshot import Alert, Snapshot
+
+log = structlog.get_logger(__name__)
+
+_CHECK_SECONDS = 5.0
+"""Between two passes while anything happens, or an alert is there."""
+_FIRST_SECONDS = 20.0
+"""From the start to the first pass: a process that starts ends alerts such as *no worker*."""
+_WRITE_SECONDS = 10.0
+"""Timeout of writing what has changed."""
+
+TakeSnapshot = Callable[[], Awaitable[Snapshot]]
+Notify = Callable[[AlertChanges], None]
+
+
+class AlertKeeper:
+    """``is_active`` says, without asking a server, whether a queue of this process holds anything.
+
+    While nothing happens and no alert is there, nothing is sent: what an idle cluster shows is what those who
+    look at it find.  ``take_snapshot`` keeps a point of the history, too.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        history: AlertHistoryRepository,
+        take_snapshot: TakeSnapshot,
+        *,
+        is_active: Callable[[], bool],
+        emit: EventSink,
+        notify: Notify | None = None,
+    ) -> None:
+        self._lock = ExpiringLock(redis, ALERTING)
+        self._history = history
+        self._take_snapshot = take_snapshot
+        self._is_active = is_active
+        self._emit = emit
+        self._notify = notify
+        self._is_open = True
+        """Whether an alert is pending or fires, as far as this process knows."""
+
+    async def run(self) -> None:
+        """Make a pass every few seconds while there is reason to, until cancelled."""
+        await asyncio.sleep(_FIRST_SECONDS)
+        while True:
+            if self._is_open or self._is_active():
+                try:
+                    await self.check()
+                except (RedisError, StorageError, OSError) as error:  # the next pass may succeed
+                    log.debug("alerts were not checked", error=str(error))
+            await asyncio.sleep(_CHECK_SECONDS)
+
+    async def check(self) -> AlertChanges | None:
+        """Make one pass; None if another process does it.  Raises RedisError, StorageError."""
+        if not await self._holds_lock():
+            self._is_open = False  # the process that holds the lock goes on until no alert is left
+            return None
+        snapshot = await self._take_snapshot()
+        firing = [_firing(alert) for alert in snapshot.alerts if alert.fires or alert.state == "silenced"]
+        is_up = snapshot.redis.error is None
+        async with asyncio.timeout(_WRITE_SECONDS):
+            changes = await self._history.record(
+                firing, datetime.now(UTC), judged=None if is_up else {REDIS, DATABASE}
+            )
+        self._is_open = bool(snapshot.alerts or changes.firing)
+        for record in changes.fired:
+            self._emit(_event("alert-fired", record, record.message))
+        for record in changes.resolved:
+            self._emit(_event("alert-resolved", record, f"over: {record.message}"))
+        if self._notify is not None:
+            self._notify(changes)
+        return changes
+
+    async def _holds_lock(self) -> bool:
+        try:
+            return await self._lock.acquire_or_renew()
+        except (RedisError, OSError):
+            return (
+                True  # Redis is down: each process knows that for itself, and the database has each row once
+            )
+
+
+def _firing(alert: Alert) -> FiringAlert:
+    return FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+
+
+def _event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+    title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
+    return NewEvent(
+        kind,
+        f"{title}: {message}",
+        queue=record.queue or None,
+        subject=record.alert,
+        detail={"alert": record.alert, "subject": record.subject, "value": record.value},
+        dedupe=f"{kind}:{record.id}",
+    )
