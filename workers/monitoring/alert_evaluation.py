@@ -22,6 +22,10 @@ _NOTICED_SECONDS = 5.0
 """A process makes a turn every two seconds while jobs are ready, so one that is late by this is noticed."""
 
 
+_CLOCK_SECONDS = 1.0
+"""How far a moment may be ahead: it is written after the state was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What is wrong with a queue, or with a server (``queue`` None); ``subject`` tells several apart.
@@ -83,7 +87,9 @@ _STATE_ORDER = ("firing", "acknowledged", "pending", "silenced")
 
 def _alert(condition: Condition, now: float) -> Alert:
     rule = BY_NAME[condition.name]
-    since = now if condition.since is None else min(condition.since, now)
+    since = condition.since
+    if since is None or since > now + _CLOCK_SECONDS:  # a time ahead is no time
+        since = now
     lasts = rule.for_seconds if condition.for_seconds is None else condition.for_seconds
     return Alert(
         queue=condition.queue,

@@ -11,7 +11,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local out = {}
 for i = 2, tonumber(ARGV[1]) + 1 do
   local at = tonumber(redis.call('HGET', KEYS[1], ARGV[i]))
-  if not (at and at <= now_ms) then
+  if not (at and at > 0 and at <= now_ms) then
     at = now_ms
     redis.call('HSET', KEYS[1], ARGV[i], string.format('%.0f', at))
     redis.call('EXPIRE', KEYS[1], TTL_SECONDS)
