@@ -193,6 +193,8 @@ def _make_snapshots(
         environment=settings.environment,
         weather_provider="offline" if settings.openweather_api_key is None else "openweather",
         history=AlertHistoryRepository(database),
+        plans=PlanRepository(database),
+        schedules=[weather_schedule(WeatherRepository(database))],
     )
 
 

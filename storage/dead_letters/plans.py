@@ -104,6 +104,15 @@ class Plan(NewPlan):
         return min(1.0, round(max(self.halt, share), 1) + 0.1)
 
 
+class UnfinishedPlan(NamedTuple):
+    """A plan that runs, or has halted with a note."""
+
+    id: int
+    state: str
+    note: str
+    created_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class PlanItem:
     """One letter of a plan; ``state`` is a field of `Ledger`, ``kwargs`` are edited arguments, if any."""
@@ -195,6 +204,14 @@ class PlanRepository:
             ids = (await connection.execute(query)).scalars().all()
         plans = [await self.get(plan_id) for plan_id in ids]
         return [plan for plan in plans if plan is not None]
+
+    async def unfinished(self, limit: int = 20) -> list[UnfinishedPlan]:
+        """The newest plans that run or have halted."""
+        c = PlanRow.__table__.c
+        query = select(c.id, c.state, c.note, c.created_at).where(c.state.in_(("running", "halted")))
+        async with self._database.connect() as connection:
+            rows = (await connection.execute(query.order_by(c.id.desc()).limit(limit))).all()
+        return [UnfinishedPlan(*row) for row in rows]
 
     async def items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0

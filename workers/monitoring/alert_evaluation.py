@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from storage.repositories.alert_history import AlertDecisions
 from workers.engine.history import History, Point
+from workers.engine.schedules import Schedule, past_second
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
 from workers.monitoring.breaches import KINDS, LatencyReader, depth_breach, failure_breach
@@ -154,6 +156,29 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
             message = f"{worker.host}:{worker.pid} blocked{how_long}: {worker.blocked_where}"
             since = None if worker.blocked_for is None else now - worker.blocked_for
             yield Condition(rules.BLOCKED, None, message, since, worker.blocked_for, subject=worker.id)
+
+
+def schedule_conditions(
+    schedules: Iterable[Schedule], done: Mapping[bytes, bytes], now: float
+) -> Iterable[Condition]:
+    """The schedules whose newest run is late by more than half their interval.
+
+    ``done`` has the Unix second of the newest occurrence that was run, by schedule.  One without is new.
+    """
+    when = datetime.fromtimestamp(now, UTC)
+    for schedule in schedules:
+        newest = past_second(done.get(schedule.name.encode()), now=int(now))
+        due = schedule.previous_occurrence(when)
+        interval = (schedule.next_occurrence(when) - due).total_seconds()
+        late = now - due.timestamp() - interval / 2
+        if newest is not None and newest < due.timestamp() and late > 0:
+            message = f"schedule {schedule.name} has not run since {newest_run(newest)}"
+            yield Condition(rules.SCHEDULE_MISSED, schedule.queue, message, now - late, subject=schedule.name)
+
+
+def newest_run(second: int) -> str:
+    """A Unix second as date and time in UTC."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 # One queue

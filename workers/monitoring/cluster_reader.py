@@ -16,13 +16,15 @@ from redis.exceptions import ResponseError
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_scripts
 from workers.engine.history import KEEP_POINT
-from workers.engine.keys import BEATS, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
+from workers.engine.keys import BEATS, CRON, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import TIMINGS, QueuePolicy
+from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import (
     Condition,
     LatencyEvaluator,
     QueueFacts,
     queue_conditions,
+    schedule_conditions,
     worker_conditions,
 )
 from workers.monitoring.alert_rules import BACKLOG, Thresholds
@@ -60,10 +62,17 @@ class ClusterState:
 class ClusterReader:
     """Remembers the history that it has read, and when it last saw each process connected."""
 
-    def __init__(self, redis: Redis, policies: Sequence[QueuePolicy], thresholds: Thresholds) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        policies: Sequence[QueuePolicy],
+        thresholds: Thresholds,
+        schedules: Sequence[Schedule] = (),
+    ) -> None:
         self._redis = redis
         self._policies = policies
         self._thresholds = thresholds
+        self._schedules = schedules
         self._histories = {policy.name: HistoryReader() for policy in policies}
         self._latencies = {policy.name: LatencyEvaluator.make() for policy in policies}
         self._connected_at: dict[str, float] = {}
@@ -82,8 +91,9 @@ class ClusterReader:
         pipeline.zcard(LETTERS)
         pipeline.zrange(LETTERS, 0, 0, withscores=True)
         pipeline.hgetall(OBSERVED)
+        pipeline.hgetall(CRON)
         replies = await pipeline.execute(raise_on_error=False)
-        observed = replies.pop() if isinstance(replies[-1], dict) else (replies.pop(), {})[1]
+        done, observed = (_hash_or_empty(replies.pop()) for _ in range(2))
         if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
             raise error
         (seconds, _), presences, beats, waiting, oldest = replies
@@ -99,6 +109,9 @@ class ClusterReader:
             queue, found = self._queue(policy, overview, queue_leases, workers, evidence)
             queues.append(queue)
             conditions += found
+        serving = {queue.name for queue in queues if queue.workers}
+        schedules = [schedule for schedule in self._schedules if schedule.queue in serving]
+        conditions += schedule_conditions(schedules, done, now)
         died_at = number(oldest[0][1]) if oldest else None
         since = None if died_at is None else min(now, died_at / 1000)
         return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed)
@@ -163,6 +176,11 @@ class ClusterReader:
             for name, count in zip(workers, counts, strict=False)
         }
         return {name: now - at < _RECONNECT_SECONDS for name, at in self._connected_at.items()}
+
+
+def _hash_or_empty(reply: Any) -> Mapping[bytes, bytes]:
+    """A hash, empty if another program gave its key another type: the rest of the snapshot is right."""
+    return reply if isinstance(reply, dict) else {}
 
 
 def _holders(

@@ -17,7 +17,15 @@ from workers.monitoring.roster import number, text
 OBSERVE_SCRIPT = Script.load(__name__, "observe")
 
 _SHARED = frozenset(
-    {rules.NO_WORKER, rules.STALLED, rules.BROKEN_KEYS, rules.REDIS_MEMORY, rules.REDIS_EVICTION}
+    {
+        rules.NO_WORKER,
+        rules.STALLED,
+        rules.BROKEN_KEYS,
+        rules.REDIS_MEMORY,
+        rules.REDIS_EVICTION,
+        rules.PLAN_HALTED,
+        rules.PLAN_INTERRUPTED,
+    }
 )
 """Rules on which all processes agree.  Whether a server can be reached is known to each process alone."""
 

@@ -13,18 +13,21 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.database.engine import Database
+from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import redact_url
 from storage.redis.refusals import reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
 from workers.engine.policy import QueuePolicy
-from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
+from workers.engine.schedules import Schedule
+from workers.monitoring.alert_evaluation import Condition, alerts, server_conditions, with_decisions
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
 from workers.monitoring.overview import whole_number
+from workers.monitoring.plans import plan_conditions
 from workers.monitoring.roster import text
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot, Snapshot
 
@@ -51,6 +54,8 @@ class SnapshotReader:
         weather_provider: str,
         thresholds: Thresholds = DEFAULTS,
         history: AlertHistoryRepository | None = None,
+        plans: PlanRepository | None = None,
+        schedules: Sequence[Schedule] = (),
     ) -> None:
         self._redis = redis
         self._safe_url = redact_url(redis_url)
@@ -58,7 +63,7 @@ class SnapshotReader:
         self._database = database
         self._environment = environment
         self._weather_provider = weather_provider
-        self._reader = ClusterReader(redis, policies, thresholds)
+        self._reader = ClusterReader(redis, policies, thresholds, schedules)
         self._observations = Observations(redis)
         self._clock_offset = 0.0
         self._redis_failure: RedisSnapshot | None = None
@@ -69,6 +74,8 @@ class SnapshotReader:
         self._dead_letters = BackgroundValue(letters.count, _describe_database_error)
         self._history = history
         self._decisions = BackgroundValue(self._read_decisions)
+        self._plans = plans
+        self._plan_conditions = BackgroundValue(self._read_plan_conditions)
         self._last: Snapshot | None = None
 
     async def close(self) -> None:
@@ -76,6 +83,7 @@ class SnapshotReader:
         await self._info.close()
         await self._dead_letters.close()
         await self._decisions.close()
+        await self._plan_conditions.close()
 
     def invalidate_decisions(self) -> None:
         """An operator has decided about an alert: the next snapshot reads that."""
@@ -100,10 +108,12 @@ class SnapshotReader:
         """
         self._info.refresh_if_due()
         self._dead_letters.refresh_if_due()
+        self._plan_conditions.refresh_if_due()
         cluster = await self._cluster_or_last(keep_history=keep_history)
         if self._last is None:  # a program that takes a single snapshot needs all of it
             await self._info.ready.wait()
             await self._dead_letters.ready.wait()
+            await self._plan_conditions.ready.wait()
         redis, database = self._redis_snapshot(), self._database_snapshot()
         now = time.time() + self._clock_offset
         is_up = redis.error is None
@@ -118,6 +128,7 @@ class SnapshotReader:
                 set(map(text, cluster.observed)),
             ),
             *(cluster.conditions if is_up else ()),
+            *((self._plan_conditions.value or ()) if is_up else ()),
         ]
         lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
         self._last = Snapshot(
@@ -169,6 +180,9 @@ class SnapshotReader:
         if self._history is None:
             return AlertDecisions({}, ())
         return await self._history.decisions(datetime.now(UTC))
+
+    async def _read_plan_conditions(self) -> list[Condition]:
+        return [] if self._plans is None else await plan_conditions(self._redis, self._plans)
 
     def _redis_snapshot(self) -> RedisSnapshot:
         info = self._info.value

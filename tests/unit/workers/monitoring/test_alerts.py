@@ -13,8 +13,9 @@ from tests.support.alerts import NOW, alerts_of, conditions_of, facts
 from tests.support.fake_operations import HEALTHY
 from workers.engine.histogram import bucket
 from workers.engine.history import History, Point, run_buckets
+from workers.engine.schedules import Schedule
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import Condition, alerts, queue_conditions
+from workers.monitoring.alert_evaluation import Condition, alerts, queue_conditions, schedule_conditions
 from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Thresholds
 from workers.monitoring.breaches import LatencyReader, depth_breach, failure_breach, find_breach
 from workers.monitoring.snapshot import DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
@@ -269,3 +270,31 @@ def test_a_database_that_does_not_answer_is_an_alert() -> None:
 def test_every_condition_has_a_rule() -> None:
     names = {name for name in vars(rules) if isinstance(getattr(rules, name), str) and name.isupper()}
     assert {getattr(rules, name) for name in names} == set(BY_NAME)
+
+
+# Schedules
+
+
+async def _no_jobs() -> dict[str, dict[str, object]]:
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("ran_ago", "past", "missed"), [(900, 100, False), (900, 451, True), (0, 800, False), (7200, 460, True)]
+)
+def test_a_schedule_that_is_late_by_half_its_interval_is_missed(
+    ran_ago: int, past: int, missed: bool
+) -> None:
+    schedule = Schedule("weather", "*/15 * * * *", "weather-ingestion", _no_jobs)
+    occurrence = 1_800_000_000  # a quarter of an hour
+    done = {b"weather": str(occurrence - ran_ago).encode()}
+    found = list(schedule_conditions([schedule], done, float(occurrence + past)))
+    assert _names(found) == (["schedule_missed"] if missed else [])
+    if missed:
+        assert found[0].since == occurrence + 450
+
+
+def test_a_schedule_that_never_ran_or_ran_ahead_of_the_clock_is_not_missed() -> None:
+    schedule = Schedule("weather", "*/15 * * * *", "weather-ingestion", _no_jobs)
+    for done in ({}, {b"weather": b"soon"}, {b"weather": b"1900000000"}):
+        assert list(schedule_conditions([schedule], done, 1_800_000_460.0)) == []
