@@ -136,7 +136,7 @@ async def test_e10_a_process_that_just_started_carries_on_from_the_looks_of_othe
 async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
     doubts = threading.Event()
     nowhere = make_sync_client(f"redis://127.0.0.1:{free_port()}/0")
-    heartbeat = Heartbeat(nowhere, "worker", count_jobs=lambda: 1, max_silence=3.0, on_silence=doubts.set)
+    heartbeat = Heartbeat(nowhere, "worker", count_jobs=lambda: 1, on_silence=doubts.set)
     heartbeat.start()
     await eventually(doubts.is_set, within=20)
     await asyncio.to_thread(heartbeat.stop)
