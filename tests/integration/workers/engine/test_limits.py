@@ -21,7 +21,7 @@ from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollInte
 from workers.handlers.process_pool import CpuPool
 from workers.process.worker_process import WorkerProcess
 
-_QUICK_SECONDS = 3.0
+_QUICK_SECONDS = 2.0
 _LONG_SECONDS = 20.0 * max(1.0, float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
 _WORD = 3 + 4 * 2 + 3  # commands of one word of a process about itself, for four queues, and some to spare
 _FASTER = 30
@@ -38,7 +38,7 @@ async def pool() -> AsyncIterator[CpuPool]:
 async def test_e6_work_that_is_stuck_on_the_cpu_does_not_stop_its_queue(
     make_bench: MakeBench, pool: CpuPool, tmp_path: Path
 ) -> None:
-    bench = make_bench(concurrency=2, timeout=2.0, retry_delays=())
+    bench = make_bench(concurrency=2, timeout=1.5, retry_delays=())
 
     async def work(ctx: dict[str, Any], number: int, stuck: bool) -> int:
         if stuck:
@@ -46,17 +46,17 @@ async def test_e6_work_that_is_stuck_on_the_cpu_does_not_stop_its_queue(
         return await pool.run(calls.length, b"1234")
 
     await bench.start(work)
-    await bench.send(5, stuck=True)
+    await bench.send(3, stuck=True)
     keys = await bench.send(2, stuck=False)
     await eventually(lambda: bench.total("completed"), within=40)
     await eventually(bench.empty, within=40)
 
     async def recorded() -> bool:
-        return await bench.letters.count() == 5
+        return await bench.letters.count() == 3
 
     await eventually(recorded)
     letters = (await bench.letters.page()).items
-    assert all("longer than the 2 s" in letter.error_message for letter in letters)
+    assert all("longer than the 1.5 s" in letter.error_message for letter in letters)
     job = await bench.stock.job(keys[0])
     assert job is not None
     assert job.result == 4
