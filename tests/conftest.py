@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import itertools
 import os
@@ -24,6 +25,9 @@ _numbers = itertools.count()
 # A shell starts what it runs in the background with SIGINT ignored, and so would be what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# A session that keeps thousands of tests in memory spends a fifth of its time on collections in vain.
+gc.set_threshold(50_000, 20, 20)
 
 settings.register_profile("newcomer", derandomize=True, database=None, max_examples=40)
 settings.register_profile("ci", print_blob=True)

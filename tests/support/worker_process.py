@@ -1,10 +1,11 @@
 """A real worker process for tests that kill it: ``python -m tests.support.worker_process '{"redis": …}'``.
 
 Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
-``look`` (see Pace), and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt
-starts and when it ends, and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise,
-``block`` the event loop for that many seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the
-journal are of the monotonic clock, which processes share.
+``look`` (seconds between checks for scheduled jobs), ``timings`` (fields of Timings), and fields of
+QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends, and does what
+the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many
+seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the journal are of the monotonic clock, which
+processes share.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from app.process.exit import abort
 from storage.database.engine import Database
 from storage.dead_letters.records import NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
-from workers.engine.policy import NORMAL, QueuePolicy, RateLimit
+from workers.engine.policy import NORMAL, QueuePolicy, RateLimit, Timings
 from workers.process.worker_process import WorkerProcess
 
 
@@ -87,6 +88,7 @@ async def main(options: dict[str, Any]) -> int:
     drain_seconds = options.pop("drain_seconds", 30.0)
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
     pace = replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled))
+    timings = Timings(**options.pop("timings", {}))
     if options.get("rate_limit"):
         options["rate_limit"] = RateLimit(*options["rate_limit"])
     if "retry_delays" in options:
@@ -108,6 +110,7 @@ async def main(options: dict[str, Any]) -> int:
         letters=letters,
         drain_seconds=drain_seconds,
         pace=pace,
+        timings=timings,
         give_up=abort,
     )
     loop = asyncio.get_running_loop()

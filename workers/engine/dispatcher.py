@@ -22,7 +22,7 @@ from storage.backoff import ReconnectBackoff
 from storage.redis.batches import batch_by_size
 from storage.redis.client import PipelineConnection, is_too_large
 from workers.engine import outcome, wire
-from workers.engine.policy import PollIntervals
+from workers.engine.policy import PollIntervals, Timings
 from workers.engine.queue import JobQueue
 from workers.engine.recovery import Recovery
 from workers.engine.runner import JobRunner, SaqFunction
@@ -30,17 +30,14 @@ from workers.engine.settlement import LeasedJob, Settlement, TakeResult
 
 log = structlog.get_logger(__name__)
 
-_BLOCKED_POLL_SECONDS = 0.5
-_POLL_SECONDS = {"full": _BLOCKED_POLL_SECONDS, "standby": 2.0, "paused": 30.0}
-"""By the state of the last take: until the next turn, if nothing wakes the dispatcher before."""
+_PAUSED_POLL_SECONDS = 30.0
+"""Until the next turn of a queue that is paused, if nothing wakes the dispatcher before."""
 _FULL_OF_OWN_SECONDS = 0.01
 """The same if this process' own jobs fill the queue: one of them was settled in a call after the take."""
 _CHECK_LEASES_SECONDS = 0.5
 """How long a drain with nothing in flight waits for Redis to confirm that nothing is leased."""
 _MAX_BATCH = 200
 """Settlements in one round trip."""
-_BACKOFF_SECONDS = (0.1, 5.0)
-"""Between tries while Redis does not answer: the first, and the longest."""
 
 
 class NextTurn(NamedTuple):
@@ -69,12 +66,13 @@ class Dispatcher:
         worker_id: str,
         wakeup_connection: PipelineConnection,
         pace: PollIntervals,
+        timings: Timings,
         on_result: Callable[[Exception | None], None],
         on_letter: Callable[[], None],
     ) -> None:
         self.queue = queue
         self.runner = JobRunner(queue, function, worker_id=worker_id, on_finished=self._on_finished)
-        self.recovery = Recovery(queue, self.wake)
+        self.recovery = Recovery(queue, timings, self.wake)
         self.state = "starting"
         """Of the last take; ``standby`` while other processes fill the queue's five slots."""
         self.settled: Counter[str] = Counter()
@@ -83,6 +81,13 @@ class Dispatcher:
         """Jobs that this process returned unfinished while it drained."""
         self._wakeup_connection = wakeup_connection
         self._pace = pace
+        self._retry_seconds = timings.retry_seconds
+        self._poll_seconds = {
+            "full": timings.full_poll_seconds,
+            "standby": timings.standby_poll_seconds,
+            "paused": _PAUSED_POLL_SECONDS,
+        }
+        """By the state of the last take: until the next turn, if nothing wakes the dispatcher before."""
         self._on_result = on_result
         self._on_letter = on_letter
         self._settlements: list[Settlement] = []
@@ -149,7 +154,8 @@ class Dispatcher:
         wakeup = self._wakeup_task = asyncio.create_task(
             self._watch_for_ready_job(), name=f"wakeup {self.queue.name}"
         )
-        backoff = _BACKOFF_SECONDS[0]
+        first, longest = self._retry_seconds
+        backoff = first
         try:
             while not self._finished:
                 self._due = asyncio.get_running_loop().time()
@@ -168,11 +174,11 @@ class Dispatcher:
                     self._on_result(None)
                     self.turned.set()
                     self._defect_since = None
-                    backoff = _BACKOFF_SECONDS[0]
+                    backoff = first
                     await self._sleep(next_turn.seconds)
                     continue
                 await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
-                backoff = min(backoff * 2, _BACKOFF_SECONDS[0] if self._draining else _BACKOFF_SECONDS[1])
+                backoff = min(backoff * 2, first if self._draining else longest)
         finally:
             self._wakeup_task, self._due = None, None
             self.recovery.stop()
@@ -266,15 +272,15 @@ class Dispatcher:
         """When the next turn is due if no attempt ends before."""
         waits = [wait for wait in (take.wait,) if wait is not None]
         if self._leases_uncertain:
-            waits.append(_BLOCKED_POLL_SECONDS)
+            waits.append(self._poll_seconds["full"])
         if take.others_leases > 0:
             waits.append(self.recovery.seconds_until_check)
         if take.state in ("empty", "taken") and self.runner.free:
             self._is_empty.set()
         elif take.state == "full" and not take.others_leases:
             waits.append(_FULL_OF_OWN_SECONDS)
-        elif take.state in _POLL_SECONDS:
-            waits.append(_POLL_SECONDS[take.state])
+        elif take.state in self._poll_seconds:
+            waits.append(self._poll_seconds[take.state])
         return NextTurn(min(waits)) if waits else _WHEN_WOKEN
 
     def _on_finished(self, settlement: Settlement) -> None:
@@ -325,7 +331,7 @@ class Dispatcher:
 
         Proxies close a connection on which nothing happens; the first time it is opened again at once.
         """
-        backoff = ReconnectBackoff(*_BACKOFF_SECONDS)
+        backoff = ReconnectBackoff(*self._retry_seconds)
         while True:
             await self._is_empty.wait()
             backoff.begin()

@@ -18,8 +18,6 @@ KEEP_LARGE_MS = 3_600_000
 """A thousand failed jobs of a megabyte each would fill the memory that the next jobs need."""
 MAX_PROCESSES = 5
 """Worker processes that may hold jobs of one queue at the same time; a further one is a standby."""
-HEARTBEAT_SECONDS = 2.0
-"""Between two heartbeats of a process that holds jobs."""
 MAX_PAYLOAD_BYTES = 1_000_000
 """The largest serialised job; anything larger becomes a dead letter."""
 
@@ -48,6 +46,45 @@ class PollIntervals:
 
 NORMAL = PollIntervals(scheduled=5, ready_wait=30, presence=30, aborts=1)
 ECONOMICAL = PollIntervals(scheduled=60, ready_wait=300, presence=180, aborts=4, snapshot=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How soon a process that is dead, blocked or cut off is noticed: the same in every process of a cluster.
+
+    Nobody configures them: what is promised rests on the defaults.  Tests have shorter ones.
+    """
+
+    heartbeat_seconds: float = 2.0
+    """Between two heartbeats of a process that holds jobs."""
+    dead_after_seconds: float = 8.0
+    """Time without a heartbeat after which a worker is dead."""
+    max_check_gap_seconds: float = 4.0
+    """Between two checks for dead workers, by any process, after which silence proves nothing: a living
+    worker may have missed two heartbeats, and this time."""
+    recovery_check_seconds: float = 2.5
+    """Between two checks for dead workers, while other workers hold leases."""
+    full_poll_seconds: float = 0.5
+    """Between two turns of a dispatcher while its queue is full, or its leases are uncertain."""
+    standby_poll_seconds: float = 2.0
+    """Between two turns of a dispatcher while other processes fill the queue's slots."""
+    retry_seconds: tuple[float, float] = (0.1, 5.0)
+    """Between two tries while Redis does not answer: the first, and the longest."""
+    loop_check_seconds: float = 1.0
+    """Between two checks of the event loop by the heartbeat's thread."""
+    loop_count_seconds: float = 0.5
+    """Between two counts of the event loop, by which that thread knows that it moves."""
+    blocked_after_seconds: float = 5.0
+    """Time without a count after which an event loop is blocked."""
+
+    @property
+    def max_silence_seconds(self) -> float:
+        """Time since the last confirmed heartbeat after which a process doubts its own leases."""
+        return self.dead_after_seconds - self.heartbeat_seconds / 2
+
+
+TIMINGS = Timings()
+"""Those of the program."""
 
 
 @dataclass(frozen=True, slots=True)

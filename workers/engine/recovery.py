@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from workers.engine import outcome
+from workers.engine.policy import Timings
 from workers.engine.queue import JobQueue
 from workers.engine.runner import parse_job
 from workers.engine.settlement import LeasedJob, Settlement
@@ -15,20 +16,13 @@ from workers.errors import InvalidJobError, WorkerLostError
 
 log = structlog.get_logger(__name__)
 
-DEAD_AFTER = 8.0
-"""Seconds without a heartbeat after which a worker is dead; it beats every two."""
-MAX_CHECK_GAP = 4.0
-"""Seconds between two checks, by any process, after which silence proves nothing: a living worker may have
-missed two beats, and this time."""
-_CHECK_SECONDS = 2.5
-"""Between two checks, while other workers hold leases."""
-
 
 class Recovery:
     """Checks one queue for leases of dead workers.  ``wake`` has the dispatcher make a turn."""
 
-    def __init__(self, queue: JobQueue, wake: Callable[[], None]) -> None:
+    def __init__(self, queue: JobQueue, timings: Timings, wake: Callable[[], None]) -> None:
         self._queue = queue
+        self._timings = timings
         self._wake = wake
         self._next_check = 0.0
         """Loop time."""
@@ -38,7 +32,8 @@ class Recovery:
     def schedule_check(self) -> None:
         """A worker began to hold jobs: wake the dispatcher once it may have died with them."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._on_timer)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._timings.recovery_check_seconds, self._on_timer)
         else:  # a worker that begins just before that check is checked once more
             self._check_again = True
 
@@ -64,13 +59,14 @@ class Recovery:
         now = asyncio.get_running_loop().time()
         if now < self._next_check:
             return []
-        self._next_check = now + _CHECK_SECONDS
+        self._next_check = now + self._timings.recovery_check_seconds
         settlements = []
         blocked_at: dict[str, str | None] = {}
-        for leased in await self._queue.leases_of_dead_workers(DEAD_AFTER, MAX_CHECK_GAP):
+        dead_after, max_gap = self._timings.dead_after_seconds, self._timings.max_check_gap_seconds
+        for leased in await self._queue.leases_of_dead_workers(dead_after, max_gap):
             worker = leased.lease.decode(errors="replace").split(":", 1)[0]
             if worker not in blocked_at:
-                blocked_at[worker] = await self._queue.declare_dead(worker, DEAD_AFTER)
+                blocked_at[worker] = await self._queue.declare_dead(worker, dead_after)
             log.warning("worker died with a job", queue=self._queue.name, job=leased.id, worker=worker)
             settlements.append(self._settle(leased, worker, blocked_at[worker]))
         return settlements

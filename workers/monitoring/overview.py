@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workers.engine import histogram, wire
-from workers.engine.policy import QueuePolicy, RateLimit
+from workers.engine.policy import TIMINGS, QueuePolicy, RateLimit
 from workers.engine.reconciler import REPAIR_KINDS, REPAIRED
-from workers.engine.recovery import MAX_CHECK_GAP
 from workers.monitoring.roster import age, number, text
 from workers.monitoring.snapshot import Pause, QueueSnapshot
 
@@ -68,7 +67,9 @@ class OverviewReply(NamedTuple):
     def checked_for(self) -> float:
         """Seconds for which processes have checked for dead workers without a gap: see `lost.lua`."""
         since, last = (age(number(value), self.now) for value in self.checks)
-        return since if since is not None and last is not None and last <= MAX_CHECK_GAP else 0.0
+        if since is None or last is None or last > TIMINGS.max_check_gap_seconds:
+            return 0.0
+        return since
 
 
 def queue_snapshot(

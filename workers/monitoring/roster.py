@@ -16,11 +16,10 @@ from typing import Any
 
 from workers.engine import wire
 from workers.engine.blocked import read_where
-from workers.engine.policy import HEARTBEAT_SECONDS
-from workers.engine.recovery import DEAD_AFTER
+from workers.engine.policy import TIMINGS
 from workers.monitoring.snapshot import WorkerSnapshot, WorkerState
 
-_SILENT_SECONDS = DEAD_AFTER + HEARTBEAT_SECONDS
+_SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
 """A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
 _UNCONNECTED_SECONDS = 3.0
 """A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""

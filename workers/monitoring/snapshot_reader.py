@@ -21,8 +21,7 @@ from storage.redis.client import execute, redact_url
 from storage.redis.refusals import reason, refusal_of
 from storage.redis.scripts import Script, ScriptCall, run_scripts
 from workers.engine.keys import BEATS, LETTERS, PROCESS, WORKERS, QueueKeys
-from workers.engine.policy import QueuePolicy
-from workers.engine.recovery import DEAD_AFTER
+from workers.engine.policy import TIMINGS, QueuePolicy
 from workers.monitoring import thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.overview import (
@@ -283,7 +282,8 @@ def _holders(
     ages = [lease_age for lease_age in lease_ages if lease_age is not None]
     full = len(leases) >= policy.concurrency and len(ages) == len(lease_ages)
     beat_ages = [evidence.beat_age(worker.id) for worker in dead]
-    waits = [DEAD_AFTER - checked_for, *(DEAD_AFTER - beat for beat in beat_ages if beat is not None)]
+    silent_for = [checked_for, *(beat for beat in beat_ages if beat is not None)]
+    waits = [TIMINGS.dead_after_seconds - seconds for seconds in silent_for]
     return {
         "workers": len(living),
         "held_by_dead": len(dead),

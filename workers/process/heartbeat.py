@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from storage.redis.scripts import Argument, Script, ScriptCall
 from workers.engine.keys import BEATS, WORKERS
-from workers.engine.policy import HEARTBEAT_SECONDS
+from workers.engine.policy import TIMINGS, Timings
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
 from workers.process.watchdog import Verdict, Watchdog
 
@@ -25,16 +25,13 @@ log = structlog.get_logger(__name__)
 BEAT_SCRIPT = Script.load(__name__, "beat")
 BLOCKED_SCRIPT = Script.load(__name__, "blocked")
 
-_WATCH_SECONDS = 1.0
-"""Between two checks of the event loop."""
-
 
 class Heartbeat:
     """Beats every two seconds while ``count_jobs()`` is not 0; an idle process sends nothing.
 
-    ``on_silence`` is called from the thread when more than ``max_silence`` seconds have passed since the last
-    confirmed beat, and again until one is confirmed: the process was frozen, or is cut off, and its jobs may
-    have been given to others.
+    ``on_silence`` is called from the thread when too much time has passed since the last confirmed beat, and
+    again until one is confirmed: the process was frozen, or is cut off, and its jobs may have been given to
+    others.
 
     While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
     long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
@@ -47,16 +44,16 @@ class Heartbeat:
         worker_id: str,
         *,
         count_jobs: Callable[[], int],
-        max_silence: float,
         on_silence: Callable[[], None],
+        timings: Timings = TIMINGS,
         watchdog: Watchdog | None = None,
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self._redis = redis
         self._worker_id = worker_id
         self._count_jobs = count_jobs
-        self._max_silence = max_silence
         self._on_silence = on_silence
+        self._timings = timings
         self._watchdog = watchdog
         self._give_up = give_up
         self._blocked: float | None = None
@@ -78,15 +75,16 @@ class Heartbeat:
         self._redis.close()
 
     def _run(self) -> None:
+        timings = self._timings
         last = began = time.monotonic()
-        due, busy = last + HEARTBEAT_SECONDS, 0.0
-        while not self._stop.wait(_WATCH_SECONDS):
+        due, busy = last + timings.heartbeat_seconds, 0.0
+        while not self._stop.wait(timings.loop_check_seconds):
             now = time.monotonic()
             self._watch(now - began, busy)
-            if now >= due - _WATCH_SECONDS / 2:
+            if now >= due - timings.loop_check_seconds / 2:
                 confirmed = self._beat() if self._count_jobs() else True
-                due = (ended := time.monotonic()) + HEARTBEAT_SECONDS
-                if ended - last > self._max_silence:
+                due = (ended := time.monotonic()) + timings.heartbeat_seconds
+                if ended - last > timings.max_silence_seconds:
                     self._on_silence()
                 if confirmed:
                     last = ended

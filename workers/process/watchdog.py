@@ -19,10 +19,8 @@ from types import FrameType
 from typing import Any
 
 from workers.engine.blocked import BlockedAt
+from workers.engine.policy import TIMINGS
 
-_COUNT_SECONDS = 0.5
-BLOCKED_SECONDS = 5.0
-"""Seconds without a count after which an event loop is blocked."""
 _GRACE_SECONDS = 2.0
 """Seconds after the longest timeout of the jobs in flight: the loop, if it moves, ends them within one."""
 _MIN_BLOCKED_SECONDS = 10.0
@@ -60,8 +58,9 @@ class Verdict(Enum):
 class LoopClock:
     """Counts in the event loop that it was started in, twice a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, count_seconds: float = TIMINGS.loop_count_seconds) -> None:
         self.count = 0
+        self._count_seconds = count_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -97,7 +96,7 @@ class LoopClock:
     def _tick(self) -> None:
         self.count += 1
         if self._loop is not None:
-            self._timer = self._loop.call_later(_COUNT_SECONDS, self._tick)
+            self._timer = self._loop.call_later(self._count_seconds, self._tick)
 
 
 class Watchdog:
@@ -107,13 +106,19 @@ class Watchdog:
     """
 
     def __init__(
-        self, clock: LoopClock, *, list_jobs: Callable[[], Sequence[HeldJob]], drain_seconds: float = 30.0
+        self,
+        clock: LoopClock,
+        *,
+        list_jobs: Callable[[], Sequence[HeldJob]],
+        drain_seconds: float = 30.0,
+        blocked_after_seconds: float = TIMINGS.blocked_after_seconds,
     ) -> None:
         self.stood = 0.0
         """Seconds since the loop moved, as far as this thread could see."""
         self._clock = clock
         self._list_jobs = list_jobs
         self._drain_seconds = drain_seconds
+        self._blocked_after_seconds = blocked_after_seconds
         self._count = 0
         self._stop_by: float | None = None
 
@@ -130,7 +135,7 @@ class Watchdog:
             self.stood = 0.0
         else:
             self.stood += waited + min(busy, _MAX_BUSY_SECONDS)
-        if self.stood <= BLOCKED_SECONDS or busy > _LATE_SECONDS:
+        if self.stood <= self._blocked_after_seconds or busy > _LATE_SECONDS:
             return Verdict.MOVES  # after a long time at work the loop gets the chance to move first
         return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
 

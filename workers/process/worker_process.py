@@ -21,9 +21,8 @@ from storage.redis.refusals import reason, refusal_of
 from workers.dead_letters.recorder import Recorder
 from workers.dead_letters.retention import Retention
 from workers.engine.dispatcher import Dispatcher
-from workers.engine.policy import NORMAL, PollIntervals, QueuePolicy
+from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, Timings
 from workers.engine.queue import JobQueue
-from workers.engine.recovery import DEAD_AFTER
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
 from workers.process.background_tasks import (
@@ -66,6 +65,7 @@ class WorkerProcess:
         letters: DeadLetterRepository,
         drain_seconds: float = 30.0,
         pace: PollIntervals = NORMAL,
+        timings: Timings = TIMINGS,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
         give_up: Callable[[str], None] | None = None,
@@ -75,6 +75,7 @@ class WorkerProcess:
         self.redis_error: str | None = None
         """Why Redis does not answer, or refuses; None while it does neither."""
         self._pace = pace
+        self._timings = timings
         self._redis = make_client(redis_url)
         self._subscriber = make_client(redis_url, reply_timeout=None)
         self._recorder = Recorder(self._redis, letters)
@@ -82,8 +83,8 @@ class WorkerProcess:
         self._connections: list[PipelineConnection] = []
         self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
         self._schedulers = self._make_schedulers(schedules)
-        self._clock = LoopClock()
-        self._watchdog = Watchdog(self._clock, list_jobs=self._running_jobs, drain_seconds=drain_seconds)
+        self._clock = LoopClock(timings.loop_count_seconds)
+        self._watchdog = self._make_watchdog()
         self._heartbeat = self._make_heartbeat(redis_url, give_up)
         self._listener = self._make_listener()
         self._presence = self._make_presence(version)
@@ -238,6 +239,7 @@ class WorkerProcess:
                 worker_id=self.id,
                 wakeup_connection=wakeup_connection,
                 pace=self._pace,
+                timings=self._timings,
                 on_result=partial(self._on_redis_result, pipeline),
                 on_letter=self._recorder.notify,
             )
@@ -250,13 +252,21 @@ class WorkerProcess:
             if schedule.queue in self.dispatchers
         ]
 
+    def _make_watchdog(self) -> Watchdog:
+        return Watchdog(
+            self._clock,
+            list_jobs=self._running_jobs,
+            drain_seconds=self.drain_seconds,
+            blocked_after_seconds=self._timings.blocked_after_seconds,
+        )
+
     def _make_heartbeat(self, redis_url: str, give_up: Callable[[str], None] | None) -> Heartbeat:
         return Heartbeat(
             make_sync_client(redis_url),
             self.id,
             count_jobs=lambda: self.in_flight,
-            max_silence=DEAD_AFTER - 1,
             on_silence=self._on_silence,
+            timings=self._timings,
             watchdog=self._watchdog,
             give_up=give_up,
         )

@@ -15,12 +15,30 @@ from saq.queue.redis import RedisQueue
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from workers.engine.policy import QueuePolicy
+from workers.engine.policy import QueuePolicy, Timings
 from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.process.worker_process import WorkerProcess
 
 FAST_RETRIES = (0.1, 0.2, 0.3)
+QUICK = Timings(
+    heartbeat_seconds=0.1,
+    dead_after_seconds=0.6,
+    max_check_gap_seconds=0.5,
+    recovery_check_seconds=0.1,
+    full_poll_seconds=0.05,
+    standby_poll_seconds=0.1,
+    retry_seconds=(0.02, 0.1),
+    loop_check_seconds=0.05,
+)
+"""Notice in half a second that a process died: not for tests in which a living one must not seem dead."""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def migrated_database_url(request: pytest.FixtureRequest) -> str:
+    """Each of the two databases in turn; what differs between them is tested with the storage."""
+    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
+    return url
 
 
 @pytest.fixture

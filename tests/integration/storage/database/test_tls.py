@@ -37,20 +37,20 @@ def files(authority: trustme.CA, tmp_path: Path) -> Authorities:
 
 
 @pytest.fixture
-async def encrypted(postgres_url: str, authority: trustme.CA) -> AsyncIterator[Forwarder]:
+async def encrypted(migrated_postgres_url: str, authority: trustme.CA) -> AsyncIterator[Forwarder]:
     """A proxy with a certificate for ``localhost``, since the wheel's Postgres is built without TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    forwarder = Forwarder(postgres_url, context)
+    forwarder = Forwarder(migrated_postgres_url, context)
     await forwarder.start()
     yield forwarder
     await forwarder.stop()
 
 
 @pytest.fixture
-async def plain(postgres_url: str) -> AsyncIterator[Forwarder]:
+async def plain(migrated_postgres_url: str) -> AsyncIterator[Forwarder]:
     """A Postgres without TLS."""
-    forwarder = Forwarder(postgres_url)
+    forwarder = Forwarder(migrated_postgres_url)
     await forwarder.start()
     yield forwarder
     await forwarder.stop()

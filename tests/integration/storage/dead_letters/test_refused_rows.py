@@ -42,8 +42,8 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def postgres(postgres_url: str) -> AsyncIterator[Database]:
-    database = Database(postgres_url)
+async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_postgres_url)
     await database.start()
     yield database
     await database.close()
@@ -199,6 +199,7 @@ async def _recorded(letters: DeadLetterRepository, wanted: int) -> bool:
     return await letters.count() == wanted
 
 
+@pytest.mark.slow
 async def test_thousands_are_recorded_in_one_call(database: Database) -> None:
     assert await DeadLetterRepository(database).record([letter(f"u{n}") for n in range(2_500)]) == 2_500
 

@@ -22,7 +22,7 @@ from saq.queue.redis import RedisQueue
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
-from tests.integration.workers.conftest import eventually
+from tests.integration.workers.conftest import QUICK, eventually
 from workers.engine.keys import BEATS, CRON, LETTER, LETTERS, OUTCOMES, TOKENS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy, RateLimit
 from workers.engine.queue import JobQueue
@@ -36,7 +36,8 @@ POLICY = QueuePolicy(
     rate_limit=RateLimit(10_000, 60),
     retry_delays=(0.02,) * 40,
 )
-EXAMPLES = round(20 * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
+IN_CI = settings.get_current_profile_name() == "ci"
+EXAMPLES = round((20 if IN_CI else 6) * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
 KEYS = QueueKeys.of(POLICY.name)
 TYPES = {
     KEYS.queued: "list",
@@ -115,7 +116,11 @@ class AnyKeyMachine(RuleBasedStateMachine):
         self.outside = await self._outside()
         for _ in range(2):
             process = WorkerProcess(
-                self.url, policies=[POLICY], functions={POLICY.name: self._work}, letters=self.letters
+                self.url,
+                policies=[POLICY],
+                functions={POLICY.name: self._work},
+                letters=self.letters,
+                timings=QUICK,
             )
             self.processes.append(process)
             await process.start()
@@ -281,20 +286,9 @@ class AnyKeyMachine(RuleBasedStateMachine):
         await self.redis.aclose()
 
 
-@pytest.fixture
-def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is gone is known in half a second, not in eight."""
-    monkeypatch.setattr("workers.engine.recovery.DEAD_AFTER", 0.6)
-    monkeypatch.setattr("workers.engine.recovery._CHECK_SECONDS", 0.1)
-    monkeypatch.setattr("workers.engine.recovery.MAX_CHECK_GAP", 0.5)
-    monkeypatch.setattr("workers.process.heartbeat.HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr("workers.process.heartbeat._WATCH_SECONDS", 0.05)
-    monkeypatch.setattr("workers.engine.dispatcher._BACKOFF_SECONDS", (0.02, 0.1))
-
-
 @pytest.mark.timeout(900)
 def test_e14_any_key_may_be_changed_to_anything(
-    redis_url: str, tmp_path: Path, quick_recovery: None, record_property: Callable[[str, object], None]
+    redis_url: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     loop = asyncio.new_event_loop()
     database = Database(f"sqlite:///{tmp_path}/letters.db")

@@ -13,7 +13,7 @@ from saq import Job, Status
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.redis.client import make_sync_client
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.integration.workers.conftest import QUICK, MakeBench, eventually
 from tests.support.servers import free_port
 from workers.engine import outcome
 from workers.engine.enqueueing import EnqueueResult
@@ -58,7 +58,7 @@ async def test_e2_a_take_that_is_carried_out_long_after_its_reply_was_given_up_l
     async def work(ctx: dict[str, Any], number: int) -> None:
         done.append(ctx["job"].key)
 
-    process = await bench.start(work)
+    process = await bench.start(work, timings=QUICK)
     await eventually(lambda: process.dispatchers[bench.policy.name].state == "empty")
     job = Job("extract_colors", kwargs={"number": 1}, queue=bench.queue, queued=1)
     # Due, and seen by no doorbell: nobody takes it before that late take in the process's name does.
@@ -136,14 +136,14 @@ async def test_e10_a_process_that_just_started_continues_the_checks_of_others(
 async def test_e10_a_process_whose_beats_do_not_arrive_doubts_its_leases() -> None:
     doubts = threading.Event()
     nowhere = make_sync_client(f"redis://127.0.0.1:{free_port()}/0")
-    heartbeat = Heartbeat(nowhere, "worker", count_jobs=lambda: 1, max_silence=3.0, on_silence=doubts.set)
+    heartbeat = Heartbeat(nowhere, "worker", count_jobs=lambda: 1, on_silence=doubts.set)
     heartbeat.start()
     await eventually(doubts.is_set, within=20)
     await asyncio.to_thread(heartbeat.stop)
 
 
 async def test_e10_an_attempt_that_lost_its_job_does_not_overwrite_its_record(make_bench: MakeBench) -> None:
-    bench = make_bench(timeout=2.0, retry_delays=(0.05, 0.05))
+    bench = make_bench(timeout=1.0, retry_delays=(0.05, 0.05))
     go_on, updated, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work(ctx: dict[str, Any], number: int) -> None:

@@ -73,15 +73,11 @@ async def _by_its_timeout(server: ValkeyServer, proxy: Proxy, direct: Redis) -> 
     await eventually(alone, within=30)
 
 
-WAYS = {
-    "server": _by_the_server,
-    "proxy": _by_a_proxy,
-    "restart": _by_a_restart,
-    "timeout": _by_its_timeout,
-}
-
-
-@pytest.mark.parametrize("close", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    "close",
+    [_by_the_server, _by_a_proxy, _by_a_restart, pytest.param(_by_its_timeout, marks=pytest.mark.slow)],
+    ids=["server", "proxy", "restart", "timeout"],
+)
 async def test_a_connection_that_was_closed_while_it_was_idle_is_replaced_in_silence(
     close: Close, server: ValkeyServer, proxy: Proxy, direct: Redis
 ) -> None:

@@ -23,12 +23,11 @@ from storage.redis.scripts import run_script
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
-from workers.engine.policy import QueuePolicy
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
+from workers.engine.policy import QueuePolicy, Timings
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
-from workers.process import heartbeat, watchdog
 from workers.process.heartbeat import BLOCKED_SCRIPT
 
 HOUR_MS = 3_600_000
@@ -252,11 +251,8 @@ async def test_a_queue_whose_jobs_all_hang_has_the_time_and_the_usual_run(
 
 
 async def test_a_blocked_event_loop_is_named_while_it_stands_and_forgotten_when_it_moves(
-    make_bench: MakeBench, redis_url: str, view: View, monkeypatch: pytest.MonkeyPatch
+    make_bench: MakeBench, redis_url: str, view: View
 ) -> None:
-    monkeypatch.setattr(watchdog, "BLOCKED_SECONDS", 0.3)
-    monkeypatch.setattr(watchdog, "_COUNT_SECONDS", 0.05)
-    monkeypatch.setattr(heartbeat, "_WATCH_SECONDS", 0.05)
     bench = make_bench()
     notes: list[bytes] = []
     ended = threading.Event()
@@ -277,7 +273,8 @@ async def test_a_blocked_event_loop_is_named_while_it_stands_and_forgotten_when_
 
     thread = threading.Thread(target=watch)
     thread.start()
-    process = await bench.start(work)
+    timings = Timings(blocked_after_seconds=0.3, loop_count_seconds=0.05, loop_check_seconds=0.05)
+    process = await bench.start(work, timings=timings)
     await eventually(lambda: process._listener.counted)
     (key,) = await bench.send()
     await eventually(lambda: process.dispatchers[bench.policy.name].settled["complete"], within=30)
