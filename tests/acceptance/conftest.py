@@ -19,6 +19,7 @@ import termios
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import IO, Any
 
 import pytest
@@ -35,6 +36,8 @@ PATIENCE = 60.0  # s: no run of the program takes that long
 LANG = "C.UTF-8"
 
 Process = subprocess.Popen[bytes] | ForkedProcess
+Streams = tuple[int | None, int | None, int | None]
+"""Descriptors for standard input, output and errors, or `subprocess.DEVNULL`; None for a closed one."""
 
 
 @functools.cache
@@ -96,7 +99,7 @@ class Program:
                 env=variables,
                 cwd=self.directory,
                 input=stdin,
-                stdin=None if stdin is not None else subprocess.DEVNULL,
+                stdin=None if stdin is not None else DEVNULL,
                 capture_output=True,
                 timeout=PATIENCE,
                 check=False,
@@ -107,32 +110,46 @@ class Program:
         own = () if "--data-dir" in arguments else ("--data-dir", str(self.data_dir))
         return [str(PROGRAM), *arguments, *own]
 
-    def spawn(self, *arguments: str, log: IO[bytes], **environment: str) -> tuple[Process, IO[bytes]]:
-        """Start it with ``log`` as its standard error; the process, and its standard output."""
+    def popen(
+        self, *arguments: str, streams: Streams, new_session: bool = False, **environment: str
+    ) -> Process:
+        """Start it with these streams."""
         command, variables = self.command(arguments), self.environment | environment
         forks = fork_server()
-        if forks is None or not forks.can_start(variables):
-            process = subprocess.Popen(
-                command,
-                env=variables,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-            assert process.stdout is not None
-            return process, process.stdout
-        out, inside = os.pipe()
-        with open(os.devnull, "rb") as nothing, open(inside, "wb") as output:
-            forked = forks.popen(
-                command[1:],
-                environment=variables,
-                cwd=self.directory,
-                stdin=nothing.fileno(),
-                stdout=output.fileno(),
-                stderr=log.fileno(),
-            )
-        return forked, open(out, "rb")
+        if forks is not None and forks.can_start(variables):
+            with open(os.devnull, "r+b") as null:
+                return forks.popen(
+                    command[1:],
+                    environment=variables,
+                    cwd=self.directory,
+                    streams=[null.fileno() if stream == DEVNULL else stream for stream in streams],
+                    new_session=new_session,
+                )
+        stdin, stdout, stderr = streams
+
+        def close() -> None:
+            for number, stream in enumerate(streams):
+                if stream is None:
+                    os.close(number)
+
+        return subprocess.Popen(
+            command,
+            env=variables,
+            cwd=self.directory,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=new_session,
+            preexec_fn=close if None in streams else None,
+        )
+
+    def spawn(self, *arguments: str, log: IO[bytes], **environment: str) -> tuple[Process, IO[bytes]]:
+        """Start it with ``log`` as its standard error; the process, and its standard output."""
+        reader, writer = os.pipe()
+        with open(writer, "wb"):
+            streams = (DEVNULL, writer, log.fileno())
+            process = self.popen(*arguments, streams=streams, **environment)
+        return process, open(reader, "rb")
 
     async def start(self, *arguments: str, **environment: str) -> Headless:
         """Start it without a screen; it is ready when this returns."""
@@ -249,14 +266,11 @@ class Terminal:
         self.modes = termios.tcgetattr(inside)
         self._inside = inside
         os.set_blocking(self._screen, False)
-        self.process = subprocess.Popen(
-            program.command(arguments),
-            env=program.environment | {"TERM": "xterm-256color"} | environment,
-            cwd=program.directory,
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
+        self.process = program.popen(
+            *arguments,
+            streams=(inside, inside, inside),
+            new_session=True,
+            **({"TERM": "xterm-256color"} | environment),
         )
 
     def read(self) -> bytes:

@@ -7,19 +7,20 @@ import json
 import os
 import socket
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL
+from tempfile import TemporaryFile
 
 import asyncpg
 import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from tests.acceptance.conftest import Done, OpenTerminal, Program, server_pid
+from tests.acceptance.conftest import PATIENCE, Done, OpenTerminal, Program, server_pid
 from tests.support.servers import ValkeyServer, free_port
 
 SECRET = "pa55word"
@@ -312,15 +313,11 @@ def test_a_database_of_a_newer_version_gives_a_one_line_error(program: Program) 
 
 
 def test_a_full_disk_under_the_output_gives_a_one_line_error(program: Program) -> None:
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            program.command(("status",)),
-            env=program.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (1, b"error: standard output: No space left on device\n")
+    with open("/dev/full", "wb") as full, TemporaryFile() as errors:
+        process = program.popen("status", streams=(DEVNULL, full.fileno(), errors.fileno()))
+        assert process.wait(PATIENCE) == 1
+        errors.seek(0)
+        assert errors.read() == b"error: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize(

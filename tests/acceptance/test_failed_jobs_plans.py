@@ -6,19 +6,19 @@ import asyncio
 import json
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import pytest
 
 from app.servers.data_dir import prepare_data_dir
 from app.servers.embedded_valkey import EmbeddedServer
-from tests.acceptance.conftest import OpenTerminal, Program, client, total
+from tests.acceptance.conftest import OpenTerminal, Process, Program, client, total
 from tests.acceptance.test_commands import COLOR, MODERATION, many
 from tests.acceptance.test_failed_jobs import acts, bury, failed_jobs, states
 from tests.integration.storage.dead_letters.test_repository import letter
@@ -69,22 +69,32 @@ def shop(program: Program, directory: Path) -> Path:
     return mended
 
 
+class Running:
+    """A command while it runs."""
+
+    def __init__(self, process: Process, out: IO[bytes], log: IO[bytes]) -> None:
+        self.process = process
+        self._out = out
+        self._log = log
+
+    def end(self, within: float = 20.0) -> tuple[int, bytes, bytes]:
+        """Wait for its end; its exit code, and what it wrote to standard output and to standard error."""
+        code, out = self.process.wait(within), self._out.read()
+        self._log.seek(0)
+        return code, out, self._log.read()
+
+
 @contextmanager
-def running(program: Program, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, while it runs; killed where it still does."""
-    process = subprocess.Popen(
-        program.command(("failed-jobs", *arguments)),
-        env=program.environment,
-        cwd=program.directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def running(program: Program, *arguments: str) -> Iterator[Running]:
+    """The command, while it runs; killed if it still does."""
+    with TemporaryFile() as log:
+        process, out = program.spawn("failed-jobs", *arguments, log=log)
+        with out:
+            try:
+                yield Running(process, out, log)
+            finally:
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture
@@ -220,15 +230,15 @@ async def test_a_canary_that_dies_halts_the_plan_until_the_cause_is_mended(
 async def test_a_replay_that_is_killed_is_resumed_and_enqueues_each_job_once(program: Program) -> None:
     count = 2_000
     await bury_many(program, count)
-    with running(program, "replay", "--all", "--yes", "--rate", "400", "--halt", "100") as process:
+    with running(program, "replay", "--all", "--yes", "--rate", "400", "--halt", "100") as run:
         await eventually(lambda: len(queued(program)) > 200, within=30)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        run.process.send_signal(signal.SIGKILL)
+        run.process.wait()
     assert 200 < len(queued(program)) < count
-    with running(program, "resume", "1") as process:  # it waits until the place of the dead process is free
+    with running(program, "resume", "1") as run:  # it waits until the place of the dead process is free
         before = time.monotonic()
-        code = await asyncio.to_thread(process.wait, 60)
-        assert (code, process.stdout and process.stdout.read().startswith(b"plan 1 is done")) == (0, True)
+        code, out, _ = await asyncio.to_thread(run.end, 60)
+        assert (code, out.startswith(b"plan 1 is done")) == (0, True)
         assert time.monotonic() - before < 60
     keys = queued(program)
     assert (len(keys), len(set(keys))) == (count, count)
@@ -238,29 +248,34 @@ async def test_a_replay_that_is_killed_is_resumed_and_enqueues_each_job_once(pro
 @pytest.mark.usefixtures("server")
 async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> None:
     await bury_many(program, 500)
-    with running(program, "replay", "--all", "--yes", "--rate", "20") as process:
+    with running(program, "replay", "--all", "--yes", "--rate", "20") as run:
         await eventually(lambda: queued(program), within=30)
         paused = program.run("failed-jobs", "pause", "1")
         assert (paused.code, paused.out.startswith("plan 1 is paused, ")) == (0, True)
-        out, _ = await asyncio.to_thread(process.communicate, None, 20)
-        assert process.returncode == 1
+        code, out, _ = await asyncio.to_thread(run.end)
+        assert code == 1
         assert out.startswith(b"plan 1 is paused\n")
         assert b"to resume: couturecast-tui failed-jobs resume 1" in out
     sent = len(queued(program))
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        with running(program, "resume", "1", "--json") as process:
+        with running(program, "resume", "1", "--json") as run:
             await eventually(lambda: len(queued(program)) > sent, within=30)  # noqa: B023
-            process.send_signal(number)
-            out, err = await asyncio.to_thread(process.communicate, None, 20)
-            assert (process.returncode, out) == (code, b"")
+            run.process.send_signal(number)
+            ended, out, err = await asyncio.to_thread(run.end)
+            assert (ended, out) == (code, b"")
             line = err.splitlines()[-1]
             assert line == (
                 b"error: interrupted: plan 1 is kept, resume it with couturecast-tui failed-jobs resume 1"
             )
         sent = len(queued(program))
         assert not held(program)  # it need not be waited for
-    way_on = "to resume: couturecast-tui failed-jobs resume 1\n"
-    assert program.run("failed-jobs", "plan", "1").out.startswith(f"plan 1 is interrupted\n{way_on}")
+    interrupted = "plan 1 is interrupted\nto resume: couturecast-tui failed-jobs resume 1\n"
+
+    async def noticed() -> bool:
+        await asyncio.sleep(0.2)
+        return program.run("failed-jobs", "plan", "1").out.startswith(interrupted)
+
+    await eventually(noticed)  # a plan that was made a moment ago counts as running
     assert "resume it with couturecast-tui failed-jobs resume 1" in program.run("failed-jobs", "plans").err
     listed = program.run("failed-jobs", "plans", "--json").json["items"][0]
     assert (listed["state"], listed["standing"]) == ("running", "interrupted")

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -50,14 +51,14 @@ FAILS = {
     "no letter": ("failed-jobs", "show", "1"),
 }
 STREAMS = {
-    "closed output": ">&-",
-    "full output": ">/dev/full",
-    "broken output": "| :",
-    "closed errors": "2>&-",
-    "full errors": "2>/dev/full",
-    "closed input": "<&-",
-    "all closed": "<&- >&- 2>&-",
-    "all full": "</dev/null >/dev/full 2>/dev/full",
+    "closed output": {"out": "closed"},
+    "full output": {"out": "full"},
+    "broken output": {"out": "broken"},
+    "closed errors": {"err": "closed"},
+    "full errors": {"err": "full"},
+    "closed input": {"in": "closed"},
+    "all closed": {"in": "closed", "out": "closed", "err": "closed"},
+    "all full": {"out": "full", "err": "full"},
 }
 
 
@@ -67,26 +68,18 @@ class Ended:
     err: str
 
 
-def run(program: Program, arguments: tuple[str, ...], redirection: str) -> Ended:
-    """Run it by a shell with a redirection; its own exit code, and what it wrote to standard error."""
-    script = f'{{ "$@" {redirection.partition("|")[0]}; echo $? >&9; }} {"| :" if "|" in redirection else ""}'
-    reader, writer = os.pipe()
-    try:
-        done = subprocess.run(
-            ["bash", "-c", f"exec 9>&{writer}; {script}", "bash", *program.command(arguments)],
-            env=program.environment,
-            cwd=program.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(writer,),
-            timeout=PATIENCE,
-            check=False,
-        )
-        os.close(writer)
-        return Ended(int(os.read(reader, 100)), done.stderr.decode())
-    finally:
+def run(program: Program, arguments: tuple[str, ...], odd: dict[str, str]) -> Ended:
+    """Run it with odd streams; its exit code, and what it wrote to standard error."""
+    with open("/dev/full", "wb") as full, TemporaryFile() as errors:
+        reader, broken = os.pipe()
         os.close(reader)
+        normal = {"in": DEVNULL, "out": DEVNULL, "err": errors.fileno()}
+        kinds = {"closed": None, "full": full.fileno(), "broken": broken}
+        stdin, stdout, stderr = (normal | {name: kinds[kind] for name, kind in odd.items()}).values()
+        with open(broken, "wb"), program.popen(*arguments, streams=(stdin, stdout, stderr)) as process:
+            code = process.wait(PATIENCE)
+        errors.seek(0)
+        return Ended(code, errors.read().decode())
 
 
 def check(program: Program, name: str, arguments: tuple[str, ...], stream: str) -> None:
@@ -141,14 +134,6 @@ def test_what_is_enqueued_is_enqueued_once(program: Program) -> None:
     assert program.run("status", "--json").json["queues"][3]["depth"] == 3
 
 
-def closed(*descriptors: int) -> Callable[[], None]:
-    def close() -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-    return close
-
-
 ALL = [some for size in (1, 2, 3) for some in itertools.combinations((0, 1, 2), size)]
 
 
@@ -158,15 +143,8 @@ ALL = [some for size in (1, 2, 3) for some in itertools.combinations((0, 1, 2), 
 async def test_workers_run_whichever_streams_are_closed(
     program: Program, descriptors: tuple[int, ...]
 ) -> None:
-    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        program.command(("--no-ui",)),
-        env=program.environment,
-        cwd=program.directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=closed(*descriptors),
-    )
+    stdin, stdout, stderr = (None if number in descriptors else DEVNULL for number in range(3))
+    process = program.popen("--no-ui", streams=(stdin, stdout, stderr))
     try:
         await eventually(lambda: server_pid(program.data_dir), within=PATIENCE, what="the server starts")
         program.run(*CHANGES["enqueue"])

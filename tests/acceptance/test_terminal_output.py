@@ -107,7 +107,13 @@ async def test_the_size_is_the_terminals_and_not_that_of_the_environment(termina
     await eventually(lambda: "wait95" in shown.text_since(before), what="the narrow table")
 
 
-@pytest.mark.parametrize("environment", LOCALES.values(), ids=LOCALES)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(environment, id=name, marks=() if name in ("LANG=C", "Latin-1") else pytest.mark.slow)
+        for name, environment in LOCALES.items()
+    ],
+)
 async def test_without_utf_8_all_that_is_drawn_is_ascii(
     program: Program, terminal: OpenTerminal, environment: dict[str, str]
 ) -> None:

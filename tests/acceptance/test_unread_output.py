@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import urllib.request
 from pathlib import Path
+from subprocess import DEVNULL
 
 from tests.acceptance.conftest import PATIENCE, Program, total
 from tests.integration.workers.conftest import eventually
@@ -47,14 +47,8 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
         "COUTURECAST_HTTP": f"127.0.0.1:{port}",
     }
     unread, stderr = os.pipe()
-    process = await asyncio.create_subprocess_exec(
-        *program.command(("--no-ui",)),
-        env=program.environment,
-        cwd=program.directory,
-        stdin=subprocess.DEVNULL,
-        stdout=stderr,  # and ready goes the same way, as with 2>&1
-        stderr=stderr,
-    )
+    streams = (DEVNULL, stderr, stderr)  # and ready goes the same way, as with 2>&1
+    process = program.popen("--no-ui", streams=streams)
     os.close(stderr)
     try:
         await eventually(lambda: asyncio.to_thread(answers, port), within=60, what="it serves HTTP")
@@ -65,9 +59,8 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
         assert "couturecast_log_lines_dropped_total 0.0" not in await asyncio.to_thread(get, port, "/metrics")
         assert await asyncio.to_thread(get, port, "/livez")
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        process.wait()
         os.close(unread)
