@@ -23,8 +23,8 @@ from storage.redis.scripts import run_script
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
-from workers.engine.queue import DECLARE_DEAD_SCRIPT
 from workers.engine.policy import QueuePolicy, Timings
+from workers.engine.queue import DECLARE_DEAD_SCRIPT
 from workers.monitoring import thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
