@@ -19,6 +19,9 @@ BENCH_VENV := .venv-bench
 INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
+# Without compiled modules each of the test processes compiles all of them again.
+test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help run test test-unit test-all burn-in chaos check format bench bench-letters bench-cache lock clean
 .DEFAULT_GOAL := help
 

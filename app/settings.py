@@ -85,7 +85,9 @@ def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise InvalidValueError(f"{str(path)!r}: there is no such user", fix="write the whole path") from None
+        raise InvalidValueError(
+            f"{str(path)!r}: this user does not exist", fix="write the whole path"
+        ) from None
 
 
 def _folders(value: Any) -> Any:

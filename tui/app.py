@@ -258,7 +258,7 @@ class Dashboard(App[int]):
         elif self.operations.in_flight == 0:
             await self.session.run(self.operations.drain())
         elif self.operations.draining:
-            self.notify("already draining; ! puts the jobs back and exits now")
+            self.notify("already draining; ! returns the jobs to their queues and exits now")
         else:
             self.action_drain()
 
@@ -315,7 +315,7 @@ class Dashboard(App[int]):
         if time.monotonic() >= self._next_defect_notice and self.is_running:
             self._next_defect_notice = time.monotonic() + _DEFECT_NOTICE_SECONDS
             self.notify(
-                f"a defect of the dashboard: {type(cause).__name__}; the log has its traceback, all goes on",
+                f"a defect of the dashboard: {type(cause).__name__}; the log has its traceback",
                 severity="error",
                 markup=False,
             )

@@ -212,13 +212,14 @@ def export(
         ),
     ] = "jsonl",
     file: Annotated[
-        Path | None, typer.Option("--output", help="Standard output without it.", metavar="FILE")
+        Path | None,
+        typer.Option("--output", help="A new file; standard output if it is not given.", metavar="FILE"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Dead letters as a document to hand on.
+    """A document of dead letters.
 
     In CSV, a ' precedes a text that begins with = + - @ tab or CR, since spreadsheets run it as a formula.
     """
@@ -263,14 +264,15 @@ async def _escaped_export(operations: Operations, selection: Selection, form: An
 @commands.command("archive")
 def archive(
     days: Annotated[
-        int, typer.Option("--days", help="Those that died at least so long ago.", min=0, max=_MAX_DAYS)
+        int,
+        typer.Option("--days", help="Letters that died this many days ago or earlier.", min=0, max=_MAX_DAYS),
     ] = 30,
     dry_run: DryRun = False,
     yes: Yes = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Move old letters into the archive, as is done daily.
+    """Move old letters into the archive, as a process does daily.
 
     It can be read and replayed from: --archived.
     """

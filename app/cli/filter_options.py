@@ -35,7 +35,10 @@ OPTIONS: Mapping[str, tuple[type, Any]] = {
     ),
     "poison": (
         bool,
-        typer.Option("--poison/--no-poison", help="Only, or none, that died thrice in a row of one error."),
+        typer.Option(
+            "--poison/--no-poison",
+            help="Only letters that died three times in a row of the same error, or only the others.",
+        ),
     ),
     "archived": (bool, typer.Option("--archived", help="Of the archive.")),
 }

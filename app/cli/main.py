@@ -56,14 +56,14 @@ class FailedJobs(LazyGroup):
         "groups": (_LETTERS, "Failures of one kind together, the most frequent first."),
         "replay": (_REPLAYS, "Enqueue dead letters again: one at once, many by a plan."),
         "plans": (_REPLAYS, "Replays of many letters, the newest first."),
-        "plan": (_REPLAYS, "One plan with its ledger, or its letters and what became of each."),
+        "plan": (_REPLAYS, "One plan with its ledger, or its letters with the results of their replays."),
         "resume": (_REPLAYS, "Resume a plan that was paused, interrupted or has halted."),
         "pause": (_REPLAYS, "Enqueue no more of a plan until it is resumed."),
         "cancel": (_REPLAYS, "Enqueue no more of a plan, ever: its other letters stay dead."),
         "discard": (_LETTERS, "Hide dead letters; restore undoes it."),
         "restore": (_LETTERS, "Undo a discard: the letters are dead again, and shown."),
-        "export": (_LETTERS, "Dead letters as a document to hand on."),
-        "archive": (_LETTERS, "Move old letters into the archive, as is done daily."),
+        "export": (_LETTERS, "A document of dead letters."),
+        "archive": (_LETTERS, "Move old letters into the archive, as a process does daily."),
     }
 
 
@@ -200,7 +200,7 @@ def run(
     ] = None,
     http: Annotated[
         str | None,
-        typer.Option("--http", help="Where HTTP is served; 127.0.0.1:8020 without it.", metavar="HOST:PORT"),
+        typer.Option("--http", help="Address of HTTP; the default is 127.0.0.1:8020.", metavar="HOST:PORT"),
     ] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
     data_dir: DataDir = None,

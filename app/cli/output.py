@@ -33,7 +33,7 @@ def print_json_line(value: Any) -> None:
 
 
 def print_note(lines: str) -> None:
-    """Print lines on stderr.  If that fails, the command goes on."""
+    """Print lines on stderr.  If that fails, the command continues."""
     try:
         sys.stderr.write(f"{escape_lines(lines)}\n")
         sys.stderr.flush()

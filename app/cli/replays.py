@@ -75,11 +75,16 @@ def replay(
     yes: Yes = False,
     rate: Annotated[float | None, typer.Option("--rate", help="Jobs a second.", metavar="N")] = None,
     canary: Annotated[
-        int | None, typer.Option("--canary", help="So many first, until they have ended.", metavar="N")
+        int | None,
+        typer.Option(
+            "--canary",
+            help="Letters to enqueue first; the others follow once their jobs have ended.",
+            metavar="N",
+        ),
     ] = None,
     halt: Halt = None,
     poison: Annotated[
-        bool, typer.Option("--poison", help="Also those that died thrice in a row of one error.")
+        bool, typer.Option("--poison", help="Also letters that died three times in a row of the same error.")
     ] = False,
     reason: Reason = "",
     data: Annotated[
@@ -227,7 +232,7 @@ def show_plan(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """One plan with its ledger, or its letters and what became of each."""
+    """One plan with its ledger, or its letters with the results of their replays."""
     if state is not None:
         check_choice(state, ITEM_STATES, "--state")
     if items or state is not None or cursor is not None:

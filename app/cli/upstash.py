@@ -44,7 +44,7 @@ Region = Annotated[
     str,
     typer.Option(
         "--region",
-        help="The region that databases are written in.  It is not remembered: give it each time.",
+        help="Region in which databases are written.  It is not stored: give it with every command.",
         metavar="REGION",
     ),
 ]
@@ -52,7 +52,7 @@ Only = Annotated[
     str | None,
     typer.Option(
         "--only",
-        help="Of dev, staging, prod; all without it.",
+        help="Environments: dev, staging, prod; the default is all.",
         metavar="A,B",
         autocompletion=complete_environment,
     ),
@@ -61,7 +61,7 @@ Budget = Annotated[
     int | None,
     typer.Option(
         "--budget",
-        help="Dollars a month for the queues of prod.  It is not remembered: apply without it makes it 20.",
+        help="Dollars a month for the queues of prod.  It is not stored: apply without it makes it 20.",
         min=1,
         max=100_000,
     ),

@@ -103,7 +103,7 @@ def problem_of(error: Exception) -> ProblemError | None:
         case RequestValidationError():
             return _of_validation(error.errors())
         case HTTPException():
-            return ProblemError(404, "there is no such path: /openapi.json lists all paths")
+            return ProblemError(404, "this path does not exist: /openapi.json lists all paths")
         case ApplianceError() if error.kind in _STATUSES:
             return _of_appliance(error)
         case RedisError() | OSError():  # TimeoutError is an OSError

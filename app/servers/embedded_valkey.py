@@ -6,8 +6,8 @@ Kernel locks, which no crash can leave behind, show who uses it:
 - ``start``: held while a process starts, acquires or stops the server, so these never overlap;
 - ``server``: inherited by the server itself, so it is held exactly while a server lives.
 
-The server runs in a session of its own.  If its user is killed, the server goes on and the next user takes it
-over; the last user that releases it stops it.
+The server runs in a session of its own.  If its user is killed, it continues and the next user takes it over;
+the last user that releases it stops it.
 """
 
 from __future__ import annotations

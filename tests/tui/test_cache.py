@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from tests.support.fake_operations import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
-from tests.tui.test_dashboard import dashboard, until, words
+from tests.tui.test_dashboard import SIZES, dashboard, until, words
 from tests.tui.test_letters import says, write
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
@@ -625,10 +625,14 @@ SCREENS: dict[str, tuple[tuple[str, ...], Change | None]] = {
 
 
 @pytest.mark.parametrize(
-    "size", [(80, 24), pytest.param((160, 48), marks=pytest.mark.slow)], ids=["80x24", "160x48"]
+    ("name", "size"),
+    [
+        *((name, "80x24") for name in SCREENS),
+        ("entries", "160x48"),
+        *(pytest.param(name, "160x48", marks=pytest.mark.slow) for name in SCREENS if name != "entries"),
+    ],
 )
-@pytest.mark.parametrize("name", SCREENS)
-def test_cache(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
+def test_cache(snap_compare: Any, name: str, size: str) -> None:
     keys, change = SCREENS[name]
     canned = CannedOperations(HEALTHY)
     if change is not None:
@@ -651,4 +655,4 @@ def test_cache(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
             field.cursor_blink = False
         await pilot.pause()
 
-    assert snap_compare(dashboard(canned), terminal_size=size, run_before=open_it)
+    assert snap_compare(dashboard(canned), terminal_size=SIZES[size], run_before=open_it)

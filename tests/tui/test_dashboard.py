@@ -391,8 +391,18 @@ async def test_slow_snapshots_do_not_pile_up() -> None:
         await until(pilot, lambda: app.session.snapshot)
 
 
-@pytest.mark.parametrize("size", ["80x24", MIDDLE, "160x48"])
-@pytest.mark.parametrize("name", MOMENTS)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(
+            name,
+            size,
+            marks=() if size == "80x24" or (name, size) == ("breached", "160x48") else pytest.mark.slow,
+        )
+        for name in MOMENTS
+        for size in SIZES
+    ],
+)
 def test_overview(snap_compare: Any, name: str, size: str) -> None:
     moment = MOMENTS[name]
     app = dashboard(CannedOperations(moment, moment.dead_letters or 0))

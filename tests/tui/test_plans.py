@@ -356,10 +356,10 @@ async def test_the_palette_closes_a_dialog_and_the_next_action_asks_again() -> N
 
 RUNNING = {"total": 298, "ledger": Ledger(waiting=189, enqueued=5, completed=101, same=1, other=1, skipped=1)}
 SCREENS = {
-    "form": ("2", "space", "space", "space", "R"),
+    "form": ("2", "space space space R"),
     "running": ("2", "P", "enter"),
-    "halted": ("2", "P", "down", "down", "enter"),
-    "ask": ("2", "P", "down", "down", "enter", "space"),
+    "halted": ("2", "P", "down down enter"),
+    "ask": ("2", "P", "down down enter", "space"),
     "list": ("2", "P"),
     "ledger": ("2", "P", "enter", "l"),
 }
@@ -370,8 +370,8 @@ SCREENS = {
 def test_plans(snap_compare: Any, name: str, size: str) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:
         await settled(pilot)
-        for key in SCREENS[name]:
-            await pilot.press(key)
+        for keys in SCREENS[name]:
+            await pilot.press(*keys.split())
             await settled(pilot)
         await pilot.pause(0.2)
 

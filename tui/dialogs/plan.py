@@ -139,5 +139,5 @@ class PlanDialog(ModalScreen[None]):
         self.post_message(OpenPlanLetters(self._plan_id))
 
     def action_leave(self) -> None:
-        """Close the dialog; the plan goes on."""
+        """Close the dialog; the plan continues."""
         self.dismiss(None)

@@ -327,7 +327,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _attempts(body: bytes | None) -> int:
-    """Failed attempts of a job that waits for its next one, 0 where the record is of no such job."""
+    """Failed attempts of a job that waits for its next one, 0 if the record is of another job."""
     record = _record(body) or {}
     attempts, meta = record.get("attempts", 0), record.get("meta")
     is_retry = isinstance(meta, dict) and META in meta and record.get("status") == "queued"

@@ -27,7 +27,7 @@ async def run_every(seconds: float, check: Callable[[], Coroutine[Any, Any, None
 
 
 async def ignore_outage(check: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Call ``check`` once; an outage of Redis is no error."""
+    """Call ``check`` once; an outage of Redis is not an error."""
     with suppress(RedisError, OSError):
         await check()
 

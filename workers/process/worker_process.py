@@ -127,7 +127,7 @@ class WorkerProcess:
 
     @property
     def drain_deadline_in(self) -> float | None:
-        """Seconds left for the jobs in flight; None if no drain goes on."""
+        """Seconds left for the jobs in flight; None unless a drain is under way."""
         if self._drain_began is None:
             return None
         return max(0.0, self._drain_began + self.drain_seconds - time.monotonic())

@@ -124,7 +124,7 @@ async def encryption(postgres: Postgres) -> Finding:
     if await is_private_host(host):
         return ok("none is needed: a private address")
     return warning(
-        f"none, and {host} is no private address",
+        f"none, and {host} is not a private address",
         "the password and all rows travel in clear",
         "append sslmode=require to DATABASE_URL, or better verify-full",
     )

@@ -38,7 +38,7 @@ async def _plain(server: RedisServer) -> Finding:
     if await is_private_host(server.host):
         return ok("none is needed: a private address")
     return warning(
-        f"none, and {server.host} is no private address",
+        f"none, and {server.host} is not a private address",
         "the password and all jobs travel in clear",
         f"use rediss:// in {server.variable}",
     )

@@ -125,7 +125,7 @@ class CacheFigures(BaseModel):
     url: str = Field(description="Of its Redis, without the password.")
     own: bool = Field(description="Whether that Redis holds the cache only.")
     memory_used: int | None = Field(description="Bytes.")
-    memory_limit: int | None = Field(description="Bytes; null if there is none.")
+    memory_limit: int | None = Field(description="Bytes; null without a limit.")
     evicted: int | None = Field(description="Keys that the server has evicted since it started.")
     policy: str | None
     hit_rate: float | None = Field(description="Share of reads that the cache answered.")

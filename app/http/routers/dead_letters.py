@@ -114,7 +114,9 @@ class ArchiveRequest(RequestBody):
     model_config = example(days=30, dry_run=True)
 
     days: Annotated[
-        int, Field(ge=0, le=36_500, description="Those that died at least so long ago."), IntegralFloat
+        int,
+        Field(ge=0, le=36_500, description="Letters that died this many days ago or earlier."),
+        IntegralFloat,
     ] = 30
     dry_run: bool = Field(False, description="Count what would be archived, and change nothing.")
 

@@ -102,13 +102,19 @@ class BulkRetryRequest(SelectionBody):
 
     dry_run: bool = Field(False, description="Return what would be retried, and change nothing.")
     canary: Annotated[
-        int, Field(ge=0, le=100_000, description="So many first, until their jobs have ended."), IntegralFloat
+        int,
+        Field(
+            ge=0,
+            le=100_000,
+            description="Letters to enqueue first; the others follow once their jobs have ended.",
+        ),
+        IntegralFloat,
     ] = 0
     rate: float | None = Field(None, gt=0, le=100_000, description="Jobs a second.")
     halt: float = Field(
         0.2, gt=0, le=1, description="Halt when more than this share of the jobs that ended died again."
     )
-    poison: bool = Field(False, description="Also those that died too often of one error.")
+    poison: bool = Field(False, description="Also letters that died too often of the same error.")
 
 
 class ReplayPreview(BaseModel):
@@ -118,7 +124,7 @@ class ReplayPreview(BaseModel):
         description="The ids or the filter: sent again, they select what was counted and nothing later."
     )
     total: int
-    poison: int = Field(description="Letters left out, since they died too often of one error.")
+    poison: int = Field(description="Letters that are excluded, since they died too often of the same error.")
     others: int = Field(description="Ids of letters that are not dead.")
     queues: dict[str, int]
     groups: list[Group]
@@ -247,7 +253,7 @@ async def cancel_plan(operations: ActorOperations, id: PathId) -> Any:
 def refuse_while_draining(operations: Operations) -> None:
     """Raise ProblemError if this process would end before a plan."""
     if operations.draining:
-        raise ProblemError(409, "this process drains, and would leave the plan: use another process")
+        raise ProblemError(409, "this process drains and would not finish the plan: use another process")
 
 
 async def start_plan(

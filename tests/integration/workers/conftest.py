@@ -34,6 +34,13 @@ QUICK = Timings(
 """Notice in half a second that a process died: not for tests in which a living one must not seem dead."""
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def migrated_database_url(request: pytest.FixtureRequest) -> str:
+    """Each of the two databases in turn; what differs between them is tested with the storage."""
+    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
+    return url
+
+
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     client = make_client(redis_url)

@@ -47,7 +47,7 @@ class LetterActions(DashboardScreen):
         """Replay one letter after a question."""
         question = Confirm(
             "Replay this dead letter?",
-            f"{clip(escape(letter.job_id), _MAX_KEY_CHARS)} goes to the end of {letter.queue_name} "
+            f"{clip(escape(letter.job_id), _MAX_KEY_CHARS)} is enqueued at the end of {letter.queue_name} "
             "with all its attempts ahead.",
             "Replay",
         )

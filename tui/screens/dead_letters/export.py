@@ -26,7 +26,7 @@ def parse_target(name: str) -> tuple[Path, ExportFormat]:
     try:
         path = Path(name).expanduser().absolute()
     except RuntimeError:
-        raise ValueError("there is no such user") from None
+        raise ValueError("this user does not exist") from None
     form = _FORMS.get(path.suffix.lower())
     if form is None:
         raise ValueError("end the name in .csv, in .md or in .jsonl")

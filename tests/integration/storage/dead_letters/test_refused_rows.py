@@ -42,8 +42,8 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def postgres(postgres_url: str) -> AsyncIterator[Database]:
-    database = Database(postgres_url)
+async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_postgres_url)
     await database.start()
     yield database
     await database.close()

@@ -179,7 +179,9 @@ async def test_what_phones_take_is_read(palette_of: Callable[..., Any], data: by
     assert_halves(await palette_of(data, "picture.png"))
 
 
-@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize(
+    "orientation", [6, *(pytest.param(turned, marks=pytest.mark.slow) for turned in (3, 8))]
+)
 def test_a_heic_that_exif_turns_stands_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -27,16 +27,9 @@ NOW = datetime.now(UTC)
 Operate = Callable[..., Awaitable[Operations]]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def migrated_url(request: pytest.FixtureRequest) -> str:
-    """URL of a database with all tables; the statements are tested on both beside the store."""
-    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
-    return url
-
-
 @pytest.fixture
-async def database(migrated_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_url)
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_database_url)
     await database.start()
     yield database
     await database.close()
