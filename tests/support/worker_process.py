@@ -1,7 +1,7 @@
 """A real worker process for tests that kill it: ``python -m tests.support.worker_process '{"redis": …}'``.
 
-Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
-``look`` (see Pace), and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt
+Options (one JSON object): redis, database, journal (a file), drain_seconds, release, ``die_recorded`` (see
+`_Doomed`), ``look`` (see Pace), and fields of QueuePolicy.  Its handler writes a line to the journal when an attempt
 starts and when it ends, and does what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise,
 ``block`` the event loop for that many seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the
 journal are of the monotonic clock, which processes share.
@@ -26,7 +26,9 @@ from app.process.exit import abort
 from storage.database.engine import Database
 from storage.dead_letters.records import NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
+from storage.repositories.events import EventRepository
 from workers.engine.policy import NORMAL, QueuePolicy, RateLimit
+from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
 
@@ -84,6 +86,7 @@ async def main(options: dict[str, Any]) -> int:
     # Not on standard output: nobody reads it after ``ready``, and a pipe that is full stops its writer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     redis, database = options.pop("redis"), Database(options.pop("database"))
+    release = options.pop("release", "0")
     drain_seconds = options.pop("drain_seconds", 30.0)
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
     pace = replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled))
@@ -101,6 +104,7 @@ async def main(options: dict[str, Any]) -> int:
         }
     )
     await database.start()
+    events = EventLog(EventRepository(database))
     process = WorkerProcess(
         redis,
         policies=[policy],
@@ -108,6 +112,8 @@ async def main(options: dict[str, Any]) -> int:
         letters=letters,
         drain_seconds=drain_seconds,
         pace=pace,
+        release=release,
+        events=events,
         give_up=abort,
     )
     loop = asyncio.get_running_loop()
@@ -117,6 +123,7 @@ async def main(options: dict[str, Any]) -> int:
     sys.stdout.flush()
     put_back = await process.drained()
     await process.close()
+    await events.close()
     await database.close()
     return 3 if put_back else 0
 
