@@ -6,7 +6,8 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from tests.acceptance.conftest import PATIENCE, Program
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
 from tests.integration.workers.conftest import eventually
+from tests.support.forwarder import Forwarder
 
 EVENTS = "/api/v1/events"
 
@@ -131,32 +133,74 @@ def test_wrong_options_are_one_line(program: Program, arguments: tuple[str, ...]
     assert says in error
 
 
+class Follower:
+    """A running ``events --follow --json``."""
+
+    def __init__(self, program: Program, directory: Path, **environment: str) -> None:
+        self._program = program
+        self._environment = program.environment | environment
+        self._out, self._err = directory / "follower-out", directory / "follower-err"
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that it has printed."""
+        return [json.loads(line)["kind"] for line in self._out.read_text().splitlines()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What it has written to standard error, without the log."""
+        return [line for line in self._err.read_text().splitlines() if not line.startswith("{")]
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            process = await asyncio.create_subprocess_exec(
+                *self._program.command(("events", "--follow", "--json")),
+                env=self._environment,
+                cwd=self._program.directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
 async def test_a_follower_prints_what_happens_and_ends_at_ctrl_c(program: Program, tmp_path: Path) -> None:
     program.run("pause", QUEUE, "--reason", "first")
-    log = tmp_path / "follower"
-    command = program.command(("events", "--follow", "--json"))
-    with log.open("wb") as out:
-        follower = await asyncio.create_subprocess_exec(
-            *command,
-            env=program.environment,
-            cwd=program.directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in log.read_text().splitlines()]
-
-    try:
-        await eventually(lambda: len(lines()) == 1)
+    follower = Follower(program, tmp_path)
+    async with follower.run() as process:
+        await eventually(lambda: follower.kinds == ["queue-paused"])
         await asyncio.to_thread(program.run, "resume", QUEUE)
-        await eventually(lambda: len(lines()) == 2)
-        follower.send_signal(signal.SIGINT)
-        _, errors = await asyncio.wait_for(follower.communicate(), PATIENCE)
-    finally:
-        if follower.returncode is None:
-            follower.kill()
-            await follower.wait()
-    assert (follower.returncode, errors) == (0, b"")
-    assert [event["kind"] for event in lines()] == ["queue-paused", "queue-resumed"]
+        await eventually(lambda: follower.kinds == ["queue-paused", "queue-resumed"])
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    assert follower.notes == []
+
+
+async def test_a_follower_survives_an_outage_of_the_database(
+    program: Program, migrated_postgres_url: str, tmp_path: Path
+) -> None:
+    forwarder = Forwarder(migrated_postgres_url)
+    await forwarder.start()
+    follower = Follower(program, tmp_path, DATABASE_URL=forwarder.url())
+    database = {"DATABASE_URL": migrated_postgres_url}
+    await asyncio.to_thread(program.run, "pause", QUEUE, **database)
+    async with follower.run() as process:
+        await eventually(lambda: follower.kinds == ["queue-paused"])
+        await forwarder.stop()
+        await eventually(lambda: len(follower.notes) == 1)
+        await asyncio.to_thread(program.run, "resume", QUEUE, **database)
+        await forwarder.start()
+        await eventually(lambda: follower.kinds == ["queue-paused", "queue-resumed"])
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    await forwarder.stop()
+    waits, answers = follower.notes
+    assert waits.startswith("events wait for the database: postgresql://")
+    assert "hidden" not in waits
+    assert answers == "the database answers again"
