@@ -30,6 +30,7 @@ from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
 
@@ -64,6 +65,7 @@ def build_operations(
     store = RedisCacheStore(AutoPipeline(partial(cache_pipeline.round_trip, limit=TIMEOUT_SECONDS)))
     cache = Cache(store, Payload)
     queues = {policy.name: JobQueue(redis, policy, pipeline) for policy in policies}
+    events = EventLog(EventRepository(database))
     enqueueing, plans = Enqueueing(queues, schemas), PlanRepository(database)
     audit = Audit(OperatorActionRepository(database), actor=actor, read_only=read_only)
     preferences = PreferenceRepository(database, cache.invalidate)
@@ -76,13 +78,15 @@ def build_operations(
         enqueueing,
         audit,
         dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
-        replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
+        replays=ReplayOperations(
+            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
+        ),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
-        events=EventOperations(EventRepository(database), queues=queues),
+        events=EventOperations(events.repository, queues=queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,
     )
     operations.enqueueing, operations.preferences = enqueueing, preferences
-    operations.closers = (cache.close, cache_pipeline.close, pipeline.close, redis.aclose)
+    operations.closers = (events.close, cache.close, cache_pipeline.close, pipeline.close, redis.aclose)
     return operations

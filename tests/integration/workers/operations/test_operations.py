@@ -172,7 +172,7 @@ async def test_an_act_is_carried_out_while_the_database_is_away(
     bench = make_bench()
     operations = await operate(bench)
 
-    async def away(self: OperatorActionRepository, action: Any) -> None:
+    async def away(self: OperatorActionRepository, *ignored: Any) -> None:
         raise DatabaseUnavailableError("the database went away")
 
     monkeypatch.setattr(OperatorActionRepository, "record", away)
