@@ -62,19 +62,12 @@ def list_events(
         raise UsageError("--follow goes on from now: remove --cursor and --until")
     event_filter = _event_filter(since=since, until=until, kind=kind, queue=queue)
 
-    async def run(operations: Operations) -> int:
-        if follow:
-            first = limit or (_FIRST_EVENTS if since is None else 1_000)
-            return await _follow(operations, event_filter, first, as_json=as_json)
-        page = await operations.events.page(event_filter, limit=limit or 50, cursor=cursor)
-        if as_json:
-            output.print_json(output.page(page.items, page.next))
-            return 0
-        output.print_text(events_text(page.items, width=terminal_width()))
-        output.print_page_note(page.next)
-        return 0
-
-    run_operation(data_dir, run)
+    if follow:
+        first = limit or (_FIRST_EVENTS if since is None else 1_000)
+        run_operation(data_dir, lambda running: _follow(running, event_filter, first, as_json=as_json))
+    run_operation(
+        data_dir, lambda running: _list(running, event_filter, limit or 50, cursor, as_json=as_json)
+    )
 
 
 def _event_filter(**conditions: str | None) -> EventFilter:
@@ -84,6 +77,18 @@ def _event_filter(**conditions: str | None) -> EventFilter:
         return EventFilter.from_options(**conditions)
     except InvalidFilterError as error:
         raise UsageError(error.problem, field=f"--{error.field}", fix=error.fix) from None
+
+
+async def _list(
+    operations: Operations, event_filter: EventFilter, limit: int, cursor: str | None, *, as_json: bool
+) -> int:
+    page = await operations.events.page(event_filter, limit=limit, cursor=cursor)
+    if as_json:
+        output.print_json(output.page(page.items, page.next))
+        return 0
+    output.print_text(events_text(page.items, width=terminal_width()))
+    output.print_page_note(page.next)
+    return 0
 
 
 async def _follow(operations: Operations, event_filter: EventFilter, first: int, *, as_json: bool) -> int:
