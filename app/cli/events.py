@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,8 @@ from app.cli.render.events import event_lines, events_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.errors import UsageError
-from storage.errors import InvalidFilterError
+from storage.asyncio_tools import cancel_and_wait
+from storage.errors import InvalidFilterError, StorageError
 
 if TYPE_CHECKING:
     from storage.repositories.events import Event, EventFilter
@@ -52,27 +53,21 @@ def list_events(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """What happened, the newest first: deploys, drains, pauses, replays, new groups, lost workers.
+    """What happened, the newest first; --follow prints what happens.
 
-    With --follow the oldest comes first, and --json prints one document a line.
+    Deploys, drains, pauses, replays, new groups, lost workers: see docs/events.md.  With --follow the oldest
+    comes first, and --json prints one document a line.
     """
     if follow and (cursor is not None or until is not None):
         raise UsageError("--follow goes on from now: remove --cursor and --until")
     event_filter = _event_filter(since=since, until=until, kind=kind, queue=queue)
 
-    async def run(operations: Operations) -> int:
-        if follow:
-            first = limit or (_FIRST_EVENTS if since is None else 1_000)
-            return await _follow(operations, event_filter, first, as_json=as_json)
-        page = await operations.events.page(event_filter, limit=limit or 50, cursor=cursor)
-        if as_json:
-            output.print_json(output.page(page.items, page.next))
-            return 0
-        output.print_text(events_text(page.items, width=terminal_width()))
-        output.print_page_note(page.next)
-        return 0
-
-    run_operation(data_dir, run)
+    if follow:
+        first = limit or (_FIRST_EVENTS if since is None else 1_000)
+        run_operation(data_dir, lambda running: _follow(running, event_filter, first, as_json=as_json))
+    run_operation(
+        data_dir, lambda running: _list(running, event_filter, limit or 50, cursor, as_json=as_json)
+    )
 
 
 def _event_filter(**conditions: str | None) -> EventFilter:
@@ -84,30 +79,51 @@ def _event_filter(**conditions: str | None) -> EventFilter:
         raise UsageError(error.problem, field=f"--{error.field}", fix=error.fix) from None
 
 
+async def _list(
+    operations: Operations, event_filter: EventFilter, limit: int, cursor: str | None, *, as_json: bool
+) -> int:
+    page = await operations.events.page(event_filter, limit=limit, cursor=cursor)
+    if as_json:
+        output.print_json(output.page(page.items, page.next))
+        return 0
+    output.print_text(events_text(page.items, width=terminal_width()))
+    output.print_page_note(page.next)
+    return 0
+
+
 async def _follow(operations: Operations, event_filter: EventFilter, first: int, *, as_json: bool) -> int:
     """Print events until a signal ends it; an outage of the database is reported, and ends."""
-    from workers.operations.operations import OPERATION_ERRORS
-
     follower = operations.events.follow(event_filter)
     is_unavailable = False
     with interrupt_signals() as interrupted:
-        _print_events(await follower.start(first), as_json=as_json)
+        events = await _unless_interrupted(follower.start(first), interrupted)
         while not interrupted.done():
+            _print_events(events, as_json=as_json)
             await asyncio.wait({interrupted}, timeout=_POLL_SECONDS)
             try:
-                events = await follower.poll()
-            except BrokenPipeError:
-                raise
-            except OPERATION_ERRORS as error:
+                events = await _unless_interrupted(follower.poll(), interrupted)
+            except StorageError as error:
                 if not is_unavailable:
                     output.print_note(f"events wait for the database: {error}")
-                is_unavailable = True
+                is_unavailable, events = True, []
                 continue
-            if is_unavailable:
+            if is_unavailable and not interrupted.done():
                 output.print_note("the database answers again")
                 is_unavailable = False
-            _print_events(events, as_json=as_json)
     return 0
+
+
+async def _unless_interrupted(
+    reading: Coroutine[Any, Any, list[Event]], interrupted: asyncio.Future[Any]
+) -> list[Event]:
+    """The events, or none if a signal comes first: a database that does not answer delays no end."""
+    task = asyncio.create_task(reading)
+    either: set[asyncio.Future[Any]] = {task, interrupted}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    await cancel_and_wait([task])
+    return []
 
 
 def _print_events(events: Sequence[Event], *, as_json: bool) -> None:

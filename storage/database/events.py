@@ -7,12 +7,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database
+from storage.database.errors import is_refusal
 from storage.database.tables import EventRow
 from storage.errors import one_line
 from storage.sanitize import sanitize
+
+log = structlog.get_logger(__name__)
 
 EventKind = Literal[
     "alert-acknowledged",
@@ -44,6 +49,8 @@ EventKind = Literal[
 ]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
+SHORT_ID_CHARS = 8
+"""Of a worker's id in a message; the subject has all of it."""
 _MAX_MESSAGE_CHARS = 500
 _MAX_NAME_CHARS = 200
 """Of what the indexes contain: on Postgres an entry of an index has at most 2,700 bytes."""
@@ -84,13 +91,34 @@ async def insert_events(connection: AsyncConnection, database: Database, events:
     """Write events; how many were not there before.
 
     They are inserted in the order of ``dedupe``, so that transactions which write the same ones cannot wait
-    for each other.
+    for each other.  Events that the database refuses, for instance for a missing right, are logged: the rest
+    of the transaction is worth more.
     """
     if not events:
         return 0
     rows = [_to_row(event) for event in sorted(events, key=lambda event: event.dedupe or "")]
     statement = database.insert(EventRow, rows).on_conflict_do_nothing(index_elements=["dedupe"])
-    return len((await connection.execute(statement.returning(EventRow.id))).all())
+    try:
+        async with connection.begin_nested():
+            return len((await connection.execute(statement.returning(EventRow.id))).all())
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
+        log_instead(events, one_line(error.orig))
+        return 0
+
+
+def log_instead(events: Sequence[NewEvent], error: str) -> None:
+    """Log events that cannot be written, and why."""
+    for event in events:
+        log.warning(
+            "an event is recorded in this log only",
+            kind=event.kind,
+            message=event.message,
+            queue=event.queue,
+            subject=event.subject,
+            error=error,
+        )
 
 
 def _to_row(event: NewEvent) -> dict[str, Any]:

@@ -15,12 +15,12 @@ _BATCH = 100
 """Fingerprints of one query."""
 
 
-async def find_new_groups(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """The fingerprints of ``rows`` that no letter has yet; one step in an index for each."""
-    fingerprints = sorted({row["fingerprint"] for row in rows})
+async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[str]) -> set[str]:
+    """Those of the fingerprints that no letter has yet; one step in an index for each."""
+    ordered = sorted(fingerprints)
     new: set[str] = set()
-    for start in range(0, len(fingerprints), _BATCH):
-        batch = fingerprints[start : start + _BATCH]
+    for start in range(0, len(ordered), _BATCH):
+        batch = ordered[start : start + _BATCH]
         columns = [
             or_(
                 *(exists(select(t.c.id).where(t.c.fingerprint == name)) for t in (LETTERS, ARCHIVED_LETTERS))

@@ -37,6 +37,9 @@ _UPDATE_BATCH = 2_000
 _MAX_LINEAGE = 200
 """Letters of one lineage that are read."""
 
+_MAX_KNOWN_GROUPS = 10_000
+"""Fingerprints in memory; the index has those of all others."""
+
 MAX_PAGE = 1_000
 """Largest number of rows on one page."""
 TREND_HOURS = 24
@@ -51,6 +54,8 @@ class DeadLetterRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known_groups: set[str] = set()
+        """Fingerprints that a letter has: a group is not new a second time, since no letter is deleted."""
 
     async def record(self, letters: Sequence[NewDeadLetter]) -> int:
         """Record letters, and return how many were new: recording a letter again changes nothing.
@@ -259,9 +264,10 @@ class DeadLetterRepository:
             return await self._insert([sanitized_row(rows[0])])
 
     async def _insert(self, rows: list[dict[str, Any]]) -> int:
+        fingerprints = {row["fingerprint"] for row in rows} - self._known_groups
         async with self._database.begin() as connection:
             values, outcomes = place_in_lineages(rows, await fetch_origins(connection, rows))
-            new_groups = await find_new_groups(connection, rows)
+            new_groups = await find_new_groups(connection, fingerprints)
             statement = self._database.insert(JobFailure, values).on_conflict_do_nothing(
                 index_elements=["uid"]
             )
@@ -273,7 +279,10 @@ class DeadLetterRepository:
                 new -= before
             await finish_replays(connection, outcomes)
             await insert_events(connection, self._database, list(new_group_events(rows, new, new_groups)))
-            return len(new)
+        if len(self._known_groups) > _MAX_KNOWN_GROUPS:
+            self._known_groups.clear()
+        self._known_groups |= fingerprints - new_groups
+        return len(new)
 
 
 def _check_limit(limit: int) -> None:

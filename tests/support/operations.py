@@ -32,6 +32,7 @@ from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
 
@@ -66,6 +67,7 @@ def build_operations(
     store = RedisCacheStore(AutoPipeline(partial(cache_pipeline.round_trip, limit=TIMEOUT_SECONDS)))
     cache = Cache(store, Payload)
     queues = {policy.name: JobQueue(redis, policy, pipeline) for policy in policies}
+    events = EventLog(EventRepository(database))
     enqueueing, plans = Enqueueing(queues, schemas), PlanRepository(database)
     audit = Audit(OperatorActionRepository(database), actor=actor, read_only=read_only)
     preferences = PreferenceRepository(database, cache.invalidate)
@@ -86,14 +88,16 @@ def build_operations(
         enqueueing,
         audit,
         dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
-        replays=ReplayOperations(redis, letters, plans, enqueueing, audit=audit, changed=changed),
+        replays=ReplayOperations(
+            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
+        ),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
         alerts=AlertOperations(alerts, audit, queues=queues, changed=snapshots.invalidate_decisions),
-        events=EventOperations(EventRepository(database), queues=queues),
+        events=EventOperations(events.repository, queues=queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,
     )
     operations.enqueueing, operations.preferences = enqueueing, preferences
-    operations.closers = (cache.close, cache_pipeline.close, pipeline.close, redis.aclose)
+    operations.closers = (events.close, cache.close, cache_pipeline.close, pipeline.close, redis.aclose)
     return operations

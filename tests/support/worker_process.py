@@ -1,6 +1,6 @@
 """A real worker process for tests that kill it: ``python -m tests.support.worker_process '{"redis": …}'``.
 
-Options (one JSON object): redis, database, journal (a file), drain_seconds, ``die_recorded`` (see `_Doomed`),
+Options (one JSON object): redis, database, journal (a file), drain_seconds, release, ``die_recorded`` (see `_Doomed`),
 ``look`` (seconds between checks for scheduled jobs), ``timings`` (fields of Timings), and fields of
 QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends, and does what
 the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many
@@ -27,7 +27,9 @@ from app.process.exit import abort
 from storage.database.engine import Database
 from storage.dead_letters.records import NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
+from storage.repositories.events import EventRepository
 from workers.engine.policy import NORMAL, QueuePolicy, RateLimit, Timings
+from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
 
@@ -85,6 +87,7 @@ async def main(options: dict[str, Any]) -> int:
     # Not on standard output: nobody reads it after ``ready``, and a pipe that is full stops its writer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     redis, database = options.pop("redis"), Database(options.pop("database"))
+    release = options.pop("release", "0")
     drain_seconds = options.pop("drain_seconds", 30.0)
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
     pace = replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled))
@@ -103,6 +106,7 @@ async def main(options: dict[str, Any]) -> int:
         }
     )
     await database.start()
+    events = EventLog(EventRepository(database))
     process = WorkerProcess(
         redis,
         policies=[policy],
@@ -111,6 +115,8 @@ async def main(options: dict[str, Any]) -> int:
         drain_seconds=drain_seconds,
         pace=pace,
         timings=timings,
+        release=release,
+        events=events,
         give_up=abort,
     )
     loop = asyncio.get_running_loop()
@@ -120,6 +126,7 @@ async def main(options: dict[str, Any]) -> int:
     sys.stdout.flush()
     put_back = await process.drained()
     await process.close()
+    await events.close()
     await database.close()
     return 3 if put_back else 0
 

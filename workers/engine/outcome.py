@@ -135,13 +135,7 @@ def progress_update(leased: LeasedJob, job: Job) -> Settlement:
 
 
 def shrink(
-    refused: Settlement,
-    job: Job | None,
-    reason: str,
-    *,
-    policy: QueuePolicy,
-    worker: str,
-    release: str | None = None,
+    refused: Settlement, job: Job | None, error: str, *, policy: QueuePolicy, worker: str, release: str | None
 ) -> Settlement | None:
     """The next smaller form of a settlement that Redis refuses for its size; None if there is none.
 
@@ -172,18 +166,19 @@ def shrink(
         case "retry" if job is not None and drop_tracebacks(job):
             return replace(refused, body=wire.dump(wire.job_dict(job)))
         case "complete" | "retry" if job is not None:
-            error = RecordTooLargeError(
-                f"its record has {len(refused.body):,} bytes, which Redis refuses: {reason}"
-            )
-            leased = LeasedJob(refused.id, refused.lease, b"")
-            buried = failed(leased, job, error, policy=policy, worker=worker, release=release)
-            return replace(
-                buried,
-                wait_seconds=refused.wait_seconds,
-                run_seconds=refused.run_seconds,
-                resent=refused.resent,
-            )
+            return _bury_refused(refused, job, error, policy=policy, worker=worker, release=release)
     return None
+
+
+def _bury_refused(
+    refused: Settlement, job: Job, reason: str, *, policy: QueuePolicy, worker: str, release: str | None
+) -> Settlement:
+    error = RecordTooLargeError(f"its record has {len(refused.body):,} bytes, which Redis refuses: {reason}")
+    leased = LeasedJob(refused.id, refused.lease, b"")
+    buried = failed(leased, job, error, policy=policy, worker=worker, release=release)
+    return replace(
+        buried, wait_seconds=refused.wait_seconds, run_seconds=refused.run_seconds, resent=refused.resent
+    )
 
 
 def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended: int) -> Settlement:

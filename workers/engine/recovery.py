@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from storage.database.events import NewEvent
+from storage.database.events import SHORT_ID_CHARS, NewEvent
 from workers.engine import outcome
 from workers.engine.policy import Timings
 from workers.engine.queue import JobQueue
@@ -107,7 +107,7 @@ def _worker_lost(dead: DeadWorker, queue: str, presence: Mapping[str, Any]) -> N
     blocked = f", its event loop blocked by {dead.blocked_at}" if dead.blocked_at else ""
     return NewEvent(
         "worker-lost",
-        f"worker {dead.id}{where} died with jobs of {queue}{blocked}: they run again",
+        f"worker {dead.id[:SHORT_ID_CHARS]}{where} died with jobs of {queue}{blocked}: they run again",
         subject=dead.id,
         detail={"queue": queue, "release": dead.release, "blocked_at": dead.blocked_at},
         dedupe=f"worker-lost:{dead.id}",

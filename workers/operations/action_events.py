@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.database.events import EventKind, NewEvent
+from storage.database.events import SHORT_ID_CHARS, EventKind, NewEvent
 from storage.dead_letters.plans import Plan
 from storage.repositories.operator_actions import OperatorAction
 
@@ -56,7 +56,10 @@ _SENTENCES: Mapping[str, _Sentence] = {
     "discard": _Sentence("letters-discarded", lambda act: f"discarded {_count(act, 'dead letter')}"),
     "drain": _Sentence(
         "worker-draining",
-        lambda act: f"drains worker {act.arguments.get('worker')}, {_count(act, 'job')} in flight",
+        lambda act: (
+            f"drains worker {str(act.arguments.get('worker'))[:SHORT_ID_CHARS]}, "
+            f"{_count(act, 'job')} in flight"
+        ),
         subject="worker",
         always=True,
     ),

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-import structlog
-
-from storage.database.events import NewEvent
+from storage.database.events import NewEvent, log_instead
 from storage.errors import StorageError
 from storage.repositories.events import EventRepository
-
-log = structlog.get_logger(__name__)
 
 _WRITE_SECONDS = 2.0
 """Timeout of writing what waits; after it, and after any error, the events are logged instead."""
@@ -44,18 +39,6 @@ class EventLog:
                 async with asyncio.timeout(_WRITE_SECONDS):
                     await self.repository.record(batch)
             except (StorageError, TimeoutError) as error:
-                _log_instead(batch, str(error) or "the database did not answer in time")
-            except Exception as error:  # a row that the database refuses must not end this task
-                _log_instead(batch, repr(error))
-
-
-def _log_instead(events: Sequence[NewEvent], error: str) -> None:
-    for event in events:
-        log.warning(
-            "an event is recorded in this log only",
-            kind=event.kind,
-            message=event.message,
-            queue=event.queue,
-            subject=event.subject,
-            error=error,
-        )
+                log_instead(batch, str(error) or "the database did not answer in time")
+            except Exception as error:  # a defect must not end this task
+                log_instead(batch, repr(error))

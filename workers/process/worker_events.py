@@ -6,24 +6,24 @@ import os
 import socket
 from collections.abc import Sequence
 
-from storage.database.events import NewEvent
+from storage.database.events import SHORT_ID_CHARS, NewEvent
 
 
 def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
     """A process takes jobs; the first one of its release is an event of its own."""
-    host, pid = socket.gethostname(), os.getpid()
+    host, pid, name = socket.gethostname(), os.getpid(), _name(worker)
     detail = {"host": host, "pid": pid, "release": release, "queues": list(queues)}
     return [
         NewEvent(
             "new-release",
-            f"release {release} runs for the first time: worker {worker} ({host}, pid {pid})",
+            f"release {release} runs for the first time: {name}",
             subject=release,
             detail=detail,
             dedupe=f"new-release:{release}",
         ),
         NewEvent(
             "worker-started",
-            f"worker {worker} ({host}, pid {pid}) of release {release} takes jobs of {', '.join(queues)}",
+            f"{name} of release {release} takes jobs of {', '.join(queues)}",
             subject=worker,
             detail=detail,
         ),
@@ -35,7 +35,11 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
     jobs = "no job was" if requeued == 0 else "1 job was" if requeued == 1 else f"{requeued} jobs were"
     return NewEvent(
         "worker-drained",
-        f"worker {worker} ({socket.gethostname()}, pid {os.getpid()}) drained: {jobs} requeued",
+        f"{_name(worker)} drained: {jobs} requeued",
         subject=worker,
         detail={"release": release, "requeued": requeued},
     )
+
+
+def _name(worker: str) -> str:
+    return f"worker {worker[:SHORT_ID_CHARS]} ({socket.gethostname()}, pid {os.getpid()})"

@@ -80,12 +80,9 @@ class WorkerProcess:
         self.drain_seconds = drain_seconds
         self.redis_error: str | None = None
         """Why Redis does not answer, or refuses; None while it does neither."""
-        self._release = release
         self._emit: EventSink = events.emit if events is not None else ignore_event
-        self._pace = pace
-        self._timings = timings
-        self._redis = make_client(redis_url)
-        self._subscriber = make_client(redis_url, reply_timeout=None)
+        self._release, self._pace, self._timings = release, pace, timings
+        self._redis, self._subscriber = make_client(redis_url), make_client(redis_url, reply_timeout=None)
         self._recorder = Recorder(self._redis, letters)
         self._retention = Retention(self._redis, letters, events.repository if events is not None else None)
         self._connections: list[PipelineConnection] = []
@@ -104,8 +101,7 @@ class WorkerProcess:
         self._next_scheduled: dict[str, list[tuple[bytes, float]]] = {}
         """By queue name: the next scheduled job and its time, as of the last check."""
         self._drain_began: float | None = None
-        self._drain = asyncio.Event()
-        self._drain_now = asyncio.Event()
+        self._drain, self._drain_now = asyncio.Event(), asyncio.Event()
 
     @property
     def in_flight(self) -> int:

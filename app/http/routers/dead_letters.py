@@ -66,9 +66,7 @@ class Group(BaseModel):
     first_at: datetime
     last_at: datetime
     trend: tuple[int, ...] = Field(description="Deaths in each of the last 24 hours, the oldest first.")
-    releases: tuple[str, ...] = Field(
-        description="The releases in which such letters died, the newest letter's first; at most 20."
-    )
+    releases: tuple[str, ...] = Field(description="Those in which they died, the newest first; at most 20.")
     sample: GroupSample
 
 

@@ -11,6 +11,7 @@ from app.environment import environment
 from app.errors import UsageError
 from app.queue_settings import load_policies
 from app.settings import Settings, load, unknown_variables
+from app.version import VERSION
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES, ECONOMICAL, NORMAL, WEATHER, RateLimit
 
 SECRET = "pa55word"
@@ -92,6 +93,9 @@ BAD = [
     ("OPENWEATHER_BASE_URL", "ftp://host", "URL scheme should be 'http' or 'https'"),
     ("COUTURECAST_MODERATION_URL", "nowhere", "valid URL"),
     ("COUTURECAST_ENVIRONMENT", "x" * 41, "at most 40 characters"),
+    ("COUTURECAST_RELEASE", "x" * 101, "use one line of 1 to 100 printable characters"),
+    ("COUTURECAST_RELEASE", "v1\nv2", "is not the name of a release"),
+    ("COUTURECAST_RELEASE", " ", "use one line of 1 to 100"),
     ("COUTURECAST_DATA_DIR", "~nobody-of-that-name/x", "write the whole path"),
     ("COUTURECAST_IMAGE_DIRS", "/ok:~nobody-of-that-name", "write the whole path"),
     ("COUTURECAST_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
@@ -237,3 +241,9 @@ def test_the_economical_mode_is_the_default_at_upstash(
     if economical is not None:
         monkeypatch.setenv("COUTURECAST_ECONOMICAL", economical)
     assert Settings.load().pace == pace
+
+
+def test_the_release_is_the_version_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().release == VERSION
+    monkeypatch.setenv("COUTURECAST_RELEASE", " v1.2 (build 7) ")
+    assert Settings.load().release == "v1.2 (build 7)"

@@ -24,6 +24,7 @@ def upgrade() -> None:
         op.create_index(f"ix_{table}_release", table, ["fingerprint", "release", "id"])
     _create_events()
     _create_alerts()
+    _create_silences()
 
 
 def _create_events() -> None:
@@ -76,6 +77,9 @@ def _create_alerts() -> None:
         sqlite_where=is_open,
     )
     op.create_index("ix_alerts_newest", "alerts", ["fired_at", "id"])
+
+
+def _create_silences() -> None:
     op.create_table(
         "silences",
         sa.Column("id", BIG_ID, primary_key=True, autoincrement=True),

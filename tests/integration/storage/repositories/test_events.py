@@ -8,11 +8,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from storage.database.engine import Database
 from storage.database.events import NewEvent
+from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidCursorError, InvalidFilterError
 from storage.repositories.events import EventFilter, EventRepository
+from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
+from tests.integration.storage.dead_letters.test_repository import letter
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -141,3 +145,19 @@ async def test_pages_come_from_an_index(database: Database) -> None:
             plan = " ".join(str(row) for row in (await connection.execute(text(query))).all())
         assert index in plan
         assert "TEMP B-TREE" not in plan
+
+
+async def test_a_letter_and_an_action_are_recorded_whatever_becomes_of_their_event(
+    database: Database,
+) -> None:
+    async with database.begin() as connection:
+        await connection.execute(text("DROP TABLE events"))
+    letters, actions = DeadLetterRepository(database), OperatorActionRepository(database)
+    with capture_logs() as logged:
+        assert await letters.record([letter()]) == 1
+        await actions.record(OperatorAction(NOON, "anna", "pause", {}, 1, "", "done"), event(1))
+        assert await EventRepository(database).record([event(2)]) == 0
+    assert await letters.count() == 1
+    assert len(await actions.newest()) == 1
+    assert [line["kind"] for line in logged] == ["new-group", "queue-paused", "queue-paused"]
+    assert {line["event"] for line in logged} == {"an event is recorded in this log only"}

@@ -172,7 +172,7 @@ async def test_an_action_is_done_while_the_database_is_down(
     bench = make_bench()
     operations = await operate(bench)
 
-    async def away(self: OperatorActionRepository, action: Any) -> None:
+    async def away(self: OperatorActionRepository, *ignored: Any) -> None:
         raise DatabaseUnavailableError("the database went away")
 
     monkeypatch.setattr(OperatorActionRepository, "record", away)
