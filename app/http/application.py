@@ -20,6 +20,7 @@ CLOSED_ROUTERS = (
     queues.router,
     cache.router,
     workers.router,
+    workers.logs,
     dead_letters.router,
     replays.router,
 )

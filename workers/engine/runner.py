@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from saq import Job, Status, Worker
 from saq.utils import now
 
 from workers.engine import histogram, outcome, wire
+from workers.engine.attempt_log import LogLine, current_attempt, log_text
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.settlement import LeasedJob, Settlement
@@ -57,6 +59,8 @@ class RunningJob:
     job: Job
     started: float
     wait_bucket: int | None
+    attempt: int
+    """Its number, from 1 on."""
     task: asyncio.Task[None] | None = None
     record_written: bool = False
     """Its record says that it runs."""
@@ -67,6 +71,14 @@ class RunningJob:
     ended: bool = False
     error_logged: bool = False
     """An error in its handling was logged."""
+    lines: deque[LogLine] | None = None
+    """The newest lines that it has logged."""
+
+    def log_fields(self) -> dict[str, Any]:
+        """Queue, job, attempt and worker, whatever the handler has done to its job."""
+        _, _, queue, key = self.leased.id.split(":", 3)
+        worker = self.leased.lease.partition(b":")[0].decode(errors="replace")
+        return {"queue": queue, "job": key, "attempt": self.attempt, "worker": worker}
 
 
 class JobRunner(Worker[Any]):
@@ -111,7 +123,8 @@ class JobRunner(Worker[Any]):
         job.status = Status.ACTIVE
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
-        running = RunningJob(leased, job, loop.time(), None if wait is None else histogram.bucket(wait))
+        wait_bucket = None if wait is None else histogram.bucket(wait)
+        running = RunningJob(leased, job, loop.time(), wait_bucket, job.attempts)
         if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
             self.cancel(self.running[leased.id], "fenced")
         self.running[leased.id] = running
@@ -173,6 +186,7 @@ class JobRunner(Worker[Any]):
 
     async def _attempt(self, running: RunningJob) -> None:
         job = running.job
+        current_attempt.set(running)
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
             result = await self._function(job)(context, **_arguments(job))
@@ -224,6 +238,7 @@ class JobRunner(Worker[Any]):
     def _failure_settlement(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
         if running.cancel_reason == "abort":
             return outcome.aborted(running.leased, job)
+        lines = log_text(running.lines)
         log.warning(
             "attempt failed",
             queue=self.policy.name,
@@ -231,7 +246,7 @@ class JobRunner(Worker[Any]):
             attempt=job.attempts,
             error=f"{type(error).__name__}: {error}"[:_MAX_LOGGED_CHARS],
         )
-        return outcome.failed(running.leased, job, error, policy=self.policy, worker=self.id)
+        return outcome.failed(running.leased, job, error, policy=self.policy, worker=self.id, log=lines)
 
     def _end(self, running: RunningJob, settlement: Settlement) -> None:
         if running.ended:

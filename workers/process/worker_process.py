@@ -20,6 +20,7 @@ from storage.redis.client import PipelineConnection, make_client, make_sync_clie
 from storage.redis.refusals import reason, refusal_of
 from workers.dead_letters.recorder import Recorder
 from workers.dead_letters.retention import Retention
+from workers.engine.attempt_log import LogLine
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.policy import NORMAL, PollIntervals, QueuePolicy
 from workers.engine.queue import JobQueue
@@ -123,6 +124,15 @@ class WorkerProcess:
         ]
         ended = any(task.done() for task in self._running) and not self.draining
         return [*problems, "a dispatcher has ended"] if ended else problems
+
+    def lines_of_running_jobs(self) -> list[LogLine]:
+        """The newest lines that each of the jobs in flight has logged."""
+        return [
+            line
+            for dispatcher in self.dispatchers.values()
+            for running in dispatcher.runner.running.values()
+            for line in running.lines or ()
+        ]
 
     def unready(self) -> list[str]:
         """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""

@@ -88,6 +88,8 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
         attempt_number, worker = (attempt.get(name, MISSING) for name in ("attempt", "worker"))
         lines += ["", f"attempt {attempt_number} at {failed_at} on {worker}, ran {ran}"]
         lines.append(str(attempt.get("traceback") or attempt.get("message") or MISSING).rstrip())
+        if attempt.get("log"):
+            lines += ["it logged", *(f"  {line}" for line in attempt["log"])]
     return "\n".join(lines)
 
 
