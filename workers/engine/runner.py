@@ -62,6 +62,7 @@ class RunningJob:
     attempt: int
     """Its number, from 1 on."""
     task: asyncio.Task[None] | None = None
+    """None once it has ended."""
     record_written: bool = False
     """Its record says that it runs."""
     cancel_reason: str | None = None
@@ -200,6 +201,7 @@ class JobRunner(Worker[Any]):
         if os.getpid() != self._pid:  # a child that the handler forked: the job is its parent's
             os._exit(1)
         self._end(running, settlement)
+        running.task = None  # else task, context and job keep each other until the collector finds them
 
     def _function(self, job: Job) -> SaqFunction:
         function: SaqFunction | None = self.functions.get(job.function)

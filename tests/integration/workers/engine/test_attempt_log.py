@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import structlog
 from app import logs
 from storage.dead_letters.filters import ALL_DEAD
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from workers.engine.runner import RunningJob
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +88,24 @@ async def test_jobs_that_run_together_keep_their_lines_apart(make_bench: MakeBen
         number = letter.job_data["kwargs"]["number"]
         lines = [line.partition(" info ")[2] for line in letter.attempt_errors[0]["log"]]
         assert lines == [f"job {number} step {step}" for step in range(3)]
+
+
+async def test_an_ended_attempt_is_freed_without_the_collector(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=5)
+
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        return None
+
+    gc.collect()
+    gc.disable()  # its cycles would cost more than a job that does nothing
+    try:
+        await bench.start(work)
+        await bench.send(50)
+
+        async def all_completed() -> bool:
+            return await bench.total("completed") == 50
+
+        await eventually(all_completed)
+        assert not [found for found in gc.get_objects() if isinstance(found, RunningJob)]
+    finally:
+        gc.enable()
