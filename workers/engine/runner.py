@@ -18,6 +18,7 @@ from workers.engine.attempt_log import LogLine, current_attempt, log_text
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.settlement import LeasedJob, Settlement
+from workers.engine.tracing import traced
 from workers.errors import InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
@@ -190,7 +191,8 @@ class JobRunner(Worker[Any]):
         current_attempt.set(running)
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
-            result = await self._function(job)(context, **_arguments(job))
+            function = traced(self._function(job), self.policy.name, job)
+            result = await function(context, **_arguments(job))
             settlement = outcome.succeeded(running.leased, job, result)
         except asyncio.CancelledError as error:
             settlement = self._settle_cancelled(running, error)
