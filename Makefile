@@ -22,7 +22,7 @@ INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 # Without compiled modules each of the test processes compiles all of them again.
 test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-unit test-all burn-in chaos check format bench bench-letters bench-cache lock clean
+.PHONY: help run test test-unit test-otel test-all burn-in chaos check format bench bench-letters bench-cache lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,9 +46,17 @@ test: $(STAMP) ## the quick tests, on real servers: every promise has some (WORK
 test-unit: $(STAMP) ## the tests without servers, for instance on another Python (PYTHON=python3.13 VENV=.venv-3.13)
 	$(PYTEST) -q -n $(WORKERS) tests/unit
 
+# In an environment of its own: redis-py imports all of OpenTelemetry if it is installed, which every start of the
+# program would pay for.
+test-otel: ## the tests of tracing, with the extra
+	@$(MAKE) --no-print-directory VENV=.venv-otel .venv-otel/.installed
+	@.venv-otel/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-otel.lock
+	.venv-otel/bin/python -m pytest -q tests/integration/workers/engine/test_tracing.py tests/acceptance/test_tracing.py
+
 test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=4)
 	$(IN_CI) $(PYTEST) -n $(WORKERS) --dist worksteal
 	@$(MAKE) --no-print-directory burn-in
+	@$(MAKE) --no-print-directory test-otel
 
 burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=4)
 	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/workers/engine
@@ -90,6 +98,7 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet uv
 	$(RESOLVE) --upgrade -o requirements.lock pyproject.toml
+	$(RESOLVE) --upgrade -c requirements.lock --extra otel -o requirements-otel.lock pyproject.toml
 	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build -o requirements-dev.lock pyproject.toml
 	for peer in arq taskiq cache; do \
 		$(RESOLVE) --upgrade -o $(BENCH)/requirements/$$peer.lock $(BENCH)/requirements/$$peer.in || exit 1; \
@@ -97,4 +106,4 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund
 
 clean: ## remove what make built
-	rm -rf $(VENV) .venv-3.* $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist
+	rm -rf $(VENV) .venv-3.* .venv-otel $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist

@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from storage.files import open_private
+from workers.engine.attempt_log import MemoryHandler, add_attempt_fields
 
 _BUFFER_CHARS = 1_048_576
 """Most text that waits to be written; further lines are dropped."""
@@ -28,9 +29,12 @@ log = structlog.get_logger(__name__)
 
 
 _SHARED_PROCESSORS: list[Any] = [
+    add_attempt_fields,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+_process_fields: dict[str, str] = {}
+"""Fields of each JSON line of this process."""
 _NOISY_LIBRARIES = ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchemy", "aiosqlite")
 """Libraries whose warnings only are logged; httpx would log URLs with their keys."""
 
@@ -47,7 +51,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     )
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    replaced, root.handlers[:] = root.handlers[:], [handler]
+    replaced, root.handlers[:] = root.handlers[:], [MemoryHandler(), handler]
     for old_handler in replaced:
         if isinstance(old_handler, _LineHandler):
             old_handler.stop()
@@ -76,6 +80,7 @@ def _formatter(*, is_terminal: bool) -> logging.Formatter:
         ]
     else:
         renderers = [
+            _add_release,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(
                 serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
@@ -85,6 +90,15 @@ def _formatter(*, is_terminal: bool) -> logging.Formatter:
         foreign_pre_chain=_SHARED_PROCESSORS,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
+
+
+def set_release(release: str) -> None:
+    """Name the release in each JSON line from now on."""
+    _process_fields["release"] = release
+
+
+def _add_release(_logger: Any, _name: str, event: Any) -> Any:
+    return event | _process_fields
 
 
 @contextmanager

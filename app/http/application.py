@@ -33,6 +33,7 @@ CLOSED_ROUTERS = (
     queues.router,
     cache.router,
     workers.router,
+    workers.logs,
     dead_letters.router,
     dead_letter_export.router,
     replays.letter_router,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 
 from app.process.exit import abort
 from app.process.handlers import custom_handlers, open_handlers, weather_schedule
+from app.process.tracing import start_tracing
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
 from app.servers.redis_startup import open_redis
@@ -86,6 +88,9 @@ async def open_appliance(
     custom = custom_handlers(settings, policies)
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
+        stop_tracing = start_tracing(os.environ, VERSION)
+        if stop_tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, stop_tracing)
         redis_url = await open_redis(settings, data_dir, stack, works=bool(run))
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
         events = EventLog(EventRepository(opened))

@@ -19,7 +19,8 @@ class NewDeadLetter:
 
     ``uid`` makes recording idempotent.  ``job_id`` is SAQ's job key, ``job_data`` the job as SAQ writes it.
     ``attempt_errors`` has for each attempt: attempt, at (Unix seconds), worker, error_type, message,
-    traceback, run_seconds, frame, release.  ``replay_of`` is the id of the letter whose replay this job was.
+    traceback, run_seconds, frame, release, and log, a list of lines, if it logged any.  ``replay_of`` is the
+    id of the letter whose replay this job was.
     ``release`` is that of the process that made the last attempt, None if it is unknown.
     """
 

@@ -1,9 +1,9 @@
 """A real worker process for tests that kill it: ``python -m tests.support.worker_process '{"redis": …}'``.
 
-Options (one JSON object): redis, database, journal (a file), drain_seconds, release, ``die_recorded`` (see `_Doomed`),
-``look`` (seconds between checks for scheduled jobs), ``timings`` (fields of Timings), and fields of
-QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends, and does what
-the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many
+Options (one JSON object): redis, database, journal (a file), drain_seconds, release, ``die_recorded`` (see
+`_Doomed`), ``look`` (seconds between checks for scheduled jobs), ``timings`` (fields of Timings), and fields
+of QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends, and does
+what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many
 seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the journal are of the monotonic clock, which
 processes share.
 """

@@ -143,7 +143,11 @@ def _attempt(attempt: Mapping[str, Any]) -> Text:
     text = Text()
     text.append(f"\n  Attempt {escape(str(attempt.get('attempt', MISSING)))}", "bold underline")
     text.append(f"  at {when}, ran {ran}\n", DIM)
-    return text.append(_indent(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
+    text.append(_indent(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
+    if attempt.get("log"):
+        text.append("  It logged\n", DIM)
+        text.append(_indent("\n".join(attempt["log"])))
+    return text
 
 
 def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:

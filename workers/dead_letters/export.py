@@ -126,6 +126,8 @@ def _letter(letter: DeadLetter, level: int) -> str:
     for attempt in letter.attempt_errors:
         traceback = attempt.get("traceback") or f"{attempt.get('error_type')}: {attempt.get('message')}"
         lines += [f"Attempt {attempt.get('attempt')}:\n", _code(str(traceback).rstrip())]
+        if attempt.get("log"):
+            lines += ["It logged:\n", _code("\n".join(attempt["log"]))]
     return "\n".join(lines)
 
 

@@ -24,6 +24,7 @@ _ATTEMPT_FIELDS: dict[str, Any] = {
     "worker": str,
     "error_type": str,
     "message": str,
+    "log": (list, type(None)),  # only if its handler logged something
     "traceback": (str, type(None)),
     "frame": (str, type(None)),  # records of earlier versions have none, and no release
     "run_seconds": (int, float),
@@ -73,8 +74,10 @@ def attempts_of(job: Job) -> list[dict[str, Any]]:
 
 
 def _is_attempt(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(value.get(name), kinds) for name, kinds in _ATTEMPT_FIELDS.items()
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(name), kinds) for name, kinds in _ATTEMPT_FIELDS.items())
+        and all(isinstance(line, str) for line in value.get("log") or ())
     )
 
 
@@ -89,11 +92,11 @@ def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
 
 
 def drop_tracebacks(job: Job) -> bool:
-    """Remove the tracebacks of the failed attempts from the record; False if it has none."""
+    """Remove tracebacks and logs of the failed attempts from the record; False if it has none."""
     attempts = attempts_of(job)
-    if not any(attempt["traceback"] for attempt in attempts):
+    if not any(attempt["traceback"] or attempt.get("log") for attempt in attempts):
         return False
-    job.meta[META]["attempts"] = [attempt | {"traceback": None} for attempt in attempts]
+    job.meta[META]["attempts"] = [attempt | {"traceback": None, "log": None} for attempt in attempts]
     job.error = f"{attempts[-1]['error_type']}: {attempts[-1]['message']}"
     return True
 

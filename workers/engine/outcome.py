@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,10 +49,12 @@ def failed(
     policy: QueuePolicy,
     worker: str,
     release: str | None = None,
+    log: Sequence[str] = (),
 ) -> Settlement:
     """The attempt failed: a retry if the policy has one left and ``error`` allows it, else a dead letter.
 
     ``job.attempts`` counts this attempt already.  ``release`` is that of the worker, None if it is unknown.
+    ``log`` has the last lines that its handler logged.
     """
     ended = now()
     run_seconds = (ended - job.started) / 1000 if job.started else 0.0
@@ -66,6 +69,8 @@ def failed(
     delay = None if isinstance(error, PermanentError) else policy.retry_delay(job.attempts)
     job.error = attempt["traceback"] or f"{attempt['error_type']}: {attempt['message']}"
     job.result = None
+    if log:
+        attempt["log"] = list(log)
     if delay is None:
         return _bury(leased, job, attempt, ended)
     add_attempt(job, attempt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,11 @@ from saq import Job, Status, Worker
 from saq.utils import now
 
 from workers.engine import outcome, wire
+from workers.engine.attempt_log import LogLine, current_attempt, log_text
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.settlement import LeasedJob, Settlement
+from workers.engine.tracing import traced
 from workers.errors import InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
@@ -58,7 +61,10 @@ class RunningJob:
     started: float
     waited: float | None
     """Seconds until its first attempt; None for a retry."""
+    attempt: int
+    """Its number, from 1 on."""
     task: asyncio.Task[None] | None = None
+    """None once it has ended."""
     record_written: bool = False
     """Its record says that it runs."""
     cancel_reason: str | None = None
@@ -68,6 +74,14 @@ class RunningJob:
     ended: bool = False
     error_logged: bool = False
     """An error in its handling was logged."""
+    lines: deque[LogLine] | None = None
+    """The newest lines that it has logged."""
+
+    def log_fields(self) -> dict[str, Any]:
+        """Queue, job, attempt and worker, whatever the handler has done to its job."""
+        _, _, queue, key = self.leased.id.split(":", 3)
+        worker = self.leased.lease.partition(b":")[0].decode(errors="replace")
+        return {"queue": queue, "job": key, "attempt": self.attempt, "worker": worker}
 
 
 class JobRunner(Worker[Any]):
@@ -114,7 +128,7 @@ class JobRunner(Worker[Any]):
         job.status = Status.ACTIVE
         job.worker_id = self.id
         loop = asyncio.get_running_loop()
-        running = RunningJob(leased, job, loop.time(), waited)
+        running = RunningJob(leased, job, loop.time(), waited, job.attempts)
         if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
             self.cancel(self.running[leased.id], "fenced")
         self.running[leased.id] = running
@@ -176,9 +190,11 @@ class JobRunner(Worker[Any]):
 
     async def _attempt(self, running: RunningJob) -> None:
         job = running.job
+        current_attempt.set(running)
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
-            result = await self._function(job)(context, **_arguments(job))
+            function = traced(self._function(job), self.policy.name, job)
+            result = await function(context, **_arguments(job))
             settlement = outcome.succeeded(running.leased, job, result)
         except asyncio.CancelledError as error:
             settlement = self._settle_cancelled(running, error)
@@ -189,6 +205,7 @@ class JobRunner(Worker[Any]):
         if os.getpid() != self._pid:  # a child that the handler forked: the job is its parent's
             os._exit(1)
         self._end(running, settlement)
+        running.task = None  # else task, context and job keep each other until the collector finds them
 
     def _function(self, job: Job) -> SaqFunction:
         function: SaqFunction | None = self.functions.get(job.function)
@@ -229,6 +246,7 @@ class JobRunner(Worker[Any]):
     def _failure_settlement(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
         if running.cancel_reason == "abort":
             return outcome.aborted(running.leased, job)
+        lines = log_text(running.lines)
         log.warning(
             "attempt failed",
             queue=self.policy.name,
@@ -237,7 +255,9 @@ class JobRunner(Worker[Any]):
             error=f"{type(error).__name__}: {error}"[:_MAX_LOGGED_CHARS],
         )
         release = self.appliance_queue.release
-        return outcome.failed(running.leased, job, error, policy=self.policy, worker=self.id, release=release)
+        return outcome.failed(
+            running.leased, job, error, policy=self.policy, worker=self.id, release=release, log=lines
+        )
 
     def _end(self, running: RunningJob, settlement: Settlement) -> None:
         if running.ended:

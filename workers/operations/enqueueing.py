@@ -15,6 +15,7 @@ from workers.engine import wire
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
+from workers.engine.tracing import producer_meta, send_span
 from workers.errors import InvalidJobError, UnknownQueueError
 from workers.handlers.base import validate_payload
 
@@ -65,8 +66,9 @@ class Enqueueing:
         Raises UnknownQueueError, and InvalidJobError with the field's name.
         """
         target = self.queue(queue)
-        valid = [self._valid_job(target, job) for job in jobs]
-        results = await target.enqueue_many(valid, on_progress=on_progress)
+        with send_span(queue, len(jobs)) as context:
+            valid = [self._valid_job(target, job, context) for job in jobs]
+            results = await target.enqueue_many(valid, on_progress=on_progress)
         return [
             job.key if result is EnqueueResult.ENQUEUED else None
             for job, result in zip(valid, results, strict=True)
@@ -80,15 +82,15 @@ class Enqueueing:
         value = {"kwargs": dict(data)}
         check_payload(wire.dump(value), value)
 
-    def _valid_job(self, queue: JobQueue, new: NewJob) -> Job:
+    def _valid_job(self, queue: JobQueue, new: NewJob, context: str | None) -> Job:
         try:
-            return self._job(queue, new)
+            return self._job(queue, new, context)
         except InvalidJobError as error:
             if not new.source:
                 raise
             raise InvalidJobError(f"{new.source}: {error}") from None
 
-    def _job(self, queue: JobQueue, new: NewJob) -> Job:
+    def _job(self, queue: JobQueue, new: NewJob, context: str | None) -> Job:
         schema = self.schemas.get(queue.name)
         if schema is not None:
             validate_payload(schema, dict(new.data))
@@ -97,6 +99,8 @@ class Enqueueing:
         if new.key == "":
             raise InvalidJobError("key: is empty: leave it out, and one is made")
         job = Job(function=queue.policy.function, kwargs=dict(new.data), queued=now(), queue=queue)
+        if context is not None:
+            job.meta = producer_meta(context)
         if new.key is not None:
             job.key = new.key
         if new.delay:

@@ -6,13 +6,13 @@ import asyncio
 import gc
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
@@ -21,6 +21,7 @@ from storage.redis.client import PipelineConnection, make_client, make_sync_clie
 from storage.redis.refusals import reason, refusal_of
 from workers.dead_letters.recorder import Recorder
 from workers.dead_letters.retention import Retention
+from workers.engine.attempt_log import LogLine
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, Timings
 from workers.engine.queue import JobQueue
@@ -35,6 +36,7 @@ from workers.process.background_tasks import (
 from workers.process.event_log import EventLog
 from workers.process.heartbeat import Heartbeat
 from workers.process.presence import Presence
+from workers.process.scheduled_jobs import ScheduledJobs
 from workers.process.wake_listener import WakeListener
 from workers.process.watchdog import HeldJob, LoopClock, Watchdog
 from workers.process.worker_events import drained_event, started_events
@@ -88,6 +90,7 @@ class WorkerProcess:
         self._connections: list[PipelineConnection] = []
         self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
         self._schedulers = self._make_schedulers(schedules)
+        self._scheduled = ScheduledJobs(self._redis, self.dispatchers)
         self._clock = LoopClock(timings.loop_count_seconds)
         self._watchdog = self._make_watchdog()
         self._heartbeat = self._make_heartbeat(redis_url, give_up)
@@ -98,8 +101,6 @@ class WorkerProcess:
         self._background_tasks: list[asyncio.Task[None]] = []
         self._companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._publishing: asyncio.Task[None] | None = None
-        self._next_scheduled: dict[str, list[tuple[bytes, float]]] = {}
-        """By queue name: the next scheduled job and its time, as of the last check."""
         self._drain_began: float | None = None
         self._drain, self._drain_now = asyncio.Event(), asyncio.Event()
 
@@ -138,6 +139,15 @@ class WorkerProcess:
         ended = any(task.done() for task in self._running) and not self.draining
         return [*problems, "a dispatcher has ended"] if ended else problems
 
+    def lines_of_running_jobs(self) -> list[LogLine]:
+        """The newest lines that each of the jobs in flight has logged."""
+        return [
+            line
+            for dispatcher in self.dispatchers.values()
+            for running in dispatcher.runner.running.values()
+            for line in running.lines or ()
+        ]
+
     def unready(self) -> list[str]:
         """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
         reasons = [
@@ -164,7 +174,7 @@ class WorkerProcess:
             self._recorder.run,
             self._listener.run,
             partial(run_every, self._pace.presence, self._presence.publish),
-            partial(run_every, self._pace.scheduled, self._check_scheduled),
+            partial(run_every, self._pace.scheduled, self._scheduled.check),
             partial(run_every, self._pace.aborts, self._check_aborts),
             *(scheduler.run for scheduler in self._schedulers),
             self._retention.run,
@@ -363,38 +373,6 @@ class WorkerProcess:
             for name, dispatcher in self.dispatchers.items()
             for running in list(dispatcher.runner.running.values())
         ]
-
-    async def _check_scheduled(self) -> None:
-        """Wake a dispatcher whose queue has another next scheduled job than at the last check.
-
-        Our own producers and retries wake it themselves; foreign producers do not.
-        """
-        try:
-            lowest = await self._lowest(self.dispatchers.values(), "-inf")
-            holding = [self.dispatchers[name] for name, first in lowest.items() if first and first[0][1] <= 0]
-            scheduled = lowest | await self._lowest(holding, "(0")
-        except (RedisError, OSError):
-            for dispatcher in self.dispatchers.values():
-                dispatcher.wake()  # its turn finds out whether Redis is down, and when it is back
-            raise
-        for name, first in scheduled.items():
-            if first and first != self._next_scheduled.get(name):
-                self.dispatchers[name].wake()
-            if lowest[name]:
-                self.dispatchers[name].queue.reconciler.request()
-        self._next_scheduled = scheduled
-
-    async def _lowest(
-        self, dispatchers: Iterable[Dispatcher], lowest: str
-    ) -> dict[str, list[tuple[bytes, float]]]:
-        """By queue name: the id with the lowest score from ``lowest`` on, and its score, or []."""
-        pipeline = self._redis.pipeline(transaction=False)
-        names = []
-        for dispatcher in dispatchers:
-            names.append(dispatcher.queue.name)
-            key = dispatcher.queue.keys.incomplete
-            pipeline.zrangebyscore(key, lowest, "+inf", start=0, num=1, withscores=True)
-        return dict(zip(names, await pipeline.execute(), strict=True))
 
     async def _check_aborts(self) -> None:
         for dispatcher in self.dispatchers.values():

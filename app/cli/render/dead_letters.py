@@ -90,6 +90,8 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
         attempt_number, worker, release = (escape(str(attempt.get(name) or MISSING)) for name in names)
         lines += ["", f"attempt {attempt_number} at {failed_at} on {worker}, release {release}, ran {ran}"]
         lines.append(str(attempt.get("traceback") or attempt.get("message") or MISSING).rstrip())
+        if attempt.get("log"):
+            lines += ["it logged", *(f"  {line}" for line in attempt["log"])]
     return "\n".join(lines)
 
 

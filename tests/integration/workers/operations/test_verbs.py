@@ -30,6 +30,8 @@ LOOKS = {
     "ping",
     "pause_of",
     "snapshot",
+    "loads",
+    "stuck",
     "dead_letters.count",
     "dead_letters.count_discarded",
     "dead_letters.export",
