@@ -21,14 +21,16 @@ async def _clients_since(redis: Redis, first: int) -> int:
 async def test_a_client_takes_no_more_connections_than_it_may(redis: Redis, redis_url: str) -> None:
     first = await redis.client_id()
     client = make_client(redis_url)
-    waits = [execute(client, "BLPOP", f"test:list-{number}", 0.2) for number in range(5 * MAX_CONNECTIONS)]
-    waiting = asyncio.ensure_future(asyncio.gather(*waits))
+    lists = [f"test:list-{number}" for number in range(5 * MAX_CONNECTIONS)]
+    waiting = asyncio.ensure_future(asyncio.gather(*(execute(client, "BLPOP", name, 0) for name in lists)))
 
     async def all_in_use() -> bool:
         return await _clients_since(redis, first) == MAX_CONNECTIONS
 
     await eventually(all_in_use)
-    assert await waiting == [None] * len(waits)
+    for name in lists:
+        await redis.rpush(name, "end")
+    assert await waiting == [(name.encode(), b"end") for name in lists]
     assert await all_in_use()
     await client.aclose()
 

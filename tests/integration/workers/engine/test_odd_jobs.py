@@ -284,8 +284,12 @@ async def test_e1_an_abort_whose_word_was_missed_is_carried_out(make_bench: Make
     job = await bench.stock.job(key)
     assert job is not None
     job.status, job.error = Status.ABORTING, "not needed"  # what SAQ's abort does besides its word
-    await bench.redis.set(job.id, bench.stock.serialize(job))
-    await bench.redis.zrem(bench.queue.keys.incomplete, job.id)
+    pipeline = bench.redis.pipeline(
+        transaction=True
+    )  # in two steps our own record of the job may come between
+    pipeline.zrem(bench.queue.keys.incomplete, job.id)
+    pipeline.set(job.id, bench.stock.serialize(job))
+    await pipeline.execute()
 
     async def aborted() -> bool:
         again = await bench.stock.job(key)
