@@ -88,7 +88,7 @@ async def open_appliance(
     custom = custom_handlers(settings, policies)
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
-        stop_tracing = start_tracing(os.environ, VERSION)
+        stop_tracing = start_tracing(os.environ, settings.release)
         if stop_tracing is not None:
             stack.push_async_callback(asyncio.to_thread, stop_tracing)
         redis_url = await open_redis(settings, data_dir, stack, works=bool(run))

@@ -30,7 +30,6 @@ from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_if_unchecked
 from app.settings import Settings
 from app.streams import write_within
-from app.version import VERSION
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
 
@@ -75,7 +74,7 @@ def run(
 
         settings = demo_settings(settings)
     logs.log_stray_output()
-    logs.set_release(VERSION)
+    logs.set_release(settings.release)
     raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = _run_to_end(runner, _run(RunOptions(settings, policies, selected, ui, demo)))
