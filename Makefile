@@ -19,7 +19,9 @@ BENCH_VENV := .venv-bench
 INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
-.PHONY: help run test test-unit test-all burn-in chaos check format bench bench-letters bench-cache lock clean
+PROMETHEUS := .tools/prometheus/usr/bin/promtool
+
+.PHONY: help run test test-unit test-all burn-in chaos check format bench bench-letters bench-cache monitoring prometheus lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -83,6 +85,16 @@ $(BENCH)/bullmq/node_modules/.installed: $(BENCH)/bullmq/package-lock.json
 	@cd $(BENCH)/bullmq && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+monitoring: $(STAMP) ## docs/monitoring and the tables of docs/monitoring.md, made from the code
+	@$(BIN)/python -m tests.support.monitoring_files
+
+prometheus: $(PROMETHEUS) ## Prometheus and promtool for the tests that need them, from Debian's package, not installed
+
+$(PROMETHEUS):
+	@mkdir -p .tools/prometheus
+	@cd .tools/prometheus && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	@cd .tools/prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
 lock: ## resolve the newest versions that fit: of the program, of what its development needs, of the peers
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet uv
@@ -94,4 +106,4 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund
 
 clean: ## remove what make built
-	rm -rf $(VENV) .venv-3.* $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist
+	rm -rf $(VENV) .venv-3.* $(BENCH_VENV) .tools $(BENCH)/bullmq/node_modules build dist
