@@ -43,3 +43,11 @@ def rules(
         if not (label.isascii() and label.isidentifier()):
             raise UsageError("is not the name of a label", field="--by", fix="use letters, digits and _")
     write(to_yaml(rules_document(runbook_url=runbook_url, dashboard_url=dashboard_url, labels=labels)))
+
+
+@commands.command()
+def grafana() -> None:
+    """Print the Grafana dashboard as JSON, to import or to provision."""
+    from app.prometheus.grafana import dashboard_json
+
+    write(dashboard_json())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from app.prometheus.definitions import MetricDefinition
 from app.prometheus.exposition import METRICS
+from app.prometheus.grafana import dashboard_json
 from app.prometheus.rules import rules_document
 from app.prometheus.yaml_text import to_yaml
 from tests.support.prometheus import PROJECT
@@ -16,6 +17,7 @@ PAGE = PROJECT / "docs" / "monitoring.md"
 _SCOPES = {"queue": "Queues", "cluster": "Servers, processes, alerts", "process": "The process that answers"}
 
 FILES: Mapping[str, Callable[[], str]] = {
+    "dashboard.json": dashboard_json,
     "rules.yml": lambda: f"# Made from the code by `make monitoring`.\n{to_yaml(rules_document())}",
 }
 
