@@ -31,9 +31,9 @@ def rules(
         ),
     ] = None,
 ) -> None:
-    """Print the Prometheus rules as YAML, for `rule_files`.
+    """Print the Prometheus rules as YAML.
 
-    Each alert of the program, with the recorded figures that it reads.
+    For `rule_files`: each alert of the program, with the recorded figures that it reads.
     """
     from app.prometheus.rules import rules_document
     from app.prometheus.yaml_text import to_yaml
