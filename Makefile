@@ -22,7 +22,10 @@ INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 # Without compiled modules each of the test processes compiles all of them again.
 test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-unit test-otel test-all burn-in chaos check format bench bench-letters bench-cache lock clean
+PROMETHEUS := .tools/prometheus/usr/bin/promtool
+
+.PHONY: help run test test-unit test-otel test-all burn-in chaos check format bench bench-letters bench-cache monitoring \
+	prometheus lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -94,6 +97,16 @@ $(BENCH)/bullmq/node_modules/.installed: $(BENCH)/bullmq/package-lock.json
 	@cd $(BENCH)/bullmq && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+monitoring: $(STAMP) ## docs/monitoring and the tables of docs/monitoring.md, made from the code
+	@$(BIN)/python -m tests.support.monitoring_files
+
+prometheus: $(PROMETHEUS) ## Prometheus and promtool for the tests that need them, from Debian's package, not installed
+
+$(PROMETHEUS):
+	@mkdir -p .tools/prometheus
+	@cd .tools/prometheus && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	@cd .tools/prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
 lock: ## resolve the newest versions that fit: of the program, of what its development needs, of the peers
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet uv
@@ -106,4 +119,4 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund
 
 clean: ## remove what make built
-	rm -rf $(VENV) .venv-3.* .venv-otel $(BENCH_VENV) $(BENCH)/bullmq/node_modules build dist
+	rm -rf $(VENV) .venv-3.* .venv-otel $(BENCH_VENV) .tools $(BENCH)/bullmq/node_modules build dist

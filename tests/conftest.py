@@ -18,6 +18,7 @@ from hypothesis import settings
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
+from tests.support.prometheus import find_program
 from tests.support.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
 _numbers = itertools.count()
@@ -65,7 +66,10 @@ async def no_task_outlives_the_test() -> AsyncIterator[None]:
 
 
 def pytest_report_header() -> str:
-    return f"servers: {choice()}; hypothesis: {settings.get_current_profile_name()}"
+    return (
+        f"servers: {choice()}; hypothesis: {settings.get_current_profile_name()};"
+        f" promtool: {find_program('promtool') or 'none'}; prometheus: {find_program('prometheus') or 'none'}"
+    )
 
 
 @pytest.fixture(scope="session")

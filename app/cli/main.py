@@ -40,6 +40,8 @@ class Commands(LazyGroup):
             "app.cli.probe",
             "Ask the process that runs in this data directory; exits with 0 or 1.",
         ),
+        "rules": ("app.cli.prometheus", "Print the Prometheus rules as YAML."),
+        "grafana": ("app.cli.prometheus", "Print the Grafana dashboard as JSON, to import or to provision."),
         "doctor": (
             "app.cli.doctor",
             "Check servers, settings and machine, and print how to fix what is wrong; changes nothing.",

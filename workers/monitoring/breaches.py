@@ -12,7 +12,15 @@ from statistics import median
 from typing import NamedTuple
 
 from workers.engine import histogram
-from workers.engine.history import History, Point, difference, failure_rate, run_buckets, wait_buckets
+from workers.engine.history import (
+    FINE_SECONDS,
+    History,
+    Point,
+    difference,
+    failure_rate,
+    run_buckets,
+    wait_buckets,
+)
 from workers.monitoring.alert_rules import BASELINE_FLOOR_SECONDS, SLOW_FLOOR_SECONDS
 from workers.monitoring.overview import RECENT_SECONDS
 
@@ -53,20 +61,25 @@ def depth_breach(history: History, above: float, ends_at: float) -> Breach | Non
 def failure_breach(history: History, above: float, ends_at: float, minimum: int) -> Breach | None:
     """The breach of the share of failed attempts in five minutes; of fewer than ``minimum`` it is unknown."""
 
-    def rate(point: Point) -> float | None:
-        before = history.at(point.at - RECENT_SECONDS).counters
+    def rate(moment: float) -> float | None:
+        before, after = history.at(moment - RECENT_SECONDS).counters, history.at(moment).counters
         counters = {
-            name: max(0, point.counters.get(name, 0) - before.get(name, 0))
-            for name in ("completed", "failed")
+            name: max(0, after.get(name, 0) - before.get(name, 0)) for name in ("completed", "failed")
         }
         share, ended = failure_rate(counters)
         return share if ended >= minimum else None
 
-    now = history.now
+    now = history.now.at
     if (rate(now) or 0.0) <= ends_at:
         return None
-    recent = (point for point in history.points if point.at >= now.at - _WALK_SECONDS)
-    return find_breach(((point.at, rate(point)) for point in recent), above, ends_at)
+    moments = {point.at for point in history.points if point.at >= now - _WALK_SECONDS}
+    # A point has what was before its step: after a burst of jobs nothing writes another one.
+    moments |= {end for end in map(_step_end, moments) if end < now}
+    return find_breach(((moment, rate(moment)) for moment in sorted(moments)), above, ends_at)
+
+
+def _step_end(moment: float) -> float:
+    return moment // FINE_SECONDS * FINE_SECONDS + FINE_SECONDS
 
 
 class LatencyBreach(NamedTuple):

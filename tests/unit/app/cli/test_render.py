@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -16,7 +17,11 @@ from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text,
 from app.cli.render.status import status_document, status_text
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup
+from tests.support.alerts import overview
 from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, IDLE
+from workers.engine.history import History
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.monitoring.overview import queue_snapshot
 from workers.monitoring.snapshot import Pause, Snapshot
 from workers.operations.selection import Preview
 
@@ -317,6 +322,17 @@ def test_the_letters_of_a_plan_have_a_row_each() -> None:
     assert same.endswith("with another payload")
     assert control_characters(shown) == []
     assert items_text([]) == "no letters"
+
+
+def test_a_status_with_durations_is_a_document() -> None:
+    (queue, *others) = HEALTHY.queues
+    reply = overview(queue, totals={"w3": 2, "r10": 1, "wait_us": 4_000})
+    measured = queue_snapshot(DEFAULT_POLICIES[queue.name], reply, History.of([], reply.point))
+    document = status_document(replace(HEALTHY, queues=(measured, *others)))
+    assert json.loads(json.dumps(document))["queues"][0]["waits"] == {
+        "counts": {"3": 2},
+        "total_seconds": 0.004,
+    }
 
 
 @pytest.mark.parametrize("snapshot", [HEALTHY, AWAY])

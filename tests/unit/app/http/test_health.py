@@ -1,4 +1,4 @@
-"""What the health endpoint and the metrics say of processes that do not live."""
+"""What the health endpoint says of processes that do not live."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from app.http.routers.health import health_of
-from app.http.routers.metrics import exposition
 from tests.support.alerts import alerts_of
 from tests.support.fake_operations import HEALTHY
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
@@ -40,13 +39,3 @@ def test_a_stalled_queue_is_not_healthy() -> None:
     (queue,) = health_of(with_queue(in_flight=10, full_for=25.0, usual_run=1.1)).queues
     assert not queue.healthy
     assert [alert.message for alert in queue.alerts] == ["stalled: 10 of 10 run for 25 s, usually 1.1 s"]
-
-
-def test_metrics_count_processes_by_state_and_only_the_living_as_workers() -> None:
-    first, second, third = HEALTHY.workers
-    workers = (first, replace(second, state="dead"), replace(third, state="draining"))
-    shown = exposition(replace(HEALTHY, workers=workers), "1").decode().splitlines()
-    assert "couturecast_workers 2.0" in shown
-    states = {"running": 1, "draining": 1, "standby": 0, "blocked": 0, "dead": 1}
-    for state, count in states.items():
-        assert f'couturecast_processes{{state="{state}"}} {count:.1f}' in shown

@@ -1,4 +1,4 @@
-"""The routes, their description, and what health and metrics make of a snapshot."""
+"""The routes, their description, and what health makes of a snapshot."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
-from prometheus_client import generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
-from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
@@ -25,24 +21,14 @@ from app.http.authentication import CLOSED_PREFIX
 from app.http.problems import ProblemError, problem_of
 from app.http.routers.dead_letter_export import ExportResponse
 from app.http.routers.health import health_of
-from app.http.routers.metrics import exposition
 from app.http.routing import StrictRequest
 from storage.errors import ApplianceError, DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
 from tests.support.fake_operations import AWAY, HEALTHY
-from workers.engine.policy import COLOR, WEATHER
+from workers.engine.policy import COLOR
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
-from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Durations
+from workers.monitoring.snapshot import Alert
 
 TOO_DEEP = Alert(COLOR, "backlog", "132 queued, limit 100")
-
-
-def figures(text: bytes) -> dict[tuple[str, ...], float]:
-    """The figures, by name and labels."""
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    }
 
 
 # the routes
@@ -196,88 +182,6 @@ def test_the_health_names_no_address_of_a_server() -> None:
         health = health_of(replace(HEALTHY, redis=redis, alerts=tuple(alerts)))
         assert "10.0.0.7" not in health.model_dump_json()
         assert says in health.alerts[0].message
-
-
-# metrics
-
-
-def test_figures_of_a_snapshot() -> None:
-    found = figures(exposition(replace(HEALTHY, alerts=(TOO_DEEP,)), "1.2.3", release="r42"))
-    assert found["couturecast_build_info", "r42", "1.2.3"] == 1
-    assert found["couturecast_redis_memory_limit_bytes",] == 2**30
-    assert found["couturecast_workers",] == 3
-    assert found["couturecast_dead_letters",] == 2
-    assert found["couturecast_event_loop_lag_seconds",] == 0.002
-    assert found["couturecast_alert", "backlog", COLOR, "warning"] == 1
-    assert found["couturecast_queue_utilisation_ratio", COLOR] == 2 / 5
-    assert found["couturecast_queue_rate_used_starts", WEATHER] == 12
-    assert found["couturecast_queue_rate_wait_seconds", WEATHER] == 0
-    assert found["couturecast_queue_oldest_age_seconds", COLOR] == 0
-    assert found["couturecast_jobs_completed_total", COLOR] == 1200
-    assert found["couturecast_attempts_failed_total", COLOR] == 5
-    assert found["couturecast_jobs_retried_total", COLOR] == 4
-    assert found["couturecast_jobs_dead_lettered_total", COLOR] == 1
-
-
-def test_durations_are_histograms_that_can_be_aggregated() -> None:
-    waits = Durations({0: 3, 3: 2, 10: 1, 79: 1}, 90_001.5)
-    (queue, *others) = HEALTHY.queues
-    snapshot = replace(HEALTHY, queues=(replace(queue, waits=waits), *others))
-    for encode, parse in (
-        (generate_latest, text_string_to_metric_families),
-        (openmetrics.generate_latest, openmetrics_families),
-    ):
-        families = list(parse(exposition(snapshot, "1", encode=encode).decode()))
-        (family,) = (family for family in families if family.name == "couturecast_queue_wait_seconds")
-        assert family.type == "histogram"
-        found = {
-            (sample.name.rpartition("_")[2], sample.labels.get("le")): sample.value
-            for sample in family.samples
-            if sample.labels["queue"] == queue.name
-        }
-        assert (found["bucket", "0.001"], found["bucket", "0.002"], found["bucket", "0.01"]) == (3, 5, 6)
-        assert (found["bucket", "1000.0"], found["bucket", "+Inf"]) == (6, 7)
-        assert (found["count", None], found["sum", None]) == (7, 90_001.5)
-
-
-def test_unknown_figures_are_left_out() -> None:
-    away = DatabaseSnapshot("sqlite:///x", "no answer")
-    found = figures(exposition(replace(HEALTHY, database=away, dead_letters=None, loop_lag=None), "1"))
-    assert found["couturecast_database_up",] == 0
-    assert ("couturecast_dead_letters",) not in found
-    assert ("couturecast_event_loop_lag_seconds",) not in found
-    assert ("couturecast_queue_rate_used_starts", COLOR) not in found
-
-
-def test_without_redis_no_old_figures_are_shown() -> None:
-    for snapshot in (AWAY, None):
-        found = figures(exposition(snapshot, "1"))
-        assert found["couturecast_redis_up",] == 0
-        assert not any(name.startswith(("couturecast_queue", "couturecast_jobs")) for name, *_ in found)
-
-
-def test_names_end_in_their_unit() -> None:
-    families = list(text_string_to_metric_families(exposition(HEALTHY, "1").decode()))
-    assert all(family.documentation.endswith(".") for family in families)
-    for family in families:
-        assert not family.name.endswith(("_ms", "_percent", "_mb"))
-        counts = tuple(
-            f"couturecast_{name}" for name in ("jobs", "attempts", "cache", "log_lines", "repairs")
-        )
-        assert (family.type == "counter") == family.name.startswith(counts)
-
-
-def test_the_cache_is_counted_without_redis() -> None:
-    counts = {"hits": 7, "misses": 2, "errors": 1, "loads": 3}
-    for snapshot in (HEALTHY, AWAY, None):
-        found = figures(exposition(snapshot, "1", counts))
-        reads = {
-            outcome: found["couturecast_cache_reads_total", outcome]
-            for outcome in ("hit", "miss", "stale", "error")
-        }
-        assert reads == {"hit": 7, "miss": 2, "stale": 0, "error": 1}
-        assert found["couturecast_cache_loads_total",] == 3
-        assert found["couturecast_cache_load_failures_total",] == 0
 
 
 def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:

@@ -1,0 +1,249 @@
+"""What Prometheus and Grafana are given, and what a real Prometheus makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.prometheus.grafana import dashboard_document
+from tests.acceptance.conftest import Program, client, stop_server
+from tests.acceptance.served import Served
+from tests.support.monitoring_files import FILES
+from tests.support.prometheus import need_program
+from tests.support.servers import free_port
+
+STALLED, FAILING, BACKLOG, UNSERVED = (
+    "color-extraction",
+    "moderation-review",
+    "alert-fanout",
+    "weather-ingestion",
+)
+HANDLERS = """
+import asyncio
+import os
+
+
+async def work(ctx, fails=False, waits=False):
+    if fails:
+        raise ValueError("the CDN is down")
+    while waits and not os.path.exists("released"):
+        await asyncio.sleep(0.1)
+"""
+ENVIRONMENT = {
+    "COUTURECAST_HANDLERS": ",".join(f"{queue}=watched:work" for queue in (STALLED, FAILING, BACKLOG)),
+    "COUTURECAST_MODERATION_REVIEW_RETRY_DELAYS": "none",
+    "COUTURECAST_COLOR_EXTRACTION_TIMEOUT": "600",
+}
+EXPECTED = {("stalled", STALLED), ("failing", FAILING), ("backlog", BACKLOG), ("no_worker", UNSERVED)}
+LONGEST_FOR_SECONDS = 60
+PATIENCE_SECONDS = 240.0
+KNOWN_LATER = re.compile(r"_baseline_seconds")
+"""After ten minutes with jobs."""
+
+Alerts = set[tuple[str, str]]
+"""Name and queue of those that fire."""
+
+
+class Prometheus:
+    """A Prometheus that scrapes and evaluates every second."""
+
+    def __init__(self, directory: Path, rules: str, targets: list[str]) -> None:
+        directory.mkdir()
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules.yml"],
+            "scrape_configs": [{"job_name": "couturecast", "static_configs": [{"targets": targets}]}],
+        }
+        (directory / "rules.yml").write_text(rules)
+        (directory / "prometheus.yml").write_text(json.dumps(config))
+        port = free_port()
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self._log = (directory / "log").open("wb")
+        self.process = subprocess.Popen(
+            [
+                need_program("prometheus"),
+                f"--config.file={directory / 'prometheus.yml'}",
+                f"--storage.tsdb.path={directory / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """What the HTTP API answers.  Fails if that is an error."""
+        answer = self._client.get(f"/api/v1/{path}", params=parameters).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, expression: str) -> list[Any]:
+        """The series of an instant query."""
+        found: list[Any] = self.get("query", query=expression)["result"]
+        return found
+
+    def is_ready(self) -> bool:
+        """Whether it has scraped both processes with the figures of their queues."""
+        with contextlib.suppress(httpx.TransportError):
+            if self._client.get("/-/ready").status_code == 200:
+                return len(self.query(f'couturecast_queue_depth{{queue="{STALLED}"}}')) == 2
+        return False
+
+    def firing(self) -> Alerts:
+        """The alerts that fire."""
+        return {
+            (alert["labels"]["alert"], alert["labels"].get("queue", ""))
+            for alert in self.get("alerts")["alerts"]
+            if alert["state"] == "firing"
+        }
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+        self._client.close()
+
+
+def ours(program: Program) -> Alerts:
+    """The alerts that fire, by ``status --json``."""
+    done = program.run("status", "--json")
+    assert done.code == 0, done.err
+    return {
+        (alert["name"], alert["queue"] or "")
+        for alert in done.json["alerts"]
+        if alert["state"] == "firing" and alert["severity"] != "information"
+    }
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[list[Served]]:
+    """Two processes of one cluster that serve all queues but one."""
+    program = Program(tmp_path)
+    (program.directory / "watched.py").write_text(HANDLERS)
+    started: list[Served] = []
+    try:
+        for _ in range(2):
+            started.append(Served(program, "--queues", f"{STALLED},{FAILING},{BACKLOG}", **ENVIRONMENT))
+        yield started
+    finally:
+        for process in started:
+            process.close()
+        stop_server(program.data_dir)
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, processes: list[Served]) -> Iterator[Prometheus]:
+    """A Prometheus that has scraped both."""
+    rules = processes[0].program.run("--data-dir", str(tmp_path), "rules").out
+    targets = [process.url.removeprefix("http://") for process in processes]
+    made = Prometheus(tmp_path / "prometheus", rules, targets)
+    try:
+        until(made.is_ready)
+        yield made
+    finally:
+        made.close()
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.5)
+
+
+def enqueue(http: httpx.Client, queue: str, count: int, **data: bool) -> None:
+    answer = http.post(f"/api/v1/queues/{queue}/jobs", json=[{"data": data}] * count)
+    assert answer.status_code == 202, answer.text
+
+
+def provoke(process: Served, http: httpx.Client) -> None:
+    """A queue that is stalled, one that fails, and one with a backlog; read the cache, and limit Redis."""
+    with client(process.program.data_dir) as valkey:
+        valkey.config_set("maxmemory", "512mb")
+    enqueue(http, STALLED, 20)
+    assert http.post(f"/api/v1/admin/queues/{BACKLOG}/pause", json={}).status_code == 200
+    enqueue(http, BACKLOG, 150)
+    enqueue(http, FAILING, 40, fails=True)
+    enqueue(http, STALLED, 8, waits=True)
+    for _ in range(5):
+        http.get("/api/v1/personalization/users/anna", params={"location": "lisboa"})
+
+
+def mend(process: Served, http: httpx.Client) -> None:
+    """End what was provoked, but for the queue without a worker."""
+    (process.program.directory / "released").touch()
+    assert http.post(f"/api/v1/admin/queues/{BACKLOG}/resume").status_code == 200
+    for _ in range(2):
+        enqueue(http, FAILING, 1000)
+
+
+def first_seen(prometheus: Prometheus, program: Program, expected: Alerts) -> Mapping[str, dict[Any, float]]:
+    """When each alert was first seen to fire, by us and by Prometheus; waits until both have them all."""
+    seen: dict[str, dict[Any, float]] = {"ours": {}, "theirs": {}}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(set(found) >= expected for found in seen.values()):
+        assert time.monotonic() < deadline, {who: expected - set(found) for who, found in seen.items()}
+        for who, alerts in (("theirs", prometheus.firing()), ("ours", ours(program))):
+            for alert in alerts:
+                seen[who].setdefault(alert, time.monotonic())
+    return seen
+
+
+def shown_queries() -> list[str]:
+    """The queries of all panels and of the annotations, of all that can be chosen."""
+    document = dashboard_document()
+    queries = [target["expr"] for panel in document["panels"] for target in panel.get("targets", [])]
+    queries += [annotation["expr"] for annotation in document["annotations"]["list"]]
+    return [re.sub(r"\$\w+", ".*", query.replace("$__rate_interval", "30s")) for query in queries]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_prometheus_fires_what_status_fires_and_every_panel_has_data(
+    processes: list[Served], prometheus: Prometheus
+) -> None:
+    process, program = processes[0], processes[0].program
+    with process.client() as http:
+        provoke(process, http)
+        seen = first_seen(prometheus, program, EXPECTED)
+        assert set(seen["ours"]) == set(seen["theirs"]) == EXPECTED
+        for alert, at in seen["theirs"].items():
+            assert abs(at - seen["ours"][alert]) < LONGEST_FOR_SECONDS, alert
+
+        empty = [query for query in shown_queries() if not prometheus.query(query)]
+        assert [query for query in empty if not KNOWN_LATER.search(query)] == []
+
+        mend(process, http)
+        until(lambda: prometheus.firing() == ours(program) == {("no_worker", UNSERVED)})
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}
+
+
+def test_the_commands_print_the_files_and_start_no_server(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    for command, file in (("rules", "rules.yml"), ("grafana", "dashboard.json")):
+        done = program.run("--data-dir", str(program.data_dir), command)
+        assert (done.code, done.err) == (0, "")
+        assert FILES[file]().endswith(done.out)
+    assert not program.data_dir.exists()
+
+
+def test_links_and_labels_of_the_rules_are_options(tmp_path: Path) -> None:
+    program, own = Program(tmp_path), ("--data-dir", str(tmp_path / "data"))
+    links = ("--runbook-url", "https://wiki/queues", "--dashboard-url", "https://grafana/d/q")
+    printed = program.run(*own, "rules", *links, "--by", "environment").out
+    assert "https://wiki/queues#backlog" in printed
+    assert "https://grafana/d/q?var-queue={{ $labels.queue }}" in printed
+    assert "max by (queue, environment) (couturecast_queue_depth)" in printed
+    refused = program.run(*own, "rules", "--by", "a b")
+    assert refused.code == 2
+    assert refused.errors == ["error: --by: is not the name of a label: use letters, digits and _"]
