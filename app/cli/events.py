@@ -52,9 +52,10 @@ def list_events(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """What happened, the newest first: deploys, drains, pauses, replays, new groups, lost workers.
+    """What happened, the newest first; --follow prints what happens.
 
-    With --follow the oldest comes first, and --json prints one document a line.
+    Deploys, drains, pauses, replays, alerts, new groups, lost workers.  With --follow the oldest comes
+    first, and --json prints one document a line.
     """
     if follow and (cursor is not None or until is not None):
         raise UsageError("--follow goes on from now: remove --cursor and --until")
