@@ -192,6 +192,7 @@ def _make_snapshots(
         DeadLetterRepository(database),
         environment=settings.environment,
         weather_provider="offline" if settings.openweather_api_key is None else "openweather",
+        thresholds=settings.thresholds,
         history=AlertHistoryRepository(database),
     )
 
@@ -239,7 +240,13 @@ def _make_operations(
         replays=ReplayOperations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
-        cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        cache=CacheOperations(
+            cache,
+            cache_url or redis_url,
+            dedicated=cache_url is not None,
+            audit=audit,
+            thresholds=settings.thresholds,
+        ),
         alerts=AlertOperations(
             AlertHistoryRepository(database),
             audit,

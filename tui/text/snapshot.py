@@ -10,7 +10,6 @@ from tui.text.format import byte_size, duration, escape, gauge, utc_time
 from tui.text.queues import is_compact
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from tui.text.words import plural
-from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Snapshot
 
 _SLOW_LOOP_SECONDS = 0.1
@@ -62,7 +61,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
         text.append(f" of {byte_size(redis.memory_limit)}")
         if with_gauge:
             share = redis.memory_used / redis.memory_limit
-            style = BAD if share > rules.DEFAULTS.limit(rules.REDIS_MEMORY) else DIM
+            style = BAD if share > redis.nearly_full else DIM
             text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", style)
     return text
 

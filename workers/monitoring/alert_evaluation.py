@@ -122,7 +122,7 @@ def server_conditions(
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
         breached = f"{rules.REDIS_MEMORY}||" in observed
         if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
-            message = f"Redis memory {share:.0%} full, limit {limit:.0%}"
+            message = f"Redis memory {share:.0%} full, limit {_percent(limit)}"
             yield Condition(rules.REDIS_MEMORY, None, message, value=share, limit=limit)
     if evicts_jobs(redis.eviction_policy):
         yield Condition(
@@ -172,7 +172,7 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
 def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     queue, now = facts.queue, facts.overview.now
     after = limits.limit(rules.STALLED, queue.name)
-    if message := full_and_stalled(queue, after):
+    if message := full_and_stalled(queue):
         began = now - (queue.full_for or 0.0)
         yield Condition(rules.STALLED, queue.name, message, began, queue.full_for, for_seconds=0.0)
         return
@@ -243,7 +243,7 @@ def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
     breach = failure_breach(facts.history, above, ends_at, rule.minimum)
     if breach is not None:
-        message = f"{breach.value:.1%} of attempts failed, limit {above:.0%}"
+        message = f"{breach.value:.1%} of attempts failed, limit {_percent(above)}"
         yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
 
 
@@ -257,7 +257,7 @@ def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     waited = age_of_job(overview.first_excess, overview.now)
     if waited is not None:  # with nobody to write the history: the first job too many is as old as the breach
         since = min(since, overview.now - waited)
-    message = f"{facts.queue.depth} queued, limit {above:g}"
+    message = f"{facts.queue.depth} queued, limit {above:.0f}"
     yield Condition(rules.BACKLOG, name, message, since, facts.queue.depth, above)
 
 
@@ -305,7 +305,7 @@ def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
         broken(queue),
         held_by_dead(queue),
         held_by_blocked(queue),
-        full_and_stalled(queue, rules.DEFAULTS.limit(rules.STALLED)),
+        full_and_stalled(queue),
     )
     return tuple(reason for reason in reasons if reason)
 
@@ -334,17 +334,22 @@ def held_by_blocked(queue: QueueSnapshot) -> str:
     return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
 
 
-def full_and_stalled(queue: QueueSnapshot, after: float) -> str:
+def full_and_stalled(queue: QueueSnapshot) -> str:
     """How long all slots have been taken, if for too long; dead and blocked workers are another condition."""
     if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
         return ""
     usual = queue.usual_run
-    if queue.full_for <= max(after, rules.STALLED_TIMES * (usual or 0.0)):
+    if queue.full_for <= max(queue.stalled_limit, rules.STALLED_TIMES * (usual or 0.0)):
         return ""
     slots = f"{queue.in_flight} of {queue.concurrency} run for {duration(queue.full_for)}"
     if usual is None:
         return f"stalled: {slots}, nothing has ended"
     return f"stalled: {slots}, usually {duration(usual)}"
+
+
+def _percent(share: float) -> str:
+    """A limit, exactly: ``5%``, ``0.5%``."""
+    return f"{share * 100:g}%"
 
 
 def duration(seconds: float) -> str:

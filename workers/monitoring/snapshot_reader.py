@@ -20,7 +20,7 @@ from storage.redis.refusals import reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
 from workers.engine.policy import QueuePolicy
 from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
-from workers.monitoring.alert_rules import DEFAULTS, Thresholds
+from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
@@ -171,12 +171,13 @@ class SnapshotReader:
         return await self._history.decisions(datetime.now(UTC))
 
     def _redis_snapshot(self) -> RedisSnapshot:
-        info = self._info.value
+        info, nearly_full = self._info.value, self._thresholds.limit(REDIS_MEMORY)
         if self._redis_failure is not None or info is None:
-            return self._redis_failure or RedisSnapshot(self._safe_url, None)
+            return self._redis_failure or RedisSnapshot(self._safe_url, None, nearly_full=nearly_full)
         return RedisSnapshot(
             self._safe_url,
             None,
+            nearly_full=nearly_full,
             version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
             memory_used=whole_number(info.get("used_memory")),
             memory_limit=whole_number(info.get("maxmemory")) or None,

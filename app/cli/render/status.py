@@ -15,9 +15,9 @@ _NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "d
 
 
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot for ``--json``, without the parts of Redis' error: the error has them as text."""
+    """The snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
-    for name in ("refusal", "timed_out"):
+    for name in ("refusal", "timed_out", "nearly_full"):
         del document["redis"][name]
     return document
 
