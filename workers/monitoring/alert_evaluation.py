@@ -72,7 +72,15 @@ def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[A
         if alert.state == "pending":
             decided.append(alert)
         elif silence is not None:
-            decided.append(replace(alert, state="silenced", silenced_until=silence.until.timestamp()))
+            decided.append(
+                replace(
+                    alert,
+                    state="silenced",
+                    silenced_by=silence.by,
+                    silenced_until=silence.until.timestamp(),
+                    silence_reason=silence.reason,
+                )
+            )
         else:
             decided.append(alert if by is None else replace(alert, state="acknowledged", acknowledged_by=by))
     return tuple(sorted(decided, key=lambda alert: _STATE_ORDER.index(alert.state)))
@@ -91,7 +99,7 @@ def _alert(condition: Condition, now: float) -> Alert:
         message=condition.message,
         severity=rule.severity,
         state="firing" if now - since >= lasts else "pending",
-        since=since,
+        since=since or None,
         value=condition.value,
         limit=condition.limit,
         subject=condition.subject,
@@ -290,9 +298,8 @@ class LatencyEvaluator:
                     f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
                     f" {breach.value / breach.baseline:.1f} times, limit {above:g}"
                 )
-                conditions.append(
-                    Condition(rules.SLOW, queue, message, breach.since, breach.value, above, kind)
-                )
+                times = breach.value / breach.baseline
+                conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
         return baselines, conditions
 
 

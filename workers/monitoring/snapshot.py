@@ -188,13 +188,16 @@ class Alert:
     severity: Severity = "warning"
     state: AlertState = "firing"
     since: float | None = None
-    """Unix second of the server at which the breach began."""
+    """Unix second of the server at which the breach began; None if nobody saw that."""
     value: float | None = None
     limit: float | None = None
+    """Both in the unit of its rule."""
     subject: str = ""
     acknowledged_by: str | None = None
+    silenced_by: str | None = None
     silenced_until: float | None = None
     """Unix second."""
+    silence_reason: str | None = None
 
     @property
     def fires(self) -> bool:

@@ -54,7 +54,8 @@ class SnapshotReader:
     ) -> None:
         self._redis = redis
         self._safe_url = redact_url(redis_url)
-        self._thresholds = thresholds
+        self.thresholds = thresholds
+        """The limits in force."""
         self._database = database
         self._environment = environment
         self._weather_provider = weather_provider
@@ -114,7 +115,7 @@ class SnapshotReader:
                 database,
                 cluster.letters_since,
                 now,
-                self._thresholds,
+                self.thresholds,
                 set(map(text, cluster.observed)),
             ),
             *(cluster.conditions if is_up else ()),
@@ -171,7 +172,7 @@ class SnapshotReader:
         return await self._history.decisions(datetime.now(UTC))
 
     def _redis_snapshot(self) -> RedisSnapshot:
-        info, nearly_full = self._info.value, self._thresholds.limit(REDIS_MEMORY)
+        info, nearly_full = self._info.value, self.thresholds.limit(REDIS_MEMORY)
         if self._redis_failure is not None or info is None:
             return self._redis_failure or RedisSnapshot(self._safe_url, None, nearly_full=nearly_full)
         return RedisSnapshot(
