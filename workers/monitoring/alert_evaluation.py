@@ -360,9 +360,12 @@ def _percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``."""
+    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``, ``2 d``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"

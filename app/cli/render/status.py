@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from app.cli.render.alerts import alert_line
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, duration, escape, percent, rate
+from tui.text.format import MISSING, duration, percent, rate
 from tui.text.snapshot import living_workers, other_workers
 from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.alerts import current_alerts
 
 _NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s")
 
@@ -24,10 +26,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
 
 def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
     """The overview in lines: alerts first, then a row a queue, then the servers."""
-    lines = [
-        f"{'!' if alert.fires else '~'} {f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}"
-        for alert in snapshot.alerts
-    ]
+    lines = [alert_line(alert) for alert in current_alerts(snapshot)]
     rows = [_row(queue) for queue in snapshot.queues]
     lines.append(table_text(("queue", *_NUMBERS, ""), rows, right=_NUMBERS, shrink=("",), width=width))
     redis, database = snapshot.redis, snapshot.database
