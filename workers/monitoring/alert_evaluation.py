@@ -130,7 +130,7 @@ def server_conditions(
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
         breached = f"{rules.REDIS_MEMORY}||" in observed
         if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
-            message = f"Redis memory {share:.0%} full, limit {_percent(limit)}"
+            message = f"Redis memory {share:.0%} full, limit {limit * 100:g}%"
             yield Condition(rules.REDIS_MEMORY, None, message, value=share, limit=limit)
     if evicts_jobs(redis.eviction_policy):
         yield Condition(
@@ -251,7 +251,7 @@ def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
     breach = failure_breach(facts.history, above, ends_at, rule.minimum)
     if breach is not None:
-        message = f"{breach.value:.1%} of attempts failed, limit {_percent(above)}"
+        message = f"{breach.value:.1%} of attempts failed, limit {above * 100:g}%"
         yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
 
 
@@ -294,11 +294,11 @@ class LatencyEvaluator:
                 history, last_week, pinned, (above, ends_at, rule.minimum)
             )
             if breach is not None:
+                times = breach.value / breach.baseline
                 message = (
                     f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
-                    f" {breach.value / breach.baseline:.1f} times, limit {above:g}"
+                    f" {times:.1f} times, limit {above:g}"
                 )
-                times = breach.value / breach.baseline
                 conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
         return baselines, conditions
 
@@ -352,11 +352,6 @@ def full_and_stalled(queue: QueueSnapshot) -> str:
     if usual is None:
         return f"stalled: {slots}, nothing has ended"
     return f"stalled: {slots}, usually {duration(usual)}"
-
-
-def _percent(share: float) -> str:
-    """A limit, exactly: ``5%``, ``0.5%``."""
-    return f"{share * 100:g}%"
 
 
 def duration(seconds: float) -> str:

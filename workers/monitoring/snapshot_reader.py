@@ -54,8 +54,7 @@ class SnapshotReader:
     ) -> None:
         self._redis = redis
         self._safe_url = redact_url(redis_url)
-        self.thresholds = thresholds
-        """The limits in force."""
+        self._thresholds = thresholds
         self._database = database
         self._environment = environment
         self._weather_provider = weather_provider
@@ -71,6 +70,11 @@ class SnapshotReader:
         self._history = history
         self._decisions = BackgroundValue(self._read_decisions)
         self._last: Snapshot | None = None
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits in force."""
+        return self._thresholds
 
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
@@ -115,7 +119,7 @@ class SnapshotReader:
                 database,
                 cluster.letters_since,
                 now,
-                self.thresholds,
+                self._thresholds,
                 set(map(text, cluster.observed)),
             ),
             *(cluster.conditions if is_up else ()),
@@ -172,7 +176,7 @@ class SnapshotReader:
         return await self._history.decisions(datetime.now(UTC))
 
     def _redis_snapshot(self) -> RedisSnapshot:
-        info, nearly_full = self._info.value, self.thresholds.limit(REDIS_MEMORY)
+        info, nearly_full = self._info.value, self._thresholds.limit(REDIS_MEMORY)
         if self._redis_failure is not None or info is None:
             return self._redis_failure or RedisSnapshot(self._safe_url, None, nearly_full=nearly_full)
         return RedisSnapshot(
