@@ -71,7 +71,8 @@ def test_what_is_wrong_is_listed_and_silenced_by_command(program: Program) -> No
 
 def test_an_alert_that_fires_is_acknowledged_once_and_stays_in_the_history(program: Program) -> None:
     refused = program.run("alerts", "ack", "backlog")
-    assert (refused.code, refused.errors) == (1, ["error: no alert 'backlog' fires"])
+    assert refused.code == 1
+    assert refused.errors[0].startswith("error: no alert 'backlog' fires: see alerts list")
     record_firing(program.data_dir, COLOR, "alert-fanout")
     one = program.run("alerts", "ack", "backlog", "--queue", COLOR, "--reason", "import")
     assert (one.code, one.out) == (0, f"acknowledged: backlog of {COLOR}\n")

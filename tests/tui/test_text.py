@@ -104,6 +104,14 @@ def test_the_alert_line_shows_why_the_snapshot_is_old() -> None:
     assert "all well" in text.alert_line(HEALTHY, 120, None).plain
 
 
+def test_a_queue_is_judged_by_its_own_limits() -> None:
+    full = queue("weather-ingestion", depth=132, failure_rate=0.07, in_flight=10, full_for=25.0)
+    own = replace(full, depth_limit=500, failure_limit=0.1, stalled_limit=30)
+    for judged, sign, reasons in ((full, "▲", 1), (own, "●", 0)):
+        row, *others = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
+        assert (row.plain[0], row.plain.count("▲"), len(others)) == (sign, 3 if sign == "▲" else 0, reasons)
+
+
 def test_the_alert_line_shows_since_when_and_no_pending_or_silenced_alert() -> None:
     color, fanout = (
         Alert("color-extraction", "backlog", "132 queued", since=NOW - 130),

@@ -96,7 +96,10 @@ class AlertOperations:
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
             firing = [item for item in await self._history.firing() if _matches(item, alert, queue)]
             if not firing:
-                raise NotFoundError(f"no alert {alert!r}{_of(queue)} fires")
+                raise NotFoundError(
+                    f"no alert {alert!r}{_of(queue)} fires",
+                    fix="see alerts list; a worker process records a new one within a few seconds",
+                )
             marked = await self._history.acknowledge(alert, queue, self._audit.actor, datetime.now(UTC))
             action.affected = len(marked)
             self._changed()
