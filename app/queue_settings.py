@@ -83,10 +83,14 @@ def queue_variables() -> list[str]:
     return [name for queue in DEFAULT_POLICIES for name in _names(queue).values()]
 
 
+def queue_prefix(queue: str) -> str:
+    """Return what the variables of a queue begin with."""
+    return f"{PREFIX}{queue.upper().replace('-', '_')}_"
+
+
 def _names(queue: str) -> dict[str, str]:
     """Return the variable of each field."""
-    prefix = f"{PREFIX}{queue.upper().replace('-', '_')}_"
-    return {field: f"{prefix}{field.upper()}" for field in QueueSettings.model_fields}
+    return {field: f"{queue_prefix(queue)}{field.upper()}" for field in QueueSettings.model_fields}
 
 
 def _to_error(variable: str, field: str, value: str) -> UsageError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,6 +24,7 @@ from redis import Redis
 
 from app.address import DEFAULT_ADDRESS, Address
 from app.admin_token import MIN_LENGTH, is_valid
+from app.alert_settings import alert_variables, load_thresholds
 from app.environment import PREFIX, default_data_dir, environment
 from app.errors import InvalidValueError, SettingsError, UsageError
 from app.queue_settings import load_policies, queue_variables
@@ -31,6 +32,9 @@ from app.version import VERSION
 from storage.errors import one_line
 from storage.validation import FieldProblem, lower_first, validation_problems
 from workers.engine.policy import ECONOMICAL, NORMAL, PollIntervals, QueuePolicy
+from workers.monitoring.alert_rules import DEFAULTS, Thresholds
+
+T = TypeVar("T")
 
 DATABASE_FILE = "couturecast.db"
 """Name of the SQLite file in the data directory, the default without DATABASE_URL."""
@@ -181,6 +185,17 @@ class Settings(BaseSettings):
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
+    _thresholds: Thresholds = PrivateAttr(default=DEFAULTS)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits of alerts."""
+        return self._thresholds
+
+    def with_thresholds(self, thresholds: Thresholds) -> Settings:
+        """Set the limits of alerts, which have variables of their own; returns these settings."""
+        self._thresholds = thresholds
+        return self
 
     @property
     def pace(self) -> PollIntervals:
@@ -213,20 +228,22 @@ class Settings(BaseSettings):
 def load(**flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
     """Load the settings and the policies of the queues.  Raises SettingsError with all problems."""
     variables = environment()
-    settings: Settings | None = None
-    policies: dict[str, QueuePolicy] | None = None
     errors: list[UsageError] = []
-    try:
-        settings = Settings.load(**flags)
-    except SettingsError as error:
-        errors += error.errors
-    try:
-        policies = load_policies(variables)
-    except SettingsError as error:
-        errors += error.errors
-    if settings is None or policies is None:
+    settings = _collect(errors, lambda: Settings.load(**flags))
+    policies = _collect(errors, lambda: load_policies(variables))
+    thresholds = _collect(errors, lambda: load_thresholds(variables))
+    if settings is None or policies is None or thresholds is None:
         raise SettingsError(errors)
-    return settings, policies
+    return settings.with_thresholds(thresholds), policies
+
+
+def _collect(errors: list[UsageError], load_part: Callable[[], T]) -> T | None:
+    """Return what ``load_part`` returns; None if it raises SettingsError, whose errors are added."""
+    try:
+        return load_part()
+    except SettingsError as error:
+        errors += error.errors
+        return None
 
 
 def at_upstash(url: str) -> bool:
@@ -236,7 +253,7 @@ def at_upstash(url: str) -> bool:
 
 def unknown_variables(variables: Iterable[str]) -> list[str]:
     """Return a line for each COUTURECAST_ variable that is not a setting."""
-    known = [*map(variable_name, Settings.model_fields), *queue_variables()]
+    known = [*map(variable_name, Settings.model_fields), *queue_variables(), *alert_variables()]
     lines = []
     for name in variables:
         if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):

@@ -52,6 +52,13 @@ def complete_event_kind() -> Completions:
     return EVENT_KINDS
 
 
+def complete_alert() -> Completions:
+    """The names of the alerts, each with its title."""
+    from workers.monitoring.alert_rules import RULES
+
+    return [(rule.name, rule.title) for rule in RULES]
+
+
 def complete_letter(context: typer.Context) -> Completions:
     """The ids of the newest letters, whatever their state."""
     from app.cli import recent_ids

@@ -55,8 +55,8 @@ def list_events(
 ) -> None:
     """What happened, the newest first; --follow prints what happens.
 
-    Deploys, drains, pauses, replays, new groups, lost workers: see docs/events.md.  With --follow the oldest
-    comes first, and --json prints one document a line.
+    Deploys, drains, pauses, replays, alerts, new groups, lost workers: see docs/events.md.  With --follow
+    the oldest comes first, and --json prints one document a line.
     """
     if follow and (cursor is not None or until is not None):
         raise UsageError("--follow goes on from now: remove --cursor and --until")

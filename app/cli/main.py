@@ -24,7 +24,7 @@ from tui.text.format import escape
 from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 _CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
-_QUEUES, _UPSTASH = "app.cli.queues", "app.cli.upstash"
+_ALERTS, _QUEUES, _UPSTASH = "app.cli.alerts", "app.cli.queues", "app.cli.upstash"
 
 
 class Commands(LazyGroup):
@@ -87,6 +87,21 @@ class Cache(LazyGroup):
     }
 
 
+class Alerts(LazyGroup):
+    """The commands on alerts."""
+
+    members: ClassVar = {
+        "list": (_ALERTS, "What is pending, fires, is acknowledged or silenced now, the worst first."),
+        "ack": (
+            _ALERTS,
+            "Mark alerts that fire as seen, until they are resolved; 1 if none of that name fires.",
+        ),
+        "silence": (_ALERTS, "Let alerts notify nobody for a time, nor make the health unhealthy."),
+        "unsilence": (_ALERTS, "End the silences of exactly this alert and queue."),
+        "history": (_ALERTS, "Alerts that fired, the newest first, with how long each lasted."),
+    }
+
+
 class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
@@ -114,6 +129,7 @@ for _name, _commands, _help in (
         FailedJobs,
         "Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
     ),
+    ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     (
         "upstash",

@@ -13,7 +13,6 @@ from app.cli import output
 from app.cli.completion import complete_queue
 from app.cli.options import DataDir, Json
 from app.cli.progress import enqueue_with_progress
-from app.cli.render.status import status_document, status_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.values import json_object
@@ -106,6 +105,8 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 async def _status(operations: Operations, *, as_json: bool) -> int:
     """1 if a server is unavailable."""
+    from app.cli.render.status import status_document, status_text
+
     await operations.ping()
     snapshot = await operations.snapshot()
     if as_json:

@@ -31,6 +31,17 @@ def percentage(text: str | None, option: str) -> float | None:
         raise UsageError(error.problem, field=option, fix=error.fix) from None
 
 
+def duration_seconds(text: str, option: str) -> int:
+    """``30m``, ``1h`` or ``2d`` in seconds.  Raises UsageError."""
+    from storage.dead_letters.filters import parse_duration
+    from workers.operations.alerts import MAX_SILENCE_SECONDS
+
+    seconds = parse_duration(text)
+    if seconds is None or not 0 < seconds <= MAX_SILENCE_SECONDS:
+        raise UsageError(repr(text), field=option, fix="use a time up to 30d, for instance 30m, 1h or 2d")
+    return seconds
+
+
 def name_and_value(text: str) -> tuple[str, str]:
     """``city=lisboa`` as its two parts.  Raises UsageError."""
     name, equals, value = text.partition("=")

@@ -82,7 +82,7 @@ async def _open_redis(config: LoadedSettings) -> RedisServer | Finding | _NotOpe
     else:
         server = await open_redis(url.get_secret_value(), "REDIS_URL")
     if isinstance(server, RedisServer):
-        server.pace = config.settings.pace
+        server.pace, server.thresholds = config.settings.pace, config.settings.thresholds
     return server
 
 

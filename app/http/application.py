@@ -13,6 +13,7 @@ from app.http.authentication import TokenMiddleware
 from app.http.defects import DefectMiddleware
 from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
 from app.http.routers import (
+    alerts,
     cache,
     dead_letter_export,
     dead_letters,
@@ -39,6 +40,7 @@ CLOSED_ROUTERS = (
     replays.letter_router,
     replays.router,
     events.router,
+    alerts.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)

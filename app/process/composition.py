@@ -197,6 +197,7 @@ def _make_snapshots(
         DeadLetterRepository(database),
         environment=settings.environment,
         weather_provider="offline" if settings.openweather_api_key is None else "openweather",
+        thresholds=settings.thresholds,
         history=AlertHistoryRepository(database),
         plans=PlanRepository(database),
         schedules=[weather_schedule(WeatherRepository(database))],
@@ -246,7 +247,13 @@ def _make_operations(
         replays=ReplayOperations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
-        cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
+        cache=CacheOperations(
+            cache,
+            cache_url or redis_url,
+            dedicated=cache_url is not None,
+            audit=audit,
+            thresholds=settings.thresholds,
+        ),
         alerts=AlertOperations(
             AlertHistoryRepository(database),
             audit,

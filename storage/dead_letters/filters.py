@@ -28,21 +28,26 @@ MIN_SEARCH_CHARS = 3
 """Shortest text that can be searched for: the indexes consist of three-character pieces."""
 _MAX_TEXT_CHARS = 200
 _MAX_ARGUMENTS = 8
-_RELATIVE_TIME = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_DURATION = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _QUERY_WORDS = {"queue", "function", "state", "since", "until", "error", "fingerprint", "poison", "archived"}
 _ARGUMENT_PREFIX = "arg."
+
+
+def parse_duration(text: str) -> int | None:
+    """Return the seconds of ``90s``, ``30m``, ``2h``, ``7d`` or ``1w``; None if it is none of these."""
+    match = _DURATION.fullmatch(text.strip())
+    return None if match is None else int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def _parse_time(value: Any) -> Any:
     """Parse a time: ``2h`` is two hours ago; a time without a zone is UTC."""
     if not isinstance(value, str):
         return value
-    relative = _RELATIVE_TIME.fullmatch(value.strip())
-    if relative is not None:
+    seconds_ago = parse_duration(value)
+    if seconds_ago is not None:
         try:
-            now = datetime.now(UTC).replace(microsecond=0)
-            return now - timedelta(seconds=int(relative[1]) * _UNIT_SECONDS[relative[2]])
+            return datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=seconds_ago)
         except OverflowError:
             raise ValueError("is outside of the calendar") from None
     try:

@@ -53,6 +53,8 @@ def test_queues_states_and_options_are_completed(program: Program) -> None:
     assert values(program, "couturecast-tui failed-jobs plan 1 --state w") == ["waiting"]
     assert values(program, "couturecast-tui failed-jobs export --format ") == ["jsonl", "csv", "markdown"]
     assert values(program, "couturecast-tui upstash env st") == ["staging"]
+    assert values(program, "couturecast-tui alerts ack back") == ["backlog"]
+    assert values(program, "couturecast-tui alerts silence --queue mod") == [MODERATION]
     assert values(program, "couturecast-tui failed-jobs replay --ca") == ["--canary"]
 
 

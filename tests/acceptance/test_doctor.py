@@ -216,7 +216,8 @@ def contents(url: str) -> tuple[Any, ...]:
         keys: Any = server.keys("*")
         about: Any = server.info()
         dumps = {key: server.dump(key) for key in keys}
-        return dumps, about.get("db0"), about["rdb_changes_since_last_save"], server.config_get()
+        counts = {name: count for name, count in about.get("db0", {}).items() if name != "avg_ttl"}  # it ages
+        return dumps, counts, about["rdb_changes_since_last_save"], server.config_get()
 
 
 async def tables(url: str) -> tuple[Any, ...]:

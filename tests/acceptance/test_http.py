@@ -79,7 +79,8 @@ def test_the_health_has_every_queue_and_the_limits(stranger: httpx.Client) -> No
     assert [queue["name"] for queue in health["queues"]] == list(DEFAULT_POLICIES)
     for queue in health["queues"]:
         assert (queue["healthy"], queue["workers"], queue["paused"], queue["alerts"]) == (True, 1, None, [])
-        assert set(queue["latency"]) == {"p50", "p95", "p99"}
+        assert set(queue["latency"]) == set(queue["run"]) == {"p50", "p95", "p99", "baseline"}
+        assert set(queue["thresholds"]) == {"depth", "failure_rate", "slow", "stalled"}
     assert health["thresholds"] == {
         "depth": 100,
         "failure_rate": 0.05,

@@ -16,7 +16,7 @@ from tui.text import queues as queue_text
 from tui.text import snapshot as text
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
-from workers.monitoring.snapshot import Pause, QueueSnapshot
+from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot
 
 COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
 SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)
@@ -102,6 +102,29 @@ def test_the_alert_line_shows_why_the_snapshot_is_old() -> None:
     assert "no answer" in text.alert_line(None, 120, "no answer for 5 s").plain
     assert text.alert_line(None, 120, None).plain == ""
     assert "all well" in text.alert_line(HEALTHY, 120, None).plain
+
+
+def test_a_queue_is_judged_by_its_own_limits() -> None:
+    full = queue("weather-ingestion", depth=132, failure_rate=0.07, in_flight=10, full_for=25.0)
+    own = replace(full, depth_limit=500, failure_limit=0.1, stalled_limit=30)
+    for judged, sign, reasons in ((full, "▲", 1), (own, "●", 0)):
+        row, *others = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
+        assert (row.plain[0], row.plain.count("▲"), len(others)) == (sign, 3 if sign == "▲" else 0, reasons)
+
+
+def test_the_alert_line_shows_since_when_and_no_pending_or_silenced_alert() -> None:
+    color, fanout = (
+        Alert("color-extraction", "backlog", "132 queued", since=NOW - 130),
+        Alert("alert-fanout", "failing", "7 % fail", state="acknowledged", since=NOW - 7_300),
+    )
+    states: tuple[AlertState, ...] = ("pending", "silenced")
+    others = [replace(color, state=state) for state in states]
+    line = text.alert_line(replace(HEALTHY, alerts=(color, fanout, *others)), 120, None).plain
+    assert line.startswith(" ▲ color-extraction: 132 queued · for 2 min ")
+    assert line.rstrip().endswith("1 more")
+    line = text.alert_line(replace(HEALTHY, alerts=(fanout, *others)), 120, None).plain
+    assert line.rstrip() == " ▲ alert-fanout: 7 % fail · for 2 h"
+    assert "all well" in text.alert_line(replace(HEALTHY, alerts=tuple(others)), 120, None).plain
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

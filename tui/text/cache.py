@@ -21,7 +21,6 @@ from tui.text.format import (
     utc_time,
 )
 from tui.text.styles import BAD, DIM, GOOD, WARN, WIDE
-from workers.monitoring import alert_rules as rules
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
@@ -84,7 +83,7 @@ def _memory(overview: CacheOverview, width: int) -> Text:
     text = Text(f" memory {byte_size(used)}")
     if limit is not None and used is not None:
         # A Redis of the cache's own may be full: it evicts.
-        full = not overview.dedicated and used > limit * rules.DEFAULTS.limit(rules.REDIS_MEMORY)
+        full = not overview.dedicated and used > limit * overview.nearly_full
         share = f"{'▲ ' if full else ''}{used / limit * 100:.0f} %"
         text.append(f" of {byte_size(limit)} ({share})", BAD if full else "")
     elif used is not None:

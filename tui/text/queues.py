@@ -21,7 +21,6 @@ from tui.text.format import (
 )
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from workers.engine.policy import WEATHER
-from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot
 
@@ -113,13 +112,13 @@ def history_row(queue: QueueSnapshot, metric: str, width: int) -> Text:
 
 
 def _is_breached(queue: QueueSnapshot) -> bool:
-    """Whether it has an alert, by the limits of `alert_rules`."""
+    """Whether it has an alert, by its limits."""
     wrong = not queue.workers or bool(descriptions(queue))
-    return wrong or queue.depth > rules.DEFAULTS.limit(rules.BACKLOG) or _fails_often(queue)
+    return wrong or queue.depth > queue.depth_limit or _fails_often(queue)
 
 
 def _fails_often(queue: QueueSnapshot) -> bool:
-    return (queue.failure_rate or 0) > rules.DEFAULTS.limit(rules.FAILING)
+    return (queue.failure_rate or 0) > queue.failure_limit
 
 
 def _with_breach_sign(text: str, breached: bool) -> Text:
@@ -133,7 +132,7 @@ def _name(queue: QueueSnapshot, width: int) -> Text:
 
 def _depth(queue: QueueSnapshot, width: int) -> Text:
     depth = first_fitting(width - 2, count(queue.depth, width - 2))
-    return _with_breach_sign(depth, queue.depth > rules.DEFAULTS.limit(rules.BACKLOG))
+    return _with_breach_sign(depth, queue.depth > queue.depth_limit)
 
 
 def _failures(queue: QueueSnapshot, width: int) -> Text:

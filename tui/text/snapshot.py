@@ -10,7 +10,7 @@ from tui.text.format import byte_size, duration, escape, gauge, utc_time
 from tui.text.queues import is_compact
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from tui.text.words import plural
-from workers.monitoring import alert_rules as rules
+from workers.monitoring.alert_evaluation import duration as lasting
 from workers.monitoring.snapshot import Snapshot
 
 _SLOW_LOOP_SECONDS = 0.1
@@ -62,7 +62,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
         text.append(f" of {byte_size(redis.memory_limit)}")
         if with_gauge:
             share = redis.memory_used / redis.memory_limit
-            style = BAD if share > rules.DEFAULTS.limit(rules.REDIS_MEMORY) else DIM
+            style = BAD if share > redis.nearly_full else DIM
             text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", style)
     return text
 
@@ -72,8 +72,7 @@ def alert_line(snapshot: Snapshot | None, width: int, error: str | None) -> Text
 
     With an ``error`` the snapshot is old, so nothing is called well.
     """
-    alerts = [alert for alert in snapshot.alerts if alert.fires] if snapshot is not None else []
-    problems = [f"{f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}" for alert in alerts]
+    problems = [] if snapshot is None else _firing(snapshot)
     if error is not None:
         problems.insert(0, f"these figures are old: {error}" if snapshot is not None else error)
     if snapshot is None and not problems:
@@ -85,6 +84,18 @@ def alert_line(snapshot: Snapshot | None, width: int, error: str | None) -> Text
     if snapshot is not None and snapshot.weather_provider == "offline" and is_compact(width):
         right.append(" weather: offline ", DIM)
     return _align_both_ends(left, right, width)
+
+
+def _firing(snapshot: Snapshot) -> list[str]:
+    """The alerts that fire, in the snapshot's order: those that nobody has acknowledged first."""
+    texts = []
+    for alert in snapshot.alerts:
+        if alert.fires:
+            subject = f"{alert.queue}: " if alert.queue else ""
+            since = alert.since
+            how_long = "" if since is None else f" · for {lasting(max(0.0, snapshot.taken_at - since))}"
+            texts.append(f"{subject}{escape(alert.message)}{how_long}")
+    return texts
 
 
 def drain_banner(snapshot: Snapshot | None) -> Text | None:

@@ -78,7 +78,15 @@ def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[A
         if alert.state == "pending":
             decided.append(alert)
         elif silence is not None:
-            decided.append(replace(alert, state="silenced", silenced_until=silence.until.timestamp()))
+            decided.append(
+                replace(
+                    alert,
+                    state="silenced",
+                    silenced_by=silence.by,
+                    silenced_until=silence.until.timestamp(),
+                    silence_reason=silence.reason,
+                )
+            )
         else:
             decided.append(alert if by is None else replace(alert, state="acknowledged", acknowledged_by=by))
     return tuple(sorted(decided, key=lambda alert: _STATE_ORDER.index(alert.state)))
@@ -99,7 +107,7 @@ def _alert(condition: Condition, now: float) -> Alert:
         message=condition.message,
         severity=rule.severity,
         state="firing" if now - since >= lasts else "pending",
-        since=since,
+        since=since or None,
         value=condition.value,
         limit=condition.limit,
         subject=condition.subject,
@@ -130,7 +138,7 @@ def server_conditions(
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
         breached = f"{rules.REDIS_MEMORY}||" in observed
         if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
-            message = f"Redis memory {share:.0%} full, limit {limit:.0%}"
+            message = f"Redis memory {share:.0%} full, limit {limit * 100:g}%"
             yield Condition(rules.REDIS_MEMORY, None, message, value=share, limit=limit)
     if evicts_jobs(redis.eviction_policy):
         yield Condition(
@@ -203,7 +211,7 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
 def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     queue, now = facts.queue, facts.overview.now
     after = limits.limit(rules.STALLED, queue.name)
-    if message := full_and_stalled(queue, after):
+    if message := full_and_stalled(queue):
         began = now - (queue.full_for or 0.0)
         yield Condition(rules.STALLED, queue.name, message, began, queue.full_for, for_seconds=0.0)
         return
@@ -274,7 +282,7 @@ def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
     breach = failure_breach(facts.history, above, ends_at, rule.minimum)
     if breach is not None:
-        message = f"{breach.value:.1%} of attempts failed, limit {above:.0%}"
+        message = f"{breach.value:.1%} of attempts failed, limit {above * 100:g}%"
         yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
 
 
@@ -288,7 +296,7 @@ def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     waited = age_of_job(overview.first_excess, overview.now)
     if waited is not None:  # with nobody to write the history: the first job too many is as old as the breach
         since = min(since, overview.now - waited)
-    message = f"{facts.queue.depth} queued, limit {above:g}"
+    message = f"{facts.queue.depth} queued, limit {above:.0f}"
     yield Condition(rules.BACKLOG, name, message, since, facts.queue.depth, above)
 
 
@@ -317,13 +325,12 @@ class LatencyEvaluator:
                 history, last_week, pinned, (above, ends_at, rule.minimum)
             )
             if breach is not None:
+                times = breach.value / breach.baseline
                 message = (
                     f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
-                    f" {breach.value / breach.baseline:.1f} times, limit {above:g}"
+                    f" {times:.1f} times, limit {above:g}"
                 )
-                conditions.append(
-                    Condition(rules.SLOW, queue, message, breach.since, breach.value, above, kind)
-                )
+                conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
         return baselines, conditions
 
 
@@ -336,7 +343,7 @@ def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
         broken(queue),
         held_by_dead(queue),
         held_by_blocked(queue),
-        full_and_stalled(queue, rules.DEFAULTS.limit(rules.STALLED)),
+        full_and_stalled(queue),
     )
     return tuple(reason for reason in reasons if reason)
 
@@ -365,12 +372,12 @@ def held_by_blocked(queue: QueueSnapshot) -> str:
     return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
 
 
-def full_and_stalled(queue: QueueSnapshot, after: float) -> str:
+def full_and_stalled(queue: QueueSnapshot) -> str:
     """How long all slots have been taken, if for too long; dead and blocked workers are another condition."""
     if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
         return ""
     usual = queue.usual_run
-    if queue.full_for <= max(after, rules.STALLED_TIMES * (usual or 0.0)):
+    if queue.full_for <= max(queue.stalled_limit, rules.STALLED_TIMES * (usual or 0.0)):
         return ""
     slots = f"{queue.in_flight} of {queue.concurrency} run for {duration(queue.full_for)}"
     if usual is None:
@@ -379,9 +386,12 @@ def full_and_stalled(queue: QueueSnapshot, after: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``."""
+    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``, ``2 d``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"

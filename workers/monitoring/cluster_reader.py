@@ -27,7 +27,7 @@ from workers.monitoring.alert_evaluation import (
     schedule_conditions,
     worker_conditions,
 )
-from workers.monitoring.alert_rules import BACKLOG, Thresholds
+from workers.monitoring.alert_rules import BACKLOG, FAILING, STALLED, Thresholds
 from workers.monitoring.history_reader import HistoryReader
 from workers.monitoring.overview import OverviewReply, queue_snapshot
 from workers.monitoring.roster import Evidence, Lease, age, number, read_leases, roster, with_channel
@@ -155,6 +155,9 @@ class ClusterReader:
             **_holders(policy, leases, workers, evidence, overview.checked_for),
             wait_baseline=baselines["wait"],
             run_baseline=baselines["run"],
+            depth_limit=self._thresholds.limit(BACKLOG, policy.name),
+            failure_limit=self._thresholds.limit(FAILING, policy.name),
+            stalled_limit=self._thresholds.limit(STALLED, policy.name),
         )
         serving = [worker for worker in workers if worker.alive and policy.name in worker.queues]
         facts = QueueFacts(queue, overview, history, serving)

@@ -128,6 +128,7 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
         usual_run=histogram.percentile(run_buckets(hour), 0.5),
         ended_age=age(totals.get("ended_at"), now),
         succeeded_age=age(totals.get("succeeded_at"), now),
+        # Not Counters, which dataclasses.asdict spoils.
         waits=Durations(dict(wait_buckets(totals)), totals.get("wait_us", 0) / 1e6),
         runs=Durations(dict(run_buckets(totals)), totals.get("run_us", 0) / 1e6),
     )

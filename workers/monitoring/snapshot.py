@@ -12,7 +12,7 @@ from typing import Literal
 
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
-from workers.monitoring.alert_rules import Severity
+from workers.monitoring.alert_rules import BACKLOG, DEFAULTS, FAILING, REDIS_MEMORY, STALLED, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,11 @@ class QueueSnapshot:
     runs: Durations = Durations()
     broken_keys: tuple[str, ...] = ()
     """Keys that another program has given another type: nothing starts until they are repaired."""
+    depth_limit: float = DEFAULTS.limit(BACKLOG)
+    """Jobs ready above which they pile up."""
+    failure_limit: float = DEFAULTS.limit(FAILING)
+    """Share of failed attempts above which too many fail, 0 to 1."""
+    stalled_limit: float = DEFAULTS.limit(STALLED)
 
 
 WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]
@@ -155,6 +160,8 @@ class RedisSnapshot:
     """If it answers and refuses: why, without an address, to follow "Redis …" (``is full``)."""
     timed_out: bool = False
     """Whether the error is that it was silent."""
+    nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
+    """Share of the memory limit above which it is nearly full, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +188,16 @@ class Alert:
     severity: Severity = "warning"
     state: AlertState = "firing"
     since: float | None = None
-    """Unix second of the server at which the breach began."""
+    """Unix second of the server at which the breach began; None if nobody saw that."""
     value: float | None = None
     limit: float | None = None
+    """Both in the unit of its rule."""
     subject: str = ""
     acknowledged_by: str | None = None
+    silenced_by: str | None = None
     silenced_until: float | None = None
     """Unix second."""
+    silence_reason: str | None = None
 
     @property
     def fires(self) -> bool:

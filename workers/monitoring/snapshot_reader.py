@@ -22,7 +22,7 @@ from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepos
 from workers.engine.policy import QueuePolicy
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import Condition, alerts, server_conditions, with_decisions
-from workers.monitoring.alert_rules import DEFAULTS, Thresholds
+from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
@@ -77,6 +77,11 @@ class SnapshotReader:
         self._plans = plans
         self._plan_conditions = BackgroundValue(self._read_plan_conditions)
         self._last: Snapshot | None = None
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits in force."""
+        return self._thresholds
 
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
@@ -185,12 +190,13 @@ class SnapshotReader:
         return [] if self._plans is None else await plan_conditions(self._redis, self._plans)
 
     def _redis_snapshot(self) -> RedisSnapshot:
-        info = self._info.value
+        info, nearly_full = self._info.value, self._thresholds.limit(REDIS_MEMORY)
         if self._redis_failure is not None or info is None:
-            return self._redis_failure or RedisSnapshot(self._safe_url, None)
+            return self._redis_failure or RedisSnapshot(self._safe_url, None, nearly_full=nearly_full)
         return RedisSnapshot(
             self._safe_url,
             None,
+            nearly_full=nearly_full,
             version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
             memory_used=whole_number(info.get("used_memory")),
             memory_limit=whole_number(info.get("maxmemory")) or None,

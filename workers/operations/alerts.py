@@ -3,15 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from storage.dead_letters.records import Page
 from storage.repositories.alert_history import AlertHistoryRepository, AlertRecord
 from workers.errors import InvalidAlertError, NotFoundError, UnknownQueueError
-from workers.monitoring.alert_rules import BY_NAME
+from workers.monitoring.alert_rules import BY_NAME, Severity
+from workers.monitoring.snapshot import Alert, AlertState, Snapshot
 from workers.operations.audit import Audit
 
 MAX_SILENCE_SECONDS = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentAlert:
+    """An alert that is pending, fires, is acknowledged or silenced now, by the names of its table."""
+
+    alert: str
+    queue: str | None
+    subject: str
+    state: AlertState
+    severity: Severity
+    title: str
+    message: str
+    since: datetime | None
+    seconds: float | None
+    """How long the breach has lasted."""
+    value: float | None
+    limit: float | None
+    unit: str
+    """Of value and limit: ``jobs``, ``s``, ``share`` (0 to 1) or ``times``; empty if there is none."""
+    acknowledged_by: str | None
+    silenced_by: str | None
+    silenced_until: datetime | None
+    silence_reason: str | None
+
+
+def current_alerts(snapshot: Snapshot) -> list[CurrentAlert]:
+    """The alerts of a snapshot, the worst first.  Pure."""
+    return [_current(alert, snapshot.taken_at) for alert in snapshot.alerts]
+
+
+def _current(alert: Alert, now: float) -> CurrentAlert:
+    rule = BY_NAME[alert.name]
+    return CurrentAlert(
+        alert=alert.name,
+        queue=alert.queue,
+        subject=alert.subject,
+        state=alert.state,
+        severity=alert.severity,
+        title=rule.title,
+        message=alert.message,
+        since=_time(alert.since),
+        seconds=None if alert.since is None else max(0.0, now - alert.since),
+        value=alert.value,
+        limit=alert.limit,
+        unit=rule.unit,
+        acknowledged_by=alert.acknowledged_by,
+        silenced_by=alert.silenced_by,
+        silenced_until=_time(alert.silenced_until),
+        silence_reason=alert.silence_reason,
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 class AlertOperations:
@@ -39,7 +96,10 @@ class AlertOperations:
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
             firing = [item for item in await self._history.firing() if _matches(item, alert, queue)]
             if not firing:
-                raise NotFoundError(f"no alert {alert!r}{_of(queue)} fires")
+                raise NotFoundError(
+                    f"no alert {alert!r}{_of(queue)} fires",
+                    fix="see alerts list; a worker process records a new one within a few seconds",
+                )
             marked = await self._history.acknowledge(alert, queue, self._audit.actor, datetime.now(UTC))
             action.affected = len(marked)
             self._changed()

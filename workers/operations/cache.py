@@ -17,6 +17,7 @@ from storage.cache.tags import user_tag
 from storage.errors import CacheUnavailableError
 from storage.redis.client import redact_url
 from workers.errors import NotFoundError
+from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
 from workers.operations.audit import Audit
 
 _MAX_NAMED_KEYS = 10
@@ -57,10 +58,13 @@ class CacheOverview:
     evicted: int | None
     """Keys that the server has evicted since it started."""
     policy: str | None
+    nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
+    """Share of the memory limit above which a Redis that holds jobs, too, is nearly full."""
 
     def to_fields(self) -> dict[str, Any]:
         """All figures by the names that commands and HTTP give them."""
         fields = asdict(self)
+        del fields["nearly_full"]
         stats, own = fields.pop("stats"), fields.pop("dedicated")
         return {"url": fields.pop("url"), "own": own, **fields, "hit_rate": self.stats.hit_rate, **stats}
 
@@ -68,8 +72,17 @@ class CacheOverview:
 class CacheOperations:
     """Everything raises CacheUnavailableError if the cache's Redis does not answer."""
 
-    def __init__(self, cache: Cache[Any], url: str, *, dedicated: bool, audit: Audit) -> None:
+    def __init__(
+        self,
+        cache: Cache[Any],
+        url: str,
+        *,
+        dedicated: bool,
+        audit: Audit,
+        thresholds: Thresholds = DEFAULTS,
+    ) -> None:
         self._cache = cache
+        self._nearly_full = thresholds.limit(REDIS_MEMORY)
         self._url = redact_url(url)
         self._dedicated = dedicated
         self._audit = audit
@@ -91,6 +104,7 @@ class CacheOperations:
             memory_limit=info.max_memory or None,
             evicted=info.evicted_keys,
             policy=info.eviction_policy or None,
+            nearly_full=self._nearly_full,
         )
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:

@@ -25,6 +25,7 @@ from workers.engine.attempt_log import LogLine, newest_lines
 from workers.engine.keys import WAKE_CHANNEL
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, NotFoundError, WorkersError
+from workers.monitoring.alert_rules import Thresholds
 from workers.monitoring.loop_lag import LoopLag
 from workers.monitoring.overview import parse_pause
 from workers.monitoring.snapshot import Pause, Snapshot
@@ -176,6 +177,11 @@ class Operations:
             drain_deadline_in=process.drain_deadline_in if process else None,
             refused=process.redis_error if process else None,
         )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits of alerts in force."""
+        return self._snapshots.thresholds
 
     async def loads(self) -> list[QueueLoad]:
         """The load of each queue, for an autoscaler."""

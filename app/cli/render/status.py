@@ -5,29 +5,28 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from app.cli.render.alerts import alert_line
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, duration, escape, percent, rate
+from tui.text.format import MISSING, duration, percent, rate
 from tui.text.snapshot import living_workers, other_workers
 from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.alerts import current_alerts
 
 _NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s")
 
 
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot for ``--json``, without the parts of Redis' error: the error has them as text."""
+    """The snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
-    for name in ("refusal", "timed_out"):
+    for name in ("refusal", "timed_out", "nearly_full"):
         del document["redis"][name]
     return document
 
 
 def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
     """The overview in lines: alerts first, then a row a queue, then the servers."""
-    lines = [
-        f"{'!' if alert.fires else '~'} {f'{alert.queue}: ' if alert.queue else ''}{escape(alert.message)}"
-        for alert in snapshot.alerts
-    ]
+    lines = [alert_line(alert) for alert in current_alerts(snapshot)]
     rows = [_row(queue) for queue in snapshot.queues]
     lines.append(table_text(("queue", *_NUMBERS, ""), rows, right=_NUMBERS, shrink=("",), width=width))
     redis, database = snapshot.redis, snapshot.database

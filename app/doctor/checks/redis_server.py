@@ -26,6 +26,7 @@ from app.settings import at_upstash
 from storage.redis.client import MAX_CONNECTIONS, execute, make_client, redact_url
 from storage.redis.info import ServerInfo, reply_or_empty
 from workers.engine.policy import NORMAL, PollIntervals
+from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 
 _PINGS = 5
 _SLOW_SECONDS = 0.05
@@ -52,6 +53,8 @@ class RedisServer:
     cache_is_shared: bool = True
     """Whether the cache is on this server, too."""
     pace: PollIntervals = NORMAL
+    thresholds: Thresholds = DEFAULTS
+    """The limits of alerts."""
     prefixes: tuple[str, ...] = QUEUES
     """Prefixes of the keys that the product has there."""
 

@@ -18,7 +18,7 @@ from storage.redis.refusals import CLUSTER_MODE
 from tui.text.format import byte_size
 from workers.engine.policy import ECONOMICAL
 from workers.monitoring.alert_evaluation import evicts_jobs
-from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY
+from workers.monitoring.alert_rules import REDIS_MEMORY
 
 _MIN_VERSION = (6, 2)
 _MAX_USED_CONNECTIONS = 0.8
@@ -106,7 +106,7 @@ async def memory(server: RedisServer) -> Finding:
     if not limit:
         return ok(f"{byte_size(used)} used, no limit is set")
     share = f"{byte_size(used)} of {byte_size(limit)} used ({used / limit:.0%})"
-    if used / limit <= DEFAULTS.limit(REDIS_MEMORY):
+    if used / limit <= server.thresholds.limit(REDIS_MEMORY):
         return ok(share)
     return warning(
         share,

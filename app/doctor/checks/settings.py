@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.alert_settings import load_thresholds
 from app.doctor.groups import in_thread
 from app.doctor.results import CheckResult, Finding, describe_problem, ok, warning, wrong
 from app.environment import environment
@@ -17,6 +18,7 @@ from app.queue_settings import load_policies
 from app.settings import Settings, load, unknown_variables, variable_name
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.errors import HandlerImportError
+from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 
 GROUP = "settings"
 
@@ -49,7 +51,8 @@ def load_settings(**flags: Any) -> LoadedSettings:
         variables = environment()
     except SettingsError:
         return LoadedSettings(Settings(_env_file=None, **provided), DEFAULT_POLICIES, problems)
-    return LoadedSettings(Settings(**provided), _policies(variables), problems)
+    settings = Settings(**provided).with_thresholds(_thresholds(variables))
+    return LoadedSettings(settings, _policies(variables), problems)
 
 
 def _policies(variables: Mapping[str, str]) -> Mapping[str, QueuePolicy]:
@@ -57,6 +60,13 @@ def _policies(variables: Mapping[str, str]) -> Mapping[str, QueuePolicy]:
         return load_policies(variables)
     except SettingsError:
         return DEFAULT_POLICIES
+
+
+def _thresholds(variables: Mapping[str, str]) -> Thresholds:
+    try:
+        return load_thresholds(variables)
+    except SettingsError:
+        return DEFAULTS
 
 
 def check_settings(config: LoadedSettings) -> list[CheckResult]:

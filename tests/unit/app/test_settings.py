@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from app.alert_settings import alert_variables, load_thresholds
 from app.environment import environment
 from app.errors import UsageError
 from app.queue_settings import load_policies
 from app.settings import Settings, load, unknown_variables
 from app.version import VERSION
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES, ECONOMICAL, NORMAL, WEATHER, RateLimit
+from workers.monitoring.alert_rules import DEFAULTS, RULES
 
 SECRET = "pa55word"
 
@@ -121,6 +123,17 @@ BAD = [
     ("COUTURECAST_WEATHER_INGESTION_RETRY_DELAYS", "1,,5", "use for instance 1,5,25, or none"),
     ("COUTURECAST_WEATHER_INGESTION_RETRY_DELAYS", "1,-5", "1,5,25"),
     ("COUTURECAST_WEATHER_INGESTION_RETRY_DELAYS", "1;5", "1,5,25"),
+    ("COUTURECAST_ALERT_BACKLOG", "many", "use a whole number of jobs, for instance 500"),
+    ("COUTURECAST_ALERT_BACKLOG", "0", "use a whole number of jobs, for instance 500"),
+    ("COUTURECAST_ALERT_BACKLOG", "10.5", "use a whole number of jobs, for instance 500"),
+    ("COUTURECAST_ALERT_FAILING", "5", "between 0.001 and 0.999, or for instance 10%"),
+    ("COUTURECAST_ALERT_FAILING", "100%", "between 0.001 and 0.999, or for instance 10%"),
+    ("COUTURECAST_ALERT_REDIS_MEMORY", "nan", "between 0.001 and 0.999, or for instance 10%"),
+    ("COUTURECAST_ALERT_SLOW", "1", "use a number between 1.5 and 1000, for instance 3"),
+    ("COUTURECAST_ALERT_STALLED", "10%", "use seconds between 1 and 86400, for instance 30"),
+    ("COUTURECAST_ALERT_LETTERS_WAITING", "inf", "use seconds between 1 and 86400, for instance 30"),
+    ("COUTURECAST_ALERT_FANOUT_ALERT_SLOW", "twice", "use a number between 1.5 and 1000, for instance 3"),
+    ("COUTURECAST_COLOR_EXTRACTION_BASELINE_WAIT", "0", "between 0.001 and 86400, for instance 0.5"),
 ]
 
 
@@ -142,6 +155,8 @@ def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         "COUTURECAST_LOG_LEVEL": "x",
         "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "x",
         "COUTURECAST_ALERT_FANOUT_RATE_LIMIT": "x",
+        "COUTURECAST_ALERT_BACKLOG": "x",
+        "COUTURECAST_ALERT_FANOUT_ALERT_BACKLOG": "x",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
@@ -192,12 +207,45 @@ def test_settings_of_a_queue_change_no_other_queue() -> None:
     assert list(made) == list(DEFAULT_POLICIES)
 
 
+def test_limits_of_alerts_hold_for_all_queues_unless_one_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load()[0].thresholds == DEFAULTS
+    for name, value in {
+        "ALERT_BACKLOG": "500",
+        "COLOR_EXTRACTION_ALERT_BACKLOG": "20",
+        "ALERT_FANOUT_ALERT_FAILING": "0.5%",
+        "ALERT_REDIS_MEMORY": "90%",
+        "COLOR_EXTRACTION_BASELINE_RUN": "0.25",
+    }.items():
+        monkeypatch.setenv(f"COUTURECAST_{name}", value)
+    thresholds = load()[0].thresholds
+    assert [thresholds.limit("backlog", queue) for queue in (None, WEATHER, COLOR)] == [500, 500, 20]
+    assert thresholds.ends_at("backlog", COLOR) == 16
+    assert [thresholds.limit("failing", queue) for queue in (ALERT, COLOR)] == [0.005, 0.05]
+    assert thresholds.limit("redis_memory") == 0.9
+    assert thresholds.baselines == {f"{COLOR}:run": 0.25}
+
+
+def test_each_rule_with_a_limit_has_a_setting_that_the_readme_lists() -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    rules = [rule for rule in RULES if rule.limit is not None]
+    assert rules
+    for rule in rules:
+        assert f"`{rule.setting}`" in text
+        assert rule.setting in alert_variables()
+        assert load_thresholds({rule.setting: f"{rule.limit}"}).limit(rule.name) == rule.limit
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("COUTURECAST_DRAIN_SECOND", "did you mean COUTURECAST_DRAIN_SECONDS?"),
         ("COUTURECAST_COLOR_EXTRACTION_CONCURENCY", "did you mean COUTURECAST_COLOR_EXTRACTION_CONCURRENCY?"),
         ("COUTURECAST_COLORS_TIMEOUT_X", "is not a setting"),
+        ("COUTURECAST_ALERT_BACKLOGS", "did you mean COUTURECAST_ALERT_BACKLOG?"),
+        ("COUTURECAST_ALERT_NO_WORKER", "is not a setting"),
+        ("COUTURECAST_COLOR_EXTRACTION_ALERT_REDIS_MEMORY", "is not a setting"),
         ("COUTURECAST_REDIS_URL", "did you mean REDIS_URL?"),
         ("COUTURECAST_DATABASE_URL", "did you mean DATABASE_URL?"),
     ],

@@ -22,6 +22,7 @@ from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
 from workers.monitoring import background_value as look
 from workers.monitoring import snapshot_reader as observer
+from workers.monitoring.alert_rules import Thresholds
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 
@@ -70,6 +71,27 @@ async def seen(redis: Redis, redis_url: str, database: Database) -> AsyncIterato
         weather_provider="offline",
     )
     yield Seen(made, table)
+    await made.close()
+
+
+async def test_the_limits_in_force_are_those_of_the_settings(
+    redis: Redis, redis_url: str, database: Database
+) -> None:
+    limits = {("backlog", COLOR): 20.0, ("failing", None): 0.1, ("stalled", None): 30.0}
+    made = SnapshotReader(
+        redis,
+        redis_url,
+        [DEFAULT_POLICIES[COLOR]],
+        database,
+        cast(DeadLetterRepository, Table()),
+        environment="test",
+        weather_provider="offline",
+        thresholds=Thresholds({**limits, ("redis_memory", None): 0.9}),
+    )
+    snapshot = await made.snapshot(loop_lag=None, drain_deadline_in=None)
+    (queue,) = snapshot.queues
+    assert (queue.depth_limit, queue.failure_limit, queue.stalled_limit) == (20, 0.1, 30)
+    assert snapshot.redis.nearly_full == 0.9
     await made.close()
 
 

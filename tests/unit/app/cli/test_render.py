@@ -6,23 +6,26 @@ import json
 import math
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from app.cli import output
+from app.cli.render.alerts import alerts_text, history_text
 from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
 from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
 from app.cli.render.status import status_document, status_text
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup
+from storage.repositories.alert_history import AlertRecord
 from tests.support.alerts import overview
-from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, IDLE
+from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, IDLE, NOW
 from workers.engine.history import History
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.monitoring.overview import queue_snapshot
-from workers.monitoring.snapshot import Pause, Snapshot
+from workers.monitoring.snapshot import Alert, Pause, Snapshot
+from workers.operations.alerts import current_alerts
 from workers.operations.selection import Preview
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"
@@ -80,6 +83,79 @@ def test_status_begins_with_what_is_wrong() -> None:
     shown = status_text(BREACHED).split("\n")
     assert shown[0].startswith("! moderation-review: 7.1")
     assert shown[1] == "! weather-ingestion: 132 queued, limit 100"
+
+
+STATES = (
+    Alert("color-extraction", "backlog", "132 queued, limit 100", since=NOW - 150),
+    Alert(
+        "alert-fanout",
+        "failing",
+        "7% \x1b[31mof attempts failed",
+        state="acknowledged",
+        since=NOW - 7_300,
+        acknowledged_by="anna",
+    ),
+    Alert(None, "redis", "Redis does not answer", "critical", state="pending"),
+    Alert(
+        "color-extraction",
+        "slow",
+        "wait p95 4.1 s",
+        state="silenced",
+        since=NOW - 3 * 86_400,
+        silenced_by="bo",
+        silenced_until=NOW + 600,
+        silence_reason="CDN is down",
+    ),
+)
+
+
+def test_status_shows_since_when_an_alert_is_there_and_what_was_decided_by_whom() -> None:
+    assert status_text(replace(HEALTHY, alerts=STATES)).split("\n")[:4] == [
+        "! color-extraction: 132 queued, limit 100 · for 2 min",
+        "! alert-fanout: 7% \\x1b[31mof attempts failed · for 2 h · acknowledged by anna",
+        "~ Redis does not answer",
+        "- color-extraction: wait p95 4.1 s · for 3 d · silenced by bo until 03-01 14:42 UTC: CDN is down",
+    ]
+
+
+def test_a_list_of_alerts_has_a_row_for_each() -> None:
+    shown = alerts_text(current_alerts(replace(HEALTHY, alerts=STATES)))
+    head, first, second, third, last = shown.split("\n")
+    assert head.split("  ")[0] == "state"
+    assert first.split()[:5] == ["firing", "backlog", "color-extraction", "2", "min"]
+    assert second.endswith("acknowledged by anna")
+    assert third.split()[:4] == ["pending", "redis", "–", "–"]
+    assert last.endswith("silenced by bo until 03-01 14:42 UTC: CDN is down")
+    assert control_characters(shown) == []
+    assert alerts_text([]) == "no alerts"
+
+
+def test_the_history_shows_when_an_alert_fired_and_how_long_it_lasted() -> None:
+    record = AlertRecord(
+        id=1,
+        alert="backlog",
+        queue="color-extraction",
+        subject="",
+        state="resolved",
+        fired_at=AT,
+        resolved_at=AT + timedelta(minutes=4),
+        value=90.0,
+        peak=132.0,
+        message="132 queued\x1b[31m",
+        acknowledged_by="anna",
+        acknowledged_at=AT,
+        silenced_by=None,
+        silenced_until=None,
+        silence_reason=None,
+        notified={},
+    )
+    shown = history_text([record, replace(record, queue="", state="firing", resolved_at=None)])
+    _, ended, open_ = shown.split("\n")
+    assert ended.split()[:6] == ["2026-03-01", "14:32:07", "4", "min", "resolved", "backlog"]
+    assert ended.endswith("acknowledged by anna")
+    assert open_.split()[2:6] == ["–", "firing", "backlog", "–"]
+    assert control_characters(shown) == []
+    assert history_text([]) == "no alerts"
 
 
 def test_status_shows_who_paused_a_queue_and_why() -> None:

@@ -38,6 +38,7 @@ from storage.errors import DatabaseUnavailableError
 from storage.redis.client import make_client
 from storage.redis.info import ServerInfo
 from workers.engine.policy import ECONOMICAL, NORMAL
+from workers.monitoring.alert_rules import Thresholds
 
 NOW = 1_772_000_000.0
 ITEMS = [
@@ -276,6 +277,13 @@ async def test_a_cache_that_evicts_may_be_full(policy: str, state: str) -> None:
     assert (await cache_memory(full)).state == state
 
 
+async def test_the_memory_is_judged_by_the_limit_of_the_settings() -> None:
+    there = server(used_memory=85, maxmemory=100)
+    assert (await redis_state.memory(there)).state == "warning"
+    there.thresholds = Thresholds({("redis_memory", None): 0.9})
+    assert (await redis_state.memory(there)).state == "ok"
+
+
 # Servers that answer oddly
 
 PONG, DENIED = b"+PONG\r\n", b"-ERR unknown command\r\n"
@@ -503,6 +511,7 @@ def test_broken_settings_keep_the_others(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "REDIS_URL": "http://h",
         "COUTURECAST_HTTP": "x",
         "DATABASE_URL": "sqlite:///d",
+        "COUTURECAST_ALERT_BACKLOG": "20",
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COUTURECAST_ALERT_FANOUT_TIMEOUT", "never")
@@ -513,6 +522,7 @@ def test_broken_settings_keep_the_others(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert config.settings.redis_url is None
     assert config.settings.database_url is not None
     assert config.settings.data_dir == tmp_path / "data"
+    assert config.settings.thresholds.limit("backlog") == 20
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from app.http.routers.dead_letter_export import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routing import StrictRequest
 from storage.errors import ApplianceError, DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
-from tests.support.fake_operations import AWAY, HEALTHY
+from tests.support.fake_operations import AWAY, HEALTHY, NOW
 from workers.engine.policy import COLOR
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
+from workers.monitoring.alert_rules import BY_NAME, Thresholds
 from workers.monitoring.snapshot import Alert
 
 TOO_DEEP = Alert(COLOR, "backlog", "132 queued, limit 100")
@@ -154,13 +155,60 @@ async def test_a_defect_is_logged_once_and_answered_in_one_line(defect: Exceptio
 # health
 
 
-def test_a_queue_with_an_alert_is_unhealthy_and_a_server_with_one_is_not_a_queue() -> None:
+def test_a_queue_with_an_alert_is_unhealthy_and_so_is_the_whole() -> None:
     full = Alert(None, "redis_memory", "Redis memory 92% full, limit 80%")
     health = health_of(replace(HEALTHY, alerts=(full, TOO_DEEP)))
     assert not health.healthy
     assert [queue.name for queue in health.queues if not queue.healthy] == [COLOR]
-    assert health.alerts == [full]
-    assert health_of(replace(HEALTHY, alerts=(full,))).healthy
+    assert [(alert.name, alert.message) for alert in health.alerts] == [("redis_memory", full.message)]
+    of_a_server = health_of(replace(HEALTHY, alerts=(full,)))
+    assert not of_a_server.healthy
+    assert all(queue.healthy for queue in of_a_server.queues)
+
+
+@pytest.mark.parametrize(
+    ("fields", "healthy"),
+    [
+        ({"state": "pending"}, True),
+        ({"state": "firing"}, False),
+        ({"state": "acknowledged", "acknowledged_by": "anna@box-7"}, False),
+        ({"state": "silenced", "silenced_by": "anna@box-7", "silence_reason": "box-7 moves"}, True),
+        ({"severity": "information"}, True),
+    ],
+)
+def test_alerts_that_are_pending_silenced_or_information_leave_a_queue_healthy(
+    fields: dict[str, Any], healthy: bool
+) -> None:
+    alert = replace(TOO_DEEP, since=NOW - 90, value=132, limit=100, **fields)
+    health = health_of(replace(HEALTHY, alerts=(alert,)))
+    (shown,) = (queue for queue in health.queues if queue.name == COLOR)
+    assert (health.healthy, shown.healthy) == (healthy, healthy)
+    (found,) = shown.alerts
+    assert (found.state, found.severity) == (alert.state, alert.severity)
+    assert (found.since, found.value, found.limit) == (NOW - 90, 132, 100)
+    assert "box-7" not in health.model_dump_json()
+
+
+def test_a_queue_shows_its_latency_with_baselines_its_utilisation_and_its_own_limits() -> None:
+    (first, *others) = HEALTHY.queues
+    queue = replace(first, wait_baseline=0.5, run_baseline=None)
+    thresholds = Thresholds({("backlog", None): 500, ("backlog", queue.name): 20, ("stalled", None): 30})
+    health = health_of(replace(HEALTHY, queues=(queue, *others)), thresholds)
+    shown, other = health.queues[:2]
+    assert (shown.latency.p95, shown.latency.baseline) == (queue.wait.p95, 0.5)
+    assert (shown.run.p95, shown.run.baseline) == (queue.run.p95, None)
+    assert shown.utilisation == queue.in_flight / queue.concurrency
+    assert shown.thresholds.model_dump() == {"depth": 20, "failure_rate": 0.05, "slow": 2, "stalled": 30}
+    assert (other.thresholds.depth, health.thresholds.depth) == (500, 500)
+
+
+@pytest.mark.parametrize("name", ["stalled", "plan_halted", "new_error", "schedule_missed"])
+def test_what_names_a_process_or_quotes_an_error_is_only_named_in_the_health(name: str) -> None:
+    alert = Alert(COLOR, name, "box-7:4001 takes nothing for 12 s, 3 ready", subject="box-7-4001")
+    health = health_of(replace(HEALTHY, alerts=(alert,)))
+    (shown,) = (queue.alerts[0] for queue in health.queues if queue.name == COLOR)
+    assert shown.message == BY_NAME[name].title
+    assert "box-7" not in health.model_dump_json()
 
 
 def test_without_redis_no_queue_is_healthy() -> None:

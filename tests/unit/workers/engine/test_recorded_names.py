@@ -44,6 +44,7 @@ _PRIVATE_TO_THEIR_MODULE = {
     "ApplianceError",
     "DirectUrlError",
     "HandlerImportError",
+    "InvalidAlertError",
     "InvalidCursorError",
     "InvalidFilterError",
     "MigrationError",

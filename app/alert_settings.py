@@ -1,0 +1,107 @@
+"""Settings of alerts, for instance COUTURECAST_ALERT_BACKLOG or COUTURECAST_ALERT_FANOUT_ALERT_BACKLOG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from app.errors import SettingsError, UsageError
+from app.queue_settings import queue_prefix
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.monitoring.alert_rules import RULES, AlertRule, Thresholds
+
+_MAX_SECONDS = 86_400.0
+_MIN_BASELINE_SECONDS = 0.001
+_BASELINES = ("wait", "run")
+
+
+class _Range(NamedTuple):
+    """What a value may be, and the fix of one that is not."""
+
+    lowest: float
+    highest: float
+    fix: str
+    whole: bool = False
+    percent: bool = False
+
+
+_SECONDS = _Range(1, _MAX_SECONDS, "use seconds between 1 and 86400, for instance 30")
+_BASELINE = _Range(
+    _MIN_BASELINE_SECONDS, _MAX_SECONDS, "use seconds between 0.001 and 86400, for instance 0.5"
+)
+_RANGES = {
+    "jobs": _Range(1, 1e9, "use a whole number of jobs, for instance 500", whole=True),
+    "share": _Range(0.001, 0.999, "use a share between 0.001 and 0.999, or for instance 10%", percent=True),
+    # An alert ends at three quarters of its limit, which must not be below the baseline itself.
+    "times": _Range(1.5, 1_000, "use a number between 1.5 and 1000, for instance 3"),
+    "s": _SECONDS,
+}
+"""By the unit of the rule."""
+
+
+class _Variable(NamedTuple):
+    """A variable, and what it changes: the limit of ``rule`` or the baseline of ``kind``, of ``queue``."""
+
+    name: str
+    range: _Range
+    queue: str | None
+    rule: str = ""
+    kind: str = ""
+
+
+def load_thresholds(variables: Mapping[str, str]) -> Thresholds:
+    """Return the limits in force.  Raises SettingsError with all problems."""
+    limits: dict[tuple[str, str | None], float] = {}
+    baselines: dict[str, float] = {}
+    errors = []
+    for variable in _variables():
+        text = variables.get(variable.name)
+        if not text:
+            continue
+        value = _number(text.strip(), variable.range)
+        if value is None:
+            problem = f"{text!r} is not {'a baseline' if variable.kind else 'a limit of this alert'}"
+            errors.append(UsageError(problem, field=variable.name, fix=variable.range.fix))
+        elif variable.kind:
+            baselines[f"{variable.queue}:{variable.kind}"] = value
+        else:
+            limits[variable.rule, variable.queue] = value
+    if errors:
+        raise SettingsError(errors)
+    return Thresholds(limits, baselines)
+
+
+def alert_variables() -> list[str]:
+    """Return the names of all variables of alerts."""
+    return [variable.name for variable in _variables()]
+
+
+def _variables() -> Iterator[_Variable]:
+    rules = [rule for rule in RULES if rule.setting]
+    for rule in rules:
+        yield _Variable(rule.setting, _RANGES[rule.unit], None, rule=rule.name)
+    for queue in DEFAULT_POLICIES:
+        for rule in rules:
+            if rule.of_queue:
+                yield _Variable(queue_setting(rule, queue), _RANGES[rule.unit], queue, rule=rule.name)
+        for kind in _BASELINES:
+            yield _Variable(f"{queue_prefix(queue)}BASELINE_{kind.upper()}", _BASELINE, queue, kind=kind)
+
+
+def queue_setting(rule: AlertRule, queue: str) -> str:
+    """Return the variable that changes a rule's limit for one queue."""
+    return f"{queue_prefix(queue)}ALERT_{rule.name.upper()}"
+
+
+def _number(text: str, range_: _Range) -> float | None:
+    """The value of ``text``, None if it is not a number of the range."""
+    is_percentage = range_.percent and text.endswith("%")
+    try:
+        value = float(text.removesuffix("%")) / 100 if is_percentage else float(text)
+    except ValueError:
+        return None
+    if not range_.lowest <= value <= range_.highest:  # NaN is in no range
+        return None
+    if range_.whole:
+        return int(value) if value.is_integer() else None
+    return value
