@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from storage.files import open_private
+from workers.notifications import THREAD_NAME
 
 _BUFFER_CHARS = 1_048_576
 """Most text that waits to be written; further lines are dropped."""
@@ -46,6 +47,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         _LineHandler(target, formatter) if _has_descriptor(target) else logging.StreamHandler(target)
     )
     handler.setFormatter(formatter)
+    handler.addFilter(lambda record: record.threadName != THREAD_NAME)  # libraries there log URLs with tokens
     root = logging.getLogger()
     replaced, root.handlers[:] = root.handlers[:], [handler]
     for old_handler in replaced:
