@@ -12,9 +12,9 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
+from app.notify_urls import open_services
 from app.process.exit import abort
 from app.process.handlers import custom_handlers, open_handlers, weather_schedule
-from app.process.notifications import open_services
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
 from app.servers.redis_startup import open_redis

@@ -1,4 +1,4 @@
-"""Makes the services that are notified of alerts."""
+"""Makes the services that COUTURECAST_NOTIFY_URLS names."""
 
 from __future__ import annotations
 
