@@ -223,6 +223,7 @@ def _make_alert_keeper(
         is_active=process.is_active,
         emit=events.emit,
         notify=notifier.notify,
+        notify_unrecorded=notifier.notify_unrecorded,
     )
 
 

@@ -1,4 +1,4 @@
-"""Notifications of the whole program: what workers send, how they start and end, and the command that tries."""
+"""Notifications of the whole program: what workers send, how they start and end, what notify-test says."""
 
 from __future__ import annotations
 

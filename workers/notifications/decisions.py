@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast, get_args
 
-from storage.repositories.alert_history import AlertRecord
+from storage.repositories.alert_history import AlertRecord, FiringAlert
 from workers.monitoring.alert_rules import BY_NAME, RANK
 
+UNRECORDED_ID = 0
+"""Of an alert that has no row, since the database is unavailable."""
 Occasion = Literal["fired", "doubled", "resolved"]
 """Why a message is due; in the order of a message's lines."""
 
@@ -152,6 +154,28 @@ def awaits_message(record: AlertRecord, now: datetime) -> bool:
         return False
     notified = Notified.parse(record.notified)
     return notified.is_claimed(now.timestamp()) or due_occasion(record, now) is not None
+
+
+def unrecorded(alert: FiringAlert, now: datetime) -> AlertRecord:
+    """An alert that fires as it would be recorded now."""
+    return AlertRecord(
+        id=UNRECORDED_ID,
+        alert=alert.alert,
+        queue=alert.queue,
+        subject=alert.subject,
+        state="firing",
+        fired_at=now,
+        resolved_at=None,
+        value=alert.value,
+        peak=alert.value,
+        message=alert.message,
+        acknowledged_by=None,
+        acknowledged_at=None,
+        silenced_by=None,
+        silenced_until=None,
+        silence_reason=None,
+        notified={},
+    )
 
 
 def _is_silenced(record: AlertRecord, now: datetime) -> bool:

@@ -6,19 +6,28 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from storage.asyncio_tools import BackgroundTasks
 from storage.errors import StorageError
-from storage.repositories.alert_history import AlertChanges, AlertHistoryRepository
+from storage.repositories.alert_history import (
+    AlertChanges,
+    AlertHistoryRepository,
+    AlertRecord,
+    FiringAlert,
+)
+from workers.monitoring.alert_rules import DATABASE
 from workers.notifications.decisions import (
     MAX_RESOLVED_SECONDS,
+    UNRECORDED_ID,
     DueLine,
     awaits_message,
     due_lines,
     due_occasion,
+    unrecorded,
 )
 from workers.notifications.messages import Message, compose
 from workers.notifications.services import NotificationService
@@ -85,6 +94,8 @@ class Notifier:
         """Whether the database may still have what a process that died has not sent."""
         self._is_unfinished = False
         """Whether something will be due that no further pass may report."""
+        self._outage: AlertRecord | None = None
+        """That the database is unavailable, if this process has told it: no row can hold that."""
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -95,9 +106,21 @@ class Notifier:
         """Have what is due sent soon; neither waits nor raises."""
         if self._services:
             now = datetime.now(UTC)
+            if self._outage is not None:
+                self._start_delivery([DueLine(replace(self._outage, resolved_at=now), "resolved")], now)
+                self._outage = None
             records = (*changes.firing, *changes.resolved)
             if self._is_new or any(due_occasion(record, now) for record in records):
                 self._due.set()
+
+    def notify_unrecorded(self, firing: Sequence[FiringAlert]) -> None:
+        """Have it sent that the database is unavailable, once; neither waits nor raises."""
+        alert = next((alert for alert in firing if alert.alert == DATABASE), None)
+        if alert is None or not self._services or self._outage is not None or self._budget.left() < 1:
+            return
+        now = datetime.now(UTC)
+        self._outage = unrecorded(alert, now)
+        self._start_delivery([DueLine(self._outage, "fired")], now)
 
     async def run(self) -> None:
         """Send what is due, until cancelled."""
@@ -122,8 +145,8 @@ class Notifier:
         records = await self._history.notifiable(now - timedelta(seconds=MAX_RESOLVED_SECONDS))
         self._is_new = False
         self._is_unfinished = any(awaits_message(record, now) for record in records)
-        lines, left = due_lines(records, now), self._budget.left()
-        if not lines or left < 1:
+        lines = due_lines(records, now)
+        if not lines or self._budget.left() < 1:
             return False
         claimed = [line.claimed(now) for line in lines]
         changes = [(line.record, new.record.notified) for line, new in zip(lines, claimed, strict=True)]
@@ -131,11 +154,7 @@ class Notifier:
         mine = [line for line in claimed if line.record.id in won]
         if not mine:
             return False
-        self._budget.spend()
-        note = "" if left > 1 else f"Further messages wait: one in {_REFILL_SECONDS / 60:g} min from now on."
-        delivery = self._tasks.start(self._deliver(compose(mine, self._environment, now, note=note), mine))
-        self._deliveries.add(delivery)
-        delivery.add_done_callback(self._deliveries.discard)
+        self._start_delivery(mine, now)
         return True
 
     async def close(self) -> None:
@@ -143,6 +162,14 @@ class Notifier:
         if self._deliveries:
             await asyncio.wait(self._deliveries, timeout=_CLOSE_SECONDS)
         await self._tasks.close()
+
+    def _start_delivery(self, lines: Sequence[DueLine], now: datetime) -> None:
+        self._budget.spend()
+        is_last = self._budget.left() < 1
+        note = f"Further messages wait: one in {_REFILL_SECONDS / 60:g} min from now on." if is_last else ""
+        delivery = self._tasks.start(self._deliver(compose(lines, self._environment, now, note=note), lines))
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(self._deliveries.discard)
 
     async def _deliver(self, message: Message, lines: Sequence[DueLine]) -> None:
         """Send by all services; the alerts are confirmed as soon as one has taken the message."""
@@ -162,7 +189,9 @@ class Notifier:
 
     async def _confirm(self, lines: Sequence[DueLine]) -> None:
         now = datetime.now(UTC)
+        recorded = [line for line in lines if line.record.id != UNRECORDED_ID]
         try:
-            await self._history.replace_notified((line.record, line.confirmed(now)) for line in lines)
+            if recorded:
+                await self._history.replace_notified((line.record, line.confirmed(now)) for line in recorded)
         except StorageError as error:
             log.warning("a notification was sent and may be sent again", error=str(error))

@@ -174,7 +174,14 @@ async def metrics(state: State, request: Request) -> Response:
     except TimeoutError:
         snapshot = None
     encode, content_type = _encoder(request.headers.get("accept", ""))
-    text = exposition(snapshot, state.version, state.operations.cache.counts, state.release, encode=encode)
+    text = exposition(
+        snapshot,
+        state.version,
+        state.operations.cache.counts,
+        state.release,
+        notification_counts=state.operations.notification_counts,
+        encode=encode,
+    )
     return TextFormat(text, media_type=content_type)
 
 
@@ -184,11 +191,13 @@ def exposition(
     cache_counts: Mapping[str, int] = MappingProxyType({}),
     release: str = "",
     *,
+    notification_counts: Mapping[str, int] = MappingProxyType({}),
     encode: Encoder = generate_latest,
 ) -> bytes:
-    """Write a snapshot (None: Redis does not answer) and this process' cache counts.  Pure."""
+    """Write a snapshot (None: Redis does not answer) and the counts of this process.  Pure."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(snapshot, {"version": version, "release": release}, cache_counts))
+    build = {"version": version, "release": release}
+    registry.register(_Figures(snapshot, build, cache_counts, notification_counts))
     return encode(registry)
 
 
@@ -201,11 +210,16 @@ def _encoder(accept: str) -> tuple[Encoder, str]:
 
 class _Figures(Collector):
     def __init__(
-        self, snapshot: Snapshot | None, build: Mapping[str, str], cache_counts: Mapping[str, int]
+        self,
+        snapshot: Snapshot | None,
+        build: Mapping[str, str],
+        cache_counts: Mapping[str, int],
+        notification_counts: Mapping[str, int],
     ) -> None:
         self._snapshot = snapshot
         self._build = build
         self._cache_counts = cache_counts
+        self._notification_counts = notification_counts
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics, without the figures of Redis while it is down: old ones would pass for new."""
@@ -214,6 +228,12 @@ class _Figures(Collector):
         build = self._build
         yield _gauge("build_info", "What runs here.", [(tuple(build.values()), 1)], tuple(build))
         yield from _process_counters(self._cache_counts)
+        yield _counter(
+            "notifications",
+            "Messages about alerts of this process, one for each service, by how they ended.",
+            [((outcome,), count) for outcome, count in self._notification_counts.items()],
+            ("outcome",),
+        )
         yield _gauge("redis_up", "Whether Redis answers.", [((), int(redis_up))])
         if snapshot is None:
             return

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from storage.database.engine import Database
 from storage.database.events import ignore_event
+from storage.errors import DatabaseUnavailableError
 from storage.redis.client import make_client
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
 from tests.integration.workers.conftest import eventually
@@ -123,6 +124,7 @@ def keeper(bench: Bench, redis: Redis, notifier: Notifier, alerts: list[Alert]) 
         is_active=lambda: True,
         emit=ignore_event,
         notify=notifier.notify,
+        notify_unrecorded=notifier.notify_unrecorded,
     )
 
 
@@ -259,6 +261,28 @@ async def test_a_message_that_no_service_took_is_due_again_and_comes_when_one_an
     await bench.move_back(180)
     assert await notifier.send_due()
     await eventually(bench.is_confirmed)
+
+
+async def test_an_outage_of_the_database_is_told_once_and_so_is_its_end(
+    database: Database, redis: Redis, webhook: Webhook
+) -> None:
+    bench = Bench(AlertHistoryRepository(database))
+    async with bench.stack:
+        notifier = bench.notifier(webhook)
+        alerts = [Alert(None, "database", "the database does not answer: gone", "critical")]
+        keeping = keeper(bench, redis, notifier, alerts)
+        database.mark_unavailable(DatabaseUnavailableError("gone"))
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailableError):
+                await keeping.check()
+        await eventually(lambda: len(webhook.received) == 1)
+        await database.start()
+        alerts.clear()
+        await keeping.check()
+        await keeping.check()
+        await eventually(lambda: notifier.counts["sent"] == 2)
+    assert webhook.titles == ["CoutureCast test: critical", "CoutureCast test: resolved"]
+    assert webhook.lines[0] == "database: the database does not answer: gone"
 
 
 async def test_the_end_of_the_process_waits_for_no_service(bench: Bench, open_webhook: OpenWebhook) -> None:

@@ -262,7 +262,8 @@ def test_names_end_in_their_unit() -> None:
     for family in families:
         assert not family.name.endswith(("_ms", "_percent", "_mb"))
         counts = tuple(
-            f"couturecast_{name}" for name in ("jobs", "attempts", "cache", "log_lines", "repairs")
+            f"couturecast_{name}"
+            for name in ("jobs", "attempts", "cache", "log_lines", "repairs", "notifications")
         )
         assert (family.type == "counter") == family.name.startswith(counts)
 
@@ -278,6 +279,12 @@ def test_the_cache_is_counted_without_redis() -> None:
         assert reads == {"hit": 7, "miss": 2, "stale": 0, "error": 1}
         assert found["couturecast_cache_loads_total",] == 3
         assert found["couturecast_cache_load_failures_total",] == 0
+
+
+def test_notifications_are_counted_without_redis() -> None:
+    found = figures(exposition(None, "1", notification_counts={"sent": 3, "failed": 1, "dropped": 0}))
+    counted = [found["couturecast_notifications_total", name] for name in ("sent", "failed", "dropped")]
+    assert counted == [3, 1, 0]
 
 
 def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:
