@@ -10,6 +10,7 @@ WORKERS ?= 4
 CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
+EXTRAS := --extra notify
 
 PYTEST := $(BIN)/python -m pytest
 IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=0
@@ -110,9 +111,10 @@ $(PROMETHEUS):
 lock: ## resolve the newest versions that fit: of the program, of what its development needs, of the peers
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet uv
-	$(RESOLVE) --upgrade -o requirements.lock pyproject.toml
-	$(RESOLVE) --upgrade -c requirements.lock --extra otel -o requirements-otel.lock pyproject.toml
-	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build -o requirements-dev.lock pyproject.toml
+	$(RESOLVE) --upgrade $(EXTRAS) -o requirements.lock pyproject.toml
+	$(RESOLVE) --upgrade -c requirements.lock --extra otel $(EXTRAS) -o requirements-otel.lock pyproject.toml
+	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build $(EXTRAS) \
+		-o requirements-dev.lock pyproject.toml
 	for peer in arq taskiq cache; do \
 		$(RESOLVE) --upgrade -o $(BENCH)/requirements/$$peer.lock $(BENCH)/requirements/$$peer.in || exit 1; \
 	done

@@ -19,6 +19,7 @@ import structlog
 
 from storage.files import open_private
 from workers.engine.attempt_log import MemoryHandler, add_attempt_fields
+from workers.notifications import THREAD_NAME
 
 _BUFFER_CHARS = 1_048_576
 """Most text that waits to be written; further lines are dropped."""
@@ -50,6 +51,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         _LineHandler(target, formatter) if _has_descriptor(target) else logging.StreamHandler(target)
     )
     handler.setFormatter(formatter)
+    handler.addFilter(lambda record: record.threadName != THREAD_NAME)  # libraries there log URLs with tokens
     root = logging.getLogger()
     replaced, root.handlers[:] = root.handlers[:], [MemoryHandler(), handler]
     for old_handler in replaced:

@@ -184,6 +184,8 @@ class Settings(BaseSettings):
     """None: economical if Upstash runs the Redis."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
+    notify_urls: SecretStr | None = None
+    """URLs of the services that are notified of alerts, separated by spaces; None: nobody is."""
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
     _thresholds: Thresholds = PrivateAttr(default=DEFAULTS)
 

@@ -53,6 +53,12 @@ class HandlerImportError(WorkersError):
     kind = Kind.USAGE
 
 
+class NotifyUrlError(WorkersError):
+    """COUTURECAST_NOTIFY_URLS cannot be used; the message quotes no URL, since each may hold a secret."""
+
+    kind = Kind.USAGE
+
+
 class ReadOnlyError(WorkersError):
     """A verb that changes something was asked for in read-only mode."""
 

@@ -36,6 +36,10 @@ class Commands(LazyGroup):
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
         "events": ("app.cli.events", "What happened, the newest first; --follow prints what happens."),
+        "notify-test": (
+            "app.cli.notify_test",
+            "Send one message to each service of COUTURECAST_NOTIFY_URLS; 1 if one does not take it.",
+        ),
         "probe": (
             "app.cli.probe",
             "Ask the process that runs in this data directory; exits with 0 or 1.",

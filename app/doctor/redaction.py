@@ -12,6 +12,8 @@ from app.environment import environment
 from app.errors import SettingsError
 
 _MIN_SECRET_CHARS = 4
+_NOTIFY_URLS = "COUTURECAST_NOTIFY_URLS"
+"""Each of its URLs is secret as a whole: a token may be any part of it."""
 _SECRET_SUFFIXES = ("_URL", "_KEY", "_TOKEN")
 """Ends of the names of variables whose values are secret, or hold a password."""
 _QUERY_PASSWORD = re.compile(r"(?i)([?&](?:ssl_?)?password=)([^&#\s]*)")
@@ -45,6 +47,8 @@ def known_secrets() -> set[str]:
         values = os.environ
     secret_values = [value for name, value in values.items() if name.upper().endswith(_SECRET_SUFFIXES)]
     secrets = {secret for value in secret_values for secret in _secrets_in(value)}
+    for url in re.split(r"[\s,;]+", values.get(_NOTIFY_URLS, "")):
+        secrets |= {url, *_secrets_in(url)}
     return {secret for secret in secrets | set(map(unquote, secrets)) if len(secret) >= _MIN_SECRET_CHARS}
 
 

@@ -27,6 +27,7 @@ SETTINGS: tuple[Check[LoadedSettings], ...] = (
     Check("handlers", settings.handlers),
     Check("weather", settings.weather),
     Check("image folders", settings.images),
+    Check("notifications", settings.notifications),
 )
 
 REDIS: tuple[Check[RedisServer], ...] = (

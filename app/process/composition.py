@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
+from app.notify_urls import open_services
 from app.process.exit import abort
 from app.process.handlers import custom_handlers, open_handlers, weather_schedule
 from app.process.tracing import start_tracing
@@ -42,6 +43,7 @@ from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.notifications.notifier import Notifier
 from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations
@@ -86,6 +88,7 @@ async def open_appliance(
     """
     run = tuple(run)
     custom = custom_handlers(settings, policies)
+    services = open_services(settings) if run else []
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
         stop_tracing = start_tracing(os.environ, settings.release)
@@ -107,11 +110,15 @@ async def open_appliance(
                 settings, redis_url, own, custom, opened, enqueueing, cache, events, stack
             )
         snapshots = _make_snapshots(settings, redis_url, redis, policies, opened)
+        notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
+        stack.push_async_callback(notifier.close)
         if process is not None:
-            process.accompany(_make_alert_keeper(redis, opened, snapshots, process, events).run)
+            process.accompany(_make_alert_keeper(redis, opened, snapshots, process, events, notifier).run)
+            process.accompany(notifier.run)
         operations = _make_operations(
             settings, redis_url, redis, enqueueing, cache, preferences, opened, events, snapshots, process
         )
+        operations.notification_counts = notifier.counts
         stack.push_async_callback(operations.close)
         if run:
             listening = asyncio.create_task(_listen_for_changes(opened, cache))
@@ -205,7 +212,12 @@ def _make_snapshots(
 
 
 def _make_alert_keeper(
-    redis: Redis, database: Database, snapshots: SnapshotReader, process: WorkerProcess, events: EventLog
+    redis: Redis,
+    database: Database,
+    snapshots: SnapshotReader,
+    process: WorkerProcess,
+    events: EventLog,
+    notifier: Notifier,
 ) -> AlertKeeper:
     return AlertKeeper(
         redis,
@@ -218,6 +230,8 @@ def _make_alert_keeper(
         ),
         is_active=process.is_active,
         emit=events.emit,
+        notify=notifier.notify,
+        notify_unrecorded=notifier.notify_unrecorded,
     )
 
 

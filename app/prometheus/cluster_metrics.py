@@ -85,6 +85,11 @@ def _cache_reads(facts: Facts) -> Iterator[Sample]:
         yield (outcome,), facts.cache_counts.get(name, 0)
 
 
+def _notifications(facts: Facts) -> Iterator[Sample]:
+    for outcome, count in facts.notification_counts.items():
+        yield (outcome,), count
+
+
 CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
     _labelled("redis_up", "1 if Redis answers.", (), lambda facts: [((), int(facts.is_redis_up))]),
     _labelled(
@@ -185,6 +190,14 @@ PROCESS_METRICS: tuple[MetricDefinition, ...] = (
         "cache_load_failures",
         "Loads of this process that failed.",
         lambda facts: facts.cache_counts.get("load_failures", 0),
+    ),
+    MetricDefinition(
+        "notifications",
+        "counter",
+        "process",
+        "Messages about alerts to a notification service by this process, by how they ended.",
+        ("outcome",),
+        _notifications,
     ),
     _own_counter(
         "log_lines_dropped",

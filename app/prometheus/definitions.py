@@ -25,6 +25,8 @@ class Facts:
     """Of this process, by the names of the cache."""
     dropped_log_lines: int = 0
     thresholds: Thresholds = DEFAULTS
+    notification_counts: Mapping[str, int] = field(default_factory=dict)
+    """Of this process, by how they ended."""
 
     @property
     def is_redis_up(self) -> bool:

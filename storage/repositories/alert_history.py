@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_, update
 
 from storage.database.engine import Database
 from storage.database.tables import AlertRow, SilenceRow
@@ -197,13 +197,32 @@ class AlertHistoryRepository:
         async with self._database.connect() as connection:
             return await self._fetch(connection, query)
 
-    async def note_notified(self, alert_id: int, notified: Mapping[str, Any]) -> None:
-        """Keep what notifications were sent for an alert."""
+    async def notifiable(self, resolved_after: datetime) -> list[AlertRecord]:
+        """The alerts that fire, and those that were resolved after a time; in the order of their ids."""
         c = AlertRow.__table__.c
+        is_recent = or_(c.resolved_at.is_(None), c.resolved_at > resolved_after)
+        async with self._database.connect() as connection:
+            return await self._fetch(connection, select(AlertRow.__table__).where(is_recent).order_by(c.id))
+
+    async def replace_notified(self, changes: Iterable[tuple[AlertRecord, Mapping[str, Any]]]) -> set[int]:
+        """Replace ``notified`` of records by another with a new ``claims``; the ids of those replaced.
+
+        A record whose ``claims`` is no longer what was read keeps its own: of several processes that replace
+        the same one, one does.
+        """
+        c = AlertRow.__table__.c
+        claims = func.coalesce(c.notified["claims"].as_integer(), 0)
+        replaced: set[int] = set()
         async with self._database.begin() as connection:
-            await connection.execute(
-                update(AlertRow).where(c.id == alert_id).values(notified=sanitize(dict(notified)))
-            )
+            for record, notified in sorted(changes, key=lambda change: change[0].id):
+                statement = (
+                    update(AlertRow)
+                    .where(c.id == record.id, claims == record.notified.get("claims", 0))
+                    .values(notified=sanitize(dict(notified)))
+                )
+                if (await connection.execute(statement)).rowcount:
+                    replaced.add(record.id)
+        return replaced
 
     async def page(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
         """All alerts, the newest first.  ``limit``: 1 to 1,000.  Raises InvalidCursorError, ValueError."""

@@ -199,6 +199,7 @@ class CannedOperations:
         self.letters = CannedLetters(self, [letter(number) for number in range(1, letters + 1)])
         self.dead_letters = self.replays = self.letters
         self.cache = CannedCache(self)
+        self.notification_counts: dict[str, int] = {}
         self.has_workers = True
         self.read_only = False
         self.draining = False

@@ -117,6 +117,8 @@ class Operations:
         self._snapshots = snapshots
         self._process = process
         self._loop_lag = LoopLag()
+        self.notification_counts: Mapping[str, int] = {}
+        """Notifications of this process by outcome; empty if it sends none."""
 
     async def close(self) -> None:
         """Interrupt the plans that run here, and what runs in the background."""

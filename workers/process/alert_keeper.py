@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -34,6 +34,7 @@ _WRITE_SECONDS = 10.0
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]
 Notify = Callable[[AlertChanges], None]
+NotifyUnrecorded = Callable[[Sequence[FiringAlert]], None]
 
 
 class AlertKeeper:
@@ -52,6 +53,7 @@ class AlertKeeper:
         is_active: Callable[[], bool],
         emit: EventSink,
         notify: Notify | None = None,
+        notify_unrecorded: NotifyUnrecorded | None = None,
     ) -> None:
         self._lock = ExpiringLock(redis, ALERTING)
         self._history = history
@@ -59,6 +61,7 @@ class AlertKeeper:
         self._is_active = is_active
         self._emit = emit
         self._notify = notify
+        self._notify_unrecorded = notify_unrecorded
         self._is_open = True
         """Whether an alert is pending or fires, as far as this process knows."""
 
@@ -81,10 +84,15 @@ class AlertKeeper:
         snapshot = await self._take_snapshot()
         firing = [_firing(alert) for alert in snapshot.alerts if alert.fires or alert.state == "silenced"]
         is_up = snapshot.redis.error is None
-        async with asyncio.timeout(_WRITE_SECONDS):
-            changes = await self._history.record(
-                firing, datetime.now(UTC), judged=None if is_up else {REDIS, DATABASE}
-            )
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                changes = await self._history.record(
+                    firing, datetime.now(UTC), judged=None if is_up else {REDIS, DATABASE}
+                )
+        except (StorageError, TimeoutError):
+            if self._notify_unrecorded is not None:
+                self._notify_unrecorded(firing)
+            raise
         self._is_open = bool(snapshot.alerts or changes.firing)
         for record in changes.fired:
             self._emit(_event("alert-fired", record, record.message))

@@ -130,3 +130,17 @@ def images(config: LoadedSettings) -> Finding:
     if not folders:
         return ok("no COUTURECAST_IMAGE_DIRS: images by URL only")
     return ok(f"paths in {', '.join(map(str, folders))}")
+
+
+@in_thread
+def notifications(config: LoadedSettings) -> Finding:
+    """Parse the URLs of the services that are notified, as a start does; nothing is sent."""
+    from app.notify_urls import open_services
+
+    try:
+        services = open_services(config.settings)
+    except UsageError as error:
+        return wrong(describe_problem(error), "no worker starts", error.fix)
+    if not services:
+        return ok("no COUTURECAST_NOTIFY_URLS: nobody is notified of alerts")
+    return ok(f"of alerts: {', '.join(service.label for service in services)}")

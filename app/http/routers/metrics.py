@@ -42,6 +42,7 @@ async def metrics(state: State, request: Request) -> Response:
         state.operations.cache.counts,
         dropped_lines(),
         state.thresholds,
+        state.operations.notification_counts,
     )
     encode, content_type = _encoder(request.headers.get("accept", ""))
     return TextFormat(exposition(facts, encode=encode), media_type=content_type)

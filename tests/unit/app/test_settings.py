@@ -173,6 +173,7 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgresql://user:{SECRET}@host/x")
     monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
     monkeypatch.setenv("COUTURECAST_MODERATION_KEY", SECRET)
+    monkeypatch.setenv("COUTURECAST_NOTIFY_URLS", f"slack://{SECRET}/{SECRET}/{SECRET}")
     settings = Settings.load()
     for shown in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert SECRET not in shown

@@ -550,6 +550,11 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
         ("CACHE_REDIS_URL", "rediss://h?ssl_password=hidden", ["hidden"]),
         ("COUTURECAST_ADMIN_TOKEN", "http://[aaaabbbbccccdddd", []),
         ("OPENWEATHER_API_KEY", "open-sesame", ["open-sesame"]),
+        (
+            "COUTURECAST_NOTIFY_URLS",
+            "slack://T1/B2/token mailto://ann:hidden@example.com",
+            ["slack://T1/B2/token", "hidden", "mailto://ann:hidden@example.com"],
+        ),
     ],
 )
 def test_secrets_are_redacted(

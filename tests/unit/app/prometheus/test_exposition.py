@@ -106,9 +106,17 @@ def test_names_end_in_their_unit() -> None:
     for family in families:
         assert not family.name.endswith(("_ms", "_percent", "_mb"))
         counts = tuple(
-            f"couturecast_{name}" for name in ("jobs", "attempts", "cache", "log_lines", "repairs")
+            f"couturecast_{name}"
+            for name in ("jobs", "attempts", "cache", "log_lines", "notifications", "repairs")
         )
         assert (family.type == "counter") == family.name.startswith(counts)
+
+
+def test_notifications_are_counted_without_redis() -> None:
+    facts = Facts(None, {}, notification_counts={"sent": 3, "failed": 1, "dropped": 0})
+    found = figures(exposition(facts))
+    counted = [found["couturecast_notifications_total", name] for name in ("sent", "failed", "dropped")]
+    assert counted == [3, 1, 0]
 
 
 def test_the_cache_is_counted_without_redis() -> None:
