@@ -98,6 +98,8 @@ async def open_appliance(
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
         events = EventLog(EventRepository(opened))
         stack.push_async_callback(events.close)
+        notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
+        stack.push_async_callback(notifier.close)  # once the process, which runs it, is closed
         redis, queues = _open_queues(redis_url, policies, events, stack)
         cache = _open_cache(settings, redis_url, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
@@ -110,8 +112,6 @@ async def open_appliance(
                 settings, redis_url, own, custom, opened, enqueueing, cache, events, stack
             )
         snapshots = _make_snapshots(settings, redis_url, redis, policies, opened)
-        notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
-        stack.push_async_callback(notifier.close)
         if process is not None:
             process.accompany(_make_alert_keeper(redis, opened, snapshots, process, events, notifier).run)
             process.accompany(notifier.run)

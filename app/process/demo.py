@@ -56,6 +56,7 @@ def demo_settings(settings: Settings) -> Settings:
         "direct_url": None,
         "openweather_api_key": None,
         "moderation_url": None,
+        "notify_urls": None,
         "handlers": "",
     }
     ignored = [name.upper() for name in overrides if getattr(settings, name)]

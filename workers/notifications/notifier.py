@@ -110,7 +110,9 @@ class Notifier:
                 self._start_delivery([DueLine(replace(self._outage, resolved_at=now), "resolved")], now)
                 self._outage = None
             records = (*changes.firing, *changes.resolved)
-            if self._is_new or any(due_occasion(record, now) for record in records):
+            if self._is_new or any(
+                due_occasion(record, now) or awaits_message(record, now) for record in records
+            ):
                 self._due.set()
 
     def notify_unrecorded(self, firing: Sequence[FiringAlert]) -> None:
@@ -179,6 +181,8 @@ class Notifier:
             if await send and not is_confirmed:
                 is_confirmed = True
                 await self._confirm(lines)
+                if self._is_unfinished:  # what has ended since it was claimed is due now
+                    self._due.set()
 
     async def _send(self, service: NotificationService, message: Message) -> bool:
         outcome, problem = await service.deliver(message)

@@ -173,6 +173,23 @@ async def test_what_changes_within_the_window_is_one_message(
     assert webhook.titles[1] == "CoutureCast test: resolved, 2 alerts"
 
 
+async def test_the_end_of_an_alert_is_told_if_it_comes_while_its_first_message_is_being_sent(
+    bench: Bench, redis: Redis, webhook: Webhook
+) -> None:
+    webhook.behaviour = "500"
+    notifier = bench.notifier(webhook, retries=(1.0, 1.0))
+    alerts = [Alert("color-extraction", "backlog", "132 queued")]
+    bench.run(notifier)
+    keeping = keeper(bench, redis, notifier, alerts)
+    await keeping.check()
+    await eventually(lambda: bool(webhook.received))
+    alerts.clear()
+    await keeping.check()  # the last pass: nothing fires any more
+    webhook.behaviour = "ok"
+    await eventually(lambda: "CoutureCast test: resolved" in webhook.titles)
+    await eventually(bench.is_confirmed)
+
+
 async def test_three_keepers_at_once_send_one_message(bench: Bench, redis_url: str, webhook: Webhook) -> None:
     alerts = [Alert("color-extraction", "backlog", "132 queued"), Alert(None, "redis", "gone", "critical")]
     keepers, notifiers = [], []

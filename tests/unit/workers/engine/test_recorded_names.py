@@ -49,6 +49,7 @@ _PRIVATE_TO_THEIR_MODULE = {
     "InvalidFilterError",
     "MigrationError",
     "NotFoundError",
+    "NotifyUrlError",
     "ReadOnlyError",
     "StorageError",
     "InvalidDatabaseUrlError",
