@@ -113,7 +113,9 @@ def test_names_end_in_their_unit() -> None:
 
 
 def test_notifications_are_counted_without_redis() -> None:
-    facts = Facts(None, {"version": "1"}, notification_counts={"sent": 3, "failed": 1, "dropped": 0})
+    facts = Facts(
+        None, {"version": "1", "release": "1"}, notification_counts={"sent": 3, "failed": 1, "dropped": 0}
+    )
     found = figures(write(facts))
     counted = [found["couturecast_notifications_total", name] for name in ("sent", "failed", "dropped")]
     assert counted == [3, 1, 0]
