@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_, update
@@ -247,7 +247,17 @@ class AlertHistoryRepository:
 
     async def _fetch(self, connection: Any, statement: Any) -> list[AlertRecord]:
         rows = (await connection.execute(statement)).all()
-        return [AlertRecord(**row._mapping) for row in rows]
+        now = datetime.now(UTC)
+        return [AlertRecord(**{**row._mapping, "state": _state(row, now)}) for row in rows]
+
+
+def _state(row: Any, now: datetime) -> str:
+    """The state by the other columns: that which is stored does not change when a silence expires."""
+    if row.resolved_at is not None:
+        return "resolved"
+    if row.silenced_until is not None and row.silenced_until > now:
+        return "silenced"
+    return "firing" if row.acknowledged_at is None else "acknowledged"
 
 
 def _selected(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]:

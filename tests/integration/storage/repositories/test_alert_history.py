@@ -12,7 +12,7 @@ from storage.database.engine import Database
 from storage.errors import InvalidCursorError
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOON = datetime.now(UTC).replace(microsecond=0)
 BACKLOG = FiringAlert("backlog", "color-extraction", "", "132 queued, limit 100", 132.0)
 REDIS = FiringAlert("redis", "", "", "Redis does not answer", None)
 
@@ -88,6 +88,19 @@ async def test_a_silence_covers_what_fires_now_and_later_and_ends(history: Alert
     assert (await history.decisions(later(11))).silences == []
     assert await history.end_silences(None, "color-extraction", later(3)) == 1
     assert {record.state for record in await history.firing()} == {"firing"}
+
+
+async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
+    history: AlertHistoryRepository,
+) -> None:
+    await history.record([BACKLOG], NOON)
+    await history.acknowledge("backlog", None, "ann", NOON)
+    for until, state in ((later(10), "silenced"), (later(-10), "acknowledged")):
+        await history.silence("backlog", None, until, "ann", "deploy", NOON)
+        assert {record.state for record in await history.firing()} == {state}
+    await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
+    await history.end_silences("backlog", None, NOON)
+    assert {record.state for record in await history.firing()} == {"acknowledged"}
 
 
 async def test_history_pages_are_newest_first_and_complete(history: AlertHistoryRepository) -> None:
