@@ -113,7 +113,9 @@ async def open_appliance(
             )
         snapshots = _make_snapshots(settings, redis_url, redis, policies, opened)
         if process is not None:
-            process.accompany(_make_alert_keeper(redis, opened, snapshots, process, events, notifier).run)
+            process.accompany(
+                _make_alert_keeper(settings, redis, opened, snapshots, process, events, notifier).run
+            )
             process.accompany(notifier.run)
         operations = _make_operations(
             settings, redis_url, redis, enqueueing, cache, preferences, opened, events, snapshots, process
@@ -212,6 +214,7 @@ def _make_snapshots(
 
 
 def _make_alert_keeper(
+    settings: Settings,
     redis: Redis,
     database: Database,
     snapshots: SnapshotReader,
@@ -229,6 +232,7 @@ def _make_alert_keeper(
             keep_history=True,
         ),
         is_active=process.is_active,
+        count_seconds=settings.pace.presence,
         emit=events.emit,
         notify=notifier.notify,
         notify_unrecorded=notifier.notify_unrecorded,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 
 from storage.database.events import EventKind, EventSink, NewEvent
 from storage.errors import StorageError
+from storage.redis.client import execute
 from storage.redis.lock import ExpiringLock
 from storage.repositories.alert_history import (
     AlertChanges,
@@ -19,7 +21,8 @@ from storage.repositories.alert_history import (
     AlertRecord,
     FiringAlert,
 )
-from workers.engine.keys import ALERTING
+from workers.engine.keys import ALERTING, WAKE_CHANNEL
+from workers.engine.policy import NORMAL
 from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
 from workers.monitoring.snapshot import Alert, Snapshot
 
@@ -40,8 +43,8 @@ NotifyUnrecorded = Callable[[Sequence[FiringAlert]], None]
 class AlertKeeper:
     """``is_active`` says, without asking a server, whether a queue of this process holds anything.
 
-    While nothing happens and no alert is there, nothing is sent: what an idle cluster shows is what those who
-    look at it find.  ``take_snapshot`` keeps a point of the history, too.
+    While nothing happens and no alert is there, the processes are counted every ``count_seconds``, with one
+    command: if one has gone, there is a reason to look.  ``take_snapshot`` keeps a point of the history, too.
     """
 
     def __init__(
@@ -51,11 +54,17 @@ class AlertKeeper:
         take_snapshot: TakeSnapshot,
         *,
         is_active: Callable[[], bool],
+        count_seconds: float = NORMAL.presence,
         emit: EventSink,
         notify: Notify | None = None,
         notify_unrecorded: NotifyUnrecorded | None = None,
     ) -> None:
+        self._redis = redis
         self._lock = ExpiringLock(redis, ALERTING)
+        self._count_seconds = count_seconds
+        self._next_count = 0.0
+        self._processes = 0
+        """Those that listened for jobs when they were last counted."""
         self._history = history
         self._take_snapshot = take_snapshot
         self._is_active = is_active
@@ -69,12 +78,22 @@ class AlertKeeper:
         """Make a pass every few seconds while there is reason to, until cancelled."""
         await asyncio.sleep(_FIRST_SECONDS)
         while True:
-            if self._is_open or self._is_active():
-                try:
+            try:
+                if await self.has_reason():
                     await self.check()
-                except (RedisError, StorageError, OSError) as error:  # the next pass may succeed
-                    log.debug("alerts were not checked", error=str(error))
+            except (RedisError, StorageError, OSError) as error:  # the next pass may succeed
+                log.debug("alerts were not checked", error=str(error))
             await asyncio.sleep(_CHECK_SECONDS)
+
+    async def has_reason(self) -> bool:
+        """Whether an alert is there, a queue holds jobs, or a process has gone.  Raises RedisError."""
+        now = time.monotonic()
+        if not self._is_open and now >= self._next_count:
+            self._next_count = now + self._count_seconds
+            reply = await execute(self._redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL)
+            before, self._processes = self._processes, int(reply[1])
+            self._is_open = self._processes < before
+        return self._is_open or self._is_active()
 
     async def check(self) -> AlertChanges | None:
         """Make one pass; None if another process does it.  Raises RedisError, StorageError."""

@@ -17,7 +17,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.alert_history import AlertHistoryRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from workers.engine.dispatcher import NextTurn
-from workers.engine.keys import OBSERVED
+from workers.engine.keys import OBSERVED, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
@@ -151,6 +151,38 @@ async def test_an_alert_is_recorded_once_by_three_keepers_and_its_end_too(
     (keeper,) = (keeper for keeper, changes in zip(keepers, passes, strict=True) if changes is not None)
     await keeper.check()
     assert [event.kind for event in events] == ["alert-fired", "alert-resolved"]
+
+
+async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
+    make_bench: MakeBench, make_reader: MakeReader, database: Database
+) -> None:
+    bench = make_bench()
+    keeper = AlertKeeper(
+        bench.redis,
+        AlertHistoryRepository(database),
+        lambda: _now(make_reader(bench)),
+        is_active=lambda: False,
+        count_seconds=0.0,
+        emit=lambda event: None,
+    )
+    processes = [await bench.start(succeed) for _ in range(2)]
+    await eventually(lambda: _listen(bench, 2))
+    await keeper.check()
+    assert not await keeper.has_reason()
+    assert not await keeper.has_reason(), "two processes, as before"
+    processes[0].drain_now()
+    await processes[0].drained()
+    await processes[0].close()
+    bench.processes.remove(processes[0])
+    await eventually(lambda: _listen(bench, 1))
+    assert await keeper.has_reason()
+    await keeper.check()
+    assert not await keeper.has_reason()
+
+
+async def _listen(bench: Bench, count: int) -> bool:
+    ((_, listening),) = await bench.redis.pubsub_numsub(WAKE_CHANNEL)
+    return bool(listening == count)
 
 
 async def test_ready_jobs_that_a_living_process_does_not_start_are_a_stall(
