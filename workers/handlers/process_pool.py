@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import pebble
+import structlog
 from pebble import ProcessExpired
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +32,8 @@ _PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 3  # of a call that had not begun when the pool broke
 _CALL_BYTES = 1280 << 20
 """What a call may add to the address space of its process; it is twice what a picture may take to decode."""
+_LOST_SECONDS = 20.0
+"""A call that no process has begun for so long, although one is free, is lost: pebble has lost a process."""
 _OUT_OF_MEMORY = 99  # exit code
 
 
@@ -50,6 +55,8 @@ class CpuPool:
         self._processes = processes
         self._call_bytes = call_bytes
         self._pool: pebble.ProcessPool | None = None
+        self._calls: dict[pebble.ProcessPool, set[Future[Any]]] = {}
+        """What runs or waits in each pool: in that of new calls, and in those that have lost one."""
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -60,7 +67,7 @@ class CpuPool:
         """
         for _ in range(_TRIES):
             try:
-                result: T = await asyncio.wrap_future(self._schedule(function, args, kwargs))
+                result = await self._result(self._schedule(function, args, kwargs))
             except ProcessExpired as error:
                 if error.exitcode == _OUT_OF_MEMORY:
                     raise PoolMemoryError(
@@ -71,32 +78,63 @@ class CpuPool:
                 ) from None
             except BrokenProcessPool:  # pebble gives up its pool when an idle process dies
                 continue
-            return result
+            return cast(T, result)
         raise PoolProcessDiedError("processes of the pool die before they begin: look at the memory limit")
 
     async def close(self) -> None:
         """Kill what runs and wait until all processes are gone."""
         self._closed = True
-        if self._pool is not None:
-            self._pool.stop()
-            await asyncio.to_thread(self._pool.join)
-            self._pool = None
+        self._pool = None
+        for pool in list(self._calls):
+            del self._calls[pool]
+            pool.stop()
+            await asyncio.to_thread(pool.join)
 
-    def _schedule(self, function: Callable[..., T], args: Any, kwargs: Any) -> Future[T]:
+    async def _result(self, scheduled: tuple[pebble.ProcessPool, Future[Any]]) -> Any:
+        """The result of a call.  Raises BrokenProcessPool if the call is lost: then its pool gets no more."""
+        pool, call = scheduled
+        result = asyncio.wrap_future(call)
+        try:
+            while not (await asyncio.wait({result}, timeout=_LOST_SECONDS))[0]:
+                calls = self._calls.get(pool, set())
+                if not call.running() and sum(other.running() for other in calls) < self._processes:
+                    log.warning("a call was lost: its processes are replaced", waited=_LOST_SECONDS)
+                    self._pool = None if self._pool is pool else self._pool
+                    raise BrokenProcessPool
+            return await result
+        finally:
+            result.cancel()
+            self._calls.get(pool, set()).discard(call)
+            self._stop_replaced()
+
+    def _stop_replaced(self) -> None:
+        """Stop the pools that get no more calls once none runs there."""
+        for pool, calls in list(self._calls.items()):
+            if pool is not self._pool and not any(call.running() for call in calls):
+                del self._calls[pool]
+                pool.stop()
+                threading.Thread(target=pool.join, daemon=True).start()
+
+    def _schedule(
+        self, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> tuple[pebble.ProcessPool, Future[Any]]:
         if self._closed:
             raise RuntimeError("the process pool is closed")
         if self._pool is not None and not self._pool.active:
-            self._pool.stop()
-            threading.Thread(target=self._pool.join, daemon=True).start()
             self._pool = None
-        call = (self._call_bytes, function, args, kwargs)
+            self._stop_replaced()
+        arguments = (self._call_bytes, function, args, kwargs)
         if self._pool is None:
             self._pool = pebble.ProcessPool(
                 max_workers=self._processes, initializer=_prepare, initargs=(os.getpid(),), context=_Context()
             )
+            self._calls[self._pool] = set()
             with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
-                return self._pool.schedule(_call, args=call)
-        return self._pool.schedule(_call, args=call)
+                call = self._pool.schedule(_call, args=arguments)
+        else:
+            call = self._pool.schedule(_call, args=arguments)
+        self._calls[self._pool].add(call)
+        return self._pool, call
 
 
 class _Process(SpawnProcess):

@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.workers.conftest import eventually
 from tests.integration.workers.handlers import calls
+from workers.handlers import process_pool
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 
 
@@ -95,6 +96,22 @@ async def test_idle_processes_that_die_are_replaced(own_pool: CpuPool) -> None:
         os.kill(pid, signal.SIGKILL)
     assert await own_pool.run(os.getpid) not in pids  # at once, before it was noticed that they died
     assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.slow
+async def test_e14_a_call_that_the_pool_loses_is_made_again(
+    own_pool: CpuPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_pool, "_LOST_SECONDS", 5.0)
+    running = asyncio.create_task(own_pool.run(calls.nap, str(tmp_path / "nap"), 8.0))
+    pid = await pid_in(tmp_path / "nap")
+    assert own_pool._pool is not None
+    lossy = own_pool._pool._pool_manager.worker_manager
+    monkeypatch.setattr(lossy, "dispatch", lambda task: None)
+    assert await own_pool.run(os.getpid) != pid
+    assert await running == pid, "what runs in the pool that lost the call goes on"
+    await eventually(lambda: not alive(pid))
+    assert len(own_pool._calls) == 1
 
 
 async def test_signals_to_the_process_group_do_not_reach_a_call(own_pool: CpuPool, tmp_path: Path) -> None:
