@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.redis.refusals import reason, refusal_of
-from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Operations
 from workers.operations.scaling import QueueLoad
@@ -53,14 +52,12 @@ class HttpState:
         drained: asyncio.Future[int] | None,
         version: str,
         release: str,
-        thresholds: Thresholds = DEFAULTS,
     ) -> None:
         self.operations = operations
         self.process = process
         self.drained = drained
         self.version = version
         self.release = release
-        self.thresholds = thresholds
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
         self._stuck = CoalescedCall(operations.stuck)

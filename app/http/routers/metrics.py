@@ -41,7 +41,7 @@ async def metrics(state: State, request: Request) -> Response:
         {"version": state.version, "release": state.release},
         state.operations.cache.counts,
         dropped_lines(),
-        state.thresholds,
+        state.operations.thresholds,
         state.operations.notification_counts,
     )
     encode, content_type = _encoder(request.headers.get("accept", ""))
