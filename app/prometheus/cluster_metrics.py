@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import get_args
 
 from app.prometheus.definitions import Facts, MetricDefinition, Sample, Scope, Value, read_snapshot
+from storage.dead_letters.plans import PlanState
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_evaluation import evicts_jobs
 from workers.monitoring.snapshot import Snapshot, WorkerState
@@ -85,6 +86,13 @@ def _cache_reads(facts: Facts) -> Iterator[Sample]:
         yield (outcome,), facts.cache_counts.get(name, 0)
 
 
+def _plans(facts: Facts) -> Iterator[Sample]:
+    plans = None if facts.snapshot is None else facts.snapshot.plans
+    if plans is not None:
+        for state in (*get_args(PlanState), "interrupted"):
+            yield (state,), plans.get(state, 0)
+
+
 def _notifications(facts: Facts) -> Iterator[Sample]:
     for outcome, count in facts.notification_counts.items():
         yield (outcome,), count
@@ -124,6 +132,12 @@ CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
         "letters_oldest_age_seconds",
         "How long the oldest of these has waited; 0 if none waits.",
         _oldest_letter_age,
+    ),
+    _labelled(
+        "replay_plans",
+        "Replay plans by state; interrupted: the process that ran it is gone.",
+        ("state",),
+        _plans,
     ),
     _labelled("workers", "Living worker processes, neither dead nor blocked.", (), _workers),
     _labelled(

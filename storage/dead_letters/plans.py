@@ -205,6 +205,13 @@ class PlanRepository:
         plans = [await self.get(plan_id) for plan_id in ids]
         return [plan for plan in plans if plan is not None]
 
+    async def counts(self) -> dict[str, int]:
+        """How many plans there are, by state."""
+        c = PlanRow.__table__.c
+        query = select(c.state, func.count()).group_by(c.state)
+        async with self._database.connect() as connection:
+            return {str(state): int(number) for state, number in await connection.execute(query)}
+
     async def unfinished(self, limit: int = 20) -> list[UnfinishedPlan]:
         """The newest plans that run or have halted."""
         c = PlanRow.__table__.c

@@ -81,6 +81,7 @@ def build_operations(
         environment="local",
         weather_provider="offline",
         history=alerts,
+        plans=plans,
     )
     changed = snapshots.invalidate_dead_letters
     operations = BuiltOperations(

@@ -1,12 +1,15 @@
-"""The conditions of replay plans: one has halted, or the process that ran it is gone."""
+"""The replay plans of the cluster: how many are in each state, and what is wrong with them."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from storage.dead_letters.plans import PlanRepository
+from storage.dead_letters.plans import PlanRepository, UnfinishedPlan
 from storage.redis.lock import ExpiringLock
 from workers.engine.keys import PLAN
 from workers.monitoring.alert_evaluation import Condition
@@ -16,19 +19,38 @@ _STARTING_SECONDS = 10.0
 """How long a new plan may be marked as running before the process that runs it has its lock."""
 
 
-async def plan_conditions(redis: Redis, plans: PlanRepository) -> list[Condition]:
-    """What is wrong with the plans that have not ended.  Raises RedisError, StorageError."""
-    unfinished = await plans.unfinished()
-    now = datetime.now(UTC)
+@dataclass(frozen=True, slots=True)
+class PlanOverview:
+    """``counts`` has the plans by state; one that is marked as running and has no process is interrupted."""
+
+    counts: Mapping[str, int]
+    conditions: Sequence[Condition]
+
+
+async def read_plans(redis: Redis, plans: PlanRepository) -> PlanOverview:
+    """The plans as they are now.  Raises RedisError, StorageError."""
+    counts = Counter(await plans.counts())
+    unfinished = await plans.unfinished() if counts["running"] or counts["halted"] else []
     names = {plan.id: f"{PLAN}{plan.id}" for plan in unfinished if plan.state == "running"}
     held = await ExpiringLock.held_names(redis, list(names.values()))
-    conditions = []
-    for plan in unfinished:
-        resume = f"failed-jobs resume {plan.id}"
-        if plan.state == "halted":
-            message = f"plan {plan.id} has halted: {plan.note or 'too many died again'}; {resume}"
-            conditions.append(Condition(PLAN_HALTED, None, message, subject=str(plan.id)))
-        elif (now - plan.created_at).total_seconds() > _STARTING_SECONDS and names[plan.id] not in held:
-            message = f"plan {plan.id} was interrupted: its process is gone; {resume}"
-            conditions.append(Condition(PLAN_INTERRUPTED, None, message, subject=str(plan.id)))
-    return conditions
+    now = datetime.now(UTC)
+    interrupted = [
+        plan.id
+        for plan in unfinished
+        if plan.id in names
+        and names[plan.id] not in held
+        and (now - plan.created_at).total_seconds() > _STARTING_SECONDS
+    ]
+    counts.update(running=-len(interrupted), interrupted=len(interrupted))
+    halted = [plan for plan in unfinished if plan.state == "halted"]
+    return PlanOverview(dict(counts), [*map(_halted, halted), *map(_interrupted, interrupted)])
+
+
+def _halted(plan: UnfinishedPlan) -> Condition:
+    message = f"plan {plan.id} has halted: {plan.note or 'too many died again'}; failed-jobs resume {plan.id}"
+    return Condition(PLAN_HALTED, None, message, subject=str(plan.id))
+
+
+def _interrupted(plan_id: int) -> Condition:
+    message = f"plan {plan_id} was interrupted: its process is gone; failed-jobs resume {plan_id}"
+    return Condition(PLAN_INTERRUPTED, None, message, subject=str(plan_id))

@@ -226,5 +226,7 @@ class Snapshot:
     """``openweather`` or ``offline``."""
     alerts: tuple[Alert, ...] = field(default=())
     """Those that fire first, and of these the worst."""
+    plans: Mapping[str, int] | None = None
+    """Replay plans by state, ``interrupted`` among them; None while the database is down."""
     drain_deadline_in: float | None = None
     """Seconds left for the jobs in flight here, while this process drains."""

@@ -21,13 +21,13 @@ from storage.redis.refusals import reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
 from workers.engine.policy import QueuePolicy
 from workers.engine.schedules import Schedule
-from workers.monitoring.alert_evaluation import Condition, alerts, server_conditions, with_decisions
+from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
 from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
 from workers.monitoring.overview import whole_number
-from workers.monitoring.plans import plan_conditions
+from workers.monitoring.plans import PlanOverview, read_plans
 from workers.monitoring.roster import text
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot, Snapshot
 
@@ -75,7 +75,7 @@ class SnapshotReader:
         self._history = history
         self._decisions = BackgroundValue(self._read_decisions)
         self._plans = plans
-        self._plan_conditions = BackgroundValue(self._read_plan_conditions)
+        self._plan_overview = BackgroundValue(self._read_plans)
         self._last: Snapshot | None = None
 
     @property
@@ -88,7 +88,7 @@ class SnapshotReader:
         await self._info.close()
         await self._dead_letters.close()
         await self._decisions.close()
-        await self._plan_conditions.close()
+        await self._plan_overview.close()
 
     def invalidate_decisions(self) -> None:
         """An operator has decided about an alert: the next snapshot reads that."""
@@ -113,13 +113,14 @@ class SnapshotReader:
         """
         self._info.refresh_if_due()
         self._dead_letters.refresh_if_due()
-        self._plan_conditions.refresh_if_due()
+        self._plan_overview.refresh_if_due()
         cluster = await self._cluster_or_last(keep_history=keep_history)
         if self._last is None:  # a program that takes a single snapshot needs all of it
             await self._info.ready.wait()
             await self._dead_letters.ready.wait()
-            await self._plan_conditions.ready.wait()
+            await self._plan_overview.ready.wait()
         redis, database = self._redis_snapshot(), self._database_snapshot()
+        plans = self._plan_overview.value
         now = time.time() + self._clock_offset
         is_up = redis.error is None
         judged = redis if refused is None or not is_up else replace(redis, error=refused)
@@ -133,7 +134,7 @@ class SnapshotReader:
                 set(map(text, cluster.observed)),
             ),
             *(cluster.conditions if is_up else ()),
-            *((self._plan_conditions.value or ()) if is_up else ()),
+            *(plans.conditions if plans is not None and is_up else ()),
         ]
         lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
         self._last = Snapshot(
@@ -149,6 +150,7 @@ class SnapshotReader:
             loop_lag=loop_lag,
             weather_provider=self._weather_provider,
             alerts=await self._decided(alerts(lasting, now)),
+            plans=None if plans is None else plans.counts,
             drain_deadline_in=drain_deadline_in,
         )
         return self._last
@@ -186,8 +188,8 @@ class SnapshotReader:
             return AlertDecisions({}, ())
         return await self._history.decisions(datetime.now(UTC))
 
-    async def _read_plan_conditions(self) -> list[Condition]:
-        return [] if self._plans is None else await plan_conditions(self._redis, self._plans)
+    async def _read_plans(self) -> PlanOverview:
+        return PlanOverview({}, ()) if self._plans is None else await read_plans(self._redis, self._plans)
 
     def _redis_snapshot(self) -> RedisSnapshot:
         info, nearly_full = self._info.value, self._thresholds.limit(REDIS_MEMORY)

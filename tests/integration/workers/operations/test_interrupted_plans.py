@@ -113,6 +113,14 @@ async def test_a_plan_whose_process_was_killed_is_interrupted_and_goes_on(
     await eventually(interrupted, within=60, what="the plan is interrupted")
     (listed,) = await operations.replays.plans()
     assert (listed.state, listed.standing) == ("running", "interrupted")
+
+    async def fires() -> bool:
+        snapshot = await operations.snapshot()
+        found = {(alert.name, alert.subject, alert.state) for alert in snapshot.alerts}
+        assert snapshot.plans is not None
+        return ("plan_interrupted", str(plan_id), "firing") in found and snapshot.plans["interrupted"] == 1
+
+    await eventually(fires, within=30, what="the interrupted plan is an alert")
     plan = await operations.replays.start_plan(plan_id)
     assert plan.standing == "running"
     with pytest.raises(ConflictError, match="runs already"):

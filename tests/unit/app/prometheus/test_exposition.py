@@ -209,3 +209,10 @@ def test_an_alert_that_is_pending_or_information_is_not_shown() -> None:
 def test_no_label_grows_with_the_number_of_jobs_processes_or_errors() -> None:
     labels = {label for metric in METRICS for label in metric.labels}
     assert labels == {"queue", "kind", "state", "outcome", "alert", "severity", "version", "release"}
+
+
+def test_plans_are_counted_by_state_while_the_database_answers() -> None:
+    found = figures(exposition(replace(HEALTHY, plans={"done": 4, "interrupted": 1})))
+    plans = {state: found["couturecast_replay_plans", state] for state in ("done", "running", "interrupted")}
+    assert plans == {"done": 4, "running": 0, "interrupted": 1}
+    assert ("couturecast_replay_plans", "done") not in figures(exposition(HEALTHY))
