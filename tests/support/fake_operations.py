@@ -53,6 +53,7 @@ def queue(name: str, **fields: Any) -> QueueSnapshot:
         name=name,
         function=policy.function,
         depth=0,
+        recent_attempts=200,
         scheduled=0,
         oldest_age=None,
         in_flight=2,

@@ -36,6 +36,7 @@ def crowded(number: int, seconds: float | None) -> QueueSnapshot:
         wait=Percentiles(seconds, seconds, seconds),
         run=Percentiles(seconds, seconds, seconds),
         failure_rate=1.0,
+        recent_attempts=200,
         throughput=float(number),
         depth_history=(number,) * 60,
     )
@@ -110,6 +111,13 @@ def test_a_queue_is_judged_by_its_own_limits() -> None:
     for judged, sign, reasons in ((full, "▲", 1), (own, "●", 0)):
         row, *others = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
         assert (row.plain[0], row.plain.count("▲"), len(others)) == (sign, 3 if sign == "▲" else 0, reasons)
+
+
+def test_a_share_of_few_attempts_is_no_breach() -> None:
+    for attempts, sign in ((19, "●"), (20, "▲")):
+        judged = queue("weather-ingestion", failure_rate=0.07, recent_attempts=attempts)
+        row, *_ = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
+        assert row.plain[0] == sign
 
 
 def test_the_alert_line_shows_since_when_and_no_pending_or_silenced_alert() -> None:

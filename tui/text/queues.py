@@ -21,6 +21,7 @@ from tui.text.format import (
 )
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from workers.engine.policy import WEATHER
+from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_evaluation import descriptions
 from workers.monitoring.snapshot import QueueSnapshot
 
@@ -118,7 +119,9 @@ def _is_breached(queue: QueueSnapshot) -> bool:
 
 
 def _fails_often(queue: QueueSnapshot) -> bool:
-    return (queue.failure_rate or 0) > queue.failure_limit
+    """Whether that is an alert: a share of few attempts is none."""
+    few = queue.recent_attempts < rules.BY_NAME[rules.FAILING].minimum
+    return not few and (queue.failure_rate or 0) > queue.failure_limit
 
 
 def _with_breach_sign(text: str, breached: bool) -> Text:

@@ -100,6 +100,7 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
     """All figures but those on the holders of jobs; ``history`` ends with the reply's point."""
     now, totals = reply.now, reply.totals
     recent = history.span(now - RECENT_SECONDS, now)
+    failed_share, recent_attempts = failure_rate(recent)
     hour = history.span(now - CHART_MINUTES * 60, now)
     in_flight = reply.point.in_flight
     charts = list(_minutes(history))
@@ -116,7 +117,8 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
         next_start_in=_next_start(policy.rate_limit, reply),
         wait=histogram.percentiles(wait_buckets(recent)),
         run=histogram.percentiles(run_buckets(recent)),
-        failure_rate=failure_rate(recent)[0],
+        failure_rate=failed_share,
+        recent_attempts=recent_attempts,
         throughput=history.span(now - 60, now)["completed"] / 60,
         **_outcomes(totals),
         repairs={kind: totals.get(f"{REPAIRED}{kind}", 0) for kind in REPAIR_KINDS},

@@ -106,6 +106,8 @@ class QueueSnapshot:
     """Keys that another program has given another type: nothing starts until they are repaired."""
     depth_limit: float = DEFAULTS.limit(BACKLOG)
     """Jobs ready above which they pile up."""
+    recent_attempts: int = 0
+    """Attempts of which ``failure_rate`` is the share."""
     failure_limit: float = DEFAULTS.limit(FAILING)
     """Share of failed attempts above which too many fail, 0 to 1."""
     stalled_limit: float = DEFAULTS.limit(STALLED)
