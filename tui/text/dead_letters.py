@@ -118,6 +118,7 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
         ("enqueued", utc_time(letter.enqueued_at, DATE_TIME_UTC)),
         ("failed", utc_time(letter.failed_at, DATE_TIME_UTC)),
         ("worker", letter.worker or MISSING),
+        *([("release", letter.release)] if letter.release else []),
         ("group", letter.fingerprint),
     )
     for label, field in fields:

@@ -111,6 +111,7 @@ def _group(group: FailureGroup, samples: Sequence[DeadLetter]) -> str:
         f"{_code(sample.error_message)}\n"
         f"- queue {_escape(sample.queue_name)}, group `{group.fingerprint}`\n"
         f"- first {_format_time(group.first_at)}, last {_format_time(group.last_at)}\n"
+        f"- in {', '.join(map(_escape, group.releases)) or 'an unknown release'}\n"
         f"- the last 24 hours, by hour: `{trend}`\n"
     )
     return head + "".join(_letter(letter, 3) for letter in samples)
@@ -120,7 +121,7 @@ def _letter(letter: DeadLetter, level: int) -> str:
     lines = [
         f"\n{'#' * level} Letter {letter.id}: job {_escape(letter.job_id)}\n",
         f"{letter.state}, {letter.attempts} attempts, died at {_format_time(letter.failed_at)}"
-        f" on {_escape(letter.worker or '–')}\n",
+        f" on {_escape(letter.worker or '–')}, release {_escape(letter.release or '–')}\n",
         _code(json.dumps(letter.job_data.get("kwargs", letter.job_data), indent=2, ensure_ascii=False)),
     ]
     for attempt in letter.attempt_errors:
