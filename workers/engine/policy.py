@@ -45,7 +45,7 @@ class PollIntervals:
 
 
 NORMAL = PollIntervals(scheduled=5, ready_wait=30, presence=30, aborts=1)
-ECONOMICAL = PollIntervals(scheduled=60, ready_wait=300, presence=180, aborts=4, snapshot=15)
+ECONOMICAL = PollIntervals(scheduled=75, ready_wait=300, presence=240, aborts=4, snapshot=15)
 
 
 @dataclass(frozen=True, slots=True)
