@@ -12,7 +12,9 @@ from tests.acceptance.incidents import (
     COLOR,
     FANOUT,
     HISTORY,
+    LISTED,
     MODERATION,
+    STATUS,
     WEATHER,
     WEBHOOK,
     Cluster,
@@ -59,9 +61,14 @@ async def test_redis_stops_then_is_a_read_only_replica(tmp_path: Path) -> None:
     async with cluster(tmp_path) as made:
         await made.start()
         made.redis.stop()
-        await made.fires(REDIS)
+        await made.fires(REDIS, except_for={REDIS: {STATUS, LISTED}})
+        for command in (("status",), ("alerts", "list")):  # they refuse, and say that it is Redis
+            done = await made.run(*command)
+            assert (done.code, done.out) == (1, "")
+            assert f"{made.redis.url} does not answer" in done.errors[0]
         made.redis.start()
         await made.ended(REDIS)
+        await asyncio.sleep(40)  # nothing happens, and nothing is wrong
         with made.valkey() as valkey:
             valkey.replicaof("127.0.0.1", "1")
             await made.fires(REDIS)
