@@ -76,6 +76,7 @@ class Cluster:
                 f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none"
                 for queue in (COLOR, FANOUT, MODERATION)
             },
+            "COUTURECAST_ALERT_FANOUT_TIMEOUT": "900",
             **environment,
         }
         # Commands do not wait for a server that is stopped on purpose.
@@ -118,6 +119,10 @@ class Cluster:
 
         answer = await asyncio.to_thread(post)
         assert answer.status_code == 202, answer.text
+
+    async def keep_active(self) -> None:
+        """Have one long job: while nothing happens, the workers do not look for each alert."""
+        await self.enqueue(FANOUT, seconds=600)
 
     def valkey(self) -> Redis:
         """A client of its Redis."""

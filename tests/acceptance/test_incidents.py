@@ -99,7 +99,7 @@ async def test_a_frozen_process_leaves_its_queue_without_a_worker_and_a_broken_k
     async with cluster(tmp_path) as made:
         await made.start(*REST)
         victim = await made.start(COLOR)
-        await asyncio.sleep(40)  # nothing happens, and nothing is wrong
+        await made.keep_active()
         victim.process.send_signal(signal.SIGSTOP)  # else it would repair the key at once
         with made.valkey() as valkey:
             valkey.set(QueueKeys.of(COLOR).leases, "of another program")
@@ -139,6 +139,7 @@ async def test_a_replay_is_killed_and_another_halts(tmp_path: Path) -> None:
     interrupted, halted = ("plan_interrupted", ""), ("plan_halted", "")
     async with cluster(tmp_path) as made:
         await made.start()
+        await made.keep_active()
         await made.enqueue(COLOR, 40, fails=True)
         await until_letters(made, 40)
         with (made.directory / "replay").open("wb") as log:
@@ -163,7 +164,7 @@ async def test_a_schedule_is_missed(tmp_path: Path) -> None:
     missed = ("schedule_missed", WEATHER)
     async with cluster(tmp_path) as made:
         await made.start()
-        await asyncio.sleep(40)  # nothing happens, and nothing is wrong
+        await made.keep_active()
         with made.valkey() as valkey:
             ran = int(valkey.hget(CRON, "weather") or 0)
             assert ran
