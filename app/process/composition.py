@@ -231,7 +231,7 @@ def _make_alert_keeper(
             refused=process.redis_error,
             keep_history=True,
         ),
-        is_active=process.is_active,
+        is_active=lambda: process.is_active() or process.redis_error is not None,
         count_seconds=settings.pace.presence,
         emit=events.emit,
         notify=notifier.notify,

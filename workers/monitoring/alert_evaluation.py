@@ -169,17 +169,18 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
 def schedule_conditions(
     schedules: Iterable[Schedule], done: Mapping[bytes, bytes], now: float
 ) -> Iterable[Condition]:
-    """The schedules whose newest run is late by more than half their interval.
+    """The schedules whose first run that is missing is late by more than half their interval.
 
     ``done`` has the Unix second of the newest occurrence that was run, by schedule.  One without is new.
     """
-    when = datetime.fromtimestamp(now, UTC)
     for schedule in schedules:
         newest = past_second(done.get(schedule.name.encode()), now=int(now))
-        due = schedule.previous_occurrence(when)
-        interval = (schedule.next_occurrence(when) - due).total_seconds()
+        if newest is None:
+            continue
+        due = schedule.next_occurrence(datetime.fromtimestamp(newest, UTC))
+        interval = (schedule.next_occurrence(due) - due).total_seconds()
         late = now - due.timestamp() - interval / 2
-        if newest is not None and newest < due.timestamp() and late > 0:
+        if late > 0:
             message = f"schedule {schedule.name} has not run since {newest_run(newest)}"
             yield Condition(rules.SCHEDULE_MISSED, schedule.queue, message, now - late, subject=schedule.name)
 

@@ -41,7 +41,7 @@ NotifyUnrecorded = Callable[[Sequence[FiringAlert]], None]
 
 
 class AlertKeeper:
-    """``is_active`` says, without asking a server, whether a queue of this process holds anything.
+    """``is_active``, without asking a server: a queue of this process holds anything, or Redis fails.
 
     While nothing happens and no alert is there, the processes are counted every ``count_seconds``, with one
     command: if one has gone, there is a reason to look.  ``take_snapshot`` keeps a point of the history, too.
