@@ -144,7 +144,7 @@ async def test_a_replay_is_killed_and_another_halts(tmp_path: Path) -> None:
         await until_letters(made, 40)
         with (made.directory / "replay").open("wb") as log:
             replay, out = made.program.spawn(
-                "failed-jobs", "replay", "--all", "--yes", "--rate", "1", log=log
+                "failed-jobs", "replay", "--all", "--yes", "--rate", "1", "--halt", "100", log=log
             )
         with out:
             await asyncio.sleep(5)
