@@ -25,7 +25,7 @@ test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 
 PROMETHEUS := .tools/prometheus/usr/bin/promtool
 
-.PHONY: help run test test-unit test-otel test-all burn-in chaos check format bench bench-letters bench-cache monitoring \
+.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-cache monitoring \
 	prometheus lock clean
 .DEFAULT_GOAL := help
 
@@ -67,6 +67,10 @@ burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once
 
 chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)
 	COUTURECAST_TEST_CHAOS=$(CHAOS) $(PYTEST) -q tests/chaos
+
+incidents: $(STAMP) ## provoke each alert on real servers, and see it fire and end on every surface, for minutes
+	@$(MAKE) --no-print-directory prometheus || echo "without Prometheus: not to be had on this machine"
+	COUTURECAST_TEST_INCIDENTS=1 $(PYTEST) -q tests/acceptance/test_incidents.py
 
 check: $(STAMP) ## lint, format, strict types, import layering
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -25,7 +26,13 @@ from tests.integration.workers.conftest import eventually
 from tests.support.servers import PostgresServer
 from workers.engine.keys import CRON, QueueKeys
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        "COUTURECAST_TEST_INCIDENTS" not in os.environ, reason="they take minutes: make incidents"
+    ),
+]
 REST = (WEATHER, FANOUT, MODERATION)
 REDIS, DATABASE, LETTERS = ("redis", ""), ("database", ""), ("letters_waiting", "")
 
