@@ -110,6 +110,7 @@ async def test_a_frozen_process_leaves_its_queue_without_a_worker_and_a_broken_k
         victim.process.send_signal(signal.SIGSTOP)  # else it would repair the key at once
         with made.valkey() as valkey:
             valkey.set(QueueKeys.of(COLOR).leases, "of another program")
+        # It holds no job and its connections stay, so it counts until its presence expires, after 65 s.
         await made.fires(broken, unserved)
         victim.process.send_signal(signal.SIGCONT)
         await made.enqueue(COLOR)
