@@ -91,7 +91,7 @@ async def test_a_blocked_process_is_shown_with_its_line_and_others_take_its_jobs
     (queue,) = [queue for queue in last["queues"] if queue["name"] == QUEUE]
     assert queue["workers"] == 1, "a blocked process serves no queue"
     assert queue["held_by_blocked"] == 5
-    assert "blocked" in {alert["metric"] for alert in last["alerts"]}
+    assert "event_loop_blocked" in {alert["name"] for alert in last["alerts"]}
 
     assert await blocked.ended(within=40) == GAVE_UP
     events = {line["event"].partition(":")[0]: line for line in blocked.logged}

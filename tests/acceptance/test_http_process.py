@@ -24,6 +24,7 @@ from tests.support.servers import ValkeyServer, free_port
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 DRAIN = "/api/v1/admin/drain"
+HEALTH = "/api/v1/health/queues"
 DEFAULT_PORT = 8020
 
 
@@ -319,7 +320,7 @@ def test_a_process_without_workers_refuses_to_drain(tmp_path: Path, terminal: Op
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             until(lambda: _answers(client))
             assert client.get("/readyz").json() == {"ready": True, "reasons": []}
-            assert client.get("/api/v1/health/queues").status_code == 503  # no queue has a worker
+            until(lambda: client.get(HEALTH).status_code == 503, within=40)  # no queue has a worker
             token = (tmp_path / "data" / "admin-token").read_text().strip()
             client.headers["Authorization"] = f"Bearer {token}"
             assert_problem(client.post(DRAIN), 409, "runs no workers")
@@ -378,7 +379,7 @@ def test_without_redis_probes_answer_503_and_actions_are_refused(tmp_path: Path)
             until(lambda: client.get("/api/v1/health/queues").status_code == 503)
             figures = client.get("/metrics").text
             assert "couturecast_redis_up 0.0" in figures
-            assert "couturecast_queue_depth" not in figures
+            assert "couturecast_queue_depth{" not in figures
             answer = client.post(JOBS, json={"data": {}})
             assert_problem(answer, 503, "Redis: ")
             assert answer.headers["retry-after"] == "5"

@@ -108,7 +108,7 @@ async def test_a_user_with_few_rights_runs_all_of_it(
     assert "redis ok" in shown.out
     found = program.run("status", "--json").json
     assert (found["redis"]["error"], found["redis"]["memory_used"]) == (None, None)
-    assert [alert for alert in found["alerts"] if alert["metric"].startswith("redis")] == []
+    assert [alert for alert in found["alerts"] if alert["name"].startswith("redis")] == []
     screen = terminal("--no-workers", size=(160, 48))
     await screen.shows("redis –")
     screen.press("q")
