@@ -297,6 +297,12 @@ async def test_workers_that_were_all_killed_are_shown_dead_with_what_they_held(
 ) -> None:
     bench = make_bench()
     victims = [await spawn(), await spawn()]
+
+    async def connected() -> bool:
+        presences = await bench.redis.hgetall(WORKERS)
+        return sum(b'"channel":true' in presence for presence in presences.values()) == len(victims)
+
+    await eventually(connected)  # before, a lost connection proves nothing
     for _ in range(5):
         await bench.stock.enqueue("extract_colors", timeout=0, seconds=60)
     await eventually(lambda: len(journal.events("start")) == 5)
