@@ -232,7 +232,7 @@ def _make_alert_keeper(
             keep_history=True,
         ),
         is_active=lambda: process.is_active() or process.redis_error is not None,
-        count_seconds=settings.pace.presence,
+        pace=settings.pace,
         emit=events.emit,
         notify=notifier.notify,
         notify_unrecorded=notifier.notify_unrecorded,

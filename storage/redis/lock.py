@@ -23,11 +23,12 @@ _PTTL_NO_KEY, _PTTL_NO_EXPIRY = -2, -1
 
 
 class ExpiringLock:
-    """A lock under the key ``name``.  Its holder calls `acquire_or_renew` again and again."""
+    """A lock under the key ``name``.  Its holder calls `acquire_or_renew` within each ``ttl_seconds``."""
 
-    def __init__(self, redis: Redis, name: str) -> None:
+    def __init__(self, redis: Redis, name: str, *, ttl_seconds: float = _TTL_SECONDS) -> None:
         self._redis = redis
         self._name = name
+        self._ttl_seconds = ttl_seconds
         self._owner = uuid.uuid4().hex
         self._renew_at = 0.0
 
@@ -36,7 +37,7 @@ class ExpiringLock:
         now = time.monotonic()
         if now < self._renew_at:
             return True
-        acquired = await self._call(round(_TTL_SECONDS * 1000))
+        acquired = await self._call(round(self._ttl_seconds * 1000))
         self._renew_at = now + _RENEW_SECONDS if acquired else 0.0
         return acquired
 
@@ -45,7 +46,7 @@ class ExpiringLock:
 
         False if another process holds it and renews it.
         """
-        deadline = time.monotonic() + _TTL_SECONDS + _POLL_SECONDS
+        deadline = time.monotonic() + self._ttl_seconds + _POLL_SECONDS
         while not await self.acquire_or_renew():
             if time.monotonic() > deadline:
                 return False

@@ -37,6 +37,8 @@ class PollIntervals:
 
     snapshot: float = 1.0
     """Between the snapshots of a dashboard without input: each is some forty commands."""
+    alerts: float = 5.0
+    """Between two checks of the alerts while jobs wait or run, or an alert is there: each is a snapshot."""
 
     @property
     def presence_ttl(self) -> float:
@@ -45,7 +47,7 @@ class PollIntervals:
 
 
 NORMAL = PollIntervals(scheduled=5, ready_wait=30, presence=30, aborts=1)
-ECONOMICAL = PollIntervals(scheduled=75, ready_wait=300, presence=240, aborts=4, snapshot=15)
+ECONOMICAL = PollIntervals(scheduled=75, ready_wait=300, presence=240, aborts=4, snapshot=15, alerts=30)
 
 
 @dataclass(frozen=True, slots=True)

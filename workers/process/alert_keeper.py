@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -22,14 +23,14 @@ from storage.repositories.alert_history import (
     FiringAlert,
 )
 from workers.engine.keys import ALERTING, WAKE_CHANNEL
-from workers.engine.policy import NORMAL
+from workers.engine.policy import NORMAL, PollIntervals
 from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
 from workers.monitoring.snapshot import Alert, Snapshot
 
 log = structlog.get_logger(__name__)
 
-_CHECK_SECONDS = 5.0
-"""Between two passes while anything happens, or an alert is there."""
+_PASS_SECONDS = 15.0
+"""Longest time that a pass may take before another process makes the next one."""
 _FIRST_SECONDS = 20.0
 """From the start to the first pass: a process that starts ends alerts such as *no worker*."""
 _WRITE_SECONDS = 10.0
@@ -43,8 +44,9 @@ NotifyUnrecorded = Callable[[Sequence[FiringAlert]], None]
 class AlertKeeper:
     """``is_active``, without asking a server: a queue of this process holds anything, or Redis fails.
 
-    While nothing happens and no alert is there, the processes are counted every ``count_seconds``, with one
-    command: if one has gone, there is a reason to look.  ``take_snapshot`` keeps a point of the history, too.
+    While nothing happens and no alert is there, the processes are counted every ``pace.presence`` seconds,
+    with one command: if one has gone, there is a reason to look.  ``take_snapshot`` keeps a point of the
+    history, too.
     """
 
     def __init__(
@@ -54,14 +56,14 @@ class AlertKeeper:
         take_snapshot: TakeSnapshot,
         *,
         is_active: Callable[[], bool],
-        count_seconds: float = NORMAL.presence,
+        pace: PollIntervals = NORMAL,
         emit: EventSink,
         notify: Notify | None = None,
         notify_unrecorded: NotifyUnrecorded | None = None,
     ) -> None:
         self._redis = redis
-        self._lock = ExpiringLock(redis, ALERTING)
-        self._count_seconds = count_seconds
+        self._lock = ExpiringLock(redis, ALERTING, ttl_seconds=pace.alerts + _PASS_SECONDS)
+        self._pace = pace
         self._next_count = 0.0
         self._processes = 0
         """Those that listened for jobs when they were last counted."""
@@ -77,19 +79,23 @@ class AlertKeeper:
     async def run(self) -> None:
         """Make a pass every few seconds while there is reason to, until cancelled."""
         await asyncio.sleep(_FIRST_SECONDS)
-        while True:
-            try:
-                if await self.has_reason():
-                    await self.check()
-            except (RedisError, StorageError, OSError) as error:  # the next pass may succeed
-                log.debug("alerts were not checked", error=str(error))
-            await asyncio.sleep(_CHECK_SECONDS)
+        try:
+            while True:
+                try:
+                    if await self.has_reason():
+                        await self.check()
+                except (RedisError, StorageError, OSError) as error:  # the next pass may succeed
+                    log.debug("alerts were not checked", error=str(error))
+                await asyncio.sleep(self._pace.alerts)
+        finally:
+            with suppress(RedisError, OSError):  # else another process waits until the lock expires
+                await self._lock.release()
 
     async def has_reason(self) -> bool:
         """Whether an alert is there, a queue holds jobs, or a process has gone.  Raises RedisError."""
         now = time.monotonic()
         if not self._is_open and now >= self._next_count:
-            self._next_count = now + self._count_seconds
+            self._next_count = now + self._pace.presence
             reply = await execute(self._redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL)
             before, self._processes = self._processes, int(reply[1])
             self._is_open = self._processes < before
@@ -125,9 +131,7 @@ class AlertKeeper:
         try:
             return await self._lock.acquire_or_renew()
         except (RedisError, OSError):
-            return (
-                True  # Redis is down: each process knows that for itself, and the database has each row once
-            )
+            return True  # Redis is down, as each process finds for itself; the database has each alert once
 
 
 def _firing(alert: Alert) -> FiringAlert:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from storage.repositories.alert_history import AlertHistoryRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from workers.engine.dispatcher import NextTurn
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
-from workers.engine.policy import RateLimit
+from workers.engine.policy import NORMAL, RateLimit
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process.alert_keeper import AlertKeeper
@@ -162,7 +163,7 @@ async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
         AlertHistoryRepository(database),
         lambda: _now(make_reader(bench)),
         is_active=lambda: False,
-        count_seconds=0.0,
+        pace=replace(NORMAL, presence=0.0),
         emit=lambda event: None,
     )
     processes = [await bench.start(succeed) for _ in range(2)]
