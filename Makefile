@@ -66,7 +66,7 @@ burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once
 	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/workers/engine
 
 chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)
-	COUTURECAST_TEST_CHAOS=$(CHAOS) $(PYTEST) -q tests/chaos tests/acceptance/test_terminal_input.py
+	COUTURECAST_TEST_CHAOS=$(CHAOS) $(PYTEST) -q tests/chaos
 
 incidents: $(STAMP) ## provoke each alert on real servers, and see it fire and end on every surface, for minutes
 	@$(MAKE) --no-print-directory prometheus || echo "without Prometheus: not to be had on this machine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -46,6 +47,7 @@ async def _dispatch_contained(self: MessagePump, message: Message) -> None:
         await _dispatch(self, message)
     except Exception as error:  # any defect outside the handlers
         _report(self, message, error)
+    await asyncio.sleep(0)  # else a full queue is emptied in one go, and the workers stop for that long
 
 
 def _report(pump: MessagePump, message: Message, error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 
 import pytest
@@ -32,16 +31,11 @@ CASES = {
 }
 
 
-class ProgramEndedError(AssertionError):
-    """The program ended while input arrived."""
-
-
 def write(shown: Terminal, data: bytes, *, within: float = 30.0) -> None:
-    """Have ``data`` arrive.  Fails if nobody reads it, or the program has ended."""
+    """Have ``data`` arrive.  Fails where nobody reads it, or the program has ended."""
     deadline = time.monotonic() + within
     while data:
-        if shown.ended():
-            raise ProgramEndedError(shown.text[-2_000:])
+        assert not shown.ended(), shown.text[-2_000:]
         try:
             data = data[shown.send(data) :]
         except BlockingIOError:
@@ -134,13 +128,8 @@ async def fuzz(shown: Terminal, inputs: int) -> None:
     def arrive(data: bytes) -> None:
         write(shown, data)
 
-    try:
-        await asyncio.to_thread(arrive)
-        await answers(shown, within=120)
-    except ProgramEndedError:  # a click on "q Quit" in the footer, whose row a reported size may move
-        assert await shown.code(within=40) in (0, 3)
-        assert "Quit" in shown.text
-        assert "Traceback" not in shown.text
+    await asyncio.to_thread(arrive)
+    await answers(shown, within=120)
 
 
 @pytest.mark.timeout(300)
@@ -150,5 +139,5 @@ async def test_a_hundred_inputs_of_any_kind(shown: Terminal) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-async def test_thousands_of_inputs_of_any_kind(shown: Terminal) -> None:
-    await fuzz(shown, round(1_000 * float(os.environ.get("COUTURECAST_TEST_CHAOS", "1"))))
+async def test_ten_thousand_inputs_of_any_kind(shown: Terminal) -> None:
+    await fuzz(shown, 10_000)

@@ -102,6 +102,26 @@ async def test_a_defect_is_logged_and_the_dashboard_goes_on() -> None:
     assert not app.failed
 
 
+async def test_a_flood_of_messages_leaves_turns_of_the_event_loop_to_the_workers() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    turns_at: list[int] = []
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with app.run_test() as pilot:
+        counting = asyncio.create_task(count_turns())
+        for _ in range(100):
+            app.call_later(lambda: turns_at.append(turns))
+        await until(pilot, lambda: len(turns_at) == 100)
+        counting.cancel()
+    assert turns_at[-1] - turns_at[0] >= 99
+
+
 async def test_endless_defects_close_the_dashboard() -> None:
     class Broken(Dashboard):
         CSS_PATH: ClassVar[Any] = [*Path(tui.app.__file__).with_name("styles").glob("*.tcss")]
