@@ -166,6 +166,20 @@ async def test_invalid_options_show_their_error_in_the_dialog(field: str, value:
     assert canned.done == []
 
 
+@pytest.mark.parametrize("field", ["canary", "rate", "halt"])
+async def test_a_long_number_with_a_letter_in_it_does_not_block_the_dashboard(field: str) -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await form(app, pilot, "A")
+        number = app.screen.query_one(f"#{field}", Input)
+        number.clear()
+        number.focus()
+        number.insert_text_at_cursor("1" * 60 + "x")
+        await pilot.press(*"1" * 60, "x")
+        assert number.value.isdigit()
+
+
 async def test_a_selection_without_dead_letters_cannot_be_started() -> None:
     canned = operations()
     canned.letters.kept = [replace(kept, state="replayed") for kept in canned.letters.kept]

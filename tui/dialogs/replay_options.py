@@ -15,6 +15,7 @@ from tui.session import Session, one_line
 from tui.text import plans as plan_text
 from tui.widgets.checkbox import PlainCheckbox
 from tui.widgets.message_line import MessageLine
+from tui.widgets.number_input import NumberInput
 from workers.operations.operations import (
     OPERATION_ERRORS,
     LetterFilter,
@@ -54,11 +55,11 @@ class ReplayDialog(ModalScreen[int | None]):
             yield Static("counting …", id="preview")
             with Horizontal(classes="fields"):
                 yield Label("canary \\[")
-                yield Input(str(_DEFAULT_CANARY), id="canary", type="integer", compact=True)
+                yield NumberInput(str(_DEFAULT_CANARY), id="canary")
                 yield Label("]  rate \\[")
-                yield Input(placeholder="no limit", id="rate", type="number", compact=True)
+                yield NumberInput(placeholder="no limit", id="rate", fraction=True)
                 yield Label("] a second  halt above \\[")
-                yield Input("20", id="halt", type="number", compact=True)
+                yield NumberInput("20", id="halt", fraction=True)
                 yield Label("]%")
             yield PlainCheckbox("also those that died too often of the same error ×3", id="poison")
             yield MessageLine(id="message")

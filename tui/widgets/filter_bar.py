@@ -15,6 +15,8 @@ from tui.text.format import escape
 from tui.widgets.message_line import MessageLine
 from workers.operations.operations import OPERATION_ERRORS
 
+_MAX_FILTER_CHARS = 1_000
+
 
 class FilterBar(Vertical):
     """Shows the filter if there is one; `open` turns it into an input.
@@ -41,7 +43,9 @@ class FilterBar(Vertical):
 
     def compose(self) -> ComposeResult:
         """Compose the line as text, as input, and a hint below."""
-        field = Input(placeholder=self._placeholder, id="filter-input", compact=True)
+        field = Input(
+            placeholder=self._placeholder, id="filter-input", max_length=_MAX_FILTER_CHARS, compact=True
+        )
         field.display = self.display = False
         field.can_focus = False  # else it would be focused although it is not shown
         yield Static("", id="filter-text", markup=False)
