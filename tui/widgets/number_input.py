@@ -10,8 +10,8 @@ _MAX_DIGITS = 12
 class NumberInput(Input):
     """A field that accepts digits, and one point if ``fraction``.
 
-    Textual's own ``type="number"`` matches with nested repetitions: 30 digits and a letter block the event loop for
-    minutes, and no other thread runs.
+    Textual's own ``type="number"`` matches with nested repetitions: 30 digits and a letter block the event
+    loop for minutes, and no other thread runs.
     """
 
     def __init__(self, value: str = "", *, id: str, placeholder: str = "", fraction: bool = False) -> None:
