@@ -13,7 +13,7 @@ RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-
 EXTRAS := --extra notify
 
 PYTEST := $(BIN)/python -m pytest
-IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=0
+IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=slow
 
 BENCH      := tests/benchmarks
 BENCH_VENV := .venv-bench

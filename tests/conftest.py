@@ -18,6 +18,7 @@ from hypothesis import settings
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
+from tests.support.fork_server import ForkServer
 from tests.support.prometheus import find_program
 from tests.support.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
@@ -50,6 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_task_outlives_the_test")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    forking = os.environ.get("COUTURECAST_TEST_FORK", "1")
+    slow = item.get_closest_marker("slow") is not None
+    ForkServer.enabled = forking == "1" or (forking == "slow" and slow)
 
 
 @pytest.fixture
