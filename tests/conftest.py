@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
@@ -33,8 +33,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A session that keeps thousands of tests in memory spends a fifth of its time on collections in vain.
 gc.set_threshold(50_000, 20, 20)
 
-settings.register_profile("newcomer", derandomize=True, database=None, max_examples=40)
-settings.register_profile("ci", print_blob=True)
+# Both limits are of wall time, which a busy machine passes without a defect.
+_untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("newcomer", _untimed, derandomize=True, database=None, max_examples=40)
+settings.register_profile("ci", _untimed, print_blob=True)
 settings.load_profile(os.environ.get("COUTURECAST_TEST_HYPOTHESIS", "newcomer"))
 
 
