@@ -13,7 +13,7 @@ RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-
 EXTRAS := --extra notify
 
 PYTEST := $(BIN)/python -m pytest
-IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=0
+IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=slow
 
 BENCH      := tests/benchmarks
 BENCH_VENV := .venv-bench
@@ -59,8 +59,7 @@ test-otel: ## the tests of tracing, with the extra
 
 test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=4)
 	$(IN_CI) $(PYTEST) -n $(WORKERS) --dist worksteal
-	@$(MAKE) --no-print-directory burn-in
-	@$(MAKE) --no-print-directory test-otel
+	@$(MAKE) --no-print-directory -j2 burn-in test-otel
 
 burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=4)
 	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/workers/engine

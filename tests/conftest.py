@@ -14,14 +14,17 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
+from tests.support.fork_server import ForkServer
 from tests.support.prometheus import find_program
 from tests.support.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
 _numbers = itertools.count()
+_LONG_TEST_SECONDS = 300
+"""Tests whose own timeout is as long may take minutes on a busy machine."""
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,8 +33,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A session that keeps thousands of tests in memory spends a fifth of its time on collections in vain.
 gc.set_threshold(50_000, 20, 20)
 
-settings.register_profile("newcomer", derandomize=True, database=None, max_examples=40)
-settings.register_profile("ci", print_blob=True)
+# Both limits are of wall time, which a busy machine passes without a defect.
+_untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("newcomer", _untimed, derandomize=True, database=None, max_examples=40)
+settings.register_profile("ci", _untimed, print_blob=True)
 settings.load_profile(os.environ.get("COUTURECAST_TEST_HYPOTHESIS", "newcomer"))
 
 
@@ -46,10 +51,39 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_run", range(count), ids=lambda number: f"run-{number + 1}")
 
 
+@pytest.hookimpl(trylast=True)  # once the tests that are not selected are gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _spread_long_tests(items)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_task_outlives_the_test")
+
+
+def _spread_long_tests(items: list[pytest.Item]) -> None:
+    """Let each process begin with its share of the tests that may take minutes, instead of ending with one.
+
+    With ``--dist worksteal`` each process begins with its part of the list, all parts being as long.
+    """
+    long_tests = [item for item in items if _timeout_seconds(item) >= _LONG_TEST_SECONDS]
+    others = [item for item in items if _timeout_seconds(item) < _LONG_TEST_SECONDS]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    part_length = len(items) // processes
+    for process in range(processes):
+        begin = process * part_length
+        others[begin:begin] = long_tests[process::processes]
+    items[:] = others
+
+
+def _timeout_seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None else 0.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    forking = os.environ.get("COUTURECAST_TEST_FORK", "1")
+    slow = item.get_closest_marker("slow") is not None
+    ForkServer.enabled = forking == "1" or (forking == "slow" and slow)
 
 
 @pytest.fixture

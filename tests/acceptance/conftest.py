@@ -40,11 +40,13 @@ Streams = tuple[int | None, int | None, int | None]
 """Descriptors for standard input, output and errors, or `subprocess.DEVNULL`; None for a closed one."""
 
 
-@functools.cache
 def fork_server() -> ForkServer | None:
-    """Starts the program without importing it each time, unless ``COUTURECAST_TEST_FORK`` is 0."""
-    if os.environ.get("COUTURECAST_TEST_FORK") == "0":
-        return None
+    """Starts the program without importing it each time; None if it is to be started as users start it."""
+    return _fork_server() if ForkServer.enabled else None
+
+
+@functools.cache
+def _fork_server() -> ForkServer:
     made = ForkServer(PROGRAM, {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": LANG})
     atexit.register(made.close)
     return made

@@ -231,7 +231,11 @@ async def test_named_servers_are_used_and_no_embedded_one_starts(
 
 
 @pytest.mark.parametrize(
-    ("sent", "codes"), [(signal.SIGINT, (0, 130)), (signal.SIGTERM, (0,))], ids=["SIGINT", "SIGTERM"]
+    ("sent", "codes"),
+    [
+        pytest.param(signal.SIGINT, (0, 130), id="SIGINT", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, (0,), id="SIGTERM"),
+    ],
 )
 async def test_a_start_that_is_interrupted_leaves_no_server(
     program: Program, sent: signal.Signals, codes: tuple[int, ...]

@@ -5,7 +5,8 @@ runs the program's own `main` and ends as an interpreter ends, but for the last 
 imports are shared, so nothing here may start a thread or an event loop before it forks.
 `ForkServer.can_start` says what it can start.
 
-COUTURECAST_TEST_FORK=0 makes each test start the installed program instead, as CI does.
+COUTURECAST_TEST_FORK=0 makes each test start the installed program instead.  COUTURECAST_TEST_FORK=slow does
+so for all tests but the slow ones, as CI does: those give more input to commands that the others start.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ _LAZY = (
 
 class ForkServer:
     """Forks processes of ``program``, the installed script.  ``environment``: of the server itself."""
+
+    enabled = True
+    """Whether the test that runs may fork the program; set before each test."""
 
     def __init__(self, program: Path, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)

@@ -182,6 +182,9 @@ async def test_the_migrations_create_the_tables_of_the_models(database: Database
         assert await connection.run_sync(differences) == []
 
 
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("sqlite", marks=pytest.mark.slow), "postgres"], indirect=True
+)
 async def test_five_processes_that_start_at_once_migrate_once(database_url: str) -> None:
     program = (
         "import asyncio, sys; from storage.database.engine import Database\n"

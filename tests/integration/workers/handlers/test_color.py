@@ -288,23 +288,32 @@ def real_bomb() -> bytes:
     return encoded(Image.new("1", (26_000, 26_000)))
 
 
+def cut_png() -> bytes:
+    return encoded(Image.open(COFFEE))[:20_000]
+
+
 @pytest.mark.parametrize(
-    ("data", "problem"),
+    ("picture", "problem"),
     [
         (b"", "empty .0 bytes.: use JPEG, HEIC"),
         (b"<html>not here</html>", "not a picture of a known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture of a known"),
         (b"\x89PNG\r\n\x1a\n", "not a picture|damaged"),
         (COFFEE.read_bytes()[:20_000], "damaged: .*truncated"),
-        (encoded(Image.open(COFFEE))[:20_000], "damaged: .*truncated"),
-        (bomb(), r"a PNG of 30,000 x 30,000 pixels would take more than 640 MiB of memory"),
-        (real_bomb(), r"a PNG of 26,000 x 26,000 pixels would take more than 640 MiB of memory"),
+        (cut_png, "damaged: .*truncated"),
+        (bomb, r"a PNG of 30,000 x 30,000 pixels would take more than 640 MiB of memory"),
+        (real_bomb, r"a PNG of 26,000 x 26,000 pixels would take more than 640 MiB of memory"),
     ],
     ids=["empty", "html", "eps", "head-only", "cut-jpeg", "cut-png", "claimed-bomb", "real-bomb"],
 )
 async def test_what_is_no_whole_picture_is_permanent(
-    handler: ColorHandler, store: PaletteRepository, folder: Path, data: bytes, problem: str
+    handler: ColorHandler,
+    store: PaletteRepository,
+    folder: Path,
+    picture: bytes | Callable[[], bytes],
+    problem: str,
 ) -> None:
+    data = picture if isinstance(picture, bytes) else picture()
     assert len(data) < 100_000
     (folder / "bad").write_bytes(data)
     with pytest.raises(PermanentError, match=f"image: .*({problem})"):
