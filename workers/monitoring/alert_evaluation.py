@@ -124,14 +124,15 @@ def server_conditions(
     now: float,
     limits: Thresholds = rules.DEFAULTS,
     observed: Container[str] = (),
+    refused: str | None = None,
 ) -> Iterable[Condition]:
     """What is wrong with Redis, the database and the way of letters from one to the other.
 
     ``observed`` has the keys of the conditions that were there before: these end at a lower figure.
+    ``refused``: why the engine of this process cannot use Redis, which may answer to others.
     """
-    if redis.error is not None:
-        silent = redis.refusal is None
-        yield Condition(rules.REDIS, None, f"Redis does not answer: {redis.error}" if silent else redis.error)
+    if problem := _redis_problem(redis, refused):
+        yield Condition(rules.REDIS, None, problem)
     if database.error is not None:
         yield Condition(rules.DATABASE, None, f"the database does not answer: {database.error}")
     if redis.memory_limit and redis.memory_used is not None:
@@ -149,6 +150,14 @@ def server_conditions(
         message = f"dead letters wait for the database for {now - letters_since:.0f} s"
         since = letters_since + waiting
         yield Condition(rules.LETTERS_WAITING, None, message, since, now - letters_since, waiting)
+
+
+def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str:
+    if redis.error is not None:
+        return redis.error if redis.refusal is not None else f"Redis does not answer: {redis.error}"
+    if redis.refuses_writes is not None:
+        return redis.refuses_writes
+    return "" if refused is None else f"this process cannot use Redis: {refused}"
 
 
 def evicts_jobs(policy: str | None) -> bool:

@@ -49,6 +49,9 @@ class Evidence:
     connected: Mapping[str, bool] = field(default_factory=dict)
     recovering: bool = False
     """Redis was down a moment ago: heartbeats and connections of living processes are late, too."""
+    unwritable: bool = False
+    """Redis takes no writes, or did not a moment ago: no living process can show that it lives but by its
+    connection."""
 
     def beat_age(self, worker: str) -> float | None:
         """Seconds since its last heartbeat; None if there is none that counts."""
@@ -120,6 +123,8 @@ def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidenc
     connected = evidence.connected.get(name)
     if evidence.recovering:
         return sign is not None and sign <= forget
+    if evidence.unwritable and not _declared_dead(name, evidence):
+        return connected is True or (sign is not None and sign <= forget)
     if holds and not (beat is not None and beat <= _SILENT_SECONDS):
         ahead = beat is None and name.encode() in evidence.beats
         return ahead and connected is True

@@ -343,6 +343,7 @@ class WorkerProcess:
         if (text is None) != (self.redis_error is None):
             if error is None:
                 log.info("Redis answers again")
+                self._publish_presence()  # it may have expired meanwhile
             else:
                 refuses = isinstance(error, ResponseError) or refusal_of(error) is not None
                 log.error("Redis refuses" if refuses else "Redis does not answer", error=text)
@@ -356,7 +357,10 @@ class WorkerProcess:
     def _check_leases(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.request_lease_check()
-        # Others may have declared this process dead.  One publication at a time, since Redis may be down.
+        self._publish_presence()  # others may have declared this process dead
+
+    def _publish_presence(self) -> None:
+        """Publish it soon; one publication at a time, since Redis may be down."""
         if self._loop is not None and (self._publishing is None or self._publishing.done()):
             self._publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
 

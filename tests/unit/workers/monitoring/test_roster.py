@@ -95,6 +95,17 @@ def test_right_after_an_outage_a_late_process_is_not_dead(leases: int) -> None:
         assert [worker.state for worker in workers if worker.alive] == ["running"] * recovering
 
 
+@pytest.mark.parametrize("leases", [0, 2])
+@pytest.mark.parametrize("connected", [True, False])
+def test_while_redis_takes_no_writes_a_connected_process_lives_and_another_one_does_not(
+    leases: int, connected: bool
+) -> None:
+    words, beats = {b"w": said(), b"at:w": f"{(NOW - 900) * 1000:.0f}".encode()}, {b"w": (NOW - 890) * 1000}
+    evidence = Evidence(words, beats, NOW, {"w": connected}, unwritable=True)
+    workers = roster(evidence, [LEASE] * leases)
+    assert [worker.state for worker in workers if worker.alive] == ["running"] * connected
+
+
 def test_a_process_that_was_declared_dead_is_gone_until_it_speaks_again() -> None:
     def worker(beat: float | None) -> WorkerSnapshot | None:
         words = {b"w": said(channel=True), b"at:w": f"-{(NOW - 20) * 1000:.0f}".encode()}
