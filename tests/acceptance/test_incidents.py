@@ -120,6 +120,28 @@ async def test_a_frozen_process_leaves_its_queue_without_a_worker_and_a_broken_k
         await made.ended(broken, unserved)
 
 
+async def test_of_two_processes_one_freezes_while_the_other_drains_the_queue(tmp_path: Path) -> None:
+    stalled = ("stalled", COLOR)
+    async with cluster(tmp_path, COUTURECAST_ALERT_BACKLOG="2000") as made:
+        await made.start()
+        frozen = await made.start(COLOR)
+        await made.keep_active()
+        await made.enqueue(COLOR, 20)  # both have made turns
+        await asyncio.sleep(3)
+        frozen.process.send_signal(signal.SIGSTOP)
+        await made.enqueue(COLOR, 700, seconds=1)
+        await made.fires(stalled)
+        (alert,) = (await made.run("status", "--json")).json["alerts"]
+        assert f":{frozen.process.pid} takes nothing for " in alert["message"]
+        (queue,) = [
+            queue for queue in (await made.run("status", "--json")).json["queues"] if queue["name"] == COLOR
+        ]
+        assert queue["completed"] > 20  # the other one works
+        assert queue["depth"] > 0
+        frozen.process.send_signal(signal.SIGCONT)
+        await made.ended(stalled)
+
+
 async def test_redis_is_nearly_full_and_may_evict(tmp_path: Path) -> None:
     memory, eviction = ("redis_memory", ""), ("redis_eviction", "")
     async with cluster(tmp_path) as made:

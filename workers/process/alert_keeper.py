@@ -25,7 +25,7 @@ from storage.repositories.alert_history import (
 from workers.engine.keys import ALERTING, WAKE_CHANNEL
 from workers.engine.policy import NORMAL, PollIntervals
 from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
-from workers.monitoring.snapshot import Alert, Snapshot
+from workers.monitoring.snapshot import Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class AlertKeeper:
             self._is_open = False  # the process that holds the lock goes on until no alert is left
             return None
         snapshot = await self._take_snapshot()
-        firing = [_firing(alert) for alert in snapshot.alerts if alert.fires or alert.state == "silenced"]
+        firing = firing_alerts(snapshot)
         is_up = snapshot.redis.error is None
         try:
             async with asyncio.timeout(_WRITE_SECONDS):
@@ -120,9 +120,9 @@ class AlertKeeper:
             raise
         self._is_open = bool(snapshot.alerts or changes.firing)
         for record in changes.fired:
-            self._emit(_event("alert-fired", record, record.message))
+            self._emit(alert_event("alert-fired", record, record.message))
         for record in changes.resolved:
-            self._emit(_event("alert-resolved", record, f"over: {record.message}"))
+            self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
         if self._notify is not None:
             self._notify(changes)
         return changes
@@ -134,11 +134,17 @@ class AlertKeeper:
             return True  # Redis is down, as each process finds for itself; the database has each alert once
 
 
-def _firing(alert: Alert) -> FiringAlert:
-    return FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
+    """The alerts of a snapshot that belong into the history."""
+    return [
+        FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+        for alert in snapshot.alerts
+        if alert.fires or alert.state == "silenced"
+    ]
 
 
-def _event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+    """The event that an alert began or ended, which is written once, whoever finds it."""
     title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
     return NewEvent(
         kind,
