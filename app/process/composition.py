@@ -54,6 +54,7 @@ from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
+from workers.process.idle_checks import IdleChecks
 from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -233,6 +234,12 @@ def _make_alert_keeper(
             keep_history=True,
         ),
         is_active=lambda: process.is_active() or process.redis_error is not None,
+        idle=IdleChecks(
+            redis,
+            count_seconds=settings.pace.presence,
+            plans=PlanRepository(database),
+            schedules=process.schedules,
+        ),
         pace=settings.pace,
         emit=events.emit,
         notify=notifier.notify,

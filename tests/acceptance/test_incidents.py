@@ -95,7 +95,9 @@ async def test_the_database_stops_and_letters_wait_for_it(tmp_path: Path) -> Non
         limit = {"COUTURECAST_ALERT_LETTERS_WAITING": "5"}
         async with cluster(tmp_path, DATABASE_URL=postgres.url(), **limit) as made:
             await made.start()
+            await asyncio.sleep(30)  # nothing happens
             postgres.stop()
+            await made.fires(DATABASE, except_for=no_row)
             await made.enqueue(COLOR, fails=True)
             await made.fires(DATABASE, LETTERS, except_for=no_row)
             postgres.start()
@@ -180,7 +182,6 @@ async def test_a_replay_is_killed_and_another_halts(tmp_path: Path) -> None:
     interrupted, halted = ("plan_interrupted", ""), ("plan_halted", "")
     async with cluster(tmp_path) as made:
         await made.start()
-        await made.keep_active()
         await made.enqueue(COLOR, 40, fails=True)
         await until_letters(made, 40)
         with (made.directory / "replay").open("wb") as log:

@@ -89,7 +89,8 @@ class WorkerProcess:
         self._retention = Retention(self._redis, letters, events.repository if events is not None else None)
         self._connections: list[PipelineConnection] = []
         self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
-        self._schedulers = self._make_schedulers(schedules)
+        self.schedules = [schedule for schedule in schedules if schedule.queue in self.dispatchers]
+        """Those that this process runs."""
         self._scheduled = ScheduledJobs(self._redis, self.dispatchers)
         self._clock = LoopClock(timings.loop_count_seconds)
         self._watchdog = self._make_watchdog()
@@ -176,7 +177,7 @@ class WorkerProcess:
             partial(run_every, self._pace.presence, self._presence.publish),
             partial(run_every, self._pace.scheduled, self._scheduled.check),
             partial(run_every, self._pace.aborts, self._check_aborts),
-            *(scheduler.run for scheduler in self._schedulers),
+            *(Scheduler(schedule, self.dispatchers[schedule.queue].queue).run for schedule in self.schedules),
             self._retention.run,
             *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
             *self._companions,
@@ -279,13 +280,6 @@ class WorkerProcess:
                 on_letter=self._recorder.notify,
             )
         return dispatchers
-
-    def _make_schedulers(self, schedules: Sequence[Schedule]) -> list[Scheduler]:
-        return [
-            Scheduler(schedule, self.dispatchers[schedule.queue].queue)
-            for schedule in schedules
-            if schedule.queue in self.dispatchers
-        ]
 
     def _make_watchdog(self) -> Watchdog:
         return Watchdog(

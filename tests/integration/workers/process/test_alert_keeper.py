@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +18,11 @@ from storage.repositories.alert_history import AlertHistoryRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from workers.engine.dispatcher import NextTurn
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
-from workers.engine.policy import NORMAL, RateLimit
+from workers.engine.policy import RateLimit
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process.alert_keeper import AlertKeeper
+from workers.process.idle_checks import IdleChecks
 
 MakeReader = Callable[[Bench], SnapshotReader]
 
@@ -74,6 +74,7 @@ def _keeper(bench: Bench, database: Database, reader: SnapshotReader, events: li
         AlertHistoryRepository(database),
         lambda: _now(reader, keep_history=True),
         is_active=lambda: True,
+        idle=IdleChecks(bench.redis, count_seconds=30),
         emit=events.append,
     )
 
@@ -163,7 +164,7 @@ async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
         AlertHistoryRepository(database),
         lambda: _now(make_reader(bench)),
         is_active=lambda: False,
-        pace=replace(NORMAL, presence=0.0),
+        idle=IdleChecks(bench.redis, count_seconds=0),
         emit=lambda event: None,
     )
     processes = [await bench.start(succeed) for _ in range(2)]
