@@ -23,6 +23,8 @@ _SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
 """A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
 _UNCONNECTED_SECONDS = 3.0
 """A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
+_CONNECTING_SECONDS = 10.0
+"""A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
 
@@ -134,6 +136,8 @@ def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidenc
         return sign is not None and sign <= _UNCONNECTED_SECONDS
     if sign is None:
         return connected is True
+    if presence and presence["channel"] is None:
+        return sign <= min(forget, _CONNECTING_SECONDS)
     return sign <= forget
 
 

@@ -126,8 +126,13 @@ async def test_published_presence_counts_on_a_redis_that_denies_the_list_of_subs
         process = await bench.start(idle)
         await eventually(lambda: process.dispatchers[bench.policy.name].turned.is_set())
         assert len(await view.states()) == 2
+        await eventually(lambda: _publishes_that_it_is_not_counted(redis, process.id))
     finally:
         await execute(redis, "ACL", "SETUSER", "default", "+pubsub")
+
+
+async def _publishes_that_it_is_not_counted(redis: Redis, worker_id: str) -> bool:
+    return json.loads(await redis.hget(WORKERS, worker_id) or b"{}").get("channel") is False
 
 
 async def test_a_user_with_a_right_to_the_one_channel_only_is_nudged_all_the_same(

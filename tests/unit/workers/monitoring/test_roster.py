@@ -51,6 +51,10 @@ def found(
         ({"at": 30, "connected": True}, "running"),
         ({"at": 30, "connected": False}, None),
         ({"at": 2, "connected": False}, "running"),  # it may be reconnecting
+        ({"at": 9, "channel": None}, "running"),  # it has started, and not subscribed yet
+        ({"at": 11, "channel": None}, None),  # it was killed before it had
+        ({"at": 11, "channel": None, "beat": 1, "leases": 1}, "running"),
+        ({"at": 30, "channel": False}, "running"),  # a server that counts no subscribers
         ({"at": 66, "connected": True}, None),  # its host vanished, and the connection stands half open
         ({"at": 30, "beat": 1, "leases": 2, "connected": True}, "running"),
         ({"at": 30, "beat": 11, "leases": 2, "connected": True}, "dead"),  # frozen
