@@ -9,7 +9,7 @@ from app.cli.render.alerts import alert_line
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, duration, percent, rate
 from tui.text.snapshot import living_workers, other_workers
-from workers.monitoring.alert_evaluation import descriptions
+from workers.monitoring.descriptions import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.alerts import current_alerts
 

@@ -25,7 +25,7 @@ from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy, Timings
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
-from workers.monitoring.alert_evaluation import descriptions
+from workers.monitoring.descriptions import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process.heartbeat import BLOCKED_SCRIPT
