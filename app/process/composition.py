@@ -233,7 +233,7 @@ def _make_alert_keeper(
             refused=process.redis_error,
             keep_history=True,
         ),
-        is_active=lambda: process.is_active() or process.redis_error is not None,
+        is_active=process.is_active,
         idle=IdleChecks(
             redis,
             count_seconds=settings.pace.presence,

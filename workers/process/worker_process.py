@@ -111,7 +111,9 @@ class WorkerProcess:
         return sum(dispatcher.in_flight for dispatcher in self.dispatchers.values())
 
     def is_active(self) -> bool:
-        """Whether one of its queues held jobs at the last turn."""
+        """Whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
+        if self.redis_error is not None or self._presence.redis_is_full:
+            return True
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
 
     def accompany(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -99,17 +99,29 @@ async def test_a_user_that_may_only_read_is_no_outage(
     assert [alert.name for alert in snapshot.alerts] == ["no_worker"]
 
 
-@pytest.mark.parametrize("settings", [settings for settings, _ in REFUSALS[:2]], ids=["replica", "refuses"])
-async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves(
-    server: ValkeyServer,
-    own_redis: Redis,
-    database: Database,
-    settings: dict[str, Any],
+async def test_an_idle_process_finds_out_that_redis_is_full_and_no_longer_is(
+    server: ValkeyServer, own_redis: Redis, database: Database
 ) -> None:
+    process = await _start(server.url, database)
+    try:
+        assert not process.is_active()
+        await own_redis.config_set("maxmemory", 1)
+        await eventually(process.is_active)
+        assert process.redis_error is None, "its workers could go on"
+        assert await own_redis.hexists(WORKERS, process.id)
+        await own_redis.config_set("maxmemory", 0)
+        await eventually(lambda: not process.is_active())
+    finally:
+        await _end(process)
+
+
+async def _start(url: str, database: Database) -> WorkerProcess:
+    """An idle process that publishes its presence several times a second; after a second that expires."""
+
     async def work(ctx: dict[str, Any]) -> None: ...
 
     process = WorkerProcess(
-        server.url,
+        url,
         policies=[POLICY],
         functions={COLOR: work},
         letters=DeadLetterRepository(database),
@@ -118,6 +130,23 @@ async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves
     )
     process._presence._ttl = 1.0
     await process.start()
+    return process
+
+
+async def _end(process: WorkerProcess) -> None:
+    process.drain_now()
+    await asyncio.wait_for(process.drained(), 20)
+    await process.close()
+
+
+@pytest.mark.parametrize("settings", [settings for settings, _ in REFUSALS[:2]], ids=["replica", "refuses"])
+async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves(
+    server: ValkeyServer,
+    own_redis: Redis,
+    database: Database,
+    settings: dict[str, Any],
+) -> None:
+    process = await _start(server.url, database)
     try:
 
         async def is_connected() -> bool:
@@ -134,6 +163,8 @@ async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves
             return [alert.name for alert in found.alerts] == ["redis"]
 
         await eventually(serves)
+        await eventually(lambda: process.redis_error, what="the idle process finds out")
+        assert process.is_active(), "it is a reason to check the alerts"
         if "replicaof" in settings:
             await own_redis.execute_command("REPLICAOF", "NO", "ONE")
         else:
@@ -144,6 +175,4 @@ async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves
 
         await eventually(is_over, within=20, what="its presence is published again")
     finally:
-        process.drain_now()
-        await asyncio.wait_for(process.drained(), 20)
-        await process.close()
+        await _end(process)
