@@ -20,7 +20,7 @@ from storage.redis.client import redact_url
 from storage.redis.refusals import explain, reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
 from workers.engine.policy import QueuePolicy
-from workers.engine.probe import check_writes
+from workers.engine.probe import check_write
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
 from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
@@ -220,7 +220,7 @@ class SnapshotReader:
     async def _find_refusal(self) -> WriteRefusal | None:
         """Try to write, as a program that runs no workers would not find out otherwise."""
         try:
-            await check_writes(self._redis)
+            await check_write(self._redis)
         except (RedisError, OSError) as error:
             refusal = refusal_of(error)
             if refusal is not None and refusal.code not in _OWN_CODES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -221,6 +222,44 @@ async def test_ready_jobs_that_a_living_process_does_not_start_are_a_stall(
 
 async def _is_not_stalled(reader: SnapshotReader) -> bool:
     return "stalled" not in await _alerts(reader)
+
+
+async def test_a_process_that_stopped_taking_is_named_while_another_one_drains_the_queue(
+    make_bench: MakeBench, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        await asyncio.sleep(0.2)
+
+    bench = make_bench(concurrency=1)
+    stopped = await bench.start(work)
+    dispatcher = stopped.dispatchers[bench.policy.name]
+    await eventually(dispatcher.turned.is_set)
+    turn, hangs, released = dispatcher._turn, asyncio.Event(), asyncio.Event()
+
+    async def hang() -> NextTurn:
+        hangs.set()
+        await released.wait()
+        return await turn()
+
+    monkeypatch.setattr(dispatcher, "_turn", hang)
+    dispatcher.wake()
+    await hangs.wait()
+    ago = await server_ms(bench.redis) - 40_000
+    await bench.redis.hset(bench.queue.keys.turns, stopped.id, ago)
+    await bench.redis.hset("couturecast:workers", f"since:{stopped.id}", ago)
+    await _fill(bench, 50, ago=31)
+    await bench.start(work)
+
+    async def other_works() -> bool:
+        return await bench.total("completed") > 0
+
+    await eventually(other_works)
+    alert = (await _alerts(make_reader(bench)))["stalled"]
+    assert alert.subject == stopped.id
+    assert re.search(r":\d+ takes nothing for 3\d s, \d+ ready", alert.message)
+    released.set()
+    reader = make_reader(bench)
+    await eventually(lambda: _is_not_stalled(reader))
 
 
 async def test_a_queue_that_waits_for_its_rate_limit_is_not_stalled(
