@@ -233,7 +233,7 @@ def _make_alert_keeper(
             refused=process.redis_error,
             keep_history=True,
         ),
-        is_active=process.is_active,
+        is_active=lambda: process.is_active() or snapshots.saw_alerts,
         idle=IdleChecks(
             redis,
             count_seconds=settings.pace.presence,

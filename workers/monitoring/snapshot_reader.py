@@ -36,6 +36,7 @@ _RECOVERY_SECONDS = 4.0
 """After an outage of Redis: within this, living processes send heartbeats and subscribe again."""
 _REWRITE_SECONDS = 10.0
 """Once Redis takes writes again: within this, living processes send heartbeats and publish their presence."""
+_RECENT_SECONDS = 30.0
 _OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
 """Refusals that are about our user or a setting.  A user that may only read is no outage of Redis."""
 
@@ -92,11 +93,19 @@ class SnapshotReader:
         self._plans = plans
         self._plan_overview = BackgroundValue(self._read_plans)
         self._last: Snapshot | None = None
+        self._last_at = -math.inf
+        """When that was taken, by the monotonic clock."""
 
     @property
     def thresholds(self) -> Thresholds:
         """The limits in force."""
         return self._thresholds
+
+    @property
+    def saw_alerts(self) -> bool:
+        """Whether a snapshot of the last half minute had alerts: somebody looked, though nothing happens."""
+        is_recent = time.monotonic() - self._last_at < _RECENT_SECONDS
+        return is_recent and self._last is not None and bool(self._last.alerts)
 
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
@@ -156,6 +165,7 @@ class SnapshotReader:
             *(plans.conditions if plans is not None and is_up else ()),
         ]
         lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
+        self._last_at = time.monotonic()
         self._last = Snapshot(
             taken_at=now,
             environment=self._environment,
