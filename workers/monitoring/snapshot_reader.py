@@ -136,53 +136,63 @@ class SnapshotReader:
         ``refused``: why the engine of this process cannot use Redis, None if it can; ``keep_history`` as in
         `ClusterReader.read`.
         """
-        self._refusal.refresh_if_due()
-        if self._last is None:  # what the first reading proves depends on it
-            await self._refusal.ready.wait()
-        self._info.refresh_if_due()
-        self._dead_letters.refresh_if_due()
-        self._plan_overview.refresh_if_due()
-        cluster = await self._cluster_or_last(keep_history=keep_history)
-        if self._last is None:  # a program that takes a single snapshot needs all of it
-            await self._info.ready.wait()
-            await self._dead_letters.ready.wait()
-            await self._plan_overview.ready.wait()
-        redis, database = self._redis_snapshot(), self._database_snapshot()
+        cluster = await self._read(keep_history=keep_history)
         plans = self._plan_overview.value
         now = time.time() + self._clock_offset
-        is_up = redis.error is None
-        conditions = [
-            *server_conditions(
-                redis,
-                database,
-                cluster.letters_since,
-                now,
-                self._thresholds,
-                set(map(text, cluster.observed)),
-                refused,
-            ),
-            *(cluster.conditions if is_up else ()),
-            *(plans.conditions if plans is not None and is_up else ()),
-        ]
-        lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
+        found = await self._alerts(cluster, now, refused)
         self._last_at = time.monotonic()
         self._last = Snapshot(
             taken_at=now,
             environment=self._environment,
             queues=cluster.queues,
             workers=cluster.workers,
-            redis=redis,
-            database=database,
+            redis=self._redis_snapshot(),
+            database=self._database_snapshot(),
             dead_letters=self._dead_letters.value,
             letters_waiting=cluster.letters_waiting,
             letters_oldest_age=cluster.letters_oldest_age,
             loop_lag=loop_lag,
             weather_provider=self._weather_provider,
-            alerts=await self._decided(alerts(lasting, now)),
+            alerts=found,
             plans=None if plans is None else plans.counts,
             drain_deadline_in=drain_deadline_in,
         )
         return self._last
+
+    async def _read(self, *, keep_history: bool) -> ClusterState:
+        """What Redis holds, once all is known that a program needs which takes a single snapshot."""
+        self._refusal.refresh_if_due()
+        if self._last is None:  # what the first reading proves depends on it
+            await self._refusal.ready.wait()
+        in_background = (self._info, self._dead_letters, self._plan_overview)
+        for value in in_background:
+            value.refresh_if_due()
+        cluster = await self._cluster_or_last(keep_history=keep_history)
+        if self._last is None:
+            for value in in_background:
+                await value.ready.wait()
+        return cluster
+
+    async def _alerts(self, cluster: ClusterState, now: float, refused: str | None) -> tuple[Alert, ...]:
+        """All that is wrong, with since when, and what operators have decided."""
+        redis, plans = self._redis_snapshot(), self._plan_overview.value
+        is_up = redis.error is None
+        observed = set(map(text, cluster.observed))
+        conditions = [
+            *server_conditions(
+                redis,
+                self._database_snapshot(),
+                cluster.letters_since,
+                now,
+                self._thresholds,
+                observed,
+                refused,
+            ),
+            *(cluster.conditions if is_up else ()),
+            *(plans.conditions if plans is not None and is_up else ()),
+        ]
+        lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
+        return await self._decided(alerts(lasting, now))
 
     async def _cluster_or_last(self, *, keep_history: bool) -> ClusterState:
         moment, refusal = time.monotonic(), self._refusal.value
