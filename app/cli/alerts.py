@@ -70,7 +70,7 @@ def acknowledge(
         )
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 @commands.command("silence")
@@ -135,7 +135,7 @@ def history(
         output.print_page_note(page.next)
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 def _run_change(data_dir: Path | None, change: Callable[[Operations], Awaitable[str]]) -> None:
@@ -145,7 +145,7 @@ def _run_change(data_dir: Path | None, change: Callable[[Operations], Awaitable[
         _print_done(await change(operations))
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 def _print_done(text: str) -> None:

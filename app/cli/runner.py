@@ -19,6 +19,7 @@ from storage.errors import ApplianceError
 
 if TYPE_CHECKING:
     from app.servers.database_startup import DatabaseUse
+    from app.servers.redis_startup import RedisUse
     from workers.operations.operations import Operations
 
 
@@ -27,10 +28,12 @@ def run_operation(
     operation: Callable[[Operations], Awaitable[int]],
     *,
     database: DatabaseUse = "required",
+    redis: RedisUse = "required",
 ) -> NoReturn:
     """Run one operation and exit with the code that it returns.  Raises ApplianceError.
 
-    With ``database`` optional, an operation that needs Redis alone runs while the database is unavailable.
+    With ``database`` optional, an operation that needs Redis alone runs while the database is unavailable;
+    with ``redis`` optional it is the other way round.
     """
     from app.cli.settings import load_settings
 
@@ -38,7 +41,7 @@ def run_operation(
     from app.process.composition import open_appliance
 
     async def run() -> int:
-        async with open_appliance(settings, policies, database=database) as running:
+        async with open_appliance(settings, policies, database=database, redis=redis) as running:
             return await _translate_errors(operation(running.operations))
 
     raise_on_interrupt()

@@ -19,7 +19,7 @@ from app.process.handlers import custom_handlers, open_handlers, weather_schedul
 from app.process.tracing import start_tracing
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
-from app.servers.redis_startup import open_redis
+from app.servers.redis_startup import RedisUse, open_redis
 from app.settings import Settings
 from app.version import VERSION
 from storage.asyncio_tools import cancel_and_wait
@@ -54,6 +54,7 @@ from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
+from workers.process.idle_checks import IdleChecks
 from workers.process.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -80,11 +81,12 @@ async def open_appliance(
     *,
     run: Iterable[str] = (),
     database: DatabaseUse = "required",
+    redis: RedisUse = "required",
 ) -> AsyncIterator[Appliance]:
     """Start all parts in order and close them in reverse; with workers for the queues in ``run``.
 
-    Workers require the database; ``database`` is how much other commands need it.  The worker process takes
-    no jobs before its ``start``.  Raises AppError.
+    Workers require both servers; ``database`` and ``redis`` are how much other commands need each.  The
+    worker process takes no jobs before its ``start``.  Raises AppError.
     """
     run = tuple(run)
     custom = custom_handlers(settings, policies)
@@ -94,13 +96,13 @@ async def open_appliance(
         stop_tracing = start_tracing(os.environ, settings.release)
         if stop_tracing is not None:
             stack.push_async_callback(asyncio.to_thread, stop_tracing)
-        redis_url = await open_redis(settings, data_dir, stack, works=bool(run))
+        redis_url = await open_redis(settings, data_dir, stack, "works" if run else redis)
         opened = await open_database(settings, data_dir, stack, "required" if run else database)
         events = EventLog(EventRepository(opened))
         stack.push_async_callback(events.close)
         notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
         stack.push_async_callback(notifier.close)  # once the process, which runs it, is closed
-        redis, queues = _open_queues(redis_url, policies, events, stack)
+        client, queues = _open_queues(redis_url, policies, events, stack)
         cache = _open_cache(settings, redis_url, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
         enqueueing = Enqueueing(queues, schemas)
@@ -111,14 +113,14 @@ async def open_appliance(
             process = _open_process(
                 settings, redis_url, own, custom, opened, enqueueing, cache, events, stack
             )
-        snapshots = _make_snapshots(settings, redis_url, redis, policies, opened)
+        snapshots = _make_snapshots(settings, redis_url, client, policies, opened)
         if process is not None:
             process.accompany(
-                _make_alert_keeper(settings, redis, opened, snapshots, process, events, notifier).run
+                _make_alert_keeper(settings, client, opened, snapshots, process, events, notifier).run
             )
             process.accompany(notifier.run)
         operations = _make_operations(
-            settings, redis_url, redis, enqueueing, cache, preferences, opened, events, snapshots, process
+            settings, redis_url, client, enqueueing, cache, preferences, opened, events, snapshots, process
         )
         operations.notification_counts = notifier.counts
         stack.push_async_callback(operations.close)
@@ -231,7 +233,13 @@ def _make_alert_keeper(
             refused=process.redis_error,
             keep_history=True,
         ),
-        is_active=lambda: process.is_active() or process.redis_error is not None,
+        is_active=lambda: process.is_active() or snapshots.saw_alerts,
+        idle=IdleChecks(
+            redis,
+            count_seconds=settings.pace.presence,
+            plans=PlanRepository(database),
+            schedules=process.schedules,
+        ),
         pace=settings.pace,
         emit=events.emit,
         notify=notifier.notify,
@@ -277,6 +285,8 @@ def _make_operations(
             audit,
             queues=enqueueing.queues,
             changed=snapshots.invalidate_decisions,
+            take_snapshot=partial(snapshots.snapshot, loop_lag=None, drain_deadline_in=None),
+            emit=events.emit,
         ),
         events=EventOperations(events.repository, queues=enqueueing.queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -37,15 +38,20 @@ _FIELD = "REDIS_URL"
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
 
 
-async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, *, works: bool) -> str:
-    """Return the URL of a Redis that answers: the configured one, or that of the embedded server.
+RedisUse = Literal["works", "required", "optional"]
+"""``works``: with all rights that workers need.  ``optional``: what needs it only can fail without it."""
 
-    Raises AppError.
+
+async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, use: RedisUse) -> str:
+    """Return the URL of a Redis: the configured one, or that of the embedded server.
+
+    It answers, unless it is optional.  Raises AppError.
     """
     if settings.redis_url is None:
         return await _open_embedded(data_dir, stack)
     url = settings.redis_url.get_secret_value()
-    await wait_for_redis(url, settings.start_timeout, works=works)
+    if use != "optional":
+        await wait_for_redis(url, settings.start_timeout, works=use == "works")
     return url
 
 

@@ -3,7 +3,8 @@
 After a failover behind one address, old connections stay open to the server that was demoted, and new ones
 reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
 connections that this process opened to it before are closed too: a wait for jobs and a subscription get no
-reply there, and would wait for ever.
+reply there, and would wait for ever.  What waits is closed by the first refusal only: while a server stays
+read-only, a subscription that is closed by each would be closed most of the time.
 
 Connections are opened again at once, perhaps before the address leads to the new primary.  So those that are
 older than the first one over which a write succeeds are closed once more.
@@ -95,8 +96,9 @@ class FailoverConnection:
         if refusal is not None and refusal.closes:
             self._should_reconnect = True
             if refusal.demoted:
-                _demotions.add(_address(self))
-                _close_older(self)
+                address = _address(self)
+                _close_older(self, waiting=address not in _demotions)
+                _demotions.add(address)
 
 
 class FailoverThreadConnection:
@@ -118,23 +120,28 @@ def confirm_primary(connection: Any) -> None:
     """A write succeeded over ``connection``: after a demotion, close what was opened before it."""
     if _demotions and _address(connection) in _demotions:
         _demotions.discard(_address(connection))
-        _close_older(connection)
+        _close_older(connection, waiting=True)
 
 
 def _address(connection: Any) -> str:
     return str(connection._host_error())
 
 
-def _close_older(connection: Any) -> None:
-    """Close connections to the address of ``connection`` that are older: at once if they block, else before
-    they are used.
+def _close_older(connection: Any, *, waiting: bool) -> None:
+    """Close connections to the address of ``connection`` that are older: before they are used, and with
+    ``waiting`` at once if they block.
 
     Later ones may lead to the new primary.  A command under way gets its reply.
     """
     address = _address(connection)
     for other in list(_connections):
         older = other.number < connection.number and other.loop is connection.loop
-        if older and other._writer is not None and _address(other) == address:
+        if (
+            older
+            and other._writer is not None
+            and _address(other) == address
+            and (waiting or not other.blocks)
+        ):
             other._should_reconnect = True
             if other.blocks:
                 other._writer.transport.abort()

@@ -16,6 +16,7 @@ from storage.repositories.alert_history import AlertHistoryRepository, FiringAle
 from tests.acceptance.conftest import Program
 from tests.acceptance.served import Served, assert_problem, served
 from tests.integration.workers.conftest import eventually
+from tests.support.servers import free_port
 
 COLOR = "color-extraction"
 ALERTS = "/api/v1/alerts"
@@ -85,6 +86,27 @@ def test_an_alert_that_fires_is_acknowledged_once_and_stays_in_the_history(progr
     shown = program.run("alerts", "history", "--limit", "1")
     assert shown.err.startswith("more: --cursor ")
     assert shown.out.split()[:3] == ["fired", "at", "for"]
+
+
+def test_without_redis_its_alert_is_acknowledged_and_silenced_and_the_history_is_read(
+    program: Program,
+) -> None:
+    program.environment |= {
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "COUTURECAST_START_PATIENCE": "0",
+    }
+    assert program.run("alerts", "list").code == 1
+    for _ in range(2):  # no process has recorded it
+        done = program.run("alerts", "ack", "redis", "--reason", "failover")
+        assert (done.code, done.err) == (0, "")
+    assert done.out == "redis is acknowledged already\n"
+    assert program.run("alerts", "silence", "redis", "--for", "1h", "--reason", "failover").code == 0
+    (record,) = program.run("alerts", "history", "--json").json["items"]
+    assert (record["alert"], record["state"], bool(record["acknowledged_by"])) == ("redis", "silenced", True)
+    assert record["message"].startswith("Redis does not answer: ")
+    assert program.run("alerts", "unsilence", "redis").code == 0
+    kinds = [event["kind"] for event in program.run("events", "--json", REDIS_URL="").json["items"]]
+    assert kinds == ["alert-silenced", "alert-acknowledged", "alert-fired"]
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,10 @@ async def test_redis_stops_then_is_a_read_only_replica(tmp_path: Path) -> None:
         await asyncio.sleep(40)  # nothing happens, and nothing is wrong
         with made.valkey() as valkey:
             valkey.replicaof("127.0.0.1", "1")
-            # A command writes nothing, so it does not find out.
-            await made.fires(REDIS, except_for={REDIS: {STATUS, LISTED}})
+            await made.fires(REDIS)
+            await asyncio.sleep(70)  # meanwhile no process can publish its presence, and it expires
+            alerts = (await made.run("status", "--json")).json["alerts"]
+            assert [alert["name"] for alert in alerts] == ["redis"]
             valkey.replicaof("NO", "ONE")
         await made.ended(REDIS)
 
@@ -93,7 +95,9 @@ async def test_the_database_stops_and_letters_wait_for_it(tmp_path: Path) -> Non
         limit = {"COUTURECAST_ALERT_LETTERS_WAITING": "5"}
         async with cluster(tmp_path, DATABASE_URL=postgres.url(), **limit) as made:
             await made.start()
+            await asyncio.sleep(30)  # nothing happens
             postgres.stop()
+            await made.fires(DATABASE, except_for=no_row)
             await made.enqueue(COLOR, fails=True)
             await made.fires(DATABASE, LETTERS, except_for=no_row)
             postgres.start()
@@ -116,6 +120,28 @@ async def test_a_frozen_process_leaves_its_queue_without_a_worker_and_a_broken_k
         victim.process.send_signal(signal.SIGCONT)
         await made.enqueue(COLOR)
         await made.ended(broken, unserved)
+
+
+async def test_of_two_processes_one_freezes_while_the_other_drains_the_queue(tmp_path: Path) -> None:
+    stalled = ("stalled", COLOR)
+    async with cluster(tmp_path, COUTURECAST_ALERT_BACKLOG="2000") as made:
+        await made.start()
+        frozen = await made.start(COLOR)
+        await made.keep_active()
+        await made.enqueue(COLOR, 20)  # both have made turns
+        await asyncio.sleep(3)
+        frozen.process.send_signal(signal.SIGSTOP)
+        await made.enqueue(COLOR, 700, seconds=1)
+        await made.fires(stalled)
+        (alert,) = (await made.run("status", "--json")).json["alerts"]
+        assert f":{frozen.process.pid} takes nothing for " in alert["message"]
+        (queue,) = [
+            queue for queue in (await made.run("status", "--json")).json["queues"] if queue["name"] == COLOR
+        ]
+        assert queue["completed"] > 20  # the other one works
+        assert queue["depth"] > 0
+        frozen.process.send_signal(signal.SIGCONT)
+        await made.ended(stalled)
 
 
 async def test_redis_is_nearly_full_and_may_evict(tmp_path: Path) -> None:
@@ -156,7 +182,6 @@ async def test_a_replay_is_killed_and_another_halts(tmp_path: Path) -> None:
     interrupted, halted = ("plan_interrupted", ""), ("plan_halted", "")
     async with cluster(tmp_path) as made:
         await made.start()
-        await made.keep_active()
         await made.enqueue(COLOR, 40, fails=True)
         await until_letters(made, 40)
         with (made.directory / "replay").open("wb") as log:

@@ -93,7 +93,14 @@ def build_operations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
-        alerts=AlertOperations(alerts, audit, queues=queues, changed=snapshots.invalidate_decisions),
+        alerts=AlertOperations(
+            alerts,
+            audit,
+            queues=queues,
+            changed=snapshots.invalidate_decisions,
+            take_snapshot=partial(snapshots.snapshot, loop_lag=None, drain_deadline_in=None),
+            emit=events.emit,
+        ),
         events=EventOperations(events.repository, queues=queues),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,

@@ -22,7 +22,7 @@ from tui.text.format import (
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from workers.engine.policy import WEATHER
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import descriptions
+from workers.monitoring.descriptions import descriptions
 from workers.monitoring.snapshot import QueueSnapshot
 
 _MAX_SPARKLINE_WIDTH = 60

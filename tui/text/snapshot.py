@@ -10,7 +10,7 @@ from tui.text.format import byte_size, duration, escape, gauge, utc_time
 from tui.text.queues import is_compact
 from tui.text.styles import BAD, DIM, GOOD, WARN
 from tui.text.words import plural
-from workers.monitoring.alert_evaluation import duration as lasting
+from workers.monitoring.descriptions import duration as lasting
 from workers.monitoring.snapshot import Snapshot
 
 _SLOW_LOOP_SECONDS = 0.1

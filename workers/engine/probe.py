@@ -60,6 +60,11 @@ async def check_writes(redis: Redis) -> None:
     await run_script(redis, _probe("writes"))
 
 
+async def check_write(redis: Redis) -> None:
+    """As `check_writes`, by one command and without publishing: for what is checked again and again."""
+    await execute(redis, "SET", _KEY, "probe", "PX", 1)
+
+
 async def check_rights(redis: Redis) -> None:
     """Try each command of the engine.
 

@@ -5,7 +5,7 @@ A condition is what is wrong now.  It becomes an alert when it has lasted for as
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ from workers.engine.history import History, Point
 from workers.engine.schedules import Schedule, past_second
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
-from workers.monitoring.breaches import KINDS, LatencyReader, depth_breach, failure_breach
+from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
+from workers.monitoring.descriptions import broken, duration, full_and_stalled, held_by_dead
 from workers.monitoring.overview import OverviewReply, age_of_job
 from workers.monitoring.roster import age, number
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
@@ -124,14 +125,15 @@ def server_conditions(
     now: float,
     limits: Thresholds = rules.DEFAULTS,
     observed: Container[str] = (),
+    refused: str | None = None,
 ) -> Iterable[Condition]:
     """What is wrong with Redis, the database and the way of letters from one to the other.
 
     ``observed`` has the keys of the conditions that were there before: these end at a lower figure.
+    ``refused``: why the engine of this process cannot use Redis, which may answer to others.
     """
-    if redis.error is not None:
-        silent = redis.refusal is None
-        yield Condition(rules.REDIS, None, f"Redis does not answer: {redis.error}" if silent else redis.error)
+    if problem := _redis_problem(redis, refused):
+        yield Condition(rules.REDIS, None, problem)
     if database.error is not None:
         yield Condition(rules.DATABASE, None, f"the database does not answer: {database.error}")
     if redis.memory_limit and redis.memory_used is not None:
@@ -149,6 +151,14 @@ def server_conditions(
         message = f"dead letters wait for the database for {now - letters_since:.0f} s"
         since = letters_since + waiting
         yield Condition(rules.LETTERS_WAITING, None, message, since, now - letters_since, waiting)
+
+
+def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str:
+    if redis.error is not None:
+        return redis.error if redis.refusal is not None else f"Redis does not answer: {redis.error}"
+    if redis.refuses_writes is not None:
+        return redis.refuses_writes
+    return "" if refused is None else f"this process cannot use Redis: {refused}"
 
 
 def evicts_jobs(policy: str | None) -> bool:
@@ -288,17 +298,28 @@ def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
 
 
 def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
-    name, overview = facts.queue.name, facts.overview
+    name = facts.queue.name
     above, ends_at = limits.limit(rules.BACKLOG, name), limits.ends_at(rules.BACKLOG, name)
     breach = depth_breach(facts.history, above, ends_at)
     if breach is None:
         return
-    since = breach.since
-    waited = age_of_job(overview.first_excess, overview.now)
-    if waited is not None:  # with nobody to write the history: the first job too many is as old as the breach
-        since = min(since, overview.now - waited)
     message = f"{facts.queue.depth} queued, limit {above:.0f}"
-    yield Condition(rules.BACKLOG, name, message, since, facts.queue.depth, above)
+    yield Condition(rules.BACKLOG, name, message, _backlog_since(facts, breach), facts.queue.depth, above)
+
+
+def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
+    """When it began: with nobody to write the history, the first job too many is as old as the backlog.
+
+    Its age is by its producer's clock, so it counts back to the last point before the breach only: that is by
+    the server's.  None if neither tells.
+    """
+    before = bisect_left(facts.history.times, breach.since)
+    earliest = facts.history.times[before - 1] if before else 0.0
+    waited = age_of_job(facts.overview.first_excess, facts.overview.now)
+    since = breach.since
+    if waited is not None:
+        since = min(since, max(earliest, facts.overview.now - waited))
+    return since if since < facts.history.now.at else None
 
 
 @dataclass(slots=True)
@@ -333,66 +354,3 @@ class LatencyEvaluator:
                 )
                 conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
         return baselines, conditions
-
-
-# In words
-
-
-def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
-    """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
-    reasons = (
-        broken(queue),
-        held_by_dead(queue),
-        held_by_blocked(queue),
-        full_and_stalled(queue),
-    )
-    return tuple(reason for reason in reasons if reason)
-
-
-def broken(queue: QueueSnapshot) -> str:
-    """Which keys have another type, empty if none."""
-    if not queue.broken_keys:
-        return ""
-    return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"
-
-
-def held_by_dead(queue: QueueSnapshot) -> str:
-    """How many jobs dead processes hold, and when these run again; empty if none."""
-    if not queue.held_by_dead:
-        return ""
-    again = "when a worker starts"
-    if queue.recover_in is not None:
-        again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
-    return f"{queue.held_by_dead} held by a dead worker, run again {again}"
-
-
-def held_by_blocked(queue: QueueSnapshot) -> str:
-    """How many jobs a blocked process holds, and where it stands; empty if none."""
-    if not queue.held_by_blocked:
-        return ""
-    return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
-
-
-def full_and_stalled(queue: QueueSnapshot) -> str:
-    """How long all slots have been taken, if for too long; dead and blocked workers are another condition."""
-    if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
-        return ""
-    usual = queue.usual_run
-    if queue.full_for <= max(queue.stalled_limit, rules.STALLED_TIMES * (usual or 0.0)):
-        return ""
-    slots = f"{queue.in_flight} of {queue.concurrency} run for {duration(queue.full_for)}"
-    if usual is None:
-        return f"stalled: {slots}, nothing has ended"
-    return f"stalled: {slots}, usually {duration(usual)}"
-
-
-def duration(seconds: float) -> str:
-    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``, ``2 d``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
-        if seconds < most * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"

@@ -78,11 +78,11 @@ class ClusterReader:
         self._connected_at: dict[str, float] = {}
         """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
 
-    async def read(self, *, recovering: bool, keep_history: bool) -> ClusterState:
+    async def read(self, *, recovering: bool, keep_history: bool, unwritable: bool = False) -> ClusterState:
         """The state now.  Raises RedisError.
 
-        ``recovering``: Redis was down a moment ago.  ``keep_history``: keep a point of the history of each
-        queue that holds jobs, as one process does for the cluster.
+        ``recovering`` and ``unwritable``: as in `Evidence`.  ``keep_history``: keep a point of the history of
+        each queue that holds jobs, as one process does for the cluster.
         """
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.time()
@@ -101,7 +101,7 @@ class ClusterReader:
             self._overviews(seconds, keep_history=keep_history), self._connected(with_channel(presences))
         )
         now = overviews[0].now
-        evidence = Evidence(presences, dict(beats), now, connected, recovering)
+        evidence = Evidence(presences, dict(beats), now, connected, recovering, unwritable)
         leases = [read_leases(overview.leases) for overview in overviews]
         workers = roster(evidence, chain.from_iterable(leases))
         queues, conditions = [], list(worker_conditions(workers, now))
@@ -112,6 +112,8 @@ class ClusterReader:
         serving = {queue.name for queue in queues if queue.workers}
         schedules = [schedule for schedule in self._schedules if schedule.queue in serving]
         conditions += schedule_conditions(schedules, done, now)
+        if unwritable:  # nothing can start or end, so that is no sign of a stall
+            conditions = [condition for condition in conditions if condition.name != STALLED]
         died_at = number(oldest[0][1]) if oldest else None
         since = None if died_at is None else min(now, died_at / 1000)
         return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed)

@@ -20,6 +20,7 @@ _SHARED = frozenset(
     {
         rules.NO_WORKER,
         rules.STALLED,
+        rules.BACKLOG,
         rules.BROKEN_KEYS,
         rules.REDIS_MEMORY,
         rules.REDIS_EVICTION,

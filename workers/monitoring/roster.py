@@ -23,6 +23,8 @@ _SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
 """A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
 _UNCONNECTED_SECONDS = 3.0
 """A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
+_CONNECTING_SECONDS = 10.0
+"""A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
 
@@ -49,6 +51,9 @@ class Evidence:
     connected: Mapping[str, bool] = field(default_factory=dict)
     recovering: bool = False
     """Redis was down a moment ago: heartbeats and connections of living processes are late, too."""
+    unwritable: bool = False
+    """Redis takes no writes, or did not a moment ago: no living process can show that it lives but by its
+    connection."""
 
     def beat_age(self, worker: str) -> float | None:
         """Seconds since its last heartbeat; None if there is none that counts."""
@@ -120,6 +125,8 @@ def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidenc
     connected = evidence.connected.get(name)
     if evidence.recovering:
         return sign is not None and sign <= forget
+    if evidence.unwritable and not _declared_dead(name, evidence):
+        return connected is True or (sign is not None and sign <= forget)
     if holds and not (beat is not None and beat <= _SILENT_SECONDS):
         ahead = beat is None and name.encode() in evidence.beats
         return ahead and connected is True
@@ -129,6 +136,8 @@ def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidenc
         return sign is not None and sign <= _UNCONNECTED_SECONDS
     if sign is None:
         return connected is True
+    if presence and presence["channel"] is None:
+        return sign <= min(forget, _CONNECTING_SECONDS)
     return sign <= forget
 
 

@@ -162,6 +162,8 @@ class RedisSnapshot:
     """If it answers and refuses: why, without an address, to follow "Redis …" (``is full``)."""
     timed_out: bool = False
     """Whether the error is that it was silent."""
+    refuses_writes: str | None = None
+    """Why it takes no writes although it answers, in one line without an address; None if it takes them."""
     nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
     """Share of the memory limit above which it is nearly full, 0 to 1."""
 

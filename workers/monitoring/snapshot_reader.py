@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,9 +17,10 @@ from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import redact_url
-from storage.redis.refusals import reason, refusal_of
+from storage.redis.refusals import explain, reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
 from workers.engine.policy import QueuePolicy
+from workers.engine.probe import check_write
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
 from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
@@ -33,6 +34,18 @@ from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot, 
 
 _RECOVERY_SECONDS = 4.0
 """After an outage of Redis: within this, living processes send heartbeats and subscribe again."""
+_REWRITE_SECONDS = 10.0
+"""Once Redis takes writes again: within this, living processes send heartbeats and publish their presence."""
+_RECENT_SECONDS = 30.0
+_OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
+"""Refusals that are about our user or a setting.  A user that may only read is no outage of Redis."""
+
+
+class WriteRefusal(NamedTuple):
+    """Why a server takes no writes; ``code`` as in `Refusal`."""
+
+    code: str
+    message: str
 
 
 class SnapshotReader:
@@ -70,22 +83,34 @@ class SnapshotReader:
         """Of the last snapshot; None if Redis answered."""
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
+        self._unwritable_at = -math.inf
+        """When Redis last took no writes, by the monotonic clock."""
         self._info = BackgroundValue(self._redis.info)
+        self._refusal = BackgroundValue(self._find_refusal)
         self._dead_letters = BackgroundValue(letters.count, _describe_database_error)
         self._history = history
         self._decisions = BackgroundValue(self._read_decisions)
         self._plans = plans
         self._plan_overview = BackgroundValue(self._read_plans)
         self._last: Snapshot | None = None
+        self._last_at = -math.inf
+        """When that was taken, by the monotonic clock."""
 
     @property
     def thresholds(self) -> Thresholds:
         """The limits in force."""
         return self._thresholds
 
+    @property
+    def saw_alerts(self) -> bool:
+        """Whether a snapshot of the last half minute had alerts: somebody looked, though nothing happens."""
+        is_recent = time.monotonic() - self._last_at < _RECENT_SECONDS
+        return is_recent and self._last is not None and bool(self._last.alerts)
+
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
         await self._info.close()
+        await self._refusal.close()
         await self._dead_letters.close()
         await self._decisions.close()
         await self._plan_overview.close()
@@ -108,57 +133,78 @@ class SnapshotReader:
     ) -> Snapshot:
         """The state of the cluster now.  While Redis is down: the last figures, with the error.
 
-        ``refused``: why Redis takes no writes of this process, None if it does; ``keep_history`` as in
+        ``refused``: why the engine of this process cannot use Redis, None if it can; ``keep_history`` as in
         `ClusterReader.read`.
         """
-        self._info.refresh_if_due()
-        self._dead_letters.refresh_if_due()
-        self._plan_overview.refresh_if_due()
-        cluster = await self._cluster_or_last(keep_history=keep_history)
-        if self._last is None:  # a program that takes a single snapshot needs all of it
-            await self._info.ready.wait()
-            await self._dead_letters.ready.wait()
-            await self._plan_overview.ready.wait()
-        redis, database = self._redis_snapshot(), self._database_snapshot()
+        cluster = await self._read(keep_history=keep_history)
         plans = self._plan_overview.value
         now = time.time() + self._clock_offset
-        is_up = redis.error is None
-        judged = redis if refused is None or not is_up else replace(redis, error=refused)
-        conditions = [
-            *server_conditions(
-                judged,
-                database,
-                cluster.letters_since,
-                now,
-                self._thresholds,
-                set(map(text, cluster.observed)),
-            ),
-            *(cluster.conditions if is_up else ()),
-            *(plans.conditions if plans is not None and is_up else ()),
-        ]
-        lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
+        found = await self._alerts(cluster, now, refused)
+        self._last_at = time.monotonic()
         self._last = Snapshot(
             taken_at=now,
             environment=self._environment,
             queues=cluster.queues,
             workers=cluster.workers,
-            redis=redis,
-            database=database,
+            redis=self._redis_snapshot(),
+            database=self._database_snapshot(),
             dead_letters=self._dead_letters.value,
             letters_waiting=cluster.letters_waiting,
             letters_oldest_age=cluster.letters_oldest_age,
             loop_lag=loop_lag,
             weather_provider=self._weather_provider,
-            alerts=await self._decided(alerts(lasting, now)),
+            alerts=found,
             plans=None if plans is None else plans.counts,
             drain_deadline_in=drain_deadline_in,
         )
         return self._last
 
+    async def _read(self, *, keep_history: bool) -> ClusterState:
+        """What Redis holds, once all is known that a program needs which takes a single snapshot."""
+        self._refusal.refresh_if_due()
+        if self._last is None:  # what the first reading proves depends on it
+            await self._refusal.ready.wait()
+        in_background = (self._info, self._dead_letters, self._plan_overview)
+        for value in in_background:
+            value.refresh_if_due()
+        cluster = await self._cluster_or_last(keep_history=keep_history)
+        if self._last is None:
+            for value in in_background:
+                await value.ready.wait()
+        return cluster
+
+    async def _alerts(self, cluster: ClusterState, now: float, refused: str | None) -> tuple[Alert, ...]:
+        """All that is wrong, with since when, and what operators have decided."""
+        redis, plans = self._redis_snapshot(), self._plan_overview.value
+        is_up = redis.error is None
+        observed = set(map(text, cluster.observed))
+        conditions = [
+            *server_conditions(
+                redis,
+                self._database_snapshot(),
+                cluster.letters_since,
+                now,
+                self._thresholds,
+                observed,
+                refused,
+            ),
+            *(cluster.conditions if is_up else ()),
+            *(plans.conditions if plans is not None and is_up else ()),
+        ]
+        lasting = await self._observations.complete(conditions, cluster.observed if is_up else None, now)
+        return await self._decided(alerts(lasting, now))
+
     async def _cluster_or_last(self, *, keep_history: bool) -> ClusterState:
-        recovering = time.monotonic() - self._failed_at < _RECOVERY_SECONDS
+        moment, refusal = time.monotonic(), self._refusal.value
+        if refusal is not None and refusal.code != "OOM":  # what frees memory, or adds none, still works
+            self._unwritable_at = moment
+        unwritable = moment - self._unwritable_at < _REWRITE_SECONDS
         try:
-            cluster = await self._reader.read(recovering=recovering, keep_history=keep_history)
+            cluster = await self._reader.read(
+                recovering=moment - self._failed_at < _RECOVERY_SECONDS,
+                unwritable=unwritable,
+                keep_history=keep_history and not unwritable,
+            )
         except (RedisError, OSError) as error:
             self._redis_failure = _redis_failure(self._safe_url, error)
             self._failed_at = time.monotonic()
@@ -191,14 +237,28 @@ class SnapshotReader:
     async def _read_plans(self) -> PlanOverview:
         return PlanOverview({}, ()) if self._plans is None else await read_plans(self._redis, self._plans)
 
+    async def _find_refusal(self) -> WriteRefusal | None:
+        """Try to write, as a program that runs no workers would not find out otherwise."""
+        try:
+            await check_write(self._redis)
+        except (RedisError, OSError) as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.code not in _OWN_CODES:
+                return WriteRefusal(refusal.code, explain(error))
+        return None  # if there was no answer at all, the snapshot finds out
+
     def _redis_snapshot(self) -> RedisSnapshot:
         info, nearly_full = self._info.value, self._thresholds.limit(REDIS_MEMORY)
+        refuses = None if self._refusal.value is None else self._refusal.value.message
         if self._redis_failure is not None or info is None:
-            return self._redis_failure or RedisSnapshot(self._safe_url, None, nearly_full=nearly_full)
+            return self._redis_failure or RedisSnapshot(
+                self._safe_url, None, nearly_full=nearly_full, refuses_writes=refuses
+            )
         return RedisSnapshot(
             self._safe_url,
             None,
             nearly_full=nearly_full,
+            refuses_writes=refuses,
             version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
             memory_used=whole_number(info.get("used_memory")),
             memory_limit=whole_number(info.get("maxmemory")) or None,

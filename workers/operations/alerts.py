@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from storage.database.events import EventSink
 from storage.dead_letters.records import Page
-from storage.repositories.alert_history import AlertHistoryRepository, AlertRecord
+from storage.repositories.alert_history import AlertHistoryRepository, AlertRecord, FiringAlert
 from workers.errors import InvalidAlertError, NotFoundError, UnknownQueueError
 from workers.monitoring.alert_rules import BY_NAME, Severity
 from workers.monitoring.snapshot import Alert, AlertState, Snapshot
 from workers.operations.audit import Audit
+from workers.process.alert_keeper import alert_event, firing_alerts
 
 MAX_SILENCE_SECONDS = 30 * 86_400.0
 
@@ -72,7 +74,10 @@ def _time(seconds: float | None) -> datetime | None:
 
 
 class AlertOperations:
-    """Every method raises StorageError without the database.  ``changed`` has decisions read again."""
+    """Every method raises StorageError without the database.  ``changed`` has decisions read again.
+
+    ``take_snapshot`` shows what fires now; ``emit`` takes the events of alerts that are recorded here.
+    """
 
     def __init__(
         self,
@@ -81,11 +86,15 @@ class AlertOperations:
         *,
         queues: Collection[str],
         changed: Callable[[], None],
+        take_snapshot: Callable[[], Awaitable[Snapshot]],
+        emit: EventSink,
     ) -> None:
         self._history = history
         self._audit = audit
         self._queues = queues
         self._changed = changed
+        self._take_snapshot = take_snapshot
+        self._emit = emit
 
     async def acknowledge(self, alert: str, queue: str | None = None, reason: str = "") -> list[AlertRecord]:
         """Mark alerts that fire as seen by the current actor, until they are resolved; which were not before.
@@ -94,11 +103,10 @@ class AlertOperations:
         """
         self._check(alert, queue)
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
-            firing = [item for item in await self._history.firing() if _matches(item, alert, queue)]
-            if not firing:
+            known = [item for item in await self._history.firing() if _matches(item, alert, queue)]
+            if not known and not await self._record_new(alert, queue):
                 raise NotFoundError(
-                    f"no alert {alert!r}{_of(queue)} fires",
-                    fix="see alerts list; a worker process records a new one within a few seconds",
+                    f"no alert {alert!r}{_of(queue)} fires", fix="see alerts list for those that do"
                 )
             marked = await self._history.acknowledge(alert, queue, self._audit.actor, datetime.now(UTC))
             action.affected = len(marked)
@@ -134,6 +142,16 @@ class AlertOperations:
         """All alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
         return await self._history.page(limit=limit, cursor=cursor)
 
+    async def _record_new(self, alert: str, queue: str | None) -> bool:
+        """Record those that fire now and that no worker process has recorded yet; whether there are any."""
+        snapshot = await self._take_snapshot()
+        firing = [found for found in firing_alerts(snapshot) if _matches(found, alert, queue)]
+        if firing:
+            changes = await self._history.record(firing, datetime.now(UTC), judged=())
+            for record in changes.fired:
+                self._emit(alert_event("alert-fired", record, record.message))
+        return bool(firing)
+
     def _check(self, alert: str | None, queue: str | None) -> None:
         if alert is not None and alert not in BY_NAME:
             raise InvalidAlertError(
@@ -143,7 +161,7 @@ class AlertOperations:
             raise UnknownQueueError(queue, tuple(self._queues))
 
 
-def _matches(record: AlertRecord, alert: str, queue: str | None) -> bool:
+def _matches(record: AlertRecord | FiringAlert, alert: str, queue: str | None) -> bool:
     return record.alert == alert and queue in (None, record.queue)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from redis.exceptions import RedisError
 
 from storage.database.events import EventKind, EventSink, NewEvent
 from storage.errors import StorageError
-from storage.redis.client import execute
 from storage.redis.lock import ExpiringLock
 from storage.repositories.alert_history import (
     AlertChanges,
@@ -22,10 +20,11 @@ from storage.repositories.alert_history import (
     AlertRecord,
     FiringAlert,
 )
-from workers.engine.keys import ALERTING, WAKE_CHANNEL
+from workers.engine.keys import ALERTING
 from workers.engine.policy import NORMAL, PollIntervals
 from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
-from workers.monitoring.snapshot import Alert, Snapshot
+from workers.monitoring.snapshot import Snapshot
+from workers.process.idle_checks import IdleChecks
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +43,8 @@ NotifyUnrecorded = Callable[[Sequence[FiringAlert]], None]
 class AlertKeeper:
     """``is_active``, without asking a server: a queue of this process holds anything, or Redis fails.
 
-    While nothing happens and no alert is there, the processes are counted every ``pace.presence`` seconds,
-    with one command: if one has gone, there is a reason to look.  ``take_snapshot`` keeps a point of the
-    history, too.
+    While nothing happens and no alert is there, ``idle`` finds a reason to look.  ``take_snapshot`` keeps a
+    point of the history, too.
     """
 
     def __init__(
@@ -56,6 +54,7 @@ class AlertKeeper:
         take_snapshot: TakeSnapshot,
         *,
         is_active: Callable[[], bool],
+        idle: IdleChecks,
         pace: PollIntervals = NORMAL,
         emit: EventSink,
         notify: Notify | None = None,
@@ -64,9 +63,7 @@ class AlertKeeper:
         self._redis = redis
         self._lock = ExpiringLock(redis, ALERTING, ttl_seconds=pace.alerts + _PASS_SECONDS)
         self._pace = pace
-        self._next_count = 0.0
-        self._processes = 0
-        """Those that listened for jobs when they were last counted."""
+        self._idle = idle
         self._history = history
         self._take_snapshot = take_snapshot
         self._is_active = is_active
@@ -92,14 +89,14 @@ class AlertKeeper:
                 await self._lock.release()
 
     async def has_reason(self) -> bool:
-        """Whether an alert is there, a queue holds jobs, or a process has gone.  Raises RedisError."""
-        now = time.monotonic()
-        if not self._is_open and now >= self._next_count:
-            self._next_count = now + self._pace.presence
-            reply = await execute(self._redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL)
-            before, self._processes = self._processes, int(reply[1])
-            self._is_open = self._processes < before
-        return self._is_open or self._is_active()
+        """Whether an alert is there, a queue holds jobs, or something else may be wrong.
+
+        Raises RedisError.
+        """
+        if self._is_active():
+            return True
+        self._is_open = self._is_open or await self._idle.find_reason()
+        return self._is_open
 
     async def check(self) -> AlertChanges | None:
         """Make one pass; None if another process does it.  Raises RedisError, StorageError."""
@@ -107,7 +104,7 @@ class AlertKeeper:
             self._is_open = False  # the process that holds the lock goes on until no alert is left
             return None
         snapshot = await self._take_snapshot()
-        firing = [_firing(alert) for alert in snapshot.alerts if alert.fires or alert.state == "silenced"]
+        firing = firing_alerts(snapshot)
         is_up = snapshot.redis.error is None
         try:
             async with asyncio.timeout(_WRITE_SECONDS):
@@ -120,9 +117,9 @@ class AlertKeeper:
             raise
         self._is_open = bool(snapshot.alerts or changes.firing)
         for record in changes.fired:
-            self._emit(_event("alert-fired", record, record.message))
+            self._emit(alert_event("alert-fired", record, record.message))
         for record in changes.resolved:
-            self._emit(_event("alert-resolved", record, f"over: {record.message}"))
+            self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
         if self._notify is not None:
             self._notify(changes)
         return changes
@@ -134,11 +131,17 @@ class AlertKeeper:
             return True  # Redis is down, as each process finds for itself; the database has each alert once
 
 
-def _firing(alert: Alert) -> FiringAlert:
-    return FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
+    """The alerts of a snapshot that belong into the history."""
+    return [
+        FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+        for alert in snapshot.alerts
+        if alert.fires or alert.state == "silenced"
+    ]
 
 
-def _event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+    """The event that an alert began or ended, which is written once, whoever finds it."""
     title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
     return NewEvent(
         kind,

@@ -12,17 +12,22 @@ from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 
+_RETRY_SECONDS = 5.0
+"""Until a periodic check that failed is made again, at most."""
 _RESTART_SECONDS = 5.0
 """Until a background task that failed by a defect is started again."""
 
 
 async def run_every(seconds: float, check: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Call ``check`` every ``seconds``; while Redis is down, the next call may succeed."""
+    """Call ``check`` every ``seconds``, and sooner after it failed: once Redis is back, it is overdue."""
+    pause = seconds
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause)
+        pause = seconds
         try:
             await check()
         except (RedisError, OSError) as error:
+            pause = min(seconds, _RETRY_SECONDS)
             log.debug("a periodic check failed", check=check.__name__, error=repr(error))
 
 

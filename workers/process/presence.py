@@ -43,6 +43,8 @@ class Presence:
         on_letters: Callable[[], None],
     ) -> None:
         self.draining = False
+        self.redis_is_full = False
+        """Whether Redis refused to take more, at the last publication: its workers do not notice."""
         self._redis = redis
         self._worker_id = worker_id
         self._dispatchers = dispatchers
@@ -60,6 +62,9 @@ class Presence:
         except ResponseError as error:
             if is_wrong_type(error):  # of a key that all queues share: any reconciler repairs it
                 next(iter(self._dispatchers.values())).queue.reconciler.request(now=True)
+            else:  # an idle dispatcher does not notice that writes are refused
+                for dispatcher in self._dispatchers.values():
+                    dispatcher.wake()
             raise
         if letters_wait:
             self._on_letters()
@@ -77,7 +82,9 @@ class Presence:
         ttl_ms = round(self._ttl * 1000)
         entry = b"" if leaving else wire.dump(facts)
         args: list[Argument] = [self._worker_id, entry, ttl_ms, wire.dump(self._saq_info(facts)), forget_ms]
-        return bool(await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args)))
+        waiting, full = await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args))
+        self.redis_is_full = bool(full)
+        return bool(waiting)
 
     def _facts(self) -> dict[str, object]:
         return {

@@ -25,7 +25,7 @@ class WakeListener:
     """Wakes ``dispatchers`` when a queue was resumed, a delayed job was enqueued, or a standby can take over.
 
     The process is subscribed to a channel of its own, too, so that its end is known as soon as its connection
-    closes.  ``on_subscribed`` is called after each subscription.
+    closes.  ``on_subscribed`` is called after each subscription, and if the first one fails.
     """
 
     def __init__(
@@ -37,8 +37,9 @@ class WakeListener:
         *,
         on_subscribed: Callable[[], Awaitable[None]],
     ) -> None:
-        self.counted = False
-        """Redis counts this process among the subscribers of its own channel."""
+        self.counted: bool | None = None
+        """Whether Redis counts this process among the subscribers of its own channel; None before the first
+        subscription."""
         self._redis = redis
         self._subscriber = subscriber
         self._channel = f"{PROCESS}{worker_id}"
@@ -58,10 +59,19 @@ class WakeListener:
                         await self._handle(message)
             except (RedisError, OSError) as error:
                 log.debug("the subscription broke", error=repr(error))
-                self.counted = False
-                if isinstance(error, NoPermissionError):
+                is_denied = isinstance(error, NoPermissionError)
+                if is_denied:
                     self._subscriptions = [WAKE_CHANNEL]  # a user may have a right to the one channel only
-                await asyncio.sleep(backoff.failed())
+                pause = backoff.failed()
+                await self._note_broken(again=pause > 0 or is_denied)
+                await asyncio.sleep(pause)
+
+    async def _note_broken(self, *, again: bool) -> None:
+        if self.counted is not None:
+            self.counted = False
+        elif again:  # the first subscription fails, too: without a word it would soon count as gone
+            self.counted = False
+            await self._on_subscribed()
 
     async def _handle(self, message: Mapping[str, Any]) -> None:
         own = message["channel"] == self._channel.encode()

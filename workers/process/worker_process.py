@@ -89,7 +89,8 @@ class WorkerProcess:
         self._retention = Retention(self._redis, letters, events.repository if events is not None else None)
         self._connections: list[PipelineConnection] = []
         self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
-        self._schedulers = self._make_schedulers(schedules)
+        self.schedules = [schedule for schedule in schedules if schedule.queue in self.dispatchers]
+        """Those that this process runs."""
         self._scheduled = ScheduledJobs(self._redis, self.dispatchers)
         self._clock = LoopClock(timings.loop_count_seconds)
         self._watchdog = self._make_watchdog()
@@ -110,7 +111,9 @@ class WorkerProcess:
         return sum(dispatcher.in_flight for dispatcher in self.dispatchers.values())
 
     def is_active(self) -> bool:
-        """Whether one of its queues held jobs at the last turn."""
+        """Whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
+        if self.redis_error is not None or self._presence.redis_is_full:
+            return True
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
 
     def accompany(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -176,7 +179,7 @@ class WorkerProcess:
             partial(run_every, self._pace.presence, self._presence.publish),
             partial(run_every, self._pace.scheduled, self._scheduled.check),
             partial(run_every, self._pace.aborts, self._check_aborts),
-            *(scheduler.run for scheduler in self._schedulers),
+            *(Scheduler(schedule, self.dispatchers[schedule.queue].queue).run for schedule in self.schedules),
             self._retention.run,
             *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
             *self._companions,
@@ -280,13 +283,6 @@ class WorkerProcess:
             )
         return dispatchers
 
-    def _make_schedulers(self, schedules: Sequence[Schedule]) -> list[Scheduler]:
-        return [
-            Scheduler(schedule, self.dispatchers[schedule.queue].queue)
-            for schedule in schedules
-            if schedule.queue in self.dispatchers
-        ]
-
     def _make_watchdog(self) -> Watchdog:
         return Watchdog(
             self._clock,
@@ -343,6 +339,7 @@ class WorkerProcess:
         if (text is None) != (self.redis_error is None):
             if error is None:
                 log.info("Redis answers again")
+                self._publish_presence()  # it may have expired meanwhile
             else:
                 refuses = isinstance(error, ResponseError) or refusal_of(error) is not None
                 log.error("Redis refuses" if refuses else "Redis does not answer", error=text)
@@ -356,7 +353,10 @@ class WorkerProcess:
     def _check_leases(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.request_lease_check()
-        # Others may have declared this process dead.  One publication at a time, since Redis may be down.
+        self._publish_presence()  # others may have declared this process dead
+
+    def _publish_presence(self) -> None:
+        """Publish it soon; one publication at a time, since Redis may be down."""
         if self._loop is not None and (self._publishing is None or self._publishing.done()):
             self._publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
 

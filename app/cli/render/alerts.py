@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, escape, utc_time
 from tui.text.words import DATE_TIME, DAY_AND_MINUTE
-from workers.monitoring.alert_evaluation import duration
+from workers.monitoring.descriptions import duration
 
 if TYPE_CHECKING:
     from storage.repositories.alert_history import AlertRecord

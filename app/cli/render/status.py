@@ -9,7 +9,7 @@ from app.cli.render.alerts import alert_line
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, duration, percent, rate
 from tui.text.snapshot import living_workers, other_workers
-from workers.monitoring.alert_evaluation import descriptions
+from workers.monitoring.descriptions import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.alerts import current_alerts
 
@@ -19,7 +19,7 @@ _NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "d
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
-    for name in ("refusal", "timed_out", "nearly_full"):
+    for name in ("refusal", "timed_out", "refuses_writes", "nearly_full"):
         del document["redis"][name]
     return document
 
@@ -32,8 +32,8 @@ def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
     redis, database = snapshot.redis, snapshot.database
     lines += [
         "",
-        f"workers {living_workers(snapshot)}{other_workers(snapshot)} · redis {redis.error or 'ok'} · "
-        f"database {database.error or 'ok'} · "
+        f"workers {living_workers(snapshot)}{other_workers(snapshot)} · "
+        f"redis {redis.error or redis.refuses_writes or 'ok'} · database {database.error or 'ok'} · "
         f"dead letters {MISSING if snapshot.dead_letters is None else snapshot.dead_letters}"
         + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),
     ]

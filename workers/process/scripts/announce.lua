@@ -10,11 +10,15 @@
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
 --       4 SAQ's worker info, JSON  5 ms after which a silent worker is forgotten; 0: not now
--- Reply number of letters and outcomes that wait for the database.
--- A process that publishes its presence has a loop that runs.  A deletion first, see take.lua: out of memory.
-redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1])
+-- Reply {number of letters and outcomes that wait for the database, 1: the server is full}
+-- A process that publishes its presence has a loop that runs.
+-- What a full server refuses comes first, to find that out; then a deletion, see take.lua: out of memory.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local entry = {KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms}
+local reply = ARGV[2] ~= '' and redis.pcall('HSET', unpack(entry))
+local refused = type(reply) == 'table' and reply.err
+redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1])
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1], 'since:' .. ARGV[1])
@@ -23,7 +27,7 @@ if ARGV[2] == '' then
     redis.call('DEL', KEYS[i + 1])
   end
 else
-  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms)
+  if refused then redis.call('HSET', unpack(entry)) end
   redis.call('HSETNX', KEYS[1], 'since:' .. ARGV[1], now_ms)
   for i = 5, #KEYS, 2 do
     redis.call('SET', KEYS[i + 1], ARGV[4], 'PX', present)
@@ -46,4 +50,4 @@ if forget > 0 then
   for i = 5, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - forget)
 end
-return redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
+return {redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4]), refused and 1 or 0}

@@ -153,6 +153,26 @@ async def test_what_waits_at_a_server_that_was_demoted_is_closed_with_the_rest(
     await writer.aclose()
 
 
+async def test_a_server_that_stays_read_only_closes_what_waits_there_once(pair: Pair) -> None:
+    """Else no subscription lasts, and by them it is known which processes live."""
+    subscriber, writer = make_client(pair.second.url, reply_timeout=None), make_client(pair.second.url)
+    await execute(writer, "EXISTS", "test:key")
+    for number in range(3):
+        channel = subscriber.pubsub()
+        await channel.subscribe("test:channel")
+        await channel.get_message(timeout=5)
+        with pytest.raises(ReadOnlyError):
+            await execute(writer, "SET", "test:key", "x")
+        with pytest.raises(ReadOnlyError):
+            await execute(writer, "SET", "test:key", "x")  # over a connection that is newer
+        if number:
+            await channel.ping()
+            assert (await channel.get_message(timeout=5))["type"] == "pong"
+        await channel.aclose()
+    await subscriber.aclose()
+    await writer.aclose()
+
+
 @pytest.mark.slow
 async def test_e14_a_worker_goes_on_at_the_new_primary(
     pair: Pair, primary: Redis, sqlite_url: str, tmp_path: Path

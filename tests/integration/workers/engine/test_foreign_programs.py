@@ -21,7 +21,7 @@ from workers.engine.keys import BEATS, CRON, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
 from workers.engine.schedules import Schedule, Scheduler
 from workers.engine.settlement import Settlement
-from workers.monitoring.alert_evaluation import descriptions
+from workers.monitoring.descriptions import descriptions
 
 OTHER_JOB = "saq:job:alert-fanout:waits"
 

@@ -103,6 +103,16 @@ async def test_the_first_snapshot_is_complete(seen: Seen) -> None:
     assert (first.redis.error, first.database.error) == (None, None)
 
 
+async def test_a_snapshot_with_alerts_is_a_reason_to_check_them_for_half_a_minute(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not seen.observer.saw_alerts
+    assert [alert.name for alert in (await seen.now()).alerts] == ["no_worker"]
+    assert seen.observer.saw_alerts
+    monkeypatch.setattr(seen.observer, "_last_at", time.monotonic() - 31)
+    assert not seen.observer.saw_alerts
+
+
 @pytest.mark.slow
 async def test_a_hanging_database_is_unavailable_and_delays_no_snapshot(
     seen: Seen, monkeypatch: pytest.MonkeyPatch

@@ -29,6 +29,7 @@ from workers.notifications.messages import trial
 from workers.notifications.notifier import MessageBudget, Notifier
 from workers.notifications.services import load_services
 from workers.process.alert_keeper import AlertKeeper
+from workers.process.idle_checks import IdleChecks
 
 BACKLOG = FiringAlert("backlog", "color-extraction", "", "132 queued, limit 100", 132.0)
 NO_WORKER = FiringAlert("no_worker", "weather-ingestion", "", "no worker", None)
@@ -122,6 +123,7 @@ def keeper(bench: Bench, redis: Redis, notifier: Notifier, alerts: list[Alert]) 
         bench.history,
         snapshot,
         is_active=lambda: True,
+        idle=IdleChecks(redis, count_seconds=30),
         emit=ignore_event,
         notify=notifier.notify,
         notify_unrecorded=notifier.notify_unrecorded,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +19,11 @@ from storage.repositories.alert_history import AlertHistoryRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from workers.engine.dispatcher import NextTurn
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
-from workers.engine.policy import NORMAL, RateLimit
+from workers.engine.policy import RateLimit
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process.alert_keeper import AlertKeeper
+from workers.process.idle_checks import IdleChecks
 
 MakeReader = Callable[[Bench], SnapshotReader]
 
@@ -74,6 +75,7 @@ def _keeper(bench: Bench, database: Database, reader: SnapshotReader, events: li
         AlertHistoryRepository(database),
         lambda: _now(reader, keep_history=True),
         is_active=lambda: True,
+        idle=IdleChecks(bench.redis, count_seconds=30),
         emit=events.append,
     )
 
@@ -163,7 +165,7 @@ async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
         AlertHistoryRepository(database),
         lambda: _now(make_reader(bench)),
         is_active=lambda: False,
-        pace=replace(NORMAL, presence=0.0),
+        idle=IdleChecks(bench.redis, count_seconds=0),
         emit=lambda event: None,
     )
     processes = [await bench.start(succeed) for _ in range(2)]
@@ -220,6 +222,44 @@ async def test_ready_jobs_that_a_living_process_does_not_start_are_a_stall(
 
 async def _is_not_stalled(reader: SnapshotReader) -> bool:
     return "stalled" not in await _alerts(reader)
+
+
+async def test_a_process_that_stopped_taking_is_named_while_another_one_drains_the_queue(
+    make_bench: MakeBench, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(ctx: dict[str, Any], number: int) -> None:
+        await asyncio.sleep(0.2)
+
+    bench = make_bench(concurrency=1)
+    stopped = await bench.start(work)
+    dispatcher = stopped.dispatchers[bench.policy.name]
+    await eventually(dispatcher.turned.is_set)
+    turn, hangs, released = dispatcher._turn, asyncio.Event(), asyncio.Event()
+
+    async def hang() -> NextTurn:
+        hangs.set()
+        await released.wait()
+        return await turn()
+
+    monkeypatch.setattr(dispatcher, "_turn", hang)
+    dispatcher.wake()
+    await hangs.wait()
+    ago = await server_ms(bench.redis) - 40_000
+    await bench.redis.hset(bench.queue.keys.turns, stopped.id, ago)
+    await bench.redis.hset("couturecast:workers", f"since:{stopped.id}", ago)
+    await _fill(bench, 50, ago=31)
+    await bench.start(work)
+
+    async def other_works() -> bool:
+        return await bench.total("completed") > 0
+
+    await eventually(other_works)
+    alert = (await _alerts(make_reader(bench)))["stalled"]
+    assert alert.subject == stopped.id
+    assert re.search(r":\d+ takes nothing for 3\d s, \d+ ready", alert.message)
+    released.set()
+    reader = make_reader(bench)
+    await eventually(lambda: _is_not_stalled(reader))
 
 
 async def test_a_queue_that_waits_for_its_rate_limit_is_not_stalled(

@@ -25,7 +25,7 @@ from tests.support.processes import Journal, Spawner
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy, Timings
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
-from workers.monitoring.alert_evaluation import descriptions
+from workers.monitoring.descriptions import descriptions
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process.heartbeat import BLOCKED_SCRIPT
@@ -126,8 +126,13 @@ async def test_published_presence_counts_on_a_redis_that_denies_the_list_of_subs
         process = await bench.start(idle)
         await eventually(lambda: process.dispatchers[bench.policy.name].turned.is_set())
         assert len(await view.states()) == 2
+        await eventually(lambda: _publishes_that_it_is_not_counted(redis, process.id))
     finally:
         await execute(redis, "ACL", "SETUSER", "default", "+pubsub")
+
+
+async def _publishes_that_it_is_not_counted(redis: Redis, worker_id: str) -> bool:
+    return json.loads(await redis.hget(WORKERS, worker_id) or b"{}").get("channel") is False
 
 
 async def test_a_user_with_a_right_to_the_one_channel_only_is_nudged_all_the_same(

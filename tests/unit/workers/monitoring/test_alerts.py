@@ -245,6 +245,32 @@ def test_a_backlog_is_as_old_as_the_first_job_too_many() -> None:
     assert (condition.name, condition.since, condition.value) == ("backlog", NOW - 300, 500)
 
 
+@pytest.mark.parametrize(
+    ("ago", "since"),
+    [
+        (900, NOW - 20),  # a clock that is slow, or jobs that waited elsewhere
+        (15, NOW - 15),
+        (5, NOW - 10),
+        (-900, NOW - 10),  # a clock that is fast
+    ],
+)
+def test_a_backlog_is_no_older_than_the_servers_history_whatever_the_clock_of_its_producers(
+    ago: float, since: float
+) -> None:
+    body = f'{{"queued": {int((NOW - ago) * 1000)}}}'.encode()
+    queue = replace(QUEUE, depth=500, workers=1)
+    (condition,) = queue_conditions(facts(queue, _depths([50, 500, 500]), first_excess=body), DEFAULTS)
+    assert (condition.name, condition.since) == ("backlog", since)
+
+
+def test_a_backlog_counts_from_when_it_is_seen_if_neither_history_nor_jobs_tell() -> None:
+    queue = replace(QUEUE, depth=500, workers=1)
+    body = f'{{"queued": {int((NOW + 900) * 1000)}}}'.encode()
+    for known in (facts(queue, first_excess=body), facts(queue)):
+        (condition,) = queue_conditions(known, DEFAULTS)
+        assert (condition.name, condition.since) == ("backlog", None)
+
+
 def test_redis_down_is_the_worst_alert() -> None:
     redis = RedisSnapshot("redis://x", "refused", memory_used=9, memory_limit=10)
     found = alerts_of(replace(HEALTHY, queues=(), workers=(), redis=redis))

@@ -51,6 +51,10 @@ def found(
         ({"at": 30, "connected": True}, "running"),
         ({"at": 30, "connected": False}, None),
         ({"at": 2, "connected": False}, "running"),  # it may be reconnecting
+        ({"at": 9, "channel": None}, "running"),  # it has started, and not subscribed yet
+        ({"at": 11, "channel": None}, None),  # it was killed before it had
+        ({"at": 11, "channel": None, "beat": 1, "leases": 1}, "running"),
+        ({"at": 30, "channel": False}, "running"),  # a server that counts no subscribers
         ({"at": 66, "connected": True}, None),  # its host vanished, and the connection stands half open
         ({"at": 30, "beat": 1, "leases": 2, "connected": True}, "running"),
         ({"at": 30, "beat": 11, "leases": 2, "connected": True}, "dead"),  # frozen
@@ -93,6 +97,17 @@ def test_right_after_an_outage_a_late_process_is_not_dead(leases: int) -> None:
     for recovering in (True, False):
         workers = roster(Evidence(words, beats, NOW, {"w": False}, recovering), [LEASE] * leases)
         assert [worker.state for worker in workers if worker.alive] == ["running"] * recovering
+
+
+@pytest.mark.parametrize("leases", [0, 2])
+@pytest.mark.parametrize("connected", [True, False])
+def test_while_redis_takes_no_writes_a_connected_process_lives_and_another_one_does_not(
+    leases: int, connected: bool
+) -> None:
+    words, beats = {b"w": said(), b"at:w": f"{(NOW - 900) * 1000:.0f}".encode()}, {b"w": (NOW - 890) * 1000}
+    evidence = Evidence(words, beats, NOW, {"w": connected}, unwritable=True)
+    workers = roster(evidence, [LEASE] * leases)
+    assert [worker.state for worker in workers if worker.alive] == ["running"] * connected
 
 
 def test_a_process_that_was_declared_dead_is_gone_until_it_speaks_again() -> None:

@@ -1,0 +1,68 @@
+"""What is wrong with a queue, in words.  Pure."""
+
+from __future__ import annotations
+
+import math
+
+from workers.monitoring.alert_rules import STALLED_TIMES
+from workers.monitoring.snapshot import QueueSnapshot
+
+
+def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
+    """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
+    reasons = (
+        broken(queue),
+        held_by_dead(queue),
+        held_by_blocked(queue),
+        full_and_stalled(queue),
+    )
+    return tuple(reason for reason in reasons if reason)
+
+
+def broken(queue: QueueSnapshot) -> str:
+    """Which keys have another type, empty if none."""
+    if not queue.broken_keys:
+        return ""
+    return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"
+
+
+def held_by_dead(queue: QueueSnapshot) -> str:
+    """How many jobs dead processes hold, and when these run again; empty if none."""
+    if not queue.held_by_dead:
+        return ""
+    again = "when a worker starts"
+    if queue.recover_in is not None:
+        again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
+    return f"{queue.held_by_dead} held by a dead worker, run again {again}"
+
+
+def held_by_blocked(queue: QueueSnapshot) -> str:
+    """How many jobs a blocked process holds, and where it stands; empty if none."""
+    if not queue.held_by_blocked:
+        return ""
+    return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
+
+
+def full_and_stalled(queue: QueueSnapshot) -> str:
+    """How long all slots have been taken, if for too long; dead and blocked workers are another condition."""
+    if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
+        return ""
+    usual = queue.usual_run
+    if queue.full_for <= max(queue.stalled_limit, STALLED_TIMES * (usual or 0.0)):
+        return ""
+    slots = f"{queue.in_flight} of {queue.concurrency} run for {duration(queue.full_for)}"
+    if usual is None:
+        return f"stalled: {slots}, nothing has ended"
+    return f"stalled: {slots}, usually {duration(usual)}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``, ``2 d``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"

@@ -1,0 +1,100 @@
+"""Finds a reason to check the alerts while no queue holds anything, with hardly a command to Redis.
+
+A process may have gone, the database may be unavailable, a replay may have lost its process, and a schedule
+may not have run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from redis.asyncio import Redis
+
+from storage.dead_letters.plans import PlanRepository
+from storage.errors import StorageError
+from storage.redis.client import execute
+from workers.engine.keys import CRON, WAKE_CHANNEL
+from workers.engine.schedules import Schedule
+from workers.monitoring.alert_evaluation import schedule_conditions
+
+_DATABASE_SECONDS = 2.0
+"""Timeout of the query: a database that is silent for longer counts as unavailable."""
+_AFTER_LATE_SECONDS = 5.0
+"""A schedule is checked so long after the moment from which its run is missed."""
+_RETRY_SECONDS = 60.0
+"""Until the schedules are checked again if Redis failed."""
+
+
+class IdleChecks:
+    """What one process checks on its own, whatever the others do; ``schedules`` are those of its queues.
+
+    ``count_seconds`` is the time between two counts of the processes: one command to Redis.  The schedules
+    are checked with two commands an occurrence, plans and database with one query a call.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        count_seconds: float,
+        plans: PlanRepository | None = None,
+        schedules: Sequence[Schedule] = (),
+    ) -> None:
+        self._redis = redis
+        self._count_seconds = count_seconds
+        self._plans = plans
+        self._schedules = schedules
+        self._next_count = 0.0
+        self._next_schedule_check = 0.0
+        """Both by the monotonic clock."""
+        self._processes = 0
+        """Those that listened for jobs when they were last counted."""
+
+    async def find_reason(self) -> bool:
+        """Whether something may be wrong.  Raises RedisError."""
+        if await self._is_process_gone() or await self._is_database_or_plan_troubled():
+            return True
+        return await self._is_schedule_missed()
+
+    async def _is_process_gone(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_count:
+            return False
+        self._next_count = now + self._count_seconds
+        reply = await execute(self._redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL)
+        before, self._processes = self._processes, int(reply[1])
+        return self._processes < before
+
+    async def _is_database_or_plan_troubled(self) -> bool:
+        """Whether the database is unavailable, or has a plan that runs or has halted."""
+        if self._plans is None:
+            return False
+        try:
+            async with asyncio.timeout(_DATABASE_SECONDS):
+                return bool(await self._plans.unfinished(1))
+        except (StorageError, OSError):
+            return True
+
+    async def _is_schedule_missed(self) -> bool:
+        if not self._schedules or time.monotonic() < self._next_schedule_check:
+            return False
+        self._next_schedule_check = time.monotonic() + _RETRY_SECONDS
+        seconds, _ = await self._redis.time()
+        done = await execute(self._redis, "HGETALL", CRON)
+        waits = [_seconds_until_late(schedule, int(seconds)) for schedule in self._schedules]
+        self._next_schedule_check = time.monotonic() + min(waits) + _AFTER_LATE_SECONDS
+        return any(schedule_conditions(self._schedules, done, float(seconds)))
+
+
+def _seconds_until_late(schedule: Schedule, now: int) -> float:
+    """Seconds until the next moment from which a run of the schedule is missed."""
+    when = datetime.fromtimestamp(now, UTC)
+    occurrence = schedule.previous_occurrence(when)
+    following = schedule.next_occurrence(when)
+    late = occurrence + (following - occurrence) / 2
+    if late <= when:
+        late += following - occurrence
+    return (late - when).total_seconds()
