@@ -47,7 +47,8 @@ async def _dispatch_contained(self: MessagePump, message: Message) -> None:
         await _dispatch(self, message)
     except Exception as error:  # any defect outside the handlers
         _report(self, message, error)
-    await asyncio.sleep(0)  # else a full queue is emptied in one go, and the workers stop for that long
+    if isinstance(message, InputEvent):  # a flood of input is handled without a pause otherwise,
+        await asyncio.sleep(0)  # and the workers would stop for that long
 
 
 def _report(pump: MessagePump, message: Message, error: Exception) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 from structlog.testing import capture_logs
+from textual.events import Event, Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static, TextArea
 
@@ -102,10 +103,9 @@ async def test_a_defect_is_logged_and_the_dashboard_goes_on() -> None:
     assert not app.failed
 
 
-async def test_a_flood_of_messages_leaves_turns_of_the_event_loop_to_the_workers() -> None:
-    app = dashboard(CannedOperations(HEALTHY))
-    turns_at: list[int] = []
+async def test_a_flood_of_input_leaves_turns_of_the_event_loop_to_the_workers() -> None:
     turns = 0
+    turns_at: list[int] = []
 
     async def count_turns() -> None:
         nonlocal turns
@@ -113,10 +113,20 @@ async def test_a_flood_of_messages_leaves_turns_of_the_event_loop_to_the_workers
             turns += 1
             await asyncio.sleep(0)
 
+    class Counting(Dashboard):
+        CSS_PATH: ClassVar[Any] = [*Path(tui.app.__file__).with_name("styles").glob("*.tcss")]
+
+        async def on_event(self, event: Event) -> None:
+            if isinstance(event, Key):
+                turns_at.append(turns)
+            else:
+                await super().on_event(event)
+
+    app = Counting(cast(Operations, CannedOperations(HEALTHY)))
     async with app.run_test() as pilot:
         counting = asyncio.create_task(count_turns())
         for _ in range(100):
-            app.call_later(lambda: turns_at.append(turns))
+            app.post_message(Key("z", "z"))
         await until(pilot, lambda: len(turns_at) == 100)
         counting.cancel()
     assert turns_at[-1] - turns_at[0] >= 99
