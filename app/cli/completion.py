@@ -14,6 +14,7 @@ ITEM_STATES = ("waiting", "enqueued", "completed", "same", "other", "aborted", "
 """States of a plan's letters: the fields of a `Ledger`."""
 ENVIRONMENTS = ("dev", "staging", "prod")
 """Those that have databases at Upstash."""
+JOB_STATES = ("running", "ready", "scheduled", "done", "failed")
 EXPORT_FORMATS = ("jsonl", "csv", "markdown")
 
 Completions = Sequence[str | tuple[str, str]]
@@ -33,6 +34,11 @@ def complete_letter_state() -> Completions:
 def complete_item_state() -> Completions:
     """The states of a plan's letters."""
     return ITEM_STATES
+
+
+def complete_job_state() -> Completions:
+    """The states of jobs."""
+    return JOB_STATES
 
 
 def complete_format() -> Completions:

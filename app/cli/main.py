@@ -25,6 +25,7 @@ from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 _CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
 _ALERTS, _QUEUES, _UPSTASH = "app.cli.alerts", "app.cli.queues", "app.cli.upstash"
+_JOBS = "app.cli.jobs"
 
 
 class Commands(LazyGroup):
@@ -70,6 +71,19 @@ class FailedJobs(LazyGroup):
         "restore": (_LETTERS, "Undo a discard: the letters are dead again, and shown."),
         "export": (_LETTERS, "A document of dead letters."),
         "archive": (_LETTERS, "Move old letters into the archive, as a process does daily."),
+    }
+
+
+class Jobs(LazyGroup):
+    """The commands on single jobs."""
+
+    members: ClassVar = {
+        "list": (
+            _JOBS,
+            "Jobs by state: those that run, are ready or scheduled; with --state those that ended, too.",
+        ),
+        "show": (_JOBS, "One job: payload, result, every attempt's error, and why it does not run."),
+        "why": (_JOBS, "Why a job does not run, or why a queue starts nothing more, in one sentence."),
     }
 
 
@@ -133,6 +147,7 @@ for _name, _commands, _help in (
         FailedJobs,
         "Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
     ),
+    ("jobs", Jobs, "Single jobs: list, show, and why one does not run."),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     (

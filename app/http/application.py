@@ -19,6 +19,7 @@ from app.http.routers import (
     dead_letters,
     events,
     health,
+    jobs,
     metrics,
     probes,
     queues,
@@ -41,6 +42,7 @@ CLOSED_ROUTERS = (
     replays.router,
     events.router,
     alerts.router,
+    jobs.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)

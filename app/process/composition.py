@@ -50,6 +50,7 @@ from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
+from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.process.alert_keeper import AlertKeeper
@@ -255,13 +256,14 @@ def _make_operations(
     audit = Audit(OperatorActionRepository(database), read_only=settings.read_only)
     cache_url = _cache_url(settings)
     changed = snapshots.invalidate_dead_letters
+    dead_letters = DeadLetterOperations(
+        redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
+    )
     return Operations(
         redis,
         enqueueing,
         audit,
-        dead_letters=DeadLetterOperations(
-            redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
-        ),
+        dead_letters=dead_letters,
         replays=ReplayOperations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
@@ -279,6 +281,7 @@ def _make_operations(
             changed=snapshots.invalidate_decisions,
         ),
         events=EventOperations(events.repository, queues=enqueueing.queues),
+        jobs=JobOperations(redis, enqueueing, dead_letters=dead_letters, take_snapshot=snapshots.take),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -30,6 +30,7 @@ from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
+from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.process.event_log import EventLog
@@ -84,17 +85,19 @@ def build_operations(
         plans=plans,
     )
     changed = snapshots.invalidate_dead_letters
+    dead_letters = DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed)
     operations = BuiltOperations(
         redis,
         enqueueing,
         audit,
-        dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
+        dead_letters=dead_letters,
         replays=ReplayOperations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
         alerts=AlertOperations(alerts, audit, queues=queues, changed=snapshots.invalidate_decisions),
         events=EventOperations(events.repository, queues=queues),
+        jobs=JobOperations(redis, enqueueing, dead_letters=dead_letters, take_snapshot=snapshots.take),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -66,7 +66,11 @@ def our_meta(job: Job) -> Any:
 
 def attempts_of(job: Job) -> list[dict[str, Any]]:
     """The failed attempts in the job's record; none if another program wrote something else there."""
-    ours = our_meta(job)
+    return checked_attempts(our_meta(job))
+
+
+def checked_attempts(ours: Any) -> list[dict[str, Any]]:
+    """The failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
     attempts = ours.get("attempts") if isinstance(ours, dict) else None
     if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
         return []

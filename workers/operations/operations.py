@@ -36,6 +36,7 @@ from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
 from workers.operations.events import EventOperations
+from workers.operations.jobs import JobOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.selection import Preview, ReplayOptions, Selection
@@ -83,7 +84,7 @@ _CHECK_SECONDS = 1.0
 
 
 class Operations:
-    """The verbs on queues and on this process; its parts have those on dead letters, replays, cache, events.
+    """The verbs on queues and on this process; its parts have the others.
 
     ``process`` is None in a program that runs no workers.  Everything raises redis.exceptions.RedisError or
     storage.errors.StorageError if a server is down.
@@ -100,6 +101,7 @@ class Operations:
         cache: CacheOperations,
         alerts: AlertOperations,
         events: EventOperations,
+        jobs: JobOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
@@ -109,6 +111,7 @@ class Operations:
         self.cache = cache
         self.alerts = alerts
         self.events = events
+        self.jobs = jobs
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis
