@@ -281,7 +281,7 @@ def _make_operations(
             changed=snapshots.invalidate_decisions,
         ),
         events=EventOperations(events.repository, queues=enqueueing.queues),
-        jobs=JobOperations(redis, enqueueing, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

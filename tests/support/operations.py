@@ -97,7 +97,7 @@ def build_operations(
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
         alerts=AlertOperations(alerts, audit, queues=queues, changed=snapshots.invalidate_decisions),
         events=EventOperations(events.repository, queues=queues),
-        jobs=JobOperations(redis, enqueueing, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

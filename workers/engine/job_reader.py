@@ -45,6 +45,8 @@ class FoundJob:
     record: bytes | None
     record_type: str
     aborting: bool = False
+    where: str = ""
+    """Where its keys have it: ``state`` alone counts an id that is ready by its list only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +82,27 @@ class JobReader:
     ) -> Window:
         """The jobs in a state that follow the one with the id ``after``, which was at ``place``."""
         args: list[Argument] = [self._queue, LAST_SECOND, state, limit, REQUEST_BYTES, after, place]
-        now_us, more, *flat = await run_script(self._redis, JOBS_SCRIPT.call(self._script_keys, args))
+        now_us, more, *flat = await run_script(self._redis, JOBS_SCRIPT.call(self.script_keys, args))
         jobs = [
-            FoundJob(id_, state, mark, _place(at), record, kind.decode())
+            FoundJob(id_, state, mark, at if isinstance(at, bytes) else b"%d" % at, record, kind.decode())
             for id_, mark, at, record, kind in _rows(flat, 5)
         ]
         return Window(int(now_us) / 1e6, jobs, bool(more))
 
-    async def find(self, keys: Sequence[str]) -> AsyncIterator[tuple[float, FoundJob]]:
-        """For each key the server's time, and the job; its state is ``gone`` if there is none."""
+    async def find(self, keys: Sequence[str]) -> AsyncIterator[tuple[float, list[FoundJob]]]:
+        """The jobs with these keys, in order, some at a time, each time with the server's time."""
         left = list(keys)
         while left:
             args: list[Argument] = [self._queue, LAST_SECOND, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
-            call = JOB_SCRIPT.call(self._script_keys, [*args, *map(encode_id, left)])
+            call = JOB_SCRIPT.call(self.script_keys, [*args, *map(encode_id, left)])
             now_us, *flat = await run_script(self._redis, call)
-            rows = list(_rows(flat, 7))
-            for id_, state, mark, position, record, kind, aborting in rows:
-                place = b"" if position < 0 else b"%d" % position
-                yield (
-                    int(now_us) / 1e6,
-                    FoundJob(id_, state.decode(), mark, place, record, kind.decode(), bool(aborting)),
-                )
-            del left[: len(rows)]
+            jobs = [_found(*row) for row in _rows(flat, 7)]
+            yield int(now_us) / 1e6, jobs
+            del left[: len(jobs)]
 
     @property
-    def _script_keys(self) -> list[str]:
+    def script_keys(self) -> list[str]:
+        """The keys by which a script finds out where a job is."""
         keys = self._keys
         return [keys.queued, keys.incomplete, keys.leases, keys.completed, keys.failed]
 
@@ -124,9 +122,14 @@ async def count_jobs(redis: Redis, queues: Sequence[str]) -> dict[str, JobCounts
     return {queue: JobCounts(*numbers[5 * index : 5 * index + 5]) for index, queue in enumerate(queues)}
 
 
+def _found(
+    id_: bytes, where: bytes, mark: bytes, position: int, record: bytes | None, kind: bytes, aborting: int
+) -> FoundJob:
+    name = where.decode()
+    state: Any = "ready" if position >= 0 else name
+    place = b"%d" % position if position >= 0 else b""
+    return FoundJob(id_, state, mark, place, record, kind.decode(), bool(aborting), name)
+
+
 def _rows(flat: Sequence[Any], width: int) -> Iterator[Sequence[Any]]:
     return (flat[start : start + width] for start in range(0, len(flat), width))
-
-
-def _place(at: bytes | int) -> bytes:
-    return b"%d" % at if isinstance(at, int) else at

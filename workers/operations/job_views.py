@@ -16,6 +16,8 @@ from workers.operations.start_facts import JobFacts, StartFacts
 from workers.operations.why import Why
 
 _MAX_ERROR_CHARS = 300
+_ENDED = ("complete", "failed", "aborted")
+"""SAQ's states of a job that has ended; stock SAQ may keep such a record without a TTL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def summary_fields(
     policy: QueuePolicy, found: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
     """The fields of a `JobSummary`; ``snapshot`` names the workers, and has the usual run time."""
-    state = _state(found, record)
+    state = state_of(found, record)
     fields: dict[str, Any] = {
         "queue": policy.name,
         "key": key_of(policy.name, found.id),
@@ -152,8 +154,9 @@ def summary_fields(
     return fields
 
 
-def _state(found: FoundJob, record: JobRecord) -> JobState:
-    if found.state == "ended":
+def state_of(found: FoundJob, record: JobRecord) -> JobState:
+    """The state that is shown."""
+    if found.state == "ended" or (found.state == "unlisted" and record.status in _ENDED):
         return "done" if record.status == "complete" else "failed"
     return "unlisted" if found.state == "gone" else found.state
 

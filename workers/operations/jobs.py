@@ -20,8 +20,10 @@ from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowStat
 from workers.engine.policy import QueuePolicy
 from workers.errors import InvalidJobError, NotFoundError
 from workers.monitoring.snapshot import Snapshot
+from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
+from workers.operations.job_verbs import MAX_KEYS, JobChange, JobRef, JobVerbs, Verb
 from workers.operations.job_views import (
     JobDetail,
     JobSummary,
@@ -37,10 +39,14 @@ from workers.operations.why import Why, explain
 __all__ = [
     "JOB_STATES",
     "MAX_JOBS",
+    "MAX_KEYS",
+    "JobChange",
     "JobCounts",
     "JobDetail",
     "JobOperations",
+    "JobRef",
     "JobSummary",
+    "Verb",
     "Why",
     "WindowState",
 ]
@@ -83,7 +89,7 @@ class _Place:
         return place
 
 
-class JobOperations:
+class JobOperations(JobVerbs):
     """Reads and changes jobs.  ``take_snapshot`` returns the state of the cluster.
 
     Every method raises RedisError, and UnknownQueueError for a queue that is not one of ours.
@@ -93,12 +99,13 @@ class JobOperations:
         self,
         redis: Redis,
         enqueueing: Enqueueing,
+        audit: Audit,
         *,
         dead_letters: DeadLetterOperations,
         take_snapshot: Callable[[], Awaitable[Snapshot]],
     ) -> None:
+        super().__init__(enqueueing, audit)
         self._redis = redis
-        self._enqueueing = enqueueing
         self._dead_letters = dead_letters
         self._take_snapshot = take_snapshot
 
@@ -193,7 +200,7 @@ class JobOperations:
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:
         _check_key(key)
-        async for now, found in self._reader(queue).find([key]):
+        async for now, (found,) in self._reader(queue).find([key]):
             return found, now
         raise AssertionError("unreachable")
 

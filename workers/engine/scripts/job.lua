@@ -14,20 +14,21 @@ local time = redis.call('TIME')
 local out = {string.format('%.0f', time[1] * 1000000 + time[2])}
 
 local function locate(id)
-  local state, mark = state_of(id, KEYS[2], KEYS[3], KEYS[4], KEYS[5], last_second)
-  if state ~= 'ready' and state ~= 'unlisted' and state ~= 'gone' then return state, mark, -1 end
-  local position = read(false, 'LPOS', queued, id, 'MAXLEN', ARGV[3])
-  if position then return 'ready', mark, position end
-  return state, mark, -1
+  local state, mark = state_of(id, prefix, KEYS[2], KEYS[3], KEYS[4], KEYS[5], last_second)
+  local position = -1
+  if state == 'ready' or state == 'unlisted' or state == 'gone' then
+    position = read(false, 'LPOS', queued, id, 'MAXLEN', ARGV[3]) or -1
+  end
+  return state, mark, position
 end
 
 local left = tonumber(ARGV[4])
 for i = 5, #ARGV do
   local id = prefix .. ARGV[i]
   local state, mark, position = locate(id)
-  if state == 'gone' then
+  if state == 'gone' and position < 0 then
     local foreign, foreign_mark, foreign_position = locate(ARGV[i])
-    if foreign ~= 'gone' and foreign ~= 'unlisted' and foreign ~= 'ended' then
+    if foreign ~= 'gone' or foreign_position >= 0 then
       id, state, mark, position = ARGV[i], foreign, foreign_mark, foreign_position
     end
   end

@@ -17,7 +17,7 @@ end
 -- done, failed  ended, and so its record has a TTL or is on one of the lists of the ended
 -- unlisted   its record has not ended, and incomplete does not have it
 -- gone       nothing of it is there
-local function state_of(id, incomplete, leases, completed, failed, last_second)
+local function state_of(id, prefix, incomplete, leases, completed, failed, last_second)
   local lease = read(false, 'HGET', leases, id)
   if lease then return 'running', lease end
   local score = read(false, 'ZSCORE', incomplete, id)
@@ -30,7 +30,8 @@ local function state_of(id, incomplete, leases, completed, failed, last_second)
   if ended then return 'done', ended end
   ended = read(false, 'ZSCORE', failed, id)
   if ended then return 'failed', ended end
-  local ttl = redis.call('PTTL', id)
+  -- A key of another program says nothing.
+  local ttl = string.sub(id, 1, #prefix) == prefix and redis.call('PTTL', id) or -2
   if ttl > 0 then return 'ended', '' end
   if ttl == -1 then return 'unlisted', '' end
   return 'gone', ''

@@ -31,7 +31,7 @@ local function position_after()
   end
   local found = read(false, 'LPOS', queued, after, 'MAXLEN', old + 1)
   if found then return found + 1 end
-  local state = state_of(after, incomplete, leases, KEYS[4], KEYS[5], last_second)
+  local state = state_of(after, prefix, incomplete, leases, KEYS[4], KEYS[5], last_second)
   -- If it was taken, so were those before it; if it was removed, the next one has its position.
   return (state == 'running' or state == 'done' or state == 'failed') and 0 or old
 end
