@@ -84,6 +84,22 @@ class Jobs(LazyGroup):
         ),
         "show": (_JOBS, "One job: payload, result, every attempt's error, and why it does not run."),
         "why": (_JOBS, "Why a job does not run, or why a queue starts nothing more, in one sentence."),
+        "abort": (
+            _JOBS,
+            "End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be.",
+        ),
+        "run-now": (
+            _JOBS,
+            "Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be.",
+        ),
+        "duplicate": (
+            _JOBS,
+            "Enqueue the same function and payload under a new key; 1 if one of them cannot be.",
+        ),
+        "remove": (
+            _JOBS,
+            "Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be.",
+        ),
     }
 
 
@@ -147,7 +163,7 @@ for _name, _commands, _help in (
         FailedJobs,
         "Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
     ),
-    ("jobs", Jobs, "Single jobs: list, show, and why one does not run."),
+    ("jobs", Jobs, "Single jobs: list, show, why one does not run; abort, run now, duplicate, remove."),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     (

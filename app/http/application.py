@@ -19,6 +19,7 @@ from app.http.routers import (
     dead_letters,
     events,
     health,
+    job_verbs,
     jobs,
     metrics,
     probes,
@@ -43,6 +44,7 @@ CLOSED_ROUTERS = (
     events.router,
     alerts.router,
     jobs.router,
+    job_verbs.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)

@@ -38,7 +38,7 @@ _SENTENCES: Mapping[str, _Sentence] = {
     "abort": _Sentence("jobs-aborted", lambda act: f"aborted {_jobs(act)}"),
     "duplicate": _Sentence("jobs-duplicated", lambda act: f"enqueued {_jobs(act)} once more"),
     "remove": _Sentence("jobs-removed", lambda act: f"removed {_jobs(act)}"),
-    "run-now": _Sentence("jobs-hurried", lambda act: f"put {_jobs(act)} at the head of the queue"),
+    "run-now": _Sentence("jobs-advanced", lambda act: f"put {_jobs(act)} at the head of the queue"),
     "acknowledge": _Sentence(
         "alert-acknowledged", lambda act: f"acknowledged {act.arguments.get('alert')}", subject="alert"
     ),

@@ -25,6 +25,7 @@ MAX_KEYS = 1_000
 _MAX_TRIES = 5
 """Of a job that moves while it is read and changed."""
 _MAX_RECORDED_KEYS = 100
+_COPIED_AS = "enqueued once more as "
 
 Verb = Literal["abort", "run-now", "duplicate", "remove"]
 ChangeOutcome = Literal["done", "moved", "gone", "refused"]
@@ -39,7 +40,7 @@ class JobRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """What became of one job that an act named; ``message`` is for people."""
+    """What became, or in a preview would become, of one job that an act names; ``message`` is for people."""
 
     queue: str
     key: str
@@ -47,6 +48,8 @@ class JobChange:
     message: str
     new_key: str | None = None
     """Of the job that is its duplicate."""
+    version: str = ""
+    """Of the job as it was read; in a preview it is for the act."""
 
     def check(self) -> JobChange:
         """Itself if it is done.  Raises NotFoundError, ConflictError."""
@@ -93,6 +96,22 @@ class JobVerbs:
         self._enqueueing = enqueueing
         self._audit = audit
 
+    async def change(
+        self, verb: Verb, queue: str, jobs: Sequence[JobRef], reason: str = ""
+    ) -> list[JobChange]:
+        """One of the verbs below by its name."""
+        verbs = {"abort": self.abort, "run-now": self.run_now, "duplicate": self.duplicate}
+        return await verbs.get(verb, self.remove)(queue, jobs, reason)
+
+    async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
+        """What an act would do; nothing is changed."""
+
+        async def act(found: Sequence[FoundJob]) -> list[str]:
+            return [str(job.state) for job in found]
+
+        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_named(jobs))
+        return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
+
     async def abort(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
         """End jobs that wait as aborted; ask the workers of those that run to cancel them."""
         target = self._enqueueing.queue(queue)
@@ -135,7 +154,7 @@ class JobVerbs:
             copies = [_copy(target, job) for job in found]
             results = await target.enqueue_many(copies)
             return [
-                copy.key if result is EnqueueResult.ENQUEUED else ""
+                f"{_COPIED_AS}{copy.key}" if result is EnqueueResult.ENQUEUED else ""
                 for copy, result in zip(copies, results, strict=True)
             ]
 
@@ -144,9 +163,7 @@ class JobVerbs:
     async def _change(
         self, verb: Verb, queue: JobQueue, jobs: Sequence[JobRef], act: _Act, reason: str
     ) -> list[JobChange]:
-        named = {job.key: job for job in jobs}
-        if len(named) > MAX_KEYS:
-            raise InvalidJobError(f"keys: {len(named):,} jobs are more than {MAX_KEYS:,}")
+        named = {job.key: job for job in _named(jobs)}
         keys = list(named)
         arguments = {"queue": queue.name, "keys": keys[:_MAX_RECORDED_KEYS], "count": len(keys)}
         async with self._audit.record(verb, arguments, reason) as action:
@@ -168,7 +185,9 @@ class JobVerbs:
 class _Attempt:
     """One reading of jobs, and the change of those that may be changed."""
 
-    def __init__(self, verb: Verb, queue: JobQueue, act: _Act, count: Callable[[int], None]) -> None:
+    def __init__(
+        self, verb: Verb, queue: JobQueue, act: _Act, count: Callable[[int], None] = lambda number: None
+    ) -> None:
         self._verb = verb
         self._queue = queue
         self._act = act
@@ -185,17 +204,16 @@ class _Attempt:
             changes |= {key: change for key, change in refused.items() if change is not None}
             allowed = [(ref.key, job) for ref, job in pairs if refused[ref.key] is None]
             messages = await self._act([job for _, job in allowed]) if allowed else []
-            for (key, _), message in zip(allowed, messages, strict=True):
-                changes[key] = self._result(key, message)
+            for (key, job), message in zip(allowed, messages, strict=True):
+                changes[key] = self._result(key, message, job)
             self._count(sum(map(bool, messages)))
         return changes
 
-    def _result(self, key: str, message: str) -> JobChange:
+    def _result(self, key: str, message: str, job: FoundJob) -> JobChange:
         if not message:
             return JobChange(self._queue.name, key, "moved", "")
-        new_key = message if self._verb == "duplicate" else None
-        text = f"enqueued again as {message}" if new_key else message
-        return JobChange(self._queue.name, key, "done", f"{key}: {text}", new_key)
+        new_key = message.removeprefix(_COPIED_AS) if message.startswith(_COPIED_AS) else None
+        return JobChange(self._queue.name, key, "done", f"{key}: {message}", new_key, version_of(job))
 
     def _refusal(self, ref: JobRef, job: FoundJob, now: float) -> JobChange | None:
         """Why a job is left as it is; None if it may be changed."""
@@ -212,6 +230,24 @@ class _Attempt:
         if job.record_type not in ("string", "none") or (rule.needs_job and record.problem is not None):
             return JobChange(name, key, "refused", f"{key}: {record.problem}")
         return None
+
+
+def _named(jobs: Sequence[JobRef]) -> list[JobRef]:
+    """The jobs, each once.  Raises InvalidJobError."""
+    named = {job.key: job for job in jobs}
+    if len(named) > MAX_KEYS:
+        raise InvalidJobError(f"keys: {len(named):,} jobs are more than {MAX_KEYS:,}")
+    for key in named:
+        check_key(key)
+    return list(named.values())
+
+
+def check_key(key: str) -> None:
+    """Raises InvalidJobError for a key that no job can have."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InvalidJobError("key: is no valid UTF-8") from None
 
 
 def _settled(change: JobChange | None) -> bool:

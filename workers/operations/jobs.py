@@ -18,12 +18,12 @@ from storage.dead_letters.records import Page
 from storage.errors import InvalidCursorError, StorageError
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.policy import QueuePolicy
-from workers.errors import InvalidJobError, NotFoundError
+from workers.errors import NotFoundError
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
-from workers.operations.job_verbs import MAX_KEYS, JobChange, JobRef, JobVerbs, Verb
+from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
     JobDetail,
     JobSummary,
@@ -40,6 +40,7 @@ __all__ = [
     "JOB_STATES",
     "MAX_JOBS",
     "MAX_KEYS",
+    "ChangeOutcome",
     "JobChange",
     "JobCounts",
     "JobDetail",
@@ -199,7 +200,7 @@ class JobOperations(JobVerbs):
         return None if model is None else model.model_json_schema()
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:
-        _check_key(key)
+        check_key(key)
         async for now, (found,) in self._reader(queue).find([key]):
             return found, now
         raise AssertionError("unreachable")
@@ -228,10 +229,3 @@ class JobOperations(JobVerbs):
 
 def _summary(policy: QueuePolicy, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
     return JobSummary(**summary_fields(policy, found, record_of(policy, found, now), now, snapshot))
-
-
-def _check_key(key: str) -> None:
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise InvalidJobError("key: is no valid UTF-8") from None

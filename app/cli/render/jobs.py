@@ -11,7 +11,7 @@ from tui.text.format import MISSING, count, duration, utc_time
 from tui.text.words import DATE_TIME, DATE_TIME_UTC
 
 if TYPE_CHECKING:
-    from workers.operations.jobs import JobDetail, JobSummary
+    from workers.operations.jobs import JobChange, JobDetail, JobSummary
 
 _COLUMNS = {
     "running": ("attempt", "running", "usually", "time left", "worker", "progress"),
@@ -68,8 +68,7 @@ def _note(job: JobSummary) -> str:
         return job.problem
     if job.aborting:
         return "is being aborted"
-    aborted = "aborted: " if job.status == "aborted" else ""
-    return f"{aborted}{job.error or ''}"
+    return job.error or ("aborted" if job.status == "aborted" else "")
 
 
 def job_text(job: JobDetail) -> str:
@@ -94,6 +93,17 @@ def job_text(job: JobDetail) -> str:
     if job.traceback and job.state in ("done", "failed"):
         lines += ["", "error", job.traceback]
     return "\n".join(lines)
+
+
+def changes_text(changes: Sequence[JobChange]) -> str:
+    """A line a job: what becomes, or became, of it."""
+    return "\n".join(change.message for change in changes)
+
+
+def change_document(change: JobChange) -> dict[str, Any]:
+    """What becomes, or became, of a job, for programs."""
+    names = ("queue", "key", "outcome", "message", "new_key")
+    return {name: getattr(change, name) for name in names}
 
 
 def _facts(job: JobDetail) -> Sequence[tuple[str, Any]]:

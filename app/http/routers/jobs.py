@@ -31,6 +31,8 @@ def _check_key(key: str) -> str:
 JobKey = Annotated[
     str, Path(min_length=1, max_length=_MAX_KEY_CHARS, description="Of a job."), AfterValidator(_check_key)
 ]
+KeyText = Annotated[str, Field(min_length=1, max_length=_MAX_KEY_CHARS), AfterValidator(_check_key)]
+"""The same in a body."""
 
 
 class JobsQuery(BaseModel):
