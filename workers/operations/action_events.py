@@ -35,6 +35,22 @@ def _jobs(action: OperatorAction) -> str:
 
 
 _SENTENCES: Mapping[str, _Sentence] = {
+    "cron disable": _Sentence(
+        "schedule-disabled",
+        lambda act: f"disabled schedule {act.arguments.get('schedule')}",
+        subject="schedule",
+    ),
+    "cron enable": _Sentence(
+        "schedule-enabled",
+        lambda act: f"enabled schedule {act.arguments.get('schedule')}",
+        subject="schedule",
+    ),
+    "cron run": _Sentence(
+        "schedule-run",
+        lambda act: f"ran schedule {act.arguments.get('schedule')}: {_count(act, 'job')}",
+        subject="schedule",
+        always=True,
+    ),
     "abort": _Sentence("jobs-aborted", lambda act: f"aborted {_jobs(act)}"),
     "duplicate": _Sentence("jobs-duplicated", lambda act: f"enqueued {_jobs(act)} once more"),
     "remove": _Sentence("jobs-removed", lambda act: f"removed {_jobs(act)}"),

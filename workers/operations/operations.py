@@ -39,6 +39,7 @@ from workers.operations.events import EventOperations
 from workers.operations.jobs import JobOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.scaling import QueueLoad, read_loads
+from workers.operations.schedules import ScheduleOperations
 from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
@@ -102,6 +103,7 @@ class Operations:
         alerts: AlertOperations,
         events: EventOperations,
         jobs: JobOperations,
+        schedules: ScheduleOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
@@ -112,6 +114,7 @@ class Operations:
         self.alerts = alerts
         self.events = events
         self.jobs = jobs
+        self.schedules = schedules
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis

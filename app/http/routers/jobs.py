@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.http.dependencies import ActorOperations, State
 from app.http.models import QueueName
@@ -33,6 +34,21 @@ JobKey = Annotated[
 ]
 KeyText = Annotated[str, Field(min_length=1, max_length=_MAX_KEY_CHARS), AfterValidator(_check_key)]
 """The same in a body."""
+
+
+class _JobConvertor(Convertor[str]):
+    """The key of a job in a path, with slashes if it has some; what follows it there is none of it."""
+
+    regex = ".+" + "".join(f"(?<!/{part})" for part in ("why", "abort", "run-now", "duplicate", "remove"))
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("job", _JobConvertor())
 
 
 class JobsQuery(BaseModel):
@@ -198,7 +214,7 @@ async def why_job(operations: ActorOperations, state: State, queue: QueueName, k
 
 
 @router.get(
-    "/{queue}/{key:path}",
+    "/{queue}/{key:job}",
     summary="A job",
     response_description="The job.",
     responses=problem_responses(404),

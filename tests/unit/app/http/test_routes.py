@@ -236,7 +236,6 @@ def test_a_path_whose_end_may_hold_slashes_is_described_as_any_other() -> None:
     deep = [route for route in routes(CLOSED_ROUTERS) if route.path.endswith(":path}")]
     assert {route.path_format for route in deep} == {
         "/api/v1/cache/entries/{key}",
-        "/api/v1/jobs/{queue}/{key}",
         "/api/v1/cache/users/{user_id}",
         "/api/v1/personalization/users/{user_id}",
     }
