@@ -15,6 +15,7 @@ ITEM_STATES = ("waiting", "enqueued", "completed", "same", "other", "aborted", "
 ENVIRONMENTS = ("dev", "staging", "prod")
 """Those that have databases at Upstash."""
 JOB_STATES = ("running", "ready", "scheduled", "done", "failed")
+SCHEDULES = ("weather",)
 EXPORT_FORMATS = ("jsonl", "csv", "markdown")
 
 Completions = Sequence[str | tuple[str, str]]
@@ -39,6 +40,11 @@ def complete_item_state() -> Completions:
 def complete_job_state() -> Completions:
     """The states of jobs."""
     return JOB_STATES
+
+
+def complete_schedule() -> Completions:
+    """The names of the schedules."""
+    return SCHEDULES
 
 
 def complete_format() -> Completions:

@@ -25,7 +25,7 @@ from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 _CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
 _ALERTS, _QUEUES, _UPSTASH = "app.cli.alerts", "app.cli.queues", "app.cli.upstash"
-_JOBS = "app.cli.jobs"
+_CRON, _JOBS = "app.cli.cron", "app.cli.jobs"
 
 
 class Commands(LazyGroup):
@@ -103,6 +103,17 @@ class Jobs(LazyGroup):
     }
 
 
+class Cron(LazyGroup):
+    """The commands on schedules."""
+
+    members: ClassVar = {
+        "list": (_CRON, "Schedules with next, last and missed runs, and who disabled them."),
+        "run": (_CRON, "Enqueue the jobs of a schedule now; its own runs come as before."),
+        "enable": (_CRON, "Let a schedule run again, in every process, from its next occurrence on."),
+        "disable": (_CRON, "Let a schedule enqueue nothing, in any process, until it is enabled."),
+    }
+
+
 class Cache(LazyGroup):
     """The commands on the cache."""
 
@@ -164,6 +175,7 @@ for _name, _commands, _help in (
         "Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
     ),
     ("jobs", Jobs, "Single jobs: list, show, why one does not run; abort, run now, duplicate, remove."),
+    ("cron", Cron, "Schedules: list, run now, disable and enable, for the whole cluster."),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     (

@@ -15,6 +15,7 @@ from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
 from app.http.routers import (
     alerts,
     cache,
+    cron,
     dead_letter_export,
     dead_letters,
     events,
@@ -45,6 +46,7 @@ CLOSED_ROUTERS = (
     alerts.router,
     jobs.router,
     job_verbs.router,
+    cron.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)
