@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from storage.database.events import SHORT_ID_CHARS
 from workers.engine.job_reader import FoundJob, JobState
 from workers.engine.job_record import JobRecord, read_record
 from workers.engine.policy import QueuePolicy
@@ -54,7 +55,7 @@ class JobSummary:
     worker: str | None = None
     """Id of the process that holds it."""
     worker_name: str | None = None
-    """Host and pid of that process; its id if they are not known."""
+    """Host and pid of that process; the beginning of its id if they are not known."""
     progress: float | None = None
     """0 to 1, if its handler reports it."""
     aborting: bool = False
@@ -176,8 +177,15 @@ def _running_fields(
         "usual_run": None if queue is None else queue.usual_run,
         "deadline_in": None if running_for is None else max(0.0, policy.timeout - running_for),
         "worker": worker,
-        "worker_name": worker if process is None else f"{process.host}:{process.pid}",
+        "worker_name": worker_name(worker, process),
     }
+
+
+def worker_name(worker_id: str, process: WorkerSnapshot | None) -> str:
+    """As people call a process."""
+    if process is None or not process.pid:
+        return worker_id[:SHORT_ID_CHARS]
+    return f"{process.host}:{process.pid}"
 
 
 def detail_fields(record: JobRecord) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def _is(facts: StartFacts, state: JobState | None) -> bool:
     return facts.job is not None and facts.job.state == state
 
 
-def _clock(second: float | None) -> str:
-    return "an unknown time" if second is None else f"{datetime.fromtimestamp(second, UTC):%H:%M:%S} UTC"
+def _clock(second: float | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    return "an unknown time" if second is None else f"{datetime.fromtimestamp(second, UTC):{form}} UTC"
 
 
 def _for(seconds: float | None) -> str:
@@ -134,9 +134,9 @@ def _held_by_blocked(facts: StartFacts) -> str:
 
 def _running(facts: StartFacts) -> str:
     job = _job(facts)
-    since = "" if job.running_for is None else f" since {duration(job.running_for)}"
-    ends = "" if job.ends_at is None else f" at {_clock(job.ends_at)}"
-    return f"runs on {job.worker}{since}; the timeout of {facts.timeout:g} s ends it{ends}"
+    ends = "" if job.ends_at is None else f" at {_clock(job.ends_at, '%H:%M:%S')}"
+    ran = f"has run on {job.worker}{_for(job.running_for)}"
+    return f"{ran}; the timeout of {facts.timeout:g} s ends it{ends}"
 
 
 def _run_details(facts: StartFacts) -> Mapping[str, Any]:
