@@ -34,7 +34,7 @@ local function request_abort(id, record, abort_key)
 end
 
 local function end_aborted(id, state, record, abort_key, outcome)
-  if state ~= 'scheduled' then redis.call('LREM', queued, 1, id) end
+  if state ~= 'scheduled' then unlist(queued, id) end
   redis.call('ZREM', incomplete, id)
   redis.call('SET', id, record, 'PX', #record < tonumber(ARGV[6]) and ARGV[5] or ARGV[7])
   redis.call('ZADD', failed, now_ms, id)

@@ -1,5 +1,5 @@
 -- Functions of the scripts that read or change single jobs: job_reader.py has their text begin with this one.
--- They change nothing.  A key of another type counts as empty.
+-- All but unlist change nothing.  A key of another type counts as empty.
 --
 -- queued, incomplete, leases, completed, failed: as in take.lua and settle.lua.
 
@@ -44,5 +44,11 @@ local function record_of(id, prefix)
   if type(record) == 'string' then return record, 'string' end
   if record == false then return false, 'none' end
   return false, redis.call('TYPE', id).ok
+end
+
+-- Take a job off queued.  From a million it takes 40 ms to remove one at the far end: so from the nearer one.
+local function unlist(queued, id)
+  local is_near = redis.call('LPOS', queued, id, 'MAXLEN', 100000)
+  redis.call('LREM', queued, is_near and 1 or -1, id)
 end
 

@@ -31,7 +31,7 @@ local result = {}
 for i = 3, #ARGV, 5 do
   local id, state, outcome, done = ARGV[i], ARGV[i + 1], ARGV[i + 4], 0
   if is_as_read(id, state, ARGV[i + 2], ARGV[i + 3]) then
-    if state == 'ready' or state == 'unlisted' or state == 'gone' then redis.call('LREM', queued, 1, id) end
+    if state == 'ready' or state == 'unlisted' or state == 'gone' then unlist(queued, id) end
     redis.call('ZREM', incomplete, id)
     redis.call('ZREM', KEYS[4], id)
     redis.call('ZREM', KEYS[5], id)

@@ -19,7 +19,7 @@ for i = 4, #ARGV, 3 do
   local id, done = ARGV[i], 0
   local state, mark = state_of(id, prefix, incomplete, KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[2]))
   if state == ARGV[i + 1] and mark == ARGV[i + 2] and WAITS[state] then
-    if state ~= 'scheduled' then redis.call('LREM', queued, 1, id) end
+    if state ~= 'scheduled' then unlist(queued, id) end
     redis.call('ZADD', incomplete, 0, id)
     redis.call('LPUSH', queued, id)
     done = 1
