@@ -99,6 +99,14 @@ def complete_plan(context: typer.Context) -> Completions:
     return recent_ids.plans(_data_dir(context))
 
 
+def complete_job(context: typer.Context) -> Completions:
+    """The keys of jobs of the queue that the line names."""
+    from app.cli import recent_ids
+
+    queue = context.params.get("queue")
+    return recent_ids.jobs(_data_dir(context), queue) if queue else []
+
+
 def _data_dir(context: typer.Context) -> Path | None:
     """The data directory that the line names."""
     return context.params.get("data_dir") or context.find_root().params.get("data_dir")

@@ -11,7 +11,7 @@ import typer
 
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
-from app.cli.completion import JOB_STATES, complete_job_state, complete_queue
+from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
 from app.cli.options import DataDir, DryRun, Json, Yes
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
@@ -33,8 +33,11 @@ Queue = Annotated[
         autocompletion=complete_queue,
     ),
 ]
-Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.")]
-Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Of jobs.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.", autocompletion=complete_job)]
+OptionalKey = Annotated[
+    str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
+]
+Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Of jobs.", autocompletion=complete_job)]
 
 _QUESTIONS: Mapping[str, str] = {
     "abort": "Abort {jobs} of {queue}",
@@ -101,7 +104,9 @@ def show_job(queue: Queue, key: Key, data_dir: DataDir = None, as_json: Json = F
 @commands.command("why")
 def why(
     queue: Queue,
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Of a job.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
