@@ -13,6 +13,7 @@ from workers.engine.attempts import META, checked_attempts, replay_origin
 
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
+_LARGE = ("kwargs", "result", "meta")
 _MAX_ATTEMPTS = 1_000_000
 _MAX_SHOWN_CHARS = 10_000
 """Of bytes that are not a job."""
@@ -48,8 +49,13 @@ class JobRecord:
     """Its producer was ours: only those leave a trace."""
 
 
-def read_record(body: bytes | None, record_type: str, key: str, now: float) -> JobRecord:
-    """The record of a job; ``record_type`` as in `FoundJob`, ``now`` in Unix seconds of the server."""
+def read_record(
+    body: bytes | None, record_type: str, key: str, now: float, *, whole: bool = True
+) -> JobRecord:
+    """The record of a job; ``record_type`` as in `FoundJob`, ``now`` in Unix seconds of the server.
+
+    ``whole``: with arguments, result, meta and failed attempts, which may take long: a list does without.
+    """
     if record_type == "foreign":
         return JobRecord("not a job: its id is none of this queue")
     if body is None:
@@ -61,6 +67,10 @@ def read_record(body: bytes | None, record_type: str, key: str, now: float) -> J
         return JobRecord("not a job: not JSON", _text(body))
     if not isinstance(value, dict):
         return JobRecord("not a job: no JSON object", _text(body))
+    if not whole:
+        value = {name: item for name, item in value.items() if name not in _LARGE} | {
+            "kwargs": {} if isinstance(value.get("kwargs"), dict | None) else 0
+        }
     value = sanitize(value)
     return _record(value, _problem(value, key), now)
 

@@ -110,9 +110,10 @@ def version_of(found: FoundJob) -> str:
     return f"{found.state}:{show_text(found.mark)}"
 
 
-def record_of(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:
-    """The record of a job that was found."""
-    return read_record(found.record, found.record_type, key_of(policy.name, found.id), now)
+def record_of(policy: QueuePolicy, found: FoundJob, now: float, *, whole: bool = False) -> JobRecord:
+    """The record of a job that was found; ``whole`` as in `read_record`."""
+    key = key_of(policy.name, found.id)
+    return read_record(found.record, found.record_type, key, now, whole=whole)
 
 
 def key_of(queue: str, job_id: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -17,7 +18,8 @@ from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import Page
 from storage.errors import InvalidCursorError, StorageError
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
-from workers.engine.policy import QueuePolicy
+from workers.engine.job_record import JobRecord
+from workers.engine.policy import LARGE_BYTES, QueuePolicy
 from workers.errors import NotFoundError
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.audit import Audit
@@ -167,7 +169,7 @@ class JobOperations(JobVerbs):
         if found.state == "gone":
             raise NotFoundError(f"{queue} has no job {key!r}", fix="list them with jobs list")
         snapshot = snapshot or await self._take_snapshot()
-        record = record_of(policy, found, now)
+        record = await _read_whole(policy, found, now)
         fields = summary_fields(policy, found, record, now, snapshot) | detail_fields(record)
         detail = JobDetail(**fields)
         if detail.state == "failed" and detail.status != "aborted":
@@ -225,6 +227,13 @@ class JobOperations(JobVerbs):
 
     def _reader(self, queue: str) -> JobReader:
         return JobReader(self._redis, self._enqueueing.queue(queue).name)
+
+
+async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:
+    """The record with all that it holds; a large one is read in a thread, since jobs share the event loop."""
+    if len(found.record or b"") < LARGE_BYTES:
+        return record_of(policy, found, now, whole=True)
+    return await asyncio.to_thread(record_of, policy, found, now, whole=True)
 
 
 def _summary(policy: QueuePolicy, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
