@@ -15,6 +15,7 @@ from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.test_operations import Operate, operate
 from workers.engine.job_reader import JobCounts
 from workers.errors import NotFoundError, UnknownQueueError
+from workers.handlers.registry import PAYLOAD_MODELS
 from workers.operations.jobs import JOB_STATES, JobOperations
 
 __all__ = ["operate"]
@@ -247,3 +248,27 @@ async def test_keys_of_another_type_count_as_empty(
         assert (await jobs.page(QUEUE, state)).items == []
     assert await jobs.counts() == {QUEUE: JobCounts(0, 0, 0, 0, 0)}
     assert (await jobs.why(QUEUE)).cause == "broken_keys"
+
+
+async def test_the_schema_of_a_payload_is_that_of_the_built_in_handler(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    jobs = (await operate(make_bench())).jobs
+    assert jobs.payload_schema(QUEUE) is None, "a team's own handler takes any object"
+    jobs._enqueueing.schemas = PAYLOAD_MODELS
+    schema = jobs.payload_schema(QUEUE)
+    assert schema is not None
+    assert set(schema["required"]) == {"item_id", "image"}
+    with pytest.raises(UnknownQueueError):
+        jobs.payload_schema("nowhere")
+
+
+async def test_a_page_of_large_jobs_ends_before_its_limit(make_bench: MakeBench, operate: Operate) -> None:
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    for number in range(5):
+        await bench.stock.enqueue("extract_colors", key=f"large-{number}", text="x" * 400_000)
+    page = await jobs.page(QUEUE, "ready", limit=5)
+    assert [job.key for job in page.items] == ["large-0", "large-1"]
+    assert await keys_of(jobs, "ready", limit=5) == [f"large-{number}" for number in range(5)]
+    assert (await jobs.get(QUEUE, "large-4")).payload == {"text": "x" * 400_000}
