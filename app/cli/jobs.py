@@ -86,16 +86,26 @@ def list_jobs(
 
 
 @commands.command("show")
-def show_job(queue: Queue, key: Key, data_dir: DataDir = None, as_json: Json = False) -> None:
+def show_job(
+    queue: Queue,
+    key: Key,
+    stack: Annotated[
+        bool, typer.Option("--stack", help="Ask its process where the job stands, if it runs.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
     """One job: payload, result, every attempt's error, and why it does not run."""
-    from app.cli.render.jobs import job_text
+    from app.cli.render.jobs import job_text, stack_text
 
     async def run(operations: Operations) -> int:
         job = await operations.jobs.get(queue, key)
+        frames = await operations.jobs.stack(queue, key) if stack else None
         if as_json:
-            output.print_json(asdict(job))
+            asked = {} if frames is None else {"stack": [asdict(frame) for frame in frames]}
+            output.print_json(asdict(job) | asked)
         else:
-            output.print_text(job_text(job))
+            output.print_text(job_text(job) + ("" if frames is None else stack_text(frames)))
         return 0
 
     run_operation(data_dir, run, database="optional")

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -20,11 +20,12 @@ from storage.errors import InvalidCursorError, StorageError
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
-from workers.errors import NotFoundError
+from workers.errors import ConflictError, NotFoundError
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
+from workers.operations.job_stacks import StackFrame, ask_for_stack
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
     JobDetail,
@@ -49,6 +50,7 @@ __all__ = [
     "JobOperations",
     "JobRef",
     "JobSummary",
+    "StackFrame",
     "Verb",
     "Why",
     "WindowState",
@@ -167,7 +169,7 @@ class JobOperations(JobVerbs):
         policy = self._policy(queue)
         found, now = await self._find(queue, key)
         if found.state == "gone":
-            raise NotFoundError(f"{queue} has no job {key!r}", fix="list them with jobs list")
+            raise _not_found(queue, key)
         snapshot = snapshot or await self._take_snapshot()
         record = await _read_whole(policy, found, now)
         fields = summary_fields(policy, found, record, now, snapshot) | detail_fields(record)
@@ -194,6 +196,21 @@ class JobOperations(JobVerbs):
             return explain(start_facts(policy, await self._take_snapshot(), None))
         assert detail.why is not None  # noqa: S101
         return detail.why
+
+    async def stack(self, queue: str, key: str) -> Sequence[StackFrame]:
+        """Where a job that runs stands: the stack of its coroutine, the outermost frame first.
+
+        Its process is asked and answers within two seconds.  Raises NotFoundError; ConflictError if the job
+        does not run, or its process does not answer.
+        """
+        policy = self._policy(queue)
+        found, now = await self._find(queue, key)
+        if found.state == "gone":
+            raise _not_found(queue, key)
+        summary = _summary(policy, found, now, None)
+        if summary.state != "running" or summary.worker is None:
+            raise ConflictError(f"{key}: does not run, it is {summary.state}")
+        return await ask_for_stack(self._redis, summary.worker, queue, key)
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
         """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
@@ -234,6 +251,10 @@ async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRe
     if len(found.record or b"") < LARGE_BYTES:
         return record_of(policy, found, now, whole=True)
     return await asyncio.to_thread(record_of, policy, found, now, whole=True)
+
+
+def _not_found(queue: str, key: str) -> NotFoundError:
+    return NotFoundError(f"{queue} has no job {key!r}", fix="list them with jobs list")
 
 
 def _summary(policy: QueuePolicy, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:

@@ -11,7 +11,7 @@ from tui.text.format import MISSING, count, duration, utc_time
 from tui.text.words import DATE_TIME, DATE_TIME_UTC
 
 if TYPE_CHECKING:
-    from workers.operations.jobs import JobChange, JobDetail, JobSummary
+    from workers.operations.jobs import JobChange, JobDetail, JobSummary, StackFrame
 
 _COLUMNS = {
     "running": ("attempt", "running", "usually", "time left", "worker", "progress"),
@@ -93,6 +93,12 @@ def job_text(job: JobDetail) -> str:
     if job.traceback and job.state in ("done", "failed"):
         lines += ["", "error", job.traceback]
     return "\n".join(lines)
+
+
+def stack_text(frames: Sequence[StackFrame]) -> str:
+    """Where a job stands: a line a frame, the innermost first."""
+    lines = [f"  {frame.file}:{frame.line} in {frame.function}" for frame in reversed(frames)]
+    return "\n".join(["", "", "where it is now", *lines])
 
 
 def changes_text(changes: Sequence[JobChange]) -> str:

@@ -36,10 +36,13 @@ KeyText = Annotated[str, Field(min_length=1, max_length=_MAX_KEY_CHARS), AfterVa
 """The same in a body."""
 
 
+_AFTER_KEY = ("why", "stack", "abort", "run-now", "duplicate", "remove")
+
+
 class _JobConvertor(Convertor[str]):
     """The key of a job in a path, with slashes if it has some; what follows it there is none of it."""
 
-    regex = ".+" + "".join(f"(?<!/{part})" for part in ("why", "abort", "run-now", "duplicate", "remove"))
+    regex = ".+" + "".join(f"(?<!/{part})" for part in _AFTER_KEY)
 
     def convert(self, value: str) -> str:
         return value
@@ -171,6 +174,23 @@ class WhyItem(BaseModel):
     details: Mapping[str, Any] = Field(description="The figures of the sentence.")
 
 
+class StackItem(BaseModel):
+    """A line at which a coroutine is suspended."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    file: str
+    line: int
+    function: str
+
+
+class JobStack(BaseModel):
+    """The stack of a coroutine, the outermost frame first."""
+
+    items: list[StackItem]
+    next: None = None
+
+
 class JobDetailItem(JobItem):
     """A job with all that Redis holds of it."""
 
@@ -211,6 +231,18 @@ async def why_queue(operations: ActorOperations, state: State, queue: QueueName)
 async def why_job(operations: ActorOperations, state: State, queue: QueueName, key: JobKey) -> WhyItem:
     """If there is no such job, the cause is `unknown`; while Redis is unavailable `redis_unavailable`."""
     return WhyItem.model_validate(await operations.jobs.why(queue, key, snapshot=await state.snapshot()))
+
+
+@router.get(
+    "/{queue}/{key:path}/stack",
+    summary="Where a job stands that runs",
+    response_description="The stack of its coroutine, the outermost frame first.",
+    responses=problem_responses(404, 409),
+)
+async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey) -> JobStack:
+    """Its process is asked.  409 if the job does not run, or no answer comes within two seconds."""
+    frames = await operations.jobs.stack(queue, key)
+    return JobStack(items=[StackItem.model_validate(frame) for frame in frames])
 
 
 @router.get(

@@ -51,6 +51,7 @@ LOOKS = {
     "jobs.get",
     "jobs.why",
     "jobs.preview",
+    "jobs.stack",
     "schedules.list",
     "schedules.get",
 }
