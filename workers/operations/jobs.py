@@ -155,7 +155,7 @@ class JobOperations(JobVerbs):
         """The windows of a list, the first of them at the cursor."""
         queues = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
         states = _INCOMPLETE if state is None else (state,)
-        places = [_Place(name, listed) for name in queues for listed in states]
+        places = [_Place(name, listed) for listed in states for name in queues]
         if cursor is None:
             return iter(places)
         first = _Place.parse(cursor)
