@@ -15,6 +15,8 @@ from saq.utils import now
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.test_operations import Operate, operate
 from workers.engine.attempts import META
+from workers.engine.job_changes import JobChanges
+from workers.engine.job_reader import JobReader
 from workers.engine.keys import OUTCOMES
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError
 from workers.operations.jobs import JobChange, JobOperations, JobRef
@@ -379,3 +381,30 @@ async def test_acts_on_jobs_that_move_all_the_time_lose_none(make_bench: MakeBen
     for key in lost:
         assert json.loads(await bench.redis.get(PREFIX + key))["status"] == "aborted", key
     assert len(lost) == counts["aborted"]
+
+
+@pytest.mark.parametrize("verb", ["abort", "run_now", "remove"])
+async def test_a_job_that_moves_between_its_reading_and_its_change_is_left_as_it_is(
+    make_bench: MakeBench, redis: Redis, verb: str
+) -> None:
+    bench = make_bench()
+    await later(bench, "later")
+
+    async def change() -> bool:
+        changes = JobChanges(bench.queue)
+        arguments = ("told",) if verb == "abort" else ()
+        (done,) = await getattr(changes, verb)([found], *arguments)
+        return bool(done)
+
+    (found,) = [job async for _, jobs in JobReader(redis, QUEUE).find(["later"]) for job in jobs]
+    await redis.zadd(bench.queue.keys.incomplete, {f"{PREFIX}later": time.time() + 60})
+    assert not await change()
+    await redis.zadd(bench.queue.keys.incomplete, {f"{PREFIX}later": float(found.mark)})
+    if verb != "run_now":
+        await redis.append(f"{PREFIX}later", " ")
+        assert not await change()
+        await redis.set(f"{PREFIX}later", found.record or b"")
+    await redis.hset(bench.queue.keys.leases, f"{PREFIX}later", "w:1:1")
+    assert not await change()
+    await redis.hdel(bench.queue.keys.leases, f"{PREFIX}later")
+    assert await change()
