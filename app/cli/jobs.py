@@ -100,12 +100,11 @@ def show_job(
 
     async def run(operations: Operations) -> int:
         job = await operations.jobs.get(queue, key)
-        frames = await operations.jobs.stack(queue, key) if stack else None
+        where = await operations.jobs.stack(queue, key) if stack else None
         if as_json:
-            asked = {} if frames is None else {"stack": [asdict(frame) for frame in frames]}
-            output.print_json(asdict(job) | asked)
+            output.print_json(asdict(job) | ({} if where is None else {"stack": asdict(where)}))
         else:
-            output.print_text(job_text(job) + ("" if frames is None else stack_text(frames)))
+            output.print_text(job_text(job) + ("" if where is None else stack_text(where)))
         return 0
 
     run_operation(data_dir, run, database="optional")

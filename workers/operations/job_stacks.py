@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from storage.redis.client import execute
+from storage.sanitize import sanitize
 from workers.engine import wire
 from workers.engine.keys import PROCESS, REPLY
 from workers.errors import ConflictError
@@ -28,8 +29,18 @@ class StackFrame:
     function: str
 
 
-async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> Sequence[StackFrame]:
-    """The stack of a job's coroutine in its process, the outermost frame first.
+@dataclass(frozen=True, slots=True)
+class JobStack:
+    """Where a job stands."""
+
+    frames: Sequence[StackFrame]
+    """Of its coroutine, and of the tasks that it waits for, the outermost first."""
+    log: Sequence[str]
+    """The newest lines that it has logged, the oldest of them first."""
+
+
+async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobStack:
+    """Where a job stands in its process.
 
     Raises ConflictError if the process does not answer, or the job does not run there any more; RedisError.
     """
@@ -53,11 +64,14 @@ async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> Sequ
     )
 
 
-def _parse(answer: Any, key: str) -> list[StackFrame]:
+def _parse(answer: Any, key: str) -> JobStack:
     try:
-        frames = wire.load(answer)["frames"]
-        if frames is not None:
-            return [StackFrame(str(file), int(line), str(function)) for file, line, function in frames]
+        parts = sanitize(wire.load(answer))
+        if parts["frames"] is not None:
+            frames = [
+                StackFrame(str(file), int(line), str(function)) for file, line, function in parts["frames"]
+            ]
+            return JobStack(frames, [str(line) for line in parts["log"]])
     except (ValueError, TypeError, LookupError, RecursionError):
         pass
     raise ConflictError(f"{key}: does not run there any more")

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -25,7 +25,7 @@ from workers.monitoring.snapshot import Snapshot
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
-from workers.operations.job_stacks import StackFrame, ask_for_stack
+from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
     JobDetail,
@@ -49,6 +49,7 @@ __all__ = [
     "JobDetail",
     "JobOperations",
     "JobRef",
+    "JobStack",
     "JobSummary",
     "StackFrame",
     "Verb",
@@ -197,8 +198,8 @@ class JobOperations(JobVerbs):
         assert detail.why is not None  # noqa: S101
         return detail.why
 
-    async def stack(self, queue: str, key: str) -> Sequence[StackFrame]:
-        """Where a job that runs stands: the stack of its coroutine, the outermost frame first.
+    async def stack(self, queue: str, key: str) -> JobStack:
+        """Where a job that runs stands: the stack of its coroutine, and its newest log lines.
 
         Its process is asked and answers within two seconds.  Raises NotFoundError; ConflictError if the job
         does not run, or its process does not answer.

@@ -1,4 +1,4 @@
-"""Tells other processes where a job of this one stands: the stack of its coroutine.
+"""Tells other processes where a job of this one stands: the stack of its coroutine, and its newest log lines.
 
 A request comes over the channel of this process, and its answer goes to a channel that the request names.
 Nothing happens without a request.
@@ -21,8 +21,10 @@ from redis.exceptions import RedisError
 
 from storage.redis.client import execute
 from workers.engine import wire
+from workers.engine.attempt_log import log_text
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import REPLY
+from workers.engine.runner import RunningJob
 
 log = structlog.get_logger(__name__)
 
@@ -47,27 +49,26 @@ class JobStacks:
             return
         if not reply.startswith(REPLY) or len(reply) > _MAX_CHANNEL_CHARS:
             return
-        frames = self._frames(queue, key)
+        dispatcher = self._dispatchers.get(queue)
+        running = None if dispatcher is None else dispatcher.runner.running.get(f"saq:job:{queue}:{key}")
+        answer = {"frames": None} if running is None else _describe(running)
         try:
-            await execute(self._redis, "PUBLISH", reply, wire.dump({"frames": frames}))
+            await execute(self._redis, "PUBLISH", reply, wire.dump(answer))
         except (RedisError, OSError, ValueError) as error:
             log.debug("a request for a stack is not answered", error=repr(error))
 
-    def _frames(self, queue: str, key: str) -> list[list[Any]] | None:
-        """File, line and function of each frame, the outermost first; None if the job does not run here."""
-        dispatcher = self._dispatchers.get(queue)
-        running = None if dispatcher is None else dispatcher.runner.running.get(f"saq:job:{queue}:{key}")
-        if running is None or running.task is None:
-            return None
-        frames = [
-            [_short(frame.f_code.co_filename), frame.f_lineno or 0, frame.f_code.co_qualname]
-            for frame in _stack(running.task)
-            if not frame.f_code.co_filename.endswith(_ENGINE_FILES)
-        ]
-        return frames[:MAX_FRAMES]
+
+def _describe(running: RunningJob) -> dict[str, Any]:
+    """The frames, the outermost first, by file, line and function; the newest lines of the log."""
+    frames = [
+        [_short(frame.f_code.co_filename), frame.f_lineno or 0, frame.f_code.co_qualname]
+        for frame in _stack(running.task)
+        if not frame.f_code.co_filename.endswith(_ENGINE_FILES)
+    ]
+    return {"frames": frames[:MAX_FRAMES], "log": log_text(running.lines)}
 
 
-def _stack(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+def _stack(task: asyncio.Task[Any] | None) -> Iterator[FrameType]:
     """The frames of a suspended task, and of the tasks that it waits for, the outermost first."""
     seen: set[int] = set()
     waiting: Any = task

@@ -11,7 +11,7 @@ from tui.text.format import MISSING, count, duration, utc_time
 from tui.text.words import DATE_TIME, DATE_TIME_UTC
 
 if TYPE_CHECKING:
-    from workers.operations.jobs import JobChange, JobDetail, JobSummary, StackFrame
+    from workers.operations.jobs import JobChange, JobDetail, JobStack, JobSummary
 
 _COLUMNS = {
     "running": ("attempt", "running", "usually", "time left", "worker", "progress"),
@@ -95,10 +95,11 @@ def job_text(job: JobDetail) -> str:
     return "\n".join(lines)
 
 
-def stack_text(frames: Sequence[StackFrame]) -> str:
-    """Where a job stands: a line a frame, the innermost first."""
-    lines = [f"  {frame.file}:{frame.line} in {frame.function}" for frame in reversed(frames)]
-    return "\n".join(["", "", "where it is now", *lines])
+def stack_text(stack: JobStack) -> str:
+    """Where a job stands: a line a frame, the innermost first; and what it has logged."""
+    lines = [f"  {frame.file}:{frame.line} in {frame.function}" for frame in reversed(stack.frames)]
+    log = ["", "log", *stack.log] if stack.log else []
+    return "\n".join(["", "", "where it is now", *lines, *log])
 
 
 def changes_text(changes: Sequence[JobChange]) -> str:

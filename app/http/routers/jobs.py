@@ -188,6 +188,7 @@ class JobStack(BaseModel):
     """The stack of a coroutine, the outermost frame first."""
 
     items: list[StackItem]
+    log: list[str] = Field(description="The newest lines that the job has logged.")
     next: None = None
 
 
@@ -241,8 +242,9 @@ async def why_job(operations: ActorOperations, state: State, queue: QueueName, k
 )
 async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey) -> JobStack:
     """Its process is asked.  409 if the job does not run, or no answer comes within two seconds."""
-    frames = await operations.jobs.stack(queue, key)
-    return JobStack(items=[StackItem.model_validate(frame) for frame in frames])
+    stack = await operations.jobs.stack(queue, key)
+    items = [StackItem.model_validate(frame) for frame in stack.frames]
+    return JobStack(items=items, log=list(stack.log))
 
 
 @router.get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 
 from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.test_operations import Operate, operate
+from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
 from workers.errors import ConflictError, NotFoundError
 from workers.operations.jobs import JobOperations
@@ -37,17 +39,21 @@ async def running(jobs: JobOperations) -> bool:
 async def test_the_stack_leads_from_the_handler_to_the_line_where_it_waits(
     make_bench: MakeBench, operate: Operate
 ) -> None:
+    logging.getLogger().addHandler(handler := MemoryHandler())
     bench = make_bench()
     jobs = (await operate(bench)).jobs
     release = asyncio.Event()
 
     async def extract(ctx: dict[str, Any], number: int) -> None:
+        logging.getLogger("shop").warning("downloads")
         await asyncio.create_task(_download(release))
 
     await bench.start(extract)
     (key,) = await bench.send()
     await eventually(lambda: running(jobs))
-    frames = await jobs.stack(QUEUE, key)
+    stack = await jobs.stack(QUEUE, key)
+    frames = stack.frames
+    assert [line.partition("Z ")[2] for line in stack.log] == ["warning downloads"]
     functions = [frame.function.rpartition(".")[2] for frame in frames]
     assert functions == ["extract", "_download", "_numbers", "wait"]
     assert frames[1].file.endswith("tests/integration/workers/operations/test_job_stacks.py")
@@ -56,6 +62,7 @@ async def test_the_stack_leads_from_the_handler_to_the_line_where_it_waits(
     assert all(frame.line > 0 for frame in frames)
     release.set()
     await eventually(bench.empty)
+    logging.getLogger().removeHandler(handler)
     with pytest.raises(ConflictError, match="does not run, it is done"):
         await jobs.stack(QUEUE, key)
 
@@ -97,6 +104,6 @@ async def test_what_others_send_to_a_process_is_ignored(
         odd = [b"", b"\xff", b"[]", b"{}", b"7", b'{"queue": "x", "key": "y", "reply": "somebody:channel"}']
         for message in odd:
             assert await redis.publish(f"{PROCESS}{process.id}", message) == 1
-        assert await jobs.stack(QUEUE, key)
+        assert (await jobs.stack(QUEUE, key)).frames
         assert await channel.get_message(ignore_subscribe_messages=True, timeout=0.2) is None
     release.set()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from app.cli.render.cron import schedules_text
 from app.cli.render.jobs import job_text, jobs_text, stack_text
 from workers.operations.job_views import JobAttempt, JobDetail, JobSummary
-from workers.operations.jobs import StackFrame
+from workers.operations.jobs import JobStack, StackFrame
 from workers.operations.schedules import ScheduleView
 from workers.operations.why import Why
 
@@ -103,10 +103,13 @@ def test_a_job_is_shown_with_why_it_does_not_run_and_its_attempts() -> None:
 
 def test_a_stack_begins_with_the_line_where_the_job_stands() -> None:
     frames = [StackFrame("shop/colors.py", 7, "extract"), StackFrame("httpx/_client.py", 88, "get")]
-    assert stack_text(frames).split("\n")[2:] == [
+    assert stack_text(JobStack(frames, ["a line"])).split("\n")[2:] == [
         "where it is now",
         "  httpx/_client.py:88 in get",
         "  shop/colors.py:7 in extract",
+        "",
+        "log",
+        "a line",
     ]
 
 
