@@ -51,7 +51,11 @@ class JobStacks:
             return
         dispatcher = self._dispatchers.get(queue)
         running = None if dispatcher is None else dispatcher.runner.running.get(f"saq:job:{queue}:{key}")
-        answer = {"frames": None} if running is None else _describe(running)
+        try:
+            answer = {"frames": None} if running is None else _describe(running)
+        except Exception as error:  # of what a handler awaits, which may be anything
+            log.warning("a stack cannot be read", queue=queue, job=key, error=repr(error))
+            return
         try:
             await execute(self._redis, "PUBLISH", reply, wire.dump(answer))
         except (RedisError, OSError, ValueError) as error:
