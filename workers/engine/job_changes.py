@@ -91,13 +91,18 @@ class JobChanges:
     async def _run(
         self, rows: Sequence[_Arguments], call: Callable[[list[Argument]], ScriptCall]
     ) -> list[bool]:
-        depth = await execute(self._queue.redis, "LLEN", self._keys.queued) if len(rows) > 1 else 0
-        most = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, depth)))
+        most = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth()))) if len(rows) > 1 else 1
         done: list[bool] = []
         for batch in batch_by_size(rows, _size, most):
             args = [argument for row in batch for argument in row]
             done += map(bool, await self._send(call(args)))
         return done
+
+    async def _depth(self) -> int:
+        try:
+            return int(await execute(self._queue.redis, "LLEN", self._keys.queued))
+        except ResponseError:  # of another type: the script finds out, too
+            return 0
 
     async def _send(self, call: ScriptCall) -> list[int]:
         """Run a call; a key that another program has given another type is repaired first."""

@@ -100,8 +100,13 @@ class JobVerbs:
         self, verb: Verb, queue: str, jobs: Sequence[JobRef], reason: str = ""
     ) -> list[JobChange]:
         """One of the verbs below by its name."""
-        verbs = {"abort": self.abort, "run-now": self.run_now, "duplicate": self.duplicate}
-        return await verbs.get(verb, self.remove)(queue, jobs, reason)
+        verbs = {
+            "abort": self.abort,
+            "run-now": self.run_now,
+            "duplicate": self.duplicate,
+            "remove": self.remove,
+        }
+        return await verbs[verb](queue, jobs, reason)
 
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
         """What an act would do; nothing is changed."""

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import Page
 from storage.errors import InvalidCursorError, StorageError
+from storage.redis.refusals import reason
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
@@ -60,6 +61,8 @@ __all__ = [
 JOB_STATES: tuple[WindowState, ...] = get_args(WindowState)
 MAX_JOBS = 200
 """Jobs of one page."""
+_LETTER_SECONDS = 2.0
+"""Timeout of finding a job's dead letter: the rest of the job is shown without the database."""
 _INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
 """What a list has if no state is named."""
 
@@ -193,8 +196,8 @@ class JobOperations(JobVerbs):
             detail = await self.get(queue, key, snapshot=snapshot)
         except NotFoundError:
             return explain(start_facts(policy, snapshot, JobFacts(key, None)))
-        except (RedisError, OSError):  # since the snapshot
-            return explain(start_facts(policy, await self._take_snapshot(), None))
+        except (RedisError, OSError) as error:  # since the snapshot
+            return explain(replace(start_facts(policy, snapshot, None), redis_error=reason(error)))
         assert detail.why is not None  # noqa: S101
         return detail.why
 
@@ -235,7 +238,8 @@ class JobOperations(JobVerbs):
         until = completed + timedelta(milliseconds=1)
         died = LetterFilter(queue=job.queue, state=None, since=completed, until=until)
         try:
-            page = await self._dead_letters.page(died, limit=MAX_JOBS)
+            async with asyncio.timeout(_LETTER_SECONDS):
+                page = await self._dead_letters.page(died, limit=MAX_JOBS)
         except (StorageError, OSError):
             return None
         return next((letter.id for letter in page.items if letter.job_id == job.key), None)

@@ -31,7 +31,8 @@ local result = {}
 for i = 3, #ARGV, 5 do
   local id, state, outcome, done = ARGV[i], ARGV[i + 1], ARGV[i + 4], 0
   if is_as_read(id, state, ARGV[i + 2], ARGV[i + 3]) then
-    if state == 'ready' or state == 'unlisted' or state == 'gone' then unlist(queued, id) end
+    -- All of its listings: a worker that takes one of a job without a record buries it.
+    if state == 'ready' or state == 'unlisted' or state == 'gone' then redis.call('LREM', queued, 0, id) end
     redis.call('ZREM', incomplete, id)
     redis.call('ZREM', KEYS[4], id)
     redis.call('ZREM', KEYS[5], id)

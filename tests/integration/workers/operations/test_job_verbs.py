@@ -408,3 +408,32 @@ async def test_a_job_that_moves_between_its_reading_and_its_change_is_left_as_it
     assert not await change()
     await redis.hdel(bench.queue.keys.leases, f"{PREFIX}later")
     assert await change()
+
+
+async def test_a_job_that_is_listed_twice_is_removed_from_both_places(
+    make_bench: MakeBench, operate: Operate, redis: Redis
+) -> None:
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    sent = await bench.send(2)
+    await redis.rpush(bench.queue.keys.queued, PREFIX + sent[0])
+    await jobs.remove(QUEUE, refs(*sent))
+    assert await redis.llen(bench.queue.keys.queued) == 0
+
+    async def work(ctx: dict[str, Any], number: int) -> None: ...
+
+    await bench.start(work)
+    await bench.send(1)
+    await eventually(bench.empty)
+    assert await bench.letters.count() == 0
+
+
+@pytest.mark.parametrize("verb", ["abort", "run_now", "remove"])
+async def test_a_ready_list_of_another_type_is_repaired_before_an_act_on_many(
+    make_bench: MakeBench, operate: Operate, redis: Redis, verb: str
+) -> None:
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    await later(bench, "one", "two")
+    await redis.set(bench.queue.keys.queued, "x")
+    assert [change.outcome for change in await act(jobs, verb, *refs("one", "two"))] == ["done", "done"]
