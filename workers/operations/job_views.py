@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from workers.operations.start_facts import JobFacts, StartFacts
 from workers.operations.why import Why
 
 _MAX_ERROR_CHARS = 300
+_DIGEST_CHARS = 12
+"""Of a version: enough to tell two records of one job apart."""
 _ENDED = ("complete", "failed", "aborted")
 """SAQ's states of a job that has ended; stock SAQ may keep such a record without a TTL."""
 
@@ -106,8 +109,11 @@ def show_text(raw: bytes) -> str:
 
 
 def version_of(found: FoundJob) -> str:
-    """The state and the mark: see `JobSummary`."""
-    return f"{found.state}:{show_text(found.mark)}"
+    """Its state, its mark and, unless it runs and reports progress, the digest of its record."""
+    parts = [found.state, show_text(found.mark)]
+    if found.record is not None and found.state != "running":
+        parts.append(hashlib.sha1(found.record, usedforsecurity=False).hexdigest()[:_DIGEST_CHARS])
+    return ":".join(filter(None, parts))
 
 
 def record_of(policy: QueuePolicy, found: FoundJob, now: float, *, whole: bool = False) -> JobRecord:

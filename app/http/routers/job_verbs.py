@@ -23,7 +23,7 @@ _VERSION = "That was shown: a job that has moved since is left as it is."
 class JobRequest(RequestBody):
     """Which state of a job is meant, and why."""
 
-    model_config = example(version="scheduled:1772366425.25", reason="wrong import")
+    model_config = example(version="scheduled:1772366425.25:6f1c0a92b3d4", reason="wrong import")
 
     version: str = Field("", max_length=500, description=_VERSION)
     reason: Reason = ""
