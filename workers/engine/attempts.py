@@ -13,7 +13,8 @@ from workers.engine.recorded_names import error_type
 
 META = "couturecast"
 """Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
-dead letter and of a plan's item)."""
+dead letter and of a plan's item), ``copy_of`` (the key of the job that was duplicated), ``schedule``."""
+COPY_OF, SCHEDULE = "copy_of", "schedule"
 
 MAX_TRACEBACK_CHARS = 8_000
 """Kept of each attempt's traceback: its end, which has the error."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.sanitize import sanitize
 from workers.engine import wire
-from workers.engine.attempts import META, checked_attempts, replay_origin
+from workers.engine.attempts import COPY_OF, META, SCHEDULE, checked_attempts, replay_origin
 
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
@@ -45,6 +45,10 @@ class JobRecord:
     failed_attempts: Sequence[Mapping[str, Any]] = ()
     replay_of: int | None = None
     """Id of the dead letter of which the job is a replay."""
+    copy_of: str | None = None
+    """Key of the job of which it is a duplicate."""
+    schedule: str | None = None
+    """Name of the schedule that enqueued it."""
     traced: bool = False
     """Its producer was ours: only those leave a trace."""
 
@@ -90,6 +94,7 @@ def _record(value: Mapping[str, Any], problem: str | None, now: float) -> JobRec
     meta = meta if isinstance(meta, dict) else {}
     ours = meta.get(META)
     origin = replay_origin(ours)
+    parts = ours if isinstance(ours, dict) else {}
     return JobRecord(
         problem=problem,
         function=_string(value.get("function")),
@@ -105,7 +110,9 @@ def _record(value: Mapping[str, Any], problem: str | None, now: float) -> JobRec
         meta={name: item for name, item in meta.items() if name != META},
         failed_attempts=checked_attempts(ours),
         replay_of=None if origin is None else origin[0],
-        traced=isinstance(ours, dict) and "trace" in ours,
+        copy_of=_string(parts.get(COPY_OF)),
+        schedule=_string(parts.get(SCHEDULE)),
+        traced="trace" in parts,
     )
 
 

@@ -17,6 +17,7 @@ from saq.utils import now
 
 from storage.errors import StorageError
 from storage.redis.client import execute
+from workers.engine.attempts import META, SCHEDULE
 from workers.engine.keys import CRON
 from workers.engine.queue import JobQueue
 from workers.engine.schedule_state import ScheduleState, field_names
@@ -101,7 +102,8 @@ class Scheduler:
 async def scheduled_jobs(schedule: Schedule, queue: JobQueue) -> list[Job]:
     """The jobs of one occurrence.  Raises StorageError."""
     arguments_by_key = await schedule.jobs()
+    meta = {META: {SCHEDULE: schedule.name}}
     return [
-        Job(function=queue.policy.function, kwargs=arguments, key=key, queued=now())
+        Job(function=queue.policy.function, kwargs=arguments, key=key, queued=now(), meta=dict(meta))
         for key, arguments in arguments_by_key.items()
     ]

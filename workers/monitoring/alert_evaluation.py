@@ -172,8 +172,7 @@ def schedule_conditions(
 ) -> Iterable[Condition]:
     """The schedules whose first run that is missing is late by more than half their interval.
 
-    ``done`` has what Redis holds of all schedules.  One that has never run is new; a disabled one misses
-    nothing.
+    ``done`` is what Redis holds of schedules.  One that has never run is new; a disabled one misses nothing.
     """
     for schedule in schedules:
         state = ScheduleState.read(done, schedule.name, int(now))

@@ -10,7 +10,7 @@ from saq import Job
 from saq.utils import now
 
 from workers.engine import wire
-from workers.engine.attempts import META
+from workers.engine.attempts import COPY_OF, META
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.job_changes import JobChanges
 from workers.engine.job_reader import FoundJob, JobReader, JobState
@@ -275,7 +275,11 @@ def _copy(queue: JobQueue, found: FoundJob) -> Job:
     """A new job with the function, the payload and the meta of another one, without its attempts."""
     record: dict[str, Any] = wire.load(found.record or b"")
     meta = record.get("meta")
-    others = {key: value for key, value in meta.items() if key != META} if isinstance(meta, dict) else {}
+    others = meta if isinstance(meta, dict) else {}
     return Job(
-        function=record["function"], kwargs=record.get("kwargs"), queue=queue, queued=now(), meta=others
+        function=record["function"],
+        kwargs=record.get("kwargs"),
+        queue=queue,
+        queued=now(),
+        meta={**others, META: {COPY_OF: record["key"]}},
     )

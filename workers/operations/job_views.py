@@ -197,17 +197,26 @@ def worker_name(worker_id: str, process: WorkerSnapshot | None) -> str:
 
 def detail_fields(record: JobRecord) -> dict[str, Any]:
     """The fields that a `JobDetail` has beyond a `JobSummary`, from its record."""
-    ours = "this program" if record.traced else None
     return {
         "payload": record.arguments,
         "result": record.result,
         "meta": record.meta,
         "traceback": record.error,
         "attempts": [_attempt(attempt) for attempt in record.failed_attempts],
-        "producer": ours if record.replay_of is None else f"a replay of dead letter {record.replay_of}",
+        "producer": _producer(record),
         "replay_of": record.replay_of,
         "unreadable": record.unreadable,
     }
+
+
+def _producer(record: JobRecord) -> str | None:
+    if record.replay_of is not None:
+        return f"a replay of dead letter {record.replay_of}"
+    if record.copy_of is not None:
+        return f"a duplicate of {record.copy_of}"
+    if record.schedule is not None:
+        return f"the schedule {record.schedule}"
+    return "this program" if record.traced else None
 
 
 def _attempt(attempt: Mapping[str, Any]) -> JobAttempt:

@@ -29,6 +29,7 @@ from workers.engine.runner import RunningJob
 log = structlog.get_logger(__name__)
 
 MAX_FRAMES = 60
+"""The innermost ones, which say where it stands."""
 _MAX_CHANNEL_CHARS = 100
 _ENGINE_FILES = tuple(os.path.join("workers", "engine", name) for name in ("runner.py", "tracing.py"))
 
@@ -69,7 +70,7 @@ def _describe(running: RunningJob) -> dict[str, Any]:
         for frame in _stack(running.task)
         if not frame.f_code.co_filename.endswith(_ENGINE_FILES)
     ]
-    return {"frames": frames[:MAX_FRAMES], "log": log_text(running.lines)}
+    return {"frames": frames[-MAX_FRAMES:], "log": log_text(running.lines)}
 
 
 def _stack(task: asyncio.Task[Any] | None) -> Iterator[FrameType]:

@@ -191,7 +191,7 @@ async def test_a_duplicate_has_the_payload_and_a_key_of_its_own(
     await eventually(both)
     copy = await jobs.get(QUEUE, str(change.new_key))
     assert (copy.attempt, copy.meta) == (1, {"tenant": "shop"})
-    assert copy.replay_of is None
+    assert (copy.producer, copy.replay_of) == ("a duplicate of dress-17", None)
 
 
 async def test_jobs_that_wait_or_have_ended_are_removed_and_one_that_runs_is_not(

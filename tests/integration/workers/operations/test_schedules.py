@@ -110,6 +110,7 @@ async def test_a_run_now_enqueues_also_a_disabled_schedule_and_no_job_twice(
     await bench.stock.enqueue("extract_colors", key="porto", number=0)
     run = await operations.schedules.run("weather", "after the outage")
     assert (run.jobs, run.enqueued) == (2, 1)
+    assert (await operations.jobs.get("color-extraction", "lisboa")).producer == "the schedule weather"
     assert await redis.llen(bench.queue.keys.queued) == 2
     view = await operations.schedules.get("weather")
     assert view.run_at is not None
