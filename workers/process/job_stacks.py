@@ -74,13 +74,18 @@ def _describe(running: RunningJob) -> dict[str, Any]:
 
 
 def _stack(task: asyncio.Task[Any] | None) -> Iterator[FrameType]:
-    """The frames of a suspended task, and of the tasks that it waits for, the outermost first."""
+    """The frames of a suspended task and of the one that it waits for, the outermost first.
+
+    Of several, as of a gather, the first that has not ended.
+    """
     seen: set[int] = set()
     waiting: Any = task
     while isinstance(waiting, asyncio.Task) and id(waiting) not in seen:
         seen.add(id(waiting))
         yield from _coroutine_stack(waiting.get_coro())
         waiting = getattr(waiting, "_fut_waiter", None)
+        several = [task for task in getattr(waiting, "_children", ()) if not task.done()]
+        waiting = several[0] if several else waiting
 
 
 def _coroutine_stack(awaited: Any) -> Iterator[FrameType]:

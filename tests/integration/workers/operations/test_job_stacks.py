@@ -36,8 +36,9 @@ async def running(jobs: JobOperations) -> bool:
     return (await jobs.counts())[QUEUE].running == 1
 
 
+@pytest.mark.parametrize("wait_for", [asyncio.create_task, asyncio.gather])
 async def test_the_stack_leads_from_the_handler_to_the_line_where_it_waits(
-    make_bench: MakeBench, operate: Operate
+    make_bench: MakeBench, operate: Operate, wait_for: Any
 ) -> None:
     logging.getLogger().addHandler(handler := MemoryHandler())
     bench = make_bench()
@@ -46,7 +47,7 @@ async def test_the_stack_leads_from_the_handler_to_the_line_where_it_waits(
 
     async def extract(ctx: dict[str, Any], number: int) -> None:
         logging.getLogger("shop").warning("downloads")
-        await asyncio.create_task(_download(release))
+        await wait_for(_download(release))
 
     await bench.start(extract)
     (key,) = await bench.send()
