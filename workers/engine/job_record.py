@@ -23,8 +23,8 @@ _MAX_SHOWN_CHARS = 10_000
 class JobRecord:
     """What a record holds; None or empty where it holds nothing that can be it.
 
-    ``problem`` is why it is not a job.  ``queued`` and ``completed`` are instants by the clocks of producer
-    and worker; one that lies ahead of the server's clock is none.
+    ``problem`` is why it is not a job.  ``queued`` is an instant by its producer's clock, ``started`` and
+    ``completed`` by its worker's; one that lies ahead of the server's clock is none.
     """
 
     problem: str | None = None
@@ -39,6 +39,8 @@ class JobRecord:
     progress: float | None = None
     worker: str | None = None
     queued: datetime | None = None
+    started: datetime | None = None
+    """Of its newest attempt."""
     completed: datetime | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Without our part of it."""
@@ -106,6 +108,7 @@ def _record(value: Mapping[str, Any], problem: str | None, now: float) -> JobRec
         progress=_share(value.get("progress")),
         worker=_string(value.get("worker_id")),
         queued=_instant(value.get("queued"), now),
+        started=_instant(value.get("started"), now),
         completed=_instant(value.get("completed"), now),
         meta={name: item for name, item in meta.items() if name != META},
         failed_attempts=checked_attempts(ours),

@@ -45,6 +45,7 @@ class JobSummary:
     queued_at: datetime | None = None
     """By its producer's clock."""
     started_at: datetime | None = None
+    """Of its newest attempt, if it runs or has ended."""
     ended_at: datetime | None = None
     due_at: datetime | None = None
     due_in: float | None = None
@@ -157,6 +158,7 @@ def summary_fields(
             fields |= {"due_at": _time(due), "due_in": None if due is None else due - now}
         case "done" | "failed":
             ended = number(found.mark) if found.mark else None
+            fields["started_at"] = record.started
             fields["ended_at"] = _past(ended, now) or record.completed
             fields["worker"] = record.worker
     return fields

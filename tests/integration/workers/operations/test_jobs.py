@@ -79,7 +79,10 @@ async def test_a_running_job_is_shown_with_its_attempt_worker_and_deadline(
     assert await eventually(done) == ["dress-17"]
     detail = await jobs.get(QUEUE, "dress-17")
     assert (detail.state, detail.status, detail.result) == ("done", "complete", {"number": 17})
+    assert detail.queued_at is not None
+    assert detail.started_at is not None
     assert detail.ended_at is not None
+    assert detail.queued_at <= detail.started_at <= detail.ended_at
 
 
 async def test_ready_jobs_are_shown_in_their_order_with_their_position(
