@@ -14,6 +14,8 @@ ITEM_STATES = ("waiting", "enqueued", "completed", "same", "other", "aborted", "
 """States of a plan's letters: the fields of a `Ledger`."""
 ENVIRONMENTS = ("dev", "staging", "prod")
 """Those that have databases at Upstash."""
+JOB_STATES = ("running", "ready", "scheduled", "done", "failed")
+SCHEDULES = ("weather",)
 EXPORT_FORMATS = ("jsonl", "csv", "markdown")
 
 Completions = Sequence[str | tuple[str, str]]
@@ -33,6 +35,16 @@ def complete_letter_state() -> Completions:
 def complete_item_state() -> Completions:
     """The states of a plan's letters."""
     return ITEM_STATES
+
+
+def complete_job_state() -> Completions:
+    """The states of jobs."""
+    return JOB_STATES
+
+
+def complete_schedule() -> Completions:
+    """The names of the schedules."""
+    return SCHEDULES
 
 
 def complete_format() -> Completions:
@@ -85,6 +97,14 @@ def complete_plan(context: typer.Context) -> Completions:
     from app.cli import recent_ids
 
     return recent_ids.plans(_data_dir(context))
+
+
+def complete_job(context: typer.Context) -> Completions:
+    """The keys of jobs of the queue that the line names."""
+    from app.cli import recent_ids
+
+    queue = context.params.get("queue")
+    return recent_ids.jobs(_data_dir(context), queue) if queue else []
 
 
 def _data_dir(context: typer.Context) -> Path | None:

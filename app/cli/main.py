@@ -25,6 +25,7 @@ from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 _CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
 _ALERTS, _QUEUES, _UPSTASH = "app.cli.alerts", "app.cli.queues", "app.cli.upstash"
+_CRON, _JOBS = "app.cli.cron", "app.cli.jobs"
 
 
 class Commands(LazyGroup):
@@ -70,6 +71,46 @@ class FailedJobs(LazyGroup):
         "restore": (_LETTERS, "Undo a discard: the letters are dead again, and shown."),
         "export": (_LETTERS, "A document of dead letters."),
         "archive": (_LETTERS, "Move old letters into the archive, as a process does daily."),
+    }
+
+
+class Jobs(LazyGroup):
+    """The commands on single jobs."""
+
+    members: ClassVar = {
+        "list": (
+            _JOBS,
+            "Jobs by state: those that run, are ready or scheduled; with --state those that ended, too.",
+        ),
+        "show": (_JOBS, "One job: payload, result, every attempt's error, and why it does not run."),
+        "why": (_JOBS, "Why a job does not run, or why a queue starts nothing more, in one sentence."),
+        "abort": (
+            _JOBS,
+            "End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be.",
+        ),
+        "run-now": (
+            _JOBS,
+            "Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be.",
+        ),
+        "duplicate": (
+            _JOBS,
+            "Enqueue the same function and payload under a new key; 1 if one of them cannot be.",
+        ),
+        "remove": (
+            _JOBS,
+            "Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be.",
+        ),
+    }
+
+
+class Cron(LazyGroup):
+    """The commands on schedules."""
+
+    members: ClassVar = {
+        "list": (_CRON, "Schedules with next, last and missed runs, and who disabled them."),
+        "run": (_CRON, "Enqueue the jobs of a schedule now; its own runs come as before."),
+        "enable": (_CRON, "Let a schedule run again, in every process, from its next occurrence on."),
+        "disable": (_CRON, "Let a schedule enqueue nothing, in any process, until it is enabled."),
     }
 
 
@@ -133,6 +174,8 @@ for _name, _commands, _help in (
         FailedJobs,
         "Dead letters: list, show, group, replay by plan, discard, export, archive.  Nothing is deleted.",
     ),
+    ("jobs", Jobs, "Single jobs: list, show, why one does not run; abort, run now, duplicate, remove."),
+    ("cron", Cron, "Schedules: list, run now, disable and enable, for the whole cluster."),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     (

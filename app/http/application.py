@@ -15,10 +15,13 @@ from app.http.problems import EXPLAINED_ERRORS, Problem, answer_error
 from app.http.routers import (
     alerts,
     cache,
+    cron,
     dead_letter_export,
     dead_letters,
     events,
     health,
+    job_verbs,
+    jobs,
     metrics,
     probes,
     queues,
@@ -41,6 +44,9 @@ CLOSED_ROUTERS = (
     replays.router,
     events.router,
     alerts.router,
+    jobs.router,
+    job_verbs.router,
+    cron.router,
 )
 _OPEN_PATHS = frozenset(
     route.path for router in OPEN_ROUTERS for route in router.routes if isinstance(route, APIRoute)

@@ -50,8 +50,10 @@ from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
+from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.operations.schedules import ScheduleOperations
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
 from workers.process.idle_checks import IdleChecks
@@ -263,13 +265,15 @@ def _make_operations(
     audit = Audit(OperatorActionRepository(database), read_only=settings.read_only)
     cache_url = _cache_url(settings)
     changed = snapshots.invalidate_dead_letters
+    schedules = [weather_schedule(WeatherRepository(database))]
+    dead_letters = DeadLetterOperations(
+        redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
+    )
     return Operations(
         redis,
         enqueueing,
         audit,
-        dead_letters=DeadLetterOperations(
-            redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
-        ),
+        dead_letters=dead_letters,
         replays=ReplayOperations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
@@ -289,6 +293,8 @@ def _make_operations(
             emit=events.emit,
         ),
         events=EventOperations(events.repository, queues=enqueueing.queues),
+        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        schedules=ScheduleOperations(redis, enqueueing, schedules, audit),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

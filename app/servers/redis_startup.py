@@ -55,6 +55,14 @@ async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, 
     return url
 
 
+def existing_redis_url(settings: Settings) -> str | None:
+    """The URL of the Redis as it is, not started; None if it is an embedded server that does not run."""
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    server = EmbeddedServer(settings.data_dir)
+    return server.url if server.socket.exists() else None
+
+
 async def _open_embedded(data_dir: Path, stack: AsyncExitStack) -> str:
     server = EmbeddedServer(data_dir)
     joining = asyncio.create_task(asyncio.to_thread(server.acquire))

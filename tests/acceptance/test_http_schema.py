@@ -32,6 +32,10 @@ include-path = "/api/v1/alerts/history"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
 
 [[operations]]
+include-path = "/api/v1/jobs"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
+
+[[operations]]
 include-path = "/api/v1/cache/entries"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
 """

@@ -23,6 +23,7 @@ from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
+from workers.engine.schedules import Schedule
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit
@@ -30,8 +31,10 @@ from workers.operations.cache import CacheOperations
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
+from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.operations.schedules import ScheduleOperations
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
@@ -60,6 +63,7 @@ def build_operations(
     actor: str | None = None,
     read_only: bool = False,
     cache_url: str | None = None,
+    schedules: Sequence[Schedule] = (),
 ) -> BuiltOperations:
     """Operations on these servers; ``close`` closes all that they opened."""
     redis, pipeline = make_client(redis_url), PipelineConnection(redis_url)
@@ -84,11 +88,12 @@ def build_operations(
         plans=plans,
     )
     changed = snapshots.invalidate_dead_letters
+    dead_letters = DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed)
     operations = BuiltOperations(
         redis,
         enqueueing,
         audit,
-        dead_letters=DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed),
+        dead_letters=dead_letters,
         replays=ReplayOperations(
             redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
         ),
@@ -102,6 +107,8 @@ def build_operations(
             emit=events.emit,
         ),
         events=EventOperations(events.repository, queues=queues),
+        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        schedules=ScheduleOperations(redis, enqueueing, schedules, audit),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -19,7 +19,7 @@ from storage.redis.client import execute
 from storage.redis.lock import ExpiringLock
 from storage.repositories.events import EventRepository
 from workers.engine.keys import CRON, RETENTION
-from workers.engine.schedules import past_second
+from workers.engine.schedule_state import past_second
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,8 @@ from workers.engine.recorded_names import error_type
 
 META = "couturecast"
 """Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
-dead letter and of a plan's item)."""
+dead letter and of a plan's item), ``copy_of`` (the key of the job that was duplicated), ``schedule``."""
+COPY_OF, SCHEDULE = "copy_of", "schedule"
 
 MAX_TRACEBACK_CHARS = 8_000
 """Kept of each attempt's traceback: its end, which has the error."""
@@ -66,7 +67,11 @@ def our_meta(job: Job) -> Any:
 
 def attempts_of(job: Job) -> list[dict[str, Any]]:
     """The failed attempts in the job's record; none if another program wrote something else there."""
-    ours = our_meta(job)
+    return checked_attempts(our_meta(job))
+
+
+def checked_attempts(ours: Any) -> list[dict[str, Any]]:
+    """The failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
     attempts = ours.get("attempts") if isinstance(ours, dict) else None
     if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
         return []

@@ -23,6 +23,9 @@ WAKE_CHANNEL = "couturecast:nudge"
 PROCESS = "couturecast:process:"
 """Prefix of the channels, one a process: a process that is subscribed to its own is connected."""
 
+REPLY = "couturecast:reply:"
+"""Prefix of the channels on which a process answers a request."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueKeys:

@@ -55,7 +55,7 @@ _BODIES = 20
 """Jobs' records in one round trip: each may have a megabyte."""
 _SMALL_QUEUE = 1000
 """Ready jobs up to which ids are compared at each check, and not only when their numbers differ."""
-_LAST_SECOND = 253_402_300_799
+LAST_SECOND = 253_402_300_799
 """Unix second at the end of the year 9999: no job is scheduled for later."""
 
 REPAIRED = "repaired:"
@@ -170,7 +170,7 @@ class Reconciler:
             f"{saq}stats": "zset",
             **{f"{keys.history}{seconds}": "zset" for seconds in STEP_SECONDS},
         }
-        limits = [round(INTERVAL_SECONDS * 1000), int(now), _LAST_SECOND]
+        limits = [round(INTERVAL_SECONDS * 1000), int(now), LAST_SECOND]
         return RECONCILE_SCRIPT.call(
             [*first, keys.aside, *others], [*limits, *first.values(), *others.values()]
         )
@@ -192,7 +192,7 @@ class Reconciler:
         keys = self._keys
         return RELIST_SCRIPT.call(
             [keys.queued, keys.incomplete, keys.leases, keys.totals],
-            [self._policy.name, _LAST_SECOND, WAKE_CHANNEL, *findings],
+            [self._policy.name, LAST_SECOND, WAKE_CHANNEL, *findings],
         )
 
     async def _misplaced_ids(self) -> AsyncIterator[Finding]:
@@ -224,7 +224,7 @@ class Reconciler:
         """Those on incomplete that are ready, or have a time at which nothing can be scheduled."""
         async for ids in self._incomplete_ids("-inf", 0):
             yield ids
-        async for ids in self._incomplete_ids(_LAST_SECOND, "+inf"):
+        async for ids in self._incomplete_ids(LAST_SECOND, "+inf"):
             yield ids
 
     async def _queued_ids(self) -> AsyncIterator[list[bytes]]:
@@ -263,7 +263,7 @@ class Reconciler:
         """Retries that wait for longer than any delay, since the server's clock was set back."""
         now = float((await self._redis.time())[0])
         longest = max(self._policy.retry_delays, default=0.0)
-        async for ids in self._incomplete_ids(now + longest + 1, _LAST_SECOND):
+        async for ids in self._incomplete_ids(now + longest + 1, LAST_SECOND):
             async for id_, body in self._bodies(ids):
                 attempts = _attempts(body)
                 if attempts:
@@ -319,7 +319,7 @@ def _due_second(body: bytes | None, now: float) -> float | None:
     scheduled, touched = record.get("scheduled", 0), record.get("touched", 0)
     times = [at for at in (scheduled, touched / 1000 if _is_time(touched) else 0) if _is_time(at)]
     due = max(times, default=0.0)
-    return float(due) if now < due < _LAST_SECOND else 0.0
+    return float(due) if now < due < LAST_SECOND else 0.0
 
 
 def _is_time(value: Any) -> bool:

@@ -17,8 +17,10 @@ from saq.utils import now
 
 from storage.errors import StorageError
 from storage.redis.client import execute
+from workers.engine.attempts import META, SCHEDULE
 from workers.engine.keys import CRON
 from workers.engine.queue import JobQueue
+from workers.engine.schedule_state import ScheduleState, field_names
 
 log = structlog.get_logger(__name__)
 
@@ -75,36 +77,33 @@ class Scheduler:
             await asyncio.sleep(wait + random.uniform(0, _SPREAD_SECONDS))  # noqa: S311 - spreads the load
 
     async def run_due(self) -> float:
-        """Enqueue the newest occurrence if no process has; seconds until the next one.
+        """Enqueue the newest occurrence if no process has, unless an operator has disabled the schedule.
 
-        Raises RedisError, StorageError.
+        Returns the seconds until the next one.  Raises RedisError, StorageError.
         """
         seconds, _ = await self._queue.redis.time()
         when = datetime.fromtimestamp(int(seconds), UTC)
         occurrence = self._schedule.previous_occurrence(when)
-        done = await execute(self._queue.redis, "HGET", CRON, self._schedule.name)
-        newest = past_second(done, now=int(seconds))
-        if newest is None or newest < occurrence.timestamp():
+        names = field_names(self._schedule.name)
+        values = await execute(self._queue.redis, "HMGET", CRON, *names)
+        fields = {name.encode(): value for name, value in zip(names, values, strict=True)}
+        state = ScheduleState.read(fields, self._schedule.name, int(seconds))
+        done = state.done_until
+        if state.disabled is None and (done is None or done < occurrence.timestamp()):
             enqueued = await self._enqueue(int(occurrence.timestamp()))
             log.info("by the clock", schedule=self._schedule.name, occurrence=occurrence, jobs=enqueued)
         return (self._schedule.next_occurrence(when) - when).total_seconds()
 
     async def _enqueue(self, occurrence: int) -> int:
-        arguments_by_key = await self._schedule.jobs()
-        jobs = [
-            Job(function=self._queue.policy.function, kwargs=arguments, key=key, queued=now())
-            for key, arguments in arguments_by_key.items()
-        ]
+        jobs = await scheduled_jobs(self._schedule, self._queue)
         return await self._queue.enqueue_occurrence(self._schedule.name, occurrence, jobs)
 
 
-def past_second(text: bytes | None, *, now: int) -> int | None:
-    """The Unix second in a field of the schedules; None if it is not one, or lies ahead of ``now``.
-
-    A time that lies ahead was written before the server's clock was set back.
-    """
-    try:
-        second = int(text or b"")
-    except ValueError:
-        return None
-    return second if second <= now else None
+async def scheduled_jobs(schedule: Schedule, queue: JobQueue) -> list[Job]:
+    """The jobs of one occurrence.  Raises StorageError."""
+    arguments_by_key = await schedule.jobs()
+    meta = {META: {SCHEDULE: schedule.name}}
+    return [
+        Job(function=queue.policy.function, kwargs=arguments, key=key, queued=now(), meta=dict(meta))
+        for key, arguments in arguments_by_key.items()
+    ]

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from storage.repositories.alert_history import AlertDecisions
 from workers.engine.history import History, Point
-from workers.engine.schedules import Schedule, past_second
+from workers.engine.schedule_state import ScheduleState
+from workers.engine.schedules import Schedule
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
 from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
@@ -181,11 +182,12 @@ def schedule_conditions(
 ) -> Iterable[Condition]:
     """The schedules whose first run that is missing is late by more than half their interval.
 
-    ``done`` has the Unix second of the newest occurrence that was run, by schedule.  One without is new.
+    ``done`` is what Redis holds of schedules.  One that has never run is new; a disabled one misses nothing.
     """
     for schedule in schedules:
-        newest = past_second(done.get(schedule.name.encode()), now=int(now))
-        if newest is None:
+        state = ScheduleState.read(done, schedule.name, int(now))
+        newest = state.done_until
+        if newest is None or state.disabled is not None:
             continue
         due = schedule.next_occurrence(datetime.fromtimestamp(newest, UTC))
         interval = (schedule.next_occurrence(due) - due).total_seconds()

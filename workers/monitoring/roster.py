@@ -100,6 +100,7 @@ def _worker(name: str, holds: int, evidence: Evidence) -> WorkerSnapshot | None:
         version=presence.get("version", "unknown"),
         release=presence.get("release"),
         queues=presence.get("queues", ()),
+        standby=presence.get("standby", ()),
         in_flight=holds,
         last_beat_age=_last_sign(name, evidence),
         draining=presence.get("draining", False),

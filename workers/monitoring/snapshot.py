@@ -139,6 +139,8 @@ class WorkerSnapshot:
     """Since it started; None if that is not known."""
     release: str | None = None
     """None for a process of a version without releases."""
+    standby: tuple[str, ...] = ()
+    """Those of its queues whose slots other processes fill."""
 
     @property
     def alive(self) -> bool:

@@ -123,6 +123,10 @@ class SnapshotReader:
         """The number of dead letters has changed: the next snapshot counts them again."""
         self._dead_letters.invalidate()
 
+    async def take(self) -> Snapshot:
+        """The state of the cluster now, without what only this process can tell."""
+        return await self.snapshot(loop_lag=None, drain_deadline_in=None)
+
     async def snapshot(
         self,
         *,

@@ -28,7 +28,33 @@ def _count(action: OperatorAction, noun: str) -> str:
     return f"{action.affected:,} {noun if action.affected == 1 else plural}"
 
 
+def _jobs(action: OperatorAction) -> str:
+    keys = action.arguments.get("keys") or []
+    named = f"job {keys[0]}" if len(keys) == 1 else _count(action, "job")
+    return f"{named} of {action.arguments.get('queue')}"
+
+
 _SENTENCES: Mapping[str, _Sentence] = {
+    "cron disable": _Sentence(
+        "schedule-disabled",
+        lambda act: f"disabled schedule {act.arguments.get('schedule')}",
+        subject="schedule",
+    ),
+    "cron enable": _Sentence(
+        "schedule-enabled",
+        lambda act: f"enabled schedule {act.arguments.get('schedule')}",
+        subject="schedule",
+    ),
+    "cron run": _Sentence(
+        "schedule-run",
+        lambda act: f"ran schedule {act.arguments.get('schedule')}: {_count(act, 'job')}",
+        subject="schedule",
+        always=True,
+    ),
+    "abort": _Sentence("jobs-aborted", lambda act: f"aborted {_jobs(act)}"),
+    "duplicate": _Sentence("jobs-duplicated", lambda act: f"enqueued {_jobs(act)} once more"),
+    "remove": _Sentence("jobs-removed", lambda act: f"removed {_jobs(act)}"),
+    "run-now": _Sentence("jobs-advanced", lambda act: f"put {_jobs(act)} at the head of the queue"),
     "acknowledge": _Sentence(
         "alert-acknowledged", lambda act: f"acknowledged {act.arguments.get('alert')}", subject="alert"
     ),

@@ -36,8 +36,10 @@ from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
 from workers.operations.events import EventOperations
+from workers.operations.jobs import JobOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.scaling import QueueLoad, read_loads
+from workers.operations.schedules import ScheduleOperations
 from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.process.worker_process import WorkerProcess
 
@@ -83,7 +85,7 @@ _CHECK_SECONDS = 1.0
 
 
 class Operations:
-    """The verbs on queues and on this process; its parts have those on dead letters, replays, cache, events.
+    """The verbs on queues and on this process; its parts have the others.
 
     ``process`` is None in a program that runs no workers.  Everything raises redis.exceptions.RedisError or
     storage.errors.StorageError if a server is down.
@@ -100,6 +102,8 @@ class Operations:
         cache: CacheOperations,
         alerts: AlertOperations,
         events: EventOperations,
+        jobs: JobOperations,
+        schedules: ScheduleOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
@@ -109,6 +113,8 @@ class Operations:
         self.cache = cache
         self.alerts = alerts
         self.events = events
+        self.jobs = jobs
+        self.schedules = schedules
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis

@@ -25,7 +25,8 @@ class WakeListener:
     """Wakes ``dispatchers`` when a queue was resumed, a delayed job was enqueued, or a standby can take over.
 
     The process is subscribed to a channel of its own, too, so that its end is known as soon as its connection
-    closes.  ``on_subscribed`` is called after each subscription, and if the first one fails.
+    closes.  ``on_subscribed`` is called after each subscription, and if the first one fails; ``on_request``
+    with each message on that channel.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class WakeListener:
         dispatchers: Mapping[str, Dispatcher],
         *,
         on_subscribed: Callable[[], Awaitable[None]],
+        on_request: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self.counted: bool | None = None
         """Whether Redis counts this process among the subscribers of its own channel; None before the first
@@ -46,6 +48,7 @@ class WakeListener:
         self._subscriptions = [WAKE_CHANNEL, self._channel]
         self._dispatchers = dispatchers
         self._on_subscribed = on_subscribed
+        self._on_request = on_request
 
     async def run(self) -> None:
         """Listen, and subscribe again when the connection breaks; until it is cancelled."""
@@ -81,7 +84,9 @@ class WakeListener:
         elif message["type"] == "subscribe":
             for dispatcher in self._dispatchers.values():
                 dispatcher.wake()  # messages may have been missed meanwhile
-        elif message["type"] == "message" and not own:
+        elif message["type"] == "message" and own:
+            await self._on_request(message["data"])
+        elif message["type"] == "message":
             name, _, leases_exist = message["data"].decode(errors="replace").partition(" ")
             if name in self._dispatchers:
                 dispatcher = self._dispatchers[name]

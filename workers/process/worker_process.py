@@ -35,6 +35,7 @@ from workers.process.background_tasks import (
 )
 from workers.process.event_log import EventLog
 from workers.process.heartbeat import Heartbeat
+from workers.process.job_stacks import JobStacks
 from workers.process.presence import Presence
 from workers.process.scheduled_jobs import ScheduledJobs
 from workers.process.wake_listener import WakeListener
@@ -309,6 +310,7 @@ class WorkerProcess:
             self.id,
             self.dispatchers,
             on_subscribed=lambda: ignore_outage(self._presence.publish),
+            on_request=JobStacks(self._redis, self.dispatchers).answer,
         )
 
     def _make_presence(self, version: str) -> Presence:

@@ -5,11 +5,13 @@
 -- keys are tried first, and the wake-up that ends it may fail by itself.
 --
 -- KEYS  1 queued  2 incomplete: as in take.lua
---       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second
+--       3 cron    hash  schedule -> its newest occurrence for which jobs were enqueued, Unix second;
+--                       schedule:disabled: as in disable_schedule.lua
 --       4 tokens  zset  token -> Unix second of its use; of a schedule, those of the occurrence under way
 --       5 leases: as in take.lua
 -- ARGV  1 channel that wakes workers  2 queue name
---       3 schedule ('': none)  4 its occurrence: nothing is enqueued where that or a later one was before
+--       3 schedule ('': none)  4 its occurrence: nothing is enqueued where that or a later one was before, or where
+--       the schedule is disabled
 --       5 seconds for which a token is remembered
 --       6 1 where more jobs of the occurrence follow, which counts as enqueued with the last of them; else 0
 --       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body,
@@ -31,6 +33,7 @@ if #ARGV >= 11 and ARGV[11] ~= '' then redis.call('ZCARD', KEYS[4]) end
 local now = redis.call('TIME')[1]
 local result, ready, used, delayed = {}, {}, {}, false
 if ARGV[3] ~= '' then
+  if redis.call('HEXISTS', KEYS[3], ARGV[3] .. ':disabled') == 1 then return result end
   local newest = tonumber(redis.call('HGET', KEYS[3], ARGV[3]))
   -- An occurrence that lies ahead is none: the clock was set back.
   if newest and newest >= tonumber(ARGV[4]) and newest <= tonumber(now) then return result end

@@ -31,7 +31,7 @@ local ON_KEY = {
   {'HSET', 'a', 1}, {'PEXPIRE', TTL_MS}, {'HINCRBY', 'a', 1}, {'HGET', 'a'}, {'HMGET', 'a'}, {'HGETALL'}, {'HLEN'},
   {'HKEYS'}, {'HVALS'}, {'HEXISTS', 'a'}, {'HSETNX', 'a', 1}, {'HDEL', 'a'}, {'DEL'},
   {'ZADD', 1, 'a', 2, 'b', 3, 'c'}, {'PEXPIRE', TTL_MS}, {'ZCARD'}, {'ZCOUNT', 0, 1}, {'ZSCORE', 'a'}, {'ZMSCORE', 'a'},
-  {'ZRANGE', 0, 0}, {'ZRANGEBYSCORE', 0, 1}, {'ZREVRANGEBYSCORE', 1, 0}, {'ZPOPMIN'}, {'ZREM', 'b'},
+  {'ZRANGE', 0, 0}, {'ZRANK', 'a'}, {'ZRANGEBYSCORE', 0, 1}, {'ZREVRANGEBYSCORE', 1, 0}, {'ZPOPMIN'}, {'ZREM', 'b'},
   {'ZREMRANGEBYSCORE', 0, 9}, {'DEL'},
 }
 local refused, seen = {}, {}

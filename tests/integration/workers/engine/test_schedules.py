@@ -96,3 +96,33 @@ def test_occurrences_are_of_the_clock() -> None:
     assert schedule.previous_occurrence(quarter.replace(second=59)) == quarter
     assert schedule.previous_occurrence(quarter.replace(minute=14, second=59)) == quarter.replace(minute=0)
     assert schedule.next_occurrence(quarter) == quarter.replace(minute=30)
+
+
+async def test_a_disabled_schedule_enqueues_nothing_in_any_process(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    asked = 0
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        nonlocal asked
+        asked += 1
+        return {"lisboa": {"number": 1}}
+
+    schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)
+    await bench.redis.hset(CRON, "weather:disabled", '1.5 {"by": "ops", "reason": "maintenance"}')
+    wait = await Scheduler(schedule, bench.queue).run_due()
+    assert 0 < wait <= 900
+    assert (await bench.redis.llen(bench.queue.keys.queued), asked) == (0, 0)
+
+
+async def test_a_schedule_that_is_disabled_while_it_looks_for_its_jobs_enqueues_none(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+
+    async def jobs() -> dict[str, dict[str, Any]]:
+        await bench.redis.hset(CRON, "weather:disabled", "1 {}")
+        return {"lisboa": {"number": 1}}
+
+    await Scheduler(Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs), bench.queue).run_due()
+    assert await bench.redis.llen(bench.queue.keys.queued) == 0
+    assert await bench.redis.hget(CRON, "weather") is None

@@ -27,6 +27,8 @@ from couturecast_handlers import PermanentError
 from storage.redis.client import execute, make_client
 from storage.redis.scripts import run_script
 from workers.engine import outcome, wire
+from workers.engine.job_changes import JobChanges
+from workers.engine.job_reader import FoundJob, JobReader
 from workers.engine.keys import BEATS, LETTER, LETTERS
 from workers.engine.letter_encoding import decode_letter
 from workers.engine.policy import QueuePolicy
@@ -84,6 +86,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.paused = False
         self.past: list[Settlement] = []
         """Settlements that stood once, or whose job was taken from their worker."""
+        self.shown: list[FoundJob] = []
+        """Jobs as an operator saw them."""
         self.numbers = itertools.count(1)
 
     def teardown(self) -> None:
@@ -197,6 +201,66 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.delayed.discard(key)
         self.run(self.queue.take("nobody", 0, []))
         self.model.waiting.add(key)
+
+    @precondition(lambda self: self.model.waiting or self.model.delayed)
+    @rule(data=st.data(), verb=st.sampled_from(["abort", "run now", "remove"]))
+    def change_a_job_that_waits(self, data: st.DataObject, verb: str) -> None:
+        key = data.draw(st.sampled_from(sorted(self.model.waiting | self.model.delayed)))
+        assert self.run(self._change(verb, self._find(key)))
+        self._changed(verb, key)
+
+    @precondition(lambda self: self.model.held)
+    @rule(data=st.data(), verb=st.sampled_from(["run now", "remove"]))
+    def change_a_job_that_runs(self, data: st.DataObject, verb: str) -> None:
+        assert not self.run(self._change(verb, self._find(self._any(data).job.key)))
+
+    @precondition(lambda self: self.model.waiting or self.model.delayed)
+    @rule(data=st.data())
+    def show_a_job(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.model.waiting | self.model.delayed)))
+        self.shown.append(self._find(key))
+
+    @precondition(lambda self: self.shown)
+    @rule(data=st.data(), verb=st.sampled_from(["abort", "run now", "remove"]))
+    def change_what_was_shown(self, data: st.DataObject, verb: str) -> None:
+        """Nothing happens to a job that has moved since."""
+        shown = self.shown.pop(data.draw(st.integers(0, len(self.shown) - 1)))
+        key = self._key(shown.id)
+        now = self._find(key)
+        same = (now.where, now.mark) == (shown.where, shown.mark)
+        if verb != "run now":
+            same = same and now.record == shown.record
+        assert self.run(self._change(verb, shown)) == same
+        if same:
+            self._changed(verb, key)
+
+    def _find(self, key: str) -> FoundJob:
+        async def find() -> FoundJob:
+            async for _, (found,) in JobReader(self.redis, self.queue.name).find([key]):
+                return found
+            raise AssertionError("unreachable")
+
+        found: FoundJob = self.run(find())
+        return found
+
+    async def _change(self, verb: str, found: FoundJob) -> bool:
+        changes = JobChanges(self.queue)
+        match verb:
+            case "abort":
+                (done,) = await changes.abort([found], "told")
+            case "remove":
+                (done,) = await changes.remove([found])
+            case _:
+                (done,) = await changes.run_now([found])
+        return done
+
+    def _changed(self, verb: str, key: str) -> None:
+        self.model.waiting.discard(key)
+        self.model.delayed.discard(key)
+        if verb == "run now":
+            self.model.waiting.add(key)
+        else:
+            self.model.ended[key] += 1
 
     @rule()
     def pause(self) -> None:

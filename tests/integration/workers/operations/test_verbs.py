@@ -14,11 +14,14 @@ from sqlalchemy import text
 from storage.database.engine import Database
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.test_operations import Operate, operate
+from workers.engine.schedules import Schedule
 from workers.errors import ConflictError, ReadOnlyError
 from workers.operations.audit import acting_as
 from workers.operations.dead_letters import DeadLetterOperations
+from workers.operations.jobs import JobOperations, JobRef
 from workers.operations.operations import ALL_DEAD, LetterFilter, NewJob, Operations
 from workers.operations.replays import ReplayOperations
+from workers.operations.schedules import ScheduleOperations
 from workers.process.worker_process import WorkerProcess
 
 __all__ = ["operate"]
@@ -43,9 +46,24 @@ LOOKS = {
     "replays.get_plan",
     "replays.plans",
     "replays.preview",
+    "jobs.counts",
+    "jobs.page",
+    "jobs.get",
+    "jobs.why",
+    "jobs.preview",
+    "jobs.stack",
+    "schedules.list",
+    "schedules.get",
 }
 """Verbs that change nothing."""
 NO_VERBS = {"close", "replays.close"}
+
+
+async def _no_jobs() -> dict[str, dict[str, Any]]:
+    return {}
+
+
+TICK = Schedule("tick", "0 0 1 1 *", QUEUE, _no_jobs)
 TABLES = ("job_failures", "job_failures_archive", "replay_plans", "replays", "operator_actions")
 STEADY = ("couturecast:beats", "couturecast:workers", "saq:")
 """Beginnings of keys that a living process writes by itself."""
@@ -56,6 +74,7 @@ def changes(
 ) -> dict[str, tuple[str, Callable[[], Awaitable[Any]]]]:
     """By method, every verb that changes something: its name in the books, and a call of it."""
     dead_letters, replays = operations.dead_letters, operations.replays
+    jobs, schedules, refs = operations.jobs, operations.schedules, [JobRef("by hand")]
     return {
         "enqueue_many": ("enqueue", lambda: operations.enqueue_many(QUEUE, [])),
         "enqueue": ("enqueue", lambda: operations.enqueue(QUEUE, {"number": 1}, key="by hand")),
@@ -70,6 +89,14 @@ def changes(
         "dead_letters.discard": ("discard", lambda: dead_letters.discard([letters[1]], "not worth it")),
         "dead_letters.restore": ("restore", lambda: dead_letters.restore([letters[1]])),
         "dead_letters.archive": ("archive", lambda: dead_letters.archive(days=0)),
+        "jobs.run_now": ("run-now", lambda: jobs.run_now(QUEUE, refs)),
+        "jobs.duplicate": ("duplicate", lambda: jobs.duplicate(QUEUE, refs)),
+        "jobs.abort": ("abort", lambda: jobs.abort(QUEUE, refs)),
+        "jobs.change": ("remove", lambda: jobs.change("remove", QUEUE, refs)),
+        "jobs.remove": ("remove", lambda: jobs.remove(QUEUE, refs)),
+        "schedules.disable": ("cron disable", lambda: schedules.disable("tick")),
+        "schedules.enable": ("cron enable", lambda: schedules.enable("tick")),
+        "schedules.run": ("cron run", lambda: schedules.run("tick")),
         "drain": ("drain", lambda: operations.drain()),
     }
 
@@ -77,7 +104,13 @@ def changes(
 def verbs() -> set[str]:
     """The public coroutines and asynchronous generators of the operations."""
     found = set()
-    kinds = {"": Operations, "dead_letters.": DeadLetterOperations, "replays.": ReplayOperations}
+    kinds = {
+        "": Operations,
+        "dead_letters.": DeadLetterOperations,
+        "replays.": ReplayOperations,
+        "jobs.": JobOperations,
+        "schedules.": ScheduleOperations,
+    }
     for prefix, kind in kinds.items():
         for name, method in inspect.getmembers(kind, inspect.isfunction):
             awaited = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
@@ -137,7 +170,7 @@ async def test_read_only_stops_every_verb_that_changes_something(
 ) -> None:
     bench = make_bench(retry_delays=())
     process, letters, plans = await prepared(bench, await operate(bench), database)
-    operations = await operate(bench, process=process, read_only=True)
+    operations = await operate(bench, process=process, read_only=True, schedules=[TICK])
     before = await contents(redis, database)
     for name, (verb, act) in changes(operations, letters, plans).items():
         with pytest.raises(ReadOnlyError, match=verb):
@@ -158,7 +191,7 @@ async def test_every_verb_leaves_one_row_with_actor_verb_reason_and_outcome(
 ) -> None:
     bench = make_bench(retry_delays=())
     process, letters, plans = await prepared(bench, await operate(bench), database)
-    operations = (await operate(bench, process=process)).as_actor("http:box-3")
+    operations = (await operate(bench, process=process, schedules=[TICK])).as_actor("http:box-3")
     written = len(await operations.recent_actions())
     for name, (verb, act) in changes(operations, letters, plans).items():
         failed = None

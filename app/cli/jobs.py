@@ -1,0 +1,239 @@
+"""``jobs list``, ``show``, ``why``, ``abort``, ``run-now``, ``duplicate`` and ``remove``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from app.cli import output
+from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
+from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
+from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.render.tables import terminal_width
+from app.cli.runner import run_operation
+from app.cli.selection import Reason
+from app.cli.values import check_choice
+from tui.text.words import plural
+
+if TYPE_CHECKING:
+    from workers.operations.jobs import JobChange, Verb
+    from workers.operations.operations import Operations
+
+commands = typer.Typer(rich_markup_mode=None)
+
+Queue = Annotated[
+    str,
+    typer.Argument(
+        metavar="QUEUE",
+        help="Name of a queue, for instance color-extraction.",
+        autocompletion=complete_queue,
+    ),
+]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.", autocompletion=complete_job)]
+OptionalKey = Annotated[
+    str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
+]
+Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Of jobs.", autocompletion=complete_job)]
+
+_QUESTIONS: Mapping[str, str] = {
+    "abort": "Abort {jobs} of {queue}",
+    "run-now": "Put {jobs} at the head of {queue}",
+    "duplicate": "Enqueue {jobs} of {queue} once more",
+    "remove": "Remove {jobs} of {queue}, which cannot be undone",
+}
+_ASKED = ("abort", "remove")
+"""Verbs that ask for one job, too: they cannot be undone."""
+
+
+@commands.command("list")
+def list_jobs(
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="Of one queue.", autocompletion=complete_queue)
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            help="running, ready, scheduled, done or failed; without it the first three.",
+            autocompletion=complete_job_state,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Rows.", min=1, max=200)] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Jobs by state: those that run, are ready or scheduled; with --state those that ended, too."""
+    from app.cli.render.jobs import jobs_text
+
+    if state is not None:
+        check_choice(state, JOB_STATES, "--state")
+
+    async def run(operations: Operations) -> int:
+        page = await operations.jobs.page(queue, state, limit=limit, cursor=cursor)  # type: ignore[arg-type]
+        if as_json:
+            output.print_json(output.page(page.items, page.next))
+            return 0
+        output.print_text(jobs_text(page.items, width=terminal_width()))
+        output.print_page_note(page.next)
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("show")
+def show_job(
+    queue: Queue,
+    key: Key,
+    stack: Annotated[
+        bool, typer.Option("--stack", help="Ask its process where the job stands, if it runs.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """One job: payload, result, every attempt's error, and why it does not run."""
+    from app.cli.render.jobs import job_text, stack_text
+
+    async def run(operations: Operations) -> int:
+        job = await operations.jobs.get(queue, key)
+        where = await operations.jobs.stack(queue, key) if stack else None
+        if as_json:
+            output.print_json(asdict(job) | ({} if where is None else {"stack": asdict(where)}))
+        else:
+            output.print_text(job_text(job) + ("" if where is None else stack_text(where)))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("why")
+def why(
+    queue: Queue,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Why a job does not run, or why a queue starts nothing more, in one sentence."""
+
+    async def run(operations: Operations) -> int:
+        answer = await operations.jobs.why(queue, key)
+        if as_json:
+            output.print_json({"queue": queue, "key": key, **asdict(answer)})
+        else:
+            output.print_text(answer.sentence)
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("abort")
+def abort(
+    queue: Queue,
+    keys: Keys,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be."""
+    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
+    _run_verb(data_dir, "abort", queue, keys, options)
+
+
+@commands.command("run-now")
+def run_now(
+    queue: Queue,
+    keys: Keys,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be."""
+    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
+    _run_verb(data_dir, "run-now", queue, keys, options)
+
+
+@commands.command("duplicate")
+def duplicate(
+    queue: Queue,
+    keys: Keys,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Enqueue the same function and payload under a new key; 1 if one of them cannot be."""
+    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
+    _run_verb(data_dir, "duplicate", queue, keys, options)
+
+
+@commands.command("remove")
+def remove(
+    queue: Queue,
+    keys: Keys,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be."""
+    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
+    _run_verb(data_dir, "remove", queue, keys, options)
+
+
+def _run_verb(
+    data_dir: Path | None, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
+) -> NoReturn:
+    keys = list(dict.fromkeys(keys))
+    if (len(keys) > 1 or verb in _ASKED) and options.asks:
+        require_answer()
+    run_operation(
+        data_dir, lambda operations: _change(operations, verb, queue, keys, options), database="optional"
+    )
+
+
+async def _change(
+    operations: Operations, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
+) -> int:
+    """1 if some of the named jobs cannot be changed."""
+    from app.cli.render.jobs import change_document, changes_text
+    from workers.operations.jobs import JobRef
+
+    check_writable(operations, verb, options)
+    preview = await operations.jobs.preview(verb, queue, [JobRef(key) for key in keys])
+    refused = [change for change in preview if change.outcome != "done"]
+    refs = [JobRef(change.key, change.version) for change in preview if change.outcome == "done"]
+    changes: list[JobChange] = []
+
+    async def make() -> int:
+        changes.extend(await operations.jobs.change(verb, queue, refs, options.reason))
+        return sum(change.outcome == "done" for change in changes)
+
+    jobs = plural(len(refs), "job")
+    asks = len(keys) > 1 or verb in _ASKED
+    change = BulkChange(
+        total=len(refs),
+        summary=changes_text(preview),
+        document={"total": len(refs), "jobs": [change_document(change) for change in preview]},
+        question=f"{_QUESTIONS[verb].format(jobs=jobs, queue=queue)}?" if asks else "",
+        make=make,
+        result_text=lambda _: changes_text([*changes, *refused]),
+        result_document=lambda done: {
+            "total": done,
+            "jobs": [change_document(change) for change in [*changes, *refused]],
+        },
+    )
+    await make_change(change, options)
+    left = [change for change in [*changes, *refused] if change.outcome != "done"]
+    return 1 if left and not options.dry_run else 0

@@ -1,0 +1,44 @@
+"""Schedules as plain text, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app.cli.render.tables import table_text
+from tui.text.format import MISSING, duration, utc_time
+from tui.text.words import DATE_TIME, DATE_TIME_UTC
+
+if TYPE_CHECKING:
+    from workers.operations.schedules import ScheduleView
+
+_HEAD = ("schedule", "queue", "function", "every", "expression", "next", "last", "missed", "")
+
+
+def schedules_text(schedules: Sequence[ScheduleView], *, width: int | None = None) -> str:
+    """A row a schedule; times in UTC."""
+    if not schedules:
+        return "no schedules"
+    rows = [
+        (
+            schedule.name,
+            schedule.queue,
+            schedule.function,
+            duration(schedule.interval_seconds),
+            schedule.expression,
+            utc_time(schedule.next_at, DATE_TIME),
+            utc_time(schedule.last_at, DATE_TIME),
+            str(schedule.missed or MISSING),
+            _disabled(schedule),
+        )
+        for schedule in schedules
+    ]
+    return table_text(_HEAD, rows, right=("every", "missed"), shrink=("",), width=width)
+
+
+def _disabled(schedule: ScheduleView) -> str:
+    if schedule.enabled:
+        return ""
+    reason = f": {schedule.disabled_reason}" if schedule.disabled_reason else ""
+    since = utc_time(schedule.disabled_at, DATE_TIME_UTC)
+    return f"disabled by {schedule.disabled_by} since {since}{reason}"

@@ -1,0 +1,285 @@
+"""The verbs that change single jobs, for one and for many, each act in the record of operators' actions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from saq import Job
+from saq.utils import now
+
+from workers.engine import wire
+from workers.engine.attempts import COPY_OF, META
+from workers.engine.enqueueing import EnqueueResult
+from workers.engine.job_changes import JobChanges
+from workers.engine.job_reader import FoundJob, JobReader, JobState
+from workers.engine.queue import JobQueue
+from workers.errors import ConflictError, InvalidJobError, NotFoundError
+from workers.operations.audit import Audit
+from workers.operations.enqueueing import Enqueueing
+from workers.operations.job_views import record_of, state_of, version_of
+
+MAX_KEYS = 1_000
+"""Jobs that one act may name."""
+_MAX_TRIES = 5
+"""Of a job that moves while it is read and changed."""
+_MAX_RECORDED_KEYS = 100
+_COPIED_AS = "enqueued once more as "
+
+Verb = Literal["abort", "run-now", "duplicate", "remove"]
+ChangeOutcome = Literal["done", "moved", "gone", "refused"]
+
+
+class JobRef(NamedTuple):
+    """A job that an act names; with the ``version`` that was shown, one that has moved since stays."""
+
+    key: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """What became, or in a preview would become, of one job that an act names; ``message`` is for people."""
+
+    queue: str
+    key: str
+    outcome: ChangeOutcome
+    message: str
+    new_key: str | None = None
+    """Of the job that is its duplicate."""
+    version: str = ""
+    """Of the job as it was read; in a preview it is for the act."""
+
+    def check(self) -> JobChange:
+        """Itself if it is done.  Raises NotFoundError, ConflictError."""
+        if self.outcome == "done":
+            return self
+        raise (NotFoundError if self.outcome == "gone" else ConflictError)(self.message)
+
+
+_Act = Callable[[Sequence[FoundJob]], Awaitable[list[str]]]
+"""Changes jobs; for each a message, empty if it has moved since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    states: frozenset[JobState]
+    refusals: Mapping[JobState, str]
+    """Why a job in another state is refused."""
+    needs_job: bool
+    """Whether its record has to be that of a job."""
+
+
+_HAS_ENDED: Mapping[JobState, str] = {"done": "has completed", "failed": "has ended"}
+_RULES: Mapping[Verb, _Rule] = {
+    "abort": _Rule(frozenset({"running", "ready", "scheduled", "unlisted"}), _HAS_ENDED, True),
+    "run-now": _Rule(
+        frozenset({"ready", "scheduled", "unlisted"}), {**_HAS_ENDED, "running": "runs already"}, True
+    ),
+    "duplicate": _Rule(frozenset({"running", "ready", "scheduled", "unlisted", "done", "failed"}), {}, True),
+    "remove": _Rule(
+        frozenset({"ready", "scheduled", "unlisted", "done", "failed"}),
+        {"running": "runs: a job that runs is not removed, abort it"},
+        False,
+    ),
+}
+
+
+class JobVerbs:
+    """Every verb returns what became of each job, in order.
+
+    Raises UnknownQueueError, InvalidJobError (too many jobs), ReadOnlyError, RedisError.
+    """
+
+    def __init__(self, enqueueing: Enqueueing, audit: Audit) -> None:
+        self._enqueueing = enqueueing
+        self._audit = audit
+
+    async def change(
+        self, verb: Verb, queue: str, jobs: Sequence[JobRef], reason: str = ""
+    ) -> list[JobChange]:
+        """One of the verbs below by its name."""
+        verbs = {
+            "abort": self.abort,
+            "run-now": self.run_now,
+            "duplicate": self.duplicate,
+            "remove": self.remove,
+        }
+        return await verbs[verb](queue, jobs, reason)
+
+    async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
+        """What an act would do; nothing is changed."""
+
+        async def act(found: Sequence[FoundJob]) -> list[str]:
+            return [str(job.state) for job in found]
+
+        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_named(jobs))
+        return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
+
+    async def abort(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
+        """End jobs that wait as aborted; ask the workers of those that run to cancel them."""
+        target = self._enqueueing.queue(queue)
+        cause = f"aborted by {self._audit.actor}{f': {reason}' if reason else ''}"
+
+        async def act(found: Sequence[FoundJob]) -> list[str]:
+            done = await JobChanges(target).abort(found, cause)
+            messages = [
+                "its worker is asked to abort it" if job.where == "running" else "aborted" for job in found
+            ]
+            return [message if is_done else "" for message, is_done in zip(messages, done, strict=True)]
+
+        return await self._change("abort", target, jobs, act, reason)
+
+    async def run_now(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
+        """Put jobs that wait, for their turn or for their time, at the head of their queue."""
+        target = self._enqueueing.queue(queue)
+
+        async def act(found: Sequence[FoundJob]) -> list[str]:
+            done = await JobChanges(target).run_now(found)
+            return ["at the head of its queue" if is_done else "" for is_done in done]
+
+        return await self._change("run-now", target, jobs, act, reason)
+
+    async def remove(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
+        """Remove jobs that wait or have ended, for good; their dead letters stay."""
+        target = self._enqueueing.queue(queue)
+
+        async def act(found: Sequence[FoundJob]) -> list[str]:
+            done = await JobChanges(target).remove(found)
+            return ["removed" if is_done else "" for is_done in done]
+
+        return await self._change("remove", target, jobs, act, reason)
+
+    async def duplicate(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
+        """Enqueue the same function with the same payload under a new key, ready at once."""
+        target = self._enqueueing.queue(queue)
+
+        async def act(found: Sequence[FoundJob]) -> list[str]:
+            copies = [_copy(target, job) for job in found]
+            results = await target.enqueue_many(copies)
+            return [
+                f"{_COPIED_AS}{copy.key}" if result is EnqueueResult.ENQUEUED else ""
+                for copy, result in zip(copies, results, strict=True)
+            ]
+
+        return await self._change("duplicate", target, jobs, act, reason)
+
+    async def _change(
+        self, verb: Verb, queue: JobQueue, jobs: Sequence[JobRef], act: _Act, reason: str
+    ) -> list[JobChange]:
+        named = {job.key: job for job in _named(jobs)}
+        keys = list(named)
+        arguments = {"queue": queue.name, "keys": keys[:_MAX_RECORDED_KEYS], "count": len(keys)}
+        async with self._audit.record(verb, arguments, reason) as action:
+            action.subject = keys[0] if len(keys) == 1 else None
+            attempt = _Attempt(verb, queue, act, action.count)
+            changes: dict[str, JobChange] = {}
+            for _ in range(_MAX_TRIES):
+                changes |= await attempt.run(
+                    [ref for key, ref in named.items() if not _settled(changes.get(key))]
+                )
+                if all(map(_settled, changes.values())):
+                    break
+            changes |= {key: _moving(change) for key, change in changes.items() if not _settled(change)}
+            action.affected = sum(change.outcome == "done" for change in changes.values())
+            action.outcome = _summary(list(changes.values()))
+            return [changes[key] for key in named]
+
+
+class _Attempt:
+    """One reading of jobs, and the change of those that may be changed."""
+
+    def __init__(
+        self, verb: Verb, queue: JobQueue, act: _Act, count: Callable[[int], None] = lambda number: None
+    ) -> None:
+        self._verb = verb
+        self._queue = queue
+        self._act = act
+        self._count = count
+
+    async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
+        """What became of each job; one that moved in between has an empty message, and may be tried again."""
+        changes: dict[str, JobChange] = {}
+        left = list(refs)
+        async for at, found in JobReader(self._queue.redis, self._queue.name).find([ref.key for ref in refs]):
+            batch, left = left[: len(found)], left[len(found) :]
+            pairs = list(zip(batch, found, strict=True))
+            refused = {ref.key: self._refusal(ref, job, at) for ref, job in pairs}
+            changes |= {key: change for key, change in refused.items() if change is not None}
+            allowed = [(ref.key, job) for ref, job in pairs if refused[ref.key] is None]
+            messages = await self._act([job for _, job in allowed]) if allowed else []
+            for (key, job), message in zip(allowed, messages, strict=True):
+                changes[key] = self._result(key, message, job)
+            self._count(sum(map(bool, messages)))
+        return changes
+
+    def _result(self, key: str, message: str, job: FoundJob) -> JobChange:
+        if not message:
+            return JobChange(self._queue.name, key, "moved", "")
+        new_key = message.removeprefix(_COPIED_AS) if message.startswith(_COPIED_AS) else None
+        return JobChange(self._queue.name, key, "done", f"{key}: {message}", new_key, version_of(job))
+
+    def _refusal(self, ref: JobRef, job: FoundJob, now: float) -> JobChange | None:
+        """Why a job is left as it is; None if it may be changed."""
+        name, key = self._queue.name, ref.key
+        rule = _RULES[self._verb]
+        record = record_of(self._queue.policy, job, now)
+        state = state_of(job, record)
+        if job.state == "gone":
+            return JobChange(name, key, "gone", f"{name} has no job {key!r}")
+        if ref.version and ref.version != version_of(job):
+            return JobChange(name, key, "moved", f"{key}: has moved since it was shown, and is {state} now")
+        if state not in rule.states:
+            return JobChange(name, key, "refused", f"{key}: {rule.refusals[state]}")
+        if job.record_type not in ("string", "none") or (rule.needs_job and record.problem is not None):
+            return JobChange(name, key, "refused", f"{key}: {record.problem}")
+        return None
+
+
+def _named(jobs: Sequence[JobRef]) -> list[JobRef]:
+    """The jobs, each once.  Raises InvalidJobError."""
+    named = {job.key: job for job in jobs}
+    if len(named) > MAX_KEYS:
+        raise InvalidJobError(f"keys: {len(named):,} jobs are more than {MAX_KEYS:,}")
+    for key in named:
+        check_key(key)
+    return list(named.values())
+
+
+def check_key(key: str) -> None:
+    """Raises InvalidJobError for a key that no job can have."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InvalidJobError("key: is no valid UTF-8") from None
+
+
+def _settled(change: JobChange | None) -> bool:
+    return change is not None and bool(change.message)
+
+
+def _moving(change: JobChange) -> JobChange:
+    return replace(change, message=f"{change.key}: moves from state to state: try it again")
+
+
+def _summary(changes: Sequence[JobChange]) -> str:
+    counts = {outcome: sum(change.outcome == outcome for change in changes) for outcome in _OUTCOMES}
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+
+
+_OUTCOMES: tuple[ChangeOutcome, ...] = ("done", "moved", "gone", "refused")
+
+
+def _copy(queue: JobQueue, found: FoundJob) -> Job:
+    """A new job with the function, the payload and the meta of another one, without its attempts."""
+    record: dict[str, Any] = wire.load(found.record or b"")
+    meta = record.get("meta")
+    others = meta if isinstance(meta, dict) else {}
+    return Job(
+        function=record["function"],
+        kwargs=record.get("kwargs"),
+        queue=queue,
+        queued=now(),
+        meta={**others, META: {COPY_OF: record["key"]}},
+    )
