@@ -83,7 +83,7 @@ def words(app: Dashboard) -> str:
 
 def title(app: Dashboard) -> str:
     """What stands above the letters."""
-    return str(app.screen.query_one("#list-title", Static).render())
+    return str(app.screen.query_one("#list-title", Rule).render())
 
 
 async def letters_view(app: Dashboard, pilot: Pilot[Any]) -> LetterTable:
