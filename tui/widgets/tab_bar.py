@@ -20,6 +20,10 @@ class TabBar(Line):
         self._tabs = tabs
         self._columns: dict[str, range] = {}
 
+    def on_mount(self) -> None:
+        """Show the tabs at once: counts follow with a snapshot."""
+        self.show_tabs(None, self.app.current_mode, self.app.size.width)
+
     def show_tabs(self, snapshot: Snapshot | None, current: str, width: int) -> None:
         """Show the counts of a snapshot, on ``width`` columns."""
         text, self._columns = tab_line(self._tabs, current, snapshot, width)
