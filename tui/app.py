@@ -6,12 +6,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 import structlog
 from rich.console import RenderableType
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.containers import ScrollableContainer
 from textual.driver import Driver
@@ -21,20 +23,31 @@ from textual.widgets import DataTable
 from textual.worker import WorkerFailed
 
 from tui.containment import contain_errors
+from tui.dialogs.alerts import AlertsDialog
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
 from tui.dialogs.plan import PlanDialog
 from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
-from tui.navigation import OpenCacheEntry, OpenLetter, OpenPlan, OpenPlanLetters
+from tui.navigation import (
+    OpenCacheEntry,
+    OpenLetter,
+    OpenLetters,
+    OpenPlan,
+    OpenPlanLetters,
+    OpenQueue,
+    OpenView,
+)
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
-from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.letter import LetterScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
-from tui.screens.overview import OverviewScreen
+from tui.screens.queues.queue import QueueScreen
 from tui.screens.replays.plans import PlansScreen
-from tui.session import Session
+from tui.session import Session, one_line
+from tui.state import RememberedState
+from tui.themed_app import ThemedApp
+from tui.views import VIEWS
 from workers.operations.operations import Operations
 
 log = structlog.get_logger(__name__)
@@ -47,6 +60,8 @@ _MAX_UNPAINTED_DEFECTS = 5
 """It also closes at so many exceptions over at least as many seconds without a painted frame."""
 _DEFECT_NOTICE_SECONDS = 5.0
 """Between two notices of defects."""
+_MAX_NOTICES = 3
+"""That are shown at once."""
 _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 
@@ -65,7 +80,7 @@ _STANDARD_TABLE_KEYS = {
 """Keys that the help does not list."""
 
 
-class Dashboard(App[int]):
+class Dashboard(ThemedApp):
     """The only module that imports all screens; it uses ``operations`` and nothing below them."""
 
     TITLE = "CoutureCast"
@@ -75,12 +90,11 @@ class Dashboard(App[int]):
         "styles/dialogs.tcss",
     ]
     ENABLE_COMMAND_PALETTE = True
-    DEFAULT_MODE = "overview"
+    DEFAULT_MODE = VIEWS[0].name
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("1", "view('overview')", "Overview"),
-        Binding("2", "view('letters')", "Dead letters"),
-        Binding("5", "view('cache')", "Cache"),
+        *(Binding(view.key, f"view('{view.name}')", view.title, show=False) for view in VIEWS),
+        Binding("a", "alerts", "Alerts"),
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
@@ -94,16 +108,20 @@ class Dashboard(App[int]):
         demo: bool = False,
         interval: float = 1.0,
         terminal: TextIO | None = None,
+        data_dir: Path | None = None,
     ) -> None:
-        """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots."""
+        """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
+
+        View, theme, sort and filters are remembered in ``data_dir``.
+        """
         contain_errors()
-        super().__init__()
+        state = RememberedState(data_dir)
+        super().__init__(state)
         self.operations = operations
         self.terminal = terminal
-        self.session = Session(operations, self, self._refresh)
-        self.add_mode("overview", lambda: OverviewScreen(self.session))
-        self.add_mode("letters", lambda: DeadLettersScreen(self.session))
-        self.add_mode("cache", lambda: CacheScreen(self.session))
+        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state)
+        for view in VIEWS:
+            self.add_mode(view.name, partial(view.screen, self.session))
         self._demo = demo
         self._interval = interval
         self._taking_snapshot = False
@@ -125,6 +143,9 @@ class Dashboard(App[int]):
     def on_mount(self) -> None:
         """Start the timer, take the first snapshot, and show the notices of the start."""
         self.set_interval(_TIMER_SECONDS, self._on_timer)
+        remembered = self.session.state.get("view")
+        if remembered != self.current_mode and remembered in {view.name for view in VIEWS}:
+            self.switch_mode(remembered)
         self.session.refresh()
         if self._interval > _TIMER_SECONDS:
             self.notify(
@@ -147,7 +168,9 @@ class Dashboard(App[int]):
         """Take a snapshot if it is due; while draining every second, whatever a snapshot costs."""
         if isinstance(self._driver, NonBlockingDriver) and self._driver.is_disconnected:
             self.exit(0)
-        elif self.operations.draining or time.monotonic() >= self._next_snapshot:
+        elif self.operations.draining or (
+            not self.session.frozen and time.monotonic() >= self._next_snapshot
+        ):
             self.session.refresh()
 
     def _refresh(self, screens: bool) -> None:
@@ -172,8 +195,33 @@ class Dashboard(App[int]):
         for screen in self.screen_stack:
             if isinstance(screen, DashboardScreen) and screen.is_mounted:
                 screen.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+        for alert in self.session.new_alerts():
+            words = f"{alert.queue}: {alert.message}" if alert.queue else alert.message
+            urgent = alert.severity == "critical"
+            self.notify(one_line(f"▲ {words}"), severity="error" if urgent else "warning", markup=False)
+        await self.session.find_well_since()
+
+    def on_notify(self) -> None:
+        """Remove the oldest notices, so that with the new one there are not too many."""
+        for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
+            self._unnotify(oldest, refresh=False)
 
     # Navigation
+
+    def on_open_view(self, message: OpenView) -> None:
+        """Show another view."""
+        self.action_view(message.name)
+
+    def on_open_queue(self, message: OpenQueue) -> None:
+        """Show all of one queue."""
+        self.push_screen(QueueScreen(self.session, message.queue))
+
+    def on_open_letters(self, message: OpenLetters) -> None:
+        """Show the dead letters that match a filter, once their screen is there."""
+        self.action_view("letters")
+        screen = self.screen
+        if isinstance(screen, DeadLettersScreen):
+            screen.call_after_refresh(screen.show_letters, message.letter_filter)
 
     def on_open_letter(self, message: OpenLetter) -> None:
         """Show all of one dead letter."""
@@ -205,6 +253,12 @@ class Dashboard(App[int]):
             else:
                 self.pop_screen()
         self.switch_mode(name)
+        self.session.state.set("view", name)
+
+    def action_alerts(self) -> None:
+        """List the alerts."""
+        if not isinstance(self.screen, ModalScreen):
+            self.push_screen(AlertsDialog(self.session))
 
     def action_help(self) -> None:
         """Show the keys of the focused widget, of this screen, and of all screens."""
@@ -222,9 +276,12 @@ class Dashboard(App[int]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Return the commands of the palette."""
-        yield SystemCommand("Overview", "The queues at this moment", lambda: self.action_view("overview"))
-        yield SystemCommand("Dead letters", "All of them, by page", lambda: self.action_view("letters"))
-        yield SystemCommand("Cache", "Hit rate, memory, entries", lambda: self.action_view("cache"))
+        for view in VIEWS:
+            yield SystemCommand(view.title, view.purpose, partial(self.action_view, view.name))
+        for queue in self.session.snapshot.queues if self.session.snapshot is not None else ():
+            show = partial(self.post_message, OpenQueue(queue.name))
+            yield SystemCommand(f"Queue {queue.name}", "Everything about it", show)
+        yield SystemCommand("Alerts", "Acknowledge, silence, runbook", self.action_alerts)
         yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
         yield SystemCommand("Help", "Keys and signs", self.action_help)
         yield SystemCommand("Quit", "Drain first if workers run here", self.run_quit)

@@ -98,7 +98,7 @@ async def test_ctrl_l_paints_everything_again(terminal: OpenTerminal) -> None:
 
 
 async def test_the_size_is_the_terminals_and_not_that_of_the_environment(terminal: OpenTerminal) -> None:
-    shown = terminal("--demo", size=(120, 36), COLUMNS="60", LINES="16")
+    shown = terminal("--demo", size=(160, 36), COLUMNS="60", LINES="16")
     await shown.shows("moderation-review")
     await shown.shows("wait p50")  # of the wide table alone
     assert "\x1b[36;1H" in shown.output.decode(), "the last row is painted"
@@ -119,7 +119,7 @@ async def test_without_utf_8_all_that_is_drawn_is_ascii(
 ) -> None:
     shown = terminal("--demo", size=(120, 36), **environment)
     await shown.shows("o moderation-review")
-    await shown.shows("- Last hour")
+    await shown.shows("Depth, last hour -")
     shown.press("?")
     await shown.shows("+--------")
     assert await leave_by_signal(shown) in (0, 3)

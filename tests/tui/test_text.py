@@ -8,15 +8,19 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, NOW, letter, queue
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import queues as queue_text
 from tui.text import snapshot as text
+from tui.text.tabs import tab_line
+from tui.text.verdict import queue_verdict
+from tui.views import VIEWS
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
-from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot
+from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot, Snapshot
 
 COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
 SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)
@@ -42,24 +46,39 @@ def crowded(number: int, seconds: float | None) -> QueueSnapshot:
     )
 
 
+def rows(
+    shown: QueueSnapshot, width: int = 120, alerts: tuple[Alert, ...] = (), **options: Any
+) -> list[Text]:
+    judged = queue_verdict(shown, alerts, NOW)
+    return queue_text.rows(shown, judged, alerts, **({"offline": False} | options), width=width)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
+    columns = queue_text.columns(width)
     starts, edge = [], 0
-    for column in queue_text.columns(width):
+    for column in columns:
         edge += column.width
         starts.append(edge)
+    assert edge <= width
     for number in COUNTS:
         for seconds in SECONDS:
-            (row,) = queue_text.rows(
-                crowded(number, seconds), offline=True, width=width, metric="depth", now=NOW
-            )
-            line = row.plain
-            for column, (begin, end) in zip(queue_text.columns(width)[1:], pairwise(starts), strict=True):
+            line = rows(crowded(number, seconds), width, offline=True)[0].plain
+            for column, (begin, end) in zip(columns[1:], pairwise(starts), strict=True):
                 cell = line[begin:end]
-                assert cell[0] == " ", (number, seconds, column.title, line)
-                assert cell[-1] != " " or column.title.endswith("  "), (number, seconds, column.title, line)
-            if len(line) > edge:  # the sparkline
-                assert line[edge : edge + 2] == "  "
+                assert cell[: queue_text.GAP].isspace(), (number, seconds, column.title, line)
+                assert cell[-1] != " ", (number, seconds, column.title, line)
+            if len(line) > edge:  # the state
+                assert line[edge : edge + 3] == "   "
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_headings_end_where_their_columns_end(width: int) -> None:
+    heading, edge = queue_text.heading(width).plain, 0
+    for column in queue_text.columns(width):
+        edge += column.width
+        if column.title not in ("queue", "in flight"):
+            assert heading[:edge].endswith(f" {column.title}")
 
 
 @pytest.mark.parametrize(
@@ -84,55 +103,96 @@ def test_a_long_wait_for_the_rate_limit_keeps_its_column() -> None:
     waiting = queue(
         "weather-ingestion", in_flight=10, rate_limit=RateLimit(60, 3600), rate_used=60, next_start_in=3599.0
     )
-    (row,) = queue_text.rows(waiting, offline=False, width=120, metric="depth", now=NOW)
-    assert "10/10  60/60 59m" in row.plain
+    assert "10/10   60/60 59m" in rows(waiting)[0].plain
 
 
-@pytest.mark.parametrize("width", [112, 120, 160])
-def test_the_last_hour_of_all_queues_ends_in_the_same_columns(width: int) -> None:
-    lines = {queue_text.history_row(crowded(number, 1.0), "depth", width).cell_len for number in COUNTS[:-1]}
-    assert len(lines) == 1
+def verdict(snapshot: Snapshot | None, width: int = 120, error: str | None = None, **options: Any) -> str:
+    return text.verdict_line(snapshot, width, error, **({"well_for": None} | options)).plain
 
 
-def test_the_alert_line_shows_why_the_snapshot_is_old() -> None:
-    line = text.alert_line(HEALTHY, 120, "no answer for 5 s").plain
+def test_the_verdict_shows_why_the_snapshot_is_old() -> None:
+    line = verdict(HEALTHY, error="no answer for 5 s")
     assert "well" not in line
     assert "▲ these figures are old: no answer for 5 s" in line
-    line = text.alert_line(BREACHED, 120, "no answer for 5 s").plain
-    assert line.rstrip().endswith("2 more")
-    assert "no answer" in text.alert_line(None, 120, "no answer for 5 s").plain
-    assert text.alert_line(None, 120, None).plain == ""
-    assert "all well" in text.alert_line(HEALTHY, 120, None).plain
+    assert "2 more" in verdict(BREACHED, error="no answer for 5 s")
+    assert "no answer" in verdict(None, error="no answer for 5 s")
+    assert verdict(None) == ""
+    assert "✔ all well" in verdict(HEALTHY)
+
+
+def test_all_well_shows_for_how_long() -> None:
+    assert verdict(HEALTHY, well_for=11_520.0).startswith(" ✔ all well, for 3 h 12 min ")
+    assert "for" not in verdict(HEALTHY, well_for=None)
+
+
+def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look() -> None:
+    falling = (*range(57), 190, 160, 150)
+    clearing = replace(HEALTHY.queues[0], depth=132, depth_history=falling)
+    alert = Alert("weather-ingestion", "backlog", "132 queued, limit 100", since=NOW - 130)
+    line = verdict(replace(HEALTHY, queues=(clearing,), alerts=(alert,)))
+    assert "132 queued, limit 100, for 2 min · clears in 3 min" in line
+    failing = replace(HEALTHY, alerts=(Alert("weather-ingestion", "failing", "7 % failed"),))
+    assert "2 shows it" in verdict(failing, views=("1", "2"))
+    assert "shows it" not in verdict(failing, views=("1",))
 
 
 def test_a_queue_is_judged_by_its_own_limits() -> None:
     full = queue("weather-ingestion", depth=132, failure_rate=0.07, in_flight=10, full_for=25.0)
     own = replace(full, depth_limit=500, failure_limit=0.1, stalled_limit=30)
-    for judged, sign, reasons in ((full, "▲", 1), (own, "●", 0)):
-        row, *others = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
-        assert (row.plain[0], row.plain.count("▲"), len(others)) == (sign, 3 if sign == "▲" else 0, reasons)
+    assert queue_verdict(full, (), NOW).tone == "breach"
+    assert "132" in styled(rows(full)[0], "watch")
+    assert "7.0 %" in styled(rows(full)[0], "watch")
+    assert queue_verdict(own, (), NOW).tone == "fine"
+    assert not styled(rows(own)[0], "watch", "breach")
+
+
+def styled(line: Text, *styles: str) -> list[str]:
+    return [line.plain[span.start : span.end] for span in line.spans if span.style in styles]
 
 
 def test_a_share_of_few_attempts_is_no_breach() -> None:
-    for attempts, sign in ((19, "●"), (20, "▲")):
+    for attempts, sign in ((19, "●"), (20, "◐")):
         judged = queue("weather-ingestion", failure_rate=0.07, recent_attempts=attempts)
-        row, *_ = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
-        assert row.plain[0] == sign
+        assert rows(judged)[0].plain[1] == sign
 
 
-def test_the_alert_line_shows_since_when_and_no_pending_or_silenced_alert() -> None:
+def test_the_verdict_shows_since_when_and_no_pending_or_silenced_alert() -> None:
     color, fanout = (
         Alert("color-extraction", "backlog", "132 queued", since=NOW - 130),
         Alert("alert-fanout", "failing", "7 % fail", state="acknowledged", since=NOW - 7_300),
     )
     states: tuple[AlertState, ...] = ("pending", "silenced")
     others = [replace(color, state=state) for state in states]
-    line = text.alert_line(replace(HEALTHY, alerts=(color, fanout, *others)), 120, None).plain
-    assert line.startswith(" ▲ color-extraction: 132 queued · for 2 min ")
-    assert line.rstrip().endswith("1 more")
-    line = text.alert_line(replace(HEALTHY, alerts=(fanout, *others)), 120, None).plain
-    assert line.rstrip() == " ▲ alert-fanout: 7 % fail · for 2 h"
-    assert "all well" in text.alert_line(replace(HEALTHY, alerts=tuple(others)), 120, None).plain
+    line = verdict(replace(HEALTHY, alerts=(color, fanout, *others)))
+    assert line.startswith(" ▲ color-extraction  132 queued, for 2 min ")
+    assert "1 more  a alerts" in line
+    line = verdict(replace(HEALTHY, alerts=(fanout, *others)))
+    assert line.startswith(" ▲ alert-fanout  7 % fail, for 2 h ")
+    assert "more" not in line
+    line = verdict(replace(HEALTHY, alerts=tuple(others)))
+    assert "all well" in line
+    assert "◐ 1 pending · 1 silenced  a alerts" in line
+
+
+def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_are() -> None:
+    line = text.banner(AWAY, 160, 72.0)
+    assert line is not None
+    assert "Redis is unavailable" in line.plain
+    assert "figures are 1 min old · reconnecting" in line.plain
+    assert text.banner(HEALTHY, 160) is None
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tabs_show_counts_and_the_columns_of_a_click(width: int) -> None:
+    line, columns = tab_line(VIEWS, "letters", BREACHED, width)
+    assert line.plain.startswith(" 1 Overview ▲2   2 Dead letters 2   5 Cache ")
+    assert line.plain[columns["cache"].start : columns["cache"].stop] == " 5 Cache "
+
+
+def test_tabs_that_do_not_fit_have_their_keys() -> None:
+    line, columns = tab_line(VIEWS, "letters", BREACHED, 40)
+    assert line.plain == " 1 ▲2   2 Dead letters 2   5   "
+    assert list(columns) == [view.name for view in VIEWS]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -153,8 +213,7 @@ def test_unreadable_times_of_an_attempt_are_dashes(odd: Any) -> None:
 
 def test_a_pause_without_a_readable_start_is_shown() -> None:
     paused = queue("weather-ingestion", paused=Pause("ops", "rollout", None))
-    rows = queue_text.rows(paused, offline=False, width=80, metric="depth", now=NOW)
-    assert rows[1].plain.strip() == "paused by ops: rollout"
+    assert rows(paused, 80)[1].plain.endswith("paused by ops: rollout")
 
 
 def test_control_characters_of_a_letter_never_reach_the_terminal() -> None:
@@ -166,8 +225,9 @@ def test_control_characters_of_a_letter_never_reach_the_terminal() -> None:
 
 
 def test_a_queue_without_workers_is_marked() -> None:
-    alone = replace(HEALTHY.queues[0], workers=0)
-    assert queue_text.rows(alone, offline=False, width=80, metric="depth", now=NOW)[0].plain[0] == "▲"
+    row, words = rows(replace(HEALTHY.queues[0], workers=0), 80)
+    assert row.plain[1] == "◌"
+    assert "no worker serves it" in words.plain
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
@@ -194,11 +254,9 @@ def test_a_queue_without_workers_is_marked() -> None:
     ],
 )
 def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str, Any], words: str) -> None:
-    row, reason = queue_text.rows(
-        queue("weather-ingestion", **fields), offline=False, width=width, metric="depth", now=NOW
-    )
-    assert row.plain[0] == "▲"
-    assert reason.plain.strip() == words
+    lines = rows(queue("weather-ingestion", **fields), width)
+    assert lines[0].plain[1] in "▲◌"
+    assert any(line.plain.endswith(words) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +269,7 @@ def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str,
 )
 def test_a_busy_queue_is_not_stalled(fields: dict[str, Any]) -> None:
     busy = queue("weather-ingestion", **fields)
-    (row,) = queue_text.rows(busy, offline=False, width=80, metric="depth", now=NOW)
-    assert row.plain[0] == "●"
+    assert rows(busy, 80)[0].plain[1] == "●"
 
 
 @pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])

@@ -19,6 +19,7 @@ from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import redact_url
 from storage.redis.refusals import explain, reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
+from workers.engine.history import History
 from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_write
 from workers.engine.schedules import Schedule
@@ -106,6 +107,10 @@ class SnapshotReader:
         """Whether a snapshot of the last half minute had alerts: somebody looked, though nothing happens."""
         is_recent = time.monotonic() - self._last_at < _RECENT_SECONDS
         return is_recent and self._last is not None and bool(self._last.alerts)
+
+    def history(self, queue: str) -> History | None:
+        """The points of a queue's history, as of the newest snapshot: those of three hours, at least."""
+        return self._reader.history(queue)
 
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
