@@ -6,6 +6,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 import structlog
@@ -16,25 +18,27 @@ from textual.binding import Binding, BindingsMap, BindingType
 from textual.containers import ScrollableContainer
 from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
+from textual.theme import Theme
 from textual.types import CSSPathType
-from textual.widgets import DataTable
+from textual.widgets import DataTable, Static
 from textual.worker import WorkerFailed
 
 from tui.containment import contain_errors
+from tui.dialogs.alerts import AlertsDialog
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
 from tui.dialogs.plan import PlanDialog
 from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
-from tui.navigation import OpenCacheEntry, OpenLetter, OpenPlan, OpenPlanLetters
+from tui.navigation import OpenCacheEntry, OpenLetter, OpenPlan, OpenPlanLetters, OpenView
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
-from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.letter import LetterScreen
-from tui.screens.dead_letters.list import DeadLettersScreen
-from tui.screens.overview import OverviewScreen
 from tui.screens.replays.plans import PlansScreen
 from tui.session import Session
+from tui.state import RememberedState
+from tui.theme import add_meanings, default_theme, style_names, themes
+from tui.views import VIEWS
 from workers.operations.operations import Operations
 
 log = structlog.get_logger(__name__)
@@ -75,12 +79,11 @@ class Dashboard(App[int]):
         "styles/dialogs.tcss",
     ]
     ENABLE_COMMAND_PALETTE = True
-    DEFAULT_MODE = "overview"
+    DEFAULT_MODE = VIEWS[0].name
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("1", "view('overview')", "Overview"),
-        Binding("2", "view('letters')", "Dead letters"),
-        Binding("5", "view('cache')", "Cache"),
+        *(Binding(view.key, f"view('{view.name}')", view.title, show=False) for view in VIEWS),
+        Binding("a", "alerts", "Alerts"),
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
@@ -94,16 +97,27 @@ class Dashboard(App[int]):
         demo: bool = False,
         interval: float = 1.0,
         terminal: TextIO | None = None,
+        data_dir: Path | None = None,
     ) -> None:
-        """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots."""
+        """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
+
+        View, theme, sort and filters are remembered in ``data_dir``.
+        """
         contain_errors()
         super().__init__()
         self.operations = operations
         self.terminal = terminal
-        self.session = Session(operations, self, self._refresh)
-        self.add_mode("overview", lambda: OverviewScreen(self.session))
-        self.add_mode("letters", lambda: DeadLettersScreen(self.session))
-        self.add_mode("cache", lambda: CacheScreen(self.session))
+        state = RememberedState(data_dir)
+        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state)
+        for view in VIEWS:
+            self.add_mode(view.name, partial(view.screen, self.session))
+        for theme in themes():
+            self.register_theme(theme)
+        remembered = state.get("theme")
+        known = remembered if remembered in self.available_themes else None
+        default = default_theme(None if self.no_color else self.console.color_system)
+        self.set_reactive(App.theme, known or default)
+        self._use_styles()
         self._demo = demo
         self._interval = interval
         self._taking_snapshot = False
@@ -125,6 +139,10 @@ class Dashboard(App[int]):
     def on_mount(self) -> None:
         """Start the timer, take the first snapshot, and show the notices of the start."""
         self.set_interval(_TIMER_SECONDS, self._on_timer)
+        self.theme_changed_signal.subscribe(self, self._on_theme_changed)
+        remembered = self.session.state.get("view")
+        if remembered != self.current_mode and remembered in {view.name for view in VIEWS}:
+            self.switch_mode(remembered)
         self.session.refresh()
         if self._interval > _TIMER_SECONDS:
             self.notify(
@@ -172,8 +190,32 @@ class Dashboard(App[int]):
         for screen in self.screen_stack:
             if isinstance(screen, DashboardScreen) and screen.is_mounted:
                 screen.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+        await self.session.find_well_since()
+
+    # Colours
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Return the variables of the theme, with the colours by meaning."""
+        self.theme_variables = add_meanings(super().get_css_variables())
+        return self.theme_variables
+
+    def _use_styles(self) -> None:
+        """Let texts use the styles of this theme."""
+        self.console.push_theme(style_names(self.get_css_variables(), no_color=self.no_color), inherit=True)
+
+    def _on_theme_changed(self, theme: Theme) -> None:
+        self._use_styles()
+        self.session.state.set("theme", theme.name)
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                for static in screen.query(Static):
+                    static.update(static.content)  # its colours were those of the theme before
 
     # Navigation
+
+    def on_open_view(self, message: OpenView) -> None:
+        """Show another view."""
+        self.action_view(message.name)
 
     def on_open_letter(self, message: OpenLetter) -> None:
         """Show all of one dead letter."""
@@ -205,6 +247,12 @@ class Dashboard(App[int]):
             else:
                 self.pop_screen()
         self.switch_mode(name)
+        self.session.state.set("view", name)
+
+    def action_alerts(self) -> None:
+        """List the alerts."""
+        if not isinstance(self.screen, ModalScreen):
+            self.push_screen(AlertsDialog(self.session))
 
     def action_help(self) -> None:
         """Show the keys of the focused widget, of this screen, and of all screens."""
@@ -222,9 +270,9 @@ class Dashboard(App[int]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Return the commands of the palette."""
-        yield SystemCommand("Overview", "The queues at this moment", lambda: self.action_view("overview"))
-        yield SystemCommand("Dead letters", "All of them, by page", lambda: self.action_view("letters"))
-        yield SystemCommand("Cache", "Hit rate, memory, entries", lambda: self.action_view("cache"))
+        for view in VIEWS:
+            yield SystemCommand(view.title, view.purpose, partial(self.action_view, view.name))
+        yield SystemCommand("Alerts", "Acknowledge, silence, runbook", self.action_alerts)
         yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
         yield SystemCommand("Help", "Keys and signs", self.action_help)
         yield SystemCommand("Quit", "Drain first if workers run here", self.run_quit)

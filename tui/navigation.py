@@ -4,7 +4,31 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from workers.operations.operations import CacheEntry, DeadLetter
+from workers.operations.operations import CacheEntry, DeadLetter, LetterFilter
+
+
+class OpenView(Message):
+    """Show another view, by the name of its tab."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class OpenQueue(Message):
+    """Show all of one queue."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__()
+        self.queue = queue
+
+
+class OpenLetters(Message):
+    """Show the dead letters that match a filter."""
+
+    def __init__(self, letter_filter: LetterFilter) -> None:
+        super().__init__()
+        self.letter_filter = letter_filter
 
 
 class OpenLetter(Message):

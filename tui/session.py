@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from textual.app import App
 
+from tui.state import RememberedState
 from tui.text.format import clip, escape
+from tui.text.tabs import Tab
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import OPERATION_ERRORS, Operations, Selection
 
 T = TypeVar("T")
 
 _SNAPSHOT_TIMEOUT_SECONDS = 5.0
+_RECENT_ALERTS = 50
+"""Alerts among which the one that was resolved last is found; they are ordered by their beginning."""
 _MAX_ERROR_CHARS = 300
 """An error's text may hold a job's key, which may have thousands."""
 
@@ -32,13 +36,29 @@ class Discard:
 class Session:
     """The operations, the newest snapshot, and a way to run a verb whose error is shown."""
 
-    def __init__(self, operations: Operations, app: App[Any], refresh: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        app: App[Any],
+        refresh: Callable[[bool], None],
+        *,
+        tabs: Sequence[Tab] = (),
+        state: RememberedState | None = None,
+    ) -> None:
         """``refresh`` takes a snapshot, and if it is given True the open screens fetch their data again."""
         self.operations = operations
+        self.tabs = tabs
+        """The views that exist."""
+        self.state = state or RememberedState(None)
         self.snapshot: Snapshot | None = None
+        self.figures_at: float | None = None
+        """Unix second at which Redis was last read."""
+        self.well_since: float | None = None
+        """Unix second since which no alert fires; None if one does, or that is unknown."""
         self.snapshot_error: str | None = None
         """Why the newest snapshot is old; None if it is not."""
         self.last_discard: Discard | None = None
+        self._looked_for_well_since = False
         self._app = app
         self._refresh = refresh
 
@@ -47,20 +67,61 @@ class Session:
         """Unix seconds of the newest snapshot: the time in the header."""
         return self.snapshot.taken_at if self.snapshot is not None else time.time()
 
+    @property
+    def well_for(self) -> float | None:
+        """Seconds since which all is well."""
+        return None if self.well_since is None else max(0.0, self.now - self.well_since)
+
+    @property
+    def figures_age(self) -> float | None:
+        """Seconds since Redis was last read."""
+        return None if self.figures_at is None else max(0.0, self.now - self.figures_at)
+
+    @property
+    def figures_are_old(self) -> bool:
+        """Whether the figures are those of a snapshot before."""
+        down = self.snapshot is not None and self.snapshot.redis.error is not None
+        return down or self.snapshot_error is not None
+
     def refresh(self, *, screens: bool = False) -> None:
         """Take a snapshot now; with ``screens`` the open screens also fetch their own data again."""
         self._refresh(screens)
 
     async def take_snapshot(self) -> None:
         """Replace the newest snapshot, or note why it is missing."""
+        before = self.snapshot
         try:
             async with asyncio.timeout(_SNAPSHOT_TIMEOUT_SECONDS):
                 self.snapshot = await self.operations.snapshot()
+                if not _is_well(self.snapshot):
+                    self.well_since = None
+                elif before is not None and not _is_well(before):
+                    self.well_since = self.snapshot.taken_at
             self.snapshot_error = None
+            if self.snapshot.redis.error is None:
+                self.figures_at = self.snapshot.taken_at
         except TimeoutError:
             self.snapshot_error = f"no answer for {_SNAPSHOT_TIMEOUT_SECONDS:g} s"
         except OPERATION_ERRORS as error:
             self.snapshot_error = one_line(f"{type(error).__name__}: {error}")
+
+    async def find_well_since(self) -> None:
+        """Find out once, after the first snapshot, since when all is well.
+
+        That is when the last alert was resolved, or the oldest worker started, whichever is later.
+        """
+        snapshot = self.snapshot
+        if self._looked_for_well_since or snapshot is None or not _is_well(snapshot):
+            return
+        self._looked_for_well_since = True
+        started = [snapshot.taken_at - worker.up_for for worker in snapshot.workers if worker.up_for]
+        try:
+            page = await self.operations.alerts.history(limit=_RECENT_ALERTS)
+        except OPERATION_ERRORS:
+            return  # the line then names no time
+        resolved = [record.resolved_at.timestamp() for record in page.items if record.resolved_at is not None]
+        if self.snapshot is not None and _is_well(self.snapshot) and self.well_since is None:
+            self.well_since = max([*resolved, *([min(started)] if started else [])], default=None)
 
     async def run(self, verb: Awaitable[T], *, on_error: Callable[[str], None] | None = None) -> T | None:
         """Return the verb's result; if it fails, show its error on one line, or call ``on_error``.
@@ -76,6 +137,10 @@ class Session:
 
     def _show_error(self, message: str) -> None:
         self._app.notify(message, severity="error", markup=False)
+
+
+def _is_well(snapshot: Snapshot) -> bool:
+    return not any(alert.fires for alert in snapshot.alerts)
 
 
 def one_line(text: str) -> str:

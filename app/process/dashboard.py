@@ -36,7 +36,13 @@ class DashboardView:
         # Started later, this helper process would inherit Textual's replacement of standard error.
         resource_tracker.ensure_running()
         interval = appliance.settings.pace.snapshot
-        self._dashboard = Dashboard(appliance.operations, demo=demo, interval=interval, terminal=terminal)
+        self._dashboard = Dashboard(
+            appliance.operations,
+            demo=demo,
+            interval=interval,
+            terminal=terminal,
+            data_dir=appliance.data_dir,
+        )
 
     def close(self) -> None:
         """Give standard output and error back."""

@@ -40,8 +40,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources() -> set[str]:
-    """Every file of the packages, as it is to lie in the wheel."""
+    """Every file of the packages, as it is to lie in the wheel, and the runbook, which the dashboard shows."""
     return {
+        f"{BUNDLE}/docs/operating.md",
+    } | {
         str(
             path.relative_to(ROOT)
             if package.startswith("couturecast")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tests.support.fake_signals import CannedAlerts, CannedEvents
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import NotFoundError, ReadOnlyError, UnknownQueueError
@@ -200,6 +201,8 @@ class CannedOperations:
         self.letters = CannedLetters(self, [letter(number) for number in range(1, letters + 1)])
         self.dead_letters = self.replays = self.letters
         self.cache = CannedCache(self)
+        self.alerts = CannedAlerts(self.done)
+        self.events = CannedEvents()
         self.notification_counts: dict[str, int] = {}
         self.has_workers = True
         self.read_only = False

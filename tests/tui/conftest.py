@@ -10,6 +10,14 @@ from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 
 
+@pytest.fixture(autouse=True)
+def the_terminal_has_all_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the theme would depend on the terminal in which the tests run."""
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def styles_are_parsed_once() -> Iterator[None]:
     """A hundred dashboards have the same style sheets; each would spend a tenth of its time on parsing."""

@@ -51,9 +51,9 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
 
 
 def words(app: Dashboard) -> str:
-    """What stands on the header, the alert line and the banner."""
+    """What stands on the header, the verdict and the banner."""
     return " ".join(
-        str(app.screen.query_one(name, Static).render()) for name in ("#header", "#alerts", "#banner")
+        str(app.screen.query_one(name, Static).render()) for name in ("#header", "#verdict", "#banner")
     )
 
 

@@ -37,7 +37,7 @@ def test_bars_and_sparklines_keep_their_meaning() -> None:
 
 
 def test_states_have_signs_of_their_own() -> None:
-    assert len({sent(sign) for sign in "●▲‖▸○"}) == 5
+    assert len({sent(sign) for sign in "●◐▲‖◌↻▸○✔✕"}) == 10
 
 
 def test_signs_of_the_encoding_are_kept() -> None:

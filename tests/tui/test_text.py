@@ -14,9 +14,11 @@ from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import queues as queue_text
 from tui.text import snapshot as text
+from tui.text.tabs import tab_line
+from tui.views import VIEWS
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
-from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot
+from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot, Snapshot
 
 COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
 SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)
@@ -94,15 +96,34 @@ def test_the_last_hour_of_all_queues_ends_in_the_same_columns(width: int) -> Non
     assert len(lines) == 1
 
 
-def test_the_alert_line_shows_why_the_snapshot_is_old() -> None:
-    line = text.alert_line(HEALTHY, 120, "no answer for 5 s").plain
+def verdict(snapshot: Snapshot | None, width: int = 120, error: str | None = None, **options: Any) -> str:
+    return text.verdict_line(snapshot, width, error, **({"well_for": None} | options)).plain
+
+
+def test_the_verdict_shows_why_the_snapshot_is_old() -> None:
+    line = verdict(HEALTHY, error="no answer for 5 s")
     assert "well" not in line
     assert "▲ these figures are old: no answer for 5 s" in line
-    line = text.alert_line(BREACHED, 120, "no answer for 5 s").plain
-    assert line.rstrip().endswith("2 more")
-    assert "no answer" in text.alert_line(None, 120, "no answer for 5 s").plain
-    assert text.alert_line(None, 120, None).plain == ""
-    assert "all well" in text.alert_line(HEALTHY, 120, None).plain
+    assert "2 more" in verdict(BREACHED, error="no answer for 5 s")
+    assert "no answer" in verdict(None, error="no answer for 5 s")
+    assert verdict(None) == ""
+    assert "✔ all well" in verdict(HEALTHY)
+
+
+def test_all_well_shows_for_how_long() -> None:
+    assert verdict(HEALTHY, well_for=11_520.0).startswith(" ✔ all well, for 3 h 12 min ")
+    assert "for" not in verdict(HEALTHY, well_for=None)
+
+
+def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look() -> None:
+    falling = (*range(57), 190, 160, 150)
+    clearing = replace(HEALTHY.queues[0], depth=132, depth_history=falling)
+    alert = Alert("weather-ingestion", "backlog", "132 queued, limit 100", since=NOW - 130)
+    line = verdict(replace(HEALTHY, queues=(clearing,), alerts=(alert,)))
+    assert "132 queued, limit 100, for 2 min · clears in 3 min" in line
+    failing = replace(HEALTHY, alerts=(Alert("weather-ingestion", "failing", "7 % failed"),))
+    assert "2 shows it" in verdict(failing, views=("1", "2"))
+    assert "shows it" not in verdict(failing, views=("1",))
 
 
 def test_a_queue_is_judged_by_its_own_limits() -> None:
@@ -120,19 +141,43 @@ def test_a_share_of_few_attempts_is_no_breach() -> None:
         assert row.plain[0] == sign
 
 
-def test_the_alert_line_shows_since_when_and_no_pending_or_silenced_alert() -> None:
+def test_the_verdict_shows_since_when_and_no_pending_or_silenced_alert() -> None:
     color, fanout = (
         Alert("color-extraction", "backlog", "132 queued", since=NOW - 130),
         Alert("alert-fanout", "failing", "7 % fail", state="acknowledged", since=NOW - 7_300),
     )
     states: tuple[AlertState, ...] = ("pending", "silenced")
     others = [replace(color, state=state) for state in states]
-    line = text.alert_line(replace(HEALTHY, alerts=(color, fanout, *others)), 120, None).plain
-    assert line.startswith(" ▲ color-extraction: 132 queued · for 2 min ")
-    assert line.rstrip().endswith("1 more")
-    line = text.alert_line(replace(HEALTHY, alerts=(fanout, *others)), 120, None).plain
-    assert line.rstrip() == " ▲ alert-fanout: 7 % fail · for 2 h"
-    assert "all well" in text.alert_line(replace(HEALTHY, alerts=tuple(others)), 120, None).plain
+    line = verdict(replace(HEALTHY, alerts=(color, fanout, *others)))
+    assert line.startswith(" ▲ color-extraction  132 queued, for 2 min ")
+    assert "1 more  a alerts" in line
+    line = verdict(replace(HEALTHY, alerts=(fanout, *others)))
+    assert line.startswith(" ▲ alert-fanout  7 % fail, for 2 h ")
+    assert "more" not in line
+    line = verdict(replace(HEALTHY, alerts=tuple(others)))
+    assert "all well" in line
+    assert "◐ 1 pending · 1 silenced  a alerts" in line
+
+
+def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_are() -> None:
+    line = text.banner(AWAY, 160, 72.0)
+    assert line is not None
+    assert "Redis is unavailable" in line.plain
+    assert "figures are 1 min old · reconnecting" in line.plain
+    assert text.banner(HEALTHY, 160) is None
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tabs_show_counts_and_the_columns_of_a_click(width: int) -> None:
+    line, columns = tab_line(VIEWS, "letters", BREACHED, width)
+    assert line.plain.startswith(" 1 Overview ▲2   2 Dead letters 2   5 Cache ")
+    assert line.plain[columns["cache"].start : columns["cache"].stop] == " 5 Cache "
+
+
+def test_tabs_that_do_not_fit_have_their_keys() -> None:
+    line, columns = tab_line(VIEWS, "letters", BREACHED, 40)
+    assert line.plain == " 1 ▲2   2 Dead letters 2   5   "
+    assert list(columns) == [view.name for view in VIEWS]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

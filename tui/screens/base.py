@@ -1,4 +1,4 @@
-"""The base of all screens: header, alert line, drain banner, footer, and one action at a time."""
+"""The base of all screens: header, tabs, verdict or banner, footer, and one action at a time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from textual.widgets import Footer, Static
 from tui.session import Session
 from tui.text import snapshot as snapshot_text
 from tui.text.format import SMALLEST_TERMINAL
+from tui.widgets.line import Line
+from tui.widgets.tab_bar import TabBar
 from workers.monitoring.snapshot import Snapshot
 
 P = ParamSpec("P")
@@ -29,8 +31,9 @@ class DashboardScreen(Screen[None]):
     HELP: ClassVar[str] = ""
     """The purpose of the screen, for the help."""
     LEGEND: ClassVar[tuple[str, ...]] = (
-        "●  runs          ▲  beyond its threshold, or no worker",
-        "‖  paused        –  nothing measured yet",
+        "●  runs       ◐  beyond its threshold, not for long enough yet",
+        "‖  paused     ▲  alert: beyond its threshold, or no progress",
+        "◌  no worker  –  nothing measured yet",
     )
     """The meaning of its signs, for the help."""
 
@@ -42,9 +45,10 @@ class DashboardScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Compose the frame around `compose_body`."""
-        yield Static(id="header")
-        yield Static(id="alerts")
-        yield Static(id="banner")
+        yield Line(id="header")
+        yield TabBar(self.session.tabs, id="tabs")
+        yield Line(id="verdict")
+        yield Line(id="banner")
         yield from self.compose_body()
         yield Footer(show_command_palette=False, compact=True)
         yield Static(id="too-small")
@@ -69,13 +73,19 @@ class DashboardScreen(Screen[None]):
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot; ``error`` is why it is old or missing."""
-        width = self.size.width
-        self.query_one("#header", Static).update(snapshot_text.header(snapshot, width, error))
-        self.query_one("#alerts", Static).update(snapshot_text.alert_line(snapshot, width, error))
-        text = snapshot_text.drain_banner(snapshot)
-        banner = self.query_one("#banner", Static)
-        banner.display = text is not None
-        banner.update(text or "")
+        session, width = self.session, self.size.width
+        self.query_one("#header", Line).show(snapshot_text.header(snapshot, width, error))
+        self.query_one(TabBar).show_tabs(snapshot, self.app.current_mode, width)
+        views = [tab.key for tab in session.tabs]
+        verdict = self.query_one("#verdict", Line)
+        verdict.show(
+            snapshot_text.verdict_line(snapshot, width, error, well_for=session.well_for, views=views)
+        )
+        text = snapshot_text.banner(snapshot, width, session.figures_age)
+        banner = self.query_one("#banner", Line)
+        banner.show(text or "")
+        banner.display, verdict.display = text is not None, text is None
+        self.set_class(session.figures_are_old, "-old")
 
     def refresh_data(self) -> None:
         """Fetch again what is not in the snapshot."""

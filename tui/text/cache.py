@@ -20,7 +20,7 @@ from tui.text.format import (
     sparkline,
     utc_time,
 )
-from tui.text.styles import BAD, DIM, GOOD, WARN, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
@@ -28,10 +28,10 @@ _KEY_WIDTH = 40
 """Columns that a key gets on a wide terminal even if all are shorter, so that pages look alike."""
 _SPARKLINE_MINUTES = 60
 _STATES = {
-    "fresh": (" ", GOOD, "served from the cache"),
-    "stale": ("○", WARN, "served only if its load fails"),
-    "outdated": ("×", DIM, "invalidated: never served again, removed when it expires"),
-    "corrupt": ("▲", BAD, "not written by this program, or without expiry: removed when it is read"),
+    "fresh": (" ", OK, "served from the cache"),
+    "stale": ("○", WATCH, "served only if its load fails"),
+    "outdated": ("×", MUTED, "invalidated: never served again, removed when it expires"),
+    "corrupt": ("▲", BREACH, "not written by this program, or without expiry: removed when it is read"),
 }
 """Sign, style and meaning of the states of an entry."""
 LEGEND = (
@@ -49,11 +49,11 @@ def header(
     One more line shows the ``problem`` that keeps the stats as they were at ``read_at``.
     """
     if overview is None:
-        return Text(f" ▲ {escape(problem)}\n", BAD) if problem else Text(" reading the figures …\n", DIM)
+        return Text(f" ▲ {escape(problem)}\n", BREACH) if problem else Text(" reading the figures …\n", MUTED)
     rate, reads, memory = overview_lines(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
-        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {utc_time(read_at)}", BAD))
+        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {utc_time(read_at)}", BREACH))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
@@ -67,7 +67,7 @@ def overview_lines(overview: CacheOverview, width: int = 1_000) -> tuple[Text, T
 def _rate(overview: CacheOverview) -> Text:
     stats = overview.stats
     text = Text.assemble(" hit rate ", (percent(stats.hit_rate).rjust(7), "bold"), "  ")
-    return text.append(sparkline(stats.minutes, _SPARKLINE_MINUTES, scale=1.0), "cyan")
+    return text.append(sparkline(stats.minutes, _SPARKLINE_MINUTES, scale=1.0), ACCENT)
 
 
 def _reads(overview: CacheOverview) -> Text:
@@ -75,7 +75,7 @@ def _reads(overview: CacheOverview) -> Text:
     text = Text(f" last hour: {count(stats.hits)} hits · {count(stats.misses)} misses · ")
     text.append(f"{count(stats.stale)} stale · ")
     errors = f"{count(stats.errors)} errors"
-    return text.append(f"▲ {errors}" if stats.errors else errors, BAD if stats.errors else "")
+    return text.append(f"▲ {errors}" if stats.errors else errors, BREACH if stats.errors else "")
 
 
 def _memory(overview: CacheOverview, width: int) -> Text:
@@ -85,13 +85,13 @@ def _memory(overview: CacheOverview, width: int) -> Text:
         # A Redis of the cache's own may be full: it evicts.
         full = not overview.dedicated and used > limit * overview.nearly_full
         share = f"{'▲ ' if full else ''}{used / limit * 100:.0f} %"
-        text.append(f" of {byte_size(limit)} ({share})", BAD if full else "")
+        text.append(f" of {byte_size(limit)} ({share})", BREACH if full else "")
     elif used is not None:
         text.append(", no limit")
     text.append(f" · {count(overview.evicted, 6)} evicted · {escape(overview.policy or 'policy unknown')} · ")
     text.append("own Redis" if overview.dedicated else "with the jobs")
     url = f" {escape(overview.url)}"
-    return text.append(url, DIM) if text.cell_len + len(url) <= width else text
+    return text.append(url, MUTED) if text.cell_len + len(url) <= width else text
 
 
 def entry_columns(width: int, longest_key: int = 0) -> dict[str, int]:
@@ -146,11 +146,11 @@ def detail(entry: CacheEntry, value: Any, *, read_at: float | None, missing_reas
     """All of an entry; ``missing_reason`` explains why there is no value."""
     text = Text()
     for label, field in (*entry_fields(entry), ("as of", utc_time(read_at, "%H:%M:%S UTC"))):
-        text.append(f"  {label:<10}", DIM)
+        text.append(f"  {label:<10}", MUTED)
         text.append(f"{field}\n")
     text.append("\n  Value\n", "bold underline")
     if missing_reason:
-        return text.append(f"    {escape(missing_reason)}\n", WARN)
+        return text.append(f"    {escape(missing_reason)}\n", WATCH)
     return text.append(_value(value))
 
 

@@ -20,7 +20,7 @@ from tui.text.format import (
     sparkline,
     utc_time,
 )
-from tui.text.styles import BAD, DIM, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
 from tui.text.words import DATE_TIME_UTC, DAY_AND_MINUTE, replay_state, times
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup, PlanItem
@@ -65,7 +65,7 @@ def mark_cell(letter: DeadLetter, *, marked: bool) -> Text:
     """``●`` if it is marked, ``×3`` if it died three times in a row of the same error."""
     text = Text("●" if marked else " ", "bold")
     if letter.deaths >= POISON_DEATHS:
-        text.append(f"×{letter.deaths}" if letter.deaths < 10 else "×+", BAD)
+        text.append(f"×{letter.deaths}" if letter.deaths < 10 else "×+", BREACH)
     return text
 
 
@@ -93,7 +93,7 @@ def group_cells(group: FailureGroup, columns: Mapping[str, int], *, now: float) 
         "24 hours": sparkline(_sum_hours(group.trend, trend_width), trend_width),
     }
     return [
-        Text(clip(cells[name], width), "cyan" if name == "24 hours" else "")
+        Text(clip(cells[name], width), ACCENT if name == "24 hours" else "")
         for name, width in columns.items()
     ]
 
@@ -122,13 +122,13 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
         ("group", letter.fingerprint),
     )
     for label, field in fields:
-        text.append(f"  {label:<10}", DIM)
+        text.append(f"  {label:<10}", MUTED)
         text.append(f"{escape(field)}\n")
     if letter.deaths >= POISON_DEATHS:
-        text.append(f"  {'poison':<10}", DIM)
-        text.append(f"×{letter.deaths}", BAD)
+        text.append(f"  {'poison':<10}", MUTED)
+        text.append(f"×{letter.deaths}", BREACH)
         text.append(" deaths in a row of the same error; plans leave it out unless they include poison\n")
-    text.append(f"\n  {escape(letter.error_type)}: ", BAD)
+    text.append(f"\n  {escape(letter.error_type)}: ", BREACH)
     text.append(f"{escape(letter.error_message)}\n", "bold")
     text.append("\n  Payload\n", "bold underline")
     payload = json.dumps(letter.job_data.get("kwargs", letter.job_data), indent=2, ensure_ascii=False)
@@ -143,10 +143,10 @@ def _attempt(attempt: Mapping[str, Any]) -> Text:
     when, ran = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
     text = Text()
     text.append(f"\n  Attempt {escape(str(attempt.get('attempt', MISSING)))}", "bold underline")
-    text.append(f"  at {when}, ran {ran}\n", DIM)
+    text.append(f"  at {when}, ran {ran}\n", MUTED)
     text.append(_indent(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
     if attempt.get("log"):
-        text.append("  It logged\n", DIM)
+        text.append("  It logged\n", MUTED)
         text.append(_indent("\n".join(attempt["log"])))
     return text
 

@@ -47,6 +47,21 @@ def _duration(seconds: float | None) -> str:
     return f"{hours // 24}d {hours % 24:02d}h"
 
 
+def lasting(seconds: float | None) -> str:
+    """A duration in a sentence: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
+    if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
+        return MISSING
+    if seconds < 59.5:
+        return _duration(seconds)
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{hours // 24} d"
+
+
 def utc_time(time: object, form: str = "%H:%M:%S") -> str:
     """A datetime, or Unix seconds from any record, in UTC; ``–`` if it is not a time."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.text import Text
 
 from tui.text.format import clip, count, duration, escape, gauge, utc_time
-from tui.text.styles import BAD, DIM, GOOD, WARN, WIDE
+from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE
 from tui.text.words import (
     DAY_AND_MINUTE,
     REPLAY_STATE_LABELS,
@@ -19,16 +19,16 @@ from tui.text.words import (
 from workers.operations.operations import Ledger, Plan, PlanItem, Preview
 
 _STYLES = {
-    "running": GOOD,
-    "done": GOOD,
-    "halted": BAD,
-    "interrupted": BAD,
-    "unknown": WARN,
-    "paused": WARN,
-    "cancelled": WARN,
-    "completed": GOOD,
-    "same": BAD,
-    "other": BAD,
+    "running": OK,
+    "done": OK,
+    "halted": BREACH,
+    "interrupted": BREACH,
+    "unknown": WATCH,
+    "paused": WATCH,
+    "cancelled": WATCH,
+    "completed": OK,
+    "same": BREACH,
+    "other": BREACH,
 }
 """Styles of the states of plans and of their letters."""
 _SIGNS = {
@@ -56,20 +56,20 @@ def has_ended(plan: Plan) -> bool:
 def preview(preview: Preview, rate: float | None, *, counted_at: float) -> Text:
     """Describe what a replay would select, and how long it takes at least."""
     if preview.total == 0 and not preview.poison_excluded:
-        return Text("No dead letter matches: there is nothing to replay.", WARN)
+        return Text("No dead letter matches: there is nothing to replay.", WATCH)
     text = Text()
     text.append(plural(preview.total, "letter"), "bold")
     text.append(f" in {_sources(preview)}, as of {utc_time(counted_at)}, and none that come in later.\n")
     if preview.poison_excluded:
-        text.append("▲ ", WARN)
+        text.append("▲ ", WATCH)
         poison = plural(preview.poison_excluded, "letter")
-        text.append(f"left out: {poison} that died too often of the same error ×3\n", WARN)
+        text.append(f"left out: {poison} that died too often of the same error ×3\n", WATCH)
     if preview.not_dead:
-        text.append(f"  left out: {plural(preview.not_dead, 'letter')} not dead any more\n", WARN)
+        text.append(f"  left out: {plural(preview.not_dead, 'letter')} not dead any more\n", WATCH)
     by_number = sorted(preview.queues.items(), key=lambda queue: -queue[1])
     for name, number in by_number[:_MAX_PREVIEW_QUEUES]:
         text.append(f"  {count(number):>9}  ")
-        text.append(f"{escape(name)}\n", DIM)
+        text.append(f"{escape(name)}\n", MUTED)
     seconds = max(preview.min_seconds, preview.total / rate if rate else 0.0)
     limits = "by this rate and the queues' own limits" if rate else "by the queues' own limits"
     return text.append(
@@ -96,7 +96,7 @@ def summary(plan: Plan) -> Text:
     """How many letters the plan has, and its options."""
     text = Text.assemble((plural(plan.total, "letter"), "bold"), f", frozen at {utc_time(plan.created_at)}")
     text.append(f" by {escape(plan.actor)}, and none that came in since.\n")
-    return text.append(replay_options(plan.canary, plan.rate, plan.halt), DIM)
+    return text.append(replay_options(plan.canary, plan.rate, plan.halt), MUTED)
 
 
 def progress_bars(plan: Plan, width: int) -> Text:
@@ -122,8 +122,8 @@ def ledger_line(ledger: Ledger) -> Text:
         number = getattr(ledger, state)
         if number or state in ("enqueued", "completed"):
             text.append(f"{' · ' if text else ''}")
-            text.append(f"{count(number)} {label}", _STYLES.get(state, "") if number else DIM)
-    return text if ledger.died else text.append(" · 0 died again", DIM)
+            text.append(f"{count(number)} {label}", _STYLES.get(state, "") if number else MUTED)
+    return text if ledger.died else text.append(" · 0 died again", MUTED)
 
 
 def state_line(plan: Plan) -> Text:

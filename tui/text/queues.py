@@ -19,7 +19,7 @@ from tui.text.format import (
     rate,
     sparkline,
 )
-from tui.text.styles import BAD, DIM, GOOD, WARN
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from workers.engine.policy import WEATHER
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_evaluation import descriptions
@@ -57,18 +57,18 @@ def heading(width: int) -> Text:
     cells = [name.title.ljust(name.width), *(column.title.rjust(column.width) for column in others)]
     left = width - sum(map(len, cells))
     tail = ("  last hour" if left >= 11 else "  hour")[:left] if is_compact(width) else ""
-    return Text("".join(cells) + tail, DIM, no_wrap=True, overflow="crop")
+    return Text("".join(cells) + tail, MUTED, no_wrap=True, overflow="crop")
 
 
 def rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, now: float) -> list[Text]:
     """One line, and one more for each reason why its jobs make no progress, and for its pause."""
     lines = [_row(queue, offline=offline, width=width, metric=metric)]
-    lines += [_reason(condition, BAD) for condition in descriptions(queue)]
+    lines += [_reason(condition, BREACH) for condition in descriptions(queue)]
     if queue.paused:
         reason = f": {queue.paused.reason}" if queue.paused.reason else ""
         since = queue.paused.since
         how_long = f" for {duration(max(0.0, now - since))}" if since is not None else ""
-        lines.append(_reason(f"paused{how_long} by {queue.paused.by}{reason}", WARN))
+        lines.append(_reason(f"paused{how_long} by {queue.paused.by}{reason}", WATCH))
     return lines
 
 
@@ -77,7 +77,7 @@ def _row(queue: QueueSnapshot, *, offline: bool, width: int, metric: str) -> Tex
     row = Text(no_wrap=True, overflow="crop")
     name = name_column.cell(queue, name_column.width)
     if offline and queue.name == WEATHER and not is_compact(width):
-        name.append(" offline", DIM)
+        name.append(" offline", MUTED)
     name.truncate(name_column.width, pad=True)
     row.append_text(name)
     for column in others:
@@ -86,7 +86,7 @@ def _row(queue: QueueSnapshot, *, offline: bool, width: int, metric: str) -> Tex
         row.append_text(cell)
     left = width - row.cell_len - 2
     if is_compact(width) and left >= _MIN_SPARKLINE_WIDTH:
-        row.append("  " + sparkline(history(queue, metric), min(left, _MAX_SPARKLINE_WIDTH)), "cyan")
+        row.append("  " + sparkline(history(queue, metric), min(left, _MAX_SPARKLINE_WIDTH)), ACCENT)
     return row
 
 
@@ -107,7 +107,7 @@ def history_row(queue: QueueSnapshot, metric: str, width: int) -> Text:
     tail = f"   max {count(max(known, default=None), 6):>6}   now {count(now, 6):>6} "
     left = min(_MAX_SPARKLINE_WIDTH, width - 22 - len(tail))
     row = Text(f"  {queue.name:<20}", no_wrap=True, overflow="crop")
-    row.append(sparkline(values, max(_MIN_SPARKLINE_WIDTH, left)), "cyan")
+    row.append(sparkline(values, max(_MIN_SPARKLINE_WIDTH, left)), ACCENT)
     row.append(tail)
     return row
 
@@ -125,11 +125,11 @@ def _fails_often(queue: QueueSnapshot) -> bool:
 
 
 def _with_breach_sign(text: str, breached: bool) -> Text:
-    return Text(f"{text} ▲", BAD) if breached else Text(f"{text}  ")
+    return Text(f"{text} ▲", BREACH) if breached else Text(f"{text}  ")
 
 
 def _name(queue: QueueSnapshot, width: int) -> Text:
-    sign, style = ("‖", WARN) if queue.paused else ("▲", BAD) if _is_breached(queue) else ("●", GOOD)
+    sign, style = ("‖", WATCH) if queue.paused else ("▲", BREACH) if _is_breached(queue) else ("●", OK)
     return Text.assemble((f"{sign} ", style), clip(queue.name, width - 2))
 
 
@@ -151,7 +151,7 @@ def _in_flight_gauge(queue: QueueSnapshot, width: int) -> Text:
     exact, rough = _used_of_limit(queue.in_flight, queue.concurrency)
     if len(exact) > 6:  # too long to have the gauge beside it
         return Text(first_fitting(width, exact, rough))
-    return Text.assemble((gauge(queue.in_flight, queue.concurrency, width - 6), "blue"), exact.rjust(6))
+    return Text.assemble((gauge(queue.in_flight, queue.concurrency, width - 6), ACCENT), exact.rjust(6))
 
 
 def _rate_limit(queue: QueueSnapshot, width: int) -> Text:
@@ -163,7 +163,7 @@ def _rate_limit(queue: QueueSnapshot, width: int) -> Text:
     wait = duration(queue.next_start_in)
     waits = (wait, wait.replace(" ", ""), wait.partition(" ")[0])
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
-    return Text(first_fitting(width, *texts, wait), WARN)
+    return Text(first_fitting(width, *texts, wait), WATCH)
 
 
 def _used_of_limit(used: int, limit: int) -> tuple[str, str]:

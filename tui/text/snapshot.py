@@ -1,45 +1,86 @@
-"""Turns snapshots into the lines that every screen has: header, alerts, drain banner."""
+"""Turns snapshots into the lines that every screen has: header, verdict, banner."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import byte_size, duration, escape, gauge, utc_time
-from tui.text.queues import is_compact
-from tui.text.styles import BAD, DIM, GOOD, WARN
+from tui.text.format import byte_size, clip, duration, escape, gauge, lasting, utc_time
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
+from tui.text.verdict import prognosis
 from tui.text.words import plural
-from workers.monitoring.alert_evaluation import duration as lasting
-from workers.monitoring.snapshot import Snapshot
+from workers.monitoring import alert_rules as rules
+from workers.monitoring.snapshot import Alert, Snapshot
 
 _SLOW_LOOP_SECONDS = 0.1
-_GAUGE_MIN_WIDTH = 100
-"""Columns from which the header has the memory's gauge and the other workers in words."""
+_GAUGE_MIN_WIDTH = 120
+"""Columns from which the header has the memory's gauge."""
+_WORDS_MIN_WIDTH = 100
+"""Columns from which it has the release, and the other workers in words."""
+_MAX_ENVIRONMENT_CHARS = 20
+_MAX_RELEASE_CHARS = 16
+_WHERE = {
+    rules.FAILING: "2",
+    rules.LETTERS_WAITING: "2",
+    rules.PLAN_HALTED: "2",
+    rules.PLAN_INTERRUPTED: "2",
+    rules.STALLED: "3",
+    rules.HELD_BY_DEAD: "4",
+    rules.BLOCKED: "4",
+    rules.NO_WORKER: "4",
+}
+"""Keys of the views that show what an alert is about; for others the overview does."""
+_PASSES = {
+    rules.REDIS: "reconnects by itself",
+    rules.DATABASE: "reconnects by itself",
+    rules.BROKEN_KEYS: "repairs itself",
+    rules.LETTERS_WAITING: "written once the database is back",
+}
 
 
 def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
-    """Environment, workers and servers; ``error`` is why the snapshot is old."""
+    """Environment, release, workers and servers; ``error`` is why the snapshot is old."""
     left = Text.assemble((" CoutureCast", "bold"), "  ")
     if snapshot is None:
-        return left + Text(error or "reading the queues …", BAD if error else DIM)
-    wide = width >= _GAUGE_MIN_WIDTH
+        return left + Text(error or "reading the queues …", BREACH if error else MUTED)
+    wide = width >= _WORDS_MIN_WIDTH
+    left.append(clip(escape(snapshot.environment), _MAX_ENVIRONMENT_CHARS), ACCENT)
+    left.append(f" · {_releases(snapshot)}" if wide and _releases(snapshot) else "", MUTED)
     living = living_workers(snapshot)
     wrong = len(snapshot.workers) - living
-    left.append(f"{escape(snapshot.environment)} · ")
     others = other_workers(snapshot) if wide else f" ▲{wrong}" if wrong else ""
-    left.append(f"{plural(living, 'worker')}{others}", BAD if wrong else "")
+    left.append(" · ", MUTED)
+    left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
     if error is not None:
-        left.append(f"  ▲ {error}", BAD)
+        left.append(f"  ▲ {error}", BREACH)
+    return _align_both_ends(left, _servers(snapshot, width), width)
+
+
+def _releases(snapshot: Snapshot) -> str:
+    """``release 7f3c2a1``, and how many others run while a deploy goes on."""
+    found = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
+    if not found:
+        return ""
+    newest = min(
+        (worker for worker in snapshot.workers if worker.alive and worker.release),
+        key=lambda worker: worker.up_for if worker.up_for is not None else 0.0,
+    ).release
+    others = f" and {plural(len(found) - 1, 'other')}" if len(found) > 1 else ""
+    return f"release {clip(escape(newest or ''), _MAX_RELEASE_CHARS)}{others}"
+
+
+def _servers(snapshot: Snapshot, width: int) -> Text:
     right = Text()
-    right.append_text(_redis(snapshot, with_gauge=wide))
-    right.append("  db ")
-    right.append(*(("ok", GOOD) if snapshot.database.error is None else ("▲ down", BAD)))
+    right.append_text(_redis(snapshot, with_gauge=width >= _GAUGE_MIN_WIDTH))
+    right.append("  db ", MUTED)
+    right.append(*(("ok", OK) if snapshot.database.error is None else ("▲ down", BREACH)))
     lag = snapshot.loop_lag
-    if lag is not None and (lag > _SLOW_LOOP_SECONDS or wide):
-        right.append(f"  loop {duration(lag)}", WARN if lag > _SLOW_LOOP_SECONDS else "")
-    right.append(f"  {utc_time(snapshot.taken_at)} ")
-    return _align_both_ends(left, right, width)
+    if lag is not None and (lag > _SLOW_LOOP_SECONDS or width >= _WORDS_MIN_WIDTH):
+        slow = lag > _SLOW_LOOP_SECONDS
+        right.append("  loop ", MUTED).append(f"{'▲ ' if slow else ''}{duration(lag)}", WATCH if slow else "")
+    return right.append(f"  {utc_time(snapshot.taken_at)} ", "bold")
 
 
 def living_workers(snapshot: Snapshot) -> int:
@@ -55,53 +96,121 @@ def other_workers(snapshot: Snapshot) -> str:
 
 def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
     redis = snapshot.redis
+    text = Text.assemble(("redis ", MUTED))
     if redis.error is not None:
-        return Text("redis ▲ down", BAD)
-    text = Text(f"redis {byte_size(redis.memory_used)}")
+        return text.append("▲ down", BREACH)
+    text.append(byte_size(redis.memory_used))
     if redis.memory_limit and redis.memory_used is not None:
-        text.append(f" of {byte_size(redis.memory_limit)}")
+        share = redis.memory_used / redis.memory_limit
+        full = share > redis.nearly_full
+        text.append(f" of {byte_size(redis.memory_limit)}", MUTED)
         if with_gauge:
-            share = redis.memory_used / redis.memory_limit
-            style = BAD if share > redis.nearly_full else DIM
-            text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", style)
+            text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", BREACH if full else OK)
+            text.append(f" {share * 100:.0f} %", BREACH if full else MUTED)
+        elif full:
+            text.append(f" ▲ {share * 100:.0f} %", BREACH)
     return text
 
 
-def alert_line(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
-    """One line: all is well, or the worst alert and how many more there are.
+def verdict_line(
+    snapshot: Snapshot | None,
+    width: int,
+    error: str | None,
+    *,
+    well_for: float | None,
+    views: Sequence[str] = (),
+) -> Text:
+    """One line: all is well, or the worst alert, for how long, and whether it will pass.
 
-    With an ``error`` the snapshot is old, so nothing is called well.
+    With an ``error`` the snapshot is old, so nothing is called well.  ``well_for``: seconds, None if unknown.
+    ``views`` are the keys of the views that exist.
     """
-    problems = [] if snapshot is None else _firing(snapshot)
     if error is not None:
-        problems.insert(0, f"these figures are old: {error}" if snapshot is not None else error)
-    if snapshot is None and not problems:
+        words = error if snapshot is None else f"these figures are old: {error}"
+        return _align_both_ends(Text(f" ▲ {words}", BREACH), _more(snapshot, 0), width)
+    if snapshot is None:
         return Text()
-    left, right = Text(" ● all well", GOOD), Text()
-    if problems:
-        left = Text(f" ▲ {problems[0]}", BAD)
-        right = Text(f" {len(problems) - 1} more " if len(problems) > 1 else "", BAD)
-    if snapshot is not None and snapshot.weather_provider == "offline" and is_compact(width):
-        right.append(" weather: offline ", DIM)
-    return _align_both_ends(left, right, width)
+    firing = [alert for alert in snapshot.alerts if alert.fires]
+    if not firing:
+        left = Text.assemble((" ✔ all well", OK))
+        left.append(f", for {lasting(well_for)}" if well_for is not None else "", MUTED)
+        return _align_both_ends(left, _asides(snapshot), width)
+    return _align_both_ends(_worst(firing[0], snapshot, views), _more(snapshot, 1), width)
 
 
-def _firing(snapshot: Snapshot) -> list[str]:
-    """The alerts that fire, in the snapshot's order: those that nobody has acknowledged first."""
-    texts = []
-    for alert in snapshot.alerts:
-        if alert.fires:
-            subject = f"{alert.queue}: " if alert.queue else ""
-            since = alert.since
-            how_long = "" if since is None else f" · for {lasting(max(0.0, snapshot.taken_at - since))}"
-            texts.append(f"{subject}{escape(alert.message)}{how_long}")
-    return texts
+def _worst(alert: Alert, snapshot: Snapshot, views: Sequence[str]) -> Text:
+    text = Text.assemble((" ▲ ", BREACH))
+    if alert.queue:
+        text.append(f"{escape(alert.queue)}  ", "bold")
+    text.append(escape(alert.message), BREACH)
+    if alert.since is not None:
+        text.append(f", for {lasting(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
+    if passes := will_pass(alert, snapshot):
+        text.append(f" · {passes}", MUTED)
+    if alert.acknowledged_by:
+        text.append(f" · acknowledged by {escape(alert.acknowledged_by)}", MUTED)
+    if (key := _WHERE.get(alert.name, "")) in views:
+        text.append("  ").append(key, ACCENT).append(" shows it", MUTED)
+    return text
 
 
-def drain_banner(snapshot: Snapshot | None) -> Text | None:
-    """While this process drains: how long it still may, and that nothing is deleted."""
-    if snapshot is None or snapshot.drain_deadline_in is None:
+def will_pass(alert: Alert, snapshot: Snapshot) -> str:
+    """Whether an alert will end by itself, as far as that can be foreseen."""
+    if alert.name == rules.BACKLOG:
+        return next(
+            (prognosis(queue, snapshot.taken_at) for queue in snapshot.queues if queue.name == alert.queue),
+            "",
+        )
+    return _PASSES.get(alert.name, "")
+
+
+def _more(snapshot: Snapshot | None, shown: int) -> Text:
+    """How many other alerts there are, and the key that lists them."""
+    alerts = () if snapshot is None else snapshot.alerts
+    firing = sum(alert.fires for alert in alerts) - shown
+    text = Text.assemble((f" {firing} more" if firing > 0 else "", BREACH))
+    return text.append_text(_offline(snapshot)).append("  a", ACCENT).append(" alerts ", MUTED)
+
+
+def _offline(snapshot: Snapshot | None) -> Text:
+    """That the weather is made up, which every screen shows."""
+    offline = snapshot is not None and snapshot.weather_provider == "offline"
+    return Text("  weather: offline" if offline else "", MUTED)
+
+
+def _asides(snapshot: Snapshot) -> Text:
+    """What is no alert: those that are pending or silenced."""
+    states = Counter(alert.state for alert in snapshot.alerts)
+    parts = []
+    if states["pending"]:
+        parts.append(f"◐ {states['pending']} pending")
+    if states["silenced"]:
+        parts.append(f"{states['silenced']} silenced")
+    text = Text.assemble((" · ".join(parts), WATCH if states["pending"] else MUTED))
+    return text.append_text(_offline(snapshot)).append("  a", ACCENT).append(" alerts ", MUTED)
+
+
+def banner(snapshot: Snapshot | None, width: int, figures_age: float | None = None) -> Text | None:
+    """In place of the verdict: that this process drains, or which server is unavailable.
+
+    ``figures_age``: seconds since Redis was last read, None if it was not.
+    """
+    if snapshot is None:
         return None
+    if snapshot.drain_deadline_in is not None:
+        return _drain_banner(snapshot)
+    down = [
+        f"{name} is unavailable: {escape(problem)}"
+        for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))
+        if problem is not None
+    ]
+    if not down:
+        return None
+    how_old = f"figures are {lasting(figures_age)} old · " if figures_age is not None else ""
+    return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
+
+
+def _drain_banner(snapshot: Snapshot) -> Text:
     in_flight = sum(queue.in_flight for queue in snapshot.queues)
     return Text.assemble(
         (" Graceful drain", "bold"),

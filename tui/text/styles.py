@@ -1,8 +1,16 @@
-"""Styles of text by meaning, and the width from which tables show everything."""
+"""Names of the styles of texts, by meaning: the theme gives them their colours.
 
-BAD = "bold red"
-WARN = "yellow"
-GOOD = "green"
-DIM = "dim"
+`WIDE` is the width from which tables show everything.
+"""
+
+OK = "ok"
+WATCH = "watch"
+"""Breached, not for long enough yet; or something that an operator should see."""
+BREACH = "breach"
+PAUSED = "paused"
+MUTED = "muted"
+ACCENT = "accent"
+RULE = "rule"
+"""Of lines that carry no text."""
 WIDE = 112
 """Columns of a terminal from which tables show everything."""

@@ -1,0 +1,86 @@
+"""The dashboard remembers what it showed; a broken file is no error."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.support.fake_operations import HEALTHY, CannedOperations
+from tui.app import Dashboard
+from tui.screens.cache.list import CacheScreen
+from tui.state import STATE_FILE, RememberedState
+from workers.operations.operations import Operations
+
+
+def test_what_is_remembered_is_there_in_the_next_run(tmp_path: Path) -> None:
+    RememberedState(tmp_path).set("view", "cache")
+    RememberedState(tmp_path).set("theme", "nord")
+    state = RememberedState(tmp_path)
+    assert (state.get("view"), state.get("theme"), state.get("sort")) == ("cache", "nord", None)
+    assert stat.S_IMODE((tmp_path / STATE_FILE).stat().st_mode) == 0o600
+    state.set("view", "")
+    assert RememberedState(tmp_path).get("view") is None
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"view": "ca',
+        b"\xff\xfe",
+        b"[1]",
+        b'"x"',
+        b'{"view": 7}',
+        b"[" * 60_000,
+        b'{"a":"' + b"x" * 70_000,
+    ],
+)
+def test_a_broken_file_is_ignored_and_written_again(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / STATE_FILE).write_bytes(content)
+    state = RememberedState(tmp_path)
+    assert state.get("view") is None
+    state.set("view", "cache")
+    assert RememberedState(tmp_path).get("view") == "cache"
+
+
+def test_a_pipe_a_folder_and_a_link_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / STATE_FILE
+    os.mkfifo(path)
+    assert RememberedState(tmp_path).get("view") is None
+    path.unlink()
+    path.mkdir()
+    RememberedState(tmp_path).set("view", "cache")
+    path.rmdir()
+    (tmp_path / "other").write_text('{"view": "cache"}')
+    path.symlink_to(tmp_path / "other")
+    assert RememberedState(tmp_path).get("view") is None
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    state = RememberedState(tmp_path / "missing")
+    state.set("view", "cache")
+    assert state.get("view") == "cache"
+
+
+async def test_the_last_view_is_shown_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)
+        async with app.run_test(size=(120, 36)) as pilot:
+            await pilot.pause()
+            if app.session.state.get("view") is None:
+                await pilot.press("5")
+                await pilot.pause()
+            assert isinstance(app.screen, CacheScreen)
+
+
+async def test_an_unknown_view_and_theme_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_text('{"view": "nowhere", "theme": "none"}')
+    app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        assert app.current_mode == "overview"

@@ -1,0 +1,111 @@
+"""The themes: every text can be read on every surface, and every theme of Textual's works."""
+
+from __future__ import annotations
+
+import itertools
+from typing import cast
+
+import pytest
+from rich.color import Color as TerminalColor
+from rich.terminal_theme import TerminalTheme
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES
+
+from tests.support.fake_operations import BREACHED, CannedOperations
+from tui.app import Dashboard
+from tui.text import styles
+from tui.theme import ANSI, DARK, PALETTES, add_meanings, default_theme, style_names, themes
+from workers.operations.operations import Operations
+
+MIN_CONTRAST = 4.5
+XTERM = TerminalTheme(
+    (0, 0, 0),
+    (229, 229, 229),
+    [
+        (0, 0, 0),
+        (205, 0, 0),
+        (0, 205, 0),
+        (205, 205, 0),
+        (0, 0, 238),
+        (205, 0, 205),
+        (0, 205, 205),
+        (229,) * 3,
+    ],
+    [
+        (127,) * 3,
+        (255, 0, 0),
+        (0, 255, 0),
+        (255, 255, 0),
+        (92, 92, 255),
+        (255, 0, 255),
+        (0, 255, 255),
+        (255,) * 3,
+    ],
+)
+NAMES = (styles.OK, styles.WATCH, styles.BREACH, styles.PAUSED, styles.MUTED, styles.ACCENT, styles.RULE)
+
+
+def rgb(color: str) -> Color:
+    if color.startswith("ansi_"):
+        return Color(*TerminalColor.parse(color.removeprefix("ansi_")).get_truecolor(XTERM))
+    return Color.parse(color)
+
+
+def luminance(color: Color) -> float:
+    """Relative luminance, as WCAG defines it."""
+    channels = [
+        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+        for channel in color.normalized
+    ]
+    return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(map(luminance, map(rgb, (one, other))))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_every_text_has_contrast_on_every_surface(name: str) -> None:
+    palette = PALETTES[name]
+    for (text, color), (surface, background) in itertools.product(
+        palette.texts.items(), palette.surfaces.items()
+    ):
+        assert contrast(color, background) >= MIN_CONTRAST, (text, surface)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_text_on_the_accent_has_contrast(name: str) -> None:
+    palette = PALETTES[name]
+    assert contrast(palette.background, palette.accent) >= MIN_CONTRAST
+
+
+@pytest.mark.parametrize("name", [*BUILTIN_THEMES, *PALETTES])
+def test_every_theme_has_every_meaning(name: str) -> None:
+    theme = {**BUILTIN_THEMES, **{theme.name: theme for theme in themes()}}[name]
+    variables = add_meanings(theme.to_color_system().generate() | theme.variables)
+    names = style_names(variables, no_color=False)
+    assert all(names.styles[meaning].color is not None for meaning in NAMES)
+
+
+def test_without_colours_a_breach_is_bold() -> None:
+    variables = add_meanings(themes()[0].to_color_system().generate() | themes()[0].variables)
+    assert style_names(variables, no_color=True).styles[styles.BREACH].bold
+    assert not style_names(variables, no_color=True).styles[styles.OK].bold
+
+
+def test_a_terminal_of_16_colours_gets_the_theme_of_16_colours() -> None:
+    assert default_theme("standard") == ANSI
+    assert [default_theme(system) for system in ("256", "truecolor", None)] == [DARK] * 3
+
+
+@pytest.mark.parametrize("name", ["nord", "textual-light", ANSI])
+async def test_a_theme_can_be_changed_while_the_dashboard_is_open(name: str) -> None:
+    app = Dashboard(cast(Operations, CannedOperations(BREACHED)))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        app.theme = name
+        await pilot.pause()
+        await pilot.press("2", "5", "1")
+        await pilot.pause()
+        assert app.session.state.get("theme") == name

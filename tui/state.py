@@ -1,0 +1,72 @@
+"""Remembers view, theme, sort and filters between runs, in a small file that only its owner can read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+STATE_FILE = "dashboard.json"
+"""Name of the file in the data directory."""
+_MAX_BYTES = 64 * 1024
+_MAX_VALUE_CHARS = 2_000
+_MAX_KEYS = 100
+
+
+class RememberedState:
+    """Texts by name.  A file that is missing, half-written, foreign or read-only is never an error."""
+
+    def __init__(self, data_dir: Path | None) -> None:
+        """Without ``data_dir`` nothing is read or written."""
+        self._path = None if data_dir is None else data_dir / STATE_FILE
+        self._values = {} if self._path is None else _read(self._path)
+
+    def get(self, name: str) -> str | None:
+        """What was remembered under this name."""
+        return self._values.get(name)
+
+    def set(self, name: str, value: str) -> None:
+        """Remember a text, and write the file if that changes it; an empty text is the default."""
+        if self._values.get(name, "") == value or len(value) > _MAX_VALUE_CHARS:
+            return
+        self._values = {key: text for key, text in self._values.items() if key != name}
+        if value:
+            self._values[name] = value
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                _write(self._path, self._values)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        # Not a link to a file elsewhere, and no pipe, which would block.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return {}
+            found = json.loads(file.read(_MAX_BYTES).decode())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    texts = {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, str) and max(len(name), len(value)) <= _MAX_VALUE_CHARS
+    }
+    return dict(list(texts.items())[:_MAX_KEYS])
+
+
+def _write(path: Path, values: dict[str, str]) -> None:
+    """Replace the file in one step; it is made with mode 0600."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(values, file, indent=2)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

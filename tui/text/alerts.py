@@ -1,0 +1,88 @@
+"""Turns alerts into lines, and finds their sections in the runbook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rich.text import Text
+
+from tui.text.format import escape, escape_lines, lasting, utc_time
+from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
+from workers.monitoring.alert_rules import BY_NAME
+from workers.monitoring.snapshot import Alert
+
+RUNBOOK = Path(__file__).parents[2] / "docs" / "operating.md"
+"""Carried beside the packages, in a checkout and in a wheel."""
+_MAX_RUNBOOK_CHARS = 200_000
+_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*")
+
+
+def alert_key(alert: Alert) -> str:
+    """The same for the same alert."""
+    return f"{alert.name}|{alert.queue or ''}|{alert.subject}"
+
+
+def alert_lines(alert: Alert, now: float) -> list[Text]:
+    """What is wrong and for how long; and what an operator has decided."""
+    sign, style = _sign(alert)
+    first = Text.assemble((f" {sign} ", style), (f"{escape(alert.queue or 'cluster')}  ", "bold"))
+    first.append(escape(alert.message), style if alert.fires else "")
+    details: list[str] = [BY_NAME[alert.name].severity, alert.state]
+    if alert.since is not None:
+        details.append(f"for {lasting(max(0.0, now - alert.since))}")
+    if alert.acknowledged_by:
+        details.append(f"by {escape(alert.acknowledged_by)}")
+    if alert.silenced_by:
+        reason = f": {escape(alert.silence_reason)}" if alert.silence_reason else ""
+        until = utc_time(alert.silenced_until, "%m-%d %H:%M UTC")
+        details.append(f"by {escape(alert.silenced_by)} until {until}{reason}")
+    return [first, Text(f"   {alert.name} · {' · '.join(details)}", MUTED)]
+
+
+def _sign(alert: Alert) -> tuple[str, str]:
+    if alert.severity == "information":
+        return "·", MUTED
+    if alert.state == "pending":
+        return "◐", WATCH
+    return ("▲", BREACH) if alert.fires else ("▲", MUTED)
+
+
+def parse_time(text: str) -> float:
+    """Seconds of ``30 min``, ``4h`` or ``2 d``.  Raises ValueError."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError("write a number and a unit: 30 min, 4 h, 2 d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def runbook(name: str) -> Text:
+    """The section of an alert: what it means, and what to do; its rule if the runbook cannot be read."""
+    rule = BY_NAME[name]
+    text = Text(f"{rule.title}\n", "bold")
+    try:
+        with RUNBOOK.open(encoding="utf-8") as file:
+            page = file.read(_MAX_RUNBOOK_CHARS)
+    except (OSError, ValueError):
+        page = ""
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    if section is None:
+        limit = "" if rule.limit is None else f"{rule.limit:g} {rule.unit}"
+        breach = rule.breach.replace("{limit}", limit)
+        return text.append(f"\nBreaches when {breach}.\nEnds when {rule.end}.\n")
+    for line in escape_lines(section[1].strip()).split("\n"):
+        text.append_text(_markdown_line(line)).append("\n")
+    return text
+
+
+def _markdown_line(line: str) -> Text:
+    text = Text()
+    for part in re.split(r"(\*\*.+?\*\*|`[^`]+`)", line):
+        if part.startswith("**"):
+            text.append(part.strip("*"), "bold")
+        elif part.startswith("`"):
+            text.append(part.strip("`"), ACCENT)
+        else:
+            text.append(part)
+    return text

@@ -1,0 +1,90 @@
+"""The tabs: the views by key, each with a count or a sign of what is to be seen there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from tui.text.format import count
+from tui.text.snapshot import living_workers
+from tui.text.styles import ACCENT, BREACH, MUTED
+from workers.monitoring.snapshot import Snapshot
+
+_MAX_COUNT_CHARS = 6
+
+
+def no_count(snapshot: Snapshot) -> str:
+    """Of a view without a count."""
+    return ""
+
+
+def count_alerts(snapshot: Snapshot) -> str:
+    """``▲2`` while two alerts fire."""
+    firing = sum(alert.fires for alert in snapshot.alerts)
+    return f"▲{firing}" if firing else ""
+
+
+def count_letters(snapshot: Snapshot) -> str:
+    """How many letters are dead; nothing while that is unknown."""
+    return "" if snapshot.dead_letters is None else count(snapshot.dead_letters, _MAX_COUNT_CHARS)
+
+
+def count_jobs(snapshot: Snapshot) -> str:
+    """How many jobs run, are ready, or wait for their time."""
+    return count(
+        sum(queue.in_flight + queue.depth + queue.scheduled for queue in snapshot.queues), _MAX_COUNT_CHARS
+    )
+
+
+def count_workers(snapshot: Snapshot) -> str:
+    """How many processes can take jobs, and ``▲1`` for one that cannot."""
+    living = living_workers(snapshot)
+    wrong = len(snapshot.workers) - living
+    return f"{living} ▲{wrong}" if wrong else str(living)
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One view: its key, its name for `OpenView`, its title, and what its count is."""
+
+    key: str
+    name: str
+    title: str
+    count: Callable[[Snapshot], str] = no_count
+
+
+def tab_line(
+    tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, width: int
+) -> tuple[Text, dict[str, range]]:
+    """The line of tabs, and the columns of each; titles are left out where ``width`` is too small for all."""
+    for compact in (False, True):
+        text, columns = _line(tabs, current, snapshot, compact=compact)
+        if text.cell_len <= width:
+            break
+    return text, columns
+
+
+def _line(
+    tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, *, compact: bool
+) -> tuple[Text, dict[str, range]]:
+    text = Text(no_wrap=True, overflow="crop")
+    columns = {}
+    for tab in tabs:
+        start = text.cell_len
+        number = "" if snapshot is None else tab.count(snapshot)
+        words = " ".join(filter(None, (tab.title if not compact or tab.name == current else "", number)))
+        if tab.name == current:
+            shown = Text(f" {tab.key} {words} ")
+            shown.stylize(ACCENT)
+            shown.stylize("bold reverse")
+        else:
+            shown = Text.assemble((f" {tab.key}", ACCENT), (f" {words} ", MUTED))
+            if "▲" in number:
+                sign = shown.plain.index("▲")
+                shown.stylize(BREACH, sign, len(shown.plain.rstrip()))
+        text.append_text(shown)
+        columns[tab.name] = range(start, text.cell_len)
+        text.append(" ")
+    return text, columns

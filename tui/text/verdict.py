@@ -1,0 +1,123 @@
+"""How a queue is, in words: what is wrong or unusual with it, and whether that will pass by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tui.text.format import count, escape, lasting
+from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, WATCH
+from workers.monitoring import alert_rules as rules
+from workers.monitoring.alert_evaluation import broken, full_and_stalled, held_by_blocked, held_by_dead
+from workers.monitoring.snapshot import Alert, QueueSnapshot
+
+Tone = Literal["fine", "watch", "breach", "paused", "unserved"]
+SIGNS: dict[Tone, str] = {"fine": "●", "watch": "◐", "breach": "▲", "paused": "‖", "unserved": "◌"}
+STYLES: dict[Tone, str] = {
+    "fine": MUTED, "watch": WATCH, "breach": BREACH, "paused": PAUSED, "unserved": BREACH,
+}  # fmt: skip
+CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT}
+"""A chart takes the colour of its queue's state; one that is fine takes the accent."""
+_MIN_CLEARS_SECONDS = 5.0
+"""A queue that will be empty sooner is not worth a word."""
+_MAX_CLEARS_SECONDS = 86_400.0
+_MIN_GROWTH_A_MINUTE = 1.0
+_STEADY_SHARE = 0.02
+"""A depth that changes by less than this share of itself a minute neither grows nor clears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``short`` is ``text`` for a narrow column; both are empty if there is nothing to say."""
+
+    tone: Tone
+    text: str = ""
+    short: str = ""
+
+    @property
+    def sign(self) -> str:
+        """The sign of its tone."""
+        return SIGNS[self.tone]
+
+    @property
+    def style(self) -> str:
+        """The style of its words."""
+        return STYLES[self.tone]
+
+
+def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Verdict:
+    """The worst of what is to be said of a queue; ``alerts`` are those of the whole snapshot."""
+    own = [alert for alert in alerts if alert.queue == queue.name and alert.severity != "information"]
+    return next(_verdicts(queue, own, now))
+
+
+def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iterator[Verdict]:
+    """From the worst on; the last one is always there."""
+    yield from _without_progress(queue, alerts)
+    if queue.paused is not None:
+        yield _paused(queue, now)
+    outlook = prognosis(queue, now)
+    for alert in alerts:
+        if alert.state != "silenced":
+            tone: Tone = "watch" if alert.state == "pending" else "breach"
+            words = escape(alert.message)
+            if alert.name == rules.BACKLOG:
+                words = outlook or words
+            yield Verdict(tone, words, outlook if alert.name == rules.BACKLOG else alert.name)
+    yield Verdict("fine", outlook, outlook)
+
+
+def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator[Verdict]:
+    """Why its jobs make no progress: known before an alert fires."""
+    if words := broken(queue):
+        yield Verdict(_tone(alerts, rules.BROKEN_KEYS), escape(words), "a key of another type")
+    if queue.workers == 0:
+        held = held_by_dead(queue)
+        yield Verdict("unserved", "; ".join(filter(None, ("no worker serves it", held))), "no worker")
+    if words := held_by_dead(queue):
+        yield Verdict(_tone(alerts, rules.HELD_BY_DEAD), words, f"{queue.held_by_dead} held by the dead")
+    if words := held_by_blocked(queue):
+        yield Verdict("breach", escape(words), f"{queue.held_by_blocked} held by a blocked worker")
+    if words := full_and_stalled(queue):
+        yield Verdict("breach", words, f"stalled, {lasting(queue.full_for)}")
+
+
+def _tone(alerts: Sequence[Alert], name: str) -> Tone:
+    """``watch`` while its alert is only pending or silenced."""
+    states = {alert.state for alert in alerts if alert.name == name}
+    return "watch" if states and states <= {"pending", "silenced"} else "breach"
+
+
+def _paused(queue: QueueSnapshot, now: float) -> Verdict:
+    pause = queue.paused
+    if pause is None:
+        raise ValueError(f"{queue.name} is not paused")
+    ago = f" {lasting(max(0.0, now - pause.since))} ago" if pause.since is not None else ""
+    reason = f": {escape(pause.reason)}" if pause.reason else ""
+    by = escape(pause.by)
+    return Verdict("paused", f"paused{ago} by {by}{reason}", f"paused by {by}")
+
+
+def prognosis(queue: QueueSnapshot, now: float) -> str:
+    """Whether waiting jobs will pass: ``clears in 4 min``, ``growing by 12 a minute``; empty if unknown."""
+    if queue.depth == 0:
+        return ""
+    limited = "waits for its rate limit" if queue.next_start_in is not None else ""
+    return ", ".join(filter(None, (limited, _trend(queue, now))))
+
+
+def _trend(queue: QueueSnapshot, now: float) -> str:
+    before = queue.depth_history[-3] if len(queue.depth_history) >= 3 else None
+    if before is None:
+        return ""
+    minutes = 1 + now % 60 / 60  # the value is that of the end of the minute before the last full one
+    a_minute = (queue.depth - before) / minutes
+    if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth):
+        return ""
+    if a_minute > 0:
+        return f"growing by {count(round(a_minute))} a minute" if queue.depth > queue.concurrency else ""
+    clears_in = queue.depth / -a_minute * 60
+    if not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
+        return ""
+    return f"clears in {lasting(clears_in)}"
