@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from storage.redis.scripts import Argument, Script, ScriptCall
+from workers.engine import wire
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import TIMINGS, Timings
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
@@ -31,7 +32,7 @@ class Heartbeat:
 
     ``on_silence`` is called from the thread when too much time has passed since the last confirmed beat, and
     again until one is confirmed: the process was frozen, or is cut off, and its jobs may have been given to
-    others.
+    others.  ``measure`` returns the figures of the process, which go with each beat.
 
     While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
     long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
@@ -45,6 +46,7 @@ class Heartbeat:
         *,
         count_jobs: Callable[[], int],
         on_silence: Callable[[], None],
+        measure: Callable[[], Mapping[str, object]] = dict,
         timings: Timings = TIMINGS,
         watchdog: Watchdog | None = None,
         give_up: Callable[[str], None] | None = None,
@@ -53,6 +55,7 @@ class Heartbeat:
         self._worker_id = worker_id
         self._count_jobs = count_jobs
         self._on_silence = on_silence
+        self._measure = measure
         self._timings = timings
         self._watchdog = watchdog
         self._give_up = give_up
@@ -93,7 +96,8 @@ class Heartbeat:
 
     def _beat(self) -> bool:
         """False if Redis did not confirm it."""
-        return self._send(BEAT_SCRIPT.call([BEATS], [self._worker_id]))
+        figures = wire.dump(self._measure())
+        return self._send(BEAT_SCRIPT.call([BEATS, WORKERS], [self._worker_id, figures]))
 
     def _send(self, call: ScriptCall) -> bool:
         """Run a script; False when Redis did not confirm it."""

@@ -14,6 +14,7 @@ from storage.backoff import ReconnectBackoff
 from storage.redis.client import execute
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import PROCESS, WAKE_CHANNEL
+from workers.process.drain import CHECK_MESSAGE
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,8 @@ class WakeListener:
     """Wakes ``dispatchers`` when a queue was resumed, a delayed job was enqueued, or a standby can take over.
 
     The process is subscribed to a channel of its own, too, so that its end is known as soon as its connection
-    closes.  ``on_subscribed`` is called after each subscription.
+    closes.  ``on_subscribed`` is called after each subscription, ``on_request`` when another process requests
+    something of this one.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class WakeListener:
         dispatchers: Mapping[str, Dispatcher],
         *,
         on_subscribed: Callable[[], Awaitable[None]],
+        on_request: Callable[[], None],
     ) -> None:
         self.counted = False
         """Redis counts this process among the subscribers of its own channel."""
@@ -45,6 +48,7 @@ class WakeListener:
         self._subscriptions = [WAKE_CHANNEL, self._channel]
         self._dispatchers = dispatchers
         self._on_subscribed = on_subscribed
+        self._on_request = on_request
 
     async def run(self) -> None:
         """Listen, and subscribe again when the connection breaks; until it is cancelled."""
@@ -71,7 +75,10 @@ class WakeListener:
         elif message["type"] == "subscribe":
             for dispatcher in self._dispatchers.values():
                 dispatcher.wake()  # messages may have been missed meanwhile
-        elif message["type"] == "message" and not own:
+        elif message["type"] == "message" and own:
+            if message["data"] == CHECK_MESSAGE:  # any program may send anything there
+                self._on_request()
+        elif message["type"] == "message":
             name, _, leases_exist = message["data"].decode(errors="replace").partition(" ")
             if name in self._dispatchers:
                 dispatcher = self._dispatchers[name]
