@@ -25,6 +25,7 @@ from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 
 _CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
 _ALERTS, _QUEUES, _UPSTASH = "app.cli.alerts", "app.cli.queues", "app.cli.upstash"
+_WORKERS = "app.cli.workers"
 
 
 class Commands(LazyGroup):
@@ -35,6 +36,10 @@ class Commands(LazyGroup):
         "status": (_QUEUES, "One snapshot of all that the overview shows."),
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
+        "drain": (
+            "app.cli.drain",
+            "Drain the process of this data directory, another one, or all; it does not ask.",
+        ),
         "events": ("app.cli.events", "What happened, the newest first; --follow prints what happens."),
         "notify-test": (
             "app.cli.notify_test",
@@ -106,6 +111,18 @@ class Alerts(LazyGroup):
     }
 
 
+class Workers(LazyGroup):
+    """The commands on worker processes."""
+
+    members: ClassVar = {
+        "list": (
+            _WORKERS,
+            "Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs.",
+        ),
+        "drain": (_WORKERS, "Let processes finish what runs, and end; --undo lets one take jobs again."),
+    }
+
+
 class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
@@ -135,6 +152,7 @@ for _name, _commands, _help in (
     ),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
+    ("workers", Workers, "Worker processes: list those of the cluster, and drain any of them."),
     (
         "upstash",
         Upstash,

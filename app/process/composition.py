@@ -52,6 +52,7 @@ from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.operations.workers import WorkerOperations
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
@@ -279,6 +280,7 @@ def _make_operations(
             changed=snapshots.invalidate_decisions,
         ),
         events=EventOperations(events.repository, queues=enqueueing.queues),
+        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -32,6 +32,7 @@ from workers.operations.enqueueing import Enqueueing
 from workers.operations.events import EventOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
+from workers.operations.workers import WorkerOperations
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
@@ -95,6 +96,7 @@ def build_operations(
         cache=CacheOperations(cache, cache_url or redis_url, dedicated=cache_url is not None, audit=audit),
         alerts=AlertOperations(alerts, audit, queues=queues, changed=snapshots.invalidate_decisions),
         events=EventOperations(events.repository, queues=queues),
+        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -98,6 +98,10 @@ class SnapshotReader:
         """The number of dead letters has changed: the next snapshot counts them again."""
         self._dead_letters.invalidate()
 
+    async def cluster(self) -> ClusterState:
+        """Queues and workers as Redis has them now, without the database.  Raises RedisError."""
+        return await self._reader.read(recovering=False, keep_history=False)
+
     async def snapshot(
         self,
         *,

@@ -63,6 +63,11 @@ _SENTENCES: Mapping[str, _Sentence] = {
         subject="worker",
         always=True,
     ),
+    "undo-drain": _Sentence(
+        "worker-resumed",
+        lambda act: f"has worker {str(act.arguments.get('worker'))[:SHORT_ID_CHARS]} take jobs again",
+        subject="worker",
+    ),
     "enqueue": _Sentence(
         "jobs-enqueued", lambda act: f"enqueued {_count(act, 'job')} on {act.arguments.get('queue')}"
     ),

@@ -39,6 +39,7 @@ from workers.operations.events import EventOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.selection import Preview, ReplayOptions, Selection
+from workers.operations.workers import WorkerOperations
 from workers.process.worker_process import WorkerProcess
 
 PAUSE_SCRIPT = Script.load(__name__, "pause")
@@ -100,6 +101,7 @@ class Operations:
         cache: CacheOperations,
         alerts: AlertOperations,
         events: EventOperations,
+        workers: WorkerOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
@@ -109,6 +111,7 @@ class Operations:
         self.cache = cache
         self.alerts = alerts
         self.events = events
+        self.workers = workers
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis
@@ -277,6 +280,6 @@ class Operations:
             raise ConflictError("this process runs no workers: there is nothing to drain")
         async with self._audit.record("drain", {"worker": self._process.id, "now": now}) as action:
             action.affected = self._process.in_flight
-            self._process.begin_drain()
+            self._process.begin_drain(undoable=not now, by=self.actor)
             if now:
                 self._process.drain_now()

@@ -348,7 +348,7 @@ class WorkerProcess:
             listener=self._listener,
             describe=self._describe,
             on_letters=self._recorder.notify,
-            on_request=DrainRequests(self._on_drain_request).on_request,
+            on_request=DrainRequests(self.carry_out).on_request,
         )
 
     def _describe(self) -> dict[str, object]:
@@ -361,7 +361,8 @@ class WorkerProcess:
             "settings": {name: policy.settings() for name, policy in policies.items()},
         }
 
-    def _on_drain_request(self, request: DrainRequest) -> None:
+    def carry_out(self, request: DrainRequest) -> None:
+        """Do what an operator requests, here or in another process."""
         if request.verb == "undo":
             self.undo_drain()
             return

@@ -19,6 +19,7 @@ from workers.operations.audit import acting_as
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.operations import ALL_DEAD, LetterFilter, NewJob, Operations
 from workers.operations.replays import ReplayOperations
+from workers.operations.workers import WorkerOperations
 from workers.process.worker_process import WorkerProcess
 
 __all__ = ["operate"]
@@ -43,9 +44,13 @@ LOOKS = {
     "replays.get_plan",
     "replays.plans",
     "replays.preview",
+    "workers.list",
+    "workers.wait",
 }
 """Verbs that change nothing."""
 NO_VERBS = {"close", "replays.close"}
+MANY = {"workers.drain_all"}
+"""Verbs that do another one many times: test_drain.py has them."""
 TABLES = ("job_failures", "job_failures_archive", "replay_plans", "replays", "operator_actions")
 STEADY = ("couturecast:beats", "couturecast:workers", "saq:")
 """Beginnings of keys that a living process writes by itself."""
@@ -70,6 +75,11 @@ def changes(
         "dead_letters.discard": ("discard", lambda: dead_letters.discard([letters[1]], "not worth it")),
         "dead_letters.restore": ("restore", lambda: dead_letters.restore([letters[1]])),
         "dead_letters.archive": ("archive", lambda: dead_letters.archive(days=0)),
+        "workers.drain": ("drain", lambda: operations.workers.drain(operations.workers.own_id or "w")),
+        "workers.undo_drain": (
+            "undo-drain",
+            lambda: operations.workers.undo_drain(operations.workers.own_id or "w"),
+        ),
         "drain": ("drain", lambda: operations.drain()),
     }
 
@@ -77,7 +87,12 @@ def changes(
 def verbs() -> set[str]:
     """The public coroutines and asynchronous generators of the operations."""
     found = set()
-    kinds = {"": Operations, "dead_letters.": DeadLetterOperations, "replays.": ReplayOperations}
+    kinds = {
+        "": Operations,
+        "dead_letters.": DeadLetterOperations,
+        "replays.": ReplayOperations,
+        "workers.": WorkerOperations,
+    }
     for prefix, kind in kinds.items():
         for name, method in inspect.getmembers(kind, inspect.isfunction):
             awaited = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
@@ -129,7 +144,7 @@ async def test_each_verb_is_known_as_one_that_changes_something_or_does_not(
     make_bench: MakeBench, operate: Operate
 ) -> None:
     changing = changes(await operate(make_bench()), [], [])
-    assert verbs() == LOOKS | NO_VERBS | changing.keys()
+    assert verbs() == LOOKS | NO_VERBS | MANY | changing.keys()
 
 
 async def test_read_only_stops_every_verb_that_changes_something(
