@@ -30,10 +30,20 @@ from tui.dialogs.help import Help
 from tui.dialogs.plan import PlanDialog
 from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
-from tui.navigation import OpenCacheEntry, OpenLetter, OpenPlan, OpenPlanLetters, OpenView
+from tui.navigation import (
+    OpenCacheEntry,
+    OpenLetter,
+    OpenLetters,
+    OpenPlan,
+    OpenPlanLetters,
+    OpenQueue,
+    OpenView,
+)
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
 from tui.screens.dead_letters.letter import LetterScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.queues.queue import QueueScreen
 from tui.screens.replays.plans import PlansScreen
 from tui.session import Session
 from tui.state import RememberedState
@@ -216,6 +226,17 @@ class Dashboard(App[int]):
     def on_open_view(self, message: OpenView) -> None:
         """Show another view."""
         self.action_view(message.name)
+
+    def on_open_queue(self, message: OpenQueue) -> None:
+        """Show all of one queue."""
+        self.push_screen(QueueScreen(self.session, message.queue))
+
+    def on_open_letters(self, message: OpenLetters) -> None:
+        """Show the dead letters that match a filter, once their screen is there."""
+        self.action_view("letters")
+        screen = self.screen
+        if isinstance(screen, DeadLettersScreen):
+            screen.call_after_refresh(screen.show_letters, message.letter_filter)
 
     def on_open_letter(self, message: OpenLetter) -> None:
         """Show all of one dead letter."""

@@ -81,6 +81,10 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         self.request_again()
         self.fetch_count(self.state.filter)
 
+    def show_letters(self, letter_filter: LetterFilter) -> None:
+        """Show the letters that match a filter, from another screen."""
+        self.request(LetterListState(letter_filter))
+
     def refresh_data(self) -> None:
         """Fetch again what is shown."""
         self.request_again()
