@@ -45,7 +45,7 @@ from tui.screens.dead_letters.letter import LetterScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.queues.queue import QueueScreen
 from tui.screens.replays.plans import PlansScreen
-from tui.session import Session
+from tui.session import Session, one_line
 from tui.state import RememberedState
 from tui.theme import add_meanings, default_theme, style_names, themes
 from tui.views import VIEWS
@@ -61,6 +61,8 @@ _MAX_UNPAINTED_DEFECTS = 5
 """It also closes at so many exceptions over at least as many seconds without a painted frame."""
 _DEFECT_NOTICE_SECONDS = 5.0
 """Between two notices of defects."""
+_MAX_NOTICES = 3
+"""That are shown at once."""
 _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 
@@ -175,7 +177,9 @@ class Dashboard(App[int]):
         """Take a snapshot if it is due; while draining every second, whatever a snapshot costs."""
         if isinstance(self._driver, NonBlockingDriver) and self._driver.is_disconnected:
             self.exit(0)
-        elif self.operations.draining or time.monotonic() >= self._next_snapshot:
+        elif self.operations.draining or (
+            not self.session.frozen and time.monotonic() >= self._next_snapshot
+        ):
             self.session.refresh()
 
     def _refresh(self, screens: bool) -> None:
@@ -200,7 +204,16 @@ class Dashboard(App[int]):
         for screen in self.screen_stack:
             if isinstance(screen, DashboardScreen) and screen.is_mounted:
                 screen.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+        for alert in self.session.new_alerts():
+            words = f"{alert.queue}: {alert.message}" if alert.queue else alert.message
+            urgent = alert.severity == "critical"
+            self.notify(one_line(f"▲ {words}"), severity="error" if urgent else "warning", markup=False)
         await self.session.find_well_since()
+
+    def on_notify(self) -> None:
+        """Remove the oldest notices, so that with the new one there are not too many."""
+        for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
+            self._unnotify(oldest, refresh=False)
 
     # Colours
 

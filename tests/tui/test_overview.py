@@ -176,6 +176,23 @@ async def test_nothing_is_painted_again_that_has_not_changed() -> None:
         assert painted == []
 
 
+async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
+    operations = busy()
+    app = dashboard(operations)
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("space")
+        assert "frozen at 14:32:07" in shown(app, "#banner")
+        before = operations.snapshots
+        for _ in range(3):
+            app._on_timer()
+        await pilot.pause(0.1)
+        assert operations.snapshots == before
+        await pilot.press("space")
+        await until(pilot, lambda: operations.snapshots > before)
+        await until(pilot, lambda: not app.screen.query_one("#banner").display)
+
+
 async def test_a_click_on_a_tab_opens_its_view() -> None:
     app = dashboard(busy())
     async with app.run_test(size=SIZE) as pilot:

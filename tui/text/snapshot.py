@@ -192,7 +192,9 @@ def _asides(snapshot: Snapshot) -> Text:
     return text.append_text(_offline(snapshot)).append("  a", ACCENT).append(" alerts ", MUTED)
 
 
-def banner(snapshot: Snapshot | None, width: int, figures_age: float | None = None) -> Text | None:
+def banner(
+    snapshot: Snapshot | None, width: int, figures_age: float | None = None, *, frozen: bool = False
+) -> Text | None:
     """In place of the verdict: that this process drains, or which server is unavailable.
 
     ``figures_age``: seconds since Redis was last read, None if it was not.
@@ -201,6 +203,8 @@ def banner(snapshot: Snapshot | None, width: int, figures_age: float | None = No
         return None
     if snapshot.drain_deadline_in is not None:
         return _drain_banner(snapshot)
+    if frozen:
+        return Text(f" ‖ frozen at {utc_time(snapshot.taken_at)}: space goes on")
     down = [
         f"{name} is unavailable: {escape(problem)}"
         for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))

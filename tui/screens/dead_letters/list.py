@@ -42,6 +42,7 @@ class LetterListState(ListState[LetterFilter]):
 class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions):
     """The page, its count and its groups are fetched without waiting for each other."""
 
+    REMEMBERED_AS = "letters_filter"
     FILTER_PLACEHOLDER = (
         "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
     )

@@ -26,6 +26,7 @@ class ChartedScreen(QueueActions):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left_square_bracket", "range(-1)", "Shorter range", key_display="[", show=False),
         Binding("right_square_bracket", "range(1)", "Longer range", key_display="]", show=False),
+        Binding("space", "freeze", "Freeze"),
         Binding("r", "reload", "Read again", show=False),
     ]
 
@@ -67,7 +68,7 @@ class ChartedScreen(QueueActions):
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot, and fetch the details when they are due; none while another screen is shown."""
         super().update_snapshot(snapshot, error)
-        if snapshot is not None and self.is_current and self.details.is_due:
+        if snapshot is not None and self.is_current and self.details.is_due and not self.session.frozen:
             self.fetch_details()
 
     @work(group="details")
@@ -101,6 +102,14 @@ class ChartedScreen(QueueActions):
     def action_reload(self) -> None:
         """Take a snapshot now, and fetch the details."""
         self.session.refresh(screens=True)
+
+    def action_freeze(self) -> None:
+        """Hold what is shown, or go on."""
+        if self.session.frozen:
+            self.session.refresh()
+        else:
+            self.session.frozen = True
+            self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def action_range(self, step: int) -> None:
         """Show a longer or shorter range."""
