@@ -30,12 +30,22 @@ from tui.dialogs.help import Help
 from tui.dialogs.plan import PlanDialog
 from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
-from tui.navigation import OpenCacheEntry, OpenLetter, OpenPlan, OpenPlanLetters, OpenView
+from tui.navigation import (
+    OpenCacheEntry,
+    OpenLetter,
+    OpenLetters,
+    OpenPlan,
+    OpenPlanLetters,
+    OpenQueue,
+    OpenView,
+)
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
 from tui.screens.dead_letters.letter import LetterScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.queues.queue import QueueScreen
 from tui.screens.replays.plans import PlansScreen
-from tui.session import Session
+from tui.session import Session, one_line
 from tui.state import RememberedState
 from tui.theme import add_meanings, default_theme, style_names, themes
 from tui.views import VIEWS
@@ -51,6 +61,8 @@ _MAX_UNPAINTED_DEFECTS = 5
 """It also closes at so many exceptions over at least as many seconds without a painted frame."""
 _DEFECT_NOTICE_SECONDS = 5.0
 """Between two notices of defects."""
+_MAX_NOTICES = 3
+"""That are shown at once."""
 _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 
@@ -165,7 +177,9 @@ class Dashboard(App[int]):
         """Take a snapshot if it is due; while draining every second, whatever a snapshot costs."""
         if isinstance(self._driver, NonBlockingDriver) and self._driver.is_disconnected:
             self.exit(0)
-        elif self.operations.draining or time.monotonic() >= self._next_snapshot:
+        elif self.operations.draining or (
+            not self.session.frozen and time.monotonic() >= self._next_snapshot
+        ):
             self.session.refresh()
 
     def _refresh(self, screens: bool) -> None:
@@ -190,7 +204,16 @@ class Dashboard(App[int]):
         for screen in self.screen_stack:
             if isinstance(screen, DashboardScreen) and screen.is_mounted:
                 screen.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+        for alert in self.session.new_alerts():
+            words = f"{alert.queue}: {alert.message}" if alert.queue else alert.message
+            urgent = alert.severity == "critical"
+            self.notify(one_line(f"▲ {words}"), severity="error" if urgent else "warning", markup=False)
         await self.session.find_well_since()
+
+    def on_notify(self) -> None:
+        """Remove the oldest notices, so that with the new one there are not too many."""
+        for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
+            self._unnotify(oldest, refresh=False)
 
     # Colours
 
@@ -216,6 +239,17 @@ class Dashboard(App[int]):
     def on_open_view(self, message: OpenView) -> None:
         """Show another view."""
         self.action_view(message.name)
+
+    def on_open_queue(self, message: OpenQueue) -> None:
+        """Show all of one queue."""
+        self.push_screen(QueueScreen(self.session, message.queue))
+
+    def on_open_letters(self, message: OpenLetters) -> None:
+        """Show the dead letters that match a filter, once their screen is there."""
+        self.action_view("letters")
+        screen = self.screen
+        if isinstance(screen, DeadLettersScreen):
+            screen.call_after_refresh(screen.show_letters, message.letter_filter)
 
     def on_open_letter(self, message: OpenLetter) -> None:
         """Show all of one dead letter."""

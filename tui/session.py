@@ -13,7 +13,7 @@ from textual.app import App
 from tui.state import RememberedState
 from tui.text.format import clip, escape
 from tui.text.tabs import Tab
-from workers.monitoring.snapshot import Snapshot
+from workers.monitoring.snapshot import Alert, Snapshot
 from workers.operations.operations import OPERATION_ERRORS, Operations, Selection
 
 T = TypeVar("T")
@@ -57,8 +57,12 @@ class Session:
         """Unix second since which no alert fires; None if one does, or that is unknown."""
         self.snapshot_error: str | None = None
         """Why the newest snapshot is old; None if it is not."""
+        self.frozen = False
+        """Whether the operator holds what is shown: no snapshot is taken until something is done."""
         self.last_discard: Discard | None = None
         self._looked_for_well_since = False
+        self._announced: set[tuple[str, str | None, str]] | None = None
+        """The alerts that fired in the last snapshot; None before the first one."""
         self._app = app
         self._refresh = refresh
 
@@ -85,6 +89,7 @@ class Session:
 
     def refresh(self, *, screens: bool = False) -> None:
         """Take a snapshot now; with ``screens`` the open screens also fetch their own data again."""
+        self.frozen = False
         self._refresh(screens)
 
     async def take_snapshot(self) -> None:
@@ -104,6 +109,19 @@ class Session:
             self.snapshot_error = f"no answer for {_SNAPSHOT_TIMEOUT_SECONDS:g} s"
         except OPERATION_ERRORS as error:
             self.snapshot_error = one_line(f"{type(error).__name__}: {error}")
+
+    def new_alerts(self) -> list[Alert]:
+        """The alerts that have begun to fire since the last call: each is announced once.
+
+        Those of the first snapshot are not new.
+        """
+        if self.snapshot is None or self.snapshot_error is not None:
+            return []
+        firing = {
+            (alert.name, alert.queue, alert.subject): alert for alert in self.snapshot.alerts if alert.fires
+        }
+        known, self._announced = self._announced, set(firing)
+        return [] if known is None else [alert for key, alert in firing.items() if key not in known]
 
     async def find_well_since(self) -> None:
         """Find out once, after the first snapshot, since when all is well.

@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources() -> set[str]:
-    """Every file of the packages, as it is to lie in the wheel, and the runbook, which the dashboard shows."""
+    """Every file of the packages, as it is to lie in the wheel, and the runbook that the dashboard shows."""
     return {
         f"{BUNDLE}/docs/operating.md",
     } | {

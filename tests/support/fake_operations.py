@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.support.fake_signals import CannedAlerts, CannedEvents
+from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
 from workers.engine.histogram import Percentiles
-from workers.engine.policy import DEFAULT_POLICIES
+from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.errors import NotFoundError, ReadOnlyError, UnknownQueueError
 from workers.monitoring.snapshot import (
     Alert,
@@ -203,6 +203,7 @@ class CannedOperations:
         self.cache = CannedCache(self)
         self.alerts = CannedAlerts(self.done)
         self.events = CannedEvents()
+        self.history = CannedHistory(self)
         self.notification_counts: dict[str, int] = {}
         self.has_workers = True
         self.read_only = False
@@ -216,6 +217,9 @@ class CannedOperations:
         if self.error is not None:
             raise self.error
         return self.now
+
+    def policy(self, queue: str) -> QueuePolicy:
+        return DEFAULT_POLICIES[queue]
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         self.done.append(("pause", queue, reason))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from storage.repositories.alert_history import AlertRecord
 from storage.repositories.events import Event
+from workers.engine.history import History, Point
+from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Page
 
 NOW = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC)
@@ -77,3 +79,49 @@ class CannedEvents:
             or (event_filter.queue in (None, event.queue) and event_filter.kind in (None, event.kind))
         ]
         return Page(found[:limit], None)
+
+
+class HasSnapshot(Protocol):
+    now: Snapshot
+
+
+def history(depth: int, *, minutes: int = 180, seed: int = 0) -> History:
+    """A history that ends with this depth: it has risen for half an hour, and had waves before."""
+    now = NOW.timestamp()
+    points = []
+    completed = failed = 0
+    for minute in range(minutes, -1, -1):
+        rise = depth * max(0.0, 1 - minute / 30)
+        wave = (minute * (7 + seed)) % 11 if seed else (minute * 5) % 7
+        completed += 40 + (minute * 13 + seed * 5) % 30
+        failed += (minute * (3 + seed)) % 17 == 0
+        counters = {
+            "completed": completed,
+            "failed": failed,
+            "w5": completed // 3,
+            "w9": completed // 9,
+            "r12": completed // 2,
+            "r15": completed // 20,
+        }
+        depth_then = depth if minute == 0 else int(rise) + (wave if minute > 30 else 0)
+        points.append(Point(now - 60 * minute, depth_then, 3, counters))
+    return History(points)
+
+
+class CannedHistory:
+    """Makes up the history of the queues of the present moment."""
+
+    def __init__(self, operations: HasSnapshot) -> None:
+        self._operations = operations
+        self.asked: list[float] = []
+        """The ranges, in seconds."""
+
+    async def histories(self, queues: Any, seconds: float) -> dict[str, History]:
+        self.asked.append(seconds)
+        depths = {queue.name: queue.depth for queue in self._operations.now.queues}
+        minutes = 180 if seconds <= 10_800 else 1_440
+        return {
+            name: history(depths[name], minutes=minutes, seed=number)
+            for number, name in enumerate(queues)
+            if name in depths
+        }

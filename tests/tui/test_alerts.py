@@ -144,3 +144,29 @@ def test_times_are_written_as_they_are_shown(written: str, seconds: float) -> No
 def test_a_text_that_is_no_time_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="number and a unit"):
         alert_text.parse_time(written)
+
+
+async def test_an_alert_that_begins_to_fire_is_announced_once_and_not_at_the_start() -> None:
+    operations = CannedOperations(replace(BREACHED, alerts=BREACHED.alerts[:1]))
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.pause(0.1)
+        assert not app._notifications
+        operations.now = replace(
+            BREACHED, alerts=(replace(BREACHED.alerts[0], message=NASTY), *BREACHED.alerts)
+        )
+        for _ in range(3):
+            app.session.refresh()
+            await pilot.pause(0.1)
+        assert [note.message for note in app._notifications] == ["▲ weather-ingestion: 132 queued, limit 100"]
+
+
+async def test_there_are_never_more_than_three_notices() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(120, 36)) as pilot:
+        for number in range(10):
+            app.notify(f"notice {number}", markup=False)
+        await until(pilot, lambda: app._notifications)
+        await pilot.pause(0.1)
+        assert [note.message for note in app._notifications] == [f"notice {number}" for number in (7, 8, 9)]

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static, TextArea
 
 import tui.app
+from tests.support.fake_busy import BUSY, busy
 from tests.support.fake_operations import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, CannedOperations, letter
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
@@ -21,19 +22,42 @@ from tui.dialogs.prompt import Prompt
 from tui.screens.dead_letters.letter import LetterScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.queues.queue import QueueScreen
+from tui.theme import ANSI, CONTRAST, LIGHT
 from tui.widgets.letter_table import LetterTable
 from tui.widgets.queue_table import QueueTable
+from tui.widgets.rule import Rule
 from workers.errors import ConflictError
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Operations
 
-SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
+SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48), "200x60": (200, 60)}
 MIDDLE = pytest.param("120x36", marks=pytest.mark.slow)  # what fits both others fits it
-MOMENTS = {"healthy": HEALTHY, "idle": IDLE, "breached": BREACHED, "away": AWAY, "draining": DRAINING}
-_READS = ("page", "letters", "letter", "count", "groups", "preview", "plan", "plans", "items")
+MOMENTS = {
+    "healthy": HEALTHY,
+    "idle": IDLE,
+    "breached": BREACHED,
+    "busy": BUSY,
+    "away": AWAY,
+    "draining": DRAINING,
+}
+_QUICK = {*((name, "80x24") for name in MOMENTS), ("busy", "160x48")}
+_READS = (
+    "page",
+    "details",
+    "histories",
+    "letters",
+    "letter",
+    "count",
+    "groups",
+    "preview",
+    "plan",
+    "plans",
+    "items",
+)
 SCREENS = {
     "letters": ("2",),
-    "letter": ("tab", "enter"),
+    "letter": ("2", "enter"),
     "help": ("question_mark",),
     "pause": ("p",),
     "drain": ("D",),
@@ -159,8 +183,8 @@ async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
-        await pilot.press("tab", "down", "enter")
+        await letters_view(app, pilot)
+        await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
@@ -172,7 +196,7 @@ async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
         await pilot.press("y")
         await until(pilot, lambda: operations.done)
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
     assert operations.done == [("replay", 2)]
 
 
@@ -180,13 +204,13 @@ async def test_a_failed_operation_shows_its_error() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
+        await letters_view(app, pilot)
         operations.error = ConflictError("a job with the key [b]x[/b] is queued already")
-        await pilot.press("tab", "R")
+        await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: app._notifications)
-        assert [note.message for note in app._notifications] == [str(operations.error)]
+        assert {note.message for note in app._notifications} == {str(operations.error)}
         app.session.refresh()
         await until(pilot, lambda: app.session.snapshot_error)
         assert "ConflictError" in words(app)
@@ -267,18 +291,16 @@ async def test_a_replayed_letter_leaves_the_list_and_the_total() -> None:
 async def test_a_letter_replayed_from_its_detail_is_gone_when_the_list_is_shown_again() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=3))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
-        await pilot.press("tab", "enter")
+        table = await letters_view(app, pilot)
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, LetterScreen))
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
-        await until(
-            pilot, lambda: [letter.id for letter in app.screen.query_one(LetterTable).items] == [2, 3]
-        )
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
+        await until(pilot, lambda: [letter.id for letter in table.items] == [2, 3])
         await until(pilot, lambda: "Dead letters · 2" in title(app))
 
 
@@ -301,8 +323,8 @@ async def test_a_job_key_of_thousands_of_characters_keeps_the_buttons_visible() 
     operations.letters.kept = [letter(1, job_id="k" * 3_000)]
     app = dashboard(operations)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.screen.query_one(LetterTable).items)
-        await pilot.press("tab", "R")
+        await letters_view(app, pilot)
+        await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.pause()
         assert app.screen.region.contains_region(app.screen.query_one("#yes").region)
@@ -321,10 +343,10 @@ async def test_m_switches_the_metric() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.session.snapshot)
-        title = app.screen.query_one("#history-title", Static)
-        assert "depth" in str(title.render())
+        title = app.screen.query_one("#charts-title", Rule)
+        await until(pilot, lambda: "Depth, last hour" in str(title.render()))
         await pilot.press("m")
-        assert "completed a minute" in str(title.render())
+        await until(pilot, lambda: "Done a second, last hour" in str(title.render()))
 
 
 async def test_D_drains_after_a_question_about_the_consequence() -> None:
@@ -417,7 +439,7 @@ async def test_slow_snapshots_do_not_pile_up() -> None:
         pytest.param(
             name,
             size,
-            marks=() if size == "80x24" or (name, size) == ("breached", "160x48") else pytest.mark.slow,
+            marks=() if (name, size) in _QUICK else pytest.mark.slow,
         )
         for name in MOMENTS
         for size in SIZES
@@ -425,8 +447,34 @@ async def test_slow_snapshots_do_not_pile_up() -> None:
 )
 def test_overview(snap_compare: Any, name: str, size: str) -> None:
     moment = MOMENTS[name]
-    app = dashboard(CannedOperations(moment, moment.dead_letters or 0))
-    assert snap_compare(app, terminal_size=SIZES[size], run_before=settled)
+    operations = busy() if name == "busy" else CannedOperations(moment, moment.dead_letters or 0)
+    assert snap_compare(dashboard(operations), terminal_size=SIZES[size], run_before=settled)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, CONTRAST, ANSI])
+def test_overview_in_each_theme(snap_compare: Any, theme: str) -> None:
+    async def change(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        pilot.app.theme = theme
+        await settled(pilot)
+
+    assert snap_compare(dashboard(busy()), terminal_size=SIZES["80x24"], run_before=change)
+
+
+def test_overview_without_colours(snap_compare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(dashboard(busy()), terminal_size=SIZES["80x24"], run_before=settled)
+
+
+@pytest.mark.parametrize("size", ["80x24", "160x48", MIDDLE])
+def test_queue_page(snap_compare: Any, size: str) -> None:
+    async def open_it(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, QueueScreen))
+        await settled(pilot)
+
+    assert snap_compare(dashboard(busy()), terminal_size=SIZES[size], run_before=open_it)
 
 
 @pytest.mark.parametrize("size", ["80x24", MIDDLE])

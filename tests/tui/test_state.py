@@ -12,6 +12,7 @@ import pytest
 from tests.support.fake_operations import HEALTHY, CannedOperations
 from tui.app import Dashboard
 from tui.screens.cache.list import CacheScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.state import STATE_FILE, RememberedState
 from workers.operations.operations import Operations
 
@@ -84,3 +85,13 @@ async def test_an_unknown_view_and_theme_are_ignored(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()
         assert app.current_mode == "overview"
+
+
+async def test_a_filter_is_remembered_and_one_that_cannot_be_read_is_dropped(tmp_path: Path) -> None:
+    for text, shown in (("queue:alert-fanout", "queue:alert-fanout"), ("state:nowhere", "")):
+        (tmp_path / STATE_FILE).write_text(f'{{"letters_filter": "{text}", "view": "letters"}}')
+        app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)
+        async with app.run_test(size=(120, 36)) as pilot:
+            await pilot.pause(0.3)
+            assert isinstance(app.screen, DeadLettersScreen)
+            assert app.screen.filter_text() == shown

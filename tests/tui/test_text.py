@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, NOW, letter, queue
 from tui.text import dead_letters as letter_text
@@ -15,6 +16,7 @@ from tui.text import format as shown
 from tui.text import queues as queue_text
 from tui.text import snapshot as text
 from tui.text.tabs import tab_line
+from tui.text.verdict import queue_verdict
 from tui.views import VIEWS
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
@@ -44,24 +46,39 @@ def crowded(number: int, seconds: float | None) -> QueueSnapshot:
     )
 
 
+def rows(
+    shown: QueueSnapshot, width: int = 120, alerts: tuple[Alert, ...] = (), **options: Any
+) -> list[Text]:
+    judged = queue_verdict(shown, alerts, NOW)
+    return queue_text.rows(shown, judged, alerts, **({"offline": False} | options), width=width)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
+    columns = queue_text.columns(width)
     starts, edge = [], 0
-    for column in queue_text.columns(width):
+    for column in columns:
         edge += column.width
         starts.append(edge)
+    assert edge <= width
     for number in COUNTS:
         for seconds in SECONDS:
-            (row,) = queue_text.rows(
-                crowded(number, seconds), offline=True, width=width, metric="depth", now=NOW
-            )
-            line = row.plain
-            for column, (begin, end) in zip(queue_text.columns(width)[1:], pairwise(starts), strict=True):
+            line = rows(crowded(number, seconds), width, offline=True)[0].plain
+            for column, (begin, end) in zip(columns[1:], pairwise(starts), strict=True):
                 cell = line[begin:end]
-                assert cell[0] == " ", (number, seconds, column.title, line)
-                assert cell[-1] != " " or column.title.endswith("  "), (number, seconds, column.title, line)
-            if len(line) > edge:  # the sparkline
-                assert line[edge : edge + 2] == "  "
+                assert cell[: queue_text.GAP].isspace(), (number, seconds, column.title, line)
+                assert cell[-1] != " ", (number, seconds, column.title, line)
+            if len(line) > edge:  # the state
+                assert line[edge : edge + 3] == "   "
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_headings_end_where_their_columns_end(width: int) -> None:
+    heading, edge = queue_text.heading(width).plain, 0
+    for column in queue_text.columns(width):
+        edge += column.width
+        if column.title not in ("queue", "in flight"):
+            assert heading[:edge].endswith(f" {column.title}")
 
 
 @pytest.mark.parametrize(
@@ -86,14 +103,7 @@ def test_a_long_wait_for_the_rate_limit_keeps_its_column() -> None:
     waiting = queue(
         "weather-ingestion", in_flight=10, rate_limit=RateLimit(60, 3600), rate_used=60, next_start_in=3599.0
     )
-    (row,) = queue_text.rows(waiting, offline=False, width=120, metric="depth", now=NOW)
-    assert "10/10  60/60 59m" in row.plain
-
-
-@pytest.mark.parametrize("width", [112, 120, 160])
-def test_the_last_hour_of_all_queues_ends_in_the_same_columns(width: int) -> None:
-    lines = {queue_text.history_row(crowded(number, 1.0), "depth", width).cell_len for number in COUNTS[:-1]}
-    assert len(lines) == 1
+    assert "10/10   60/60 59m" in rows(waiting)[0].plain
 
 
 def verdict(snapshot: Snapshot | None, width: int = 120, error: str | None = None, **options: Any) -> str:
@@ -129,16 +139,21 @@ def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look()
 def test_a_queue_is_judged_by_its_own_limits() -> None:
     full = queue("weather-ingestion", depth=132, failure_rate=0.07, in_flight=10, full_for=25.0)
     own = replace(full, depth_limit=500, failure_limit=0.1, stalled_limit=30)
-    for judged, sign, reasons in ((full, "▲", 1), (own, "●", 0)):
-        row, *others = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
-        assert (row.plain[0], row.plain.count("▲"), len(others)) == (sign, 3 if sign == "▲" else 0, reasons)
+    assert queue_verdict(full, (), NOW).tone == "breach"
+    assert "132" in styled(rows(full)[0], "watch")
+    assert "7.0 %" in styled(rows(full)[0], "watch")
+    assert queue_verdict(own, (), NOW).tone == "fine"
+    assert not styled(rows(own)[0], "watch", "breach")
+
+
+def styled(line: Text, *styles: str) -> list[str]:
+    return [line.plain[span.start : span.end] for span in line.spans if span.style in styles]
 
 
 def test_a_share_of_few_attempts_is_no_breach() -> None:
-    for attempts, sign in ((19, "●"), (20, "▲")):
+    for attempts, sign in ((19, "●"), (20, "◐")):
         judged = queue("weather-ingestion", failure_rate=0.07, recent_attempts=attempts)
-        row, *_ = queue_text.rows(judged, offline=False, width=120, metric="depth", now=NOW)
-        assert row.plain[0] == sign
+        assert rows(judged)[0].plain[1] == sign
 
 
 def test_the_verdict_shows_since_when_and_no_pending_or_silenced_alert() -> None:
@@ -198,8 +213,7 @@ def test_unreadable_times_of_an_attempt_are_dashes(odd: Any) -> None:
 
 def test_a_pause_without_a_readable_start_is_shown() -> None:
     paused = queue("weather-ingestion", paused=Pause("ops", "rollout", None))
-    rows = queue_text.rows(paused, offline=False, width=80, metric="depth", now=NOW)
-    assert rows[1].plain.strip() == "paused by ops: rollout"
+    assert rows(paused, 80)[1].plain.endswith("paused by ops: rollout")
 
 
 def test_control_characters_of_a_letter_never_reach_the_terminal() -> None:
@@ -211,8 +225,9 @@ def test_control_characters_of_a_letter_never_reach_the_terminal() -> None:
 
 
 def test_a_queue_without_workers_is_marked() -> None:
-    alone = replace(HEALTHY.queues[0], workers=0)
-    assert queue_text.rows(alone, offline=False, width=80, metric="depth", now=NOW)[0].plain[0] == "▲"
+    row, words = rows(replace(HEALTHY.queues[0], workers=0), 80)
+    assert row.plain[1] == "◌"
+    assert "no worker serves it" in words.plain
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
@@ -239,11 +254,9 @@ def test_a_queue_without_workers_is_marked() -> None:
     ],
 )
 def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str, Any], words: str) -> None:
-    row, reason = queue_text.rows(
-        queue("weather-ingestion", **fields), offline=False, width=width, metric="depth", now=NOW
-    )
-    assert row.plain[0] == "▲"
-    assert reason.plain.strip() == words
+    lines = rows(queue("weather-ingestion", **fields), width)
+    assert lines[0].plain[1] in "▲◌"
+    assert any(line.plain.endswith(words) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +269,7 @@ def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str,
 )
 def test_a_busy_queue_is_not_stalled(fields: dict[str, Any]) -> None:
     busy = queue("weather-ingestion", **fields)
-    (row,) = queue_text.rows(busy, offline=False, width=80, metric="depth", now=NOW)
-    assert row.plain[0] == "●"
+    assert rows(busy, 80)[0].plain[1] == "●"
 
 
 @pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])

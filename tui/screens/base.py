@@ -81,7 +81,7 @@ class DashboardScreen(Screen[None]):
         verdict.show(
             snapshot_text.verdict_line(snapshot, width, error, well_for=session.well_for, views=views)
         )
-        text = snapshot_text.banner(snapshot, width, session.figures_age)
+        text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen)
         banner = self.query_one("#banner", Line)
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None

@@ -1,135 +1,163 @@
-"""Overview: the queues, their last hour, and the newest dead letters."""
+"""Overview: the queues, how that came about, groups of dead letters, and what happened."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.widgets import Static
+from textual.containers import Container, Vertical, VerticalScroll
 
-from tui.dialogs.prompt import Prompt
+from tui.navigation import OpenLetters
 from tui.screens.dead_letters.actions import LetterActions
-from tui.session import Session
-from tui.text import dead_letters as letter_text
-from tui.text import queues as queue_text
-from tui.text.styles import WIDE
-from tui.widgets.letter_table import LetterTable
+from tui.screens.queues.charted import SIDE_BY_SIDE_WIDTH, ChartedScreen
+from tui.screens.queues.details import MAX_GROUPS
+from tui.text.charts import FIGURES, RANGES
+from tui.text.events import event_lines
+from tui.text.groups import groups_title
+from tui.text.verdict import WORST_FIRST, queue_verdict
+from tui.text.words import plural
+from tui.widgets.chart_grid import MIN_CHART_LINES, ChartGrid
+from tui.widgets.group_list import GroupList
+from tui.widgets.line import Line
 from tui.widgets.queue_table import QueueTable
+from tui.widgets.row_list import RowList
+from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.operations import FailureGroup, LetterFilter
 
-_METRICS = ("depth", "throughput")
-_MAX_LETTERS = 50
-_HISTORY_MIN_HEIGHT = 28
-"""Lines of a terminal from which the last hour has lines of its own."""
+_CHARTS_MIN_HEIGHT = 30
+"""Lines of a terminal from which there are charts; below it the rows have sparklines."""
+_FRAME_LINES = 6
+"""Header, tabs, verdict, footer, and two titles of sections."""
+_MIN_LIST_LINES, _MAX_LIST_LINES = 4, 14
 
 
-class OverviewScreen(LetterActions):
+class OverviewScreen(ChartedScreen, LetterActions):
     """Shows whether the queues are healthy, which is not, and why."""
 
-    HELP = "The four queues at this moment, the last hour of each, and the newest dead letters."
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "metric", "Metric"),
-        Binding("r", "reload", "Snapshot now", show=False),
-    ]
-
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
-        self._metric = _METRICS[0]
-        self._letters_key: object = None
-        """The counters and the width for which the letters were fetched; None: fetch them."""
+    HELP = (
+        "The queues at this moment, how that came about, the groups of dead letters of a day, and what "
+        "happened. enter opens the queue or the group under the cursor; tab goes from one list to the next."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "figure", "Next figure")]
 
     def compose_body(self) -> ComposeResult:
-        """Compose the queues, their last hour, and the letters."""
-        yield QueueTable(id="queues")
-        with Vertical(id="history"):
-            yield Static("", id="history-title", classes="rule", markup=False)
-            yield Static("", id="history-rows")
-        yield Static("Dead letters", id="list-title", classes="rule", markup=False)
-        yield LetterTable(id="letters")
-        yield Static("  not read yet", id="list-empty")
+        """Compose queues, charts, groups and events."""
+        yield Rule("Queues", keys=(("enter", "open"), ("p", "pause")), id="queues-title")
+        yield QueueTable(id="queues", classes="figures")
+        with Vertical(id="charts-section"):
+            yield Rule(id="charts-title", keys=(("m", "next figure"), ("[ ]", "range")))
+            yield ChartGrid(id="charts", classes="figures")
+        with Container(id="lists"):
+            with Vertical(id="letters-section"):
+                yield Rule("Dead letters", keys=(("2", "all"),), id="list-title")
+                with VerticalScroll(can_focus=False):
+                    yield GroupList(id="groups")
+                    yield Line("  not read yet", id="list-empty")
+            with Vertical(id="events-section"):
+                yield Rule("Events", id="events-title")
+                yield Line("", id="events")
+
+    # Painting
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
-        """Show a snapshot; fetch the letters again if its counters have changed."""
+        """Show a snapshot."""
         super().update_snapshot(snapshot, error)
         if snapshot is None:
             return
-        self.query_one(QueueTable).snapshot = snapshot
-        self._show_history(snapshot)
-        died = sum(queue.dead_lettered for queue in snapshot.queues)
-        key = (snapshot.dead_letters, snapshot.letters_waiting, died, self.size.width)
-        if key != self._letters_key and snapshot.database.error is None:
-            self._letters_key = key
-            self.fetch_letters(snapshot)
+        self.query_one(QueueTable).show_queues(snapshot, self.size.width)
+        self._show_letters_title(snapshot)
 
-    def action_reload(self) -> None:
-        """Take a snapshot now."""
-        self.session.refresh(screens=True)
+    def show_details(self, snapshot: Snapshot) -> None:
+        """Show charts, groups and events, as the size allows."""
+        self._fit()
+        figure = self.figure
+        self.query_one("#charts-title", Rule).show(f"{figure.title}, last {RANGES[self.range_seconds]}")
+        grid = self.query_one(ChartGrid)
+        across, down = grid.layout_for(len(snapshot.queues))
+        if across:
+            steps = grid.steps_for(len(snapshot.queues))
+            queues = self._charted(snapshot, across * down)
+            grid.show_charts([self.chart(queue, figure, queue.name, steps) for queue in queues])
+        self._show_groups()
+        self._show_events()
+        self._show_letters_title(snapshot)
 
-    def refresh_data(self) -> None:
-        """Fetch the letters again with the next snapshot."""
-        self._letters_key = None
+    def _charted(self, snapshot: Snapshot, most: int) -> list[QueueSnapshot]:
+        """The queues with a chart: if there is no room for all, the worst, in the order of the rows."""
+        tones = {
+            queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone
+            for queue in snapshot.queues
+        }
+        worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:most]
+        return [queue for queue in snapshot.queues if queue in worst]
 
-    @work(exclusive=True, group="letters")
-    async def fetch_letters(self, snapshot: Snapshot) -> None:
-        """Show the newest letters."""
-        page = await self.session.run(self.letters.page(limit=_MAX_LETTERS))
-        if page is None:
-            self._letters_key = None
-            return
-        table, empty = self.query_one(LetterTable), self.query_one("#list-empty", Static)
-        table.show_letters(page.items, snapshot.taken_at, self.size.width)
-        table.display = bool(page.items)
-        empty.update("  nothing has died")
-        empty.display = not page.items
-        title = letter_text.newest_title(snapshot, page.items, complete=page.next is None)
-        self.query_one("#list-title", Static).update(f"─ {title} ── 2 all ")
+    def _fit(self) -> None:
+        """Choose what the size has room for."""
+        width, height = self.size
+        charted = height >= _CHARTS_MIN_HEIGHT
+        self.set_class(not charted, "-compact")
+        self.query_one("#charts-section").display = charted
+        self.query_one("#lists").set_class(width >= SIDE_BY_SIDE_WIDTH, "-side-by-side")
+        if charted:
+            lines = self._list_lines(height)
+            self.query_one("#lists").styles.height = lines
+        else:
+            self.query_one("#lists").styles.height = "1fr"
+
+    def _list_lines(self, height: int) -> int:
+        """Lines of the lists with their titles: what they need, and not so much that no chart fits."""
+        needed = 2 + max(2 * len(self.details.groups), len(self.details.events or ()), _MIN_LIST_LINES - 2)
+        if not self.query_one("#lists").has_class("-side-by-side"):
+            needed *= 2
+        queues = self.query_one(QueueTable).size.height
+        left = height - _FRAME_LINES - queues - 2 * MIN_CHART_LINES - 3
+        return max(_MIN_LIST_LINES, min(needed, _MAX_LIST_LINES, left, height // 4))
+
+    def _show_groups(self) -> None:
+        groups, empty = self.query_one(GroupList), self.query_one("#list-empty", Line)
+        section = self.query_one("#letters-section")
+        groups.show_groups(self.details.groups, self.session.now, section.size.width or self.size.width)
+        groups.display, empty.display = bool(self.details.groups), not self.details.groups
+        if self.details.letters_read:
+            empty.show("  nothing has died in 24 h")
+
+    def _show_events(self) -> None:
+        self.query_one("#events", Line).show(event_lines(self.details.events, self.session.now))
+
+    def _show_letters_title(self, snapshot: Snapshot) -> None:
+        parts = [groups_title(self.details.groups, MAX_GROUPS)] if self.details.letters_read else []
+        if snapshot.letters_waiting:
+            parts.append(f"{plural(snapshot.letters_waiting, 'letter')} wait for the database")
+        if self.details.problem and snapshot.database.error is None:
+            parts.append(f"▲ not read: {self.details.problem}")
+        self.query_one("#list-title", Rule).show("Dead letters", " · ".join(parts))
+
+    # Keys
+
+    def action_figure(self) -> None:
+        """Show another figure in the charts."""
+        following = FIGURES[(FIGURES.index(self.figure) + 1) % len(FIGURES)]
+        self.session.state.set("chart_figure", following.name)
+        if self.session.snapshot is not None:
+            self.show_details(self.session.snapshot)
 
     def action_replay(self) -> None:
-        """Replay the letter under the cursor."""
-        letter = self.query_one(LetterTable).selected
-        if letter is not None:
-            self.run_exclusive(self.replay_one, letter)
+        """Replay the group under the cursor."""
+        group = self.query_one(GroupList).selected
+        if group is not None:
+            self.run_exclusive(self.replay_many, self._filter_of(group), "this group")
 
-    def action_metric(self) -> None:
-        """Show another metric in the sparklines."""
-        self._metric = _METRICS[(_METRICS.index(self._metric) + 1) % len(_METRICS)]
-        self.query_one(QueueTable).metric = self._metric
-        if self.session.snapshot is not None:
-            self._show_history(self.session.snapshot)
+    def on_row_list_opened(self, message: RowList.Opened) -> None:
+        """Show the letters of a group."""
+        if isinstance(message.item, FailureGroup):
+            self.post_message(OpenLetters(self._filter_of(message.item)))
 
     def on_queue_table_pause_requested(self, message: QueueTable.PauseRequested) -> None:
         """Ask for the reason, then pause; resume without a question."""
-        self.toggle_pause(message.queue)
+        self.run_exclusive(self.toggle_pause, message.queue)
 
-    @work
-    async def toggle_pause(self, queue: QueueSnapshot) -> None:
-        """Pause or resume a queue."""
-        operations = self.session.operations
-        if queue.paused is not None:
-            if await self.session.run(operations.resume(queue.name)) is not None:
-                self.notify(f"{queue.name} runs again")
-        else:
-            question = Prompt(
-                f"Pause {queue.name}?",
-                "No job of it starts, in any process, until it is resumed. Running jobs go on.",
-                "pause",
-                placeholder="reason, shown to all operators; may be empty",
-            )
-            reason = await self.app.push_screen_wait(question)
-            if reason is None or await self.session.run(operations.pause(queue.name, reason)) is None:
-                return
-            self.notify(f"{queue.name} is paused")
-        self.session.refresh()
-
-    def _show_history(self, snapshot: Snapshot) -> None:
-        width = self.size.width
-        box = self.query_one("#history")
-        box.display = width >= WIDE and self.size.height >= _HISTORY_MIN_HEIGHT
-        unit = "depth" if self._metric == "depth" else "completed a minute"
-        self.query_one("#history-title", Static).update(f"─ Last hour · {unit} ── m next metric ")
-        rows = [queue_text.history_row(queue, self._metric, width) for queue in snapshot.queues]
-        self.query_one("#history-rows", Static).update(Text("\n").join(rows))
+    def _filter_of(self, group: FailureGroup) -> LetterFilter:
+        """The letters that the group counts."""
+        return self.details.groups_filter.model_copy(update={"fingerprint": group.fingerprint})

@@ -16,6 +16,7 @@ from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
+from workers.operations.operations import OPERATION_ERRORS
 
 FilterT = TypeVar("FilterT")
 ItemT = TypeVar("ItemT")
@@ -94,6 +95,8 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     FILTER_PLACEHOLDER: ClassVar[str] = ""
     """Shown on the empty filter bar: how a filter is written."""
+    REMEMBERED_AS: ClassVar[str] = ""
+    """The name under which its filter is remembered between runs."""
 
     def __init__(self, session: Session, state: StateT) -> None:
         super().__init__(session)
@@ -197,8 +200,19 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         self.page_arrived(before)
         self.update_tables()
 
+    def on_mount(self) -> None:
+        """Go to the filter of the run before; one that cannot be read any more is ignored."""
+        remembered = self.session.state.get(self.REMEMBERED_AS)
+        if remembered is not None and self._request is None:
+            try:
+                self.state = self.with_filter(self.parse_filter(remembered))
+            except OPERATION_ERRORS:
+                self.session.state.set(self.REMEMBERED_AS, "")
+
     def page_arrived(self, before: StateT) -> None:
         """Drop what belonged to another filter, so that no action applies to rows that are not shown."""
+        if self.state.filter != before.filter:
+            self.session.state.set(self.REMEMBERED_AS, self.filter_text())
         if self.state.filter != before.filter and self.table.marks:
             self.notify(f"the filter changed: {plural(len(self.table.marks), 'mark')} removed")
             self.table.unmark()

@@ -1,8 +1,9 @@
-"""Turns queues into styled lines: the columns of their table, their rows and their last hour."""
+"""Turns queues into styled lines: the columns of their table, and their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -12,158 +13,170 @@ from tui.text.format import (
     clip,
     count,
     duration,
-    escape,
     first_fitting,
-    gauge,
     percent,
     rate,
     sparkline,
 )
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
+from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE, WATCH
+from tui.text.verdict import CHART_STYLES, Verdict, fails_often
 from workers.engine.policy import WEATHER
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import descriptions
-from workers.monitoring.snapshot import QueueSnapshot
+from workers.monitoring.snapshot import Alert, QueueSnapshot
 
-_MAX_SPARKLINE_WIDTH = 60
-_MIN_SPARKLINE_WIDTH = 4
+GAP = 2
+"""Spaces between two columns, which each column's width includes."""
+_SPARKLINE_MINUTES = 24
+_GAUGE_MIN_WIDTH = 12
+"""Of a column from which it shows a gauge."""
+_COMPACT_WIDTH = 110
+"""Columns of a terminal below which a queue has two lines, the second with its last minutes and its state."""
+_MIN_STATE_WIDTH = 8
+
+AlertStates = Mapping[str, str]
+"""By name of an alert of the queue, or name and subject as ``slow:wait``: its state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the queue table: its heading, its width, and what makes its cells.
-
-    A cell has at most one character less than the column is wide, so that no two cells touch.
-    """
+    """A column of the queue table: its heading, its width with the gap before it, and its cells."""
 
     title: str
     width: int
-    cell: Callable[[QueueSnapshot, int], Text]
+    cell: Callable[[QueueSnapshot, int, AlertStates], Text]
 
 
 def columns(width: int) -> tuple[Column, ...]:
-    """The columns for a terminal of this width."""
-    return _COMPACT if is_compact(width) else _WIDE
+    """The columns for a terminal of this width; what is left of it is for the state."""
+    chosen: tuple[Column, ...] = _FULL if width >= 190 else _WIDE if width >= 150 else _MIDDLE
+    if is_compact(width):
+        chosen = _COMPACT
+    fitting, taken = [], 0
+    for column in chosen:
+        taken += column.width
+        if taken <= width:
+            fitting.append(column)
+    return tuple(fitting)
 
 
 def is_compact(width: int) -> bool:
-    """Whether a terminal of this width shows fewer columns, and a sparkline behind them."""
-    return width < sum(column.width for column in _WIDE)
+    """Whether a terminal of this width shows fewer columns, and the state on a line of its own."""
+    return width < _COMPACT_WIDTH
 
 
 def heading(width: int) -> Text:
     """The headings of the queue table."""
     name, *others = columns(width)
-    cells = [name.title.ljust(name.width), *(column.title.rjust(column.width) for column in others)]
-    left = width - sum(map(len, cells))
-    tail = ("  last hour" if left >= 11 else "  hour")[:left] if is_compact(width) else ""
+    cells = [f"   {name.title}".ljust(name.width)]
+    for column in others:
+        # A gauge begins at the left of its column, so its heading does, too.
+        gauged = column.title == "in flight" and column.width > _GAUGE_MIN_WIDTH
+        cells.append(f"  {column.title}".ljust(column.width) if gauged else column.title.rjust(column.width))
+    tail = "" if is_compact(width) else "   state"
     return Text("".join(cells) + tail, MUTED, no_wrap=True, overflow="crop")
 
 
-def rows(queue: QueueSnapshot, *, offline: bool, width: int, metric: str, now: float) -> list[Text]:
-    """One line, and one more for each reason why its jobs make no progress, and for its pause."""
-    lines = [_row(queue, offline=offline, width=width, metric=metric)]
-    lines += [_reason(condition, BREACH) for condition in descriptions(queue)]
-    if queue.paused:
-        reason = f": {queue.paused.reason}" if queue.paused.reason else ""
-        since = queue.paused.since
-        how_long = f" for {duration(max(0.0, now - since))}" if since is not None else ""
-        lines.append(_reason(f"paused{how_long} by {queue.paused.by}{reason}", WATCH))
-    return lines
+def rows(
+    queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], *, offline: bool, width: int
+) -> list[Text]:
+    """The row of a queue, and a second line for words that have no room on it."""
+    row = _row(queue, verdict, _states(queue, alerts), width)
+    words = verdict.text
+    if offline and queue.name == WEATHER:
+        words = ", ".join(filter(None, (words, "offline weather")))
+    if is_compact(width):
+        return [row, _second_line(queue, verdict, words, width)]
+    left = width - row.cell_len - 3
+    if len(words) <= left:
+        return [row.append("   ").append(words, verdict.style)]
+    if left >= _MIN_STATE_WIDTH:
+        row.append("   ").append(clip(verdict.short or words, left), verdict.style)
+        if not verdict.needs_text and len(verdict.short) <= left:
+            return [row]
+    return [row, Text(f"   {words}", verdict.style, no_wrap=True, overflow="ellipsis")]
 
 
-def _row(queue: QueueSnapshot, *, offline: bool, width: int, metric: str) -> Text:
-    name_column, *others = columns(width)
-    row = Text(no_wrap=True, overflow="crop")
-    name = name_column.cell(queue, name_column.width)
-    if offline and queue.name == WEATHER and not is_compact(width):
-        name.append(" offline", MUTED)
-    name.truncate(name_column.width, pad=True)
-    row.append_text(name)
+def _row(queue: QueueSnapshot, verdict: Verdict, states: AlertStates, width: int) -> Text:
+    name, *others = columns(width)
+    sign_style = "ok" if verdict.tone == "fine" else verdict.style
+    row = Text.assemble((f" {verdict.sign} ", sign_style), (clip(queue.name, name.width - 3), "bold"))
+    row.no_wrap, row.overflow = True, "crop"
+    row.truncate(name.width, pad=True)
     for column in others:
-        cell = column.cell(queue, column.width - 1)
+        cell = column.cell(queue, column.width - GAP, states)
         row.append(" " * (column.width - cell.cell_len))
         row.append_text(cell)
-    left = width - row.cell_len - 2
-    if is_compact(width) and left >= _MIN_SPARKLINE_WIDTH:
-        row.append("  " + sparkline(history(queue, metric), min(left, _MAX_SPARKLINE_WIDTH)), ACCENT)
     return row
 
 
-def _reason(text: str, style: str) -> Text:
-    return Text(f"    {escape(text)}", style, no_wrap=True, overflow="ellipsis")
+def _second_line(queue: QueueSnapshot, verdict: Verdict, words: str, width: int) -> Text:
+    """The last minutes and the state; the state alone if there is no room for both."""
+    line = Text("   ", no_wrap=True, overflow="ellipsis")
+    if len(words) <= width - line.cell_len - _SPARKLINE_MINUTES - GAP:
+        line.append(sparkline(queue.depth_history, _SPARKLINE_MINUTES), CHART_STYLES[verdict.tone])
+        line.append(" " * GAP)
+    return line.append(words, verdict.style)
 
 
-def history(queue: QueueSnapshot, metric: str) -> tuple[int | None, ...]:
-    """The last hour of ``depth`` or ``throughput``, one value a minute."""
-    return queue.depth_history if metric == "depth" else queue.throughput_history
+def _states(queue: QueueSnapshot, alerts: Sequence[Alert]) -> AlertStates:
+    states: dict[str, str] = {}
+    for alert in alerts:
+        if alert.queue == queue.name:
+            states[f"{alert.name}:{alert.subject}" if alert.name == rules.SLOW else alert.name] = alert.state
+    return states
 
 
-def history_row(queue: QueueSnapshot, metric: str, width: int) -> Text:
-    """The last hour of one queue, with its greatest and its present value."""
-    values = history(queue, metric)
-    known = [value for value in values if value is not None]
-    now = queue.depth if metric == "depth" else (values[-1] or 0)
-    tail = f"   max {count(max(known, default=None), 6):>6}   now {count(now, 6):>6} "
-    left = min(_MAX_SPARKLINE_WIDTH, width - 22 - len(tail))
-    row = Text(f"  {queue.name:<20}", no_wrap=True, overflow="crop")
-    row.append(sparkline(values, max(_MIN_SPARKLINE_WIDTH, left)), ACCENT)
-    row.append(tail)
-    return row
+def _breach_style(states: AlertStates, name: str, *, over: bool = False) -> str:
+    """The style of a figure: that of its alert; of one that is over its limit without one yet, ``watch``."""
+    state = states.get(name)
+    if state is None or state == "silenced":
+        return WATCH if over else ""
+    return WATCH if state == "pending" else BREACH
 
 
-def _is_breached(queue: QueueSnapshot) -> bool:
-    """Whether it has an alert, by its limits."""
-    wrong = not queue.workers or bool(descriptions(queue))
-    return wrong or queue.depth > queue.depth_limit or _fails_often(queue)
+def _depth(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+    style = _breach_style(states, rules.BACKLOG, over=queue.depth > queue.depth_limit)
+    return Text(first_fitting(width, count(queue.depth, width)), style or ("" if queue.depth else MUTED))
 
 
-def _fails_often(queue: QueueSnapshot) -> bool:
-    """Whether that is an alert: a share of few attempts is none."""
-    few = queue.recent_attempts < rules.BY_NAME[rules.FAILING].minimum
-    return not few and (queue.failure_rate or 0) > queue.failure_limit
+def _failures(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+    style = _breach_style(states, rules.FAILING, over=fails_often(queue))
+    return _figure(first_fitting(width, percent(queue.failure_rate)), style)
 
 
-def _with_breach_sign(text: str, breached: bool) -> Text:
-    return Text(f"{text} ▲", BREACH) if breached else Text(f"{text}  ")
-
-
-def _name(queue: QueueSnapshot, width: int) -> Text:
-    sign, style = ("‖", WATCH) if queue.paused else ("▲", BREACH) if _is_breached(queue) else ("●", OK)
-    return Text.assemble((f"{sign} ", style), clip(queue.name, width - 2))
-
-
-def _depth(queue: QueueSnapshot, width: int) -> Text:
-    depth = first_fitting(width - 2, count(queue.depth, width - 2))
-    return _with_breach_sign(depth, queue.depth > queue.depth_limit)
-
-
-def _failures(queue: QueueSnapshot, width: int) -> Text:
-    return _with_breach_sign(first_fitting(width - 2, percent(queue.failure_rate)), _fails_often(queue))
-
-
-def _in_flight(queue: QueueSnapshot, width: int) -> Text:
+def _in_flight(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     used_of_limit = _used_of_limit(queue.in_flight, queue.concurrency)
-    return Text(first_fitting(width, *used_of_limit, count(queue.in_flight, width)))
+    words = first_fitting(width, *used_of_limit, count(queue.in_flight, width))
+    return Text(words, _breach_style(states, rules.STALLED))
 
 
-def _in_flight_gauge(queue: QueueSnapshot, width: int) -> Text:
+def _in_flight_gauge(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.in_flight, queue.concurrency)
     if len(exact) > 6:  # too long to have the gauge beside it
         return Text(first_fitting(width, exact, rough))
-    return Text.assemble((gauge(queue.in_flight, queue.concurrency, width - 6), ACCENT), exact.rjust(6))
+    style = _breach_style(states, rules.STALLED)
+    bar = thin_gauge(
+        queue.in_flight, queue.concurrency, width - 6, style or (PAUSED if queue.paused else ACCENT)
+    )
+    return bar.append(exact.rjust(6), style)
 
 
-def _rate_limit(queue: QueueSnapshot, width: int) -> Text:
+def thin_gauge(used: float, limit: float, width: int, style: str) -> Text:
+    """A thin bar: the part that is used has ``style``."""
+    full = 0 if limit <= 0 else min(width, math.ceil(used * width / limit))
+    return Text.assemble(("━" * full, style), ("─" * (width - full), RULE))
+
+
+def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     if queue.rate_limit is None:
-        return Text(MISSING)
+        return _figure(MISSING)
     exact, rough = _used_of_limit(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
     wait = duration(queue.next_start_in)
     waits = (wait, wait.replace(" ", ""), wait.partition(" ")[0])
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
-    return Text(first_fitting(width, *texts, wait), WATCH)
+    return Text(first_fitting(width, *texts, wait), WATCH if queue.depth else "")
 
 
 def _used_of_limit(used: int, limit: int) -> tuple[str, str]:
@@ -171,37 +184,78 @@ def _used_of_limit(used: int, limit: int) -> tuple[str, str]:
     return f"{used}/{limit}", f"{count(used, 4)}/{count(limit, 4)}"
 
 
-def _done(queue: QueueSnapshot, width: int) -> Text:
+def _done(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     return Text(first_fitting(width, rate(queue.throughput), count(round(queue.throughput), width)))
 
 
-def _duration(value: Callable[[QueueSnapshot], float | None]) -> Callable[[QueueSnapshot, int], Text]:
-    return lambda queue, width: Text(duration(value(queue), width))
+def _figure(text: str, style: str = "") -> Text:
+    return Text(text, style or (MUTED if text == MISSING else ""))
 
 
+def _duration(
+    value: Callable[[QueueSnapshot], float | None], alerts: Collection[str] = ()
+) -> Callable[[QueueSnapshot, int, AlertStates], Text]:
+    def cell(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+        styles = [_breach_style(states, name) for name in alerts]
+        return _figure(duration(value(queue), width), next(filter(None, styles), ""))
+
+    return cell
+
+
+_SLOW_WAIT, _SLOW_RUN = (f"{rules.SLOW}:wait",), (f"{rules.SLOW}:run",)
 _OLDEST = _duration(lambda queue: queue.oldest_age)
-_WAIT_P50, _WAIT_P95 = _duration(lambda queue: queue.wait.p50), _duration(lambda queue: queue.wait.p95)
-_RUN_P50, _RUN_P95 = _duration(lambda queue: queue.run.p50), _duration(lambda queue: queue.run.p95)
+_WAIT_P50 = _duration(lambda queue: queue.wait.p50)
+_WAIT_P95 = _duration(lambda queue: queue.wait.p95, _SLOW_WAIT)
+_WAIT_P99 = _duration(lambda queue: queue.wait.p99)
+_RUN_P50 = _duration(lambda queue: queue.run.p50)
+_RUN_P95 = _duration(lambda queue: queue.run.p95, _SLOW_RUN)
+_RUN_P99 = _duration(lambda queue: queue.run.p99)
+_LAST = _duration(lambda queue: None if queue.succeeded_age is None else max(1.0, queue.succeeded_age))
+
+
+def _name(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+    return Text(clip(queue.name, width))
+
+
 _COMPACT = (
-    Column("  queue", 19, _name),
-    Column("depth  ", 8, _depth),
-    Column("oldest", 7, _OLDEST),
-    Column("flight", 7, _in_flight),
-    Column("wait95", 7, _WAIT_P95),
-    Column("run95", 7, _RUN_P95),
-    Column("fail 5m  ", 10, _failures),
-    Column("done/s", 7, _done),
+    Column("queue", 20, _name),
+    Column("depth", 7, _depth),
+    Column("oldest", 9, _OLDEST),
+    Column("flight", 8, _in_flight),
+    Column("wait95", 9, _WAIT_P95),
+    Column("run95", 9, _RUN_P95),
+    Column("fail 5m", 9, _failures),
+    Column("done/s", 8, _done),
+)
+_MIDDLE = (
+    Column("queue", 21, _name),
+    Column("depth", 7, _depth),
+    Column("oldest", 8, _OLDEST),
+    Column("flight", 8, _in_flight),
+    Column("limit", 12, _rate_limit),
+    Column("wait95", 8, _WAIT_P95),
+    Column("run95", 8, _RUN_P95),
+    Column("fail 5m", 9, _failures),
+    Column("done/s", 8, _done),
 )
 _WIDE = (
-    Column("  queue", 27, _name),
-    Column("depth  ", 8, _depth),
+    Column("queue", 21, _name),
+    Column("depth", 7, _depth),
     Column("oldest", 8, _OLDEST),
-    Column("in flight", 17, _in_flight_gauge),
-    Column("limit", 11, _rate_limit),
-    Column("wait p50", 9, _WAIT_P50),
-    Column("p95", 7, _WAIT_P95),
-    Column("run p50", 8, _RUN_P50),
-    Column("p95", 7, _RUN_P95),
-    Column("fail 5m  ", 10, _failures),
-    Column("done/s", 7, _done),
+    Column("in flight", 16, _in_flight_gauge),
+    Column("limit", 12, _rate_limit),
+    Column("wait p50", 10, _WAIT_P50),
+    Column("p95", 8, _WAIT_P95),
+    Column("run p50", 9, _RUN_P50),
+    Column("p95", 8, _RUN_P95),
+    Column("fail 5m", 9, _failures),
+    Column("done/s", 8, _done),
+    Column("last", 8, _LAST),
+)
+_FULL = (
+    *_WIDE[:7],
+    Column("p99", 8, _WAIT_P99),
+    *_WIDE[7:9],
+    Column("p99", 8, _RUN_P99),
+    *_WIDE[9:],
 )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import byte_size, clip, duration, escape, gauge, lasting, utc_time
+from tui.text.format import byte_size, clip, duration, escape, lasting, utc_time
+from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
 from tui.text.words import plural
@@ -105,7 +106,8 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
         full = share > redis.nearly_full
         text.append(f" of {byte_size(redis.memory_limit)}", MUTED)
         if with_gauge:
-            text.append(f" ▕{gauge(redis.memory_used, redis.memory_limit, 8)}▏", BREACH if full else OK)
+            bar = thin_gauge(redis.memory_used, redis.memory_limit, 8, BREACH if full else OK)
+            text.append(" ").append_text(bar)
             text.append(f" {share * 100:.0f} %", BREACH if full else MUTED)
         elif full:
             text.append(f" ▲ {share * 100:.0f} %", BREACH)
@@ -143,7 +145,7 @@ def _worst(alert: Alert, snapshot: Snapshot, views: Sequence[str]) -> Text:
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
     text.append(escape(alert.message), BREACH)
-    if alert.since is not None:
+    if alert.since is not None and " for " not in alert.message:
         text.append(f", for {lasting(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
@@ -190,7 +192,9 @@ def _asides(snapshot: Snapshot) -> Text:
     return text.append_text(_offline(snapshot)).append("  a", ACCENT).append(" alerts ", MUTED)
 
 
-def banner(snapshot: Snapshot | None, width: int, figures_age: float | None = None) -> Text | None:
+def banner(
+    snapshot: Snapshot | None, width: int, figures_age: float | None = None, *, frozen: bool = False
+) -> Text | None:
     """In place of the verdict: that this process drains, or which server is unavailable.
 
     ``figures_age``: seconds since Redis was last read, None if it was not.
@@ -199,6 +203,8 @@ def banner(snapshot: Snapshot | None, width: int, figures_age: float | None = No
         return None
     if snapshot.drain_deadline_in is not None:
         return _drain_banner(snapshot)
+    if frozen:
+        return Text(f" ‖ frozen at {utc_time(snapshot.taken_at)}: space goes on")
     down = [
         f"{name} is unavailable: {escape(problem)}"
         for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))

@@ -17,8 +17,10 @@ SIGNS: dict[Tone, str] = {"fine": "●", "watch": "◐", "breach": "▲", "pause
 STYLES: dict[Tone, str] = {
     "fine": MUTED, "watch": WATCH, "breach": BREACH, "paused": PAUSED, "unserved": BREACH,
 }  # fmt: skip
+WORST_FIRST: tuple[Tone, ...] = ("breach", "unserved", "watch", "paused", "fine")
 CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT}
 """A chart takes the colour of its queue's state; one that is fine takes the accent."""
+_LIMITED = "waits for its rate limit"
 _MIN_CLEARS_SECONDS = 5.0
 """A queue that will be empty sooner is not worth a word."""
 _MAX_CLEARS_SECONDS = 86_400.0
@@ -34,6 +36,8 @@ class Verdict:
     tone: Tone
     text: str = ""
     short: str = ""
+    needs_text: bool = False
+    """Whether ``short`` leaves out what an operator needs."""
 
     @property
     def sign(self) -> str:
@@ -64,23 +68,32 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
             words = escape(alert.message)
             if alert.name == rules.BACKLOG:
                 words = outlook or words
-            yield Verdict(tone, words, outlook if alert.name == rules.BACKLOG else alert.name)
-    yield Verdict("fine", outlook, outlook)
+            yield Verdict(tone, words, _shorten(outlook) if alert.name == rules.BACKLOG else alert.name)
+    silenced = any(alert.state == "silenced" for alert in alerts)
+    over = not silenced and (queue.depth > queue.depth_limit or fails_often(queue))
+    yield Verdict("watch" if over else "fine", outlook, _shorten(outlook))
+
+
+def fails_often(queue: QueueSnapshot) -> bool:
+    """Whether too many fail: a share of few attempts is not."""
+    few = queue.recent_attempts < rules.BY_NAME[rules.FAILING].minimum
+    return not few and (queue.failure_rate or 0) > queue.failure_limit
 
 
 def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator[Verdict]:
     """Why its jobs make no progress: known before an alert fires."""
-    if words := broken(queue):
-        yield Verdict(_tone(alerts, rules.BROKEN_KEYS), escape(words), "a key of another type")
-    if queue.workers == 0:
-        held = held_by_dead(queue)
-        yield Verdict("unserved", "; ".join(filter(None, ("no worker serves it", held))), "no worker")
-    if words := held_by_dead(queue):
-        yield Verdict(_tone(alerts, rules.HELD_BY_DEAD), words, f"{queue.held_by_dead} held by the dead")
-    if words := held_by_blocked(queue):
-        yield Verdict("breach", escape(words), f"{queue.held_by_blocked} held by a blocked worker")
-    if words := full_and_stalled(queue):
-        yield Verdict("breach", words, f"stalled, {lasting(queue.full_for)}")
+    held, dead = held_by_dead(queue), _tone(alerts, rules.HELD_BY_DEAD)
+    unserved = "" if queue.workers else "; ".join(filter(None, ("no worker serves it", held)))
+    found: list[tuple[Tone, str, str]] = [
+        (_tone(alerts, rules.BROKEN_KEYS), escape(broken(queue)), "a key of another type"),
+        ("unserved", unserved, "no worker"),
+        (dead, held, f"{queue.held_by_dead} held by the dead"),
+        ("breach", escape(held_by_blocked(queue)), f"{queue.held_by_blocked} held by a blocked worker"),
+        ("breach", full_and_stalled(queue), f"stalled, {lasting(queue.full_for)}"),
+    ]
+    for tone, words, short in found:
+        if words:
+            yield Verdict(tone, words, short, needs_text=True)
 
 
 def _tone(alerts: Sequence[Alert], name: str) -> Tone:
@@ -96,15 +109,19 @@ def _paused(queue: QueueSnapshot, now: float) -> Verdict:
     ago = f" {lasting(max(0.0, now - pause.since))} ago" if pause.since is not None else ""
     reason = f": {escape(pause.reason)}" if pause.reason else ""
     by = escape(pause.by)
-    return Verdict("paused", f"paused{ago} by {by}{reason}", f"paused by {by}")
+    return Verdict("paused", f"paused{ago} by {by}{reason}", f"paused by {by}", needs_text=True)
 
 
 def prognosis(queue: QueueSnapshot, now: float) -> str:
     """Whether waiting jobs will pass: ``clears in 4 min``, ``growing by 12 a minute``; empty if unknown."""
     if queue.depth == 0:
         return ""
-    limited = "waits for its rate limit" if queue.next_start_in is not None else ""
+    limited = _LIMITED if queue.next_start_in is not None else ""
     return ", ".join(filter(None, (limited, _trend(queue, now))))
+
+
+def _shorten(outlook: str) -> str:
+    return outlook.replace(_LIMITED, "rate limit")
 
 
 def _trend(queue: QueueSnapshot, now: float) -> str:

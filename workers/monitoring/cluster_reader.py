@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_scripts
-from workers.engine.history import KEEP_POINT
+from workers.engine.history import KEEP_POINT, History
 from workers.engine.keys import BEATS, CRON, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import TIMINGS, QueuePolicy
 from workers.engine.schedules import Schedule
@@ -118,6 +118,11 @@ class ClusterReader:
         died_at = number(oldest[0][1]) if oldest else None
         since = None if died_at is None else min(now, died_at / 1000)
         return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed)
+
+    def history(self, queue: str) -> History | None:
+        """The points of a queue's history, as last read; None before that, and for another queue."""
+        reader = self._histories.get(queue)
+        return None if reader is None else reader.history
 
     async def _overviews(self, seconds: int, *, keep_history: bool) -> list[OverviewReply]:
         calls = [

@@ -17,6 +17,8 @@ class HistoryReader:
 
     def __init__(self) -> None:
         self._points: dict[int, list[Point]] = {seconds: [] for seconds in _NEEDED_SECONDS}
+        self.history: History | None = None
+        """As it was last read."""
         self.last_week: list[Point] = []
         """Those of this hour, one week ago, and of its end."""
 
@@ -40,4 +42,5 @@ class HistoryReader:
             self._points[seconds] = kept + [point for point in points[seconds] if point.at > newest]
         self.last_week = list(points[HOUR_SECONDS])
         fine, minutes = (self._points[seconds] for seconds in _NEEDED_SECONDS)
-        return History.of([*minutes, *fine], now)
+        self.history = History.of([*minutes, *fine], now)
+        return self.history

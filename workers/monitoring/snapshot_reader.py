@@ -19,6 +19,7 @@ from storage.errors import DatabaseUnavailableError, one_line
 from storage.redis.client import redact_url
 from storage.redis.refusals import reason, refusal_of
 from storage.repositories.alert_history import AlertDecisions, AlertHistoryRepository
+from workers.engine.history import History
 from workers.engine.policy import QueuePolicy
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import alerts, server_conditions, with_decisions
@@ -82,6 +83,10 @@ class SnapshotReader:
     def thresholds(self) -> Thresholds:
         """The limits in force."""
         return self._thresholds
+
+    def history(self, queue: str) -> History | None:
+        """The points of a queue's history, as of the newest snapshot: those of three hours, at least."""
+        return self._reader.history(queue)
 
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""

@@ -19,10 +19,12 @@ from storage.errors import StorageError
 from storage.personalization import PersonalizationService
 from storage.redis.client import execute
 from storage.redis.scripts import Script, run_script
+from storage.repositories.events import ALL_EVENTS, Event, EventFilter
 from storage.repositories.operator_actions import OperatorAction
 from workers.dead_letters.export import ExportFormat
 from workers.engine.attempt_log import LogLine, newest_lines
 from workers.engine.keys import WAKE_CHANNEL
+from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, NotFoundError, WorkersError
 from workers.monitoring.alert_rules import Thresholds
@@ -36,6 +38,7 @@ from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
 from workers.operations.events import EventOperations
+from workers.operations.history import HistoryOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.selection import Preview, ReplayOptions, Selection
@@ -47,6 +50,7 @@ RESUME_SCRIPT = Script.load(__name__, "resume")
 
 __all__ = [
     "ALL_DEAD",
+    "ALL_EVENTS",
     "MAX_DELAY_SECONDS",
     "MAX_LOG_LINES",
     "OPERATION_ERRORS",
@@ -59,6 +63,8 @@ __all__ = [
     "CacheStats",
     "DeadLetter",
     "DeadLetterOperations",
+    "Event",
+    "EventFilter",
     "ExportFormat",
     "FailureGroup",
     "Ledger",
@@ -112,6 +118,7 @@ class Operations:
         self.alerts = alerts
         self.events = events
         self.workers = workers
+        self.history = HistoryOperations(redis, snapshots)
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis
@@ -187,6 +194,10 @@ class Operations:
     def thresholds(self) -> Thresholds:
         """The limits of alerts in force."""
         return self._snapshots.thresholds
+
+    def policy(self, queue: str) -> QueuePolicy:
+        """How a queue runs, by the settings of this process.  Raises UnknownQueueError."""
+        return self._enqueueing.queue(queue).policy
 
     async def loads(self) -> list[QueueLoad]:
         """The load of each queue, for an autoscaler."""

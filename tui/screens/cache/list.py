@@ -35,6 +35,7 @@ _NOTHING_CACHED = """\
 class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
     """The figures are fetched every few seconds, a page when it is asked for."""
 
+    REMEMBERED_AS = "cache_filter"
     FILTER_PLACEHOLDER = "part of a key, as anna or lisboa, or a pattern with * ? [ab]"
     HELP = (
         "The cache's last hour, and its entries, a page at a time, as they were when they were read (as of). "

@@ -42,6 +42,7 @@ class LetterListState(ListState[LetterFilter]):
 class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions):
     """The page, its count and its groups are fetched without waiting for each other."""
 
+    REMEMBERED_AS = "letters_filter"
     FILTER_PLACEHOLDER = (
         "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
     )
@@ -80,6 +81,10 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """Fetch the page again that was shown."""
         self.request_again()
         self.fetch_count(self.state.filter)
+
+    def show_letters(self, letter_filter: LetterFilter) -> None:
+        """Show the letters that match a filter, from another screen."""
+        self.request(LetterListState(letter_filter))
 
     def refresh_data(self) -> None:
         """Fetch again what is shown."""

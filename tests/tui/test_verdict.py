@@ -1,0 +1,95 @@
+"""How a queue is, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.fake_operations import NASTY, NOW, queue
+from tui.text.verdict import SIGNS, prognosis, queue_verdict
+from workers.monitoring.snapshot import Alert, Pause, QueueSnapshot
+
+END_OF_A_MINUTE = NOW // 60 * 60 + 59.999
+
+
+STALLED = "stalled: 10 of 10 run for 31 s, usually 1.1 s"
+DEAD, HELD = {"held_by_dead": 2, "recover_in": 3.0}, "2 held by a dead worker, run again in 3 s"
+BROKEN = "saq:a:queued of another type: kept aside and repaired within a minute"
+PAUSED = "paused 12 min ago by ops@box-2: model rollout"
+
+
+def falling(depth: int, a_minute: int, **fields: Any) -> QueueSnapshot:
+    """A queue whose depth changes by so many jobs a minute."""
+    history = (*range(57), depth + 2 * a_minute, depth + a_minute, depth)
+    return queue("weather-ingestion", depth=depth, depth_history=history, **fields)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (falling(120, 30), "clears in 4 min"),
+        (falling(120, 120), "clears in 1 min"),
+        (falling(9_000, 300), "clears in 30 min"),
+        (falling(120, -12), "growing by 12 a minute"),
+        (falling(120, 0), ""),
+        (falling(120, 1), ""),  # within the noise
+        (falling(5, -2), ""),  # a queue with so few jobs does not grow
+        (falling(3, 60), ""),  # gone in a moment
+        (falling(0, 60), ""),
+        (falling(120, 30, next_start_in=3.0), "waits for its rate limit, clears in 4 min"),
+        (falling(120, 0, next_start_in=3.0), "waits for its rate limit"),
+        (replace(falling(120, 30), depth_history=(None,) * 60), ""),
+        (replace(falling(120, 30), depth_history=()), ""),
+    ],
+)
+def test_the_prognosis_follows_the_last_two_minutes(shown: QueueSnapshot, words: str) -> None:
+    assert prognosis(shown, END_OF_A_MINUTE) == words
+
+
+def alert(name: str, message: str, **fields: Any) -> Alert:
+    return Alert("weather-ingestion", name, message, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "alerts", "tone", "words"),
+    [
+        ({}, (), "fine", ""),
+        ({"depth": 132}, (), "watch", ""),
+        ({"depth": 132}, (alert("backlog", "132 queued", state="pending"),), "watch", "132 queued"),
+        ({"depth": 132}, (alert("backlog", "132 queued, limit 100"),), "breach", "132 queued, limit 100"),
+        ({"depth": 132}, (alert("backlog", "132 queued", state="silenced"),), "fine", ""),
+        ({}, (alert("failing", "7 % failed", state="acknowledged"),), "breach", "7 % failed"),
+        ({}, (alert("new_error", "a new one", severity="information"),), "fine", ""),
+        ({"in_flight": 10, "full_for": 31.0, "usual_run": 1.1}, (), "breach", STALLED),
+        (DEAD, (alert("held_by_dead", "x", state="pending"),), "watch", HELD),
+        (DEAD, (alert("held_by_dead", "x"),), "breach", HELD),
+        ({"workers": 0}, (), "unserved", "no worker serves it"),
+        ({"broken_keys": ("saq:a:queued",)}, (), "breach", BROKEN),
+        ({"paused": Pause("ops@box-2", "model rollout", NOW - 720)}, (), "paused", PAUSED),
+        ({"paused": Pause("ops", "", None)}, (), "paused", "paused by ops"),
+        ({"paused": Pause("ops", "", None), "workers": 0}, (), "unserved", "no worker serves it"),
+        ({"paused": Pause("ops", "", None)}, (alert("failing", "7 % failed"),), "paused", "paused by ops"),
+    ],
+)  # fmt: skip
+def test_the_worst_is_what_is_said(
+    fields: dict[str, Any], alerts: tuple[Alert, ...], tone: str, words: str
+) -> None:
+    shown = queue("weather-ingestion", **({"depth_history": (None,) * 60} | fields))
+    verdict = queue_verdict(shown, alerts, NOW)
+    assert (verdict.tone, verdict.text) == (tone, words)
+
+
+def test_alerts_of_other_queues_do_not_count() -> None:
+    other = Alert("alert-fanout", "failing", "7 % failed")
+    assert queue_verdict(queue("weather-ingestion"), (other,), NOW).tone == "fine"
+
+
+def test_each_tone_has_a_sign_of_its_own() -> None:
+    assert len(set(SIGNS.values())) == len(SIGNS)
+
+
+def test_a_reason_of_a_pause_is_shown_literally() -> None:
+    verdict = queue_verdict(queue("weather-ingestion", paused=Pause(NASTY, NASTY, NOW)), (), NOW)
+    assert not {"\x1b", "\x07", "\u202e"} & set(verdict.text + verdict.short)

@@ -1,0 +1,1 @@
+"""Queues and what can be done with them."""

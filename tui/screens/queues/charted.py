@@ -1,0 +1,123 @@
+"""The base of screens with charts: which figure they show, over which range."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events, work
+from textual.binding import Binding, BindingType
+
+from tui.screens.queues.actions import QueueActions
+from tui.screens.queues.details import Details
+from tui.session import Session
+from tui.text.charts import FIGURES, RANGES, Chart, ChartFigure, marks_of
+from tui.text.verdict import CHART_STYLES, queue_verdict
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.history import series
+
+_DEFAULT_RANGE_SECONDS = 3_600
+SIDE_BY_SIDE_WIDTH = 110
+"""Columns of a terminal from which two lists are beside each other."""
+
+
+class ChartedScreen(QueueActions):
+    """Fetches details while it is shown, and remembers figure and range."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left_square_bracket", "range(-1)", "Shorter range", key_display="[", show=False),
+        Binding("right_square_bracket", "range(1)", "Longer range", key_display="]", show=False),
+        Binding("space", "freeze", "Freeze"),
+        Binding("r", "reload", "Read again", show=False),
+    ]
+
+    def __init__(self, session: Session, queue: str | None = None) -> None:
+        super().__init__(session)
+        self.details = Details(session, queue)
+
+    def show_details(self, snapshot: Snapshot) -> None:
+        """Show what was fetched, and the charts."""
+        raise NotImplementedError
+
+    @property
+    def range_seconds(self) -> int:
+        """Over how many seconds the charts go."""
+        remembered = self.session.state.get("chart_range") or ""
+        known = remembered.isascii() and remembered.isdecimal() and len(remembered) < 9
+        seconds = int(remembered) if known else 0
+        return seconds if seconds in RANGES else _DEFAULT_RANGE_SECONDS
+
+    @property
+    def figure(self) -> ChartFigure:
+        """The figure that was chosen."""
+        name = self.session.state.get("chart_figure")
+        return next((figure for figure in FIGURES if figure.name == name), FIGURES[0])
+
+    def chart(self, queue: QueueSnapshot, figure: ChartFigure, title: str, steps: int) -> Chart:
+        """One figure of a queue as a chart; it takes the colour of the queue's state."""
+        snapshot, history = self.session.snapshot, self.details.histories.get(queue.name)
+        verdict = queue_verdict(queue, snapshot.alerts if snapshot is not None else (), self.session.now)
+        return Chart(
+            title,
+            None if history is None else series(history, figure.name, self.range_seconds, steps),
+            figure.form,
+            CHART_STYLES[verdict.tone],
+            threshold=figure.limit(queue),
+            marks=marks_of(self.details.marks, queue.name),
+        )
+
+    def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
+        """Show a snapshot, and fetch the details when they are due; none while another screen is shown."""
+        super().update_snapshot(snapshot, error)
+        if snapshot is not None and self.is_current and self.details.is_due and not self.session.frozen:
+            self.fetch_details()
+
+    @work(group="details")
+    async def fetch_details(self) -> None:
+        """Fetch and show the details."""
+        await self.details.fetch(self.range_seconds)
+        self._show_again()
+
+    @work(exclusive=True, group="histories")
+    async def fetch_histories(self) -> None:
+        """Fetch the histories of another range, and show them."""
+        await self.details.fetch_histories(self.range_seconds)
+        self._show_again()
+
+    def _show_again(self) -> None:
+        if self.session.snapshot is not None and self.is_mounted:
+            self.show_details(self.session.snapshot)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Choose what the size has room for, once the layout is known."""
+        self.call_after_refresh(self._show_again)
+
+    def on_chart_grid_resized(self) -> None:
+        """Fit the charts to their size."""
+        self._show_again()
+
+    def refresh_data(self) -> None:
+        """Fetch the details with the next snapshot."""
+        self.details.invalidate()
+
+    def action_reload(self) -> None:
+        """Take a snapshot now, and fetch the details."""
+        self.session.refresh(screens=True)
+
+    def action_freeze(self) -> None:
+        """Hold what is shown, or go on."""
+        if self.session.frozen:
+            self.session.refresh()
+        else:
+            self.session.frozen = True
+            self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+
+    def action_range(self, step: int) -> None:
+        """Show a longer or shorter range."""
+        ranges = list(RANGES)
+        target = ranges.index(self.range_seconds) + step
+        if not 0 <= target < len(ranges):
+            self.notify(f"this is the {'longest' if step > 0 else 'shortest'} range")
+            return
+        self.session.state.set("chart_range", str(ranges[target]))
+        self.details.invalidate()
+        self.fetch_histories()

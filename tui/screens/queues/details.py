@@ -1,0 +1,109 @@
+"""What screens fetch beside the snapshot, rarely and one at a time: histories, groups and events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tui.session import Session
+from workers.operations.history import History
+from workers.operations.operations import ALL_EVENTS, Event, EventFilter, FailureGroup, LetterFilter
+
+REFRESH_SECONDS = 10.0
+_COST_FACTOR = 20.0
+"""After a fetch as many times as long as it took pass at least, so that a slow server is not kept busy."""
+_DAY_SECONDS = 86_400.0
+MAX_GROUPS = 20
+_MAX_EVENTS = 60
+_MAX_MARKS = 30
+_MARK_KINDS = ("new-release", "queue-paused", "queue-resumed", "worker-draining", "plan-started")
+
+
+@dataclass
+class Details:
+    """Those of one queue, or of all if ``queue`` is None; empty until they are fetched."""
+
+    session: Session
+    queue: str | None = None
+    histories: Mapping[str, History] = field(default_factory=dict)
+    groups: Sequence[FailureGroup] = ()
+    groups_filter: LetterFilter = field(default_factory=LetterFilter)
+    """That selected the letters of the groups."""
+    events: Sequence[Event] | None = None
+    """The newest; None until they were read."""
+    marks: Sequence[Event] = ()
+    """The events that charts show."""
+    letters_read: bool = False
+    """Whether the groups were read at least once."""
+    problem: str = ""
+    """Why the groups and events are old."""
+    _next: float = 0.0
+    _fetching: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether they should be fetched now."""
+        return not self._fetching and time.monotonic() >= self._next
+
+    def invalidate(self) -> None:
+        """Fetch them with the next snapshot."""
+        self._next = 0.0
+
+    async def fetch(self, range_seconds: float) -> None:
+        """Fetch all; what cannot be fetched stays as it was."""
+        began = time.monotonic()
+        self._fetching, self._next = True, began + REFRESH_SECONDS
+        try:
+            await self.fetch_histories(range_seconds)
+            self.problem = ""
+            snapshot = self.session.snapshot
+            if snapshot is not None and snapshot.database.error is None:
+                await self._fetch_letters()
+                await self._fetch_events(range_seconds)
+        finally:
+            self._fetching = False
+            took = time.monotonic() - began
+            if self._next:  # not invalidated in the meantime
+                self._next = time.monotonic() + max(REFRESH_SECONDS, _COST_FACTOR * took)
+
+    async def fetch_histories(self, range_seconds: float) -> None:
+        """Fetch the histories: those of up to three hours are in memory."""
+        snapshot = self.session.snapshot
+        names = [queue.name for queue in snapshot.queues] if snapshot is not None else []
+        wanted = [name for name in names if self.queue in (None, name)]
+        verb = self.session.operations.history.histories(wanted, range_seconds)
+        histories = await self.session.run(verb, on_error=_ignore)
+        if histories is not None:
+            self.histories = histories
+
+    async def _fetch_letters(self) -> None:
+        since = datetime.fromtimestamp(self.session.now - _DAY_SECONDS, UTC).replace(second=0, microsecond=0)
+        letter_filter = LetterFilter(since=since, queue=self.queue)
+        verb = self.session.operations.dead_letters.groups(letter_filter, limit=MAX_GROUPS)
+        groups = await self.session.run(verb, on_error=self._keep_problem)
+        if groups is not None:
+            self.groups, self.groups_filter, self.letters_read = groups, letter_filter, True
+
+    async def _fetch_events(self, range_seconds: float) -> None:
+        events = self.session.operations.events
+        newest = EventFilter(queue=self.queue) if self.queue is not None else ALL_EVENTS
+        page = await self.session.run(events.page(newest, limit=_MAX_EVENTS), on_error=self._keep_problem)
+        if page is None:
+            return
+        self.events = page.items
+        since = datetime.fromtimestamp(self.session.now - range_seconds, UTC)
+        marks: list[Event] = []
+        for kind in _MARK_KINDS:
+            verb = events.page(EventFilter.from_options(kind=kind, since=since), limit=_MAX_MARKS)
+            found = await self.session.run(verb, on_error=self._keep_problem)
+            marks += found.items if found is not None else []
+        self.marks = sorted(marks, key=lambda event: event.at, reverse=True)
+
+    def _keep_problem(self, message: str) -> None:
+        self.problem = message
+
+
+def _ignore(message: str) -> None:
+    """The banner shows that Redis is unavailable."""

@@ -1,0 +1,236 @@
+"""Draws charts of eighth blocks: a scale, a time axis, a dotted threshold, and marks of what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.text import Text
+
+from tui.text.format import MISSING, clip, count, duration, escape, percent, rate, utc_time
+from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE
+from workers.monitoring.snapshot import QueueSnapshot
+from workers.operations.history import Series
+from workers.operations.operations import Event
+
+LABEL_CHARS = 7
+_FURNITURE_LINES = 3
+"""Title, axis and times."""
+_THRESHOLD_SHARE = 0.4
+"""A threshold is drawn once the greatest value has reached this share of it: else it would flatten all."""
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_TICK_SECONDS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 14_400, 21_600)
+_TICK_CHARS = 11
+"""Columns between two times, at least."""
+RANGES = {900: "15 min", 3_600: "hour", 10_800: "3 h", 21_600: "6 h", 43_200: "12 h", 86_400: "24 h"}
+"""Seconds of the ranges, and the words after "last"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartFigure:
+    """A figure that charts can show: its name in the history, its title, and how its values are written."""
+
+    name: str
+    title: str
+    form: Callable[[float], str]
+    limit: Callable[[QueueSnapshot], float | None] = lambda _: None
+
+
+def _whole(value: float) -> str:
+    return count(round(value), LABEL_CHARS - 1)
+
+
+FIGURES = (
+    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth_limit),
+    ChartFigure("in_flight", "In flight", _whole, lambda queue: float(queue.concurrency)),
+    ChartFigure("done", "Done a second", rate),
+    ChartFigure("wait", "Wait p95", duration, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline),
+    ChartFigure("run", "Run p95", duration, lambda queue: queue.run_baseline and 2 * queue.run_baseline),
+    ChartFigure("failing", "Failing", percent, lambda queue: queue.failure_limit),
+)
+"""In the order in which a key shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was done at a moment: a deploy, a pause, a drain, a replay."""
+
+    at: float
+    sign: str
+    words: str
+    style: str = MUTED
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart; ``now`` is the value of this moment, ``series`` None while it was not read."""
+
+    title: str
+    series: Series | None
+    form: Callable[[float], str]
+    style: str = ACCENT
+    now: float | None = None
+    threshold: float | None = None
+    marks: tuple[Mark, ...] = ()
+
+
+_MARKS = {
+    "new-release": ("◆", "release", ACCENT),
+    "queue-paused": ("‖", "paused", PAUSED),
+    "queue-resumed": ("●", "resumed", PAUSED),
+    "worker-draining": ("▼", "drain", MUTED),
+    "plan-started": ("↻", "replay", MUTED),
+}
+
+
+def marks_of(events: Sequence[Event], queue: str) -> tuple[Mark, ...]:
+    """The marks that events leave on the charts of a queue, the newest first."""
+    found = []
+    for event in events:
+        if event.kind in _MARKS and event.queue in (None, queue):
+            sign, words, style = _MARKS[event.kind]
+            if event.kind == "new-release" and event.subject:
+                words = clip(escape(event.subject), 12)
+            found.append(Mark(event.at.timestamp(), sign, words, style))
+    return tuple(found)
+
+
+def plot_size(width: int, height: int) -> tuple[int, int]:
+    """Columns and rows of the plot in a chart of this size."""
+    return max(1, width - LABEL_CHARS - 1), max(1, height - _FURNITURE_LINES)
+
+
+def draw(chart: Chart, width: int, height: int) -> list[Text]:
+    """The lines of a chart, each exactly ``width`` wide."""
+    columns, rows = plot_size(width, height)
+    series = chart.series
+    lines = [_title(chart)]
+    if series is None:
+        lines += [Text("") for _ in range(rows + 2)]
+    else:
+        values = series.values[-columns:]
+        top = _top(chart)
+        lines += _plot(chart, values, top, rows)
+        lines += _axis(chart, series, columns)
+    for line in lines:
+        line.truncate(width, overflow="crop", pad=True)
+    return lines
+
+
+def _title(chart: Chart) -> Text:
+    text = Text.assemble((chart.title, "bold"))
+    if chart.now is not None:
+        text.append(f"  now {chart.form(chart.now)}", MUTED)
+    greatest = chart.series.greatest if chart.series is not None else None
+    text.append(f"  max {MISSING if greatest is None else chart.form(greatest)}", MUTED)
+    if chart.threshold is not None and _top(chart) >= chart.threshold:
+        text.append(f"  limit {chart.form(chart.threshold)}", MUTED)
+    return text
+
+
+def _top(chart: Chart) -> float:
+    """The value at the top of the scale."""
+    greatest = (chart.series.greatest if chart.series is not None else None) or 0.0
+    if chart.threshold is not None and greatest >= _THRESHOLD_SHARE * chart.threshold:
+        greatest = max(greatest, chart.threshold)
+    return greatest
+
+
+def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -> list[Text]:
+    heights = [_eighths(value, top, rows) for value in values]
+    dotted = _threshold_row(chart, top, rows)
+    middle = rows // 2 if rows >= 4 else None
+    lines = []
+    for row in range(rows):
+        below = (rows - 1 - row) * 8
+        label = ""
+        if row == 0:
+            label = chart.form(top) if top > 0 else ""
+        elif row == middle and top > 0:
+            label = chart.form(top * (rows - row) / rows)
+        line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), MUTED)
+        shown = Text.assemble(line, ("┤" if label else "│", RULE))
+        cells = [(_cell(height, below), row == dotted) for height in heights]
+        styled = [
+            ("┄", BREACH) if is_dotted and block == " " else (block, chart.style)
+            for block, is_dotted in cells
+        ]
+        for style, run in groupby(styled, key=lambda cell: cell[1]):
+            shown.append("".join(block for block, _ in run), style)
+        lines.append(shown)
+    return lines
+
+
+def _eighths(value: float | None, top: float, rows: int) -> int:
+    """How many eighths of a row are full; one for the least value, none for a missing one."""
+    if value is None:
+        return 0
+    return 1 if top <= 0 or value <= 0 else max(1, min(rows * 8, round(value / top * rows * 8)))
+
+
+def _cell(height: int, below: int) -> str:
+    return _BLOCKS[max(0, min(8, height - below))]
+
+
+def _threshold_row(chart: Chart, top: float, rows: int) -> int | None:
+    if chart.threshold is None or top < chart.threshold or top <= 0:
+        return None
+    return rows - 1 - min(rows - 1, int(chart.threshold / top * rows))
+
+
+def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
+    """The axis with the signs of the marks; below it their words, and times where these leave room."""
+    span = (series.end - series.start) / columns
+    labels = _Labels(columns)
+    axis: list[tuple[str, str]] = [("─", RULE)] * columns
+    labels.put(columns - 3, "now", MUTED)
+    for mark in chart.marks:
+        column = int((mark.at - series.start) / span)
+        if 0 <= column < columns:
+            axis[column] = (mark.sign, mark.style)
+            labels.put(column, mark.words, mark.style)
+    for at in _ticks(series, columns):
+        column = int((at - series.start) / span)
+        if labels.put(column, utc_time(at, "%H:%M"), MUTED) and axis[column][0] == "─":
+            axis[column] = ("┬", RULE)
+    zero = chart.form(0.0).partition(" ")[0].partition(".")[0]
+    line = Text.assemble((zero.rjust(LABEL_CHARS), MUTED), ("┼", RULE))
+    for style, run in groupby(axis, key=lambda cell: cell[1]):
+        line.append("".join(sign for sign, _ in run), style)
+    return [line, labels.line()]
+
+
+def _ticks(series: Series, columns: int) -> list[float]:
+    """Round times within the series."""
+    seconds = (series.end - series.start) / max(1, columns // _TICK_CHARS)
+    step = next((tick for tick in _TICK_SECONDS if tick >= seconds), _TICK_SECONDS[-1])
+    first = -(-series.start // step) * step
+    return [first + step * number for number in range(int((series.end - first) // step) + 1)]
+
+
+class _Labels:
+    """One line of words at columns; a word that would touch another one is left out."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._words: dict[int, tuple[str, str]] = {}
+
+    def put(self, column: int, words: str, style: str) -> bool:
+        """Put words at a column, if there is room."""
+        column = max(0, min(column, self._columns - len(words)))
+        end = column + len(words)
+        if end > self._columns or any(
+            column <= start + len(other) and start <= end for start, (other, _) in self._words.items()
+        ):
+            return False
+        self._words[column] = (words, style)
+        return True
+
+    def line(self) -> Text:
+        """The line, below the plot."""
+        text = Text(" " * (LABEL_CHARS + 1))
+        for column, (words, style) in sorted(self._words.items()):
+            text.append(" " * (column + LABEL_CHARS + 1 - text.cell_len))
+            text.append(words, style)
+        return text

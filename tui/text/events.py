@@ -1,0 +1,53 @@
+"""Turns events into lines: when, what, and to which queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from tui.text.format import clip, escape, utc_time
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH
+from tui.text.words import DAY_AND_MINUTE
+from workers.operations.operations import Event
+
+_SIGNS = {
+    "alert-acknowledged": ("✔", MUTED),
+    "alert-fired": ("▲", BREACH),
+    "alert-resolved": ("✔", OK),
+    "alert-silenced": ("‖", MUTED),
+    "keys-repaired": ("↻", WATCH),
+    "letters-replayed": ("↻", ACCENT),
+    "new-group": ("✕", BREACH),
+    "new-release": ("◆", ACCENT),
+    "plan-halted": ("▲", WATCH),
+    "plan-interrupted": ("▲", WATCH),
+    "plan-started": ("↻", ACCENT),
+    "queue-paused": ("‖", PAUSED),
+    "queue-resumed": ("●", PAUSED),
+    "worker-drained": ("▼", MUTED),
+    "worker-draining": ("▼", WATCH),
+    "worker-lost": ("✕", BREACH),
+    "worker-started": ("●", OK),
+}
+"""Sign and style by kind; other kinds have a dot."""
+_MAX_MESSAGE_CHARS = 300
+
+
+def event_line(event: Event, now: float) -> Text:
+    """One event on one line; its date instead of its seconds if it is older than a day."""
+    sign, style = _SIGNS.get(event.kind, ("·", MUTED))
+    recent = now - event.at.timestamp() < 86_400
+    when = utc_time(event.at) if recent else utc_time(event.at, DAY_AND_MINUTE)
+    text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
+    message = clip(escape(event.message), _MAX_MESSAGE_CHARS)
+    if event.queue and event.queue not in event.message:
+        text.append(f"{escape(event.queue)}  ", "bold")
+    return text.append(message)
+
+
+def event_lines(events: Sequence[Event] | None, now: float) -> Text:
+    """The newest events, one a line; None if they were not read."""
+    if not events:
+        return Text("  not read yet" if events is None else "  nothing has happened yet", MUTED)
+    return Text("\n", no_wrap=True, overflow="ellipsis").join([event_line(event, now) for event in events])

@@ -1,0 +1,59 @@
+"""Turns groups of dead letters into rows of two lines: how many of which error, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from tui.text.format import clip, count, escape, lasting, sparkline, utc_time
+from tui.text.styles import MUTED, WATCH
+from tui.text.words import plural
+from workers.operations.operations import FailureGroup
+
+_COUNT_CHARS = 6
+_TREND_HOURS = 24
+_TREND_CELLS = 12
+_MAX_RELEASES = 2
+
+
+def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
+    """Count, function, error and trend; below it since when, the last one, and on which releases."""
+    sample = group.sample
+    error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
+    trend = sparkline(_pairs(group.trend), _TREND_CELLS)
+    first = Text.assemble((f" {count(group.count, _COUNT_CHARS):>{_COUNT_CHARS}}  ", "bold"), no_wrap=True)
+    left = width - first.cell_len - _TREND_CELLS - 3
+    function = clip(escape(sample.function), 18)
+    words = Text.assemble((f"{function}  ", MUTED), clip(escape(error), max(10, left - len(function) - 2)))
+    words.truncate(max(10, left), overflow="ellipsis", pad=True)
+    first.append_text(words).append("  ").append(trend, WATCH)
+    return [first, Text(f"{'':{_COUNT_CHARS + 3}}{_since(group, now)}", MUTED, no_wrap=True)]
+
+
+def _since(group: FailureGroup, now: float) -> str:
+    first, last = group.first_at.timestamp(), group.last_at.timestamp()
+    today = now - first < 86_400
+    parts = [f"since {utc_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
+    if last - first >= 60:
+        parts[0] += f", {lasting(last - first)}"
+    parts.append(f"last {lasting(max(0.0, now - last))} ago")
+    if group.releases:
+        shown = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
+        others = len(group.releases) - _MAX_RELEASES
+        more = f" and {others} more" if others > 0 else ""
+        parts.append(f"only on release {shown}" if len(group.releases) == 1 else f"on releases {shown}{more}")
+    return " · ".join(parts)
+
+
+def _pairs(hours: Sequence[int]) -> list[int]:
+    """Two hours a cell."""
+    newest = list(hours[-_TREND_HOURS:])
+    return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]
+
+
+def groups_title(groups: Sequence[FailureGroup], most: int) -> str:
+    """How many letters died in a day, of how many errors."""
+    letters = sum(group.count for group in groups)
+    number = f"the {most} largest of its groups" if len(groups) >= most else plural(len(groups), "group")
+    return f"{count(letters)} in 24 h, {number}" if groups else "none in 24 h"
