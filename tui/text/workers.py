@@ -30,22 +30,23 @@ def readiness(worker: Worker) -> str:
         case "dead":
             return _jobs_of_the_dead(worker)
         case "blocked":
-            return f"blocked{_lasting(worker.blocked_for)} by {escape(worker.blocked_where or 'an unknown line')}"
+            where = escape(worker.blocked_where or "an unknown line")
+            return f"blocked{_lasting(worker.blocked_for)} by {where}"
         case "draining":
             if worker.drain_deadline_in is None:
                 return "draining"
             return f"{duration(worker.drain_deadline_in)} left"
         case "standby":
-            return "stands by for a slot"
+            return "stands by"
     return "; ".join(map(escape, worker.unready)) or "yes"
 
 
 def _jobs_of_the_dead(worker: Worker) -> str:
     jobs = f"its {plural(worker.in_flight, 'job')}" if worker.in_flight != 1 else "its job"
-    verb = "runs" if worker.in_flight == 1 else "run"
+    one = worker.in_flight == 1
     if worker.recover_in is None:
-        return f"{jobs} {verb} again when a worker serves the queue"
-    return f"{jobs} {verb} again in {duration(worker.recover_in)}"
+        return f"{jobs} {'waits' if one else 'wait'} for a worker"
+    return f"{jobs} {'runs' if one else 'run'} again in {duration(worker.recover_in)}"
 
 
 def _lasting(seconds: float | None) -> str:
@@ -96,4 +97,5 @@ def put_back(number: int | None) -> str:
         return "how many jobs went back to their queues is not known"
     if number == 0:
         return "no job went back to its queue"
-    return f"{plural(number, 'job')} went back to the head of {'its queue' if number == 1 else 'their queues'}"
+    queues = "its queue" if number == 1 else "their queues"
+    return f"{plural(number, 'job')} went back to the head of {queues}"
