@@ -83,7 +83,8 @@ def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], *, more: int
     undo = "u undo · " if worker.drain_undoable else "it cannot be undone · "
     text.append(f"\n No new job starts there.{by} {undo}! put back now", MUTED)
     if more:
-        text.append(f"\n {plural(more, 'other process')} drain, too: 4 shows them", WATCH)
+        drain = "drains, too: 4 shows it" if more == 1 else "drain, too: 4 shows them"
+        text.append(f"\n {plural(more, 'other process')} {drain}", WATCH)
     return text
 
 

@@ -13,6 +13,7 @@ from textual.containers import VerticalScroll
 from tui.navigation import OpenWorker
 from tui.screens.workers.actions import WorkerActions
 from tui.text import worker_page
+from tui.text.format import escape
 from tui.text.styles import MUTED
 from tui.text.words import plural
 from tui.text.worker_table import worker_heading, worker_line
@@ -90,7 +91,7 @@ class WorkersScreen(WorkerActions):
         if worker is None:
             return
         own = " · this process" if self._is_own(worker) else ""
-        title.show(worker.name, f"{worker.id}{own}")
+        title.show(escape(worker.name), f"{escape(worker.id)}{own}")
         text = worker_page.facts(worker).append("\n\n")
         text.append_text(worker_page.jobs(worker, self.forecasts(worker)))
         if self.size.height >= _TALL_ROWS:

@@ -11,6 +11,7 @@ from textual.containers import VerticalScroll
 from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
 from tui.text import worker_page
+from tui.text.format import escape
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
@@ -65,11 +66,11 @@ class WorkerScreen(WorkerActions):
         worker = self._worker
         title, facts = self.query_one("#worker-title", Rule), self.query_one("#worker-facts", Line)
         if worker is None:
-            title.show("Worker", self._worker_id)
+            title.show("Worker", escape(self._worker_id))
             facts.show("  it has ended, and holds no jobs: 6 shows its events")
             return
         own = "this process" if self._is_own(worker) else ""
-        title.show(worker.name, "has ended: these are its last figures" if self._ended else own)
+        title.show(escape(worker.name), "has ended: these are its last figures" if self._ended else own)
         facts.show(worker_page.facts(worker))
         self.query_one("#worker-jobs", Line).show(worker_page.jobs(worker, self.forecasts(worker)))
         if not self._ended:
