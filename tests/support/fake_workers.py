@@ -37,7 +37,7 @@ DRAINING = process(
     2,
     state="draining",
     draining=True,
-    drain=DrainSnapshot(22.0, undoable=True, by="ops@box-9"),
+    drain=DrainSnapshot(22.0, undoable=True, by="ops@box-9", seconds=30.0),
     in_flight=8,
     held=(
         HeldJobs("weather-ingestion", 2, (0.1, 0.1)),

@@ -25,7 +25,7 @@ _HEAD = ("in flight", "longest", "usually")
 def facts(worker: Worker) -> Text:
     """What is known of the process, in a few lines."""
     lines = (
-        f"{state_word(worker)} · takes jobs: {readiness(worker)}",
+        "takes jobs" if worker.ready else f"{state_word(worker)} · {readiness(worker)}",
         f"id {escape(worker.id)} · host {escape(worker.host)} · pid {worker.pid}",
         f"release {escape(worker.release or MISSING)} · version {escape(worker.version)} · "
         f"up {duration(worker.up_for)} · last sign of life {duration(worker.beat_age)} ago",
@@ -52,12 +52,12 @@ def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
 
 def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Text:
     """A line a queue; while the process drains also what is likely to go back to its queue."""
-    text = Text("   " + "queue".ljust(_QUEUE_CHARS), MUTED, no_wrap=True)
-    text.append("".join(f"  {title:>9}" for title in _HEAD) + ("   at the deadline" if draining else ""))
+    titles = "".join(f"  {title:>9}" for title in _HEAD) + ("   at the deadline" if draining else "")
+    text = Text.assemble((f"   {'queue'.ljust(_QUEUE_CHARS)}{titles}", MUTED), no_wrap=True)
     for forecast in forecasts:
-        text.append("\n   " + clip(escape(forecast.queue), _QUEUE_CHARS).ljust(_QUEUE_CHARS), "none")
-        text.append(f"  {forecast.in_flight:>9}  {duration(forecast.longest):>9}", "none")
-        text.append(f"  {duration(forecast.usual):>9}   ", "none")
+        text.append("\n   " + clip(escape(forecast.queue), _QUEUE_CHARS).ljust(_QUEUE_CHARS))
+        text.append(f"  {forecast.in_flight:>9}  {duration(forecast.longest):>9}")
+        text.append(f"  {duration(forecast.usual):>9}   ")
         if draining and forecast.put_back:
             text.append(f"likely put back: {forecast.put_back}", WATCH)
         elif draining:
@@ -65,13 +65,13 @@ def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Tex
     return text
 
 
-def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], *, more: int, total: float) -> Text:
+def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], *, more: int) -> Text:
     """The drain of a process: its countdown, and what becomes of its jobs.  ``more``: others that drain."""
-    left = worker.drain_deadline_in
-    text = Text(" Graceful drain of ", "bold", no_wrap=True, overflow="ellipsis")
+    left, total = worker.drain_deadline_in, worker.drain_seconds
+    text = Text.assemble((" Graceful drain of ", "bold"), no_wrap=True, overflow="ellipsis")
     text.append(escape(worker.name)).append(" · finishes what runs, deletes nothing", MUTED)
     text.append(f"   {duration(left)} left ", WATCH)
-    if left is not None and total > 0:
+    if left is not None and total:
         bar = gauge(round(left * 100), round(total * 100), _BAR_CHARS)
         text.append(f"▕{bar}▏", WATCH)
     text.append("\n")

@@ -233,7 +233,8 @@ def _drain(fields: Any) -> DrainSnapshot:
     if not isinstance(fields, dict):
         return DrainSnapshot(None, undoable=False, by=None)
     by = fields.get("by")
-    return DrainSnapshot(number(fields.get("left")), fields.get("undoable") is True, by and str(by))
+    left, seconds = number(fields.get("left")), number(fields.get("seconds"))
+    return DrainSnapshot(left, fields.get("undoable") is True, by and str(by), seconds)
 
 
 def age(instant_ms: float | None, now: float) -> float | None:

@@ -134,6 +134,8 @@ class DrainSnapshot:
     undoable: bool
     by: str | None
     """The operator who began it; None if a supervisor did, or that is not known."""
+    seconds: float | None = None
+    """How long the jobs in flight have in all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,12 @@ def _count(action: OperatorAction, noun: str) -> str:
     return f"{action.affected:,} {noun if action.affected == 1 else plural}"
 
 
+def _worker(action: OperatorAction) -> str:
+    name = action.arguments.get("name")
+    short_id = str(action.arguments.get("worker"))[:SHORT_ID_CHARS]
+    return f"{short_id} ({name})" if name else short_id
+
+
 _SENTENCES: Mapping[str, _Sentence] = {
     "acknowledge": _Sentence(
         "alert-acknowledged", lambda act: f"acknowledged {act.arguments.get('alert')}", subject="alert"
@@ -56,16 +62,13 @@ _SENTENCES: Mapping[str, _Sentence] = {
     "discard": _Sentence("letters-discarded", lambda act: f"discarded {_count(act, 'dead letter')}"),
     "drain": _Sentence(
         "worker-draining",
-        lambda act: (
-            f"drains worker {str(act.arguments.get('worker'))[:SHORT_ID_CHARS]}, "
-            f"{_count(act, 'job')} in flight"
-        ),
+        lambda act: f"drains worker {_worker(act)}, {_count(act, 'job')} in flight",
         subject="worker",
         always=True,
     ),
     "undo-drain": _Sentence(
         "worker-resumed",
-        lambda act: f"has worker {str(act.arguments.get('worker'))[:SHORT_ID_CHARS]} take jobs again",
+        lambda act: f"has worker {_worker(act)} take jobs again",
         subject="worker",
     ),
     "enqueue": _Sentence(

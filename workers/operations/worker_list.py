@@ -45,6 +45,8 @@ class Worker:
     up_for: float | None
     drain_deadline_in: float | None
     """Until the jobs that it holds are put back; None unless it drains."""
+    drain_seconds: float | None
+    """How long they have in all."""
     drain_undoable: bool
     drained_by: str | None
     recover_in: float | None
@@ -100,6 +102,7 @@ def _worker(
         beat_age=worker.last_beat_age,
         up_for=None if dead else worker.up_for,
         drain_deadline_in=drain.left if drain is not None else None,
+        drain_seconds=drain.seconds if drain is not None else None,
         drain_undoable=drain is not None and drain.undoable,
         drained_by=drain.by if drain is not None else None,
         recover_in=_recover_in([queues[held.queue] for held in worker.held if held.queue in queues])

@@ -7,18 +7,21 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from redis.asyncio import Redis
 
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, run_script
+from storage.repositories.operator_actions import OperatorAction
 from workers.engine.keys import DRAINED, PROCESS, WORKERS
 from workers.errors import ConflictError, WorkersError
 from workers.monitoring.cluster_reader import ClusterState
 from workers.monitoring.overview import whole_number
 from workers.monitoring.roster import read_drain
 from workers.monitoring.snapshot import WorkerSnapshot
+from workers.operations.action_events import event_of
 from workers.operations.audit import Audit, AuditedAction
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
@@ -102,7 +105,8 @@ class WorkerOperations:
         self._audit.check_writable("undo-drain")
         found = find_worker((await self._read_cluster()).workers, worker)
         _check_undoable(found)
-        async with self._audit.record("undo-drain", {"worker": found.id}) as action:
+        arguments = {"worker": found.id, "name": found.name}
+        async with self._audit.record("undo-drain", arguments) as action:
             action.affected = int(found.draining)
             result = await self._request(found, "undo")
             if result.state == "drained":
@@ -128,8 +132,12 @@ class WorkerOperations:
                 f"{worker.name} is dead and cannot drain",
                 fix="a living process runs its jobs again by itself",
             )
-        async with self._audit.record("drain", {"worker": worker.id, "now": now}) as action:
+        began, arguments = datetime.now(UTC), {"worker": worker.id, "name": worker.name, "now": now}
+        async with self._audit.record("drain", arguments) as action:
             action.affected = worker.in_flight
+            # One without jobs ends before this verb does: its own event is the later one.
+            record = OperatorAction(began, self._audit.actor, "drain", arguments, worker.in_flight, "", "")
+            action.event = event_of(record)
             return _note(action, worker, await self._request(worker, "put back" if now else "drain"))
 
     async def _drain_or_explain(self, worker: WorkerSnapshot) -> DrainResult:

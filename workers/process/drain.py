@@ -115,8 +115,8 @@ class Drain:
 
     def describe(self) -> dict[str, object]:
         """What other processes are told."""
-        drain = {"left": self.left, "undoable": self.can_undo, "by": self.by} if self.under_way else None
-        return {"draining": self.under_way, "drain": drain}
+        drain = {"left": self.left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
+        return {"draining": self.under_way, "drain": drain if self.under_way else None}
 
     def begin(self, *, undoable: bool, by: str | None) -> bool:
         """Begin; False if it has begun before.  One that a supervisor requests, too, cannot be undone."""

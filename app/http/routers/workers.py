@@ -95,6 +95,7 @@ class WorkerItem(BaseModel):
     beat_age: float | None = Field(description="Seconds since its last sign of life.")
     up_for: float | None = Field(description="Seconds since its start.")
     drain_deadline_in: float | None = Field(description="Seconds until what it holds is put back.")
+    drain_seconds: float | None = Field(description="Seconds that a drain gives them in all.")
     drain_undoable: bool
     drained_by: str | None
     recover_in: float | None = Field(description="Of a dead one: seconds until its jobs run again.")

@@ -61,8 +61,6 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
         """Of the first page, by the monotonic clock."""
         self._read_at = 0.0
         self._draining: tuple[Worker, ...] = ()
-        self._longest: dict[str, float] = {}
-        """Most seconds that were left, by worker: the whole length of its bar."""
 
     def compose_body(self) -> ComposeResult:
         """Compose the panel and the list."""
@@ -144,13 +142,10 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
         panel = self.query_one("#drain-panel", Line)
         panel.display = bool(self._draining)
         if not self._draining:
-            self._longest.clear()
             return
         first = min(self._draining, key=lambda worker: worker.drain_deadline_in or 0.0)
-        left = first.drain_deadline_in or 0.0
-        total = self._longest[first.id] = max(left, self._longest.get(first.id, 0.0))
         more = len(self._draining) - 1
-        panel.show(worker_page.drain_panel(first, self.forecasts(first), more=more, total=total))
+        panel.show(worker_page.drain_panel(first, self.forecasts(first), more=more))
 
     # Keys
 

@@ -421,3 +421,17 @@ async def test_a_result_is_kept_for_ten_minutes(
     assert await life.ended == 0
     assert isinstance(result, DrainResult)
     assert 500 < await redis.ttl(f"{DRAINED}{life.process.id}") <= 600
+
+
+async def test_reading_requests_costs_an_idle_process_no_command(make_bench: MakeBench, redis: Redis) -> None:
+    """Each is billed, also those inside a script: nine for one queue, as many as without requests."""
+    process = await make_bench().start(Gate())
+    await eventually(lambda: subscribed(redis, process.id))
+
+    async def commands() -> int:
+        before = await redis.info("stats")
+        await process._presence.publish()
+        after = await redis.info("stats")
+        return int(after["total_commands_processed"]) - int(before["total_commands_processed"]) - 1
+
+    assert min([await commands() for _ in range(10)]) == 9
