@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.support.fake_operations import HEALTHY, NASTY, CannedOperations
+from tests.support.fake_signals import event
 from tests.support.fake_workers import BLOCKED, DEAD, DRAINING, RUNNING, STANDBY
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
@@ -251,3 +252,22 @@ def test_one_worker_looks_as_before(snap_compare: Any, size: tuple[int, int]) ->
 def size(request: pytest.FixtureRequest) -> tuple[int, int]:
     columns, rows = request.param
     return columns, rows
+
+
+async def test_a_tall_terminal_shows_what_processes_came_and_went_and_reads_that_rarely() -> None:
+    operations = CannedOperations(ALL)
+    operations.events.kept = [
+        event(0, "worker-lost", f"worker 4f0c died {NASTY}"),
+        event(1, "queue-paused", "ops paused a queue"),
+    ]
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot)
+        asked = operations.events.asked
+        await pilot.resize_terminal(160, 48)
+        await until(pilot, lambda: "worker 4f0c died" in text(app))
+        assert "paused a queue" not in text(app)
+        assert not {"\x1b", "\x07", "\u202e"} & set(text(app))
+        for _ in range(3):
+            app.session.refresh()
+            await pilot.pause(0.02)
+        assert operations.events.asked == asked + 1

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
-from textual import events
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 
 from tui.navigation import OpenWorker
 from tui.screens.workers.actions import WorkerActions
+from tui.session import Session
 from tui.text import worker_page
+from tui.text.events import event_lines
 from tui.text.format import escape
 from tui.text.styles import MUTED
 from tui.text.words import plural
@@ -21,15 +25,20 @@ from tui.widgets.line import Line
 from tui.widgets.row_list import Row, RowList
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
+from workers.operations.operations import OPERATION_ERRORS, Event
 from workers.operations.worker_list import Worker, list_workers
 
 _TALL_ROWS = 40
 """Of a terminal that shows all of the process under the cursor."""
 _MAX_LINES = 20
+_EVENTS_SECONDS = 15.0
+_MAX_EVENTS = 200
+"""Among so many of the newest events those of processes are found."""
+_KINDS = ("worker-", "new-release")
 
 
 class WorkersScreen(WorkerActions):
-    """Everything is in the snapshot: nothing is read for this view alone."""
+    """All is in the snapshot, but for the events that a tall terminal has room for: they are read rarely."""
 
     HELP = (
         "Every process of the cluster. cpu is the share of one core and memory the resident one, both with "
@@ -56,6 +65,15 @@ class WorkersScreen(WorkerActions):
         yield Rule(id="worker-title", keys=(("enter", "open"),))
         with VerticalScroll(id="worker-detail", can_focus=False):
             yield Line(id="worker-facts", classes="figures")
+        with Vertical(id="worker-events-section"):
+            yield Rule("Processes that came and went", keys=(("6", "all events"),))
+            yield Line("  not read yet", id="worker-events")
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._events: list[Event] | None = None
+        self._next_events = 0.0
+        """When they are read again, by the monotonic clock."""
 
     def on_mount(self) -> None:
         """Let keys move the cursor."""
@@ -83,6 +101,20 @@ class WorkersScreen(WorkerActions):
         empty.display = not workers
         self.query_one("#workers-title", Rule).show("Workers", _summary(workers))
         self._show_selected()
+        tall = self.size.height >= _TALL_ROWS
+        self.set_class(tall, "-tall")
+        due = time.monotonic() >= self._next_events and not self.session.frozen
+        if tall and due and self.is_current:
+            self._next_events = time.monotonic() + _EVENTS_SECONDS
+            self.fetch_events()
+
+    @work(exclusive=True, group="events")
+    async def fetch_events(self) -> None:
+        """Show the newest events of processes; if they cannot be read, those that were read stay."""
+        with suppress(*OPERATION_ERRORS):
+            page = await self.session.operations.events.page(limit=_MAX_EVENTS)
+            self._events = [event for event in page.items if event.kind.startswith(_KINDS)]
+        self.query_one("#worker-events", Line).show(event_lines(self._events, self.session.now))
 
     def _show_selected(self) -> None:
         worker = self._list.selected
