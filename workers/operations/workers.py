@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -217,11 +217,6 @@ class WorkerOperations:
     async def _ended(self, worker_id: str, name: str) -> DrainResult:
         put_back = whole_number(await execute(self._redis, "GET", f"{DRAINED}{worker_id}"))
         return DrainResult(worker_id, name, "drained", put_back=put_back)
-
-
-def any_unconfirmed(results: Collection[DrainResult]) -> bool:
-    """Whether a process has not confirmed its request, or could not be drained."""
-    return any(result.problem for result in results)
 
 
 def _check_undoable(worker: WorkerSnapshot) -> None:

@@ -99,7 +99,7 @@ class Drain:
     @property
     def can_undo(self) -> bool:
         """Whether the process could take jobs again."""
-        return self.under_way and self._can_undo and not self.is_over
+        return self.under_way and self._can_undo and not (self.is_over or self.puts_back)
 
     @property
     def left(self) -> float | None:
@@ -134,7 +134,7 @@ class Drain:
 
     def undo(self) -> bool:
         """End it, if it can be undone."""
-        if not self.can_undo or self.puts_back:
+        if not self.can_undo:
             return False
         self._began_at, self.by = None, None
         self.begun.clear()

@@ -58,8 +58,9 @@ class Presence:
         self._on_letters = on_letters
         self._on_request = on_request
         self._started_at = time.time()
-        self.publishing: list[asyncio.Task[None]] = []
+        self._publishing: list[asyncio.Task[None]] = []
         """What publishes in the background."""
+        self._ended = False
         self._publish_again = False
 
     async def publish(self, *, forget: bool = False) -> None:
@@ -78,8 +79,13 @@ class Presence:
     def publish_soon(self) -> None:
         """Publish in the background, one at a time, since Redis may be down."""
         self._publish_again = True
-        if not self.publishing or self.publishing[0].done():
-            self.publishing = [asyncio.ensure_future(self._publish_until_current())]
+        if not self._ended and (not self._publishing or self._publishing[0].done()):
+            self._publishing = [asyncio.ensure_future(self._publish_until_current())]
+
+    def end(self) -> list[asyncio.Task[None]]:
+        """Publish nothing more in the background; returns what still does."""
+        self._ended = True
+        return self._publishing
 
     async def _publish_until_current(self) -> None:
         while self._publish_again:

@@ -210,7 +210,7 @@ class WorkerProcess:
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight, by=by)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
-            self._presence.publish_soon()
+        self._presence.publish_soon()
 
     def drain_now(self) -> None:
         """Return the jobs in flight to their queues without waiting for them any longer."""
@@ -265,7 +265,7 @@ class WorkerProcess:
     async def close(self) -> None:
         """Leave the list of workers and close all connections; without a drain before, like a crash."""
         self._loop = None
-        await cancel_and_wait([*self._running, *self._background_tasks, *self._presence.publishing])
+        await cancel_and_wait([*self._running, *self._background_tasks, *self._presence.end()])
         self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
@@ -392,8 +392,7 @@ class WorkerProcess:
     def _check_leases(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.request_lease_check()
-        if self._loop is not None:
-            self._presence.publish_soon()  # others may have declared this process dead
+        self._presence.publish_soon()  # others may have declared this process dead
 
     async def _check_aborts(self) -> None:
         for dispatcher in self.dispatchers.values():
