@@ -13,14 +13,13 @@ from typing import Any, ClassVar, TextIO
 import structlog
 from rich.console import RenderableType
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.containers import ScrollableContainer
 from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
-from textual.theme import Theme
 from textual.types import CSSPathType
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 from textual.worker import WorkerFailed
 
 from tui.containment import contain_errors
@@ -49,7 +48,7 @@ from tui.screens.replays.plans import PlansScreen
 from tui.screens.workers.worker import WorkerScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
-from tui.theme import add_meanings, default_theme, style_names, themes
+from tui.themed_app import ThemedApp
 from tui.views import VIEWS
 from workers.operations.operations import Operations
 
@@ -83,7 +82,7 @@ _STANDARD_TABLE_KEYS = {
 """Keys that the help does not list."""
 
 
-class Dashboard(App[int]):
+class Dashboard(ThemedApp):
     """The only module that imports all screens; it uses ``operations`` and nothing below them."""
 
     TITLE = "CoutureCast"
@@ -118,20 +117,13 @@ class Dashboard(App[int]):
         View, theme, sort and filters are remembered in ``data_dir``.
         """
         contain_errors()
-        super().__init__()
+        state = RememberedState(data_dir)
+        super().__init__(state)
         self.operations = operations
         self.terminal = terminal
-        state = RememberedState(data_dir)
         self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state)
         for view in VIEWS:
             self.add_mode(view.name, partial(view.screen, self.session))
-        for theme in themes():
-            self.register_theme(theme)
-        remembered = state.get("theme")
-        known = remembered if remembered in self.available_themes else None
-        default = default_theme(None if self.no_color else self.console.color_system)
-        self.set_reactive(App.theme, known or default)
-        self._use_styles()
         self._demo = demo
         self._interval = interval
         self._taking_snapshot = False
@@ -153,7 +145,6 @@ class Dashboard(App[int]):
     def on_mount(self) -> None:
         """Start the timer, take the first snapshot, and show the notices of the start."""
         self.set_interval(_TIMER_SECONDS, self._on_timer)
-        self.theme_changed_signal.subscribe(self, self._on_theme_changed)
         remembered = self.session.state.get("view")
         if remembered != self.current_mode and remembered in {view.name for view in VIEWS}:
             self.switch_mode(remembered)
@@ -216,25 +207,6 @@ class Dashboard(App[int]):
         """Remove the oldest notices, so that with the new one there are not too many."""
         for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
             self._unnotify(oldest, refresh=False)
-
-    # Colours
-
-    def get_css_variables(self) -> dict[str, str]:
-        """Return the variables of the theme, with the colours by meaning."""
-        self.theme_variables = add_meanings(super().get_css_variables())
-        return self.theme_variables
-
-    def _use_styles(self) -> None:
-        """Let texts use the styles of this theme."""
-        self.console.push_theme(style_names(self.get_css_variables(), no_color=self.no_color), inherit=True)
-
-    def _on_theme_changed(self, theme: Theme) -> None:
-        self._use_styles()
-        self.session.state.set("theme", theme.name)
-        for stack in self._screen_stacks.values():
-            for screen in stack:
-                for static in screen.query(Static):
-                    static.update(static.content)  # its colours were those of the theme before
 
     # Navigation
 
@@ -312,6 +284,9 @@ class Dashboard(App[int]):
         """Return the commands of the palette."""
         for view in VIEWS:
             yield SystemCommand(view.title, view.purpose, partial(self.action_view, view.name))
+        for queue in self.session.snapshot.queues if self.session.snapshot is not None else ():
+            show = partial(self.post_message, OpenQueue(queue.name))
+            yield SystemCommand(f"Queue {queue.name}", "Everything about it", show)
         yield SystemCommand("Alerts", "Acknowledge, silence, runbook", self.action_alerts)
         yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
         yield SystemCommand("Help", "Keys and signs", self.action_help)

@@ -38,10 +38,10 @@ ESCAPE = b"\x1b[27u"  # as of a terminal that tells it from alt and the next key
 SOON = "import tui.app; tui.app._DEFECTS_SECONDS, tui.app._TIMER_SECONDS = 1.0, 0.1"
 """The dashboard gives up a second after its first defect, not ten."""
 DEFECTS = {
-    "a key": "OverviewScreen.action_metric = fail",
+    "a key": "OverviewScreen.action_figure = fail",
     "a timer": "Dashboard._on_timer = fail",
     "a message": "OverviewScreen.on_queue_table_pause_requested = fail",
-    "a worker": "OverviewScreen.fetch_letters = lambda self, snapshot: self.run_worker(fail_later())",
+    "a worker": "OverviewScreen.fetch_details = lambda self: self.run_worker(fail_later())",
     "a snapshot that is shown": "OverviewScreen.update_snapshot = fail",
     "a view that is opened": "DeadLettersScreen.on_screen_resume = fail",
     "a view that is composed": "DeadLettersScreen.compose_body = fail",

@@ -14,6 +14,7 @@ from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.overview import OverviewScreen
 from tui.widgets.cache_entry_table import CacheEntryTable
+from tui.widgets.group_list import GroupList
 from tui.widgets.letter_table import LetterTable
 
 LETTERS = ["replay", "replay_all", "discard", "restore", "edit", "export"]
@@ -30,7 +31,7 @@ async def test_actions_cancelled_before_they_begin_leave_no_coroutine(key: str, 
         await pilot.press(key)
         view = {"1": OverviewScreen, "2": DeadLettersScreen, "5": CacheScreen}[key]
         await until(pilot, lambda: isinstance(app.screen, view))
-        table = app.screen.query_one(CacheEntryTable if key == "5" else LetterTable)
+        table = app.screen.query_one({"1": GroupList, "2": LetterTable, "5": CacheEntryTable}[key])
         await until(pilot, lambda: table.selected)
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")

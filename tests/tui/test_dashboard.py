@@ -83,7 +83,7 @@ def words(app: Dashboard) -> str:
 
 def title(app: Dashboard) -> str:
     """What stands above the letters."""
-    return str(app.screen.query_one("#list-title", Static).render())
+    return str(app.screen.query_one("#list-title", Rule).render())
 
 
 async def letters_view(app: Dashboard, pilot: Pilot[Any]) -> LetterTable:
@@ -346,7 +346,7 @@ async def test_m_switches_the_metric() -> None:
         title = app.screen.query_one("#charts-title", Rule)
         await until(pilot, lambda: "Depth, last hour" in str(title.render()))
         await pilot.press("m")
-        await until(pilot, lambda: "Done a second, last hour" in str(title.render()))
+        await until(pilot, lambda: "In flight, last hour" in str(title.render()))
 
 
 async def test_D_drains_after_a_question_about_the_consequence() -> None:

@@ -91,6 +91,7 @@ async def test_the_edit_dialog_shows_what_is_wrong() -> None:
         area = app.screen.query_one(TextArea)
         for text, problem in (REFUSED | NO_OBJECT).values():
             area.text = text
+            await pilot.pause()  # the change hides the error before, and must not hide the next one
             await until(pilot, lambda: "▲" not in says(app))
             await pilot.press("ctrl+s")
             await until(pilot, lambda: "▲" in says(app))

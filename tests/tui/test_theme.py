@@ -9,12 +9,13 @@ import pytest
 from rich.color import Color as TerminalColor
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
+from textual.geometry import Region
 from textual.theme import BUILTIN_THEMES
 
 from tests.support.fake_operations import BREACHED, CannedOperations
 from tui.app import Dashboard
 from tui.text import styles
-from tui.theme import ANSI, DARK, PALETTES, add_meanings, default_theme, style_names, themes
+from tui.theme import ANSI, DARK, LIGHT, PALETTES, add_meanings, default_theme, style_names, themes
 from workers.operations.operations import Operations
 
 MIN_CONTRAST = 4.5
@@ -109,3 +110,17 @@ async def test_a_theme_can_be_changed_while_the_dashboard_is_open(name: str) -> 
         await pilot.press("2", "5", "1")
         await pilot.pause()
         assert app.session.state.get("theme") == name
+
+
+async def test_a_change_of_the_theme_paints_everything_again() -> None:
+    app = Dashboard(cast(Operations, CannedOperations(BREACHED)))
+    async with app.run_test(size=(160, 48)) as pilot:
+        await pilot.pause()
+        app.theme = LIGHT
+        await pilot.pause(0.1)
+        for widget in app.screen.query("QueueTable, Rule, #verdict").results():
+            strips = widget.render_lines(Region(0, 0, *widget.size))
+            styles = [segment.style for strip in strips for segment in strip if segment.style is not None]
+            colors = {style.color.name for style in styles if style.color is not None}
+            assert colors
+            assert not colors & set(PALETTES[DARK].texts.values())

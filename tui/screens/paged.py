@@ -16,6 +16,7 @@ from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
+from tui.widgets.rule import Rule
 from workers.operations.operations import OPERATION_ERRORS
 
 FilterT = TypeVar("FilterT")
@@ -222,7 +223,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     def compose_body(self) -> ComposeResult:
         """Compose the filter, the title and the tables."""
         yield FilterBar(parse=self.parse_filter, placeholder=self.FILTER_PLACEHOLDER, id="filter")
-        yield Static("", id="list-title", classes="rule", markup=False)
+        yield Rule(id="list-title")
         yield from self.compose_tables()
         yield Static("  not read yet", id="list-empty", markup=False)
 
@@ -257,7 +258,8 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def update_title(self) -> None:
         """Show what the table has."""
-        self.query_one("#list-title", Static).update(f"─ {' · '.join(filter(None, self.title_parts()))} ")
+        title, *others = filter(None, self.title_parts())
+        self.query_one("#list-title", Rule).show(title, " · ".join(others))
 
     def position_parts(self, *, numbered: bool = True) -> list[str]:
         """The parts of the title about marks and pages."""

@@ -121,7 +121,8 @@ def prognosis(queue: QueueSnapshot, now: float) -> str:
 
 
 def _shorten(outlook: str) -> str:
-    return outlook.replace(_LIMITED, "rate limit")
+    """Whether it will pass; its rate limit has a column of its own."""
+    return outlook.removeprefix(f"{_LIMITED}, ")
 
 
 def _trend(queue: QueueSnapshot, now: float) -> str:

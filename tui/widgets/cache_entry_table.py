@@ -19,7 +19,7 @@ class CacheEntryTable(MarkableTable[CacheEntry]):
     """Entries that can be marked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Value"),
+        Binding("enter", "select_cursor", "Value", key_display="enter"),
         Binding("x", "screen.evict", "Evict"),
     ]
 

@@ -17,7 +17,7 @@ class GroupTable(KeyedTable[FailureGroup]):
     """The groups with the most letters first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Its letters"),
+        Binding("enter", "select_cursor", "Its letters", key_display="enter"),
         Binding("R", "screen.replay", "Replay"),
     ]
 

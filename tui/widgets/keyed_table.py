@@ -16,7 +16,7 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
     """Rows are replaced together; the cursor stays on the row of its key, else in its place."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open"),
+        Binding("enter", "select_cursor", "Open", key_display="enter"),
         Binding("k", "cursor_up", "Up", show=False),
         Binding("j", "cursor_down", "Down", show=False),
     ]

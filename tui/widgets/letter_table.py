@@ -19,7 +19,7 @@ class LetterTable(KeyedTable[DeadLetter]):
     """Above its first row the cursor leaves for the widget above."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Detail"),
+        Binding("enter", "select_cursor", "Detail", key_display="enter"),
         Binding("R", "screen.replay", "Replay"),
     ]
 

@@ -34,7 +34,7 @@ class Rule(Widget):
         width = self.size.width
         left = Text.assemble((f" {self._title}", "bold"))
         if self._detail:
-            left.append(f"  {self._detail}", MUTED)
+            left.append(f" · {self._detail}", MUTED)
         left.append(" ")
         right = Text()
         for key, does in self._keys:

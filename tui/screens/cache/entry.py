@@ -14,6 +14,7 @@ from textual.widgets import Static
 from tui.screens.cache.actions import CacheActions, describe_entry
 from tui.session import Session
 from tui.text import cache as cache_text
+from tui.widgets.rule import Rule
 from workers.errors import NotFoundError
 from workers.operations.cache import owner_of
 from workers.operations.operations import OPERATION_ERRORS, CacheEntry
@@ -39,7 +40,7 @@ class CacheEntryScreen(CacheActions):
 
     def compose_body(self) -> ComposeResult:
         """Compose the text."""
-        yield Static("─ Cache entry ", classes="rule", markup=False)
+        yield Rule("Cache entry")
         with VerticalScroll(id="detail"):
             yield Static(self._detail(None, _READING), id="entry", markup=False)
 

@@ -13,6 +13,7 @@ from textual.widgets import Static
 from tui.screens.dead_letters.actions import LetterActions
 from tui.session import Session
 from tui.text import dead_letters as letter_text
+from tui.widgets.rule import Rule
 from workers.operations.operations import DeadLetter
 
 
@@ -36,7 +37,7 @@ class LetterScreen(LetterActions):
 
     def compose_body(self) -> ComposeResult:
         """Compose the text."""
-        yield Static(f"─ Dead letter {self._letter.id} ", classes="rule", markup=False)
+        yield Rule(f"Dead letter {self._letter.id}")
         with VerticalScroll(id="detail"):
             yield Static(letter_text.letter_detail(self._letter), id="letter", markup=False)
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from tui.screens.base import DashboardScreen
 from tui.text.words import plural
 from tui.widgets.plan_table import PlanTable
+from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
 
 _MAX_PLANS = 50
@@ -33,7 +33,7 @@ class PlansScreen(DashboardScreen):
 
     def compose_body(self) -> ComposeResult:
         """Compose a title and the table."""
-        yield Static("─ Plans ", id="plans-title", classes="rule", markup=False)
+        yield Rule("Plans", id="plans-title")
         yield PlanTable(id="plans")
 
     def on_screen_resume(self) -> None:
@@ -60,6 +60,6 @@ class PlansScreen(DashboardScreen):
         table = self.query_one(PlanTable)
         table.show_plans(plans, self.size.width)
         label = plural(len(plans), "plan") if plans else "none yet: R replays letters by a plan"
-        self.query_one("#plans-title", Static).update(f"─ Plans · {label} ")
+        self.query_one("#plans-title", Rule).show("Plans", label)
         if self.focused is None:
             table.focus()
