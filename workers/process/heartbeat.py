@@ -32,7 +32,7 @@ class Heartbeat:
 
     ``on_silence`` is called from the thread when too much time has passed since the last confirmed beat, and
     again until one is confirmed: the process was frozen, or is cut off, and its jobs may have been given to
-    others.  ``measure`` returns the figures of the process, which go with each beat.
+    others.  ``measure`` is called at each check of the loop; the figures that it returns go with each beat.
 
     While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
     long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
@@ -56,6 +56,7 @@ class Heartbeat:
         self._count_jobs = count_jobs
         self._on_silence = on_silence
         self._measure = measure
+        self._figures: Mapping[str, object] = {}
         self._timings = timings
         self._watchdog = watchdog
         self._give_up = give_up
@@ -82,6 +83,7 @@ class Heartbeat:
         last = began = time.monotonic()
         due, busy = last + timings.heartbeat_seconds, 0.0
         while not self._stop.wait(timings.loop_check_seconds):
+            self._figures = self._measure()
             now = time.monotonic()
             self._watch(now - began, busy)
             if now >= due - timings.loop_check_seconds / 2:
@@ -96,7 +98,7 @@ class Heartbeat:
 
     def _beat(self) -> bool:
         """False if Redis did not confirm it."""
-        figures = wire.dump(self._measure())
+        figures = wire.dump(self._figures)
         return self._send(BEAT_SCRIPT.call([BEATS, WORKERS], [self._worker_id, figures]))
 
     def _send(self, call: ScriptCall) -> bool:

@@ -356,7 +356,7 @@ class WorkerProcess:
         policies = {name: dispatcher.queue.policy for name, dispatcher in self.dispatchers.items()}
         return {
             **self.drain.describe(),
-            **self._vitals.measure(),
+            **self._vitals.newest,
             "unready": self.standing(),
             "settings": {name: policy.settings() for name, policy in policies.items()},
         }

@@ -96,9 +96,14 @@ async def test_the_lag_of_a_loop_is_known_after_its_first_counts() -> None:
 
 
 def test_a_process_measures_its_memory_and_its_share_of_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.process.vitals._MIN_WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr("workers.process.vitals._MEASURE_SECONDS", 0.0)
     vitals = Vitals(lambda: 0.002)
+    assert vitals.newest["cpu"] is None
+    assert vitals.newest["memory"] is not None
+    vitals.measure()
+    sum(range(100_000))
     figures = vitals.measure()
+    assert figures == vitals.newest
     assert figures["loop_p99"] == 0.002
     assert isinstance(figures["memory"], int)
     assert figures["memory"] > 10_000_000
