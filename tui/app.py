@@ -37,6 +37,7 @@ from tui.navigation import (
     OpenPlanLetters,
     OpenQueue,
     OpenView,
+    OpenWorker,
 )
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
@@ -44,6 +45,7 @@ from tui.screens.dead_letters.letter import LetterScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.queues.queue import QueueScreen
 from tui.screens.replays.plans import PlansScreen
+from tui.screens.workers.worker import WorkerScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
 from tui.themed_app import ThemedApp
@@ -215,6 +217,10 @@ class Dashboard(ThemedApp):
     def on_open_queue(self, message: OpenQueue) -> None:
         """Show all of one queue."""
         self.push_screen(QueueScreen(self.session, message.queue))
+
+    def on_open_worker(self, message: OpenWorker) -> None:
+        """Show all of one worker process."""
+        self.push_screen(WorkerScreen(self.session, message.worker_id))
 
     def on_open_letters(self, message: OpenLetters) -> None:
         """Show the dead letters that match a filter, once their screen is there."""

@@ -23,6 +23,14 @@ class OpenQueue(Message):
         self.queue = queue
 
 
+class OpenWorker(Message):
+    """Show all of one worker process."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__()
+        self.worker_id = worker_id
+
+
 class OpenLetters(Message):
     """Show the dead letters that match a filter."""
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.events.list import EventsScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.workers.list import WorkersScreen
 from tui.session import Session
-from tui.text.tabs import Tab, count_alerts, count_letters
+from tui.text.tabs import Tab, count_alerts, count_drains, count_letters, count_workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,8 @@ class View(Tab):
 VIEWS: tuple[View, ...] = (
     View("1", "overview", "Overview", count_alerts, purpose="The queues now", screen=OverviewScreen),
     View("2", "letters", "Dead letters", count_letters, purpose="Replay, discard", screen=DeadLettersScreen),
+    View("4", "workers", "Workers", count_workers, purpose="Who works, drain", screen=WorkersScreen),
     View("5", "cache", "Cache", purpose="Hit rate, memory, entries", screen=CacheScreen),
+    View("6", "events", "Events", count_drains, purpose="What happened, drains", screen=EventsScreen),
 )
 """In the order of their tabs.  The first one is shown at the start."""

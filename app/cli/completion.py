@@ -92,6 +92,13 @@ def complete_discarded_letter(context: typer.Context) -> Completions:
     return recent_ids.letters(_data_dir(context), "discarded")
 
 
+def complete_worker(context: typer.Context) -> Completions:
+    """The ids of the processes that have started, and not ended."""
+    from app.cli import recent_ids
+
+    return recent_ids.workers(_data_dir(context))
+
+
 def complete_plan(context: typer.Context) -> Completions:
     """The ids of the newest plans."""
     from app.cli import recent_ids

@@ -26,6 +26,7 @@ from tui.text.glyphs import TEXT_ERRORS, terminal_encoding
 _CACHE, _LETTERS, _REPLAYS = "app.cli.cache", "app.cli.dead_letters", "app.cli.replays"
 _ALERTS, _QUEUES, _UPSTASH = "app.cli.alerts", "app.cli.queues", "app.cli.upstash"
 _CRON, _JOBS = "app.cli.cron", "app.cli.jobs"
+_WORKERS = "app.cli.workers"
 
 
 class Commands(LazyGroup):
@@ -36,6 +37,10 @@ class Commands(LazyGroup):
         "status": (_QUEUES, "One snapshot of all that the overview shows."),
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
+        "drain": (
+            "app.cli.drain",
+            "Drain the process of this data directory, another one, or all; it does not ask.",
+        ),
         "events": ("app.cli.events", "What happened, the newest first; --follow prints what happens."),
         "notify-test": (
             "app.cli.notify_test",
@@ -147,6 +152,18 @@ class Alerts(LazyGroup):
     }
 
 
+class Workers(LazyGroup):
+    """The commands on worker processes."""
+
+    members: ClassVar = {
+        "list": (
+            _WORKERS,
+            "Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs.",
+        ),
+        "drain": (_WORKERS, "Let processes finish what runs, and end; --undo lets one take jobs again."),
+    }
+
+
 class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
@@ -178,6 +195,7 @@ for _name, _commands, _help in (
     ("cron", Cron, "Schedules: list, run now, disable and enable, for the whole cluster."),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
+    ("workers", Workers, "Worker processes: list those of the cluster, and drain any of them."),
     (
         "upstash",
         Upstash,

@@ -18,10 +18,12 @@ from app.servers.database_startup import existing_database
 from app.servers.redis_startup import existing_redis_url
 from app.settings import load
 from storage.database.engine import Database
+from storage.database.events import EventKind
 from storage.dead_letters.filters import LetterFilter, LetterState
 from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
+from storage.repositories.events import EventFilter, EventRepository
 from workers.engine.job_reader import JobReader, WindowState
 from workers.engine.policy import QueuePolicy
 from workers.operations.job_views import key_of
@@ -31,6 +33,8 @@ _MAX_IDS_OF_STATE = 10
 _SERVER_SECONDS = 1.0
 _FILE_SECONDS = 10.0
 """SQLite waits for other writers, but for no server."""
+
+_ENDS: tuple[EventKind, ...] = ("worker-drained", "worker-lost")
 
 Ids = list[tuple[str, str]]
 """Ids, each with a description."""
@@ -42,6 +46,19 @@ def letters(data_dir: Path | None, state: LetterState | None) -> Ids:
     async def query(database: Database) -> Ids:
         page = await DeadLetterRepository(database).page(LetterFilter(state=state), limit=_MAX_IDS)
         return [(str(letter.id), f"{letter.queue_name} {letter.error_type}") for letter in page.items]
+
+    return _run(data_dir, query)
+
+
+def workers(data_dir: Path | None) -> Ids:
+    """The newest processes that have started, and of whose end there is no event."""
+
+    async def query(database: Database) -> Ids:
+        events = EventRepository(database)
+        pages = [await events.page(EventFilter(kind=kind), limit=_MAX_IDS) for kind in _ENDS]
+        ended = {event.subject for page in pages for event in page.items}
+        started = (await events.page(EventFilter(kind="worker-started"), limit=_MAX_IDS)).items
+        return [(str(event.subject), event.message) for event in started if event.subject not in ended]
 
     return _run(data_dir, query)
 

@@ -37,7 +37,7 @@ CLOSED_ROUTERS = (
     queues.router,
     cache.router,
     workers.router,
-    workers.logs,
+    workers.cluster,
     dead_letters.router,
     dead_letter_export.router,
     replays.letter_router,

@@ -14,6 +14,7 @@ from workers.process.worker_process import WorkerProcess
 _STATUS_SECONDS = 10.0
 """Between two reports if the unit has no watchdog."""
 _START_POLL_SECONDS = 0.05
+_DRAIN_POLL_SECONDS = 0.5
 _CLOSING_SECONDS = 15.0
 """Beyond the drain's time: until Redis confirms the last jobs, and all is closed."""
 _MICROSECONDS = 1_000_000
@@ -54,9 +55,12 @@ class SystemdNotifier:
         if not process.draining:
             self.send("READY=1")
         interval = self.watchdog_seconds / 2 if self.watchdog_seconds is not None else _STATUS_SECONDS
-        while not process.draining:
+        while not process.is_ending:  # a drain that can be undone is no end yet
             await self._report_progress(process, stuck)
-            await process.drain_began(interval)
+            if process.draining:
+                await asyncio.sleep(min(interval, _DRAIN_POLL_SECONDS))
+            else:
+                await process.drain_began(interval)
         left = (process.drain_deadline_in or 0.0) + _CLOSING_SECONDS
         self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(left * _MICROSECONDS)}")
         while True:

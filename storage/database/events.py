@@ -52,6 +52,7 @@ EventKind = Literal[
     "worker-drained",
     "worker-draining",
     "worker-lost",
+    "worker-resumed",
     "worker-started",
 ]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)

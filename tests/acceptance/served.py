@@ -27,6 +27,12 @@ async def slow(ctx, seconds):
     await asyncio.sleep(seconds)
 
 
+async def gated(ctx, **kwargs):
+    """Runs until there is a file ``opened``."""
+    while not os.path.exists("opened"):
+        await asyncio.sleep(0.05)
+
+
 async def picky(ctx, fails=None, **kwargs):
     """Fails with what it is told to, until there is a file ``mended``."""
     if fails is not None and not os.path.exists("mended"):

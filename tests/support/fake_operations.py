@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
+from tests.support.fake_workers import CannedWorkers
+from workers.engine.attempt_log import LogLine
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 from workers.errors import NotFoundError, ReadOnlyError, UnknownQueueError
@@ -203,6 +205,7 @@ class CannedOperations:
         self.cache = CannedCache(self)
         self.alerts = CannedAlerts(self.done)
         self.events = CannedEvents()
+        self.workers = CannedWorkers(self.done)
         self.history = CannedHistory(self)
         self.notification_counts: dict[str, int] = {}
         self.has_workers = True
@@ -228,6 +231,11 @@ class CannedOperations:
     async def resume(self, queue: str) -> bool:
         self.done.append(("resume", queue))
         return True
+
+    def logs(self, worker: str, *, limit: int = 200, **selection: Any) -> list[LogLine]:
+        if worker != self.workers.own_id:
+            raise NotFoundError(f"worker {worker!r} is not this process")
+        return [LogLine(NOW - 5, "warning", f"slow: 2 s {NASTY}", "color-extraction", "dress-17", 1, worker)]
 
     async def drain(self, *, now: bool = False) -> None:
         self.done.append(("drain", now))

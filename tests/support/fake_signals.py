@@ -67,18 +67,23 @@ class CannedEvents:
     def __init__(self) -> None:
         self.kept: list[Event] = []
         self.asked = 0
+        self.error: Exception | None = None
 
     async def page(
         self, event_filter: Any = None, *, limit: int = 50, cursor: str | None = None
     ) -> Page[Event]:
         self.asked += 1
+        if self.error is not None:
+            raise self.error
         found = [
             event
             for event in self.kept
             if event_filter is None
             or (event_filter.queue in (None, event.queue) and event_filter.kind in (None, event.kind))
         ]
-        return Page(found[:limit], None)
+        start = int(cursor or 0)
+        more = start + limit < len(found)
+        return Page(found[start : start + limit], str(start + limit) if more else None)
 
 
 class HasSnapshot(Protocol):

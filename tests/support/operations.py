@@ -35,6 +35,7 @@ from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.operations.schedules import ScheduleOperations
+from workers.operations.workers import WorkerOperations
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
@@ -109,6 +110,7 @@ def build_operations(
         events=EventOperations(events.repository, queues=queues),
         jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
         schedules=ScheduleOperations(redis, enqueueing, schedules, audit),
+        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -11,7 +11,7 @@ from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH
 from tui.text.words import DAY_AND_MINUTE
 from workers.operations.operations import Event
 
-_SIGNS = {
+SIGNS = {
     "alert-acknowledged": ("✔", MUTED),
     "alert-fired": ("▲", BREACH),
     "alert-resolved": ("✔", OK),
@@ -28,6 +28,7 @@ _SIGNS = {
     "worker-drained": ("▼", MUTED),
     "worker-draining": ("▼", WATCH),
     "worker-lost": ("✕", BREACH),
+    "worker-resumed": ("●", OK),
     "worker-started": ("●", OK),
 }
 """Sign and style by kind; other kinds have a dot."""
@@ -36,14 +37,19 @@ _MAX_MESSAGE_CHARS = 300
 
 def event_line(event: Event, now: float) -> Text:
     """One event on one line; its date instead of its seconds if it is older than a day."""
-    sign, style = _SIGNS.get(event.kind, ("·", MUTED))
+    sign, style = SIGNS.get(event.kind, ("·", MUTED))
     recent = now - event.at.timestamp() < 86_400
     when = utc_time(event.at) if recent else utc_time(event.at, DAY_AND_MINUTE)
     text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
-    message = clip(escape(event.message), _MAX_MESSAGE_CHARS)
+    return text.append_text(describe(event))
+
+
+def describe(event: Event) -> Text:
+    """What happened, with the queue if the sentence does not name it."""
+    text = Text(no_wrap=True, overflow="ellipsis")
     if event.queue and event.queue not in event.message:
         text.append(f"{escape(event.queue)}  ", "bold")
-    return text.append(message)
+    return text.append(clip(escape(event.message), _MAX_MESSAGE_CHARS))
 
 
 def event_lines(events: Sequence[Event] | None, now: float) -> Text:

@@ -45,6 +45,12 @@ def count_workers(snapshot: Snapshot) -> str:
     return f"{living} ▲{wrong}" if wrong else str(living)
 
 
+def count_drains(snapshot: Snapshot) -> str:
+    """``▼1`` while a process drains."""
+    draining = sum(worker.state == "draining" for worker in snapshot.workers)
+    return f"▼{draining}" if draining else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Tab:
     """One view: its key, its name for `OpenView`, its title, and what its count is."""

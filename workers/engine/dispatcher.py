@@ -136,6 +136,11 @@ class Dispatcher:
         self._uncertain_until = asyncio.get_running_loop().time() + _CHECK_LEASES_SECONDS
         self._woken.set()
 
+    def end_drain(self) -> None:
+        """Start jobs again; a run that has ended is to be begun again."""
+        self._draining = False
+        self._woken.set()
+
     def cancel_running(self) -> None:
         """Cancel the running jobs; each goes back to the head of its queue."""
         for running in list(self.runner.running.values()):

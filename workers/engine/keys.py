@@ -22,6 +22,8 @@ WAKE_CHANNEL = "couturecast:nudge"
 
 PROCESS = "couturecast:process:"
 """Prefix of the channels, one a process: a process that is subscribed to its own is connected."""
+DRAINED = "couturecast:drained:"
+"""Prefix of what drained processes leave for ten minutes: how many jobs they have put back."""
 
 REPLY = "couturecast:reply:"
 """Prefix of the channels on which a process answers a request."""

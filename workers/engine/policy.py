@@ -119,6 +119,15 @@ class QueuePolicy:
         """The first attempt and the retries."""
         return 1 + len(self.retry_delays)
 
+    def settings(self) -> dict[str, object]:
+        """What a process publishes of it, so that others see where it differs."""
+        return {
+            "concurrency": self.concurrency,
+            "rate": str(self.rate_limit) if self.rate_limit else "none",
+            "timeout": self.timeout,
+            "retries": ",".join(f"{delay:g}" for delay in self.retry_delays) or "none",
+        }
+
     def retry_delay(self, attempts: int) -> float | None:
         """Seconds until the next attempt after ``attempts`` failed ones, or None if none is left."""
         if attempts >= self.max_attempts:

@@ -102,7 +102,10 @@ class ClusterReader:
         )
         now = overviews[0].now
         evidence = Evidence(presences, dict(beats), now, connected, recovering, unwritable)
-        leases = [read_leases(overview.leases) for overview in overviews]
+        leases = [
+            read_leases(overview.leases, policy.name)
+            for policy, overview in zip(self._policies, overviews, strict=True)
+        ]
         workers = roster(evidence, chain.from_iterable(leases))
         queues, conditions = [], list(worker_conditions(workers, now))
         for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):

@@ -9,15 +9,15 @@ server's clock proves nothing.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.engine import wire
 from workers.engine.blocked import read_where
 from workers.engine.policy import TIMINGS
-from workers.monitoring.snapshot import WorkerSnapshot, WorkerState
+from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot, WorkerState
 
 _SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
 """A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
@@ -25,6 +25,8 @@ _UNCONNECTED_SECONDS = 3.0
 """A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
+"""What the record of another program may raise when it is read."""
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
 
@@ -35,6 +37,7 @@ class Lease:
 
     worker: str
     taken: float | None
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,13 @@ class Evidence:
         return age(number(self.beats.get(worker.encode())), self.now)
 
 
-def read_leases(flat: Sequence[bytes]) -> list[Lease]:
-    """The leases in the reply of `overview.lua`."""
+def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
+    """The leases of a queue in the reply of `overview.lua`."""
     leases = []
     for value in flat[1::2]:
         worker, _, rest = value.partition(b":")
         taken = number(rest.rpartition(b":")[2])
-        leases.append(Lease(text(worker), None if taken is None else taken / 1000))
+        leases.append(Lease(text(worker), None if taken is None else taken / 1000, queue))
     return leases
 
 
@@ -76,16 +79,25 @@ def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
     return [name for name, presence in presences.items() if presence.get("channel") is True]
 
 
+def read_drain(body: bytes) -> DrainSnapshot | None:
+    """The drain in a presence that a process published; None if it does not drain."""
+    drain: DrainSnapshot | None = _parse_presence(body).get("drain")
+    return drain
+
+
 def roster(evidence: Evidence, leases: Iterable[Lease]) -> tuple[WorkerSnapshot, ...]:
     """Every process that lives, and every one that has died with jobs."""
-    leased = Counter(lease.worker for lease in leases)
+    leased: defaultdict[str, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        leased[lease.worker].append(lease)
     names = [text(key) for key in evidence.records if b":" not in key]
     names += [name for name in leased if name not in names]
-    workers = [_worker(name, leased[name], evidence) for name in names]
+    workers = [_worker(name, leased.get(name, []), evidence) for name in names]
     return tuple(sorted(filter(None, workers), key=lambda worker: (worker.host, worker.pid, worker.id)))
 
 
-def _worker(name: str, holds: int, evidence: Evidence) -> WorkerSnapshot | None:
+def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSnapshot | None:
+    holds = len(leases)
     presence = _parse_presence(evidence.records.get(name.encode(), b""))
     lives = _lives(name, holds, presence, evidence)
     if not holds and not (lives and presence):
@@ -108,7 +120,38 @@ def _worker(name: str, holds: int, evidence: Evidence) -> WorkerSnapshot | None:
         blocked_where=where,
         blocked_for=since,
         up_for=age(number(evidence.records.get(b"since:" + name.encode())), evidence.now),
+        held=_held(leases, evidence.now),
+        **(_own_figures(name, presence, evidence) if lives else {}),
     )
+
+
+def _held(leases: Sequence[Lease], now: float) -> tuple[HeldJobs, ...]:
+    by_queue: defaultdict[str, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        by_queue[lease.queue].append(lease)
+    return tuple(HeldJobs(queue, len(held), _ages(held, now)) for queue, held in by_queue.items())
+
+
+def _ages(leases: Sequence[Lease], now: float) -> tuple[float, ...]:
+    ages = [age(lease.taken and lease.taken * 1000, now) for lease in leases]
+    return tuple(sorted((seconds for seconds in ages if seconds is not None), reverse=True))
+
+
+def _own_figures(name: str, presence: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """What a process measured of itself: with its presence, or with a later heartbeat."""
+    published = age(number(evidence.records.get(b"at:" + name.encode())), evidence.now)
+    beat, vitals = evidence.beat_age(name), presence.get("vitals", {})
+    if beat is not None and (published is None or beat < published):
+        vitals = _parse_vitals(evidence.records.get(b"vitals:" + name.encode(), b"")) or vitals
+    drain = presence.get("drain")
+    if drain is not None and drain.left is not None and published is not None:
+        drain = replace(drain, left=max(0.0, drain.left - published))
+    return {
+        **vitals,
+        "drain": drain,
+        "unready": presence.get("unready", ()),
+        "settings": presence.get("settings", {}),
+    }
 
 
 def _state(presence: Mapping[str, Any], *, blocked: bool) -> WorkerState:
@@ -174,9 +217,34 @@ def _parse_presence(body: bytes) -> dict[str, Any]:
             "standby": tuple(map(str, presence.get("standby", ()))),
             "channel": presence.get("channel", False),
             "forget": float(presence["forget"]),
+            "vitals": _vitals(presence),
+            "drain": _drain(presence.get("drain")) if presence["draining"] else None,
+            "unready": tuple(map(str, presence.get("unready", ()))),
+            "settings": {str(name): dict(value) for name, value in presence.get("settings", {}).items()},
         }
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
+    except _UNREADABLE:
         return {}
+
+
+def _parse_vitals(body: bytes) -> dict[str, Any]:
+    try:
+        return _vitals(wire.load(body))
+    except _UNREADABLE:
+        return {}
+
+
+def _vitals(fields: Mapping[str, Any]) -> dict[str, Any]:
+    cpu, memory, lag = (number(fields.get(name)) for name in ("cpu", "memory", "loop_p99"))
+    return {"cpu": cpu, "memory": None if memory is None else int(memory), "loop_p99": lag}
+
+
+def _drain(fields: Any) -> DrainSnapshot:
+    """A drain as a process publishes it; nothing is known of that of an older version."""
+    if not isinstance(fields, dict):
+        return DrainSnapshot(None, undoable=False, by=None)
+    by = fields.get("by")
+    left, seconds = number(fields.get("left")), number(fields.get("seconds"))
+    return DrainSnapshot(left, fields.get("undoable") is True, by and str(by), seconds)
 
 
 def age(instant_ms: float | None, now: float) -> float | None:

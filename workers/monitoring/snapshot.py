@@ -118,6 +118,27 @@ WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
+class HeldJobs:
+    """The jobs of one queue that a process holds; ``ages``: how long each has run, the longest first."""
+
+    queue: str
+    count: int
+    ages: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSnapshot:
+    """A drain that is under way; ``left``: seconds for the jobs in flight, None if that cannot be read."""
+
+    left: float | None
+    undoable: bool
+    by: str | None
+    """The operator who began it; None if a supervisor did, or that is not known."""
+    seconds: float | None = None
+    """How long the jobs in flight have in all."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
     """One worker process of the cluster; those that have ended and hold nothing are not listed."""
 
@@ -141,6 +162,24 @@ class WorkerSnapshot:
     """None for a process of a version without releases."""
     standby: tuple[str, ...] = ()
     """Those of its queues whose slots other processes fill."""
+    held: tuple[HeldJobs, ...] = ()
+    """Its jobs in flight by queue."""
+    drain: DrainSnapshot | None = None
+    cpu: float | None = None
+    """Share of one core, with its handler processes; 1.5 is one core and a half."""
+    memory: int | None = None
+    """Resident bytes, with its handler processes."""
+    loop_p99: float | None = None
+    """Seconds by which its event loop was late, the 99th percentile of the last minute."""
+    unready: tuple[str, ...] = ()
+    """The queues that make no progress there, each with the reason."""
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The policies of its queues, by queue and name."""
+
+    @property
+    def name(self) -> str:
+        """``host:pid``, as screens and commands name it."""
+        return f"{self.host}:{self.pid}"
 
     @property
     def alive(self) -> bool:

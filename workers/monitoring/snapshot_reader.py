@@ -132,6 +132,10 @@ class SnapshotReader:
         """The state of the cluster now, without what only this process can tell."""
         return await self.snapshot(loop_lag=None, drain_deadline_in=None)
 
+    async def cluster(self) -> ClusterState:
+        """Queues and workers as Redis has them now, without the database.  Raises RedisError."""
+        return await self._reader.read(recovering=False, keep_history=False)
+
     async def snapshot(
         self,
         *,

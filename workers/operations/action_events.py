@@ -34,6 +34,12 @@ def _jobs(action: OperatorAction) -> str:
     return f"{named} of {action.arguments.get('queue')}"
 
 
+def _worker(action: OperatorAction) -> str:
+    name = action.arguments.get("name")
+    short_id = str(action.arguments.get("worker"))[:SHORT_ID_CHARS]
+    return f"{short_id} ({name})" if name else short_id
+
+
 _SENTENCES: Mapping[str, _Sentence] = {
     "cron disable": _Sentence(
         "schedule-disabled",
@@ -82,12 +88,14 @@ _SENTENCES: Mapping[str, _Sentence] = {
     "discard": _Sentence("letters-discarded", lambda act: f"discarded {_count(act, 'dead letter')}"),
     "drain": _Sentence(
         "worker-draining",
-        lambda act: (
-            f"drains worker {str(act.arguments.get('worker'))[:SHORT_ID_CHARS]}, "
-            f"{_count(act, 'job')} in flight"
-        ),
+        lambda act: f"drains worker {_worker(act)}, {_count(act, 'job')} in flight",
         subject="worker",
         always=True,
+    ),
+    "undo-drain": _Sentence(
+        "worker-resumed",
+        lambda act: f"has worker {_worker(act)} take jobs again",
+        subject="worker",
     ),
     "enqueue": _Sentence(
         "jobs-enqueued", lambda act: f"enqueued {_count(act, 'job')} on {act.arguments.get('queue')}"

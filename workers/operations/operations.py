@@ -44,6 +44,7 @@ from workers.operations.replays import ReplayOperations
 from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.schedules import ScheduleOperations
 from workers.operations.selection import Preview, ReplayOptions, Selection
+from workers.operations.workers import WorkerOperations
 from workers.process.worker_process import WorkerProcess
 
 PAUSE_SCRIPT = Script.load(__name__, "pause")
@@ -110,6 +111,7 @@ class Operations:
         events: EventOperations,
         jobs: JobOperations,
         schedules: ScheduleOperations,
+        workers: WorkerOperations,
         personalization: PersonalizationService,
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
@@ -121,6 +123,7 @@ class Operations:
         self.events = events
         self.jobs = jobs
         self.schedules = schedules
+        self.workers = workers
         self.history = HistoryOperations(redis, snapshots)
         self.personalization = personalization
         """What users are shown, read through the cache."""
@@ -294,6 +297,6 @@ class Operations:
             raise ConflictError("this process runs no workers: there is nothing to drain")
         async with self._audit.record("drain", {"worker": self._process.id, "now": now}) as action:
             action.affected = self._process.in_flight
-            self._process.begin_drain()
+            self._process.begin_drain(undoable=not now, by=self.actor)
             if now:
                 self._process.drain_now()

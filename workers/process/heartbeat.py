@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from storage.redis.scripts import Argument, Script, ScriptCall
+from workers.engine import wire
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import TIMINGS, Timings
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
@@ -31,7 +32,7 @@ class Heartbeat:
 
     ``on_silence`` is called from the thread when too much time has passed since the last confirmed beat, and
     again until one is confirmed: the process was frozen, or is cut off, and its jobs may have been given to
-    others.
+    others.  ``measure`` is called at each check of the loop; the figures that it returns go with each beat.
 
     While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
     long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
@@ -45,6 +46,7 @@ class Heartbeat:
         *,
         count_jobs: Callable[[], int],
         on_silence: Callable[[], None],
+        measure: Callable[[], Mapping[str, object]] = dict,
         timings: Timings = TIMINGS,
         watchdog: Watchdog | None = None,
         give_up: Callable[[str], None] | None = None,
@@ -53,6 +55,8 @@ class Heartbeat:
         self._worker_id = worker_id
         self._count_jobs = count_jobs
         self._on_silence = on_silence
+        self._measure = measure
+        self._figures: Mapping[str, object] = {}
         self._timings = timings
         self._watchdog = watchdog
         self._give_up = give_up
@@ -79,6 +83,7 @@ class Heartbeat:
         last = began = time.monotonic()
         due, busy = last + timings.heartbeat_seconds, 0.0
         while not self._stop.wait(timings.loop_check_seconds):
+            self._figures = self._measure()
             now = time.monotonic()
             self._watch(now - began, busy)
             if now >= due - timings.loop_check_seconds / 2:
@@ -93,7 +98,8 @@ class Heartbeat:
 
     def _beat(self) -> bool:
         """False if Redis did not confirm it."""
-        return self._send(BEAT_SCRIPT.call([BEATS], [self._worker_id]))
+        figures = wire.dump(self._figures)
+        return self._send(BEAT_SCRIPT.call([BEATS, WORKERS], [self._worker_id, figures]))
 
     def _send(self, call: ScriptCall) -> bool:
         """Run a script; False when Redis did not confirm it."""

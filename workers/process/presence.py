@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -16,6 +17,7 @@ from storage.redis.scripts import Argument, Script, run_script
 from workers.engine import wire
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import BEATS, LETTERS, OUTCOMES, WORKERS
+from workers.process.background_tasks import ignore_outage
 from workers.process.wake_listener import WakeListener
 
 ANNOUNCE_SCRIPT = Script.load(__name__, "announce")
@@ -27,7 +29,8 @@ _FORGET_SECONDS = 86_400.0
 class Presence:
     """The entry of this process on the list of workers, which expires after ``ttl`` seconds.
 
-    ``on_letters`` is called if dead letters wait for the database.
+    ``describe`` returns what is published beside that the process is there; ``on_letters`` is called if dead
+    letters wait for the database, ``on_request`` with the newest request to drain, again and again.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class Presence:
         release: str,
         ttl: float,
         listener: WakeListener,
+        describe: Callable[[], Mapping[str, object]],
         on_letters: Callable[[], None],
+        on_request: Callable[[bytes], None],
     ) -> None:
-        self.draining = False
         self.redis_is_full = False
         """Whether Redis refused to take more, at the last publication: its workers do not notice."""
         self._redis = redis
@@ -52,13 +56,19 @@ class Presence:
         self._release = release
         self._ttl = ttl
         self._listener = listener
+        self._describe = describe
         self._on_letters = on_letters
+        self._on_request = on_request
         self._started_at = time.time()
+        self._publishing: list[asyncio.Task[None]] = []
+        """What publishes in the background."""
+        self._ended = False
+        self._publish_again = False
 
     async def publish(self, *, forget: bool = False) -> None:
         """Write the entry; with ``forget`` remove those of processes long dead.  Raises RedisError."""
         try:
-            letters_wait = await self._announce(forget=forget)
+            letters_wait, request = await self._announce(forget=forget)
         except ResponseError as error:
             if is_wrong_type(error):  # of a key that all queues share: any reconciler repairs it
                 next(iter(self._dispatchers.values())).queue.reconciler.request(now=True)
@@ -68,12 +78,30 @@ class Presence:
             raise
         if letters_wait:
             self._on_letters()
+        if request is not None:
+            self._on_request(request)
+
+    def publish_soon(self) -> None:
+        """Publish in the background, one at a time, since Redis may be down."""
+        self._publish_again = True
+        if not self._ended and (not self._publishing or self._publishing[0].done()):
+            self._publishing = [asyncio.ensure_future(self._publish_until_current())]
+
+    def end(self) -> list[asyncio.Task[None]]:
+        """Publish nothing more in the background; returns what still does."""
+        self._ended = True
+        return self._publishing
+
+    async def _publish_until_current(self) -> None:
+        while self._publish_again:
+            self._publish_again = False
+            await ignore_outage(self.publish)
 
     async def remove(self) -> None:
         """Take the process off the list.  Raises RedisError."""
         await self._announce(leaving=True)
 
-    async def _announce(self, *, leaving: bool = False, forget: bool = False) -> bool:
+    async def _announce(self, *, leaving: bool = False, forget: bool = False) -> tuple[bool, bytes | None]:
         facts = self._facts()
         keys = [WORKERS, BEATS, LETTERS, OUTCOMES]
         for name in self._dispatchers:
@@ -82,9 +110,9 @@ class Presence:
         ttl_ms = round(self._ttl * 1000)
         entry = b"" if leaving else wire.dump(facts)
         args: list[Argument] = [self._worker_id, entry, ttl_ms, wire.dump(self._saq_info(facts)), forget_ms]
-        waiting, full = await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args))
+        letters, full, request = await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args))
         self.redis_is_full = bool(full)
-        return bool(waiting)
+        return bool(letters), request
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -94,10 +122,10 @@ class Presence:
             "release": self._release,
             "queues": list(self._dispatchers),
             "in_flight": sum(dispatcher.in_flight for dispatcher in self._dispatchers.values()),
-            "draining": self.draining,
             "standby": [name for name, queue in self._dispatchers.items() if queue.state == "standby"],
             "forget": self._ttl,
             "channel": self._listener.counted,
+            **self._describe(),
         }
 
     def _saq_info(self, facts: dict[str, object]) -> dict[str, object]:

@@ -7,10 +7,12 @@ its process.  So the loop counts; if the count does not change, the loop is bloc
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import sysconfig
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -31,6 +33,8 @@ _LATE_SECONDS = 3.0
 """A wait of a second that took longer: the whole process was frozen, which proves nothing about the loop."""
 _MAX_BUSY_SECONDS = 10.0
 """How long the watching thread may take for commands to Redis; a longer time was a freeze."""
+_KEPT_LAGS = 120
+"""A minute of counts."""
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} - {None}
 )
@@ -64,6 +68,8 @@ class LoopClock:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        self._lags: deque[float] = deque(maxlen=_KEPT_LAGS)
 
     def start(self) -> None:
         """Count from now on."""
@@ -75,7 +81,12 @@ class LoopClock:
         """Stop counting."""
         if self._timer is not None:
             self._timer.cancel()
-        self._loop = None
+        self._loop = self._due = None
+
+    def lag_p99(self) -> float | None:
+        """Seconds by which 99 of 100 counts of the last minute were late at most; for any thread."""
+        lags = sorted(self._lags)
+        return lags[max(0, math.ceil(len(lags) * 0.99) - 1)] if lags else None
 
     @property
     def runs(self) -> bool:
@@ -96,7 +107,11 @@ class LoopClock:
     def _tick(self) -> None:
         self.count += 1
         if self._loop is not None:
-            self._timer = self._loop.call_later(self._count_seconds, self._tick)
+            now = self._loop.time()
+            if self._due is not None:
+                self._lags.append(round(max(0.0, now - self._due), 6))
+            self._due = now + self._count_seconds
+            self._timer = self._loop.call_at(self._due, self._tick)
 
 
 class Watchdog:
@@ -126,6 +141,10 @@ class Watchdog:
         """Note that a signal, or an operator, ends the process; safe to call in a signal handler."""
         by = time.monotonic() + (0.0 if now else self._drain_seconds)
         self._stop_by = by if self._stop_by is None else min(self._stop_by, by)
+
+    def stop_withdrawn(self) -> None:
+        """Note that the drain was undone."""
+        self._stop_by = None
 
     def check(self, waited: float, busy: float = 0.0) -> Verdict:
         """Check.  Since the last check the thread slept for ``waited`` seconds, and worked for ``busy``."""

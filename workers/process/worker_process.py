@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -12,13 +11,12 @@ from functools import partial
 from typing import Any
 
 import structlog
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import PipelineConnection, make_client, make_sync_client
-from storage.redis.refusals import reason, refusal_of
 from workers.dead_letters.recorder import Recorder
 from workers.dead_letters.retention import Retention
 from workers.engine.attempt_log import LogLine
@@ -33,13 +31,17 @@ from workers.process.background_tasks import (
     run_every,
     wait_for_first,
 )
+from workers.process.drain import CHECK_MESSAGE, Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
 from workers.process.heartbeat import Heartbeat
+from workers.process.held_jobs import held_jobs, lines_of_jobs
 from workers.process.job_stacks import JobStacks
 from workers.process.presence import Presence
+from workers.process.redis_state import RedisState
 from workers.process.scheduled_jobs import ScheduledJobs
+from workers.process.vitals import Vitals
 from workers.process.wake_listener import WakeListener
-from workers.process.watchdog import HeldJob, LoopClock, Watchdog
+from workers.process.watchdog import LoopClock, Watchdog
 from workers.process.worker_events import drained_event, started_events
 
 log = structlog.get_logger(__name__)
@@ -80,9 +82,8 @@ class WorkerProcess:
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
-        self.drain_seconds = drain_seconds
-        self.redis_error: str | None = None
-        """Why Redis does not answer, or refuses; None while it does neither."""
+        self.drain = Drain(drain_seconds)
+        self._redis_state = RedisState(lambda: self._presence.publish_soon())  # it may have expired
         self._emit: EventSink = events.emit if events is not None else ignore_event
         self._release, self._pace, self._timings = release, pace, timings
         self._redis, self._subscriber = make_client(redis_url), make_client(redis_url, reply_timeout=None)
@@ -94,17 +95,21 @@ class WorkerProcess:
         """Those that this process runs."""
         self._scheduled = ScheduledJobs(self._redis, self.dispatchers)
         self._clock = LoopClock(timings.loop_count_seconds)
+        self._vitals = Vitals(self._clock.lag_p99)
         self._watchdog = self._make_watchdog()
         self._heartbeat = self._make_heartbeat(redis_url, give_up)
+        self._stacks = JobStacks(self._redis, self.dispatchers)
         self._listener = self._make_listener()
         self._presence = self._make_presence(version)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._background_tasks: list[asyncio.Task[None]] = []
         self._companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self._publishing: asyncio.Task[None] | None = None
-        self._drain_began: float | None = None
-        self._drain, self._drain_now = asyncio.Event(), asyncio.Event()
+
+    @property
+    def redis_error(self) -> str | None:
+        """Why Redis does not answer, or refuses; None while it does neither."""
+        return self._redis_state.error
 
     @property
     def in_flight(self) -> int:
@@ -123,15 +128,18 @@ class WorkerProcess:
 
     @property
     def draining(self) -> bool:
-        """Whether a drain has begun."""
-        return self._drain_began is not None
+        """Whether a drain has begun, and was not undone."""
+        return self.drain.under_way
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a drain has begun that cannot be undone."""
+        return self.draining and not self.drain.can_undo
 
     @property
     def drain_deadline_in(self) -> float | None:
         """Seconds left for the jobs in flight; None unless a drain is under way."""
-        if self._drain_began is None:
-            return None
-        return max(0.0, self._drain_began + self.drain_seconds - time.monotonic())
+        return self.drain.left
 
     def standing(self) -> list[str]:
         """The queues that make no progress here, whatever Redis answers, each with the reason."""
@@ -145,12 +153,7 @@ class WorkerProcess:
 
     def lines_of_running_jobs(self) -> list[LogLine]:
         """The newest lines that each of the jobs in flight has logged."""
-        return [
-            line
-            for dispatcher in self.dispatchers.values()
-            for running in dispatcher.runner.running.values()
-            for line in running.lines or ()
-        ]
+        return lines_of_jobs(self.dispatchers.values())
 
     def unready(self) -> list[str]:
         """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
@@ -172,8 +175,8 @@ class WorkerProcess:
         self._clock.start()
         await self._presence.publish(forget=True)
         self._heartbeat.start()
-        for name, dispatcher in self.dispatchers.items():
-            self._running.append(asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {name}"))
+        for dispatcher in self.dispatchers.values():
+            self._running.append(self._start_dispatcher(dispatcher))
         background: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self._recorder.run,
             self._listener.run,
@@ -202,33 +205,40 @@ class WorkerProcess:
         """Wait until a drain has begun, or ``timeout`` seconds have passed; return whether it has begun."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._drain.wait()
+                await self.drain.begun.wait()
         return self.draining
 
-    def begin_drain(self) -> None:
-        """Start no more jobs.  Further calls change nothing."""
-        if self._drain_began is None:
-            self._drain_began = time.monotonic()
+    def begin_drain(self, *, undoable: bool = False, by: str | None = None) -> None:
+        """Start no more jobs.  A further call changes nothing, but that of a supervisor cannot be undone."""
+        if self.drain.begin(undoable=undoable, by=by):
             self._watchdog.stop_asked()
-            self._drain.set()
-            log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight)
+            log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight, by=by)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
-            self._presence.draining = True
-            publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
-            self._background_tasks.append(publishing)
+        self._presence.publish_soon()
 
     def drain_now(self) -> None:
         """Return the jobs in flight to their queues without waiting for them any longer."""
         self.begin_drain()
         self._watchdog.stop_asked(now=True)
-        self._drain_now.set()
+        self.drain.put_back()
+
+    def undo_drain(self) -> bool:
+        """Take jobs again; False if no drain is under way, or it is too late, or a supervisor ends us."""
+        if not self.drain.undo():
+            return False
+        self._watchdog.stop_withdrawn()
+        log.info("the drain was undone: takes jobs again", in_flight=self.in_flight)
+        for number, dispatcher in enumerate(self.dispatchers.values()):
+            dispatcher.end_drain()
+            if self._running and self._running[number].done():
+                self._running[number] = self._start_dispatcher(dispatcher)
+        self._presence.publish_soon()
+        return True
 
     async def drained(self) -> int:
         """Wait until a drain has ended; the number of jobs that were returned to their queues."""
-        all_ended = asyncio.gather(*self._running, return_exceptions=True)
-        await wait_for_first(all_ended, self._drain.wait())
-        await wait_for_first(all_ended, self._drain_now.wait(), timeout=self.drain_deadline_in)
+        all_ended = await self._drain_is_over()
         for dispatcher in self.dispatchers.values():
             dispatcher.cancel_running()
         await asyncio.wait({all_ended}, timeout=_SETTLE_SECONDS)
@@ -243,13 +253,24 @@ class WorkerProcess:
         returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
         log.info("drained", put_back=returned)
         self._emit(drained_event(self.id, self._release, returned))
+        with suppress(RedisError, OSError):
+            await leave_result(self._redis, self.id, self.drain, returned)
         return returned
+
+    async def _drain_is_over(self) -> asyncio.Future[list[Any]]:
+        """Wait until a drain is at its end, and was not undone; returns what ends with the dispatchers."""
+        while True:
+            all_ended = asyncio.gather(*self._running, return_exceptions=True)
+            await wait_for_first(all_ended, self.drain.begun.wait())
+            await wait_for_first(all_ended, self.drain.changed(), timeout=self.drain_deadline_in)
+            if self.drain.has_passed or all(task.done() for task in self._running):
+                self.drain.is_over = True
+                return asyncio.gather(*self._running, return_exceptions=True)
 
     async def close(self) -> None:
         """Leave the list of workers and close all connections; without a drain before, like a crash."""
         self._loop = None
-        publishing = [self._publishing] if self._publishing else []
-        await cancel_and_wait([*self._running, *self._background_tasks, *publishing])
+        await cancel_and_wait([*self._running, *self._background_tasks, *self._presence.end()])
         self._clock.stop()
         await asyncio.to_thread(self._heartbeat.stop)
         if self._running:
@@ -279,7 +300,7 @@ class WorkerProcess:
                 wakeup_connection=wakeup_connection,
                 pace=self._pace,
                 timings=self._timings,
-                on_result=partial(self._on_redis_result, pipeline),
+                on_result=partial(self._redis_state.on_result, pipeline),
                 on_letter=self._recorder.notify,
             )
         return dispatchers
@@ -287,8 +308,8 @@ class WorkerProcess:
     def _make_watchdog(self) -> Watchdog:
         return Watchdog(
             self._clock,
-            list_jobs=self._running_jobs,
-            drain_seconds=self.drain_seconds,
+            list_jobs=partial(held_jobs, self.dispatchers.values()),
+            drain_seconds=self.drain.seconds,
             blocked_after_seconds=self._timings.blocked_after_seconds,
         )
 
@@ -298,6 +319,7 @@ class WorkerProcess:
             self.id,
             count_jobs=lambda: self.in_flight,
             on_silence=self._on_silence,
+            measure=self._vitals.measure,
             timings=self._timings,
             watchdog=self._watchdog,
             give_up=give_up,
@@ -310,8 +332,15 @@ class WorkerProcess:
             self.id,
             self.dispatchers,
             on_subscribed=lambda: ignore_outage(self._presence.publish),
-            on_request=JobStacks(self._redis, self.dispatchers).answer,
+            on_request=self._on_message,
         )
+
+    async def _on_message(self, message: bytes) -> None:
+        """A message on the channel of this process, to which any program may send anything."""
+        if message == CHECK_MESSAGE:
+            self._presence.publish_soon()  # which reads the request
+        else:
+            await self._stacks.answer(message)
 
     def _make_presence(self, version: str) -> Presence:
         return Presence(
@@ -322,30 +351,43 @@ class WorkerProcess:
             release=self._release,
             ttl=self._pace.presence_ttl,
             listener=self._listener,
+            describe=self._describe,
             on_letters=self._recorder.notify,
+            on_request=DrainRequests(self.carry_out).on_request,
         )
+
+    def _describe(self) -> dict[str, object]:
+        """What the others are told about this process."""
+        policies = {name: dispatcher.queue.policy for name, dispatcher in self.dispatchers.items()}
+        return {
+            **self.drain.describe(),
+            **self._vitals.newest,
+            "unready": self.standing(),
+            "settings": {name: policy.settings() for name, policy in policies.items()},
+        }
+
+    def carry_out(self, request: DrainRequest) -> None:
+        """Do what an operator requests, here or in another process."""
+        if request.verb == "undo":
+            self.undo_drain()
+            return
+        self.begin_drain(undoable=True, by=request.actor)
+        if request.verb == "put back":
+            self.drain_now()
+
+    def _start_dispatcher(self, dispatcher: Dispatcher) -> asyncio.Task[None]:
+        return asyncio.create_task(self._dispatch(dispatcher), name=f"dispatcher {dispatcher.queue.name}")
 
     async def _dispatch(self, dispatcher: Dispatcher) -> None:
         """Run a dispatcher; one that ends by a defect drains the process: it is half dead."""
         try:
             await dispatcher.run()
+            while not self.draining:  # the drain was undone when it had just ended
+                await dispatcher.run()
         except Exception:
             log.exception("a dispatcher ended", queue=dispatcher.queue.name)
             self.begin_drain()
             raise
-
-    def _on_redis_result(self, pipeline: PipelineConnection, error: Exception | None) -> None:
-        if error is None:
-            pipeline.confirm_primary()
-        text = None if error is None else reason(error)
-        if (text is None) != (self.redis_error is None):
-            if error is None:
-                log.info("Redis answers again")
-                self._publish_presence()  # it may have expired meanwhile
-            else:
-                refuses = isinstance(error, ResponseError) or refusal_of(error) is not None
-                log.error("Redis refuses" if refuses else "Redis does not answer", error=text)
-        self.redis_error = text
 
     def _on_silence(self) -> None:
         """Called by the heartbeat's thread."""
@@ -355,26 +397,7 @@ class WorkerProcess:
     def _check_leases(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.request_lease_check()
-        self._publish_presence()  # others may have declared this process dead
-
-    def _publish_presence(self) -> None:
-        """Publish it soon; one publication at a time, since Redis may be down."""
-        if self._loop is not None and (self._publishing is None or self._publishing.done()):
-            self._publishing = asyncio.ensure_future(ignore_outage(self._presence.publish))
-
-    def _running_jobs(self) -> list[HeldJob]:
-        """Called by the heartbeat's thread."""
-        return [
-            HeldJob(
-                queue=name,
-                key=running.job.key,
-                function=dispatcher.runner.functions.get(running.job.function),
-                task=running.task,
-                deadline=running.started + dispatcher.queue.policy.timeout,
-            )
-            for name, dispatcher in self.dispatchers.items()
-            for running in list(dispatcher.runner.running.values())
-        ]
+        self._presence.publish_soon()  # others may have declared this process dead
 
     async def _check_aborts(self) -> None:
         for dispatcher in self.dispatchers.values():

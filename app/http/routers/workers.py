@@ -1,4 +1,4 @@
-"""This worker process: its drain, and its log."""
+"""Worker processes: those of the cluster, their drain, and the log of this one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations, State
 from app.http.models import QueueName
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from app.http.state import HttpState
+from workers.monitoring.snapshot import WorkerState
 from workers.operations.operations import MAX_LOG_LINES
+from workers.operations.workers import DrainState
 
 router = strict_router("workers", "/api/v1/admin")
-logs = strict_router("workers", "/api/v1/workers")
+cluster = strict_router("workers", "/api/v1/workers")
 
 _MAX_WAIT_SECONDS = 86_400
 
@@ -60,7 +62,115 @@ class LogLines(BaseModel):
     items: list[LogLine]
 
 
-@logs.get(
+class WorkerJobs(BaseModel):
+    """The jobs of one queue that a process holds."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    queue: str
+    count: int
+    ages: list[float] = Field(description="Seconds that each has run, the longest first.")
+
+
+class WorkerItem(BaseModel):
+    """One process of the cluster; null means that it is not known."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str = Field(description="host:pid")
+    host: str
+    pid: int
+    release: str | None
+    version: str
+    state: WorkerState = Field(description="A dead one still holds jobs.")
+    ready: bool = Field(description="Whether it takes jobs.")
+    queues: list[str]
+    in_flight: int
+    slots: int = Field(description="Jobs that its queues may run at once, in the cluster.")
+    held: list[WorkerJobs] = Field(description="Its jobs in flight by queue.")
+    cpu: float | None = Field(description="Share of one core, with its handler processes.")
+    memory: int | None = Field(description="Resident bytes, with its handler processes.")
+    loop_p99: float | None = Field(description="Seconds by which its event loop was late.")
+    beat_age: float | None = Field(description="Seconds since its last sign of life.")
+    up_for: float | None = Field(description="Seconds since its start.")
+    drain_deadline_in: float | None = Field(description="Seconds until what it holds is put back.")
+    drain_seconds: float | None = Field(description="Seconds that a drain gives them in all.")
+    drain_undoable: bool
+    drained_by: str | None
+    recover_in: float | None = Field(description="Of a dead one: seconds until its jobs run again.")
+    blocked_where: str | None = Field(description="Where its event loop is blocked.")
+    blocked_for: float | None
+    unready: list[str] = Field(description="Why a queue makes no progress there.")
+
+
+class WorkerList(BaseModel):
+    """All processes, by host and pid."""
+
+    items: list[WorkerItem]
+    next: str | None = Field(None, description="Always null: the list is whole.")
+
+
+class WorkerDrain(BaseModel):
+    """How far the drain of a process is."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    state: DrainState = Field(description="requested: it has not confirmed; drained: it has ended.")
+    in_flight: int
+    deadline_in: float | None
+    put_back: int | None = Field(description="Jobs that returned to their queues; null if not known.")
+    problem: str = Field(description="Why it has not confirmed; empty if it has.")
+
+
+@cluster.get("", summary="The processes of the cluster", response_description="All of them.")
+async def list_workers(operations: ActorOperations) -> WorkerList:
+    """Of the processes that have died the ones that still hold jobs are listed, too."""
+    workers = await operations.workers.list()
+    return WorkerList(items=[WorkerItem.model_validate(worker) for worker in workers], next=None)
+
+
+@cluster.post(
+    "/{worker}/drain",
+    summary="Drain a process of the cluster",
+    response_description="It has ended.",
+    responses={
+        202: {"model": WorkerDrain, "description": "It drains, or has not confirmed yet."},
+        **problem_responses(409),
+    },
+)
+async def drain_worker(
+    operations: ActorOperations, worker: str, response: Response, wait: WaitSeconds = 0.0
+) -> WorkerDrain:
+    """Running jobs may end, nothing new starts, no job is deleted.  Then the process exits."""
+    result = await operations.workers.drain(worker)
+    if wait and result.state != "drained":
+        (result,) = await operations.workers.wait([result], wait)
+    if result.state != "drained":
+        response.status_code = 202
+    return WorkerDrain.model_validate(result)
+
+
+@cluster.post(
+    "/{worker}/undo-drain",
+    summary="Let a draining process take jobs again",
+    response_description="It takes jobs.",
+    responses={
+        202: {"model": WorkerDrain, "description": "It has not confirmed yet."},
+        **problem_responses(409),
+    },
+)
+async def undo_drain(operations: ActorOperations, worker: str, response: Response) -> WorkerDrain:
+    """Until it has ended, and unless a supervisor ends it."""
+    result = await operations.workers.undo_drain(worker)
+    if result.problem:
+        response.status_code = 202
+    return WorkerDrain.model_validate(result)
+
+
+@cluster.get(
     "/{worker}/logs",
     summary="The newest lines of this process' log",
     response_description="Lines of this process, of a queue, or of a job.",

@@ -4,13 +4,16 @@
 --
 -- KEYS  1 workers  hash  worker -> JSON of its presence; "at:" .. worker -> server time of that, ms, below
 --                  0 when it was declared dead then; "blocked:" .. worker -> as in blocked.lua;
---                  "since:" .. worker -> server time of its first presence, ms
+--                  "since:" .. worker -> server time of its first presence, ms; "vitals:" .. worker -> as in
+--                  beat.lua; "drain:" .. worker -> as in request_drain.lua
 --       2 beats    zset  as in take.lua
 --       3 letters  4 outcomes  zsets  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
 --       4 SAQ's worker info, JSON  5 ms after which a silent worker is forgotten; 0: not now
--- Reply {number of letters and outcomes that wait for the database, 1: the server is full}
+-- Reply {number of letters and outcomes that wait for the database, 1: the server is full, request to drain or
+--       to undo that, or nil}.  A request is read with HMGET where HSETNX kept "since:" before: reading it costs
+--       no command.
 -- A process that publishes its presence has a loop that runs.
 -- What a full server refuses comes first, to find that out; then a deletion, see take.lua: out of memory.
 local time = redis.call('TIME')
@@ -20,15 +23,19 @@ local reply = ARGV[2] ~= '' and redis.pcall('HSET', unpack(entry))
 local refused = type(reply) == 'table' and reply.err
 redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1])
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
+local request = false
 if ARGV[2] == '' then
-  redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1], 'since:' .. ARGV[1])
+  redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1], 'since:' .. ARGV[1], 'vitals:' .. ARGV[1], 'drain:' .. ARGV[1])
   for i = 5, #KEYS, 2 do
     redis.call('ZREM', KEYS[i], KEYS[i + 1])
     redis.call('DEL', KEYS[i + 1])
   end
 else
   if refused then redis.call('HSET', unpack(entry)) end
-  redis.call('HSETNX', KEYS[1], 'since:' .. ARGV[1], now_ms)
+  local known = redis.call('HMGET', KEYS[1], 'since:' .. ARGV[1], 'drain:' .. ARGV[1])
+  if not known[1] then redis.call('HSET', KEYS[1], 'since:' .. ARGV[1], now_ms) end
+  local expires, body = string.match(known[2] or '', '^(%d+) (.*)$')
+  if expires and tonumber(expires) > now_ms then request = body end
   for i = 5, #KEYS, 2 do
     redis.call('SET', KEYS[i + 1], ARGV[4], 'PX', present)
     redis.call('ZADD', KEYS[i], now_ms + present, KEYS[i + 1])
@@ -41,7 +48,7 @@ if forget > 0 then
       local ago = now_ms - math.abs(tonumber(all[i + 1]) or 0)
       local worker = string.sub(all[i], 4)
       if ago < 0 then redis.call('HSET', KEYS[1], all[i], now_ms) end
-      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker, 'since:' .. worker) end
+      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker, 'since:' .. worker, 'vitals:' .. worker, 'drain:' .. worker) end
     end
   end
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', now_ms), '+inf')) do
@@ -50,4 +57,4 @@ if forget > 0 then
   for i = 5, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - forget)
 end
-return {redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4]), refused and 1 or 0}
+return {redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4]), refused and 1 or 0, request}

@@ -22,6 +22,7 @@ from workers.operations.jobs import JobOperations, JobRef
 from workers.operations.operations import ALL_DEAD, LetterFilter, NewJob, Operations
 from workers.operations.replays import ReplayOperations
 from workers.operations.schedules import ScheduleOperations
+from workers.operations.workers import WorkerOperations
 from workers.process.worker_process import WorkerProcess
 
 __all__ = ["operate"]
@@ -54,9 +55,13 @@ LOOKS = {
     "jobs.stack",
     "schedules.list",
     "schedules.get",
+    "workers.list",
+    "workers.wait",
 }
 """Verbs that change nothing."""
 NO_VERBS = {"close", "replays.close"}
+MANY = {"workers.drain_all"}
+"""Verbs that do another one many times: test_drain.py has them."""
 
 
 async def _no_jobs() -> dict[str, dict[str, Any]]:
@@ -97,6 +102,11 @@ def changes(
         "schedules.disable": ("cron disable", lambda: schedules.disable("tick")),
         "schedules.enable": ("cron enable", lambda: schedules.enable("tick")),
         "schedules.run": ("cron run", lambda: schedules.run("tick")),
+        "workers.drain": ("drain", lambda: operations.workers.drain(operations.workers.own_id or "w")),
+        "workers.undo_drain": (
+            "undo-drain",
+            lambda: operations.workers.undo_drain(operations.workers.own_id or "w"),
+        ),
         "drain": ("drain", lambda: operations.drain()),
     }
 
@@ -110,6 +120,7 @@ def verbs() -> set[str]:
         "replays.": ReplayOperations,
         "jobs.": JobOperations,
         "schedules.": ScheduleOperations,
+        "workers.": WorkerOperations,
     }
     for prefix, kind in kinds.items():
         for name, method in inspect.getmembers(kind, inspect.isfunction):
@@ -162,7 +173,7 @@ async def test_each_verb_is_known_as_one_that_changes_something_or_does_not(
     make_bench: MakeBench, operate: Operate
 ) -> None:
     changing = changes(await operate(make_bench()), [], [])
-    assert verbs() == LOOKS | NO_VERBS | changing.keys()
+    assert verbs() == LOOKS | NO_VERBS | MANY | changing.keys()
 
 
 async def test_read_only_stops_every_verb_that_changes_something(

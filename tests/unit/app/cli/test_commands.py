@@ -12,7 +12,7 @@ from typer.main import get_group
 
 from app.cli.filter_options import OPTIONS
 from app.cli.lazy import LazyGroup
-from app.cli.main import Alerts, Cache, Commands, Cron, FailedJobs, Jobs, Upstash
+from app.cli.main import Alerts, Cache, Commands, Cron, FailedJobs, Jobs, Upstash, Workers
 from app.errors import AppError, CommandInterruptedError, UsageError, exit_code_of
 from storage.dead_letters.filters import LetterFilter
 from workers.errors import NotFoundError, UnknownQueueError
@@ -29,7 +29,7 @@ except SystemExit:
 """
 
 
-@pytest.mark.parametrize("group", [Commands, FailedJobs, Jobs, Cron, Alerts, Cache, Upstash])
+@pytest.mark.parametrize("group", [Commands, FailedJobs, Jobs, Cron, Alerts, Cache, Workers, Upstash])
 def test_each_listed_command_exists_and_begins_its_help_with_its_summary(group: type[LazyGroup]) -> None:
     for name, (module, summary) in group.members.items():
         command = get_group(import_module(module).commands).commands[name]
@@ -39,7 +39,7 @@ def test_each_listed_command_exists_and_begins_its_help_with_its_summary(group: 
 
 def test_each_command_of_a_module_is_listed() -> None:
     listed: dict[str, set[str]] = {}
-    for group in (Commands, FailedJobs, Jobs, Cron, Alerts, Cache, Upstash):
+    for group in (Commands, FailedJobs, Jobs, Cron, Alerts, Cache, Workers, Upstash):
         for name, (module, _) in group.members.items():
             listed.setdefault(module, set()).add(name)
     for module, names in listed.items():

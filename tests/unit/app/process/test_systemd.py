@@ -25,6 +25,10 @@ class FakeProcess:
         self.drain_deadline_in: float | None = None
         self.waits_for = ["color-extraction: no turn yet"]
 
+    @property
+    def is_ending(self) -> bool:
+        return self.draining
+
     def unready(self) -> list[str]:
         return self.waits_for
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.monitoring.roster import Evidence, Lease, read_leases, roster, with_channel
-from workers.monitoring.snapshot import WorkerSnapshot
+from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -162,3 +162,52 @@ def test_any_content_of_redis_is_shown_without_an_error(
     for worker in roster(Evidence(words, beats, NOW, connected), held):
         assert worker.state != "dead" or worker.in_flight > 0
         assert worker.last_beat_age is None or worker.last_beat_age >= 0
+
+
+def test_a_draining_process_has_its_deadline_as_of_now() -> None:
+    drain = {"left": 22.0, "seconds": 30.0, "undoable": True, "by": "anna"}
+    worker = found(at=2.0, draining=True, drain=drain)
+    assert worker is not None
+    assert worker.drain == DrainSnapshot(20.0, undoable=True, by="anna", seconds=30.0)
+    older = found(draining=True)  # of a version that publishes none
+    assert older is not None
+    assert older.drain == DrainSnapshot(None, undoable=False, by=None)
+    assert found(drain=drain).drain is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("drain", [1, 2]),
+        ("drain", {"left": "soon", "by": 7}),
+        ("cpu", "much"),
+        ("memory", {"a": 1}),
+        ("loop_p99", float("nan")),
+        ("unready", [None]),
+    ],
+)
+def test_figures_that_cannot_be_read_hide_no_process(field: str, value: Any) -> None:
+    worker = found(draining=True, **{field: value})
+    assert worker is not None
+    assert worker.state == "draining"
+
+
+def test_the_newer_figures_count_those_of_the_presence_or_of_a_heartbeat() -> None:
+    words = {
+        b"w": said(cpu=0.5, memory=100, loop_p99=0.001),
+        b"at:w": f"{(NOW - 30) * 1000:.0f}".encode(),
+        b"vitals:w": b'{"cpu":0.9,"memory":200,"loop_p99":0.1}',
+    }
+    for beat, cpu in ((1.0, 0.9), (60.0, 0.5)):
+        (worker,) = roster(Evidence(words, {b"w": (NOW - beat) * 1000}, NOW), [])
+        assert worker.cpu == cpu
+    (worker,) = roster(Evidence(words | {b"vitals:w": b"\xff"}, {b"w": NOW * 1000}, NOW), [])
+    assert worker.cpu == 0.5
+
+
+def test_the_jobs_of_a_process_are_counted_by_queue_the_oldest_first() -> None:
+    leases = [Lease("w", NOW - 1, "a"), Lease("w", NOW - 9, "a"), Lease("w", None, "b")]
+    (worker,) = roster(Evidence({b"w": said()}, {b"w": NOW * 1000}, NOW), leases)
+    assert worker.held == (HeldJobs("a", 2, (9.0, 1.0)), HeldJobs("b", 1))
+    (dead,) = roster(Evidence({b"w": said(cpu=0.5)}, {}, NOW), leases)
+    assert (dead.state, dead.cpu, dead.settings) == ("dead", None, {})

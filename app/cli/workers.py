@@ -1,0 +1,99 @@
+"""``workers list`` and ``workers drain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output
+from app.cli.bulk import confirm, require_answer
+from app.cli.completion import complete_worker
+from app.cli.drain import All, Wait, drain_and_print, drainer
+from app.cli.options import DataDir, Json, Yes
+from app.cli.render.tables import terminal_width
+from app.cli.runner import run_operation
+from app.errors import UsageError
+from workers.errors import ReadOnlyError
+
+if TYPE_CHECKING:
+    from workers.operations.operations import Operations
+
+commands = typer.Typer(rich_markup_mode=None)
+
+
+@commands.command("list")
+def list_workers(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs."""
+
+    async def run(operations: Operations) -> int:
+        from app.cli.render.workers import workers_text
+
+        workers = await operations.workers.list()
+        if as_json:
+            output.print_json(output.page(workers, None))
+        else:
+            output.print_text(workers_text(workers, width=terminal_width()))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("drain")
+def drain_worker(
+    worker: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ID]",
+            help="Id, its beginning, or host:pid, as workers list shows them.",
+            autocompletion=complete_worker,
+        ),
+    ] = None,
+    every: All = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Let it take jobs again, until it has ended.")] = False,
+    wait: Wait = 0.0,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Let processes finish what runs, and end; --undo lets one take jobs again.
+
+    No job is deleted: what does not end in time goes back to the head of its queue, no attempt charged.
+    """
+    if (worker is None) == (not every):
+        raise UsageError("name a worker, or give --all")
+    if undo and (every or wait):
+        raise UsageError("--undo takes one worker, and neither --all nor --wait")
+    if not (undo or yes):
+        require_answer(fix="give --yes")
+
+    async def run(operations: Operations) -> int:
+        if undo and worker is not None:
+            return await _undo(operations, worker, as_json=as_json)
+        if not yes:
+            await _ask(operations, worker)
+        names = [] if worker is None else [worker]
+        return await drain_and_print(operations, drainer(names), wait, as_json=as_json)
+
+    run_operation(data_dir, run, database="optional")
+
+
+async def _undo(operations: Operations, worker: str, *, as_json: bool) -> int:
+    from app.cli.render.workers import results_text
+
+    results = [await operations.workers.undo_drain(worker)]
+    output.print_result(results_text(results), output.page(results, None), as_json=as_json)
+    return 1 if results[0].problem else 0
+
+
+async def _ask(operations: Operations, worker: str | None) -> None:
+    """Raises AppError if the answer is no."""
+    from app.cli.render.workers import question_text
+    from workers.operations.worker_list import find_worker
+
+    if operations.read_only:
+        raise ReadOnlyError("drain")
+    workers = await operations.workers.list()
+    chosen = [find_worker(workers, worker)] if worker is not None else workers
+    output.print_note(question_text([found for found in chosen if found.state != "dead"]))
+    confirm("drain?")

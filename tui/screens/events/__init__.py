@@ -1,0 +1,1 @@
+"""Events, and the drains that are under way."""

@@ -1,0 +1,210 @@
+"""What happened, the newest first, a page at a time; and in the upper part the drain that is under way."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from tui.screens.events.targets import target
+from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
+from tui.screens.workers.actions import WorkerActions
+from tui.session import Session
+from tui.text import worker_page
+from tui.text.format import utc_time
+from tui.text.words import plural
+from tui.widgets.event_table import EventTable
+from tui.widgets.line import Line
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.event_filters import PLACEHOLDER, filter_text, parse_filter
+from workers.operations.operations import ALL_EVENTS, Event, EventFilter
+from workers.operations.worker_list import Worker, list_workers
+
+_REFRESH_SECONDS = 10.0
+"""Between two reads of the first page while it is shown."""
+_NOTHING = """\
+  nothing has happened yet
+
+  Deploys, drains, pauses, replays, alerts, new groups of dead letters and lost workers are events.
+  They are kept for 30 days."""
+
+
+class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
+    """The first page is read again now and then; other pages stay as they were read."""
+
+    FILTER_PLACEHOLDER = PLACEHOLDER
+    REMEMBERED_AS = "events-filter"
+    HELP = (
+        "Events, the newest first, times in UTC. enter opens what one is about: a queue, a worker, a plan, "
+        "letters, alerts. While a process drains, u and ! act on that one."
+    )
+    LEGEND = (
+        "▲  alert fired, plan halted     ✔  over, or acknowledged",
+        "✕  new error, lost worker       ‖  paused",
+        "◆  deploy     ▼  drain          ↻  replay, repair",
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("u", "undo_drain", "Undo a drain", show=False),
+        Binding("exclamation_mark", "put_back_worker", "Put back now", show=False, key_display="!"),
+        Binding("r", "reload", "Read again", show=False),
+        Binding("n", "page(1)", "Next page", show=False),
+        Binding("b", "page(-1)", "Page before", show=False),
+        Binding("escape", "back", "Clear the filter", show=False),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, ListState(ALL_EVENTS))
+        self._next_read = 0.0
+        """Of the first page, by the monotonic clock."""
+        self._read_at = 0.0
+        self._draining: tuple[Worker, ...] = ()
+
+    def compose_body(self) -> ComposeResult:
+        """Compose the panel and the list."""
+        yield Line(id="drain-panel", classes="figures")
+        yield from super().compose_body()
+
+    def compose_tables(self) -> ComposeResult:
+        """Compose the events."""
+        yield EventTable(id="events-table")
+
+    # Reading
+
+    def on_screen_resume(self) -> None:
+        """Read the page, unless it was read a moment ago."""
+        super().on_screen_resume()
+        self._read_if_due()
+
+    def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
+        """Show a snapshot, and read the first page again when that is due."""
+        super().update_snapshot(snapshot, error)
+        if snapshot is not None:
+            self._show_drains(snapshot)
+        if self.is_current and self.state.page_number == 1:
+            self._read_if_due()
+
+    def _read_if_due(self) -> None:
+        if time.monotonic() >= self._next_read and not self.is_waiting:
+            self.request_again()
+
+    def refresh_data(self) -> None:
+        """Read the page again."""
+        self.request_again()
+
+    async def fetch_page(self, state: ListState[EventFilter]) -> Page[Event]:
+        """Read the page of a state."""
+        self._next_read = time.monotonic() + _REFRESH_SECONDS
+        return await self.session.operations.events.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor)
+
+    def page_arrived(self, before: ListState[EventFilter]) -> None:
+        """Note when."""
+        super().page_arrived(before)
+        self._read_at = self.session.now
+
+    # Painting
+
+    @property
+    def table(self) -> EventTable:
+        """The events."""
+        return self.query_one(EventTable)
+
+    def fill_tables(self) -> None:
+        """Show the events, if there are some."""
+        self.table.show_events(self.rows, self.size.width, self.session.now)
+        self.table.display = bool(self.rows)
+
+    def empty_message(self) -> str:
+        """Why nothing is shown."""
+        if self.page is None:
+            return "  not read: r reads again"
+        if self.state.filter != ALL_EVENTS:
+            return f"  no event matches {filter_text(self.state.filter)}: escape shows all"
+        return _NOTHING
+
+    def title_parts(self) -> list[str]:
+        """How many events, which page, and when they were read."""
+        if self.page is None:
+            return ["Events"]
+        single = self.state.page_number == 1 and self.page.next is None
+        events = plural(len(self.rows), "event")
+        return [
+            events if single else f"{events} on this page",
+            *self.position_parts(numbered=not single),
+            f"as of {utc_time(self._read_at)}",
+        ]
+
+    def _show_drains(self, snapshot: Snapshot) -> None:
+        workers = list_workers(snapshot.workers, snapshot.queues)
+        self._draining = tuple(worker for worker in workers if worker.state == "draining")
+        panel = self.query_one("#drain-panel", Line)
+        panel.display = bool(self._draining)
+        if not self._draining:
+            return
+        first = min(self._draining, key=lambda worker: worker.drain_deadline_in or 0.0)
+        more = len(self._draining) - 1
+        panel.show(worker_page.drain_panel(first, self.forecasts(first), more=more))
+
+    # Keys
+
+    def parse_filter(self, text: str) -> EventFilter:
+        """Parse ``kind:… queue:… since:…``."""
+        return parse_filter(text)
+
+    def filter_text(self) -> str:
+        """The filter as it is written."""
+        return filter_text(self.state.filter)
+
+    def with_filter(self, filter_: EventFilter) -> ListState[EventFilter]:
+        """The first page of another filter."""
+        return ListState(filter_)
+
+    def state_before(self) -> ListState[EventFilter] | None:
+        """Leave the filter."""
+        return ListState(ALL_EVENTS) if self.state.filter != ALL_EVENTS else None
+
+    def on_event_table_opened(self, message: EventTable.Opened) -> None:
+        """Open what the event is about."""
+        self.run_exclusive(self._open, message.event)
+
+    async def _open(self, event: Event) -> None:
+        if event.kind.startswith("alert-"):
+            await self.app.run_action("alerts")
+            return
+        if event.kind == "letters-replayed" and event.subject and event.subject.isdecimal():
+            await self._open_letter(int(event.subject))
+            return
+        message = target(event)
+        if message is None:
+            self.notify(f"all that is known of this {event.kind} is in its line", markup=False)
+        else:
+            self.post_message(message)
+
+    async def _open_letter(self, letter_id: int) -> None:
+        from tui.navigation import OpenLetter
+
+        letter = await self.session.run(self.session.operations.dead_letters.get(letter_id))
+        if letter is not None:
+            self.post_message(OpenLetter(letter))
+
+    def _draining_one(self) -> Worker | None:
+        """The only process that drains; else say what there is."""
+        if len(self._draining) == 1:
+            return self._draining[0]
+        if self._draining:
+            self.notify(f"{len(self._draining)} processes drain: choose one of them in view 4")
+        else:
+            self.notify("no process drains: there is nothing to undo, nor to put back")
+        return None
+
+    def action_undo_drain(self) -> None:
+        """Let the draining process take jobs again."""
+        if (worker := self._draining_one()) is not None:
+            self.run_exclusive(self.undo_drain, worker)
+
+    def action_put_back_worker(self) -> None:
+        """Return the jobs of the draining process now."""
+        if (worker := self._draining_one()) is not None:
+            self.run_exclusive(self.put_back, worker)

@@ -1,0 +1,1 @@
+"""Worker processes: the list, and one of them."""

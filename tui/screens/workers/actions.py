@@ -1,0 +1,98 @@
+"""Actions on worker processes, for every screen that shows some."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from rich.text import Text
+
+from tui.dialogs.confirm import Confirm
+from tui.screens.base import DashboardScreen
+from tui.session import one_line
+from tui.text import worker_page
+from tui.text.words import plural
+from tui.text.workers import drain_result
+from workers.engine.attempt_log import LogLine
+from workers.errors import NotFoundError
+from workers.operations.worker_list import DrainForecast, Worker, foresee
+from workers.operations.workers import DrainResult, WorkerOperations
+
+_MAX_LINES = 100
+
+
+class WorkerActions(DashboardScreen):
+    """What destroys asks once, with the number of jobs; an undo does not ask."""
+
+    @property
+    def worker_operations(self) -> WorkerOperations:
+        """The operations on processes."""
+        return self.session.operations.workers
+
+    def newest_lines(self, worker_id: str) -> list[LogLine] | None:
+        """The newest lines of its log; None if it is not this process."""
+        try:
+            return self.session.operations.logs(worker_id, limit=_MAX_LINES)
+        except NotFoundError:
+            return None
+
+    def settings_text(self, worker_id: str) -> Text:
+        """The settings in which it differs from the others."""
+        workers = self.session.snapshot.workers if self.session.snapshot is not None else ()
+        this = next((worker for worker in workers if worker.id == worker_id), None)
+        others = [worker for worker in workers if worker.id != worker_id]
+        return Text() if this is None else worker_page.settings(this, others)
+
+    def forecasts(self, worker: Worker) -> list[DrainForecast]:
+        """What becomes of the jobs that a process holds."""
+        snapshot = self.session.snapshot
+        found = next((one for one in snapshot.workers if one.id == worker.id), None) if snapshot else None
+        return [] if found is None or snapshot is None else foresee(found, snapshot.queues)
+
+    async def drain_worker(self, worker: Worker) -> None:
+        """Ask, then drain a process; if it cannot be, show why."""
+        if worker.state == "dead":
+            self.notify(f"{worker.name} is dead: there is nothing to drain", severity="warning", markup=False)
+            return
+        if worker.state == "draining":
+            self.notify(f"{worker.name} drains already: u undoes it, ! puts its jobs back", markup=False)
+            return
+        jobs = plural(worker.in_flight, "job")
+        ends = "this process, and its dashboard, end" if self._is_own(worker) else "the process ends"
+        question = Confirm(
+            one_line(f"Drain {worker.name}? {jobs} in flight"),
+            "Graceful drain: what runs there may finish, and nothing is deleted. No new job starts there, "
+            f"what has not ended in time returns to the head of its queue, and {ends}.",
+            "Drain",
+        )
+        if await self.app.push_screen_wait(question):
+            await self._show_result(self.worker_operations.drain(worker.id))
+
+    async def undo_drain(self, worker: Worker) -> None:
+        """Let a draining process take jobs again."""
+        if worker.state != "draining":
+            self.notify(f"{worker.name} does not drain: there is nothing to undo", markup=False)
+            return
+        await self._show_result(self.worker_operations.undo_drain(worker.id))
+
+    async def put_back(self, worker: Worker) -> None:
+        """Ask, then have a draining process return its jobs to their queues, and end."""
+        if worker.state != "draining":
+            self.notify(f"{worker.name} does not drain: D drains it", markup=False)
+            return
+        question = Confirm(
+            one_line(f"Put back {plural(worker.in_flight, 'job')} of {worker.name} now?"),
+            "Jobs in flight return to the head of their queues, uncharged, and the process ends.",
+            "Put back",
+        )
+        if await self.app.push_screen_wait(question):
+            await self._show_result(self.worker_operations.drain(worker.id, now=True))
+
+    async def _show_result(self, verb: Awaitable[DrainResult]) -> None:
+        result = await self.session.run(verb)
+        if result is not None:
+            words = one_line(drain_result(result))
+            self.notify(words, severity="warning" if result.problem else "information", markup=False)
+        self.session.refresh()
+
+    def _is_own(self, worker: Worker) -> bool:
+        return worker.id == self.worker_operations.own_id

@@ -1,0 +1,95 @@
+"""The table of worker processes: a line each, in columns that fit the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from tui.text.format import MISSING, clip, clip_middle, duration, escape
+from tui.text.styles import ACCENT, BREACH, MUTED, WATCH, WIDE
+from tui.text.workers import (
+    SIGNS,
+    STYLES,
+    cpu,
+    in_flight,
+    is_busy,
+    is_slow,
+    memory,
+    readiness,
+    state_word,
+)
+from workers.operations.worker_list import Worker
+
+_MAX_RELEASE_CHARS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    title: str
+    width: int
+    cell: Callable[[Worker], Text]
+    is_wide: bool = False
+    """Only shown on a wide terminal."""
+    right: bool = True
+
+
+def _loud(text: str, style: str, when: Callable[[Worker], bool], worker: Worker) -> Text:
+    """A figure; with a sign beside its colour if something is wrong with it."""
+    return Text(text, style) if when(worker) else Text(text)
+
+
+_COLUMNS = (
+    _Column("state", 9, lambda worker: Text(state_word(worker), STYLES[worker.state]), right=False),
+    _Column("queues", 6, lambda worker: Text(str(len(worker.queues) or MISSING)), is_wide=True),
+    _Column("in flight", 9, lambda worker: Text(in_flight(worker))),
+    _Column("cpu", 6, lambda worker: _loud(cpu(worker), WATCH, is_busy, worker)),
+    _Column("memory", 7, lambda worker: Text(memory(worker))),
+    _Column("loop p99", 8, lambda worker: _loud(duration(worker.loop_p99), WATCH, is_slow, worker), True),
+    _Column("beat", 7, lambda worker: Text(duration(worker.beat_age)), is_wide=True),
+    _Column("up", 8, lambda worker: Text(duration(worker.up_for)), is_wide=True),
+    _Column(
+        "release",
+        _MAX_RELEASE_CHARS,
+        lambda worker: Text(clip(escape(worker.release or MISSING), _MAX_RELEASE_CHARS)),
+        is_wide=True,
+        right=False,
+    ),
+)
+_NAME_CHARS, _WIDE_NAME_CHARS = 14, 24
+
+
+def worker_heading(width: int) -> Text:
+    """The titles of the columns."""
+    text = Text("   " + "worker".ljust(_name_chars(width)), MUTED, no_wrap=True)
+    for column in _columns(width):
+        title = column.title.rjust(column.width) if column.right else column.title.ljust(column.width)
+        text.append(f"  {title}")
+    return text.append("  ready")
+
+
+def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
+    """One process; ``own``: it is this one."""
+    name_chars = _name_chars(width)
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f" {SIGNS[worker.state]} ", STYLES[worker.state])
+    name = clip_middle(escape(worker.name), name_chars)
+    text.append(name.ljust(name_chars), ACCENT if own else "")
+    for column in _columns(width):
+        cell = column.cell(worker)
+        cell.truncate(column.width, overflow="ellipsis")
+        padding = " " * (column.width - cell.cell_len)
+        text.append("  ")
+        text.append_text(Text(padding) + cell if column.right else cell + Text(padding))
+    words = readiness(worker)
+    style = MUTED if words == "yes" else BREACH if worker.state in ("dead", "blocked") else WATCH
+    return text.append("  ").append(words, style)
+
+
+def _columns(width: int) -> Sequence[_Column]:
+    return [column for column in _COLUMNS if width >= WIDE or not column.is_wide]
+
+
+def _name_chars(width: int) -> int:
+    return _WIDE_NAME_CHARS if width >= WIDE else _NAME_CHARS

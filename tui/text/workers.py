@@ -1,0 +1,101 @@
+"""Worker processes in words: whether each takes jobs, and if not, why and until when."""
+
+from __future__ import annotations
+
+from tui.text.format import MISSING, byte_size, duration, escape
+from tui.text.styles import BREACH, MUTED, OK, WATCH
+from tui.text.words import plural
+from workers.monitoring.snapshot import WorkerState
+from workers.operations.worker_list import Worker
+from workers.operations.workers import DrainResult
+
+SIGNS: dict[WorkerState, str] = {
+    "running": "●", "draining": "◐", "standby": "◌", "blocked": "▲", "dead": "✕",
+}  # fmt: skip
+STYLES: dict[WorkerState, str] = {
+    "running": OK, "draining": WATCH, "standby": MUTED, "blocked": BREACH, "dead": BREACH,
+}  # fmt: skip
+_SLOW_LOOP_SECONDS = 0.1
+_BUSY_CORES = 0.9
+
+
+def state_word(worker: Worker) -> str:
+    """``runs``, ``draining``."""
+    return "runs" if worker.state == "running" else worker.state
+
+
+def readiness(worker: Worker) -> str:
+    """``yes``, or in a few words why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``."""
+    match worker.state:
+        case "dead":
+            return _jobs_of_the_dead(worker)
+        case "blocked":
+            where = escape(worker.blocked_where or "an unknown line")
+            return f"blocked{_lasting(worker.blocked_for)} by {where}"
+        case "draining":
+            if worker.drain_deadline_in is None:
+                return "draining"
+            return f"{duration(worker.drain_deadline_in)} left"
+        case "standby":
+            return "stands by"
+    return "; ".join(map(escape, worker.unready)) or "yes"
+
+
+def _jobs_of_the_dead(worker: Worker) -> str:
+    jobs = f"its {plural(worker.in_flight, 'job')}" if worker.in_flight != 1 else "its job"
+    one = worker.in_flight == 1
+    if worker.recover_in is None:
+        return f"{jobs} {'waits' if one else 'wait'} for a worker"
+    return f"{jobs} {'runs' if one else 'run'} again in {duration(worker.recover_in)}"
+
+
+def _lasting(seconds: float | None) -> str:
+    return "" if seconds is None else f" for {duration(seconds)}"
+
+
+def in_flight(worker: Worker) -> str:
+    """``3/45``; of a dead one ``2 held``."""
+    return f"{worker.in_flight} held" if worker.state == "dead" else f"{worker.in_flight}/{worker.slots}"
+
+
+def cpu(worker: Worker) -> str:
+    """``12 %`` of one core."""
+    return MISSING if worker.cpu is None else f"{worker.cpu * 100:.0f} %"
+
+
+def memory(worker: Worker) -> str:
+    """``96 MB``."""
+    return byte_size(worker.memory)
+
+
+def is_slow(worker: Worker) -> bool:
+    """Whether its event loop is late."""
+    return worker.loop_p99 is not None and worker.loop_p99 > _SLOW_LOOP_SECONDS
+
+
+def is_busy(worker: Worker) -> bool:
+    """Whether it uses all of a core, or more."""
+    return worker.cpu is not None and worker.cpu > _BUSY_CORES
+
+
+def drain_result(result: DrainResult) -> str:
+    """One line: how far the drain of a process is."""
+    name = escape(result.name)
+    if result.problem:
+        return f"{name}: {escape(result.problem)}"
+    if result.state == "running":
+        return f"{name} takes jobs"
+    if result.state == "drained":
+        return f"{name} has ended: {put_back(result.put_back)}"
+    left = "" if result.deadline_in is None else f", {duration(result.deadline_in)} left"
+    return f"{name} drains: {plural(result.in_flight, 'job')} in flight{left}"
+
+
+def put_back(number: int | None) -> str:
+    """How many jobs did not end in time."""
+    if number is None:
+        return "how many jobs went back to their queues is not known"
+    if number == 0:
+        return "no job went back to its queue"
+    queues = "its queue" if number == 1 else "their queues"
+    return f"{plural(number, 'job')} went back to the head of {queues}"

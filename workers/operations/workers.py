@@ -1,0 +1,256 @@
+"""The verbs on worker processes: list them, drain any of them, and let it take jobs again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from storage.redis.client import execute
+from storage.redis.scripts import Argument, Script, run_script
+from storage.repositories.operator_actions import OperatorAction
+from workers.engine.keys import DRAINED, PROCESS, WORKERS
+from workers.errors import ConflictError, WorkersError
+from workers.monitoring.cluster_reader import ClusterState
+from workers.monitoring.overview import whole_number
+from workers.monitoring.roster import read_drain
+from workers.monitoring.snapshot import WorkerSnapshot
+from workers.operations.action_events import event_of
+from workers.operations.audit import Audit, AuditedAction
+from workers.operations.worker_list import Worker, find_worker, list_workers
+from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
+from workers.process.worker_process import WorkerProcess
+
+REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
+
+_STANDS_SECONDS = 600
+"""How long a request stands that a process has not read yet."""
+_CONFIRM_SECONDS = 3.0
+"""How long a process has to confirm a request; one that is connected takes some milliseconds."""
+_CONFIRM_POLL_SECONDS = 0.1
+_WAIT_POLL_SECONDS = 0.5
+
+DrainState = Literal["running", "draining", "drained", "requested"]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    """How far the drain of a process is.
+
+    ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
+    how many jobs went back to their queues, None if it did not tell.
+    """
+
+    id: str
+    name: str
+    state: DrainState
+    in_flight: int = 0
+    deadline_in: float | None = None
+    put_back: int | None = None
+    problem: str = ""
+
+
+class WorkerOperations:
+    """``process`` is that of this program, if it runs workers.  Everything raises RedisError."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        audit: Audit,
+        *,
+        read_cluster: Callable[[], Awaitable[ClusterState]],
+        process: WorkerProcess | None = None,
+    ) -> None:
+        self._redis = redis
+        self._audit = audit
+        self._read_cluster = read_cluster
+        self._process = process
+
+    @property
+    def own_id(self) -> str | None:
+        """The id of this process; None if it runs no workers."""
+        return None if self._process is None else self._process.id
+
+    async def list(self) -> list[Worker]:
+        """All processes, and of those that have died the ones that still hold jobs."""
+        cluster = await self._read_cluster()
+        return list_workers(cluster.workers, cluster.queues)
+
+    async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
+        """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.
+
+        It is named by its id, the beginning of that, or ``host:pid``.  Raises NotFoundError, and
+        ConflictError if it is dead.
+        """
+        self._audit.check_writable("drain")
+        return await self._drain(find_worker((await self._read_cluster()).workers, worker), now=now)
+
+    async def drain_all(self) -> Sequence[DrainResult]:
+        """Drain every process that lives; this one, too."""
+        self._audit.check_writable("drain")
+        living = [worker for worker in (await self._read_cluster()).workers if worker.state != "dead"]
+        return await asyncio.gather(*map(self._drain_or_explain, living))
+
+    async def undo_drain(self, worker: str) -> DrainResult:
+        """Have a draining process take jobs again.
+
+        Raises NotFoundError if it has ended, and ConflictError if it does not drain or a supervisor ends it.
+        """
+        self._audit.check_writable("undo-drain")
+        found = find_worker((await self._read_cluster()).workers, worker)
+        _check_undoable(found)
+        arguments = {"worker": found.id, "name": found.name}
+        async with self._audit.record("undo-drain", arguments) as action:
+            action.affected = int(found.draining)
+            result = await self._request(found, "undo")
+            if result.state == "drained":
+                raise ConflictError(f"{found.name} has ended: {_put_back_words(result.put_back)}")
+            if result.state == "draining":
+                raise ConflictError(f"{found.name} is ending: its drain cannot be undone any more")
+            return _note(action, found, result)
+
+    async def wait(self, results: Sequence[DrainResult], timeout: float) -> Sequence[DrainResult]:
+        """Wait until these processes have ended, or ``timeout`` seconds have passed; how far each is then."""
+        end = time.monotonic() + timeout
+        while True:
+            cluster = await self._read_cluster()
+            living = {worker.id: worker for worker in cluster.workers}
+            results = [await self._look_again(result, living.get(result.id)) for result in results]
+            if all(result.state == "drained" for result in results) or time.monotonic() >= end:
+                return results
+            await asyncio.sleep(min(_WAIT_POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+    async def _drain(self, worker: WorkerSnapshot, *, now: bool = False) -> DrainResult:
+        if worker.state == "dead":
+            raise ConflictError(
+                f"{worker.name} is dead and cannot drain",
+                fix="a living process runs its jobs again by itself",
+            )
+        began, arguments = datetime.now(UTC), {"worker": worker.id, "name": worker.name, "now": now}
+        async with self._audit.record("drain", arguments) as action:
+            action.affected = worker.in_flight
+            # One without jobs ends before this verb does: its own event is the later one.
+            record = OperatorAction(began, self._audit.actor, "drain", arguments, worker.in_flight, "", "")
+            action.event = event_of(record)
+            return _note(action, worker, await self._request(worker, "put back" if now else "drain"))
+
+    async def _drain_or_explain(self, worker: WorkerSnapshot) -> DrainResult:
+        try:
+            return await self._drain(worker)
+        except WorkersError as error:
+            return DrainResult(worker.id, worker.name, "running", worker.in_flight, problem=str(error))
+
+    async def _request(self, worker: WorkerSnapshot, verb: DrainVerb) -> DrainResult:
+        if self._process is not None and worker.id == self._process.id:
+            self._process.carry_out(DrainRequest(uuid.uuid4().hex, verb, self._audit.actor))
+            return self._own_result(worker, self._process)
+        body = DrainRequest(uuid.uuid4().hex, verb, self._audit.actor).body()
+        arguments: list[Argument] = [
+            worker.id,
+            body,
+            _STANDS_SECONDS * 1000,
+            f"{PROCESS}{worker.id}",
+            CHECK_MESSAGE,
+        ]
+        receivers = await run_script(self._redis, REQUEST_DRAIN_SCRIPT.call([WORKERS], arguments))
+        return await self._confirmed(worker, verb, receivers)
+
+    def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
+        state: DrainState = "draining" if process.draining else "running"
+        return DrainResult(
+            worker.id, worker.name, state, process.in_flight, deadline_in=process.drain_deadline_in
+        )
+
+    async def _confirmed(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
+        """How the process answers; it publishes its presence once it has carried out the request."""
+        end = time.monotonic() + _CONFIRM_SECONDS
+        wanted = verb != "undo"
+        while True:
+            result = await self._probe(worker)
+            answered = result.state == "drained" or (result.state == "draining") == wanted
+            if answered and verb != "put back":
+                return result
+            if result.state == "drained" or time.monotonic() >= end:
+                break
+            await asyncio.sleep(_CONFIRM_POLL_SECONDS)
+        if answered or (verb == "undo" and await self._is_ending(worker)):
+            return result
+        return DrainResult(
+            worker.id,
+            worker.name,
+            "requested",
+            worker.in_flight,
+            problem=_why_silent(worker, receivers, wanted=wanted),
+        )
+
+    async def _probe(self, worker: WorkerSnapshot) -> DrainResult:
+        presence = await execute(self._redis, "HGET", WORKERS, worker.id)
+        if presence is None:
+            return await self._ended(worker.id, worker.name)
+        drain = read_drain(presence)
+        if drain is None:
+            return DrainResult(worker.id, worker.name, "running", worker.in_flight)
+        return DrainResult(worker.id, worker.name, "draining", worker.in_flight, deadline_in=drain.left)
+
+    async def _is_ending(self, worker: WorkerSnapshot) -> bool:
+        """Whether it has published, since the request, that its drain cannot be undone."""
+        presence = await execute(self._redis, "HGET", WORKERS, worker.id)
+        drain = read_drain(presence) if presence is not None else None
+        return drain is not None and not drain.undoable
+
+    async def _look_again(self, before: DrainResult, worker: WorkerSnapshot | None) -> DrainResult:
+        if before.state == "drained":
+            return before
+        if worker is None:
+            return await self._ended(before.id, before.name)
+        if worker.drain is None:
+            return DrainResult(worker.id, worker.name, before.state, worker.in_flight, problem=before.problem)
+        left = worker.drain.left
+        return DrainResult(worker.id, worker.name, "draining", worker.in_flight, deadline_in=left)
+
+    async def _ended(self, worker_id: str, name: str) -> DrainResult:
+        put_back = whole_number(await execute(self._redis, "GET", f"{DRAINED}{worker_id}"))
+        return DrainResult(worker_id, name, "drained", put_back=put_back)
+
+
+def _check_undoable(worker: WorkerSnapshot) -> None:
+    if worker.state == "dead":
+        raise ConflictError(f"{worker.name} is dead: there is nothing to undo")
+    if worker.drain is None:
+        return  # a request that it has not read yet may be withdrawn
+    if not worker.drain.undoable:
+        raise ConflictError(
+            f"the drain of {worker.name} cannot be undone: a supervisor ends it, or its jobs are put back"
+        )
+
+
+def _note(action: AuditedAction, worker: WorkerSnapshot, result: DrainResult) -> DrainResult:
+    if result.problem:
+        action.outcome = f"not confirmed: {result.problem}"
+    elif result.state == "drained":
+        action.outcome = _put_back_words(result.put_back)
+    return result
+
+
+def _put_back_words(put_back: int | None) -> str:
+    if put_back is None:
+        return "how many jobs were put back is not known"
+    return "no job was put back" if not put_back else f"put back: {put_back}"
+
+
+def _why_silent(worker: WorkerSnapshot, receivers: int, *, wanted: bool) -> str:
+    then = "drains" if wanted else "takes jobs again"
+    stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
+    if worker.state == "blocked":
+        return f"its event loop is blocked by {worker.blocked_where}: {stands}"
+    if receivers < 0:
+        return f"Redis does not let us publish to it: it {then} when it publishes its presence again"
+    if receivers == 0:
+        return f"it is not connected to Redis: {stands}"
+    return f"it does not answer, and may be frozen, or of a release that cannot do this: {stands}"

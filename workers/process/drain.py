@@ -1,0 +1,148 @@
+"""The drain of a process: whether one is under way, until when, and whether it can be undone.
+
+Other processes request it in Redis: the process reads the newest request whenever it publishes its presence,
+and a message on its channel has it publish at once.  A message that is lost in a reconnect costs time only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from redis.asyncio import Redis
+
+from storage.redis.client import execute
+from workers.engine import wire
+from workers.engine.keys import DRAINED
+
+DrainVerb = Literal["drain", "put back", "undo"]
+
+CHECK_MESSAGE = b"drain"
+"""On the channel of a process: a request waits for it."""
+_MAX_NAME_CHARS = 200
+_KEEP_RESULT_SECONDS = 600
+"""How long Redis keeps how many jobs a drain has put back."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequest:
+    """A process is to drain, put its jobs back now, or take jobs again.  ``id`` tells requests apart."""
+
+    id: str
+    verb: DrainVerb
+    actor: str
+
+    def body(self) -> bytes:
+        """As Redis keeps it."""
+        return wire.dump({"id": self.id, "verb": self.verb, "actor": self.actor})
+
+    @classmethod
+    def parse(cls, body: Any) -> DrainRequest | None:
+        """A request that Redis holds; None if it cannot be read, since any program may write there."""
+        try:
+            fields = wire.load(body)
+            verb = fields["verb"]
+            if verb not in get_args(DrainVerb):
+                return None
+            return cls(str(fields["id"]), verb, str(fields["actor"])[:_MAX_NAME_CHARS])
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return None
+
+
+class DrainRequests:
+    """Carries out the newest request once, however often it is read."""
+
+    def __init__(self, carry_out: Callable[[DrainRequest], None]) -> None:
+        self._carry_out = carry_out
+        self._newest = ""
+
+    def on_request(self, body: bytes) -> None:
+        """Take what Redis holds."""
+        request = DrainRequest.parse(body)
+        if request is not None and request.id != self._newest:
+            self._newest = request.id
+            self._carry_out(request)
+
+
+async def leave_result(redis: Redis, worker_id: str, drain: Drain, returned: int) -> None:
+    """Leave for a while how many jobs were put back, for the operator who began the drain.
+
+    Raises RedisError.
+    """
+    if drain.by is not None:
+        await execute(redis, "SET", f"{DRAINED}{worker_id}", returned, "EX", _KEEP_RESULT_SECONDS)
+
+
+class Drain:
+    """The state of the drain; ``seconds`` is how long the jobs in flight have."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.by: str | None = None
+        """The operator who began it; None if that is not known."""
+        self.begun = asyncio.Event()
+        self.is_over = False
+        """It has come to its end: the jobs that are left go back to their queues."""
+        self.puts_back = False
+        self._can_undo = False
+        self._began_at: float | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has begun, and was not undone."""
+        return self._began_at is not None
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether the process could take jobs again."""
+        return self.under_way and self._can_undo and not (self.is_over or self.puts_back)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds for the jobs in flight; None unless it is under way."""
+        if self._began_at is None:
+            return None
+        return max(0.0, self._began_at + self.seconds - time.monotonic())
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether nothing is waited for any longer."""
+        return self.under_way and (self.puts_back or self.left == 0.0)
+
+    def describe(self) -> dict[str, object]:
+        """What other processes are told."""
+        drain = {"left": self.left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
+        return {"draining": self.under_way, "drain": drain if self.under_way else None}
+
+    def begin(self, *, undoable: bool, by: str | None) -> bool:
+        """Begin; False if it has begun before.  One that a supervisor requests, too, cannot be undone."""
+        if self._began_at is not None:
+            self._can_undo = self._can_undo and undoable
+            return False
+        self._began_at, self._can_undo, self.by = time.monotonic(), undoable, by
+        self.begun.set()
+        return True
+
+    def put_back(self) -> None:
+        """Wait for the jobs in flight no longer."""
+        self.puts_back = True
+        self._changed.set()
+
+    def undo(self) -> bool:
+        """End it, if it can be undone."""
+        if not self.can_undo:
+            return False
+        self._began_at, self.by = None, None
+        self.begun.clear()
+        self._changed.set()
+        return True
+
+    async def changed(self) -> None:
+        """Wait until it is undone, or the jobs in flight are put back."""
+        await self._changed.wait()
+        if not self.puts_back:
+            self._changed.clear()

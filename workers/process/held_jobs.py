@@ -1,0 +1,34 @@
+"""The jobs that a process holds, for those who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from workers.engine.attempt_log import LogLine
+from workers.engine.dispatcher import Dispatcher
+from workers.process.watchdog import HeldJob
+
+
+def held_jobs(dispatchers: Iterable[Dispatcher]) -> list[HeldJob]:
+    """The jobs in flight; called by the heartbeat's thread."""
+    return [
+        HeldJob(
+            queue=dispatcher.queue.name,
+            key=running.job.key,
+            function=dispatcher.runner.functions.get(running.job.function),
+            task=running.task,
+            deadline=running.started + dispatcher.queue.policy.timeout,
+        )
+        for dispatcher in dispatchers
+        for running in list(dispatcher.runner.running.values())
+    ]
+
+
+def lines_of_jobs(dispatchers: Iterable[Dispatcher]) -> list[LogLine]:
+    """The newest lines that each of the jobs in flight has logged."""
+    return [
+        line
+        for dispatcher in dispatchers
+        for running in dispatcher.runner.running.values()
+        for line in running.lines or ()
+    ]
