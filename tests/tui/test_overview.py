@@ -127,6 +127,16 @@ async def test_brackets_change_the_range_until_its_ends() -> None:
         await until(pilot, lambda: "last 15 min" in shown(app, "#charts-title"))
 
 
+@pytest.mark.parametrize("key", ["m", "left_square_bracket", "right_square_bracket"])
+async def test_without_room_for_charts_their_keys_say_so(key: str) -> None:
+    app = dashboard(busy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press(key)
+        await until(pilot, lambda: app._notifications)
+        assert "no room for charts" in next(iter(app._notifications)).message
+
+
 async def test_figure_and_range_are_remembered(tmp_path: Any) -> None:
     for _ in range(2):
         app = Dashboard(cast(Any, busy()), data_dir=tmp_path)

@@ -40,7 +40,7 @@ class OverviewScreen(ChartedScreen, LetterActions):
         "The queues at this moment, how that came about, the groups of dead letters of a day, and what "
         "happened. enter opens the queue or the group under the cursor; tab goes from one list to the next."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "figure", "Next figure")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "figure", "Next figure", show=False)]
 
     def compose_body(self) -> ComposeResult:
         """Compose queues, charts, groups and events."""
@@ -138,6 +138,8 @@ class OverviewScreen(ChartedScreen, LetterActions):
 
     def action_figure(self) -> None:
         """Show another figure in the charts."""
+        if self.is_without_charts():
+            return
         following = FIGURES[(FIGURES.index(self.figure) + 1) % len(FIGURES)]
         self.session.state.set("chart_figure", following.name)
         if self.session.snapshot is not None:

@@ -99,6 +99,13 @@ class ChartedScreen(QueueActions):
         """Fetch the details with the next snapshot."""
         self.details.invalidate()
 
+    def is_without_charts(self) -> bool:
+        """Whether there is no room for charts; then say so."""
+        if not self.has_class("-compact"):
+            return False
+        self.notify("no room for charts: they need a terminal with more lines", severity="warning")
+        return True
+
     def action_reload(self) -> None:
         """Take a snapshot now, and fetch the details."""
         self.session.refresh(screens=True)
@@ -113,6 +120,8 @@ class ChartedScreen(QueueActions):
 
     def action_range(self, step: int) -> None:
         """Show a longer or shorter range."""
+        if self.is_without_charts():
+            return
         ranges = list(RANGES)
         target = ranges.index(self.range_seconds) + step
         if not 0 <= target < len(ranges):
