@@ -185,13 +185,13 @@ def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_ar
 @pytest.mark.parametrize("width", [80, 120])
 def test_tabs_show_counts_and_the_columns_of_a_click(width: int) -> None:
     line, columns = tab_line(VIEWS, "letters", BREACHED, width)
-    assert line.plain.startswith(" 1 Overview ▲2   2 Dead letters 2   5 Cache ")
+    assert line.plain.startswith(" 1 Overview ▲2   2 Dead letters 2   4 Workers 3   5 Cache   6 Events ")
     assert line.plain[columns["cache"].start : columns["cache"].stop] == " 5 Cache "
 
 
 def test_tabs_that_do_not_fit_have_their_keys() -> None:
     line, columns = tab_line(VIEWS, "letters", BREACHED, 40)
-    assert line.plain == " 1 ▲2   2 Dead letters 2   5   "
+    assert line.plain == " 1 ▲2   2 Dead letters 2   4 3   5    6   "
     assert list(columns) == [view.name for view in VIEWS]
 
 

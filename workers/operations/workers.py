@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -20,7 +20,7 @@ from workers.errors import ConflictError, WorkersError
 from workers.monitoring.cluster_reader import ClusterState
 from workers.monitoring.overview import whole_number
 from workers.monitoring.roster import read_drain
-from workers.monitoring.snapshot import WorkerSnapshot
+from workers.monitoring.snapshot import DrainSnapshot, WorkerSnapshot
 from workers.operations.action_events import event_of
 from workers.operations.audit import Audit, AuditedAction
 from workers.operations.worker_list import Worker, find_worker, list_workers
@@ -54,6 +54,7 @@ class DrainResult:
     deadline_in: float | None = None
     put_back: int | None = None
     problem: str = ""
+    undoable: bool = False
 
 
 class WorkerOperations:
@@ -164,59 +165,65 @@ class WorkerOperations:
     def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
         state: DrainState = "draining" if process.draining else "running"
         return DrainResult(
-            worker.id, worker.name, state, process.in_flight, deadline_in=process.drain_deadline_in
+            worker.id,
+            worker.name,
+            state,
+            process.in_flight,
+            process.drain_deadline_in,
+            undoable=process.drain.can_undo,
         )
 
     async def _confirmed(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
         """How the process answers; it publishes its presence once it has carried out the request."""
         end = time.monotonic() + _CONFIRM_SECONDS
-        wanted = verb != "undo"
         while True:
             result = await self._probe(worker)
-            answered = result.state == "drained" or (result.state == "draining") == wanted
-            if answered and verb != "put back":
+            if _is_answer(result, verb):
                 return result
-            if result.state == "drained" or time.monotonic() >= end:
+            if time.monotonic() >= end:
                 break
             await asyncio.sleep(_CONFIRM_POLL_SECONDS)
-        if answered or (verb == "undo" and await self._is_ending(worker)):
-            return result
-        return DrainResult(
-            worker.id,
-            worker.name,
-            "requested",
-            worker.in_flight,
-            problem=_why_silent(worker, receivers, wanted=wanted),
-        )
+        if verb == "put back" and result.state == "draining" and not result.undoable:
+            return result  # Redis has not confirmed yet that the jobs are back
+        problem = _why_silent(worker, receivers, "takes jobs again" if verb == "undo" else "drains")
+        return replace(result, state="requested", problem=problem)
 
     async def _probe(self, worker: WorkerSnapshot) -> DrainResult:
         presence = await execute(self._redis, "HGET", WORKERS, worker.id)
         if presence is None:
             return await self._ended(worker.id, worker.name)
-        drain = read_drain(presence)
-        if drain is None:
-            return DrainResult(worker.id, worker.name, "running", worker.in_flight)
-        return DrainResult(worker.id, worker.name, "draining", worker.in_flight, deadline_in=drain.left)
-
-    async def _is_ending(self, worker: WorkerSnapshot) -> bool:
-        """Whether it has published, since the request, that its drain cannot be undone."""
-        presence = await execute(self._redis, "HGET", WORKERS, worker.id)
-        drain = read_drain(presence) if presence is not None else None
-        return drain is not None and not drain.undoable
+        return _result(worker, read_drain(presence), "running")
 
     async def _look_again(self, before: DrainResult, worker: WorkerSnapshot | None) -> DrainResult:
         if before.state == "drained":
             return before
         if worker is None:
             return await self._ended(before.id, before.name)
-        if worker.drain is None:
-            return DrainResult(worker.id, worker.name, before.state, worker.in_flight, problem=before.problem)
-        left = worker.drain.left
-        return DrainResult(worker.id, worker.name, "draining", worker.in_flight, deadline_in=left)
+        if worker.drain is None and before.state == "requested":
+            return before
+        return _result(worker, worker.drain, "running")
 
     async def _ended(self, worker_id: str, name: str) -> DrainResult:
         put_back = whole_number(await execute(self._redis, "GET", f"{DRAINED}{worker_id}"))
         return DrainResult(worker_id, name, "drained", put_back=put_back)
+
+
+def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: DrainState) -> DrainResult:
+    """How far the drain of a living process is; ``otherwise`` is its state if it does not drain."""
+    if drain is None:
+        return DrainResult(worker.id, worker.name, otherwise, worker.in_flight)
+    return DrainResult(
+        worker.id, worker.name, "draining", worker.in_flight, drain.left, undoable=drain.undoable
+    )
+
+
+def _is_answer(result: DrainResult, verb: DrainVerb) -> bool:
+    """Whether a process has carried out a request, or cannot."""
+    if result.state == "drained":
+        return True
+    if verb == "undo":
+        return result.state == "running" or not result.undoable
+    return verb == "drain" and result.state == "draining"
 
 
 def _check_undoable(worker: WorkerSnapshot) -> None:
@@ -244,8 +251,8 @@ def _put_back_words(put_back: int | None) -> str:
     return "no job was put back" if not put_back else f"put back: {put_back}"
 
 
-def _why_silent(worker: WorkerSnapshot, receivers: int, *, wanted: bool) -> str:
-    then = "drains" if wanted else "takes jobs again"
+def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:
+    """Why a process does not answer; ``then`` is what it does once it continues."""
     stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
     if worker.state == "blocked":
         return f"its event loop is blocked by {worker.blocked_where}: {stands}"

@@ -123,6 +123,7 @@ class WorkerDrain(BaseModel):
     deadline_in: float | None
     put_back: int | None = Field(description="Jobs that returned to their queues; null if not known.")
     problem: str = Field(description="Why it has not confirmed; empty if it has.")
+    undoable: bool
 
 
 @cluster.get("", summary="The processes of the cluster", response_description="All of them.")
