@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from tui.navigation import OpenLetter
 from tui.screens.events.targets import target
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.screens.workers.actions import WorkerActions
@@ -183,8 +184,6 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
             self.post_message(message)
 
     async def _open_letter(self, letter_id: int) -> None:
-        from tui.navigation import OpenLetter
-
         letter = await self.session.run(self.session.operations.dead_letters.get(letter_id))
         if letter is not None:
             self.post_message(OpenLetter(letter))
