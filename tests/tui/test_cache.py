@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tests.support.fake_operations import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
-from tests.tui.test_dashboard import SIZES, dashboard, until, words
+from tests.tui.test_dashboard import SIZES, dashboard, messages_handled, until, words
 from tests.tui.test_letters import says, write
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
@@ -79,7 +79,7 @@ async def settled(pilot: Pilot[Any]) -> None:
     await until(
         pilot, lambda: not any(worker.is_running for worker in app.workers if worker.group != "default")
     )
-    await pilot.pause()
+    await messages_handled(pilot)
 
 
 # What is shown

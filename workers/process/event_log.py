@@ -8,7 +8,7 @@ from storage.database.events import NewEvent, log_instead
 from storage.errors import StorageError
 from storage.repositories.events import EventRepository
 
-_WRITE_SECONDS = 2.0
+_WRITE_SECONDS = 5.0
 """Timeout of writing what waits; after it, and after any error, the events are logged instead."""
 _BATCH = 100
 
