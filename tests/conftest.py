@@ -23,6 +23,7 @@ from tests.support.prometheus import find_program
 from tests.support.servers import PostgresServer, ValkeyServer, choice, docker_answers
 
 _numbers = itertools.count()
+_STARTING = [Path(__file__).with_name(name) for name in ("acceptance", "tui")]
 _LONG_TEST_SECONDS = 300
 """Tests whose own timeout is as long may take minutes on a busy machine."""
 
@@ -51,12 +52,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_run", range(count), ids=lambda number: f"run-{number + 1}")
 
 
-@pytest.hookimpl(trylast=True)  # once the tests that are not selected are gone
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # around the one that removes the tests that are not selected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    _mark_further_cases(items)
+    yield
     _spread_long_tests(items)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_task_outlives_the_test")
+
+
+def _mark_further_cases(items: list[pytest.Item]) -> None:
+    """Of the cases of a test that starts a program or a dashboard, the first is quick, the others slow."""
+    seen = set()
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            starts = any(item.path.is_relative_to(folder) for folder in _STARTING)
+            if starts and item.function in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add(item.function)
 
 
 def _spread_long_tests(items: list[pytest.Item]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Hashable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,17 +33,3 @@ def styles_are_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Stylesheet, "_parse_rules", parse_once)
         yield
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with several cases, the first is quick and the others are slow: each starts a dashboard."""
-    seen = set()
-    for item in items:
-        if not isinstance(item, pytest.Function) or not item.path.is_relative_to(Path(__file__).parent):
-            continue
-        has_dashboard = inspect.iscoroutinefunction(item.function) or "snap_compare" in item.fixturenames
-        if has_dashboard and hasattr(item, "callspec"):
-            if item.function in seen:
-                item.add_marker(pytest.mark.slow)
-            seen.add(item.function)
