@@ -25,12 +25,7 @@ from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, T
 from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
-from workers.process.background_tasks import (
-    ignore_outage,
-    restart_after_defects,
-    run_every,
-    wait_for_first,
-)
+from workers.process.background_tasks import ignore_outage, restart_after_defects, run_every, wait_for_first
 from workers.process.drain import CHECK_MESSAGE, Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
 from workers.process.heartbeat import Heartbeat
