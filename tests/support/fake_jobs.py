@@ -79,6 +79,8 @@ class CannedJobs:
         self.done = done
         self.kept: list[JobSummary] = list(JOBS)
         self.read: list[tuple[Any, ...]] = []
+        self.details = 0
+        """How often one job was read."""
         self.payload: Any = PAYLOAD
         self.why_sentence = "has run on box-2:4121 for 31 s; the timeout of 60 s ends it at 14:32:36 UTC"
         self.error: Exception | None = None
@@ -124,6 +126,7 @@ class CannedJobs:
 
     async def get(self, queue: str, key: str, *, snapshot: Any = None) -> JobDetail:
         self._fails()
+        self.details += 1
         found = next((one for one in self.kept if (one.queue, one.key) == (queue, key)), None)
         if found is None:
             raise NotFoundError(f"{queue} has no job {key!r}")
@@ -139,6 +142,7 @@ class CannedJobs:
             payload=self.payload,
             attempts=failed,
             producer="this program",
+            letter=7 if found.state == "failed" else None,
             why=Why("running", self.why_sentence),
         )
 

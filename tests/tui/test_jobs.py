@@ -18,7 +18,9 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
 from tui.screens.jobs.job import JobScreen
 from tui.screens.jobs.list import JobsScreen
+from tui.text.job_page import payload
 from tui.widgets.state_bar import StateBar
+from workers.operations.jobs import JobDetail
 from workers.operations.operations import Operations
 
 
@@ -330,6 +332,43 @@ async def test_text_from_jobs_is_shown_and_never_obeyed(size: tuple[int, int]) -
         await pilot.press("R")
         asked = await answer(pilot, "n")
         assert not bad & set(asked)
+
+
+async def test_a_job_that_has_ended_is_read_once_and_the_last_one_shown_is_the_one_under_the_cursor() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job("a", "failed"), job("b", "failed"), job("c", "failed")]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot, "right", "right", "right", "right")
+        await until(pilot, lambda: "7: view 2 has it" in text(app))
+        await press(pilot, "left")
+        await press(pilot, "right")
+        before = operations.jobs.details
+        for _ in range(3):
+            snapshots = operations.snapshots
+            app.session.refresh()
+            await until(pilot, lambda before=snapshots: operations.snapshots > before)
+            await until(pilot, lambda: not jobs_screen(app).is_waiting)
+        assert operations.jobs.details <= before + 1
+        await pilot.press("down", "down")
+        await until(pilot, lambda: " c · color-extraction" in text(app) and "7: view 2" in text(app))
+
+
+def test_of_a_large_payload_only_the_beginning_is_encoded() -> None:
+    class Counted(list[int]):
+        read = 0
+
+        def __iter__(self) -> Any:
+            for number in range(1_000_000):
+                Counted.read += 1
+                yield number
+
+    detail = JobDetail("color-extraction", "k", "ready", "v", payload=Counted([1]))
+    assert payload(detail).plain.endswith("…")
+    assert Counted.read < 10_000
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    assert payload(replace(detail, payload=deep), whole=True).plain.endswith("…")
 
 
 SIZES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,15 +16,15 @@ from workers.operations.jobs import JobDetail, JobStack
 from workers.operations.schedules import ScheduleView
 
 _LABEL_CHARS = 10
-_PANE_CHARS, _WHOLE_CHARS = 2_000, 200_000
+_PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000
 """Of a payload, beside the list and on its own page."""
 _MAX_LINE_CHARS = 300
 Fields = Iterator[tuple[str, Text | str]]
 
 
-def facts(job: JobDetail, now: float) -> Text:
-    """Why it does not run, or what it does, and when what happened."""
-    return _lines(_facts(job, now))
+def facts(job: JobDetail, now: float, width: int) -> Text:
+    """Why it does not run, or what it does, and when what happened, on ``width`` columns."""
+    return _lines(_facts(job, now), width)
 
 
 def _facts(job: JobDetail, now: float) -> Fields:
@@ -37,7 +38,8 @@ def _facts(job: JobDetail, now: float) -> Fields:
         yield "", Text("an abort was asked for", WATCH)
     if job.problem is not None:
         yield "problem", Text(escape(job.problem), BREACH)
-    yield "attempt", f"{job.attempt} of {job.max_attempts}, {_failed(len(job.attempts))}"
+    failed = f", {len(job.attempts)} failed before" if job.attempts else ""
+    yield "attempt", f"{job.attempt} of {job.max_attempts}{failed}"
     by = f" by {escape(job.producer)}" if job.producer else ""
     yield "enqueued", f"{short_time(job.queued_at, now)}{by}"
     if job.started_at is not None:
@@ -49,10 +51,6 @@ def _facts(job: JobDetail, now: float) -> Fields:
         yield "letter", f"{job.letter}: view 2 has it"
     if job.error:
         yield "error", Text(clip(escape(job.error), _MAX_LINE_CHARS), BREACH)
-
-
-def _failed(number: int) -> str:
-    return f"{number} failed" if number else "none has failed"
 
 
 def payload(job: JobDetail, *, whole: bool = False) -> Text:
@@ -108,7 +106,7 @@ def log(found: JobStack | None) -> Text:
     return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in found.log))
 
 
-def schedule_facts(schedule: ScheduleView, now: float) -> Text:
+def schedule_facts(schedule: ScheduleView, now: float, width: int) -> Text:
     """A schedule: what it enqueues, when, and what was missed."""
     every = f"{escape(schedule.expression)}, every {duration(schedule.interval_seconds)}, in UTC"
     lines: list[tuple[str, Text | str]] = [
@@ -126,23 +124,34 @@ def schedule_facts(schedule: ScheduleView, now: float) -> Text:
         reason = f": {schedule.disabled_reason}" if schedule.disabled_reason else ""
         by = f"by {schedule.disabled_by or MISSING} {short_time(schedule.disabled_at, now)}{reason}"
         lines.append(("disabled", Text(escape(by), WATCH)))
-    return _lines(iter(lines))
+    return _lines(iter(lines), width)
 
 
 def _json(value: Any, max_chars: int) -> str:
+    """No more is encoded than is shown: jobs share the event loop."""
+    chunks, chars = [], 0
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=repr)
+        for chunk in json.JSONEncoder(indent=2, ensure_ascii=False, default=repr).iterencode(value):
+            chunks.append(chunk)
+            chars += len(chunk)
+            if chars > max_chars:
+                break
     except (RecursionError, ValueError, TypeError):
         return "nested too deeply to be shown"
-    return escape_lines(clip(text, max_chars))
+    return escape_lines(clip("".join(chunks), max_chars))
 
 
-def _lines(fields: Fields) -> Text:
+def _lines(fields: Fields, width: int | None = None) -> Text:
+    """Labels and values; with ``width`` long values are wrapped below themselves."""
     text = Text()
     margin = " " * (_LABEL_CHARS + 3)
     for number, (label, value) in enumerate(fields):
         text.append("\n" if number else "").append(f"  {label:<{_LABEL_CHARS}} ", MUTED)
-        text.append_text(value if isinstance(value, Text) else Text(value.replace("\n", f"\n{margin}")))
+        plain, style = (value.plain, value.style) if isinstance(value, Text) else (value, "")
+        lines = plain.split("\n")
+        if width is not None:
+            lines = textwrap.wrap(plain, max(20, width - len(margin) - 2)) or [plain]
+        text.append(f"\n{margin}".join(lines), style)
     return text
 
 

@@ -98,7 +98,7 @@ def job_cells(job: JobSummary, columns: Mapping[str, int], *, now: float, marked
         "worker": Text(
             clip_middle(escape(job.worker_name or job.worker or MISSING), _WIDTHS["worker"]), MUTED
         ),
-        "error": Text(clip(escape(job.problem or job.error or ""), columns.get("error", 0))),
+        "error": Text(clip(escape(job.problem or short_error(job.error)), columns.get("error", 0))),
         "": mark_cell(job, marked=marked),
     }
     return [_fit(cells[name], name, width) for name, width in columns.items()]
@@ -182,6 +182,12 @@ def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: f
         "note": Text(clip(escape(note), columns.get("note", 0)), MUTED),
     }
     return [_fit(cells[name], name, width) for name, width in columns.items()]
+
+
+def short_error(error: str | None) -> str:
+    """An error without the module of its type."""
+    name, colon, rest = (error or "").partition(":")
+    return f"{name.rpartition('.')[2] if ' ' not in name else name}{colon}{rest}"
 
 
 def short_time(time: datetime | None, now: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
@@ -12,8 +13,11 @@ from tui.session import one_line
 from tui.text.format import count
 from tui.text.job_page import names
 from tui.text.words import plural
+from workers.operations.job_views import worker_name, worker_of
 from workers.operations.jobs import JobChange, JobOperations, JobRef, JobSummary, Verb
 from workers.operations.schedules import ScheduleOperations, ScheduleView
+
+JobT = TypeVar("JobT", bound=JobSummary)
 
 READ_ONLY = "read-only: nothing can be changed from here"
 
@@ -63,6 +67,12 @@ class JobActions(DashboardScreen):
     def schedules(self) -> ScheduleOperations:
         """The operations on schedules."""
         return self.session.operations.schedules
+
+    def named(self, job: JobT) -> JobT:
+        """A job with the name of the process that holds or held it, if that is known."""
+        if job.worker is None or job.worker_name is not None:
+            return job
+        return replace(job, worker_name=worker_name(job.worker, worker_of(self.session.snapshot, job.worker)))
 
     def jobs_changed(self) -> None:
         """Show that an action has changed jobs."""

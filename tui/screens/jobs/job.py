@@ -101,7 +101,7 @@ class JobScreen(JobActions):
             if detail is None:
                 title.show(shown, "".join(problems) or "not read")
                 return
-            self._job = detail
+            self._job = detail = self.named(detail)
             title.show(shown, f"{queue} · {detail.state}")
             self._show(detail)
             await self._read_stack(detail)
@@ -122,7 +122,7 @@ class JobScreen(JobActions):
             self.query_one("#job-log", Line).show(job_page.log(found))
 
     def _show(self, detail: JobDetail) -> None:
-        self.query_one("#job-facts", Line).show(job_page.facts(detail, self.session.now))
+        self.query_one("#job-facts", Line).show(job_page.facts(detail, self.session.now, self.size.width))
         self.query_one("#job-payload", Line).show(job_page.payload(detail, whole=True))
         self.query_one("#job-attempts", Line).show(job_page.attempts(detail))
 

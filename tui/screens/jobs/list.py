@@ -96,6 +96,8 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         super().__init__(session, ListState(JobFilter()))
         self._schedule_count: int | None = None
         self._detail: JobDetail | None = None
+        self._detail_of: tuple[str, str] | None = None
+        """Queue and key of the job that is shown in detail, or is being read for that."""
         self._reading_detail = False
 
     def compose_body(self) -> ComposeResult:
@@ -148,7 +150,7 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         page = await self.jobs.page(
             wanted.queue, listed, limit=PAGE_ROWS, cursor=state.cursor, snapshot=self.session.snapshot
         )
-        return JobPage(page.items, page.next, counts, ())
+        return JobPage([self.named(job) for job in page.items], page.next, counts, ())
 
     @work
     async def read_detail(self) -> None:
@@ -162,9 +164,8 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
                 )
                 if not self.is_running:
                     return
-                selected = self._selected()
-                if selected is not None and (selected.queue, selected.key) == (job.queue, job.key):
-                    self._detail = detail
+                if self._detail_of == (job.queue, job.key):
+                    self._detail = None if detail is None else self.named(detail)
                     self._show_detail("".join(problems))
                     return
         finally:
@@ -242,26 +243,37 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         self.query_one("#job-section").display = job is not None or schedule is not None
         self.set_class(self.size.width >= _SIDE_BY_SIDE_WIDTH, "-wide")
         if schedule is not None:
+            self._detail_of = None
             self.query_one("#job-title", Rule).show(escape(schedule.name), keys=_SCHEDULE_KEYS)
-            self.query_one("#job-facts", Line).show(job_page.schedule_facts(schedule, self.session.now))
+            self.query_one("#job-facts", Line).show(
+                job_page.schedule_facts(schedule, self.session.now, self._facts_width)
+            )
             self.query_one("#job-payload", Line).show("")
         elif job is not None:
             self._show_job(job)
 
+    @property
+    def _facts_width(self) -> int:
+        width = self.size.width
+        return width // 2 if width >= _SIDE_BY_SIDE_WIDTH else width
+
     def _show_job(self, job: JobSummary) -> None:
         self.query_one("#job-title", Rule).show(clip(escape(job.key), _MAX_KEY_CHARS), job.queue, keys=_KEYS)
-        detail = self._detail
-        if detail is not None and (detail.queue, detail.key) != (job.queue, job.key):
-            self._detail = None
+        if self._detail_of != (job.queue, job.key):
+            self._detail_of, self._detail = (job.queue, job.key), None
             self.query_one("#job-facts", Line).show("  reading …")
             self.query_one("#job-payload", Line).show("")
-        if not self._reading_detail and not self.session.figures_are_old:
+        if _is_final(self._detail, job):
+            self._show_detail("")
+        elif not self._reading_detail and not self.session.figures_are_old:
             self._reading_detail = True
             self.read_detail()
 
     def _show_detail(self, problem: str) -> None:
         detail = self._detail
-        text = f"  {problem}" if detail is None else job_page.facts(detail, self.session.now)
+        text = (
+            f"  {problem}" if detail is None else job_page.facts(detail, self.session.now, self._facts_width)
+        )
         self.query_one("#job-facts", Line).show(text)
         self.query_one("#job-payload", Line).show("" if detail is None else job_page.payload(detail))
 
@@ -351,3 +363,12 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
             self.notify("no job is listed: there is nothing to act on")
             return []
         return jobs or ([selected] if selected is not None else [])
+
+
+def _is_final(detail: JobDetail | None, job: JobSummary) -> bool:
+    """Whether all that will ever be known of a job has been read."""
+    return (
+        detail is not None
+        and detail.version == job.version
+        and (job.state == "done" or (job.state == "failed" and detail.letter is not None))
+    )
