@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from textual.pilot import Pilot
 
 from tests.support.fake_jobs import SCHEDULES, job
-from tests.support.fake_operations import AWAY, DRAINING, HEALTHY, NASTY, CannedOperations
+from tests.support.fake_operations import AWAY, BREACHED, DRAINING, HEALTHY, NASTY, CannedOperations
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
@@ -192,6 +192,18 @@ async def test_a_verb_that_does_not_apply_says_why_and_asks_nothing() -> None:
         assert "Run now 2 jobs?" in asked
         assert "Left as they are: dress-17: runs already" in " ".join(asked.replace("│", " ").split())
         await until(pilot, lambda: "2 jobs run next · dress-17: runs already" in notices(app))
+
+
+async def test_an_empty_list_says_for_each_queue_why_nothing_starts() -> None:
+    operations = CannedOperations(BREACHED)
+    operations.jobs.kept = []
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot)
+        await until(pilot, lambda: "moderation-review is paused by ops@box-2" in text(app))
+        assert "weather-ingestion is full: 10 of 10" in text(app)
+        assert "\x1b" not in text(app)
+        await press(pilot, "left")
+        assert "paused by" not in text(app)
 
 
 @pytest.mark.parametrize("key", ["x", "R", "c", "X", "enter"])

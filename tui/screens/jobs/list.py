@@ -26,8 +26,10 @@ from tui.widgets.state_bar import StateBar
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import UnknownQueueError
 from workers.monitoring.snapshot import Snapshot
+from workers.operations.job_views import start_facts
 from workers.operations.jobs import JOB_STATES, JobCounts, JobDetail, JobSummary, Verb
 from workers.operations.schedules import ScheduleView
+from workers.operations.why import explain
 
 _SIDE_BY_SIDE_WIDTH = 140
 """Columns of a terminal from which facts and payload of a job are beside each other."""
@@ -36,7 +38,7 @@ _KEYS = (("enter", "whole"), ("x", "abort"), ("R", "run now"), ("c", "duplicate"
 _SCHEDULE_KEYS = (("R", "run now"), ("p", "disable, enable"))
 _EMPTY = {
     "running": "no job runs",
-    "ready": "no job is ready: what arrives starts at once",
+    "ready": "no job is ready",
     "scheduled": "no job waits for its time",
     "done": "no job that has completed is kept",
     "failed": "no job that has failed is kept; view 2 has the dead letters",
@@ -209,7 +211,18 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
             return "  not read: r reads again"
         queue = self.state.filter.queue
         of_queue = f" of {queue}: escape shows all queues" if queue is not None else ""
-        return f"  {_EMPTY[self.state.filter.tab]}{of_queue}"
+        nothing = f"  {_EMPTY[self.state.filter.tab]}{of_queue}"
+        return "\n".join([nothing, *self._why_nothing_starts()])
+
+    def _why_nothing_starts(self) -> list[str]:
+        """A sentence for each queue, if the list is one from which or to which jobs start."""
+        snapshot, wanted = self.session.snapshot, self.state.filter
+        if snapshot is None or wanted.tab not in ("running", "ready"):
+            return []
+        queues = [queue.name for queue in snapshot.queues if wanted.queue in (None, queue.name)]
+        policies = map(self.session.operations.policy, queues)
+        sentences = [explain(start_facts(policy, snapshot, None)).sentence for policy in policies]
+        return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
 
     def title_parts(self) -> list[str]:
         """How many rows, and which page."""
