@@ -31,6 +31,7 @@ from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
 from tui.navigation import (
     OpenCacheEntry,
+    OpenJob,
     OpenLetter,
     OpenLetters,
     OpenPlan,
@@ -43,6 +44,7 @@ from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
 from tui.screens.dead_letters.letter import LetterScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.jobs.job import JobScreen
 from tui.screens.queues.queue import QueueScreen
 from tui.screens.replays.plans import PlansScreen
 from tui.screens.workers.worker import WorkerScreen
@@ -222,6 +224,10 @@ class Dashboard(ThemedApp):
         """Show all of one worker process."""
         self.push_screen(WorkerScreen(self.session, message.worker_id))
 
+    def on_open_job(self, message: OpenJob) -> None:
+        """Show all of one job."""
+        self.push_screen(JobScreen(self.session, message.job))
+
     def on_open_letters(self, message: OpenLetters) -> None:
         """Show the dead letters that match a filter, once their screen is there."""
         self.action_view("letters")
@@ -290,7 +296,7 @@ class Dashboard(ThemedApp):
         yield SystemCommand("Alerts", "Acknowledge, silence, runbook", self.action_alerts)
         yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
         yield SystemCommand("Help", "Keys and signs", self.action_help)
-        yield SystemCommand("Quit", "Drain first if workers run here", self.run_quit)
+        yield SystemCommand("Quit", "Drain first if workers run here", self.action_quit)
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
     # The end
@@ -324,10 +330,6 @@ class Dashboard(ThemedApp):
             self.notify("already draining; ! returns the jobs to their queues and exits now")
         else:
             self.action_drain()
-
-    async def run_quit(self) -> None:
-        """Quit, from the palette."""
-        await self.action_quit()
 
     @work
     async def action_put_back(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
+from workers.operations.jobs import JobSummary
 from workers.operations.operations import CacheEntry, DeadLetter, LetterFilter
 
 
@@ -29,6 +30,14 @@ class OpenWorker(Message):
     def __init__(self, worker_id: str) -> None:
         super().__init__()
         self.worker_id = worker_id
+
+
+class OpenJob(Message):
+    """Show all of one job."""
+
+    def __init__(self, job: JobSummary) -> None:
+        super().__init__()
+        self.job = job
 
 
 class OpenLetters(Message):

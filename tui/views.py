@@ -9,10 +9,11 @@ from tui.screens.base import DashboardScreen
 from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.events.list import EventsScreen
+from tui.screens.jobs.list import JobsScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.workers.list import WorkersScreen
 from tui.session import Session
-from tui.text.tabs import Tab, count_alerts, count_drains, count_letters, count_workers
+from tui.text.tabs import Tab, count_alerts, count_drains, count_jobs, count_letters, count_workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class View(Tab):
 VIEWS: tuple[View, ...] = (
     View("1", "overview", "Overview", count_alerts, purpose="The queues now", screen=OverviewScreen),
     View("2", "letters", "Dead letters", count_letters, purpose="Replay, discard", screen=DeadLettersScreen),
+    View("3", "jobs", "Jobs", count_jobs, purpose="What runs and waits, and why", screen=JobsScreen),
     View("4", "workers", "Workers", count_workers, purpose="Who works, drain", screen=WorkersScreen),
     View("5", "cache", "Cache", purpose="Hit rate, memory, entries", screen=CacheScreen),
     View("6", "events", "Events", count_drains, purpose="What happened, drains", screen=EventsScreen),

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tests.support.fake_jobs import CannedJobs, CannedSchedules
 from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
 from tests.support.fake_workers import CannedWorkers
 from workers.engine.attempt_log import LogLine
@@ -207,6 +208,8 @@ class CannedOperations:
         self.events = CannedEvents()
         self.workers = CannedWorkers(self.done)
         self.history = CannedHistory(self)
+        self.jobs = CannedJobs(self.done)
+        self.schedules = CannedSchedules(self.done)
         self.notification_counts: dict[str, int] = {}
         self.has_workers = True
         self.read_only = False

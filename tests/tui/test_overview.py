@@ -52,7 +52,7 @@ async def test_enter_opens_the_queue_under_the_cursor_and_escape_leads_back() ->
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
         await settled(pilot)
         assert "alert-fanout" in shown(app, "#queue-title")
-        assert "nothing waits" in shown(app, "#why")
+        assert "no job of alert-fanout is ready" in shown(app, "#why")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 

@@ -14,32 +14,19 @@ from tui.text.words import plural
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy, RateLimit
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.job_views import start_facts
+from workers.operations.why import explain
 
 _LABEL_CHARS = 13
 _GAUGE_CHARS = 20
 _MAX_WORKERS = 6
 
 
-def why(queue: QueueSnapshot, snapshot: Snapshot) -> Text:
+def why(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
     """One sentence: why nothing more starts, or that it does."""
     verdict = queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
-    stands = verdict.tone in ("paused", "unserved") or "stalled" in verdict.short
-    words = verdict.text if stands else _why(queue)
-    return Text.assemble((" why  ", MUTED), (words, verdict.style if stands else ""))
-
-
-def _why(queue: QueueSnapshot) -> str:
-    if queue.depth == 0:
-        return "nothing waits: a job that arrives starts at once"
-    if queue.next_start_in is not None:
-        waits = f"{count(queue.depth)} wait"
-        return f"the rate limit admits the next start in {duration(queue.next_start_in)}, {waits}"
-    if queue.in_flight >= queue.concurrency:
-        oldest = (
-            f", the oldest for {lasting(queue.oldest_running)}" if queue.oldest_running is not None else ""
-        )
-        return f"all {queue.concurrency} slots are taken{oldest}: a job starts when one ends"
-    return "jobs start as they arrive"
+    sentence = explain(start_facts(policy, snapshot, None)).sentence
+    return Text.assemble((" why  ", MUTED), (escape(sentence), verdict.style if queue.depth else ""))
 
 
 def facts(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:

@@ -1,0 +1,1 @@
+"""Jobs by state, one job, and schedules."""

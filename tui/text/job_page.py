@@ -1,0 +1,165 @@
+"""One job as text: why it does not run, what became of it, its payload, and where it stands."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from tui.text.format import MISSING, clip, duration, escape, escape_lines, utc_time
+from tui.text.jobs import is_slow, short_time
+from tui.text.styles import BREACH, MUTED, WATCH
+from workers.operations.jobs import JobDetail, JobStack
+from workers.operations.schedules import ScheduleView
+
+_LABEL_CHARS = 10
+_PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000
+"""Of a payload, beside the list and on its own page."""
+_MAX_LINE_CHARS = 300
+Fields = Iterator[tuple[str, Text | str]]
+
+
+def facts(job: JobDetail, now: float, width: int) -> Text:
+    """Why it does not run, or what it does, and when what happened, on ``width`` columns."""
+    return _lines(_facts(job, now), width)
+
+
+def _facts(job: JobDetail, now: float) -> Fields:
+    if job.why is not None:
+        yield "why", Text(escape(job.why.sentence), "bold")
+    if is_slow(job):
+        times = (job.running_for or 0) / (job.usual_run or 1)
+        usual = f"usually {duration(job.usual_run)}: {times:.0f} times as long as usual"
+        yield "", Text(usual, BREACH)
+    if job.aborting:
+        yield "", Text("an abort was asked for", WATCH)
+    if job.problem is not None:
+        yield "problem", Text(escape(job.problem), BREACH)
+    failed = f", {len(job.attempts)} failed before" if job.attempts else ""
+    yield "attempt", f"{job.attempt} of {job.max_attempts}{failed}"
+    by = f" by {escape(job.producer)}" if job.producer else ""
+    yield "enqueued", f"{short_time(job.queued_at, now)}{by}"
+    if job.started_at is not None:
+        on = f" on {escape(job.worker_name or job.worker or '')}" if job.worker_name or job.worker else ""
+        yield "started", f"{short_time(job.started_at, now)}{on}"
+    if job.ended_at is not None:
+        yield "ended", f"{short_time(job.ended_at, now)}, {escape(job.status or MISSING)}"
+    if job.letter is not None:
+        yield "letter", f"{job.letter}: view 2 has it"
+    if job.error:
+        yield "error", Text(clip(escape(job.error), _MAX_LINE_CHARS), BREACH)
+
+
+def payload(job: JobDetail, *, whole: bool = False) -> Text:
+    """Its payload as it is; beside the list only the beginning of a long one."""
+    max_chars = _WHOLE_CHARS if whole else _PANE_CHARS
+    parts: list[tuple[str, Text | str]] = []
+    if job.unreadable is not None:
+        parts.append(("bytes", clip(escape_lines(job.unreadable), max_chars)))
+    else:
+        parts.append(("payload", _json(job.payload, max_chars)))
+    if job.result is not None:
+        parts.append(("result", _json(job.result, max_chars)))
+    if job.meta and whole:
+        parts.append(("meta", _json(dict(job.meta), max_chars)))
+    return _lines(iter(parts))
+
+
+def attempts(job: JobDetail) -> Text:
+    """Each failed attempt with its traceback."""
+    text = Text()
+    for attempt in job.attempts:
+        text.append(f"  attempt {attempt.attempt}", "bold")
+        text.append(f"  at {utc_time(attempt.at)} on {escape(attempt.worker)}", MUTED)
+        text.append(f", ran {duration(attempt.run_seconds)}\n", MUTED)
+        text.append(_indent(f"{attempt.error_type}: {attempt.message}"), BREACH)
+        if attempt.traceback:
+            text.append(_indent(attempt.traceback))
+        if attempt.log:
+            text.append("    it logged\n", MUTED)
+            text.append(_indent("\n".join(attempt.log)))
+    if not job.attempts and job.traceback:
+        text.append(_indent(job.traceback))
+    return text if text else Text("  no attempt has failed", MUTED)
+
+
+def stack(found: JobStack | None, problem: str | None) -> Text:
+    """The frames of its coroutine, the innermost first, and what it logged; ``problem``: why not."""
+    if found is None:
+        return Text(f"  {problem or 'not read yet'}", MUTED)
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for number, frame in enumerate(reversed(found.frames)):
+        text.append(f"  {escape(frame.file)}:{frame.line}", "" if number else "bold")
+        text.append(f"  {escape(frame.function)}\n", MUTED)
+    if not found.frames:
+        text.append("  it has no frames now\n", MUTED)
+    return text
+
+
+def log(found: JobStack | None) -> Text:
+    """The newest lines that it has logged."""
+    if found is None or not found.log:
+        return Text("  nothing was logged" if found is not None else f"  {MISSING}", MUTED)
+    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in found.log))
+
+
+def schedule_facts(schedule: ScheduleView, now: float, width: int) -> Text:
+    """A schedule: what it enqueues, when, and what was missed."""
+    every = f"{escape(schedule.expression)}, every {duration(schedule.interval_seconds)}, in UTC"
+    lines: list[tuple[str, Text | str]] = [
+        ("runs", f"{escape(schedule.function)} in {schedule.queue}"),
+        ("when", every),
+        (
+            "next",
+            short_time(schedule.next_at, now) if schedule.enabled else "none: it is disabled, p enables",
+        ),
+        ("last", f"{short_time(schedule.last_at, now)}, {schedule.missed:,} missed since"),
+    ]
+    if schedule.run_at is not None:
+        lines.append(("by hand", short_time(schedule.run_at, now)))
+    if not schedule.enabled:
+        reason = f": {schedule.disabled_reason}" if schedule.disabled_reason else ""
+        by = f"by {schedule.disabled_by or MISSING} {short_time(schedule.disabled_at, now)}{reason}"
+        lines.append(("disabled", Text(escape(by), WATCH)))
+    return _lines(iter(lines), width)
+
+
+def _json(value: Any, max_chars: int) -> str:
+    """No more is encoded than is shown: jobs share the event loop."""
+    chunks, chars = [], 0
+    try:
+        for chunk in json.JSONEncoder(indent=2, ensure_ascii=False, default=repr).iterencode(value):
+            chunks.append(chunk)
+            chars += len(chunk)
+            if chars > max_chars:
+                break
+    except (RecursionError, ValueError, TypeError):
+        return "nested too deeply to be shown"
+    return escape_lines(clip("".join(chunks), max_chars))
+
+
+def _lines(fields: Fields, width: int | None = None) -> Text:
+    """Labels and values; with ``width`` long values are wrapped below themselves."""
+    text = Text()
+    margin = " " * (_LABEL_CHARS + 3)
+    for number, (label, value) in enumerate(fields):
+        text.append("\n" if number else "").append(f"  {label:<{_LABEL_CHARS}} ", MUTED)
+        plain, style = (value.plain, value.style) if isinstance(value, Text) else (value, "")
+        lines = plain.split("\n")
+        if width is not None:
+            lines = textwrap.wrap(plain, max(20, width - len(margin) - 2)) or [plain]
+        text.append(f"\n{margin}".join(lines), style)
+    return text
+
+
+def _indent(block: str) -> str:
+    return "".join(f"    {line}\n" for line in escape_lines(block.rstrip()).split("\n"))
+
+
+def names(keys: Sequence[str], most: int = 3) -> str:
+    """A few keys for a sentence."""
+    shown = ", ".join(clip(escape(key), 60) for key in keys[:most])
+    return f"{shown} and {len(keys) - most:,} more" if len(keys) > most else shown

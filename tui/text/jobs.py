@@ -1,0 +1,209 @@
+"""The tables of jobs and schedules: tabs, columns by state, and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from rich.text import Text
+
+from tui.text.format import MISSING, clip, clip_middle, count, duration, escape, utc_time
+from tui.text.queues import thin_gauge
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
+from tui.text.words import DAY_AND_MINUTE
+from workers.operations.jobs import JobSummary
+from workers.operations.schedules import ScheduleView
+
+TABS = ("running", "ready", "scheduled", "done", "failed", "schedules")
+MARK = "■"
+RIGHT_ALIGNED = frozenset(
+    {
+        "att",
+        "running",
+        "usually",
+        "deadline",
+        "before it",
+        "queued",
+        "due in",
+        "took",
+        "next",
+        "last",
+        "missed",
+    }
+)
+_SLOW_TIMES = 5.0
+"""A job that runs so many times as long as usual stands out."""
+_ENDS_SOON_SECONDS = 5.0
+_DAY_SECONDS = 86_400
+_MAX_COUNT_CHARS = 6
+_GAUGE_CHARS = 8
+_WIDTHS = {
+    "": 3, "queue": 18, "function": 16, "att": 4, "running": 8, "usually": 8, "deadline": 8, "worker": 16,
+    "progress": 13, "before it": 9, "queued": 8, "due in": 8, "due": 11, "took": 8, "ended": 11,
+    "state": 8, "schedule": 24, "expression": 14, "next": 11, "last": 11, "missed": 6,
+}  # fmt: skip
+_COLUMNS: Mapping[str, Sequence[str]] = {
+    "running": (
+        "", "job", "queue", "function", "att", "running", "usually", "deadline", "worker", "progress",
+    ),
+    "ready": ("", "job", "queue", "function", "att", "before it", "queued"),
+    "scheduled": ("", "job", "queue", "function", "att", "due in", "due", "error"),
+    "done": ("", "job", "queue", "function", "att", "ended", "took", "worker"),
+    "failed": ("", "job", "queue", "function", "att", "ended", "took", "error"),
+    "schedules": (
+        "", "schedule", "queue", "function", "expression", "state", "next", "last", "missed", "note",
+    ),
+}  # fmt: skip
+_ONLY_WIDE = frozenset({"function", "worker", "progress", "due", "took", "expression", "last", "missed"})
+_MIN_FLEXIBLE = 14
+
+
+def tab_bar(
+    current: str, counts: Mapping[str, int | None], queue: str | None, width: int
+) -> tuple[Text, dict[str, range]]:
+    """The line of states with their counts, and the columns of each; ``queue``: the only one listed."""
+    text, columns = Text(" ", no_wrap=True, overflow="crop"), {}
+    gap = 3 if width >= WIDE else 1
+    for name in TABS:
+        start = text.cell_len
+        number = counts.get(name)
+        text.append(f" {name.capitalize()}", "" if name == current else MUTED)
+        text.append(f" {count(number, _MAX_COUNT_CHARS)} " if number is not None else " ", ACCENT)
+        if name == current:
+            text.stylize("bold underline", start + 1, text.cell_len - 1)
+        columns[name] = range(start, text.cell_len)
+        text.append(" " * (gap - 1))
+    if queue is not None and text.cell_len + len(queue) + 8 <= width:
+        text.append(f"  queue:{escape(queue)}", MUTED)
+    return text, columns
+
+
+def columns_for(tab: str, width: int) -> dict[str, int]:
+    """The columns of a tab and their widths; the last one without a width of its own gets what is left."""
+    names = [name for name in _COLUMNS[tab] if width >= WIDE or name not in _ONLY_WIDE]
+    flexible = [name for name in names if name not in _WIDTHS]
+    fixed = {name: _WIDTHS[name] for name in names if name in _WIDTHS}
+    if len(flexible) > 1:
+        fixed["job"] = 26 if width >= WIDE else _MIN_FLEXIBLE
+    rest = width - sum(fixed.values()) - 2 * len(names) - 2
+    return {name: fixed.get(name, max(_MIN_FLEXIBLE, rest)) for name in names}
+
+
+def job_cells(job: JobSummary, columns: Mapping[str, int], *, now: float, marked: bool) -> list[Text]:
+    """A row with these columns."""
+    cells = _figures(job, now) | {
+        "job": Text(clip_middle(escape(job.key), columns["job"]), "bold"),
+        "queue": Text(clip(job.queue, columns["queue"]), MUTED),
+        "function": Text(clip(escape(job.function or MISSING), _WIDTHS["function"]), MUTED),
+        "worker": Text(
+            clip_middle(escape(job.worker_name or job.worker or MISSING), _WIDTHS["worker"]), MUTED
+        ),
+        "error": Text(clip(escape(job.problem or short_error(job.error)), columns.get("error", 0))),
+        "": mark_cell(job, marked=marked),
+    }
+    return [_fit(cells[name], name, width) for name, width in columns.items()]
+
+
+def _figures(job: JobSummary, now: float) -> dict[str, Text]:
+    slow = is_slow(job)
+    attempt = f"{job.attempt}/{job.max_attempts}"
+    took = (
+        (job.ended_at - job.started_at).total_seconds()
+        if job.ended_at is not None and job.started_at is not None
+        else None
+    )
+    ends_soon = job.deadline_in is not None and job.deadline_in < _ENDS_SOON_SECONDS
+    return {
+        "att": Text(attempt, WATCH if job.attempt > 1 else ""),
+        "running": Text(duration(job.running_for), BREACH if slow else ""),
+        "usually": Text(duration(job.usual_run), MUTED),
+        "deadline": Text(duration(job.deadline_in), WATCH if ends_soon else ""),
+        "progress": progress(job.progress),
+        "before it": Text("many" if job.position is None else count(job.position)),
+        "queued": Text(_age(job.queued_at, now)),
+        "due in": Text(duration(None if job.due_in is None else max(0.0, job.due_in))),
+        "due": Text(short_time(job.due_at, now), MUTED),
+        "ended": Text(short_time(job.ended_at, now)),
+        "took": Text(duration(took)),
+    }
+
+
+def mark_cell(job: JobSummary, *, marked: bool) -> Text:
+    """Whether it is marked, and the sign of its state."""
+    sign, style = _sign(job)
+    return Text.assemble((MARK if marked else " ", ACCENT), (sign, style))
+
+
+def _sign(job: JobSummary) -> tuple[str, str]:
+    if job.problem is not None:
+        return "▲", BREACH
+    match job.state:
+        case "running":
+            return ("▲", BREACH) if is_slow(job) else ("↻", WATCH) if job.attempt > 1 else ("●", OK)
+        case "done":
+            return "✔", OK
+        case "failed":
+            return "✕", BREACH
+    return ("↻", WATCH) if job.attempt else ("·", MUTED)
+
+
+def is_slow(job: JobSummary) -> bool:
+    """Whether it runs far longer than usual."""
+    if job.running_for is None or not job.usual_run:
+        return False
+    return job.running_for > _SLOW_TIMES * job.usual_run
+
+
+def progress(share: float | None) -> Text:
+    """A bar and a share; ``–`` if its handler reports none."""
+    if share is None:
+        return Text(MISSING, MUTED)
+    bar = thin_gauge(round(share * 100), 100, _GAUGE_CHARS, ACCENT)
+    return bar.append(f" {share * 100:.0f}%")
+
+
+def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: float) -> list[Text]:
+    """A row of the schedules."""
+    disabled = not schedule.enabled
+    note = ""
+    if disabled:
+        note = f"by {schedule.disabled_by or MISSING}"
+        note += f": {schedule.disabled_reason}" if schedule.disabled_reason else ""
+    cells = {
+        "": Text(" ‖" if disabled else " ●", PAUSED if disabled else OK),
+        "schedule": Text(clip(escape(schedule.name), _WIDTHS["schedule"]), "bold"),
+        "queue": Text(clip(schedule.queue, _WIDTHS["queue"]), MUTED),
+        "function": Text(clip(escape(schedule.function), _WIDTHS["function"]), MUTED),
+        "expression": Text(clip(escape(schedule.expression), _WIDTHS["expression"])),
+        "state": Text("disabled" if disabled else "enabled", PAUSED if disabled else ""),
+        "next": Text(short_time(schedule.next_at, now)),
+        "last": Text(short_time(schedule.last_at, now), MUTED),
+        "missed": Text(count(schedule.missed), WATCH if schedule.missed else MUTED),
+        "note": Text(clip(escape(note), columns.get("note", 0)), MUTED),
+    }
+    return [_fit(cells[name], name, width) for name, width in columns.items()]
+
+
+def short_error(error: str | None) -> str:
+    """An error without the module of its type."""
+    name, colon, rest = (error or "").partition(":")
+    return f"{name.rpartition('.')[2] if ' ' not in name else name}{colon}{rest}"
+
+
+def short_time(time: datetime | None, now: float) -> str:
+    """A time within a day of now, else date and time without seconds, in UTC."""
+    if time is None:
+        return MISSING
+    near = abs(now - time.timestamp()) < _DAY_SECONDS
+    return utc_time(time) if near else utc_time(time, DAY_AND_MINUTE)
+
+
+def _age(time: datetime | None, now: float) -> str:
+    return MISSING if time is None else duration(max(0.0, now - time.timestamp()))
+
+
+def _fit(cell: Text, name: str, width: int) -> Text:
+    cell.truncate(width, overflow="ellipsis")
+    if name in RIGHT_ALIGNED:
+        cell.pad_left(width - cell.cell_len)
+    return cell
