@@ -182,16 +182,17 @@ def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_ar
     assert text.banner(HEALTHY, 160) is None
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_tabs_show_counts_and_the_columns_of_a_click(width: int) -> None:
+@pytest.mark.parametrize(("width", "gap"), [(80, "  "), (120, "   ")])
+def test_tabs_show_counts_and_the_columns_of_a_click(width: int, gap: str) -> None:
     line, columns = tab_line(VIEWS, "letters", BREACHED, width)
-    assert line.plain.startswith(" 1 Overview ▲2   2 Dead letters 2   4 Workers 3   5 Cache   6 Events ")
+    titles = ("1 Overview ▲2", "2 Dead letters 2", "3 Jobs 168", "4 Workers 3", "5 Cache", "6 Events")
+    assert line.plain.strip() == gap.join(titles)
     assert line.plain[columns["cache"].start : columns["cache"].stop] == " 5 Cache "
 
 
 def test_tabs_that_do_not_fit_have_their_keys() -> None:
     line, columns = tab_line(VIEWS, "letters", BREACHED, 40)
-    assert line.plain == " 1 ▲2   2 Dead letters 2   4 3   5    6   "
+    assert line.plain == " 1 ▲2   2 Dead letters 2   3 168   4 3   5    6   "
     assert list(columns) == [view.name for view in VIEWS]
 
 

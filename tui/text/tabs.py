@@ -64,16 +64,16 @@ class Tab:
 def tab_line(
     tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, width: int
 ) -> tuple[Text, dict[str, range]]:
-    """The line of tabs, and the columns of each; titles are left out where ``width`` is too small for all."""
-    for compact in (False, True):
-        text, columns = _line(tabs, current, snapshot, compact=compact)
+    """The line of tabs, and the columns of each; gaps, then titles are left out if ``width`` is too small."""
+    for compact, gap in ((False, " "), (False, ""), (True, " ")):
+        text, columns = _line(tabs, current, snapshot, compact=compact, gap=gap)
         if text.cell_len <= width:
             break
     return text, columns
 
 
 def _line(
-    tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, *, compact: bool
+    tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, *, compact: bool, gap: str
 ) -> tuple[Text, dict[str, range]]:
     text = Text(no_wrap=True, overflow="crop")
     columns = {}
@@ -92,5 +92,5 @@ def _line(
                 shown.stylize(BREACH, sign, len(shown.plain.rstrip()))
         text.append_text(shown)
         columns[tab.name] = range(start, text.cell_len)
-        text.append(" ")
+        text.append(gap)
     return text, columns

@@ -632,7 +632,7 @@ async def test_no_outdated_value_is_served_under_concurrent_changes(new_cache: N
         versions_confirmed[name] = versions[name]
         await asyncio.sleep(0.005)
     done.set()
-    assert sum(await asyncio.gather(*readers)) > 500
+    assert min(await asyncio.gather(*readers)) > len(keys)
 
 
 async def test_an_evicted_version_is_a_miss(cache: Cache[Outfit], raw: redis.asyncio.Redis) -> None:
