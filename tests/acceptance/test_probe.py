@@ -65,8 +65,12 @@ def test_the_health_check_of_a_container_needs_no_option(tmp_path: Path) -> None
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             return done.returncode, done.stdout, done.stderr
 
-        assert ask("live") == (0, "live\n", "")
-        assert ask("ready") == (0, "ready\n", "")
+        for question in (
+            "live",
+            "ready",
+        ):  # a container's health check asks again, too: a busy machine may be late
+            answers = (ask(question) for _ in range(10))
+            assert (0, f"{question}\n", "") in answers
         running.process.kill()
         running.process.wait()
         code, out, err = ask("ready")

@@ -112,7 +112,12 @@ async def test_a_drain_is_announced_with_its_time(
     started = await program.start(**environment, COUTURECAST_DRAIN_SECONDS="20")
     await manager.gets("WATCHDOG=1")
     enqueue(program, environment, {"seconds": 60})
-    await eventually((program.directory / "started").exists, what="the job starts")
+
+    def has_started() -> bool:
+        manager.receive()  # as a manager does all the time: a full socket takes no further report
+        return (program.directory / "started").exists()
+
+    await eventually(has_started, what="the job starts")
     began = time.monotonic()
     started.signal(signal.SIGTERM)
     await manager.gets("STOPPING=1")
