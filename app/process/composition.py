@@ -77,6 +77,18 @@ class Appliance:
     redis_url: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class _Connections:
+    """What nearly every part is made of."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    queues: Mapping[str, JobQueue]
+    events: EventLog
+    redis_url: str = field(repr=False)
+
+
 @asynccontextmanager
 async def open_appliance(
     settings: Settings,
@@ -91,43 +103,35 @@ async def open_appliance(
     Workers require both servers; ``database`` and ``redis`` are how much other commands need each.  The
     worker process takes no jobs before its ``start``.  Raises AppError.
     """
-    run = tuple(run)
+    own = {name: policies[name] for name in run}
     custom = custom_handlers(settings, policies)
-    services = open_services(settings) if run else []
+    services = open_services(settings) if own else []
     async with AsyncExitStack() as stack:
         data_dir = prepare_data_dir(settings.data_dir)
         stop_tracing = start_tracing(os.environ, settings.release)
         if stop_tracing is not None:
             stack.push_async_callback(asyncio.to_thread, stop_tracing)
-        redis_url = await open_redis(settings, data_dir, stack, "works" if run else redis)
-        opened = await open_database(settings, data_dir, stack, "required" if run else database)
+        redis_url = await open_redis(settings, data_dir, stack, "works" if own else redis)
+        opened = await open_database(settings, data_dir, stack, "required" if own else database)
         events = EventLog(EventRepository(opened))
         stack.push_async_callback(events.close)
         notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
         stack.push_async_callback(notifier.close)  # once the process, which runs it, is closed
         client, queues = _open_queues(redis_url, policies, events, stack)
-        cache = _open_cache(settings, redis_url, stack)
+        connections = _Connections(settings, opened, client, queues, events, redis_url)
+        cache = _open_cache(connections, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
         enqueueing = Enqueueing(queues, schemas)
         preferences = PreferenceRepository(opened, cache.invalidate)
-        process = None
-        if run:
-            own = {name: policies[name] for name in run}
-            process = _open_process(
-                settings, redis_url, own, custom, opened, enqueueing, cache, events, stack
-            )
-        snapshots = _make_snapshots(settings, redis_url, client, policies, opened)
+        process = _open_process(connections, own, custom, enqueueing, cache, stack) if own else None
+        snapshots = _make_snapshots(connections, policies)
         if process is not None:
-            process.accompany(
-                _make_alert_keeper(settings, client, opened, snapshots, process, events, notifier).run
-            )
+            process.accompany(_make_alert_keeper(connections, snapshots, process, notifier).run)
             process.accompany(notifier.run)
-        operations = _make_operations(
-            settings, redis_url, client, enqueueing, cache, preferences, opened, events, snapshots, process
-        )
+        operations = _make_operations(connections, enqueueing, cache, preferences, snapshots, process)
         operations.notification_counts = notifier.counts
         stack.push_async_callback(operations.close)
-        if run:
+        if own:
             listening = asyncio.create_task(_listen_for_changes(opened, cache))
             stack.push_async_callback(cancel_and_wait, [listening])
         yield Appliance(settings, operations, enqueueing, preferences, opened, data_dir, process, redis_url)
@@ -144,9 +148,9 @@ def _open_queues(
     }
 
 
-def _open_cache(settings: Settings, redis_url: str, stack: AsyncExitStack) -> Cache[Payload]:
+def _open_cache(connections: _Connections, stack: AsyncExitStack) -> Cache[Payload]:
     """The cache, in its own Redis or, if there is none, in that of the queues."""
-    connection = PipelineConnection(_cache_url(settings) or redis_url)
+    connection = PipelineConnection(_cache_url(connections.settings) or connections.redis_url)
     stack.push_async_callback(connection.close)
     pipeline = AutoPipeline(partial(connection.round_trip, limit=TIMEOUT_SECONDS))
     cache = Cache(RedisCacheStore(pipeline), Payload)
@@ -159,17 +163,15 @@ def _cache_url(settings: Settings) -> str | None:
 
 
 def _open_process(
-    settings: Settings,
-    redis_url: str,
+    connections: _Connections,
     policies: Mapping[str, QueuePolicy],
     custom: Mapping[str, SaqFunction],
-    database: Database,
     enqueueing: Enqueueing,
     cache: Cache[Payload],
-    events: EventLog,
     stack: AsyncExitStack,
 ) -> WorkerProcess:
     """The worker process of these queues, with their handlers."""
+    settings, database = connections.settings, connections.database
     functions = open_handlers(
         policies,
         custom,
@@ -180,7 +182,7 @@ def _open_process(
         stack=stack,
     )
     process = WorkerProcess(
-        redis_url,
+        connections.redis_url,
         policies=list(policies.values()),
         functions=functions,
         letters=DeadLetterRepository(database),
@@ -189,23 +191,18 @@ def _open_process(
         schedules=[weather_schedule(WeatherRepository(database))],
         version=VERSION,
         release=settings.release,
-        events=events,
+        events=connections.events,
         give_up=abort,
     )
     stack.push_async_callback(process.close)
     return process
 
 
-def _make_snapshots(
-    settings: Settings,
-    redis_url: str,
-    redis: Redis,
-    policies: Mapping[str, QueuePolicy],
-    database: Database,
-) -> SnapshotReader:
+def _make_snapshots(connections: _Connections, policies: Mapping[str, QueuePolicy]) -> SnapshotReader:
+    settings, database = connections.settings, connections.database
     return SnapshotReader(
-        redis,
-        redis_url,
+        connections.redis,
+        connections.redis_url,
         list(policies.values()),
         database,
         DeadLetterRepository(database),
@@ -219,17 +216,12 @@ def _make_snapshots(
 
 
 def _make_alert_keeper(
-    settings: Settings,
-    redis: Redis,
-    database: Database,
-    snapshots: SnapshotReader,
-    process: WorkerProcess,
-    events: EventLog,
-    notifier: Notifier,
+    connections: _Connections, snapshots: SnapshotReader, process: WorkerProcess, notifier: Notifier
 ) -> AlertKeeper:
+    pace = connections.settings.pace
     return AlertKeeper(
-        redis,
-        AlertHistoryRepository(database),
+        connections.redis,
+        AlertHistoryRepository(connections.database),
         lambda: snapshots.snapshot(
             loop_lag=None,
             drain_deadline_in=process.drain_deadline_in,
@@ -238,68 +230,76 @@ def _make_alert_keeper(
         ),
         is_active=lambda: process.is_active() or snapshots.saw_alerts,
         idle=IdleChecks(
-            redis,
-            count_seconds=settings.pace.presence,
-            plans=PlanRepository(database),
+            connections.redis,
+            count_seconds=pace.presence,
+            plans=PlanRepository(connections.database),
             schedules=process.schedules,
         ),
-        pace=settings.pace,
-        emit=events.emit,
+        pace=pace,
+        emit=connections.events.emit,
         notify=notifier.notify,
         notify_unrecorded=notifier.notify_unrecorded,
     )
 
 
 def _make_operations(
-    settings: Settings,
-    redis_url: str,
-    redis: Redis,
+    connections: _Connections,
     enqueueing: Enqueueing,
     cache: Cache[Payload],
     preferences: PreferenceRepository,
-    database: Database,
-    events: EventLog,
     snapshots: SnapshotReader,
     process: WorkerProcess | None,
 ) -> Operations:
-    letters, plans = DeadLetterRepository(database), PlanRepository(database)
-    audit = Audit(OperatorActionRepository(database), read_only=settings.read_only)
-    cache_url = _cache_url(settings)
-    changed = snapshots.invalidate_dead_letters
-    schedules = [weather_schedule(WeatherRepository(database))]
-    dead_letters = DeadLetterOperations(
-        redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
-    )
+    redis, database = connections.redis, connections.database
+    weather = WeatherRepository(database)
+    audit = Audit(OperatorActionRepository(database), read_only=connections.settings.read_only)
+    dead_letters, replays = _make_letter_operations(connections, enqueueing, audit, snapshots)
     return Operations(
         redis,
         enqueueing,
         audit,
         dead_letters=dead_letters,
-        replays=ReplayOperations(
-            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
-        ),
-        cache=CacheOperations(
-            cache,
-            cache_url or redis_url,
-            dedicated=cache_url is not None,
-            audit=audit,
-            thresholds=settings.thresholds,
-        ),
+        replays=replays,
+        cache=_make_cache_operations(connections, cache, audit),
         alerts=AlertOperations(
             AlertHistoryRepository(database),
             audit,
             queues=enqueueing.queues,
             changed=snapshots.invalidate_decisions,
             take_snapshot=partial(snapshots.snapshot, loop_lag=None, drain_deadline_in=None),
-            emit=events.emit,
+            emit=connections.events.emit,
         ),
-        events=EventOperations(events.repository, queues=enqueueing.queues),
+        events=EventOperations(connections.events.repository, queues=enqueueing.queues),
         jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
-        schedules=ScheduleOperations(redis, enqueueing, schedules, audit),
+        schedules=ScheduleOperations(redis, enqueueing, [weather_schedule(weather)], audit),
         workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
-        personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
+        personalization=PersonalizationService(cache, preferences, weather),
         snapshots=snapshots,
         process=process,
+    )
+
+
+def _make_letter_operations(
+    connections: _Connections, enqueueing: Enqueueing, audit: Audit, snapshots: SnapshotReader
+) -> tuple[DeadLetterOperations, ReplayOperations]:
+    redis, changed = connections.redis, snapshots.invalidate_dead_letters
+    letters, plans = DeadLetterRepository(connections.database), PlanRepository(connections.database)
+    return (
+        DeadLetterOperations(redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed),
+        ReplayOperations(
+            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=connections.events.emit
+        ),
+    )
+
+
+def _make_cache_operations(connections: _Connections, cache: Cache[Payload], audit: Audit) -> CacheOperations:
+    cache_url = _cache_url(connections.settings)
+    return CacheOperations(
+        cache,
+        cache_url or connections.redis_url,
+        dedicated=cache_url is not None,
+        audit=audit,
+        thresholds=connections.settings.thresholds,
     )
 
 

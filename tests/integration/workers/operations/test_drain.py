@@ -322,6 +322,7 @@ async def test_an_undo_withdraws_the_request_that_a_frozen_process_has_not_read(
     operations = await operate(bench)
     spawned = await spawn()
     worker = await the_worker(operations)
+    await eventually(lambda: subscribed(redis, worker))  # a process that never connected is not listed long
     spawned.send_signal(signal.SIGSTOP)
     assert (await operations.workers.drain(worker)).state == "requested"
     assert (await operations.workers.undo_drain(worker)).state == "running"
