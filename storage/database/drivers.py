@@ -87,8 +87,8 @@ def create_sqlite_engine(url: URL, busy_seconds: float) -> AsyncEngine:
         url, connect_args={"timeout": busy_seconds, "async_creator_fn": connect}, **_ENGINE_OPTIONS
     )
     engine.dialect.do_terminate = terminate_connection  # type: ignore[assignment]
-    event.listen(engine.sync_engine, "connect", partial(prepare_connection, busy_seconds))
-    event.listen(engine.sync_engine, "begin", begin_transaction)
+    event.listen(engine.sync_engine, "connect", prepare_connection)
+    event.listen(engine.sync_engine, "begin", partial(begin_transaction, busy_seconds))
     return engine
 
 

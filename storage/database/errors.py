@@ -99,4 +99,9 @@ def sqlstate(cause: object) -> str:
 def is_locked(error: DatabaseUnavailableError) -> bool:
     """Whether another process wrote on SQLite for longer than the timeout."""
     cause = error.__cause__
-    return isinstance(cause, DBAPIError) and str(cause.orig).startswith("database is locked")
+    return isinstance(cause, DBAPIError) and is_busy(cause)
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Whether another connection to SQLite has the lock."""
+    return getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_BUSY

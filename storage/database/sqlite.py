@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import suppress
 from typing import Any
 
 import aiosqlite
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.util.concurrency import await_, in_greenlet
+
+from storage.backoff import Backoff
+from storage.database.errors import is_busy
 
 
 async def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
@@ -26,19 +31,39 @@ async def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
         raise
 
 
-def prepare_connection(busy_seconds: float, connection: Any, record: object) -> None:
+def prepare_connection(connection: Any, record: object) -> None:
     """Choose WAL, so that readers do not wait, and FULL, so that a recorded letter survives a power cut."""
     connection.isolation_level = None  # else the driver begins transactions itself, and too late
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={round(busy_seconds * 1000)}"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def begin_transaction(connection: Connection) -> None:
-    """Begin a transaction; one that writes takes the write lock at once, since only BEGIN can wait for it."""
+def begin_transaction(busy_seconds: float, connection: Connection) -> None:
+    """Begin a transaction; one that writes takes the write lock at once, since only BEGIN can wait for it.
+
+    It waits ``busy_seconds`` for another writer: between tries, in the event loop, since a wait of SQLite's
+    own in the connection's thread could not be cancelled.
+    """
     mode = connection.get_execution_options().get("begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    _let_sqlite_wait(connection, 0.0 if mode == "IMMEDIATE" else busy_seconds)
+    deadline, backoff = time.monotonic() + busy_seconds, Backoff(0.002, 0.1, jitter=0.5)
+    while True:
+        try:
+            connection.exec_driver_sql(f"BEGIN {mode}")
+            return
+        except OperationalError as error:
+            if mode != "IMMEDIATE" or not is_busy(error) or time.monotonic() >= deadline:
+                raise
+        await_(asyncio.sleep(backoff.next()))
+
+
+def _let_sqlite_wait(connection: Connection, seconds: float) -> None:
+    """Have each statement wait ``seconds`` for the locks of others."""
+    if connection.info.get("busy_seconds") != seconds:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={round(seconds * 1000)}")
+        connection.info["busy_seconds"] = seconds
 
 
 def terminate_connection(connection: Any) -> None:

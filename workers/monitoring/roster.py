@@ -74,9 +74,9 @@ def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
 
 
 def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
-    """The workers whose channel shows whether they are connected, as they have published themselves."""
+    """The workers that have a channel, or will have one: they have published themselves a moment ago."""
     presences = {text(key): _parse_presence(body) for key, body in records.items() if b":" not in key}
-    return [name for name, presence in presences.items() if presence.get("channel") is True]
+    return [name for name, presence in presences.items() if presence.get("channel", False) is not False]
 
 
 def read_drain(body: bytes) -> DrainSnapshot | None:
@@ -176,13 +176,11 @@ def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidenc
         return ahead and connected is True
     if _declared_dead(name, evidence):
         return beat is not None and beat <= _UNCONNECTED_SECONDS
-    if connected is False:
-        return sign is not None and sign <= _UNCONNECTED_SECONDS
     if sign is None:
         return connected is True
-    if presence and presence["channel"] is None:
+    if connected is not True and presence and presence["channel"] is None:
         return sign <= min(forget, _CONNECTING_SECONDS)
-    return sign <= forget
+    return sign <= (_UNCONNECTED_SECONDS if connected is False else forget)
 
 
 def _declared_dead(name: str, evidence: Evidence) -> bool:

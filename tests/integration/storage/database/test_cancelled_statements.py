@@ -67,6 +67,39 @@ async def test_a_process_ends_after_a_statement_that_was_cancelled_twice(migrate
     assert (process.returncode, err) == (0, b"")
 
 
+async def test_a_wait_for_another_writer_can_be_cancelled(migrated_sqlite_url: str) -> None:
+    """SQLite waits in a thread, where the end of a timeout could not reach it."""
+    holder, waiting = Database(migrated_sqlite_url), Database(migrated_sqlite_url, busy_seconds=3600)
+    async with holder.begin():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), waiting.begin():
+                raise AssertionError("two write at once")
+    async with waiting.begin() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await holder.close()
+    await waiting.close()
+
+
+async def test_writers_wait_for_each_other_and_give_up_after_the_time(migrated_sqlite_url: str) -> None:
+    holder, waiting = Database(migrated_sqlite_url), Database(migrated_sqlite_url, busy_seconds=0.3)
+    async with holder.begin():
+        with pytest.raises(DatabaseUnavailableError, match="database is locked"):
+            async with waiting.begin():
+                raise AssertionError("two write at once")
+        patient = Database(migrated_sqlite_url)
+        begun = asyncio.create_task(_write(patient))
+        await asyncio.sleep(0.1)
+        assert not begun.done()
+    await begun
+    for database in (holder, waiting, patient):
+        await database.close()
+
+
+async def _write(database: Database) -> None:
+    async with database.begin() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
 def test_a_failed_connection_does_not_call_a_closed_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,9 @@ def found(
         ({"at": 2, "connected": False}, "running"),  # it may be reconnecting
         ({"at": 9, "channel": None}, "running"),  # it has started, and not subscribed yet
         ({"at": 11, "channel": None}, None),  # it was killed before it had
+        ({"at": 9, "channel": None, "connected": False}, "running"),
+        ({"at": 11, "channel": None, "connected": False}, None),
+        ({"at": 11, "channel": None, "connected": True}, "running"),  # it was frozen before it said so
         ({"at": 11, "channel": None, "beat": 1, "leases": 1}, "running"),
         ({"at": 30, "channel": False}, "running"),  # a server that counts no subscribers
         ({"at": 66, "connected": True}, None),  # its host vanished, and the connection stands half open
