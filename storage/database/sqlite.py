@@ -52,11 +52,12 @@ def begin_transaction(busy_seconds: float, connection: Connection) -> None:
     while True:
         try:
             connection.exec_driver_sql(f"BEGIN {mode}")
-            return
         except OperationalError as error:
             if mode != "IMMEDIATE" or not is_busy(error) or time.monotonic() >= deadline:
                 raise
-        await_(asyncio.sleep(backoff.next()))
+            await_(asyncio.sleep(backoff.next()))
+        else:
+            return
 
 
 def _let_sqlite_wait(connection: Connection, seconds: float) -> None:
