@@ -1,8 +1,9 @@
-"""Caches on a real Redis."""
+"""Caches on a real Redis, and a loader that counts its calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -12,7 +13,9 @@ import redis.asyncio
 from pydantic import BaseModel
 
 from storage.cache.cache import Cache
+from storage.cache.entries import CacheKey
 from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
+from storage.cache.tags import location_tag
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.client import PipelineConnection
 
@@ -54,3 +57,36 @@ async def raw(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """A client of Redis that bypasses the cache."""
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         yield client
+
+
+KEY = CacheKey("u1", "lisboa:2026-11-25T03", (location_tag("lisboa"),))
+OTHER = CacheKey("u2", "lisboa:2026-11-25T03", (location_tag("lisboa"),))
+COAT = Outfit(name="coat", warmth=3)
+
+
+class Wardrobe:
+    """A loader that counts its calls."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.calls = 0
+        self.seconds = seconds
+        self.outfit = COAT
+        self.error: Exception | None = None
+
+    async def load(self) -> Outfit:
+        self.calls += 1
+        outfit = self.outfit
+        await asyncio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return outfit
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await holds():  # noqa: ASYNC110 - what others do in Redis has no event
+            await asyncio.sleep(0.01)
+
+
+async def called(wardrobe: Wardrobe, times: int) -> bool:
+    return wardrobe.calls >= times
