@@ -19,8 +19,8 @@ from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.palettes import PaletteRepository
 from tests.integration.workers.handlers import calls
+from tests.integration.workers.handlers.color.mutations import encode, tiled_tiff
 from tests.integration.workers.handlers.conftest import FIRST, SAMPLES
-from tests.integration.workers.handlers.mutations import encode, tiled_tiff
 from workers.handlers.color import palette as pixels
 from workers.handlers.color import pictures
 from workers.handlers.color.handler import ColorHandler, ColorPayload

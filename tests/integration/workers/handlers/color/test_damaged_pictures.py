@@ -14,7 +14,12 @@ from PIL import Image
 
 from couturecast_handlers import PermanentError
 from tests.integration.workers.handlers import calls
-from tests.integration.workers.handlers.mutations import damaged_pictures, encode, tiled_tiff, whole_pictures
+from tests.integration.workers.handlers.color.mutations import (
+    damaged_pictures,
+    encode,
+    tiled_tiff,
+    whole_pictures,
+)
 from workers.handlers.color import palette as pixels
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 
