@@ -1,0 +1,111 @@
+"""What the tests of the change listener share: one whose calls are recorded, and a program that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from storage.cache import change_listener as changes
+from storage.cache.change_listener import ChangeListener
+from storage.database.engine import Database
+from tests.integration.workers.conftest import eventually
+from tests.support.servers import PostgresServer
+
+
+class Ear:
+    """Records the calls of a listener."""
+
+    def __init__(self, database: Database) -> None:
+        self.heard: list[str] = []
+        self.gaps = 0
+        self.fail: Callable[[str], bool] = lambda subject: False
+        self.failed = 0
+        self.task = asyncio.create_task(
+            ChangeListener(database, on_change=self._change, on_resync=self._gap).run(), name="changes"
+        )
+
+    async def _change(self, subject: str) -> None:
+        if self.fail(subject):
+            self.failed += 1
+            raise RuntimeError("the cache is down")
+        self.heard.append(subject)
+
+    async def _gap(self) -> None:
+        self.gaps += 1
+
+    async def hears(self, *subjects: str) -> None:
+        """Wait until these tags have changed, and nothing else, since the last call."""
+        await eventually(lambda: len(self.heard) >= len(subjects), what=f"{subjects}, not {self.heard}")
+        assert self.heard == list(subjects)
+        self.heard.clear()
+
+    async def listens(self, gaps: int = 1) -> None:
+        """Wait until it has started to listen ``gaps`` times."""
+        await eventually(lambda: self.gaps == gaps, within=20, what="listening")
+
+    async def stop(self) -> None:
+        """Stop the listener as the end of a process does."""
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+MakeEar = Callable[[Database], Ear]
+
+
+@pytest.fixture
+async def make_ear(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeEar]:
+    """Creates listeners with short intervals."""
+    monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.1)
+    monkeypatch.setattr(changes, "_PING_SECONDS", 0.2)
+    ears: list[Ear] = []
+
+    def make(database: Database) -> Ear:
+        ears.append(Ear(database))
+        return ears[-1]
+
+    yield make
+    for ear in ears:
+        await ear.stop()
+
+
+@pytest.fixture
+def postgres_url(migrated_postgres_url: str) -> str:
+    return migrated_postgres_url
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(postgres_url)
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def ear(database: Database, make_ear: MakeEar) -> Ear:
+    """A listener that has started to listen."""
+    ear = make_ear(database)
+    await ear.listens()
+    return ear
+
+
+async def write(url: str, *statements: str) -> str:
+    """Run SQL as another program does; returns its output."""
+    psql = [str(PostgresServer._BIN / "psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", url]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*psql, *(word for statement in statements for word in ("-c", statement))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+async def write_one(url: str, user_id: str = "after") -> None:
+    await write(url, f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}')")

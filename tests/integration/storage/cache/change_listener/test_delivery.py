@@ -1,0 +1,73 @@
+"""Changes that wait for their delivery: failed ones are retried, and too many invalidate everything."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+
+from storage.cache import change_queue
+from storage.cache.change_listener import ChangeListener
+from storage.database.engine import Database
+from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
+from tests.integration.workers.conftest import eventually
+
+
+async def test_a_failed_invalidation_is_retried_and_delays_no_other(ear: Ear, postgres_url: str) -> None:
+    ear.fail = lambda subject: subject == "user:bad"
+    with structlog.testing.capture_logs() as logs:
+        await write_one(postgres_url, "bad")
+        await eventually(lambda: ear.failed)
+        await write_one(postgres_url, "good")
+        await ear.hears("user:good")
+        ear.fail = lambda subject: False
+        await ear.hears("user:bad")
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert (warning["tag"], warning["cause"]) == ("user:bad", "the cache is down")
+
+
+async def test_too_many_pending_changes_invalidate_everything(
+    ear: Ear, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_queue, "_MAX_PENDING", 20)
+    ear.fail = lambda subject: True
+    await write(
+        postgres_url, "INSERT INTO user_preferences SELECT n::text, '{}' FROM generate_series(1, 21) n"
+    )
+    await eventually(lambda: ear.failed)
+    ear.fail = lambda subject: False
+    await ear.hears("all")
+
+
+async def test_a_change_during_its_delivery_is_delivered_again(
+    database: Database, postgres_url: str, make_ear: MakeEar
+) -> None:
+    told: list[str] = []
+    go_on = asyncio.Event()
+
+    async def change(subject: str) -> None:
+        told.append(subject)
+        await go_on.wait()
+
+    async def gap() -> None:
+        told.append("gap")
+
+    listener = ChangeListener(database, on_change=change, on_resync=gap)
+    running = asyncio.create_task(listener.run())
+    await eventually(lambda: told == ["gap"])
+    await write_one(postgres_url, "ana")
+    await eventually(lambda: told == ["gap", "user:ana"])
+    await write(postgres_url, "NOTIFY couturecast_cache, 'nonsense'")
+    for user_id in ("ana", "bo", "ana", "last"):  # they arrive in order, so all are here when the last is
+        await write(
+            postgres_url,
+            f"INSERT INTO user_preferences VALUES ('{user_id}', '{{}}') "
+            "ON CONFLICT (user_id) DO UPDATE SET updated_at = now()",
+        )
+    await eventually(lambda: "user:last" in listener._queue._pending, what="all arrive")
+    go_on.set()
+    await eventually(lambda: told[-1] == "user:last")
+    assert told == ["gap", "user:ana", "user:ana", "user:bo", "user:last"]
+    running.cancel()
+    await asyncio.wait({running})
