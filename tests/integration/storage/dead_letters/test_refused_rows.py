@@ -34,14 +34,6 @@ from workers.engine.letter_encoding import encode_letter
 
 
 @pytest.fixture
-async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
     database = Database(migrated_postgres_url)
     await database.start()

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-
-import pytest
 
 from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.storage.dead_letters.test_repository import NOON, letter
-
-
-@pytest.fixture
-async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
 
 
 async def _record(database: Database, *died: tuple[str, str | None]) -> DeadLetterRepository:

@@ -6,7 +6,6 @@ import asyncio
 import re
 import stat
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,14 +51,6 @@ def letter(uid: str = "u1", **fields: Any) -> NewDeadLetter:
         replay_of=None,
     )
     return replace(base, **fields)
-
-
-@pytest.fixture
-async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
 
 
 async def test_a_letter_is_read_as_it_was_recorded(database: Database) -> None:
