@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from saq.queue.redis import RedisQueue
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
+from tests.support.processes import Journal, Spawner
 from workers.engine.policy import QueuePolicy, Timings
 from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
@@ -133,6 +135,20 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetterRepository
             await process.drained()
             await process.close()
         await bench.stock.disconnect()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """What the handlers of all worker processes wrote down."""
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+async def spawn(redis_url: str, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawner]:
+    """Starts worker processes of their own."""
+    spawner = Spawner(redis=redis_url, database=sqlite_url, journal=str(journal.path))
+    yield spawner
+    await spawner.end()
 
 
 async def eventually(

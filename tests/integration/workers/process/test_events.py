@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -39,11 +38,6 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def events(database: Database) -> EventRepository:
     return EventRepository(database)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
 
 
 @pytest.fixture
