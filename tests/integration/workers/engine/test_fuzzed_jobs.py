@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.integration.workers.engine.conftest import has_completed
 
 PREFIX = b"saq:job:color-extraction:"
 VALUES: list[Any] = [
@@ -134,17 +135,13 @@ async def _fuzz(make_bench: MakeBench, count: int, record: Callable[[str, object
     assert await bench.redis.ttl("precious") == -1
     done = await bench.total("completed")
     await bench.stock.enqueue("extract_colors", number=1)
-    await eventually(lambda: _completed(bench, done + 1))
+    await eventually(lambda: has_completed(bench, done + 1))
 
 
 async def _ended(bench: Bench, count: int) -> bool:
     """Listings of jobs that have ended are dropped."""
     dropped = await bench.total("repaired:duplicate")
     return await bench.total("completed") + await bench.letters.count() + dropped >= count
-
-
-async def _completed(bench: Bench, count: int) -> bool:
-    return await bench.total("completed") >= count
 
 
 async def test_e14_fuzzed_jobs_are_run_or_buried(

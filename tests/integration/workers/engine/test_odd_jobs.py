@@ -17,6 +17,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.integration.workers.engine.conftest import has_letters
 from tests.support.operations import build_operations
 from tests.support.servers import ValkeyServer
 from workers.engine.policy import QueuePolicy
@@ -64,7 +65,7 @@ async def test_e7_e8_invalid_records_are_buried_and_the_next_job_runs(
     process = await bench.start(work)
     await bench.stock.enqueue("extract_colors", key="good", number=2)
     await eventually(lambda: bench.total("completed"))
-    await eventually(lambda: _count(bench, len(odd) + 1), what="a letter for each")
+    await eventually(lambda: has_letters(bench, len(odd) + 1), what="a letter for each")
     assert all(letter.attempts == 1 for letter in (await bench.letters.page()).items)
     assert not process.draining
     assert await bench.empty()
@@ -85,7 +86,7 @@ async def test_e6_attempts_that_are_no_number_of_attempts_fill_no_slots(make_ben
         raise RuntimeError("told to fail")
 
     await bench.start(fail)
-    await eventually(lambda: _count(bench, 5))
+    await eventually(lambda: has_letters(bench, 5))
     assert await bench.empty()
 
 
@@ -114,7 +115,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     monkeypatch.setattr("workers.engine.outcome.failed", refuse)
     await bench.start(work)
     await bench.send(2)
-    await eventually(lambda: _count(bench, 2))
+    await eventually(lambda: has_letters(bench, 2))
     assert await bench.empty()
     found = {letter.job_data["unreadable"] != "" for letter in (await bench.letters.page()).items}
     assert found == {True}
@@ -139,11 +140,7 @@ async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_ti
         patched.setattr(JobRunner, "cancel", odd)
         await bench.start(sleep)
         await bench.send(3)
-        await eventually(lambda: _count(bench, 2))
-
-
-async def _count(bench: Bench, wanted: int) -> bool:
-    return await bench.letters.count() == wanted
+        await eventually(lambda: has_letters(bench, 2))
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,18 +23,6 @@ BRISK = {
 """A quarter of the time, on a machine that may be busy."""
 SELDOM = PollIntervals(scheduled=3600, ready_wait=3600, presence=3600, aborts=1)
 """Finds nothing out by itself, but when it is told."""
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-async def spawn(redis_url: str, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawner]:
-    spawner = Spawner(redis=redis_url, database=sqlite_url, journal=str(journal.path))
-    yield spawner
-    await spawner.end()
 
 
 async def _done(bench: Bench, wanted: int) -> bool:
