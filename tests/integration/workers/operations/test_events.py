@@ -11,8 +11,8 @@ from storage.database.engine import Database
 from storage.errors import InvalidCursorError
 from storage.repositories.events import Event, EventFilter, EventRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.integration.workers.operations.test_plans import Numbers, write
 from tests.support.operations import BuiltOperations, build_operations
+from tests.support.plans import Numbers, write
 from workers.errors import ConflictError, UnknownQueueError
 from workers.operations.operations import ALL_DEAD, ReplayOptions
 

@@ -13,12 +13,10 @@ from redis.asyncio import Redis
 from saq import Job
 
 from tests.integration.workers.conftest import MakeBench
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.keys import QueueKeys
 from workers.errors import NotFoundError
 from workers.operations.jobs import JOB_STATES, JobOperations, JobSummary
-
-__all__ = ["operate"]
 
 QUEUE = "color-extraction"
 PREFIX = f"saq:job:{QUEUE}:".encode()

@@ -19,8 +19,8 @@ from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.lock import ExpiringLock
 from tests.integration.workers.conftest import MakeBench, eventually
-from tests.integration.workers.operations.test_plans import NOW, write
 from tests.support.operations import build_operations
+from tests.support.plans import NOW, write
 from tests.support.servers import ValkeyServer
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES

@@ -11,14 +11,12 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.conftest import MakeBench, eventually
+from tests.integration.workers.operations.conftest import Operate
 from tests.integration.workers.operations.test_job_verbs import PREFIX, QUEUE, VERBS, act, later, refs
-from tests.integration.workers.operations.test_operations import Operate, operate
 from workers.engine.job_changes import JobChanges
 from workers.engine.job_reader import JobReader
 from workers.errors import ConflictError
 from workers.operations.jobs import JobChange, JobRef
-
-__all__ = ["operate"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,13 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.conftest import MakeBench, eventually
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
 from workers.errors import ConflictError, NotFoundError
 from workers.operations.jobs import JobOperations
-
-__all__ = ["operate"]
 
 QUEUE = "color-extraction"
 

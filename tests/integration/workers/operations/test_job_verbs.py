@@ -12,13 +12,11 @@ from saq import Job
 from saq.utils import now
 
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.attempts import META
 from workers.engine.keys import OUTCOMES
 from workers.errors import InvalidJobError, NotFoundError, ReadOnlyError
 from workers.operations.jobs import JobChange, JobOperations, JobRef
-
-__all__ = ["operate"]
 
 QUEUE = "color-extraction"
 PREFIX = f"saq:job:{QUEUE}:"

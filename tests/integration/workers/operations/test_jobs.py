@@ -12,13 +12,11 @@ from redis.asyncio import Redis
 
 from storage.errors import InvalidCursorError
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.job_reader import JobCounts
 from workers.errors import NotFoundError, UnknownQueueError
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.operations.jobs import JOB_STATES, JobOperations
-
-__all__ = ["operate"]
 
 QUEUE = "color-extraction"
 

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from storage.database.engine import Database
 from storage.dead_letters.plans import PlanRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.operator_actions import OperatorActionRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.support.operations import build_operations
+from tests.integration.workers.operations.conftest import Operate
 from workers.errors import (
     ConflictError,
     InvalidJobError,
     NotFoundError,
     UnknownQueueError,
 )
-from workers.operations.operations import NewJob, Operations
-
-Operate = Callable[..., Awaitable[Operations]]
-
-
-@pytest.fixture
-async def operate(database: Database) -> AsyncIterator[Operate]:
-    made: list[Operations] = []
-
-    async def make(bench: Bench, **options: Any) -> Operations:
-        operations = build_operations(
-            bench.url,
-            policies=[bench.policy],
-            schemas={},
-            database=database,
-            letters=bench.letters,
-            actor="ops@box-2",
-            **options,
-        )
-        made.append(operations)
-        return operations
-
-    yield make
-    for each in made:
-        await each.close()
+from workers.operations.operations import NewJob
 
 
 async def _dead(bench: Bench) -> int:

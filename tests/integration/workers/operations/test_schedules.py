@@ -9,14 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.conftest import Bench, MakeBench
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.keys import CRON
 from workers.engine.schedules import Schedule, Scheduler
 from workers.errors import NotFoundError, ReadOnlyError
 from workers.monitoring.alert_evaluation import schedule_conditions
 from workers.operations.operations import Operations
-
-__all__ = ["operate"]
 
 QUARTER_SECONDS = 900
 

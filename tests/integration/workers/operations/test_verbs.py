@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from storage.database.engine import Database
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.schedules import Schedule
 from workers.errors import ConflictError, ReadOnlyError
 from workers.operations.audit import acting_as
@@ -24,8 +24,6 @@ from workers.operations.replays import ReplayOperations
 from workers.operations.schedules import ScheduleOperations
 from workers.operations.workers import WorkerOperations
 from workers.process.worker_process import WorkerProcess
-
-__all__ = ["operate"]
 
 QUEUE = "color-extraction"
 LOOKS = {
@@ -61,7 +59,7 @@ LOOKS = {
 """Verbs that change nothing."""
 NO_VERBS = {"close", "replays.close"}
 MANY = {"workers.drain_all"}
-"""Verbs that do another one many times: test_drain.py has them."""
+"""Verbs that do another one many times: the tests in drain have them."""
 
 
 async def _no_jobs() -> dict[str, dict[str, Any]]:

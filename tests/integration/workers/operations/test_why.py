@@ -14,12 +14,10 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import NORMAL, RateLimit
 from workers.operations.jobs import JobOperations, JobRef
-
-__all__ = ["operate"]
 
 QUEUE = "color-extraction"
 PREFIX = f"saq:job:{QUEUE}:"
