@@ -50,14 +50,32 @@ async def _process(url: str, letters: DeadLetterRepository, function: Any, **opt
     return process
 
 
-async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
-    url: str, operations: Operations, letters: DeadLetterRepository, redis: Redis
-) -> None:
+async def _assert_rights_are_few(url: str) -> None:
     denied = make_client(url)
     for words in (("INFO",), ("CONFIG", "GET", "*"), ("SCRIPT", "FLUSH"), ("CLIENT", "LIST"), ("KEYS", "*")):
         with pytest.raises(NoPermissionError):
             await execute(denied, *words)
     await denied.aclose()
+
+
+async def _assert_snapshot_has_no_problem(operations: Operations, worker_id: str) -> None:
+    """What Redis does not report is unknown, and no alert."""
+    snapshot = await operations.snapshot()
+    assert snapshot.redis.error is None
+    assert (snapshot.redis.memory_used, snapshot.redis.memory_limit, snapshot.redis.eviction_policy) == (
+        None,
+        None,
+        None,
+    )
+    assert [worker.id for worker in snapshot.workers] == [worker_id]
+    assert not [alert for alert in snapshot.alerts if alert.name.startswith("redis")]
+    assert "s3cr" not in repr(snapshot)
+
+
+async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
+    url: str, operations: Operations, letters: DeadLetterRepository, redis: Redis
+) -> None:
+    await _assert_rights_are_few(url)
     running = asyncio.Event()
 
     async def work(ctx: dict[str, Any], fails: int, waits: bool = False) -> str:
@@ -90,16 +108,7 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
     assert (await operations.replays.run_plan(plan.id)).ledger.sent == 1
     await operations.enqueue(POLICY.name, {"fails": 0, "waits": True}, key="waits")
     await asyncio.wait_for(running.wait(), 10)
-    snapshot = await operations.snapshot()
-    assert snapshot.redis.error is None
-    assert (snapshot.redis.memory_used, snapshot.redis.memory_limit, snapshot.redis.eviction_policy) == (
-        None,
-        None,
-        None,
-    )
-    assert [worker.id for worker in snapshot.workers] == [process.id]
-    assert not [alert for alert in snapshot.alerts if alert.name.startswith("redis")]
-    assert "s3cr" not in repr(snapshot)
+    await _assert_snapshot_has_no_problem(operations, process.id)
     process.begin_drain()
     assert await process.drained() == 1
     await process.close()
