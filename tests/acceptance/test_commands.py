@@ -122,6 +122,49 @@ async def test_a_delayed_job_waits_for_its_time(program: Program) -> None:
     assert await started.stop() == 0
 
 
+def assert_letter_is_listed(status: Done, listed: Done) -> None:
+    color = queue_of(status.json, COLOR)
+    assert (status.json["dead_letters"], color["failed"], color["dead_lettered"]) == (1, 4, 1)
+    row = listed.out.splitlines()[1].split()
+    assert (row[0], row[3], row[4], row[5]) == ("1", COLOR, "k1", "4")
+    assert "the shop is closed \\x1b[31m" in listed.out
+
+
+def assert_attempts_are_shown(shown: Done) -> None:
+    assert [f"attempt {n} at" in shown.out for n in (1, 2, 3, 4, 5)] == [True] * 4 + [False]
+    assert shown.out.count("ConnectionError: the shop is closed") == 5  # the head, and four tracebacks
+    assert '"item_id": "dress-17\\u001b[2J"' in shown.out
+    assert "袍" in shown.out
+
+
+def assert_is_letter_of(job: dict[str, str], letter: dict[str, Any]) -> None:
+    """Its job, its error, and four attempts with the delays of `FAST_RETRIES` between them."""
+    assert (letter["queue_name"], letter["job_id"], letter["attempts"]) == (COLOR, "k1", 4)
+    assert letter["job_data"]["kwargs"] == job
+    assert (letter["error_type"], letter["state"]) == ("ConnectionError", "dead")
+    assert [attempt["attempt"] for attempt in letter["attempt_errors"]] == [1, 2, 3, 4]
+    waits = [attempt["at"] for attempt in letter["attempt_errors"]]
+    for (early, late), delay in zip(itertools.pairwise(waits), (0.1, 0.2, 0.3), strict=True):
+        assert delay - 0.005 <= late - early <= delay + 1
+
+
+async def assert_letter_is_replayed(program: Program) -> None:
+    """Neither it nor an unknown one can be replayed, and the only letter is listed as replayed."""
+    again, unknown, dead, all_ = await many(
+        program,
+        ("failed-jobs", "replay", "1"),
+        ("failed-jobs", "replay", "77", "--json"),
+        ("failed-jobs", "list"),
+        ("failed-jobs", "list", "--state", "all", "--json"),
+    )
+    assert (again.code, again.out) == (1, "")
+    assert again.errors == ["error: dead letter 1: it is replayed already"]
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.errors == ["error: no dead letter has the id 77: list them with failed-jobs list"]
+    assert (dead.code, dead.out) == (0, "no dead letters\n")
+    assert [(item["state"], item["replay_count"]) for item in all_.json["items"]] == [("replayed", 1)]
+
+
 async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
     program: Program, tmp_path: Path
 ) -> None:
@@ -146,27 +189,14 @@ async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
         ("failed-jobs", "list", "--json", "--queue", COLOR),
     )
     assert [each.code for each in (status, listed, shown, as_json, as_list)] == [0] * 5
-    color = queue_of(status.json, COLOR)
-    assert (status.json["dead_letters"], color["failed"], color["dead_lettered"]) == (1, 4, 1)
-    row = listed.out.splitlines()[1].split()
-    assert (row[0], row[3], row[4], row[5]) == ("1", COLOR, "k1", "4")
-    assert "the shop is closed \\x1b[31m" in listed.out
-    assert [f"attempt {n} at" in shown.out for n in (1, 2, 3, 4, 5)] == [True] * 4 + [False]
-    assert shown.out.count("ConnectionError: the shop is closed") == 5  # the head, and four tracebacks
-    assert '"item_id": "dress-17\\u001b[2J"' in shown.out
-    assert "袍" in shown.out
+    assert_letter_is_listed(status, listed)
+    assert_attempts_are_shown(shown)
     assert not any("\x1b" in each.out for each in (listed, shown, as_json, as_list))
     letter = as_json.json
     (alone,) = letter.pop("lineage")
     assert (alone["id"], alone["replays"]) == (1, [])
     assert as_list.json == {"items": [letter], "next": None}
-    assert (letter["queue_name"], letter["job_id"], letter["attempts"]) == (COLOR, "k1", 4)
-    assert letter["job_data"]["kwargs"] == job
-    assert (letter["error_type"], letter["state"]) == ("ConnectionError", "dead")
-    assert [attempt["attempt"] for attempt in letter["attempt_errors"]] == [1, 2, 3, 4]
-    waits = [attempt["at"] for attempt in letter["attempt_errors"]]
-    for (early, late), delay in zip(itertools.pairwise(waits), (0.1, 0.2, 0.3), strict=True):
-        assert delay - 0.005 <= late - early <= delay + 1
+    assert_is_letter_of(job, letter)
 
     mended.write_text("")
     replayed = program.run("failed-jobs", "replay", "1")
@@ -174,19 +204,7 @@ async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
     await eventually(lambda: total(program.data_dir, COLOR, "completed") == 1)
     with client(program.data_dir) as valkey:
         assert json.loads(valkey.get(f"saq:job:{COLOR}:k1") or b"")["result"] == "done"
-    again, unknown, dead, all_ = await many(
-        program,
-        ("failed-jobs", "replay", "1"),
-        ("failed-jobs", "replay", "77", "--json"),
-        ("failed-jobs", "list"),
-        ("failed-jobs", "list", "--state", "all", "--json"),
-    )
-    assert (again.code, again.out) == (1, "")
-    assert again.errors == ["error: dead letter 1: it is replayed already"]
-    assert (unknown.code, unknown.out) == (1, "")
-    assert unknown.errors == ["error: no dead letter has the id 77: list them with failed-jobs list"]
-    assert (dead.code, dead.out) == (0, "no dead letters\n")
-    assert [(item["state"], item["replay_count"]) for item in all_.json["items"]] == [("replayed", 1)]
+    await assert_letter_is_replayed(program)
     assert await started.stop() == 0
 
 

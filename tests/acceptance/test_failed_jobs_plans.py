@@ -118,14 +118,7 @@ def held(program: Program) -> bool:
         return bool(valkey.exists(f"{PLAN}1"))
 
 
-@pytest.mark.usefixtures("server")
-async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_ledger(
-    program: Program,
-) -> None:
-    await bury_many(program, 4)
-    await bury(program, [letter("poison", job_id="k5", queue_name=MODERATION)])
-    data = '{"item_id": "i", "image": "x.jpg"}'
-    assert program.run("enqueue", COLOR, "--data", data, "--key", "k2").code == 0
+async def assert_dry_runs_change_nothing(program: Program) -> None:
     tried, as_json, one = await many(
         program,
         *failed_jobs(
@@ -142,6 +135,8 @@ async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_le
     assert (set(states(program).values()), queued(program)) == ({"dead"}, ["k2"])
     assert [verb for verb, *_ in acts(program)] == ["enqueue"]
 
+
+def assert_plan_skips_a_key_that_is_queued(program: Program) -> None:
     done = program.run("failed-jobs", "replay", "--queue", COLOR, "--yes", "--reason", "shop is open")
     assert (done.code, done.errors) == (1, [])  # one was skipped
     ledger = dict(line.rsplit(maxsplit=1) for line in done.out.splitlines()[1:9])
@@ -154,6 +149,9 @@ async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_le
     assert left.json["preview"]["left_out"] == [1, 3]
     (skipped,) = left.json["skipped"]
     assert (skipped["letter_id"], skipped["state"], left.json["ledger"]["skipped"]) == (2, "skipped", 1)
+
+
+async def assert_plans_are_shown_with_their_ledgers(program: Program) -> None:
     nothing, no_json, plans, plan, items, waiting = await many(
         program,
         *failed_jobs(
@@ -179,6 +177,19 @@ async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_le
     assert [item["letter_id"] for item in following.json["items"]] == [3, 4]
     assert following.json["next"] is None
     assert waiting.out.splitlines()[1].split()[:2] == ["2", "skipped"]
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_ledger(
+    program: Program,
+) -> None:
+    await bury_many(program, 4)
+    await bury(program, [letter("poison", job_id="k5", queue_name=MODERATION)])
+    data = '{"item_id": "i", "image": "x.jpg"}'
+    assert program.run("enqueue", COLOR, "--data", data, "--key", "k2").code == 0
+    await assert_dry_runs_change_nothing(program)
+    assert_plan_skips_a_key_that_is_queued(program)
+    await assert_plans_are_shown_with_their_ledgers(program)
     found = acts(program)[1:]
     assert [verb for verb, *_ in found] == ["plan", "run-plan"] * 2
     assert found[:2] == [("plan", 4, "shop is open"), ("run-plan", 3, "")]
