@@ -53,6 +53,10 @@ class BuiltOperations(Operations):
             await close()
 
 
+def _make_snapshots(*servers: Any, **repositories: Any) -> SnapshotReader:
+    return SnapshotReader(*servers, environment="local", weather_provider="offline", **repositories)
+
+
 def build_operations(
     redis_url: str,
     *,
@@ -77,17 +81,7 @@ def build_operations(
     audit = Audit(OperatorActionRepository(database), actor=actor, read_only=read_only)
     preferences = PreferenceRepository(database, cache.invalidate)
     alerts = AlertHistoryRepository(database)
-    snapshots = SnapshotReader(
-        redis,
-        redis_url,
-        policies,
-        database,
-        letters,
-        environment="local",
-        weather_provider="offline",
-        history=alerts,
-        plans=plans,
-    )
+    snapshots = _make_snapshots(redis, redis_url, policies, database, letters, history=alerts, plans=plans)
     changed = snapshots.invalidate_dead_letters
     dead_letters = DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed)
     operations = BuiltOperations(

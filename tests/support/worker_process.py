@@ -29,6 +29,7 @@ from storage.dead_letters.records import NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.events import EventRepository
 from workers.engine.policy import NORMAL, QueuePolicy, RateLimit, Timings
+from workers.engine.runner import SaqFunction
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
@@ -55,9 +56,7 @@ class _Journal:
         )
 
 
-async def main(options: dict[str, Any]) -> int:
-    journal = _Journal(Path(options.pop("journal")))
-
+def _make_handler(journal: _Journal) -> SaqFunction:
     async def handler(
         ctx: dict[str, Any],
         seconds: float = 0.0,
@@ -84,43 +83,49 @@ async def main(options: dict[str, Any]) -> int:
         journal.note("end", ctx)
         return "done"
 
+    return handler
+
+
+def _make_policy(options: dict[str, Any]) -> QueuePolicy:
+    fields: dict[str, Any] = {
+        "name": "color-extraction",
+        "function": "extract_colors",
+        "concurrency": 5,
+        "timeout": 60,
+        **options,
+    }
+    if fields.get("rate_limit"):
+        fields["rate_limit"] = RateLimit(*fields["rate_limit"])
+    if "retry_delays" in fields:
+        fields["retry_delays"] = tuple(fields["retry_delays"])
+    return QueuePolicy(**fields)
+
+
+def _make_process(options: dict[str, Any], database: Database, events: EventLog) -> WorkerProcess:
+    handler = _make_handler(_Journal(Path(options.pop("journal"))))
+    letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
+    settings: dict[str, Any] = {
+        "letters": letters,
+        "drain_seconds": options.pop("drain_seconds", 30.0),
+        "pace": replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled)),
+        "timings": Timings(**options.pop("timings", {})),
+        "release": options.pop("release", "0"),
+    }
+    redis = options.pop("redis")
+    policy = _make_policy(options)  # of what is left
+    return WorkerProcess(
+        redis, policies=[policy], functions={policy.name: handler}, events=events, give_up=abort, **settings
+    )
+
+
+async def main(options: dict[str, Any]) -> int:
     # Not on standard output: nobody reads it after ``ready``, and a pipe that is full stops its writer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    redis, database = options.pop("redis"), Database(options.pop("database"))
-    release = options.pop("release", "0")
-    drain_seconds = options.pop("drain_seconds", 30.0)
-    letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
-    pace = replace(NORMAL, scheduled=options.pop("look", NORMAL.scheduled))
-    timings = Timings(**options.pop("timings", {}))
-    if options.get("rate_limit"):
-        options["rate_limit"] = RateLimit(*options["rate_limit"])
-    if "retry_delays" in options:
-        options["retry_delays"] = tuple(options["retry_delays"])
-    policy = QueuePolicy(
-        **{
-            "name": "color-extraction",
-            "function": "extract_colors",
-            "concurrency": 5,
-            "timeout": 60,
-            **options,
-        }
-    )
+    database = Database(options.pop("database"))
     await database.start()
     events = EventLog(EventRepository(database))
-    process = WorkerProcess(
-        redis,
-        policies=[policy],
-        functions={policy.name: handler},
-        letters=letters,
-        drain_seconds=drain_seconds,
-        pace=pace,
-        timings=timings,
-        release=release,
-        events=events,
-        give_up=abort,
-    )
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, process.begin_drain)
+    process = _make_process(options, database, events)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, process.begin_drain)
     await process.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
