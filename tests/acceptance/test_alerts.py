@@ -176,6 +176,69 @@ INCIDENT_SECONDS = 100.0
 """An alert of a backlog is pending for a minute."""
 
 
+class Backlog:
+    """The alert of a backlog by command and by HTTP, from step to step."""
+
+    def __init__(self, program: Program, client: httpx.Client) -> None:
+        self.program = program
+        self.client = client
+
+    def alerts(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.program.run("alerts", "list", "--json").json["items"]
+        return [alert for alert in items if alert["alert"] == "backlog"]
+
+    def has_states(self, *states: str) -> bool:
+        return [alert["state"] for alert in self.alerts()] == list(states)
+
+    def health(self) -> int:
+        return self.client.get("/api/v1/health/queues").status_code
+
+    def in_history(self) -> dict[str, Any]:
+        items: list[dict[str, Any]] = self.client.get(f"{ALERTS}/history").json()["items"]
+        return next((item for item in items if item["alert"] == "backlog"), {})
+
+    async def await_pending(self) -> None:
+        await eventually(lambda: self.has_states("pending"), within=20, what="the alert is pending")
+        (pending,) = self.alerts()
+        assert (pending["queue"], pending["value"], pending["limit"]) == (COLOR, 150, 120)
+        assert f"~ {COLOR}: 150 queued, limit 120 · for " in self.program.run("status").out
+        assert self.health() == 200
+
+    async def await_firing(self) -> None:
+        await eventually(lambda: self.has_states("firing"), within=INCIDENT_SECONDS, what="the alert fires")
+        assert f"! {COLOR}: 150 queued, limit 120 · for " in self.program.run("status").out
+        await eventually(lambda: self.health() == 503, within=10, what="the health is 503")
+        (found,) = self.client.get(ALERTS).json()["items"]
+        assert (found["state"], found["seconds"] >= 60) == ("firing", True)
+        metrics = self.client.get("/metrics").text.splitlines()
+        assert any('"backlog"' in line and f'"{COLOR}"' in line and line.endswith(" 1.0") for line in metrics)
+
+    async def acknowledge(self) -> None:
+        await eventually(lambda: bool(self.in_history()), within=30, what="the alert is recorded")
+        command = ("alerts", "ack", "backlog", "--queue", COLOR, "--reason", "rollout")
+        assert self.program.run(*command).code == 0
+        await eventually(lambda: self.has_states("acknowledged"), within=20, what="it is acknowledged")
+        assert self.alerts()[0]["acknowledged_by"]
+        assert " · acknowledged by " in self.program.run("status").out
+        assert self.health() == 503
+
+    async def silence(self) -> None:
+        command = ("alerts", "silence", "backlog", "--queue", COLOR, "--for", "1h", "--reason", "rollout")
+        assert self.program.run(*command).code == 0
+        await eventually(lambda: self.health() == 200, within=30, what="a silenced alert leaves it healthy")
+        (silenced,) = self.alerts()
+        assert (silenced["state"], silenced["silence_reason"]) == ("silenced", "rollout")
+
+    async def resume(self) -> None:
+        assert self.program.run("resume", COLOR).code == 0
+        await eventually(lambda: self.has_states(), within=30, what="nothing is wrong any more")
+        await eventually(lambda: self.in_history()["state"] == "resolved", within=30, what="it is resolved")
+        ended = self.in_history()
+        assert (ended["peak"], ended["message"]) == (150, "150 queued, limit 120")
+        assert ended["resolved_at"] > ended["fired_at"]
+        assert " resolved " in self.program.run("alerts", "history").out.splitlines()[1]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_a_backlog_from_pending_to_resolved(tmp_path: Path) -> None:
@@ -183,59 +246,15 @@ async def test_a_backlog_from_pending_to_resolved(tmp_path: Path) -> None:
     with served(tmp_path, **limits) as running, running.client() as client:
         program = running.program
         program.environment |= limits
-
-        def listed() -> list[dict[str, Any]]:
-            items: list[dict[str, Any]] = program.run("alerts", "list", "--json").json["items"]
-            return [alert for alert in items if alert["alert"] == "backlog"]
-
-        def states() -> list[str]:
-            return [alert["state"] for alert in listed()]
-
-        def health() -> int:
-            return client.get("/api/v1/health/queues").status_code
-
-        def in_history() -> dict[str, Any]:
-            items: list[dict[str, Any]] = client.get(f"{ALERTS}/history").json()["items"]
-            return next((item for item in items if item["alert"] == "backlog"), {})
-
         assert program.run("pause", COLOR, "--reason", "model rollout").code == 0
         jobs = [{"data": {"number": number}} for number in range(150)]
         assert client.post(f"/api/v1/queues/{COLOR}/jobs", json=jobs).status_code == 202
-        await eventually(lambda: states() == ["pending"], within=20, what="the alert is pending")
-        (pending,) = listed()
-        assert (pending["queue"], pending["value"], pending["limit"]) == (COLOR, 150, 120)
-        assert f"~ {COLOR}: 150 queued, limit 120 · for " in program.run("status").out
-        assert health() == 200
-
-        await eventually(lambda: states() == ["firing"], within=INCIDENT_SECONDS, what="the alert fires")
-        assert f"! {COLOR}: 150 queued, limit 120 · for " in program.run("status").out
-        await eventually(lambda: health() == 503, within=10, what="the health is 503")
-        (found,) = client.get(ALERTS).json()["items"]
-        assert (found["state"], found["seconds"] >= 60) == ("firing", True)
-        metrics = client.get("/metrics").text.splitlines()
-        assert any('"backlog"' in line and f'"{COLOR}"' in line and line.endswith(" 1.0") for line in metrics)
-
-        await eventually(lambda: bool(in_history()), within=30, what="the alert is recorded")
-        assert program.run("alerts", "ack", "backlog", "--queue", COLOR, "--reason", "rollout").code == 0
-        await eventually(lambda: states() == ["acknowledged"], within=20, what="it is acknowledged")
-        assert listed()[0]["acknowledged_by"]
-        assert " · acknowledged by " in program.run("status").out
-        assert health() == 503
-
-        silence = ("alerts", "silence", "backlog", "--queue", COLOR, "--for", "1h", "--reason", "rollout")
-        assert program.run(*silence).code == 0
-        await eventually(lambda: health() == 200, within=30, what="a silenced alert leaves it healthy")
-        (silenced,) = listed()
-        assert (silenced["state"], silenced["silence_reason"]) == ("silenced", "rollout")
-
-        assert program.run("resume", COLOR).code == 0
-        await eventually(lambda: states() == [], within=30, what="nothing is wrong any more")
-        await eventually(lambda: in_history()["state"] == "resolved", within=30, what="it is resolved")
-        ended = in_history()
-        assert (ended["peak"], ended["message"]) == (150, "150 queued, limit 120")
-        assert ended["resolved_at"] > ended["fired_at"]
-        shown = program.run("alerts", "history").out.splitlines()[1]
-        assert " resolved " in shown
+        backlog = Backlog(program, client)
+        await backlog.await_pending()
+        await backlog.await_firing()
+        await backlog.acknowledge()
+        await backlog.silence()
+        await backlog.resume()
         kinds = [event["kind"] for event in client.get("/api/v1/events").json()["items"]]
         happened = [kind for kind in reversed(kinds) if kind.startswith("alert-")]
         assert happened == ["alert-fired", "alert-acknowledged", "alert-silenced", "alert-resolved"]
