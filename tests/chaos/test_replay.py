@@ -38,11 +38,7 @@ async def database(migrated_database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.mark.timeout(1200)
-async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
-    server: ValkeyServer, redis: Redis, database: Database, migrated_database_url: str, factor: float
-) -> None:
-    letters = DeadLetterRepository(database)
+async def _bury_all(letters: DeadLetterRepository) -> None:
     now = datetime.now(UTC)
     await letters.record(
         [
@@ -56,6 +52,22 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
             for number in range(_LETTERS)
         ]
     )
+
+
+async def _begin(redis_url: str, database_url: str, plan_id: int) -> asyncio.subprocess.Process:
+    """Start a process that carries the plan out."""
+    options = json.dumps({"redis": redis_url, "database": database_url, "queue": _QUEUE, "plan": plan_id})
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.replay_process", options, stdout=asyncio.subprocess.PIPE
+    )
+
+
+@pytest.mark.timeout(1200)
+async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
+    server: ValkeyServer, redis: Redis, database: Database, migrated_database_url: str, factor: float
+) -> None:
+    letters = DeadLetterRepository(database)
+    await _bury_all(letters)
     policy = DEFAULT_POLICIES[_QUEUE]
     operations = build_operations(
         server.url, policies=[policy], schemas={}, database=database, letters=letters
@@ -68,14 +80,6 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
 
     worker = WorkerProcess(server.url, policies=[policy], functions={_QUEUE: handler}, letters=letters)
     await worker.start()
-    options = json.dumps(
-        {"redis": server.url, "database": migrated_database_url, "queue": _QUEUE, "plan": plan.id}
-    )
-
-    async def begin() -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.replay_process", options, stdout=asyncio.subprocess.PIPE
-        )
 
     async def enqueued() -> int:
         return sum(ran.values()) + int(await redis.llen(f"saq:{_QUEUE}:queued"))
@@ -85,14 +89,14 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
 
     kills = min(20, round(3 * factor))
     for number in range(kills):
-        process, before = await begin(), await enqueued()
+        process, before = await _begin(server.url, migrated_database_url, plan.id), await enqueued()
         share = _LETTERS * 0.8 / kills * (0.2 + 0.7 * (number % 3) / 2)  # of the way that this one gets
         await eventually(lambda: more_than(before + share), within=60)  # noqa: B023 - called here only
         process.kill()
         await process.wait()
     ledger = (await operations.replays.get_plan(plan.id)).ledger
     assert ledger.waiting > 0, "it was killed in the middle"
-    process = await begin()
+    process = await _begin(server.url, migrated_database_url, plan.id)
     output, _ = await asyncio.wait_for(process.communicate(), 120)
     assert output.split()[-1] == b"done"
 
