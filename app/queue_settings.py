@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -47,6 +47,7 @@ class QueueSettings(BaseModel):
     rate_limit: Annotated[_Rate | None, BeforeValidator(_split_rate), AfterValidator(_to_rate_limit)] = None
     timeout: _Seconds = 1.0
     retry_delays: Annotated[tuple[_Delay, ...], BeforeValidator(_split_delays)] = ()
+    run: Literal["process", "inline"] = "inline"
 
     def apply_to(self, policy: QueuePolicy) -> QueuePolicy:
         """Return the policy with the fields that are set."""
@@ -57,6 +58,7 @@ _PROBLEMS = {
     "concurrency": ("is not a whole number between 1 and 1000", "use for instance 5"),
     "rate_limit": ("is not a rate", "use starts/seconds, for instance 60/60, or none"),
     "timeout": ("is not a number of seconds between 0 and 86400", "use for instance 60"),
+    "run": ("is not a place for a custom handler", "use process or inline"),
     "retry_delays": ("is not a list of seconds", "use for instance 1,5,25, or none"),
 }
 """Problem and fix of each field, whatever the rule that its value breaks."""

@@ -32,6 +32,7 @@ from app.version import VERSION
 from storage.errors import one_line
 from storage.validation import FieldProblem, lower_first, validation_problems
 from workers.engine.policy import ECONOMICAL, NORMAL, PollIntervals, QueuePolicy
+from workers.handlers.processes.recycle import Recycle
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 
 T = TypeVar("T")
@@ -98,6 +99,17 @@ def _folders(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return [_expanded(Path(part)) for part in value.split(":") if part]
+
+
+def _recycle(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d{1,9})\s*(MB)?", value.strip(), re.IGNORECASE)
+    if found is None:
+        raise InvalidValueError(
+            "is neither a number of jobs nor of MB", fix="use for instance 1000, or 500MB"
+        )
+    return Recycle(megabytes=int(found[1])) if found[2] else Recycle(jobs=int(found[1]))
 
 
 def _http(value: Any) -> Any:
@@ -167,6 +179,11 @@ class Settings(BaseSettings):
     """What is deployed, for instance a commit or a tag; it is on every attempt, dead letter and worker."""
     data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=default_data_dir)
     handlers: str = ""
+    handlers_python: Annotated[Path, AfterValidator(_expanded)] | None = None
+    """The interpreter of custom handlers; None: ours."""
+    handlers_path: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
+    """Folders from which custom handlers are imported, beside the working directory."""
+    handlers_recycle: Annotated[Recycle, NoDecode, BeforeValidator(_recycle)] = Recycle()
     image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)

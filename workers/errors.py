@@ -48,7 +48,7 @@ class RecordTooLargeError(WorkersError, PermanentError):
 
 
 class HandlerImportError(WorkersError):
-    """A name in COUTURECAST_HANDLERS cannot be imported or is not an async function."""
+    """A name in COUTURECAST_HANDLERS cannot be imported, or its process cannot be started."""
 
     kind = Kind.USAGE
 
@@ -88,3 +88,11 @@ class RedisFullError(WorkersError, OutOfMemoryError):
 
 class WorkerLostError(WorkersError):
     """An attempt ended because its process died; recorded on the attempt, never raised at a caller."""
+
+
+class HandlerProcessDiedError(WorkersError):
+    """A handler ended its process; recorded on the attempt."""
+
+
+class HandlerInterruptedError(WorkersError):
+    """Another job ended the process of this one: it goes back to its queue, and no attempt is charged."""

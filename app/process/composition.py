@@ -13,9 +13,10 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
+from app.custom_handlers import custom_handlers
 from app.notify_urls import open_services
 from app.process.exit import abort
-from app.process.handlers import custom_handlers, open_handlers, weather_schedule
+from app.process.handlers import open_handlers, weather_schedule
 from app.process.tracing import start_tracing
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
@@ -40,7 +41,6 @@ from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
-from workers.engine.runner import SaqFunction
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.notifications.notifier import Notifier
@@ -123,7 +123,9 @@ async def open_appliance(
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
         enqueueing = Enqueueing(queues, schemas)
         preferences = PreferenceRepository(opened, cache.invalidate)
-        process = _open_process(connections, own, custom, enqueueing, cache, stack) if own else None
+        process = None
+        if own:
+            process = await _open_process(connections, own, custom, enqueueing, cache, stack)
         snapshots = _make_snapshots(connections, policies)
         if process is not None:
             process.accompany(_make_alert_keeper(connections, snapshots, process, notifier).run)
@@ -162,22 +164,23 @@ def _cache_url(settings: Settings) -> str | None:
     return settings.cache_redis_url.get_secret_value() if settings.cache_redis_url else None
 
 
-def _open_process(
+async def _open_process(
     connections: _Connections,
     policies: Mapping[str, QueuePolicy],
-    custom: Mapping[str, SaqFunction],
+    custom: Mapping[str, str],
     enqueueing: Enqueueing,
     cache: Cache[Payload],
     stack: AsyncExitStack,
 ) -> WorkerProcess:
     """The worker process of these queues, with their handlers."""
     settings, database = connections.settings, connections.database
-    functions = open_handlers(
+    functions = await open_handlers(
         policies,
         custom,
         settings,
         database,
         enqueue=enqueueing.enqueue,
+        enqueue_job=enqueueing.enqueue_function,
         invalidate=cache.invalidate,
         stack=stack,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from app.errors import UsageError
+from app.custom_handlers import handler_source, to_usage_error
 from app.settings import Settings
 from storage.cache.tags import InvalidateTags
 from storage.database.engine import Database
@@ -19,35 +19,48 @@ from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers.base import Enqueue, Handler
-from workers.handlers.registry import load_custom_handlers
+from workers.handlers.processes.pool import EnqueueJob, HandlerPool
+from workers.handlers.registry import import_inline_handler
 
 
-def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, SaqFunction]:
-    """The functions that COUTURECAST_HANDLERS names, by queue.  Raises UsageError."""
-    try:
-        return load_custom_handlers(settings.handlers, policies)
-    except HandlerImportError as error:
-        raise UsageError(f"COUTURECAST_HANDLERS: {error}") from None
-
-
-def open_handlers(
+async def open_handlers(
     policies: Mapping[str, QueuePolicy],
-    custom: Mapping[str, SaqFunction],
+    custom: Mapping[str, str],
     settings: Settings,
     database: Database,
     *,
     enqueue: Enqueue,
+    enqueue_job: EnqueueJob,
     invalidate: InvalidateTags,
     stack: AsyncExitStack,
 ) -> dict[str, SaqFunction]:
-    """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes."""
-    functions: dict[str, SaqFunction] = dict(custom)
+    """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes.
+
+    Raises UsageError if a custom one cannot be imported.
+    """
+    functions: dict[str, SaqFunction] = {}
     for name, policy in policies.items():
-        if name not in functions:
+        if name in custom:
+            functions[name] = await _open_custom(policy, custom[name], settings, enqueue_job, stack)
+        else:
             handler = _built_in_handler(name, settings, policy, database, enqueue, invalidate)
             stack.push_async_callback(handler.close)
             functions[name] = handler.as_function()
     return functions
+
+
+async def _open_custom(
+    policy: QueuePolicy, name: str, settings: Settings, enqueue_job: EnqueueJob, stack: AsyncExitStack
+) -> SaqFunction:
+    try:
+        if policy.run == "inline":
+            return import_inline_handler(name, list(map(str, settings.handlers_path)))
+        pool = HandlerPool(handler_source(policy, name, settings), enqueue_job, settings.handlers_recycle)
+        stack.push_async_callback(pool.close)
+        await pool.start()
+    except HandlerImportError as error:
+        raise to_usage_error(error) from None
+    return pool.as_function()
 
 
 def weather_schedule(weather: WeatherRepository) -> Schedule:

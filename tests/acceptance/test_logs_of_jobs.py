@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.served import QUEUE, assert_problem, served
 from tests.acceptance.test_http_process import until
 
@@ -21,18 +23,20 @@ async def work(ctx, fails=False):
 """
 
 
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, run: str) -> dict[str, str]:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "shop.py").write_text(HANDLERS)
     return {
         "PYTHONPATH": str(tmp_path / "modules"),
         "COUTURECAST_HANDLERS": f"{QUEUE}=shop:work",
         "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": run,
     }
 
 
-def test_the_lines_of_a_failed_attempt_are_shown_with_its_letter(tmp_path: Path) -> None:
-    with served(tmp_path, **environment(tmp_path)) as running, running.client() as client:
+@pytest.mark.parametrize("run", ["inline", "process"])
+def test_the_lines_of_a_failed_attempt_are_shown_with_its_letter(tmp_path: Path, run: str) -> None:
+    with served(tmp_path, **environment(tmp_path, run)) as running, running.client() as client:
         job = {"data": {"fails": True}, "key": "dress-17"}
         assert client.post(f"/api/v1/queues/{QUEUE}/jobs", json=job).status_code == 202
         until(lambda: bool(client.get("/api/v1/admin/failed-jobs").json()["items"]))
@@ -51,8 +55,9 @@ def test_the_lines_of_a_failed_attempt_are_shown_with_its_letter(tmp_path: Path)
         assert logged["release"]
 
 
-def test_a_process_has_its_newest_lines_and_those_of_a_job(tmp_path: Path) -> None:
-    with served(tmp_path, **environment(tmp_path)) as running, running.client() as client:
+@pytest.mark.parametrize("run", ["inline", "process"])
+def test_a_process_has_its_newest_lines_and_those_of_a_job(tmp_path: Path, run: str) -> None:
+    with served(tmp_path, **environment(tmp_path, run)) as running, running.client() as client:
         worker = running.event("takes jobs")["worker"]
         path = f"/api/v1/workers/{worker}/logs"
         assert client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {}, "key": "a"}).status_code == 202

@@ -10,6 +10,7 @@ from saq import Job
 from storage.database.tables import MAX_ID
 from workers.engine.fingerprint import handler_frame
 from workers.engine.recorded_names import error_type
+from workers.engine.remote_error import RemoteError
 
 META = "couturecast"
 """Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
@@ -44,7 +45,10 @@ def failed_attempt(
     release: str | None = None,
 ) -> dict[str, Any]:
     """The record of one failed attempt; ``at`` in Unix seconds, ``release`` that of its worker if known."""
-    trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
+    if isinstance(error, RemoteError):
+        trace = error.traceback
+    else:
+        trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
     if trace is not None and len(trace) > MAX_TRACEBACK_CHARS:
         trace = "…" + trace[-MAX_TRACEBACK_CHARS:]
     return {

@@ -261,7 +261,7 @@ class Dispatcher:
         for settlement, done in zip(batch, stood, strict=True):
             if done or settlement.resent:
                 self.settled[settlement.verb] += 1
-                self.returned += settlement.interrupted
+                self.returned += settlement.interrupted and self._draining
                 if settlement.letter or settlement.replay_outcome:
                     self._on_letter()
             elif settlement.verb != "update":

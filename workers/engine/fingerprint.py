@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 from workers.engine.recorded_names import error_type, fingerprint_type, handler_module, is_ours
+from workers.engine.remote_error import RemoteError
 
 _NOISE = "●"
 """Stands for whatever differs between two failures that are the same error."""
@@ -127,6 +128,8 @@ def handler_frame(error: BaseException) -> str | None:
     """
     if error_type(error) == "JobTimeoutError":  # its traceback is that of a cancellation
         return None
+    if isinstance(error, RemoteError):
+        return error.frame
     innermost = None
     trace = error.__traceback__
     while trace is not None:

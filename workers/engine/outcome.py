@@ -28,6 +28,7 @@ from workers.engine.letter_encoding import (
     without_job,
 )
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
+from workers.engine.remote_error import RemoteError
 from workers.engine.settlement import LeasedJob, LetterPayload, Settlement
 from workers.errors import RecordTooLargeError
 
@@ -66,7 +67,8 @@ def failed(
         run_seconds=run_seconds,
         release=release,
     )
-    delay = None if isinstance(error, PermanentError) else policy.retry_delay(job.attempts)
+    permanent = isinstance(error, PermanentError) or (isinstance(error, RemoteError) and error.permanent)
+    delay = None if permanent else policy.retry_delay(job.attempts)
     job.error = attempt["traceback"] or f"{attempt['error_type']}: {attempt['message']}"
     job.result = None
     if log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 KEEP_COMPLETED = 100
 """Completed jobs that stay readable in Redis, per queue."""
@@ -113,6 +114,8 @@ class QueuePolicy:
     timeout: float
     rate_limit: RateLimit | None = None
     retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
+    run: Literal["process", "inline"] = "inline"
+    """Where a custom handler runs: in processes of its own, or in our event loop."""
 
     @property
     def max_attempts(self) -> int:

@@ -6,6 +6,8 @@ each move would split every group, and a poison letter could be replayed again.
 
 from __future__ import annotations
 
+from workers.engine.remote_error import RemoteError
+
 _OUR_PACKAGES = ("app", "tui", "workers", "storage", "couturecast_handlers")
 
 _FIRST_RECORDED_AS = {
@@ -21,6 +23,7 @@ _FIRST_RECORDED_AS = {
     "InvalidJsonError": "workers.errors.InvalidJsonError",
     "JobTimeoutError": "workers.worker.JobTimeoutError",
     "CacheLoadError": "storage.errors.LoadError",
+    "HandlerProcessDiedError": "workers.errors.HandlerProcessDiedError",
     "MissingRightError": "storage.refusals.MissingRightError",
     "PermanentDatabaseError": "storage.errors.PermanentDatabaseError",
     "PermanentError": "workers.errors.PermanentError",
@@ -47,6 +50,8 @@ _HANDLER_MODULES = {
 
 def error_type(error: BaseException) -> str:
     """The error's class: one of ours by its bare name, a builtin too, others with their module."""
+    if isinstance(error, RemoteError):
+        return error.error_type
     kind = type(error)
     if kind.__module__ == "builtins" or is_ours(kind.__module__):
         return kind.__qualname__

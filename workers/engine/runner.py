@@ -17,9 +17,10 @@ from workers.engine import outcome, wire
 from workers.engine.attempt_log import LogLine, current_attempt, log_text
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
+from workers.engine.recorded_names import error_type
 from workers.engine.settlement import LeasedJob, Settlement
 from workers.engine.tracing import traced
-from workers.errors import InvalidJobError, UnwritableJobError
+from workers.errors import HandlerInterruptedError, InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
 
@@ -223,7 +224,7 @@ class JobRunner(Worker[Any]):
         return self._settle_failure(running, error)
 
     def _settle_failure(self, running: RunningJob, error: BaseException) -> Settlement:
-        if running.cancel_reason == "drain":
+        if running.cancel_reason == "drain" or isinstance(error, HandlerInterruptedError):
             return outcome.give_back(running.leased, interrupted=True)
         try:
             return self._failure_settlement(running, running.job, error)
@@ -252,7 +253,7 @@ class JobRunner(Worker[Any]):
             queue=self.policy.name,
             job=job.key,
             attempt=job.attempts,
-            error=f"{type(error).__name__}: {error}"[:_MAX_LOGGED_CHARS],
+            error=f"{error_type(error)}: {error}"[:_MAX_LOGGED_CHARS],
         )
         release = self.appliance_queue.release
         return outcome.failed(

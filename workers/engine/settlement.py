@@ -73,7 +73,7 @@ class Settlement:
     run_seconds: float | None = None
     lost: bool = False
     interrupted: bool = False
-    """A drain interrupted the attempt, so the job is one of those that had to be returned."""
+    """Its attempt had begun: a drain interrupted it, or another job that ended its process."""
     resent: bool = False
     """It was sent before over a connection that broke, and Redis may have done it already."""
 

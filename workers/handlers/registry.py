@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -29,12 +29,12 @@ PAYLOAD_MODELS: dict[str, type[BaseModel]] = {
 """The schema of each queue's payload, by queue name."""
 
 
-def load_custom_handlers(text: str, queues: Collection[str]) -> dict[str, SaqFunction]:
-    """Import the functions of ``queue=package.module:function``, separated by commas, by queue.
+def parse_custom_handlers(text: str, queues: Collection[str]) -> dict[str, str]:
+    """The names in ``queue=package.module:function``, separated by commas, by queue.
 
     Raises HandlerImportError.
     """
-    functions: dict[str, SaqFunction] = {}
+    names: dict[str, str] = {}
     for part in filter(None, (item.strip() for item in text.split(","))):
         queue, equals, name = part.partition("=")
         if not equals or queue not in queues:
@@ -42,16 +42,18 @@ def load_custom_handlers(text: str, queues: Collection[str]) -> dict[str, SaqFun
                 repr(part),
                 fix=f"use queue=package.module:function with one of {', '.join(queues)}",
             )
-        functions[queue] = _import_function(name)
-    return functions
+        if not all(name.partition(":")):
+            raise HandlerImportError(repr(name), fix="use package.module:function")
+        names[queue] = name
+    return names
 
 
-def _import_function(name: str) -> SaqFunction:
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
-        raise HandlerImportError(repr(name), fix="use package.module:function")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+def import_inline_handler(name: str, folders: Sequence[str] = ()) -> SaqFunction:
+    """Import an ``async def`` function into this process.  Raises HandlerImportError."""
+    module_name, _, attribute = name.partition(":")
+    for folder in (os.getcwd(), *reversed(folders)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
     try:
         with redirect_stdout(sys.stderr):  # what a module prints while it is imported is no output of ours
             function: Any = importlib.import_module(module_name)
@@ -62,6 +64,7 @@ def _import_function(name: str) -> SaqFunction:
         raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from error
     if not inspect.iscoroutinefunction(function):
         raise HandlerImportError(
-            f"{name!r} is no async function", fix=f"write async def {attribute}(ctx, **kwargs)"
+            f"{name!r} is no async function, and runs inline",
+            fix=f"write async def {attribute}(ctx, **kwargs), or let it run in a process",
         )
     return function  # type: ignore[no-any-return]

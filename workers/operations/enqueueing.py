@@ -58,6 +58,20 @@ class Enqueueing:
         (done,) = await self.enqueue_many(queue, [NewJob(data, key)])
         return done is not None
 
+    async def enqueue_function(
+        self, function: str, data: Mapping[str, Any], key: str | None, scheduled: float
+    ) -> str | None:
+        """Enqueue a job of ``function``, for a Unix time, for a handler; its key, None if one with it waits.
+
+        Raises InvalidJobError if no queue runs that function.
+        """
+        queues = {queue.policy.function: name for name, queue in self.queues.items()}
+        if function not in queues:
+            raise InvalidJobError(f"function: unknown function {function!r}: use one of {', '.join(queues)}")
+        delay = max(0.0, scheduled - time.time()) if scheduled else 0.0
+        (done,) = await self.enqueue_many(queues[function], [NewJob(data, key, delay)])
+        return done
+
     async def enqueue_many(
         self, queue: str, jobs: Sequence[NewJob], *, on_progress: Callable[[int], None] | None = None
     ) -> list[str | None]:

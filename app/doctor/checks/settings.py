@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from app.errors import SettingsError, UsageError
 from app.queue_settings import load_policies
 from app.settings import Settings, load, unknown_variables, variable_name
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
-from workers.errors import HandlerImportError
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 
 GROUP = "settings"
@@ -92,15 +90,16 @@ def _broken(problem: UsageError) -> Finding:
 
 async def handlers(config: LoadedSettings) -> Finding:
     """Import the functions of COUTURECAST_HANDLERS, as a start does."""
-    from workers.handlers.registry import load_custom_handlers
+    from app.custom_handlers import custom_handlers, try_import
 
-    names = config.settings.handlers
     try:
-        functions = await asyncio.to_thread(load_custom_handlers, names, config.policies)
-    except HandlerImportError as error:
+        names = custom_handlers(config.settings, config.policies)
+        for queue, name in names.items():
+            await try_import(config.policies[queue], name, config.settings)
+    except UsageError as error:
         fix = error.fix or "correct COUTURECAST_HANDLERS, or the module"
         return wrong(describe_problem(error), "no worker starts", fix)
-    return ok(f"replaced for {', '.join(functions)}" if functions else "the built-in ones")
+    return ok(f"replaced for {', '.join(names)}" if names else "the built-in ones")
 
 
 async def weather(config: LoadedSettings) -> Finding:

@@ -9,7 +9,7 @@ import pytest
 
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
 from workers.errors import HandlerImportError
-from workers.handlers.registry import load_custom_handlers
+from workers.handlers.registry import import_inline_handler, parse_custom_handlers
 
 MODULE = '''
 class Shop:
@@ -42,10 +42,10 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-def test_functions_are_found_by_queue() -> None:
-    found = load_custom_handlers(f" {COLOR}=atelier:cut , {ALERT}=atelier:Shop.dye,", DEFAULT_POLICIES)
-    assert {queue: function.__name__ for queue, function in found.items()} == {COLOR: "cut", ALERT: "dye"}
-    assert load_custom_handlers("", DEFAULT_POLICIES) == {}
+def test_names_are_found_by_queue() -> None:
+    found = parse_custom_handlers(f" {COLOR}=atelier:cut , {ALERT}=atelier:Shop.dye,", DEFAULT_POLICIES)
+    assert found == {COLOR: "atelier:cut", ALERT: "atelier:Shop.dye"}
+    assert parse_custom_handlers("", DEFAULT_POLICIES) == {}
 
 
 @pytest.mark.parametrize(
@@ -57,23 +57,41 @@ def test_functions_are_found_by_queue() -> None:
         ),
         ("atelier:cut", "use queue=package.module:function"),
         (f"{COLOR}=atelier", "'atelier': use package.module:function"),
-        (
-            f"{COLOR}=nowhere:f",
-            "'nowhere:f' cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
-        ),
-        (f"{COLOR}=atelier:press", "'atelier:press' cannot be imported: AttributeError"),
-        (f"{COLOR}=broken:f", "'broken:f' cannot be imported: SyntaxError"),
-        (f"{COLOR}=wordy:f", "'wordy:f' cannot be imported: ValueError: first second"),
-        (f"{COLOR}=exits:f", "'exits:f' cannot be imported: SystemExit: 0"),
-        (f"{COLOR}=:f", "cannot be imported"),
-        (f"{COLOR}=atelier:", "cannot be imported"),
-        (f"{COLOR}=atelier:sew", "'atelier:sew' is no async function: write async def sew(ctx, **kwargs)"),
-        (f"{COLOR}=atelier:Shop", "is no async function"),
+        (f"{COLOR}=:f", "':f': use package.module:function"),
+        (f"{COLOR}=atelier:", "'atelier:': use package.module:function"),
     ],
 )
-def test_an_unusable_name_gives_a_one_line_error(text: str, says: str) -> None:
+def test_a_name_that_cannot_be_parsed_gives_a_one_line_error(text: str, says: str) -> None:
     with pytest.raises(HandlerImportError) as caught:
-        load_custom_handlers(text, DEFAULT_POLICIES)
+        parse_custom_handlers(text, DEFAULT_POLICIES)
+    message = str(caught.value)
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("name", "function"), [("atelier:cut", "cut"), ("atelier:Shop.dye", "dye")])
+def test_an_inline_handler_is_imported(name: str, function: str) -> None:
+    assert import_inline_handler(name).__name__ == function  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere:f", "'nowhere:f' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("atelier:press", "'atelier:press' cannot be imported: AttributeError"),
+        ("broken:f", "'broken:f' cannot be imported: SyntaxError"),
+        ("wordy:f", "'wordy:f' cannot be imported: ValueError: first second"),
+        ("exits:f", "'exits:f' cannot be imported: SystemExit: 0"),
+        (
+            "atelier:sew",
+            "'atelier:sew' is no async function, and runs inline: write async def sew(ctx, **kwargs)",
+        ),
+        ("atelier:Shop", "is no async function"),
+    ],
+)
+def test_an_unusable_inline_handler_gives_a_one_line_error(name: str, says: str) -> None:
+    with pytest.raises(HandlerImportError) as caught:
+        import_inline_handler(name)
     message = str(caught.value)
     assert says in message
     assert "\n" not in message

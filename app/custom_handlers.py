@@ -1,0 +1,53 @@
+"""The handlers that COUTURECAST_HANDLERS names: where each is found, and whether it can be imported."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+
+from app.errors import UsageError
+from app.settings import Settings
+from workers.engine.policy import QueuePolicy
+from workers.errors import HandlerImportError
+from workers.handlers.processes.pool import HandlerPool
+from workers.handlers.processes.process import HandlerSource
+from workers.handlers.registry import import_inline_handler, parse_custom_handlers
+
+
+def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, str]:
+    """The functions that COUTURECAST_HANDLERS names, as ``module:function`` by queue.  Raises UsageError."""
+    try:
+        return parse_custom_handlers(settings.handlers, policies)
+    except HandlerImportError as error:
+        raise to_usage_error(error) from None
+
+
+async def try_import(policy: QueuePolicy, name: str, settings: Settings) -> None:
+    """Import a custom handler as a start does, where it will run.  Raises UsageError."""
+    try:
+        if policy.run == "inline":
+            await asyncio.to_thread(import_inline_handler, name, list(map(str, settings.handlers_path)))
+            return
+        pool = HandlerPool(handler_source(policy, name, settings), _refuse_to_enqueue)
+        try:
+            await pool.start()
+        finally:
+            await pool.close()
+    except HandlerImportError as error:
+        raise to_usage_error(error) from None
+
+
+async def _refuse_to_enqueue(*_: object) -> str | None:
+    raise NotImplementedError
+
+
+def to_usage_error(error: HandlerImportError) -> UsageError:
+    """The error as one of the settings."""
+    return UsageError(error.problem, field="COUTURECAST_HANDLERS", fix=error.fix)
+
+
+def handler_source(policy: QueuePolicy, name: str, settings: Settings) -> HandlerSource:
+    """Where the custom handler of a queue is found."""
+    python = str(settings.handlers_python or sys.executable)
+    return HandlerSource(policy.name, name, python, tuple(map(str, settings.handlers_path)))

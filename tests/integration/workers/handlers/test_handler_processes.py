@@ -1,0 +1,351 @@
+"""Handlers in processes of their own: whatever one does, the jobs beside it end, and so do we."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from saq import Job
+
+from tests.integration.workers.conftest import eventually
+from workers.engine.remote_error import RemoteError
+from workers.errors import (
+    HandlerImportError,
+    HandlerInterruptedError,
+    HandlerProcessDiedError,
+)
+from workers.handlers.processes.pool import HandlerPool
+from workers.handlers.processes.process import HandlerSource
+from workers.handlers.processes.recycle import NEVER, Recycle
+
+ROOT = Path(__file__).parents[4]
+ODD = "tests.support.odd_handlers"
+INNOCENT = 9
+
+OpenPool = Callable[..., Awaitable[HandlerPool]]
+
+
+@pytest.fixture
+async def open_pool() -> AsyncIterator[OpenPool]:
+    """Starts the processes of a handler ``module:function``."""
+    pools: list[HandlerPool] = []
+
+    async def nothing_to_enqueue(*_: object) -> None:
+        raise AssertionError("nobody enqueues")
+
+    async def start(
+        name: str, *folders: Path, enqueue: Any = nothing_to_enqueue, recycle: Recycle = NEVER
+    ) -> HandlerPool:
+        source = HandlerSource("color-extraction", name, sys.executable, (*map(str, folders), str(ROOT)))
+        pool = HandlerPool(source, enqueue, recycle)
+        pools.append(pool)
+        await pool.start()
+        return pool
+
+    yield start
+    await asyncio.gather(*(pool.close() for pool in pools))
+    assert [pool.processes for pool in pools] == [[]] * len(pools)
+
+
+def make_job(key: str = "job") -> Job:
+    """A job of a queue that nobody asks anything but its name."""
+    queue: Any = SimpleNamespace(
+        name="color-extraction", job_id=lambda key: f"saq:job:color-extraction:{key}"
+    )
+    return Job(function="extract_colors", key=key, queue=queue)
+
+
+async def run(pool: HandlerPool, key: str = "job", **kwargs: Any) -> Any:
+    """One attempt at a job."""
+    return await pool.as_function()({"job": make_job(key)}, **kwargs)
+
+
+async def run_as_the_engine(pool: HandlerPool, timeout: float, key: str, **kwargs: Any) -> tuple[str, Any]:
+    """How a job ends after it was put back as often as others interrupted it."""
+    while True:
+        try:
+            async with asyncio.timeout(timeout):
+                return "done", await run(pool, key, **kwargs)
+        except HandlerInterruptedError:
+            continue
+        except TimeoutError:
+            return "timeout", None
+        except HandlerProcessDiedError as error:
+            return "died", str(error)
+        except RemoteError as error:
+            return "failed", error.error_type
+
+
+ENDS: dict[str, set[str]] = {
+    "block": {"timeout"},
+    "exit_process": {"died"},
+    "kill_itself": {"died"},
+    "fork_and_terminate": {"done"},
+    "fork_and_return": {"done"},
+    "threads": {"done"},
+    "keyboard_interrupt": {"failed"},
+    "system_exit": {"failed"},
+    "print_much": {"done"},
+    "print_much_past_python": {"done"},
+    "close_streams": {"died"},
+    "allocate": {"done", "failed", "died"},  # as much memory as the machine has
+    "change_everything": {"done"},
+    "stop_loop": {"done"},
+}
+
+
+FUNCTIONS = ["dispatch_async", "dispatch", "in_a_task", "in_a_thread"]
+CASES = [
+    pytest.param(
+        function,
+        what,
+        beside,
+        marks=[pytest.mark.slow] if (function, beside) != ("dispatch_async", 9) else [],
+    )
+    for function in FUNCTIONS
+    for what in ENDS
+    for beside in (0, INNOCENT)
+    if (function, what) != ("in_a_thread", "fork_and_return")  # the child never ends, and it waits for that
+]
+
+
+@pytest.mark.parametrize(("function", "what", "beside"), CASES)
+@pytest.mark.timeout(300)
+async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
+    open_pool: OpenPool, function: str, what: str, beside: int
+) -> None:
+    pool = await open_pool(f"{ODD}:{function}")
+    good = [
+        run_as_the_engine(pool, 60, f"good-{number}", what="good", seconds=0.3, value=number)
+        for number in range(beside)
+    ]
+    timeout = 3.0 if what == "block" else 60.0
+    culprit, *others = await asyncio.gather(run_as_the_engine(pool, timeout, "odd", what=what), *good)
+    if (function, what) == ("in_a_thread", "change_everything"):  # only the main thread may set signals
+        assert culprit == ("failed", "ValueError")
+    else:
+        assert culprit[0] in ENDS[what]
+    assert others == [("done", number) for number in range(beside)]
+
+
+async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:never_obeys")
+    good = run_as_the_engine(pool, 60, "good", what="good", seconds=2.0, value=1)
+    culprit, other = await asyncio.gather(run_as_the_engine(pool, 0.5, "odd", what="wait"), good)
+    assert (culprit, other) == (("timeout", None), ("done", 1))
+
+
+TEAM = """
+import asyncio, logging, sys
+from couturecast_handlers import JobCancelledError, PermanentError
+
+log = logging.getLogger("shop")
+ended = []
+
+async def fails(ctx, permanent=False):
+    print("about to fail")
+    log.warning("attempt %s of %s", ctx["job"].attempts, ctx["job"].key)
+    raise (PermanentError if permanent else ValueError)("no such cloth")
+
+async def asks(ctx):
+    await ctx["job"].update(progress=0.5, meta={"step": "half"})
+    return await ctx["queue"].enqueue("fan_out_alert", key="a-1", alert_id="a")
+
+def asks_plainly(ctx):
+    ctx["job"].update(progress=0.5, meta={"step": "half"})
+    return ctx["queue"].enqueue("fan_out_alert", key="a-1", alert_id="a")
+
+async def asks_wrongly(ctx):
+    await ctx["queue"].enqueue("nothing")
+
+async def unwritable(ctx):
+    return {"when": object()}
+
+def cleans_up(ctx, path):
+    try:
+        while True:
+            sum(range(1000))
+    except JobCancelledError:
+        open(path, "w").write("cleaned")
+        raise
+
+async def slow(ctx):
+    await inner()
+
+async def inner():
+    await asyncio.sleep(60)
+
+def slow_plainly(ctx):
+    import time
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Path:
+    """A folder with the module ``shop``."""
+    (tmp_path / "shop.py").write_text(TEAM)
+    return tmp_path
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+async def test_an_error_has_its_type_message_traceback_and_frame(
+    open_pool: OpenPool, team: Path, permanent: bool
+) -> None:
+    pool = await open_pool("shop:fails", team)
+    with pytest.raises(RemoteError) as caught:
+        await run(pool, permanent=permanent)
+    error = caught.value
+    assert error.error_type == ("PermanentError" if permanent else "ValueError")
+    assert (error.message, error.frame, error.permanent) == ("no such cloth", "shop:fails", permanent)
+    assert error.traceback is not None
+    assert error.traceback.startswith('Traceback (most recent call last):\n  File "' + str(team / "shop.py"))
+    assert "couturecast_handlers" not in error.traceback.replace("couturecast_handlers.PermanentError", "")
+
+
+@pytest.mark.parametrize("function", ["asks", "asks_plainly"])
+async def test_a_handler_updates_its_job_and_enqueues_others(
+    open_pool: OpenPool, team: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    async def enqueue(function: str, data: dict[str, Any], key: str | None, scheduled: float) -> str | None:
+        asked.append((function, data, key, scheduled))
+        return key
+
+    async def update(_job: Job, **fields: Any) -> None:
+        asked.append(fields)
+
+    monkeypatch.setattr(Job, "update", update)
+    pool = await open_pool(f"shop:{function}", team, enqueue=enqueue)
+    assert await run(pool) == "a-1"
+    assert asked == [
+        {"progress": 0.5, "meta": {"step": "half"}},
+        ("fan_out_alert", {"alert_id": "a"}, "a-1", 0.0),
+    ]
+
+
+async def test_what_cannot_be_written_as_json_is_named(open_pool: OpenPool, team: Path) -> None:
+    pool = await open_pool("shop:unwritable", team)
+    with pytest.raises(RemoteError, match=r"the result cannot be written as JSON: .*object"):
+        await run(pool)
+
+
+async def test_a_plain_function_can_clean_up_when_it_is_cancelled(open_pool: OpenPool, team: Path) -> None:
+    pool = await open_pool("shop:cleans_up", team)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await run(pool, path=str(team / "cleaned"))
+    assert (team / "cleaned").read_text() == "cleaned"
+    (process,) = pool.processes
+    assert process.alive
+
+
+@pytest.mark.parametrize(
+    ("function", "stands_in"), [("slow", ["slow", "inner"]), ("slow_plainly", ["slow_plainly"])]
+)
+async def test_the_stack_of_a_job_shows_where_it_stands(
+    open_pool: OpenPool, team: Path, function: str, stands_in: list[str]
+) -> None:
+    pool = await open_pool(f"shop:{function}", team)
+    job = make_job()
+    running = asyncio.create_task(pool.as_function()({"job": job}))
+
+    async def stack() -> bool:
+        frames = [name for file, _, name in await pool.stack(job) if file.endswith("shop.py")]
+        return frames == stands_in
+
+    await eventually(stack)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere:f", "'nowhere:f' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("shop:missing", "'shop:missing' cannot be imported: AttributeError"),
+        ("shop:log", "'shop:log' is no function"),
+        ("broken:f", "'broken:f' cannot be imported: SyntaxError"),
+        ("exits:f", "its process ended with exit code 5 while it was imported: good bye"),
+    ],
+)
+async def test_what_cannot_be_imported_is_one_line(
+    open_pool: OpenPool, team: Path, name: str, says: str
+) -> None:
+    (team / "broken.py").write_text("def f(:\n")
+    (team / "exits.py").write_text("import os\nos.write(2, b'good bye')\nos._exit(5)\n")
+    with pytest.raises(HandlerImportError) as caught:
+        await open_pool(name, team)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_interpreter_that_is_not_there_is_one_line() -> None:
+    async def enqueue(*_: object) -> None: ...
+
+    pool = HandlerPool(HandlerSource("color-extraction", "shop:fails", "/missing/python"), enqueue)
+    with pytest.raises(HandlerImportError, match="/missing/python: cannot be started: No such file"):
+        await pool.start()
+
+
+async def test_a_process_is_replaced_after_so_many_jobs(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch_async", recycle=Recycle(jobs=2))
+    (first,) = pool.processes
+    for number in range(3):
+        assert await run(pool, f"job-{number}", what="good", value=number) == number
+    assert first not in pool.processes or first.running == 0
+    await eventually(lambda: _is(pool.processes != [first] and len(pool.processes) == 1))
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+@pytest.mark.parametrize("function", ["dispatch", "dispatch_async"])
+async def test_no_process_outlives_a_killed_appliance(tmp_path: Path, function: str) -> None:
+    program = textwrap.dedent(f"""
+        import asyncio, sys
+        from types import SimpleNamespace
+        from saq import Job
+        from workers.handlers.processes.pool import HandlerPool
+        from workers.handlers.processes.process import HandlerSource
+
+        async def main():
+            queue = SimpleNamespace(name="q", job_id=str)
+            pool = HandlerPool(HandlerSource("q", "{ODD}:{function}", sys.executable), None)
+            await pool.start()
+            job = Job(function="f", queue=queue)
+            running = asyncio.create_task(pool.as_function()({{"job": job}}, what="block"))
+            await asyncio.sleep(0.5)
+            print(pool.processes[0].pid, flush=True)
+            await running
+
+        asyncio.run(main())
+    """)
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(await parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+
+    async def gone() -> bool:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return True
+        return "\nState:\tZ" in await asyncio.to_thread(Path(f"/proc/{child}/status").read_text)
+
+    await eventually(gone)

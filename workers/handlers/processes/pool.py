@@ -1,0 +1,182 @@
+"""The handler processes of one queue: as many as its jobs need, replaced when they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from saq import Job
+
+from storage.backoff import Backoff
+from workers.engine.attempts import META
+from workers.engine.runner import SaqFunction
+from workers.errors import HandlerImportError, HandlerInterruptedError
+from workers.handlers.processes.process import HandlerProcess, HandlerSource
+from workers.handlers.processes.recycle import NEVER, Recycle
+
+log = structlog.get_logger(__name__)
+
+_MAX_SUSPECTS = 1_000
+_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 5.0
+
+EnqueueJob = Callable[[str, dict[str, Any], str | None, float], Awaitable[str | None]]
+"""Enqueues a job of a function, with data, key and Unix time; its key, None if one with it waits."""
+
+
+class HandlerPool:
+    """Runs the jobs of one queue in processes.
+
+    ``async def`` handlers share one process; a plain ``def`` handler has one for each job in flight.  A job
+    that was in flight when a process died of an unknown cause runs alone the next time, so that the cause is
+    known then.
+    """
+
+    def __init__(self, source: HandlerSource, enqueue: EnqueueJob, recycle: Recycle = NEVER) -> None:
+        self.source = source
+        self._enqueue = enqueue
+        self._recycle = recycle
+        self._processes: list[HandlerProcess] = []
+        self._idle: list[HandlerProcess] = []
+        """Processes that take a job: that of all ``async def`` jobs, or those of plain ones that run none."""
+        self._is_async = True
+        self._starting: asyncio.Task[HandlerProcess] | None = None
+        self._suspects: OrderedDict[str, None] = OrderedDict()
+        self._backoff = Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS)
+        self._closed = False
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def processes(self) -> list[HandlerProcess]:
+        """Those that run."""
+        return list(self._processes)
+
+    async def start(self) -> None:
+        """Start the first process.  Raises HandlerImportError."""
+        process = await self._start_process()
+        self._is_async = process.is_async
+        self._idle.append(process)
+
+    def as_function(self) -> SaqFunction:
+        """The handler as the engine calls it."""
+
+        async def run_in_process(ctx: dict[str, Any], /, **kwargs: Any) -> Any:
+            return await self._run(ctx["job"], kwargs)
+
+        run_in_process.handler_pool = self  # type: ignore[attr-defined]
+        return run_in_process
+
+    async def stack(self, job: Job) -> list[Any]:
+        """Where a job stands in its process; empty if it does not run there."""
+        for process in self._processes:
+            if frames := await process.stack(job):
+                return frames
+        return []
+
+    async def replace(self) -> None:
+        """Have new jobs run in new processes; the old ones end with their jobs."""
+        for process in list(self._idle):
+            self._retire(process)
+
+    async def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+        await asyncio.gather(*(process.close() for process in self.processes), *self._closing)
+
+    async def _run(self, job: Job, kwargs: dict[str, Any]) -> Any:
+        suspect = job.id in self._suspects
+        process = await self._take(alone=suspect or not self._is_async, suspect=suspect)
+        if suspect:
+            del self._suspects[job.id]  # if it is the cause, it is charged now
+        try:
+            return await process.run(job, kwargs)
+        finally:
+            if process.alive:
+                self._return(process)
+
+    async def _take(self, *, alone: bool, suspect: bool) -> HandlerProcess:
+        """A process for one more job."""
+        if suspect:
+            return await self._start_or_wait()
+        while self._idle:
+            process = self._idle[-1]
+            if process.alive:
+                if alone:
+                    self._idle.pop()
+                return process
+            self._idle.pop()
+        if alone:
+            return await self._start_or_wait()
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start_or_wait())
+        process = await asyncio.shield(self._starting)
+        if process.alive and process not in self._idle:
+            self._idle.append(process)
+        return process
+
+    def _return(self, process: HandlerProcess) -> None:
+        if self._recycle.is_due(process.pid, process.done):
+            self._retire(process)
+        elif not self._is_async and process not in self._idle:
+            self._idle.append(process)
+        elif process not in self._idle:  # it ran a suspect alone, or was retired
+            self._retire(process)
+
+    def _retire(self, process: HandlerProcess) -> None:
+        """Give it no more jobs, and end it once it runs none."""
+        with suppress(ValueError):
+            self._idle.remove(process)
+        if not process.running:
+            task = asyncio.create_task(process.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _start_or_wait(self) -> HandlerProcess:
+        """A new process.  If it cannot be started, wait, and raise HandlerInterruptedError."""
+        try:
+            process = await self._start_process()
+        except HandlerImportError as error:
+            log.error(  # noqa: TRY400 - the traceback is in the other process
+                "a handler process cannot be started", queue=self.source.queue, error=str(error)
+            )
+            await asyncio.sleep(self._backoff.next())
+            raise HandlerInterruptedError(f"its process cannot be started: {error}") from None
+        self._backoff.reset()
+        return process
+
+    async def _start_process(self) -> HandlerProcess:
+        process = HandlerProcess(self.source, self._ask, self._on_end)
+        self._processes.append(process)
+        await process.start()
+        return process
+
+    def _on_end(self, process: HandlerProcess) -> None:
+        with suppress(ValueError):
+            self._processes.remove(process)
+        with suppress(ValueError):
+            self._idle.remove(process)
+        for job_id in process.unattributed:
+            self._suspects[job_id] = None
+        while len(self._suspects) > _MAX_SUSPECTS:
+            self._suspects.popitem(last=False)
+        if not self._closed and process.done:
+            log.warning("a handler process ended", queue=self.source.queue, handler_pid=process.pid)
+
+    async def _ask(self, job: Job, verb: str, fields: dict[str, Any]) -> Any:
+        if verb == "update":
+            if "meta" in fields:  # ours is not the handler's to change
+                ours = {META: job.meta[META]} if META in job.meta else {}
+                fields["meta"] = {**dict(fields["meta"]), **ours}
+            await job.update(**{name: fields[name] for name in ("meta", "progress") if name in fields})
+            return None
+        return await self._enqueue(
+            str(fields["function"]),
+            dict(fields["kwargs"]),
+            fields.get("key"),
+            float(fields.get("scheduled") or 0),
+        )

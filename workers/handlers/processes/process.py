@@ -1,0 +1,350 @@
+"""One handler process: starts it, runs jobs in it, and knows which job is to blame when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import mmap
+import os
+import signal
+import socket
+import struct
+import tempfile
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from saq import Job
+
+import couturecast_handlers
+from workers.engine.attempts import META
+from workers.engine.remote_error import RemoteError
+from workers.errors import (
+    HandlerImportError,
+    HandlerInterruptedError,
+    HandlerProcessDiedError,
+)
+from workers.handlers.processes.connection import Connection
+
+log = structlog.get_logger(__name__)
+
+_START_SECONDS = 60.0
+"""In which a module has to be imported."""
+_OBEY_SECONDS = 0.7
+"""For a cancelled job to end; the runner gives up a job after one second."""
+_END_SECONDS = 1.0
+_STACK_SECONDS = 1.0
+_CULPRIT = struct.Struct("=q")
+_MAX_OUTPUT_BYTES = 64 << 10
+_MAX_OUTPUT_LINES = 20
+"""In one reading of what the process itself, or a program that it started, prints."""
+
+Ask = Callable[[Job, str, dict[str, Any]], Awaitable[Any]]
+"""Answers what a handler asks of its job: ``update`` it, ``enqueue`` another."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSource:
+    """Which function handles a queue, and where it is found."""
+
+    queue: str
+    name: str
+    """``module:function``."""
+    python: str
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    job: Job
+    ended: asyncio.Future[Any]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """The attempt's, so that its lines are logged as its own."""
+
+
+class HandlerProcess:
+    """Jobs run in it until it is closed or dies; ``on_end`` is called then."""
+
+    def __init__(self, source: HandlerSource, ask: Ask, on_end: Callable[[HandlerProcess], None]) -> None:
+        self.source = source
+        self.is_async = False
+        self.about: Mapping[str, Any] = {}
+        """What it told at its start: ``python``, ``signature``, ``pid``."""
+        self.done = 0
+        """Jobs that have ended in it."""
+        self.unattributed: list[str] = []
+        """The ids of the jobs it ran when it died, if it is not known which of them was the cause."""
+        self._ask = ask
+        self._on_end = on_end
+        self._calls: dict[int, _Call] = {}
+        self._numbers = 0
+        self._asking: set[asyncio.Task[None]] = set()
+        self._stacks: dict[int, asyncio.Future[list[Any]]] = {}
+        self._started: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._connection = Connection(self._on_message, self._on_lost)
+        self._blamed: int | None = None
+        """The job for which we killed it."""
+        self._output: deque[str] = deque(maxlen=5)
+        self._memory = _make_shared_memory()
+        self._culprit = mmap.mmap(self._memory, mmap.PAGESIZE)
+
+    @property
+    def running(self) -> int:
+        """Jobs that run in it."""
+        return len(self._calls)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes jobs."""
+        return self._process is not None and self._process.returncode is None and self._started.done()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start it and wait until the function is imported.  Raises HandlerImportError."""
+        ours, theirs = socket.socketpair()
+        source = self.source
+        command = [
+            source.python,
+            "-u",
+            couturecast_handlers.__file__,
+            str(theirs.fileno()),
+            str(self._memory),
+        ]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, source.queue, source.name, *source.folders, os.getcwd(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(theirs.fileno(), self._memory),
+                start_new_session=True,  # ctrl-C is for the appliance
+            )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise HandlerImportError(
+                f"{source.python}: cannot be started: {error.strerror}",
+                fix="name a Python with COUTURECAST_HANDLERS_PYTHON",
+            ) from None
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        await asyncio.get_running_loop().create_connection(lambda: self._connection, sock=ours)
+        self._watching = asyncio.create_task(self._watch(self._process), name=f"handlers of {source.queue}")
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                self.about = await asyncio.shield(self._started)
+        except TimeoutError:
+            self.kill()
+            raise HandlerImportError(
+                f"{source.name!r} was not imported within {_START_SECONDS:g} s",
+                fix="see what it does on import",
+            ) from None
+        self.is_async = bool(self.about.get("async"))
+
+    async def run(self, job: Job, kwargs: dict[str, Any]) -> Any:
+        """Run a job; its result.
+
+        Raises RemoteError for what the handler raised, HandlerProcessDiedError if it ended its process, and
+        HandlerInterruptedError if another job did.
+        """
+        self._numbers += 1
+        number = self._numbers
+        call = self._calls[number] = _Call(job, asyncio.get_running_loop().create_future())
+        self._connection.run(_facts(number, job, kwargs))
+        try:
+            return await asyncio.shield(call.ended)
+        except asyncio.CancelledError:
+            return await self._cancel(number, call)
+        finally:
+            self._calls.pop(number, None)
+            self.done += 1
+
+    async def _cancel(self, number: int, call: _Call) -> Any:
+        """Have the job end; if it does not obey, kill its process."""
+        self._connection.send({"cancel": number})
+        await asyncio.wait({call.ended}, timeout=_OBEY_SECONDS)
+        if not call.ended.done():
+            running = self._running_number()
+            culprit = number if running is None else running
+            self.kill(culprit)
+            if culprit != number:
+                raise HandlerInterruptedError(f"another job of {self.source.queue} blocked its process")
+            raise asyncio.CancelledError
+        return call.ended.result()
+
+    async def stack(self, job: Job) -> list[Any]:
+        """Where a job of this process stands: file, line and function, the outermost first."""
+        number = next((number for number, call in self._calls.items() if call.job is job), None)
+        if number is None:
+            return []
+        waiting = self._stacks[number] = asyncio.get_running_loop().create_future()
+        self._connection.send({"stack": [number, number]})
+        try:
+            async with asyncio.timeout(_STACK_SECONDS):
+                return list(await waiting)
+        except TimeoutError:
+            return []
+        finally:
+            self._stacks.pop(number, None)
+
+    def kill(self, blamed: int | None = None) -> None:
+        """Kill it, and what it has started."""
+        if self._blamed is None:
+            self._blamed = blamed
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """End it: it has a second for that."""
+        self._connection.close()
+        if self._process is not None and self._watching is not None:
+            await asyncio.wait({self._watching}, timeout=_END_SECONDS)
+            self.kill()
+            await asyncio.wait({self._watching})
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Read what it prints past Python's streams, and notice its end."""
+        assert process.stdout is not None  # noqa: S101
+        reading = asyncio.create_task(self._read_output(process.stdout))
+        code = await process.wait()
+        await asyncio.wait({reading}, timeout=0.1)  # what it started may keep the pipe open
+        reading.cancel()
+        self._end(code)
+
+    async def _read_output(self, output: asyncio.StreamReader) -> None:
+        while chunk := await output.read(_MAX_OUTPUT_BYTES):
+            lines = chunk.decode(errors="backslashreplace").splitlines()
+            for line in lines[-_MAX_OUTPUT_LINES:]:
+                self._output.append(line)
+                log.info(line, queue=self.source.queue, handler_pid=self.pid)
+            await asyncio.sleep(0.05)  # a flood stops the one who prints, not the event loop
+
+    def _end(self, code: int) -> None:
+        """The process has gone: its jobs end, each as it deserves."""
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if not self._started.done():
+            self._started.set_exception(
+                HandlerImportError(
+                    f"{self.source.name!r}: its process ended with {how} while it was imported: "
+                    f"{' '.join(self._output)}".rstrip(": ")
+                )
+            )
+        culprit = self._blamed if self._blamed is not None else self._running_number()
+        if culprit is None and len(self._calls) == 1:
+            culprit = next(iter(self._calls))
+        if culprit is None:
+            self.unattributed = [call.job.id for call in self._calls.values()]
+        for number, call in self._calls.items():
+            if call.ended.done():
+                continue
+            if number == culprit:
+                call.ended.set_exception(HandlerProcessDiedError(f"its process ended with {how}"))
+            else:
+                call.ended.set_exception(HandlerInterruptedError(f"its process ended with {how}"))
+            call.ended.exception()  # the runner may have given it up
+        self._connection.close()
+        self._culprit.close()
+        os.close(self._memory)
+        self._on_end(self)
+
+    def _running_number(self) -> int | None:
+        """The job whose code runs, as the process itself notes it."""
+        if self._culprit.closed:
+            return None
+        number: int = _CULPRIT.unpack_from(self._culprit, 0)[0]
+        return number if number in self._calls else None
+
+    def _on_lost(self) -> None:
+        """The socket is closed: by us, by its end, or by a handler that closes descriptors."""
+        self.kill()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"ended": ended}:
+                for number, how, value in ended:
+                    self._on_ended(number, how, value)
+            case {"lines": [number, lines, dropped]}:
+                self._on_lines(number, lines, dropped)
+            case {"ask": [asked, number, verb, fields]}:
+                task = asyncio.create_task(self._answer(asked, number, verb, fields))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+            case {"stack": [number, frames]} if number in self._stacks:
+                if not self._stacks[number].done():
+                    self._stacks[number].set_result(frames)
+            case {"ready": about} if not self._started.done():
+                self._started.set_result(about)
+            case {"refused": problem} if not self._started.done():
+                self._started.set_exception(HandlerImportError(problem))
+                self._started.exception()
+
+    def _on_ended(self, number: int, how: str, value: Any) -> None:
+        call = self._calls.get(number)
+        if call is None or call.ended.done():
+            return
+        if how == "done":
+            call.ended.set_result(value)
+        elif how == "cancelled":
+            call.ended.set_exception(asyncio.CancelledError())
+        else:
+            call.ended.set_exception(RemoteError.from_record(value))
+
+    def _on_lines(self, number: int, lines: list[Any], dropped: int) -> None:
+        call = self._calls.get(number)
+        for _at, level, text in lines:
+            write = (
+                log.error
+                if level in ("error", "critical")
+                else log.warning
+                if level == "warning"
+                else log.info
+            )
+            if call is None:
+                write(text, queue=self.source.queue, handler_pid=self.pid)
+            else:
+                call.context.run(write, text)
+        if dropped and call is not None:
+            call.context.run(log.info, "lines were dropped", lines=dropped)
+
+    async def _answer(self, asked: int, number: int, verb: str, fields: dict[str, Any]) -> None:
+        call = self._calls.get(number)
+        answer: dict[str, Any] = {"error": "its job has ended"}
+        if call is not None:
+            try:
+                answer = {"result": await self._ask(call.job, verb, fields)}
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+        self._connection.send({"answer": [asked, answer]})
+
+
+def _facts(number: int, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What the process is told of a job."""
+    facts: dict[str, Any] = {
+        "number": number,
+        "key": job.key,
+        "id": job.id,
+        "function": job.function,
+        "kwargs": kwargs,
+        "attempts": job.attempts,
+        "queue": job.queue.name if job.queue else "",
+    }
+    if job.meta:
+        facts["meta"] = {name: value for name, value in job.meta.items() if name != META}
+    return facts
+
+
+def _make_shared_memory() -> int:
+    """A descriptor of a page that this process and the other one share."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(mmap.PAGESIZE)
+        return os.dup(file.fileno())
