@@ -10,7 +10,7 @@ WORKERS ?= 4
 CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
-EXTRAS := --extra notify
+EXTRAS := --extra notify --extra web
 
 PYTEST := $(BIN)/python -m pytest
 IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=slow
