@@ -24,9 +24,10 @@ INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 
 PROMETHEUS := .tools/prometheus/usr/bin/promtool
+CHROMIUM   := .tools/chromium/usr/lib/chromium/chromium-headless-shell
 
 .PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-cache monitoring \
-	prometheus lock clean
+	prometheus chromium lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -110,6 +111,16 @@ $(PROMETHEUS):
 	@mkdir -p .tools/prometheus
 	@cd .tools/prometheus && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
 	@cd .tools/prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
+chromium: $(CHROMIUM) ## a headless Chromium for the test in a browser, from Debian's packages, not installed
+
+$(CHROMIUM):
+	@mkdir -p .tools/chromium/packages/partial
+	@fetch() { apt-get install --yes --quiet=2 --download-only --no-install-recommends \
+		-o Dir::Cache::archives="$(CURDIR)/.tools/chromium/packages" chromium-headless-shell fonts-dejavu-core; }; \
+		fetch || { apt-get update && fetch; }
+	@cd .tools/chromium && for package in packages/*.deb; do dpkg -x "$$package" . || exit 1; done
+	@rm -r .tools/chromium/packages
 
 lock: ## resolve the newest versions that fit: of the program, of what its development needs, of the peers
 	$(PYTHON) -m venv $(VENV)

@@ -31,6 +31,8 @@ _MAX_MESSAGE_BYTES = 256 * 1024
 _MAX_LOGIN_BYTES = 4096
 _HEARTBEAT_SECONDS = 15.0
 """A browser that has gone without a word is noticed after one and a half of these."""
+_ANSWER_SECONDS = 2.0
+"""In which a browser has to answer that a session is closed."""
 _CLOSE_SECONDS = 5.0
 _MAX_COLUMNS, _MAX_LINES = 500, 200
 _POLICY = (
@@ -139,7 +141,9 @@ class BrowserServer:
         """Run a dashboard for a browser until one of the two has gone."""
         if self._is_full:
             return _message(503, self._full_message)
-        websocket = web.WebSocketResponse(heartbeat=_HEARTBEAT_SECONDS, max_msg_size=_MAX_MESSAGE_BYTES)
+        websocket = web.WebSocketResponse(
+            timeout=_ANSWER_SECONDS, heartbeat=_HEARTBEAT_SECONDS, max_msg_size=_MAX_MESSAGE_BYTES
+        )
         self.sessions.add(websocket)
         try:
             await websocket.prepare(request)

@@ -1,4 +1,4 @@
-"""A headless Chromium, if this machine has one, driven by its DevTools protocol: from `make chromium`, or PATH."""
+"""A headless Chromium, if this machine has one: from PATH or `make chromium`, driven by its own protocol."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 import contextlib
 import itertools
 import os
+import platform
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.integration.workers.conftest import eventually
 from tests.support.prometheus import PROJECT
 
 _FETCHED = PROJECT / ".tools" / "chromium"
@@ -25,8 +27,10 @@ _ANSWER_SECONDS = 60.0
 
 def find_chromium() -> str | None:
     """The path of the program, None if there is none."""
-    fetched = str(_FETCHED / "usr" / "bin")
-    return next((path for name in _NAMES if (path := shutil.which(name) or shutil.which(name, path=fetched))), None)
+    fetched = str(_FETCHED / "usr" / "lib" / "chromium")
+    return next(
+        (path for name in _NAMES if (path := shutil.which(name) or shutil.which(name, path=fetched))), None
+    )
 
 
 def need_chromium() -> str:
@@ -61,6 +65,10 @@ class Page:
         answer = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         return answer["result"].get("value")
 
+    async def until(self, script: str) -> None:
+        """Wait until an expression is true."""
+        await eventually(lambda: self.evaluate(f"Boolean({script})"), within=_ANSWER_SECONDS, what=script)
+
     async def open(self, url: str) -> None:
         """Go to an address."""
         await self.call("Page.navigate", url=url)
@@ -78,7 +86,8 @@ class Page:
 @contextlib.asynccontextmanager
 async def chromium_page(profile: Path, size: tuple[int, int] = (1280, 800)) -> AsyncIterator[Page]:
     """A page of a new browser, of ``size`` in pixels."""
-    libraries = _FETCHED / "usr" / "lib" / "x86_64-linux-gnu"
+    folder = _FETCHED / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
+    libraries = f"{folder}:{folder}/pulseaudio"
     process = await asyncio.create_subprocess_exec(
         need_chromium(),
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
@@ -86,12 +95,17 @@ async def chromium_page(profile: Path, size: tuple[int, int] = (1280, 800)) -> A
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"PATH": os.environ["PATH"], "HOME": str(profile), "LD_LIBRARY_PATH": str(libraries)},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(profile),
+            "LD_LIBRARY_PATH": f"{libraries}:{libraries}/pulseaudio",
+        },
         start_new_session=True,
     )
     try:
         async with aiohttp.ClientSession() as client:
-            port = await _port(profile / "DevToolsActivePort")
+            file = profile / "DevToolsActivePort"
+            port = await eventually(lambda: _port(file), within=_START_SECONDS, what="Chromium starts")
             async with client.get(f"http://127.0.0.1:{port}/json/list") as answer:
                 pages = await answer.json()
             url = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
@@ -103,10 +117,8 @@ async def chromium_page(profile: Path, size: tuple[int, int] = (1280, 800)) -> A
         await process.wait()
 
 
-async def _port(file: Path) -> int:
-    """The port that the browser has written into ``file``."""
-    async with asyncio.timeout(_START_SECONDS):
-        while True:
-            with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
-                return int(file.read_text().splitlines()[0])
-            await asyncio.sleep(0.05)
+def _port(file: Path) -> int | None:
+    """The port that the browser has written into ``file``, once it has."""
+    with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
+        return int(file.read_text().splitlines()[0])
+    return None
