@@ -45,7 +45,7 @@ class DashboardView:
             demo=demo,
             interval=interval,
             terminal=terminal,
-            data_dir=appliance.data_dir,
+            data_dir=appliance.data_dir if browser is None else None,  # what the operator left stays
             remote=browser is not None,
         )
 
