@@ -26,7 +26,7 @@ test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 PROMETHEUS := .tools/prometheus/usr/bin/promtool
 CHROMIUM   := .tools/chromium/usr/lib/chromium/chromium-headless-shell
 
-.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-cache monitoring \
+.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-dashboard bench-cache monitoring \
 	prometheus chromium lock clean
 .DEFAULT_GOAL := help
 
@@ -84,7 +84,11 @@ format: $(STAMP) ## put the source in its format
 
 bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup PEERS=ours,saq RUNS=3 JOBS=10000 IDLE=60)
 	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(PEERS),--peers=$(PEERS)) \
-		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE))
+		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE)) $(if $(LETTERS),--letters=$(LETTERS))
+
+bench-dashboard: PEERS := ours
+bench-dashboard: ROWS := first-frame,keys-at-rest,keys-no-op,keys-sqlite,keys-postgres,cpu,memory,dashboard
+bench-dashboard: bench ## the dashboard alone: keys, processor, memory, what the workers keep (LETTERS=1000000 RUNS=3 IDLE=60)
 
 bench-letters: $(STAMP) ## the dead letters' screens over a million rows (LETTERS=1000000 DATABASE=both)
 	@$(BIN)/python -m tests.benchmarks.letters $(if $(LETTERS),--rows=$(LETTERS)) \
