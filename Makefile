@@ -84,11 +84,13 @@ format: $(STAMP) ## put the source in its format
 
 bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup PEERS=ours,saq RUNS=3 JOBS=10000 IDLE=60)
 	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(PEERS),--peers=$(PEERS)) \
-		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE)) $(if $(LETTERS),--letters=$(LETTERS))
+		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE))
 
-bench-dashboard: PEERS := ours
-bench-dashboard: ROWS := first-frame,keys-at-rest,keys-no-op,keys-sqlite,keys-postgres,cpu,memory,dashboard
-bench-dashboard: bench ## the dashboard alone: keys, processor, memory, what the workers keep (LETTERS=1000000 RUNS=3 IDLE=60)
+bench-dashboard: $(STAMP) ## the dashboard: keys, first frame, processor, memory, throughput (LETTERS=1000000 RUNS=3 IDLE=60)
+	@$(BIN)/python -m tests.benchmarks --peers=ours \
+		--rows=first-frame,keys-at-rest,keys-no-op,keys-sqlite,keys-postgres,cpu,memory,dashboard \
+		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE)) \
+		$(if $(LETTERS),--letters=$(LETTERS))
 
 bench-letters: $(STAMP) ## the dead letters' screens over a million rows (LETTERS=1000000 DATABASE=both)
 	@$(BIN)/python -m tests.benchmarks.letters $(if $(LETTERS),--rows=$(LETTERS)) \
