@@ -131,11 +131,13 @@ class BrowserServer:
 
     @property
     def _is_full(self) -> bool:
-        return len(self.sessions) >= self.options.max_sessions
+        """Whether no browser more may open one; a session that is closing is not counted, as in a reload."""
+        return sum(not session.closed for session in self.sessions) >= self.options.max_sessions
 
     @property
     def _full_message(self) -> str:
-        return f"{len(self.sessions)} sessions are open: close one, or start with more --max-sessions"
+        number = self.options.max_sessions
+        return f"as many sessions are open as may be ({number}): close one, or start with more --max-sessions"
 
     async def _session(self, request: web.Request) -> web.StreamResponse:
         """Run a dashboard for a browser until one of the two has gone."""
