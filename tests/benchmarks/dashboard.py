@@ -51,6 +51,8 @@ _KEYS = (
 """Each key, and a pattern of what its first paint has, and the screen before has not."""
 _LETTER = r"job-\d+"
 """A pattern of one row in the list of the dead letters."""
+_GROUP = r"\d groups"
+"""A pattern of the list of their groups, with which the view may begin."""
 _PAGE_KEYS = "2nb"
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")
 
@@ -72,10 +74,14 @@ class Screen:
         self.wait(pattern)
         return (time.perf_counter() - began) * 1000
 
+    def has_painted(self, pattern: str) -> bool:
+        """Whether something that ``pattern`` matches was painted since the last key."""
+        return re.search(pattern, _SEQUENCE.sub("", self._painted)) is not None
+
     def wait(self, pattern: str) -> None:
         """Wait for a paint.  Raises BenchmarkError."""
         deadline = time.perf_counter() + _PAINT_SECONDS
-        while not re.search(pattern, _SEQUENCE.sub("", self._painted)):
+        while not self.has_painted(pattern):
             if not self._read(deadline):
                 raise BenchmarkError(f"{pattern!r} is not painted within {_PAINT_SECONDS:g} s")
 
@@ -112,6 +118,8 @@ def _press_all(screen: Screen, rounds: int, *, until: Callable[[], bool] = lambd
     """Press each key ``rounds`` times, or until something happens; milliseconds of each."""
     chance = random.Random(1)
     times: list[float] = []
+    _open_letters(screen)
+    screen.press(*_KEYS[-1])
     for _ in range(rounds):
         for key, pattern in _KEYS:
             if until():
@@ -121,6 +129,14 @@ def _press_all(screen: Screen, rounds: int, *, until: Callable[[], bool] = lambd
                 screen.wait(_LETTER)
             screen.rest(chance.uniform(*_PAUSE_SECONDS))
     return times
+
+
+def _open_letters(screen: Screen) -> float:
+    """Open the letters and, if the view begins with them, their groups; milliseconds of the slower one."""
+    time_of_view = screen.press("2", f"{_LETTER}|{_GROUP}")
+    if screen.has_painted(_LETTER):
+        return time_of_view
+    return max(time_of_view, screen.press("g", _LETTER))
 
 
 def _percentiles(times: list[float]) -> tuple[float, float]:
@@ -159,8 +175,8 @@ def _keys_over_letters(databases: Databases) -> Callable[[Bench, Peer], tuple[fl
             databases(bench.letters) as url,
             _screen({"REDIS_URL": bench.url, "DATABASE_URL": url}) as screen,
         ):
-            first = screen.press("2", _LETTER)
-            screen.press("1", _KEYS[-1][1])
+            first = _open_letters(screen)
+            screen.press(*_KEYS[-1])
             return first, *_percentiles(_press_all(screen, _ROUNDS))
 
     return take
