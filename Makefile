@@ -10,7 +10,7 @@ WORKERS ?= 4
 CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
-EXTRAS := --extra notify
+EXTRAS := --extra notify --extra web
 
 PYTEST := $(BIN)/python -m pytest
 IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=slow
@@ -24,9 +24,10 @@ INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
 test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 
 PROMETHEUS := .tools/prometheus/usr/bin/promtool
+CHROMIUM   := .tools/chromium/usr/lib/chromium/chromium-headless-shell
 
-.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-cache monitoring \
-	prometheus lock clean
+.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-dashboard bench-cache monitoring \
+	prometheus chromium lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -85,6 +86,12 @@ bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup 
 	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(PEERS),--peers=$(PEERS)) \
 		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE))
 
+bench-dashboard: $(STAMP) ## the dashboard: keys, first frame, processor, memory, throughput (LETTERS=1000000 RUNS=3 IDLE=60)
+	@$(BIN)/python -m tests.benchmarks --peers=ours \
+		--rows=first-frame,keys-at-rest,keys-no-op,keys-sqlite,keys-postgres,cpu,memory,dashboard \
+		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE)) \
+		$(if $(LETTERS),--letters=$(LETTERS))
+
 bench-letters: $(STAMP) ## the dead letters' screens over a million rows (LETTERS=1000000 DATABASE=both)
 	@$(BIN)/python -m tests.benchmarks.letters $(if $(LETTERS),--rows=$(LETTERS)) \
 		$(if $(DATABASE),--database=$(DATABASE))
@@ -110,6 +117,16 @@ $(PROMETHEUS):
 	@mkdir -p .tools/prometheus
 	@cd .tools/prometheus && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
 	@cd .tools/prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
+chromium: $(CHROMIUM) ## a headless Chromium for the test in a browser, from Debian's packages, not installed
+
+$(CHROMIUM):
+	@mkdir -p .tools/chromium/packages/partial
+	@fetch() { apt-get install --yes --quiet=2 --download-only --no-install-recommends \
+		-o Dir::Cache::archives="$(CURDIR)/.tools/chromium/packages" chromium-headless-shell fonts-dejavu-core; }; \
+		fetch || { apt-get update && fetch; }
+	@cd .tools/chromium && for package in packages/*.deb; do dpkg -x "$$package" . || exit 1; done
+	@rm -r .tools/chromium/packages
 
 lock: ## resolve the newest versions that fit: of the program, of what its development needs, of the peers
 	$(PYTHON) -m venv $(VENV)

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from storage.database.engine import Database
+from tests.support.chromium import find_chromium
 from tests.support.fork_server import ForkServer
 from tests.support.prometheus import find_program
 from tests.support.servers import PostgresServer, ValkeyServer, choice, docker_answers
@@ -117,6 +118,7 @@ def pytest_report_header() -> str:
     return (
         f"servers: {choice()}; hypothesis: {settings.get_current_profile_name()};"
         f" promtool: {find_program('promtool') or 'none'}; prometheus: {find_program('prometheus') or 'none'}"
+        f"; chromium: {find_chromium() or 'none'}"
     )
 
 

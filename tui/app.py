@@ -113,17 +113,19 @@ class Dashboard(ThemedApp):
         interval: float = 1.0,
         terminal: TextIO | None = None,
         data_dir: Path | None = None,
+        remote: bool = False,
     ) -> None:
         """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
 
-        View, theme, sort and filters are remembered in ``data_dir``.
+        View, theme, sort and filters are remembered in ``data_dir``.  A ``remote`` operator has no account
+        on this machine: neither files are written for him here, nor programs started.
         """
         contain_errors()
         state = RememberedState(data_dir)
         super().__init__(state)
         self.operations = operations
         self.terminal = terminal
-        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state)
+        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state, remote=remote)
         for view in VIEWS:
             self.add_mode(view.name, partial(view.screen, self.session))
         self._demo = demo

@@ -144,6 +144,12 @@ class NonBlockingDriver(LinuxDriver):
         self.__dict__["writer"] = None if writer is None else NonBlockingWriter(file, self._repaint)
 
     @property
+    def can_suspend(self) -> bool:
+        """Whether another program, such as an editor, may have the terminal for a time."""
+        session = getattr(self._app, "session", None)
+        return not getattr(session, "remote", False) and super().can_suspend
+
+    @property
     def output(self) -> int:
         """The descriptor of the terminal."""
         return cast(IO[str], self._file).fileno()

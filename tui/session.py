@@ -44,11 +44,14 @@ class Session:
         *,
         tabs: Sequence[Tab] = (),
         state: RememberedState | None = None,
+        remote: bool = False,
     ) -> None:
         """``refresh`` takes a snapshot, and if it is given True the open screens fetch their data again."""
         self.operations = operations
         self.tabs = tabs
         """The views that exist."""
+        self.remote = remote
+        """Whether the operator has no account on this machine, as in a browser: no file, no editor."""
         self.state = state or RememberedState(None)
         self.snapshot: Snapshot | None = None
         self.figures_at: float | None = None

@@ -50,6 +50,10 @@ class Commands(LazyGroup):
             "app.cli.probe",
             "Ask the process that runs in this data directory; exits with 0 or 1.",
         ),
+        "serve": (
+            "app.cli.browser",
+            "The dashboard in a browser, behind the admin token; read-only unless told otherwise.",
+        ),
         "rules": ("app.cli.prometheus", "Print the Prometheus rules as YAML."),
         "grafana": ("app.cli.prometheus", "Print the Grafana dashboard as JSON, to import or to provision."),
         "doctor": (
@@ -286,6 +290,7 @@ def run(
         typer.Option("--http", help="Address of HTTP; the default is 127.0.0.1:8020.", metavar="HOST:PORT"),
     ] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
+    browser: Annotated[str | None, typer.Option("--browser", hidden=True)] = None,
     data_dir: DataDir = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
@@ -306,6 +311,7 @@ def run(
         queues=queues,
         http=http,
         no_http=no_http,
+        browser=browser,
         data_dir=data_dir,
     )
     raise typer.Exit(code)

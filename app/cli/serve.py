@@ -21,15 +21,20 @@ def serve(
     queues: str | None,
     http: str | None,
     no_http: bool,
+    browser: str | None,
     data_dir: Path | None,
 ) -> int:
-    """Run until drained or quit; the exit code.  Raises AppError."""
+    """Run until drained or quit; the exit code.  ``browser``: address of the one that shows the dashboard.
+
+    Raises AppError.
+    """
     _check_combination(no_ui=no_ui, no_workers=no_workers, queues=queues)
     address = parse_http_option(http, no_http=no_http)
     if not no_ui:
         _require_terminal()
     settings, policies = load_settings(data_dir, http=address)
-    return run(settings, policies, ui=not no_ui, workers=not no_workers, demo=demo, queues=queues)
+    workers = not no_workers
+    return run(settings, policies, ui=not no_ui, workers=workers, demo=demo, queues=queues, browser=browser)
 
 
 def _check_combination(*, no_ui: bool, no_workers: bool, queues: str | None) -> None:

@@ -30,18 +30,23 @@ _WRITE_TIMEOUT_SECONDS = 1.0
 class DashboardView:
     """The dashboard with a terminal of its own: until `close`, standard output and error go to the log."""
 
-    def __init__(self, appliance: Appliance, log_file: Path, *, demo: bool) -> None:
+    def __init__(
+        self, appliance: Appliance, log_file: Path, *, demo: bool, browser: str | None = None
+    ) -> None:
+        """``browser``: address of the one that shows it, as which it acts; None if a terminal does."""
         self._redirection = ExitStack()
         terminal = self._redirection.enter_context(private_terminal(log_file))
         # Started later, this helper process would inherit Textual's replacement of standard error.
         resource_tracker.ensure_running()
         interval = appliance.settings.pace.snapshot
+        operations = appliance.operations
         self._dashboard = Dashboard(
-            appliance.operations,
+            operations if browser is None else operations.as_actor(f"browser:{browser}"),
             demo=demo,
             interval=interval,
             terminal=terminal,
-            data_dir=appliance.data_dir,
+            data_dir=appliance.data_dir if browser is None else None,  # what the operator left stays
+            remote=browser is not None,
         )
 
     def close(self) -> None:

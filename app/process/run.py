@@ -54,6 +54,8 @@ class RunOptions:
     queues: tuple[str, ...]
     ui: bool
     demo: bool
+    browser: str | None = None
+    """Address of the browser that shows the dashboard; None if a terminal does."""
 
 
 def run(
@@ -64,6 +66,7 @@ def run(
     workers: bool,
     demo: bool,
     queues: str | None,
+    browser: str | None = None,
 ) -> int:
     """Run until drained or quit and return the exit code.  Raises AppError."""
     selected = _parse_queues(queues, policies) if workers else ()
@@ -77,7 +80,7 @@ def run(
     logs.set_release(settings.release)
     raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = _run_to_end(runner, _run(RunOptions(settings, policies, selected, ui, demo)))
+        code = _run_to_end(runner, _run(RunOptions(settings, policies, selected, ui, demo, browser)))
         blocked = ui and _is_terminal_blocked()
         if runner.run(tasks_remain(_EXIT_GRACE_SECONDS)) or blocked:
             # The interpreter would wait without end for a handler's thread, for a handler that ignores its
@@ -136,7 +139,9 @@ class Lifecycle:
 
         log_file = self._appliance.data_dir / LOG_FILE
         self._stack.enter_context(logs.to_file(self._options.settings.log_level, log_file))
-        self._dashboard = DashboardView(self._appliance, log_file, demo=self._options.demo)
+        self._dashboard = DashboardView(
+            self._appliance, log_file, demo=self._options.demo, browser=self._options.browser
+        )
         self._stack.callback(self._dashboard.close)
 
     async def serve(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from tests.benchmarks import against_peers, alone, replay
+from tests.benchmarks import against_peers, alone, dashboard, replay
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Measurement
 from tests.benchmarks.peer import PEERS, Peer
@@ -23,7 +23,12 @@ from tests.benchmarks.server import about, server
 
 MEASUREMENTS = {
     measurement.name: measurement
-    for measurement in (*against_peers.MEASUREMENTS, *alone.MEASUREMENTS, *replay.MEASUREMENTS)
+    for measurement in (
+        *against_peers.MEASUREMENTS,
+        *alone.MEASUREMENTS,
+        *dashboard.MEASUREMENTS,
+        *replay.MEASUREMENTS,
+    )
 }
 
 
@@ -36,7 +41,7 @@ def main() -> int:
         server(Path(folder)) as url,
         redis.Redis.from_url(url) as client,
     ):
-        bench = Bench(url, client, options.jobs, options.idle_seconds)
+        bench = Bench(url, client, options.jobs, options.idle_seconds, options.letters)
         about_run = _about(client, options)
         try:
             _take_all(bench, options, results)
@@ -83,6 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="of each measurement; the median counts")
     parser.add_argument("--jobs", type=int, default=10_000, help="in one run of a throughput")
     parser.add_argument("--idle-seconds", type=float, default=60, help="for which an idle worker is watched")
+    parser.add_argument("--letters", type=int, default=1_000_000, help="dead letters under the dashboard")
     return parser.parse_args()
 
 

@@ -40,7 +40,7 @@ def _program_rate(bench: Bench, start: Start) -> float:
         "COUTURECAST_HANDLERS": f"{_HANDLER}:no_op",
         "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "20",
     }
-    with _data_dir() as folder, _held_back(bench, bench.jobs * _DASHBOARD_FACTOR), start(folder, settings):
+    with _data_dir() as folder, held_back(bench, bench.jobs * _DASHBOARD_FACTOR), start(folder, settings):
         time.sleep(_SETTLE)
         return _release(bench)
 
@@ -52,7 +52,7 @@ def _processes(bench: Bench, peer: Peer) -> tuple[float, ...]:
 
 def _processes_rate(bench: Bench, peer: Peer, number: int) -> float:
     with ExitStack() as stack:
-        stack.enter_context(_held_back(bench, bench.jobs * number))
+        stack.enter_context(held_back(bench, bench.jobs * number))
         workers = [
             stack.enter_context(peer.start("serve", bench.url, concurrency=_CONCURRENCY))
             for _ in range(number)
@@ -63,7 +63,7 @@ def _processes_rate(bench: Bench, peer: Peer, number: int) -> float:
 
 
 @contextmanager
-def _held_back(bench: Bench, jobs: int) -> Iterator[None]:
+def held_back(bench: Bench, jobs: int) -> Iterator[None]:
     """The queue is paused and has ``jobs`` jobs."""
     bench.client.flushall()
     bench.client.hset(_KEYS.pause, mapping={"by": "benchmark", "reason": "", "since": "0"})
@@ -75,13 +75,18 @@ def _release(bench: Bench) -> float:
     """Resume the queue; jobs a second until it is empty."""
     jobs = int(bench.client.zcard(_KEYS.incomplete))
     began = time.perf_counter()
-    bench.client.delete(_KEYS.pause)
-    bench.client.publish(WAKE_CHANNEL, QUEUE)
+    resume(bench)
     while int(bench.client.hget(_KEYS.totals, "completed") or 0) < jobs:
         time.sleep(0.01)
         if time.perf_counter() - began > MAX_WAIT_SECONDS:
             raise BenchmarkError("jobs were lost")
     return jobs / (time.perf_counter() - began)
+
+
+def resume(bench: Bench) -> None:
+    """Let the queue that was held back start its jobs."""
+    bench.client.delete(_KEYS.pause)
+    bench.client.publish(WAKE_CHANNEL, QUEUE)
 
 
 def _depth(bench: Bench, peer: Peer) -> tuple[float, ...]:

@@ -18,6 +18,8 @@ class Bench:
     """A redis.Redis, whose types say of every reply that it may have to be awaited."""
     jobs: int
     idle_seconds: float
+    letters: int = 1_000_000
+    """Dead letters under the dashboard."""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,18 @@ def headless(data_dir: Path, settings: Mapping[str, str]) -> Iterator[int]:
 @contextmanager
 def dashboard(data_dir: Path, settings: Mapping[str, str]) -> Iterator[int]:
     """Its process id, from its first paint until the block ends."""
+    with terminal(data_dir, settings) as (pid, screen):
+        Thread(target=_look_away, args=(screen,), daemon=True).start()
+        yield pid
+
+
+@contextmanager
+def terminal(
+    data_dir: Path, settings: Mapping[str, str], size: tuple[int, int] = (_COLUMNS, _ROWS)
+) -> Iterator[tuple[int, int]]:
+    """Its process id, and the descriptor of what it paints: from its first paint until the block ends."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     process = subprocess.Popen(
         [*PROGRAM, "--data-dir", str(data_dir)],
         cwd=data_dir,
@@ -63,8 +73,7 @@ def dashboard(data_dir: Path, settings: Mapping[str, str]) -> Iterator[int]:
         readable, _, _ = select.select([ours], [], [], _START_SECONDS)
         if not readable:
             raise BenchmarkError("couturecast-tui does not paint")
-        Thread(target=_look_away, args=(ours,), daemon=True).start()
-        yield process.pid
+        yield process.pid, ours
     finally:
         _end(process)
         os.close(ours)
@@ -76,6 +85,12 @@ def pss_megabytes(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise BenchmarkError(f"process {pid} has no memory")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of one process so far, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def command(data_dir: Path, *words: str, settings: Mapping[str, str]) -> None:

@@ -129,6 +129,11 @@ class LetterActions(DashboardScreen):
 
     async def export(self, selection: Selection, label: str) -> None:
         """Write letters to a file."""
+        if self.session.remote:
+            self.notify(
+                "in a browser nothing is exported: run failed-jobs export on the server", severity="warning"
+            )
+            return
         question = Prompt(
             f"Export {label}",
             "A file that you alone can read; .md for people, .csv for spreadsheets, .jsonl for programs.",
