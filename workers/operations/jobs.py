@@ -23,10 +23,11 @@ from workers.engine.job_record import JobRecord
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
 from workers.errors import ConflictError, NotFoundError
 from workers.monitoring.snapshot import Snapshot
+from workers.operations.alike import Finding, TakenSlots, find_alike
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
-from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack
+from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack, ask_for_stacks
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
     JobDetail,
@@ -45,6 +46,7 @@ __all__ = [
     "MAX_JOBS",
     "MAX_KEYS",
     "ChangeOutcome",
+    "Finding",
     "JobChange",
     "JobCounts",
     "JobDetail",
@@ -53,6 +55,7 @@ __all__ = [
     "JobStack",
     "JobSummary",
     "StackFrame",
+    "TakenSlots",
     "Verb",
     "Why",
     "WindowState",
@@ -202,7 +205,7 @@ class JobOperations(JobVerbs):
         return detail.why
 
     async def stack(self, queue: str, key: str) -> JobStack:
-        """Where a job that runs stands: the stack of its coroutine, and its newest log lines.
+        """Where a job stands that runs: in its coroutine, thread or process; and its newest log lines.
 
         Its process is asked and answers within two seconds.  Raises NotFoundError; ConflictError if the job
         does not run, or its process does not answer.
@@ -215,6 +218,30 @@ class JobOperations(JobVerbs):
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
         return await ask_for_stack(self._redis, summary.worker, queue, key)
+
+    async def findings(self, *, snapshot: Snapshot | None = None) -> list[Finding]:
+        """The lines at which two running jobs of the cluster or more stand, that with the most jobs first.
+
+        Every process that holds jobs is asked, and has two seconds; those that do not answer are left out.
+        """
+        snapshot = snapshot or await self._take_snapshot()
+        running: list[JobSummary] = []
+        for queue in self._enqueueing.queues:
+            running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
+        holders = {job.worker for job in running if job.worker is not None}
+        asked = [ask_for_stacks(self._redis, worker) for worker in holders]
+        stacks: dict[tuple[str, str], JobStack] = {}
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, dict):
+                stacks |= answer
+            elif not isinstance(answer, ConflictError):
+                raise answer
+        return find_alike(running, stacks, snapshot)
+
+    async def alike(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> Finding | None:
+        """The running jobs that stand at the same line as this one, itself among them; None if none does."""
+        found = await self.findings(snapshot=snapshot)
+        return next((finding for finding in found if finding.has(queue, key)), None)
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
         """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
