@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -16,7 +13,7 @@ from redis.exceptions import RedisError
 
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import Page
-from storage.errors import InvalidCursorError, StorageError
+from storage.errors import StorageError
 from storage.redis.refusals import reason
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
@@ -27,6 +24,7 @@ from workers.operations.alike import Finding, TakenSlots, find_alike
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
+from workers.operations.job_pages import Position, parse_cursor, read_section, start
 from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack, ask_for_stacks
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
@@ -66,39 +64,6 @@ MAX_JOBS = 200
 """Jobs of one page."""
 _LETTER_SECONDS = 2.0
 """Timeout of finding a job's dead letter: the rest of the job is shown without the database."""
-_INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
-"""What a list has if no state is named."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a page ended: in which queue and state, behind which job."""
-
-    queue: str
-    state: WindowState
-    after: bytes = b""
-    at: bytes = b""
-
-    def cursor(self) -> str:
-        """As `next` of a page."""
-        parts = [self.queue, self.state, self.after.decode("latin-1"), self.at.decode("latin-1")]
-        return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-    @classmethod
-    def parse(cls, cursor: str) -> _Place:
-        """Raises InvalidCursorError."""
-        try:
-            padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-            parts = json.loads(base64.b64decode(padded, b"-_", validate=True))
-            queue, state, after, at = (part.encode("latin-1") for part in parts)
-            if at:
-                float(at)
-            place = cls(queue.decode(), state.decode(), after, at)
-        except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-            raise InvalidCursorError("is none of this list", field="cursor") from None
-        if bool(after) != bool(at) or (place.state in ("running", "ready") and not (at or b"0").isdigit()):
-            raise InvalidCursorError("is none of this list", field="cursor")
-        return place
 
 
 class JobOperations(JobVerbs):
@@ -136,40 +101,24 @@ class JobOperations(JobVerbs):
     ) -> Page[JobSummary]:
         """Jobs of one queue or of all (None), in one state or in all that have not ended (None).
 
+        Those that run are listed by their start, those that wait for a time by that, and those that have
+        ended the newest first, over all queues; those that are ready in the order of each queue.
         A page of large jobs ends before its limit.  Raises InvalidCursorError, ValueError (the limit).
         """
         if not 1 <= limit <= MAX_JOBS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_JOBS}")
-        sections = self._sections(queue, state, cursor)
+        names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
+        position: Position | None
+        position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
         items: list[JobSummary] = []
-        for place in sections:
-            window = await self._reader(place.queue).window(
-                place.state, limit - len(items), after=place.after, place=place.at
-            )
-            if snapshot is None and place.state == "running" and window.jobs:
+        while position is not None and len(items) < limit:
+            found, position, is_cut = await read_section(self._redis, position, limit - len(items))
+            if snapshot is None and any(job.state == "running" for _, job, _ in found):
                 snapshot = await self._take_snapshot()
-            policy = self._policy(place.queue)
-            items += [_summary(policy, found, window.now, snapshot) for found in window.jobs]
-            if window.more:
-                last = window.jobs[-1]
-                return Page(items, _Place(place.queue, place.state, last.id, last.place).cursor())
-            following = next(sections, None) if len(items) >= limit else None
-            if following is not None:
-                return Page(items, following.cursor())
-        return Page(items, None)
-
-    def _sections(self, queue: str | None, state: WindowState | None, cursor: str | None) -> Iterator[_Place]:
-        """The windows of a list, the first of them at the cursor."""
-        queues = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
-        states = _INCOMPLETE if state is None else (state,)
-        places = [_Place(name, listed) for listed in states for name in queues]
-        if cursor is None:
-            return iter(places)
-        first = _Place.parse(cursor)
-        named = [(place.queue, place.state) for place in places]
-        if (first.queue, first.state) not in named:
-            raise InvalidCursorError("is that of another list", field="cursor")
-        return iter([first, *places[named.index((first.queue, first.state)) + 1 :]])
+            items += [_summary(self._policy(name), job, now, snapshot) for name, job, now in found]
+            if is_cut:
+                break
+        return Page(items, None if position is None else position.cursor())
 
     async def get(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> JobDetail:
         """A job with all that is known of it, and why it does not run.  Raises NotFoundError."""

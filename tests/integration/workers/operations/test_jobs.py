@@ -14,9 +14,12 @@ from storage.errors import InvalidCursorError
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.test_operations import Operate, operate
 from workers.engine.job_reader import JobCounts
+from workers.engine.keys import QueueKeys
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.engine.queue import JobQueue
 from workers.errors import NotFoundError, UnknownQueueError
 from workers.handlers.registry import PAYLOAD_MODELS
-from workers.operations.jobs import JOB_STATES, JobOperations
+from workers.operations.jobs import JOB_STATES, JobOperations, JobSummary
 
 __all__ = ["operate"]
 
@@ -275,3 +278,33 @@ async def test_a_page_of_large_jobs_ends_before_its_limit(make_bench: MakeBench,
     assert [job.key for job in page.items] == ["large-0", "large-1"]
     assert await keys_of(jobs, "ready", limit=5) == [f"large-{number}" for number in range(5)]
     assert (await jobs.get(QUEUE, "large-4")).payload == {"text": "x" * 400_000}
+
+
+@pytest.mark.parametrize("limit", [3, 7, 50])
+async def test_jobs_of_all_queues_that_have_ended_are_one_list_the_newest_first(
+    make_bench: MakeBench, operate: Operate, redis: Redis, limit: int
+) -> None:
+    jobs, names = (await operate(make_bench())).jobs, [QUEUE, "alert-fanout", "moderation-review"]
+    queues = dict.fromkeys(names)
+    for number in range(20):
+        name = names[number % 3 if number < 12 else 0]
+        record = {"function": "f", "key": f"j{number}", "status": "complete", "completed": number}
+        await redis.set(f"saq:job:{name}:j{number}", json.dumps(record))
+        await redis.zadd(QueueKeys.of(name).completed, {f"saq:job:{name}:j{number}": 1000 * (number // 2)})
+    for name in queues:
+        jobs._enqueueing.queues = {**jobs._enqueueing.queues, name: JobQueue(redis, DEFAULT_POLICIES[name])}
+    found: list[JobSummary] = []
+    cursor = None
+    while True:
+        page = await jobs.page(None, "done", limit=limit, cursor=cursor)
+        assert len(page.items) <= limit
+        found += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    assert {job.key for job in found} == {f"j{number}" for number in range(20)}
+    assert len(found) == 20
+    ended = [job.ended_at for job in found]
+    assert ended == sorted(ended, key=lambda at: -at.timestamp() if at else 0)
+    with pytest.raises(InvalidCursorError):
+        await jobs.page(QUEUE, "failed", cursor=(await jobs.page(None, "done", limit=3)).next)
