@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from storage.errors import InvalidCursorError
 from workers.engine.job_reader import FoundJob, JobReader, WindowState
 
-_INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
+INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
 """What a list has if no state is named."""
 _NEWEST_FIRST: tuple[WindowState, ...] = ("done", "failed")
 
@@ -64,7 +64,7 @@ class Position:
 
 def _sections(queues: Sequence[str], state: WindowState | None) -> list[tuple[WindowState, tuple[str, ...]]]:
     sections: list[tuple[WindowState, tuple[str, ...]]] = []
-    for listed in _INCOMPLETE if state is None else (state,):
+    for listed in INCOMPLETE if state is None else (state,):
         if listed == "ready":
             sections += [("ready", (queue,)) for queue in queues]
         else:

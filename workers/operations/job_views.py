@@ -161,6 +161,8 @@ def summary_fields(
             fields["started_at"] = record.started
             fields["ended_at"] = _past(ended, now) or record.completed
             fields["worker"] = record.worker
+            process = None if record.worker is None else worker_of(snapshot, record.worker)
+            fields["worker_name"] = None if process is None else worker_name(process.id, process)
     return fields
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -24,7 +24,8 @@ from workers.operations.alike import Finding, TakenSlots, find_alike
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
-from workers.operations.job_pages import Position, parse_cursor, read_section, start
+from workers.operations.job_filter import ALL_JOBS, JobFilter
+from workers.operations.job_pages import INCOMPLETE, Position, parse_cursor, read_section, start
 from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack, ask_for_stacks
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
@@ -48,6 +49,7 @@ __all__ = [
     "JobChange",
     "JobCounts",
     "JobDetail",
+    "JobFilter",
     "JobOperations",
     "JobRef",
     "JobStack",
@@ -62,6 +64,8 @@ __all__ = [
 JOB_STATES: tuple[WindowState, ...] = get_args(WindowState)
 MAX_JOBS = 200
 """Jobs of one page."""
+MAX_SEARCHED = 1_000
+"""Jobs that are read for one page of a search."""
 _LETTER_SECONDS = 2.0
 """Timeout of finding a job's dead letter: the rest of the job is shown without the database."""
 
@@ -95,6 +99,7 @@ class JobOperations(JobVerbs):
         queue: str | None = None,
         state: WindowState | None = None,
         *,
+        selected: JobFilter = ALL_JOBS,
         limit: int = 50,
         cursor: str | None = None,
         snapshot: Snapshot | None = None,
@@ -103,22 +108,51 @@ class JobOperations(JobVerbs):
 
         Those that run are listed by their start, those that wait for a time by that, and those that have
         ended the newest first, over all queues; those that are ready in the order of each queue.
-        A page of large jobs ends before its limit.  Raises InvalidCursorError, ValueError (the limit).
+
+        A page of large jobs ends before its limit.  If ``selected`` has conditions beyond a queue, a page
+        searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one; the job whose key
+        is the searched text is found wherever it is.  Raises InvalidCursorError, ValueError (the limit).
         """
         if not 1 <= limit <= MAX_JOBS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_JOBS}")
+        queue = queue or selected.queue
         names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
         position: Position | None
         position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
-        items: list[JobSummary] = []
-        while position is not None and len(items) < limit:
+        if snapshot is None and (selected.worker is not None or state == "running"):
+            snapshot = await self._take_snapshot()  # it names the workers
+        items = await self._named(names, state, selected, snapshot) if cursor is None else []
+        searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
+        while position is not None and len(items) < enough and searched < MAX_SEARCHED:
             found, position, is_cut = await read_section(self._redis, position, limit - len(items))
             if snapshot is None and any(job.state == "running" for _, job, _ in found):
                 snapshot = await self._take_snapshot()
-            items += [_summary(self._policy(name), job, now, snapshot) for name, job, now in found]
+            jobs = [_summary(self._policy(name), job, now, snapshot) for name, job, now in found]
+            if selected.searches:
+                searched += len(found)
+                jobs = [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
+            items += jobs
             if is_cut:
                 break
         return Page(items, None if position is None else position.cursor())
+
+    async def _named(
+        self,
+        queues: Sequence[str],
+        state: WindowState | None,
+        selected: JobFilter,
+        snapshot: Snapshot | None,
+    ) -> list[JobSummary]:
+        """The selected jobs whose key is the searched text, if they are in that state."""
+        if selected.text is None:
+            return []
+        states = INCOMPLETE if state is None else (state,)
+        jobs: list[JobSummary] = []
+        for name in queues:
+            found, now = await self._find(name, selected.text)
+            if found.state != "gone":
+                jobs.append(_summary(self._policy(name), found, now, snapshot))
+        return [job for job in jobs if job.state in states and selected.selects_job(job)]
 
     async def get(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> JobDetail:
         """A job with all that is known of it, and why it does not run.  Raises NotFoundError."""
