@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.support.fake_jobs import CannedJobs, CannedSchedules
+from tests.support.fake_jobs import CannedJobs, CannedSchedules, job
 from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
 from tests.support.fake_workers import CannedWorkers
 from workers.engine.attempt_log import LogLine
@@ -225,7 +225,20 @@ class CannedOperations:
         return self.now
 
     def policy(self, queue: str) -> QueuePolicy:
+        if queue not in DEFAULT_POLICIES:
+            raise UnknownQueueError(queue, tuple(DEFAULT_POLICIES))
         return DEFAULT_POLICIES[queue]
+
+    async def enqueue(
+        self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0
+    ) -> str | None:
+        if self.error is not None:
+            raise self.error
+        if any((one.queue, one.key) == (queue, key) for one in self.jobs.kept):
+            return None
+        self.done.append(("enqueue", queue, dict(data), key, delay))
+        self.jobs.kept.append(job(key or "new-1", "ready", queue, position=0))
+        return key or "new-1"
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         self.done.append(("pause", queue, reason))

@@ -9,10 +9,12 @@ from typing import Any
 
 from rich.text import Text
 
+from tui.text import findings
 from tui.text.format import MISSING, clip, duration, escape, escape_lines, utc_time
 from tui.text.jobs import is_slow, short_time
-from tui.text.styles import BREACH, MUTED, WATCH
-from workers.operations.jobs import JobDetail, JobStack
+from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
+from tui.text.words import plural
+from workers.operations.jobs import Finding, JobDetail, JobStack
 from workers.operations.schedules import ScheduleView
 
 _LABEL_CHARS = 10
@@ -86,17 +88,32 @@ def attempts(job: JobDetail) -> Text:
     return text if text else Text("  no attempt has failed", MUTED)
 
 
-def stack(found: JobStack | None, problem: str | None) -> Text:
-    """The frames of its coroutine, the innermost first, and what it logged; ``problem``: why not."""
+def stack(found: JobStack | None, problem: str | None, most: int | None = None) -> Text:
+    """The frames, the innermost first and ``most`` of them, and where they run; ``problem``: why not."""
     if found is None:
         return Text(f"  {problem or 'not read yet'}", MUTED)
     text = Text(no_wrap=True, overflow="ellipsis")
-    for number, frame in enumerate(reversed(found.frames)):
-        text.append(f"  {escape(frame.file)}:{frame.line}", "" if number else "bold")
+    if found.place:
+        text.append(f"  {escape(found.place)}", ACCENT)
+        text.append(f": {escape(found.problem)}" if found.problem else "", WATCH)
+        text.append("\n")
+    frames = list(reversed(found.frames))
+    for frame in frames[:most]:
+        text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == found.line else "")
         text.append(f"  {escape(frame.function)}\n", MUTED)
-    if not found.frames:
+    if most is not None and len(frames) > most:
+        text.append(f"  and {plural(len(frames) - most, 'frame')} around it\n", MUTED)
+    if not frames:
         text.append("  it has no frames now\n", MUTED)
     return text
+
+
+def alike(finding: Finding | None) -> Text:
+    """The jobs that stand at the same line as this one; None: it stands there alone."""
+    if finding is None:
+        return Text("  no other running job stands at its line", MUTED)
+    text = Text.assemble(("  ", ""), (findings.title(finding), "bold"))
+    return text.append("\n  ").append(" · ".join(findings.parts(finding)), MUTED)
 
 
 def log(found: JobStack | None) -> Text:

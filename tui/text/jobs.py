@@ -59,9 +59,9 @@ _MIN_FLEXIBLE = 14
 
 
 def tab_bar(
-    current: str, counts: Mapping[str, int | None], queue: str | None, width: int
+    current: str, counts: Mapping[str, int | None], query: str, width: int
 ) -> tuple[Text, dict[str, range]]:
-    """The line of states with their counts, and the columns of each; ``queue``: the only one listed."""
+    """The line of states with their counts, and the columns of each; ``query``: the filter."""
     text, columns = Text(" ", no_wrap=True, overflow="crop"), {}
     gap = 3 if width >= WIDE else 1
     for name in TABS:
@@ -73,8 +73,8 @@ def tab_bar(
             text.stylize("bold underline", start + 1, text.cell_len - 1)
         columns[name] = range(start, text.cell_len)
         text.append(" " * (gap - 1))
-    if queue is not None and text.cell_len + len(queue) + 8 <= width:
-        text.append(f"  queue:{escape(queue)}", MUTED)
+    if query and text.cell_len + len(query) + 2 <= width:
+        text.append(f"  {escape(query)}", MUTED)
     return text, columns
 
 

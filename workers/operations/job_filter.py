@@ -10,7 +10,7 @@ from storage.errors import InvalidFilterError
 from workers.operations.job_views import JobSummary
 from workers.operations.schedules import ScheduleView
 
-PLACEHOLDER = "queue:color-extraction function:NAME worker:NAME, or words of the key or the error"
+PLACEHOLDER = "queue:color-extraction function:NAME worker:NAME words of key or error"
 
 
 @dataclass(frozen=True, slots=True)

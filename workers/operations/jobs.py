@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -231,6 +231,10 @@ class JobOperations(JobVerbs):
         self._enqueueing.queue(queue)
         model = self._enqueueing.schemas.get(queue)
         return None if model is None else model.model_json_schema()
+
+    def payload_problems(self, queue: str, data: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with a payload, by the field; the name is empty for the payload as a whole."""
+        return self._enqueueing.payload_problems(queue, data)
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:
         check_key(key)
