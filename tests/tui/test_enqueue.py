@@ -145,17 +145,23 @@ async def test_in_read_only_mode_no_form_opens_and_without_a_job_o_says_so() -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-async def test_the_page_of_a_queue_enqueues_in_that_queue_and_obeys_no_text(size: tuple[int, int]) -> None:
+async def test_the_page_of_a_queue_enqueues_in_that_queue_and_obeys_no_text(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     operations = CannedOperations(HEALTHY)
+    field = {"type": "string", "description": NASTY, "default": NASTY}
+    schema = {"description": NASTY, "properties": {NASTY: field, "b": {"enum": [NASTY]}}, "required": [NASTY]}
+    monkeypatch.setattr(operations.jobs, "payload_schema", lambda queue: schema)
     async with dashboard(operations).run_test(size=size) as pilot:
         app = await opened(pilot)
         app.post_message(OpenQueue("moderation-review"))
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
         await pilot.press("e")
-        await until(pilot, lambda: "content_id *" in text(app))
+        await until(pilot, lambda: "queue           moderation-review" in text(app))
+        await until(pilot, lambda: app.screen.query("Input"))
         await pilot.pause()
-        field = app.screen.query(Input).first()
-        field.value = NASTY
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: "exactly one of text and image is needed" in text(app))
+        app.screen.query("FieldInput Select").first(Select).focus()
+        await pilot.press("enter", "down", "enter", "ctrl+s")
+        await until(pilot, lambda: "content_id: field required" in text(app))
+        assert "[red]" in text(app)
         assert not {"\x1b", "\x07", "\u202e"} & set(text(app))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -56,14 +57,13 @@ class FieldInput(Vertical):
             if field.kind == "choice":
                 known = self._typed_before in field.choices
                 yield Select(
-                    [(escape(choice), choice) for choice in field.choices],
-                    prompt=f"default: {escape(field.default)}" if field.default else "choose",
+                    [(Text(escape(choice)), choice) for choice in field.choices],
+                    prompt="choose",
                     value=self._typed_before if known else Select.NULL,
                     compact=True,
                 )
             else:
-                default = f"default: {escape(field.default)}" if field.default else ""
-                yield Input(self._typed_before, placeholder=default, compact=True)
+                yield Input(self._typed_before, compact=True)
         yield MessageLine(escape(field.help))
 
     @property
@@ -101,6 +101,8 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         """None for a queue without a schema."""
         self._typed: dict[str, dict[str, str]] = {}
         """By queue and field, of the queues that were shown before."""
+        self._refused: dict[str, str] = {}
+        """What the message is about: it stays until something else is typed."""
         self._touched: set[str] = set()
         """Fields of the queue in which something was typed: an empty one is no error before."""
 
@@ -110,7 +112,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
             yield Static("Enqueue a job", classes="title")
             with Horizontal(id="form-queue"):
                 yield Label("queue")
-                queues = [(escape(name), name) for name in self._queues]
+                queues = [(Text(escape(name)), name) for name in self._queues]
                 yield Select(queues, value=self._queue, allow_blank=False, compact=True, id="queue")
             yield VerticalScroll(id="form-fields", can_focus=False)
             yield MessageLine(_HINT, id="message")
@@ -166,7 +168,8 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         parents = [parent for parent in event.control.ancestors if isinstance(parent, FieldInput)]
         if parents and parents[0].typed:
             self._touched.add(parents[0].field.name)
-        self._message.show(_HINT)
+        if self._all_typed() != self._refused:
+            self._message.show(_HINT)
         self._check()
 
     # What was typed
@@ -233,6 +236,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
     async def action_enqueue(self, opens: bool) -> None:
         """Enqueue the job, unless something is wrong with it; what was typed stays then."""
         problems = self._check(every=True)
+        self._refused = self._all_typed()
         if problems:
             self._message.show_error(one_line(_first(problems)))
             wrong = [one for one in self._inputs if one.field.name in problems]

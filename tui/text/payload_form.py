@@ -24,10 +24,8 @@ class FormField:
     required: bool
     choices: tuple[str, ...] = ()
     """As they are typed: text as it is, all else as JSON."""
-    default: str = ""
-    """As it is typed; empty if there is none."""
     help: str = ""
-    """What it is, and its limits."""
+    """What it is, its limits and its default."""
     is_text: bool = False
     """Whether its choices are texts."""
 
@@ -85,7 +83,6 @@ def _resolve(own: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, 
 def _field(name: str, value: Mapping[str, Any], own: Mapping[str, Any], required: bool) -> FormField:
     choices = list(value.get("enum", ())) or ([value["const"]] if "const" in value else [])
     is_text = bool(choices) and all(isinstance(choice, str) for choice in choices)
-    default = own.get("default")
     kind: Kind = "choice" if choices else _KINDS.get(str(value.get("type")), "json")
     shown = tuple(_typed(choice) for choice in choices)
     if value.get("type") == "boolean":
@@ -95,7 +92,6 @@ def _field(name: str, value: Mapping[str, Any], own: Mapping[str, Any], required
         kind,
         required,
         choices=shown,
-        default="" if default is None else _typed(default),
         help=_help(own, value, kind),
         is_text=is_text,
     )
@@ -106,7 +102,7 @@ def _typed(value: Any) -> str:
 
 
 def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
-    """What it is, and its limits."""
+    """What it is, its limits and its default."""
     parts = [str(own.get("description") or value.get("description") or "").rstrip(".")]
     if value.get("format") == "date-time":
         parts.append("a time with its zone, as 2026-03-01T12:00:00Z")
@@ -115,6 +111,8 @@ def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
     elif kind == "json":
         parts.append("JSON")
     parts.append(_characters(value))
+    if own.get("default") not in (None, ""):
+        parts.append(f"default {_typed(own['default'])}")
     return "; ".join(filter(None, parts))
 
 

@@ -50,9 +50,9 @@ def test_each_property_is_a_field_with_its_kind_choices_default_and_help() -> No
     assert FIELDS["level"].choices == ("low", "high")
     assert FIELDS["size"].choices == ("s", "l")
     assert FIELDS["urgent"].choices == ("true", "false")
-    assert (FIELDS["count"].default, FIELDS["urgent"].default, FIELDS["tags"].default) == ("3", "false", "[]")
+    assert FIELDS["urgent"].help == "default false"
     assert FIELDS["title"].help == "What it is called; at most 20 characters"
-    assert FIELDS["count"].help == "a whole number from 1 to 9"
+    assert FIELDS["count"].help == "a whole number from 1 to 9; default 3"
     assert "zone" in FIELDS["at"].help
 
 
