@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, run_script
 from storage.repositories.operator_actions import OperatorAction
+from workers.engine.attempt_log import LogLine
 from workers.engine.keys import DRAINED, PROCESS, WORKERS
 from workers.errors import ConflictError, WorkersError
 from workers.monitoring.cluster_reader import ClusterState
@@ -23,6 +24,7 @@ from workers.monitoring.roster import read_drain
 from workers.monitoring.snapshot import DrainSnapshot, WorkerSnapshot
 from workers.operations.action_events import event_of
 from workers.operations.audit import Audit, AuditedAction
+from workers.operations.job_stacks import ask_for_log
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
 from workers.process.worker_process import WorkerProcess
@@ -82,6 +84,13 @@ class WorkerOperations:
         """All processes, and of those that have died the ones that still hold jobs."""
         cluster = await self._read_cluster()
         return list_workers(cluster.workers, cluster.queues)
+
+    async def log(self, worker_id: str) -> Sequence[LogLine]:
+        """The newest lines of a process' log, the oldest first; the process is asked, within two seconds.
+
+        Raises ConflictError if it does not answer.
+        """
+        return await ask_for_log(self._redis, worker_id)
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.

@@ -128,9 +128,8 @@ class WorkersScreen(WorkerActions):
         text.append_text(worker_page.jobs(worker, self.forecasts(worker)))
         if self.size.height >= _TALL_ROWS:
             text.append("\n\n settings that differ\n", MUTED).append_text(self.settings_text(worker.id))
-            lines = self.newest_lines(worker.id)
             text.append("\n\n log, the newest lines\n", MUTED)
-            text.append_text(worker_page.log_lines(lines and lines[-_MAX_LINES:], worker.id))
+            text.append_text(self.log_text(worker.id, _MAX_LINES))
         detail.show(text)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -233,3 +233,28 @@ async def test_jobs_that_stand_at_the_same_line_are_one_finding(
     assert (await jobs.alike(QUEUE, keys[0])) is not None
     assert (await jobs.alike(QUEUE, keys[5])) is None
     release.set()
+
+
+async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench, operate: Operate) -> None:
+    logging.getLogger().addHandler(handler := MemoryHandler())
+    bench = make_bench()
+    workers = (await operate(bench)).workers
+    release = asyncio.Event()
+
+    async def extract(ctx: dict[str, Any], number: int) -> None:
+        logging.getLogger("shop").warning("downloads picture %d", number)
+        await release.wait()
+
+    process = await bench.start(extract)
+    (key,) = await bench.send()
+
+    async def lines() -> bool:
+        return any(line.job == key and "picture 0" in line.text for line in await workers.log(process.id))
+
+    await eventually(lines)
+    line = next(line for line in await workers.log(process.id) if line.job == key)
+    assert (line.queue, line.job, line.level, line.worker) == (QUEUE, key, "warning", process.id)
+    with pytest.raises(ConflictError, match="is not connected"):
+        await workers.log("nobody")
+    release.set()
+    logging.getLogger().removeHandler(handler)
