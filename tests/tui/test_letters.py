@@ -114,7 +114,7 @@ async def test_an_invalid_filter_shows_its_error_and_keeps_its_text(line: str, p
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
-async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
+async def test_t_cycles_the_states_and_other_states_have_a_column() -> None:
     canned = operations()
     canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
     canned.letters.kept[2] = replace(canned.letters.kept[2], state="discarded")
@@ -128,12 +128,12 @@ async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
             ("All", [1, 2, 3, 4, 5]),
             ("Dead", [1, 4, 5]),
         ):
-            await pilot.press("s")
+            await pilot.press("t")
             await until(pilot, lambda ids=ids: shown(app) == ids)  # type: ignore[misc]
             assert f"{state} letters" in title(app)
             labels = [str(column.label) for column in table.ordered_columns]
             assert ("state" in labels) == (state != "Dead")
-        await pilot.press("s", "s")
+        await pilot.press("t", "t")
         await until(pilot, lambda: shown(app) == [3])
 
 

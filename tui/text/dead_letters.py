@@ -20,6 +20,7 @@ from tui.text.format import (
     sparkline,
     utc_time,
 )
+from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
 from tui.text.words import DATE_TIME_UTC, DAY_AND_MINUTE, replay_state, times
 from workers.monitoring.snapshot import Snapshot
@@ -96,6 +97,20 @@ def group_cells(group: FailureGroup, columns: Mapping[str, int], *, now: float) 
         Text(clip(cells[name], width), ACCENT if name == "24 hours" else "")
         for name, width in columns.items()
     ]
+
+
+GROUP_SORTING: Sorting[FailureGroup] = Sorting(
+    "groups",
+    (
+        SortColumn("count", lambda group: group.count, descending=True),
+        SortColumn("function", lambda group: group.sample.function),
+        SortColumn("error", lambda group: _error(group.sample)),
+        SortColumn("first", lambda group: group.first_at, descending=True),
+        SortColumn("last", lambda group: group.last_at, descending=True),
+        SortColumn("24 hours", lambda group: sum(group.trend), descending=True),
+    ),
+    Order("count", descending=True),
+)
 
 
 def _sum_hours(hours: Sequence[int], cells: int) -> list[int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -16,6 +16,7 @@ from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
 from tui.session import Session
 from tui.text import dead_letters as letter_text
 from tui.text.format import utc_time
+from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkableLetterTable
@@ -60,7 +61,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         Binding("e", "edit", "Edit the payload and replay", show=False),
         Binding("E", "export", "Export", show=False),
         Binding("P", "plans", "Plans", show=False),
-        Binding("s", "state", "Next state: dead, replayed, discarded, all", show=False),
+        Binding("t", "state", "Next state: dead, replayed, discarded, all", show=False),
         Binding("escape", "back", "Clear the filter, leave the groups", show=False),
         Binding("n", "page(1)", "Next page", show=False),
         Binding("b", "page(-1)", "Page before", show=False),
@@ -71,6 +72,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         super().__init__(session, LetterListState())
         self._count: int | str = _COUNTING
         """How many letters match, or why that is unknown."""
+        self._groups: Sequence[FailureGroup] = ()
         self._groups_loaded_at: float | None = None
         """When the groups of this filter were fetched; None if they were not."""
         self._loading_groups_for: LetterFilter | None = None
@@ -108,8 +110,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         super().page_arrived(before)
         if self.state.filter != before.filter:
             self._count = _COUNTING
-            self._groups_loaded_at = None
-            self.query_one(GroupTable).show_groups((), 0.0, self.size.width)
+            self._groups, self._groups_loaded_at = (), None
             self.fetch_count(self.state.filter)
         if self.state.grouped != before.grouped:
             self.refresh_bindings()
@@ -146,8 +147,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         if letter_filter != self.state.filter:
             return
         if groups is not None:
-            self._groups_loaded_at = self.session.now
-            self.query_one(GroupTable).show_groups(groups, self.session.now, self.size.width)
+            self._groups, self._groups_loaded_at = groups, self.session.now
         self.update_tables()
 
     # Painting
@@ -173,8 +173,17 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         letters.show_letters(
             self.rows, self.session.now, self.size.width, state=self.state.filter.state != "dead"
         )
+        groups.show_groups(
+            letter_text.GROUP_SORTING.sort(self._groups, self.state.order if self.state.grouped else None),
+            self.session.now,
+            self.size.width,
+        )
         letters.display = bool(letters.items) and not self.state.grouped
         groups.display = bool(groups.items) and self.state.grouped
+
+    def sorting_of(self, state: LetterListState) -> Sorting[Any] | None:
+        """The columns of the groups."""
+        return letter_text.GROUP_SORTING if state.grouped else None
 
     def empty_message(self) -> str:
         """Why nothing is shown."""
