@@ -330,6 +330,7 @@ class CannedLetters:
             max(letter.failed_at for letter in of_it),
             trend,
             of_it[0],
+            ("r2", "r1"),
         )
 
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:

@@ -117,7 +117,7 @@ async def test_a_click_on_a_heading_sorts_entries_and_groups_and_the_next_run_re
         sizes = [entry.size for entry in table.items]
         assert sizes == sorted(sizes, reverse=True)
         assert "by size ↓" in title(app)
-        await pilot.press("2", "g")
+        await pilot.press("2")
         groups = app.screen.query_one(GroupTable)
         await until(pilot, lambda: [group.count for group in groups.items] == [3, 2])
         await pilot.press("s", "s")
