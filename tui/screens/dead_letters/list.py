@@ -102,7 +102,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
 
     async def fetch_page(self, state: LetterListState) -> Page[DeadLetter]:
         """Fetch the page of a state."""
-        return await self.letters.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor)
+        order = letter_text.letter_order(None if state.grouped else state.order)
+        return await self.letters.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor, order=order)
 
     def apply(self, request: Request[LetterListState], page: Page[DeadLetter]) -> None:
         """Show a page; if all of its letters were replayed, fetch the one before."""
@@ -212,9 +213,9 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             table = self.active_table
             preview.show(table.selected if table.display else None, self.session.now)
 
-    def sorting_of(self, state: LetterListState) -> Sorting[Any] | None:
-        """The columns of the groups."""
-        return letter_text.GROUP_SORTING if state.grouped else None
+    def sorting_of(self, state: LetterListState) -> Sorting[Any]:
+        """The columns of the groups, or those of the letters that have an index."""
+        return letter_text.GROUP_SORTING if state.grouped else letter_text.letter_sorting(state.filter)
 
     def empty_message(self) -> str:
         """Why nothing is shown."""
