@@ -29,6 +29,7 @@ from workers.monitoring.snapshot import (
 from workers.operations.cache import owner_of
 from workers.operations.operations import (
     ALL_DEAD,
+    NEWEST_FIRST,
     POISON_DEATHS,
     CacheEntry,
     CacheOverview,
@@ -38,6 +39,7 @@ from workers.operations.operations import (
     FailureGroup,
     Ledger,
     LetterFilter,
+    LetterOrder,
     Page,
     Plan,
     PlanItem,
@@ -306,13 +308,22 @@ class CannedLetters:
         return len(ids)
 
     async def page(
-        self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
+        self,
+        wanted: LetterFilter = ALL_DEAD,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
         self.read.append(cursor)
         await self.door.wait()
         self._fails()
         start = int(cursor or 0)
         found = self._meant(wanted)
+        if order != NEWEST_FIRST:
+            found.sort(
+                key=lambda letter: (getattr(letter, order.column), letter.id), reverse=order.descending
+            )
         more = start + limit < len(found)
         return Page(found[start : start + limit], str(start + limit) if more else None)
 
@@ -343,6 +354,7 @@ class CannedLetters:
             max(letter.failed_at for letter in of_it),
             trend,
             of_it[0],
+            ("r2", "r1"),
         )
 
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:

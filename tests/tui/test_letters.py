@@ -27,6 +27,7 @@ from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkableLetterTable
+from tui.widgets.rule import Rule
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
 from workers.operations.operations import LetterFilter
 
@@ -114,7 +115,7 @@ async def test_an_invalid_filter_shows_its_error_and_keeps_its_text(line: str, p
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
-async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
+async def test_t_cycles_the_states_and_other_states_have_a_column() -> None:
     canned = operations()
     canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
     canned.letters.kept[2] = replace(canned.letters.kept[2], state="discarded")
@@ -128,12 +129,12 @@ async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
             ("All", [1, 2, 3, 4, 5]),
             ("Dead", [1, 4, 5]),
         ):
-            await pilot.press("s")
+            await pilot.press("t")
             await until(pilot, lambda ids=ids: shown(app) == ids)  # type: ignore[misc]
             assert f"{state} letters" in title(app)
             labels = [str(column.label) for column in table.ordered_columns]
             assert ("state" in labels) == (state != "Dead")
-        await pilot.press("s", "s")
+        await pilot.press("t", "t")
         await until(pilot, lambda: shown(app) == [3])
 
 
@@ -215,15 +216,46 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await until(pilot, lambda: table.display and len(table.items) == 2)
         await pilot.press("g")
         await until(pilot, lambda: not table.display and shown(app) == [1, 2, 3, 4, 5])
+        await pilot.press("escape")
+        await until(pilot, lambda: table.display)
+
+
+async def test_groups_come_first_and_beside_them_is_the_one_under_the_cursor() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await pilot.press("2")
+        groups = app.screen.query_one(GroupTable)
+        await until(pilot, lambda: groups.display and len(groups.items) == 2)
+        await until(pilot, lambda: f"Group {MORE}" in preview_title(app))
+        assert "releases  r2, r1" in preview(app)
+        assert "location_id" in preview(app)
+        await pilot.press("down")
+        await until(pilot, lambda: f"Group {LESS}" in preview_title(app))
+        await pilot.press("g")
+        await until(pilot, lambda: "Letter 1" in preview_title(app))
+        await pilot.press("down")
+        await until(pilot, lambda: "Letter 2" in preview_title(app))
+        assert "Where it failed" in preview(app)
+        await pilot.resize_terminal(139, 40)
+        await until(pilot, lambda: not app.screen.query_one("#preview-pane").display)
+
+
+def preview_title(app: Dashboard) -> str:
+    return str(app.screen.query_one("#preview-title", Rule).render())
+
+
+def preview(app: Dashboard) -> str:
+    return str(app.screen.query_one("#preview", Static).render())
 
 
 async def test_slow_groups_block_no_key() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        await letters_view(app, pilot)
         canned.letters.slow.clear()
-        await pilot.press("g")
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen) and app.screen.page)
         await until(pilot, lambda: "Groups" in title(app))
         assert "reading the groups" in str(app.screen.query_one("#list-empty", Static).render())
         await pilot.press("g")
@@ -341,7 +373,7 @@ async def test_u_restores_the_discarded_letters_that_are_shown() -> None:
     canned.letters.kept = [replace(kept, state="discarded") for kept in canned.letters.kept]
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        await pilot.press("2")
+        await pilot.press("2", "g")
         await settled(pilot)
         await filtered(app, pilot, "state:discarded")
         await pilot.press("down", "u")

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar, ParamSpec
+from typing import Any, ClassVar, ParamSpec
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import DataTable, Footer, Static
 
+from tui.dialogs.order import OrderDialog
 from tui.session import Session
 from tui.text import snapshot as snapshot_text
 from tui.text.format import SMALLEST_TERMINAL
+from tui.text.sorting import Order, Sorting
 from tui.widgets.line import Line
 from tui.widgets.tab_bar import TabBar
 from workers.monitoring.snapshot import Snapshot
@@ -36,6 +39,9 @@ class DashboardScreen(Screen[None]):
         "◌  no worker  –  nothing measured yet",
     )
     """The meaning of its signs, for the help."""
+    NOT_SORTED: ClassVar[str] = "there is nothing to sort here"
+    """Why its rows have one order only."""
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("s", "sort", "Sort by a column", show=False)]
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -89,6 +95,53 @@ class DashboardScreen(Screen[None]):
 
     def refresh_data(self) -> None:
         """Fetch again what is not in the snapshot."""
+
+    # Sorting
+
+    @property
+    def sorting(self) -> Sorting[Any] | None:
+        """The columns by which the rows can be sorted; None if there is one order only."""
+        return None
+
+    @property
+    def order(self) -> Order | None:
+        """The order that was chosen."""
+        return None if self.sorting is None else self.remembered_order(self.sorting)
+
+    def remembered_order(self, sorting: Sorting[Any]) -> Order | None:
+        """The order that was chosen last, maybe in a run before."""
+        return sorting.parse(self.session.state.get(f"sort-{sorting.name}"))
+
+    def order_changed(self) -> None:
+        """Show the rows in the order that was chosen."""
+        self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+
+    def action_sort(self) -> None:
+        """Choose a column."""
+        if self.sorting is None:
+            self.notify(self.NOT_SORTED)
+        else:
+            self.run_exclusive(self._choose_order, self.sorting)
+
+    async def _choose_order(self, sorting: Sorting[Any]) -> None:
+        chosen = await self.app.push_screen_wait(OrderDialog(sorting, self.order))
+        if chosen is not None:
+            self._sort_by(sorting, chosen[0])
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        """Sort by the column whose heading was clicked."""
+        sorting = self.sorting
+        order = sorting.choose(str(event.column_key.value), self.order) if sorting is not None else None
+        if sorting is None or order is None:
+            self.notify(
+                self.NOT_SORTED if sorting is None else sorting.note or "by this column nothing is sorted"
+            )
+        else:
+            self._sort_by(sorting, order)
+
+    def _sort_by(self, sorting: Sorting[Any], order: Order | None) -> None:
+        self.session.state.set(f"sort-{sorting.name}", "" if order == sorting.default else str(order))
+        self.order_changed()
 
     def run_exclusive(self, action: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run an action unless one is running, so that a held-down key does not open two dialogs.

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from tui.screens.base import DashboardScreen
 from tui.session import Session
+from tui.text.sorting import Order, Sorting
 from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.keyed_table import KeyedTable
@@ -48,6 +49,8 @@ class ListState(Generic[FilterT]):
 
     filter: FilterT
     history: tuple[tuple[str | None, int], ...] = ((None, 0),)
+    order: Order | None = None
+    """That of its pages; a first page gets the one that was chosen last."""
 
     @property
     def cursor(self) -> str | None:
@@ -154,7 +157,25 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         """The parts of the title; empty ones are left out."""
         raise NotImplementedError
 
+    def sorting_of(self, state: StateT) -> Sorting[Any] | None:
+        """The columns by which the rows of a state can be sorted; None if they have one order only."""
+        return None
+
     # Requests
+
+    @property
+    def sorting(self) -> Sorting[Any] | None:
+        """The columns by which the rows can be sorted."""
+        return self.sorting_of(self.target_state)
+
+    @property
+    def order(self) -> Order | None:
+        """The order of the rows to which the keys that were pressed so far lead."""
+        return self.target_state.order
+
+    def order_changed(self) -> None:
+        """Fetch the first page in the order that was chosen."""
+        self.request(self.target_state.first())
 
     @property
     def target_state(self) -> StateT:
@@ -168,6 +189,9 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def request(self, state: StateT, *, from_filter_bar: bool = False) -> None:
         """Go to ``state``; until its page has arrived everything stays as it is."""
+        if state.page_number == 1:  # a cursor belongs to the order with which it was made
+            sorting = self.sorting_of(state)
+            state = replace(state, order=None if sorting is None else self.remembered_order(sorting))
         self._request = Request(state, from_filter_bar)
         self._fetch(self._request)
 
@@ -240,6 +264,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def update_tables(self) -> None:
         """Show the page, or why there are no rows."""
+        self.active_table.order = self.state.order
         self.fill_tables()
         empty = self.query_one("#list-empty", Static)
         empty.display = not self.active_table.display
@@ -263,7 +288,10 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def position_parts(self, *, numbered: bool = True) -> list[str]:
         """The parts of the title about marks and pages."""
+        sorting = self.sorting_of(self.state)
+        sorted_by = self.state.order if sorting is not None and self.state.order != sorting.default else None
         return [
+            f"by {sorted_by}" if sorted_by is not None else "",
             f"{len(self.table.marks):,} marked" if self.table.marks else "",
             f"page {self.state.page_number}" if numbered else "",
             "n more" if self._next_state() is not None else "",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.text import Text
 
 from tui.text import findings
 from tui.text.format import MISSING, clip, duration, escape, escape_lines, utc_time
 from tui.text.jobs import is_slow, short_time
+from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from tui.text.words import plural
 from workers.operations.jobs import Finding, JobDetail, JobStack
@@ -62,11 +61,11 @@ def payload(job: JobDetail, *, whole: bool = False) -> Text:
     if job.unreadable is not None:
         parts.append(("bytes", clip(escape_lines(job.unreadable), max_chars)))
     else:
-        parts.append(("payload", _json(job.payload, max_chars)))
+        parts.append(("payload", json_lines(job.payload, max_chars)))
     if job.result is not None:
-        parts.append(("result", _json(job.result, max_chars)))
+        parts.append(("result", json_lines(job.result, max_chars)))
     if job.meta and whole:
-        parts.append(("meta", _json(dict(job.meta), max_chars)))
+        parts.append(("meta", json_lines(dict(job.meta), max_chars)))
     return _lines(iter(parts))
 
 
@@ -142,20 +141,6 @@ def schedule_facts(schedule: ScheduleView, now: float, width: int) -> Text:
         by = f"by {schedule.disabled_by or MISSING} {short_time(schedule.disabled_at, now)}{reason}"
         lines.append(("disabled", Text(escape(by), WATCH)))
     return _lines(iter(lines), width)
-
-
-def _json(value: Any, max_chars: int) -> str:
-    """No more is encoded than is shown: jobs share the event loop."""
-    chunks, chars = [], 0
-    try:
-        for chunk in json.JSONEncoder(indent=2, ensure_ascii=False, default=repr).iterencode(value):
-            chunks.append(chunk)
-            chars += len(chunk)
-            if chars > max_chars:
-                break
-    except (RecursionError, ValueError, TypeError):
-        return "nested too deeply to be shown"
-    return escape_lines(clip("".join(chunks), max_chars))
 
 
 def _lines(fields: Fields, width: int | None = None) -> Text:

@@ -34,7 +34,11 @@ class LiveTable(KeyedTable[ItemT]):
         """Show these rows."""
         shown_columns, shown_rows = self._shown
         self._shown = (columns, rows)
-        if list(columns.items()) != list(shown_columns.items()) or list(rows) != list(shown_rows):
+        if (
+            list(columns.items()) != list(shown_columns.items())
+            or list(rows) != list(shown_rows)
+            or self.order != self.shown_order
+        ):
             top = self.scroll_offset.y
             self.set_rows(items, columns, rows, right_aligned=RIGHT_ALIGNED)
             self.scroll_to(y=top, animate=False)

@@ -9,6 +9,8 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
+from tui.text.sorting import Order, heading
+
 ItemT = TypeVar("ItemT")
 
 
@@ -26,6 +28,9 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         self.items: tuple[ItemT, ...] = ()
         self.keys: list[str] = []
         """Keys of the rows, in the order of the items."""
+        self.order: Order | None = None
+        """The order of the rows that are shown next: the heading of its column has an arrow."""
+        self.shown_order: Order | None = None
 
     @property
     def selected(self) -> ItemT | None:
@@ -56,11 +61,12 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         keys, row = self.keys, self.cursor_row
         self.clear(columns=True)
         for name, width in columns.items():
-            label = name.rjust(width) if name in right_aligned else name
+            label = heading(name, self.order, width)
+            label = label.rjust(width) if name in right_aligned else label
             self.add_column(label, key=name, width=width)
         for key, cells in rows.items():
             self.add_row(*cells, key=key)
-        self.items, self.keys = tuple(items), list(rows)
+        self.items, self.keys, self.shown_order = tuple(items), list(rows), self.order
         if 0 <= row < len(keys):
             stays = keys[row] in rows
             self.move_cursor(row=self.keys.index(keys[row]) if stays else row, animate=False)

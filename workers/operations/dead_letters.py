@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from redis.asyncio import Redis
 
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder
 from storage.dead_letters.plans import PlanItem, PlanRepository
 from storage.dead_letters.records import DeadLetter, FailureGroup, Page
 from storage.dead_letters.repository import DeadLetterRepository
@@ -52,11 +53,20 @@ class DeadLetterOperations:
         self._changed = changed
 
     async def page(
-        self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
+        self,
+        letter_filter: LetterFilter = ALL_DEAD,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
-        """One page, newest first.  Raises UnknownQueueError, InvalidCursorError, ValueError (the limit)."""
+        """One page.
+
+        Raises UnknownQueueError, InvalidCursorError, InvalidFilterError (an order that no index has),
+        ValueError (the limit).
+        """
         check_queue(letter_filter, self._queues)
-        return await self._letters.page(letter_filter, limit=limit, cursor=cursor)
+        return await self._letters.page(letter_filter, limit=limit, cursor=cursor, order=order)
 
     async def get(self, letter_id: int) -> DeadLetter:
         """One letter, from the archive too.  Raises NotFoundError."""
