@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.support.fake_jobs import SCHEDULES, job
 from tests.support.fake_operations import AWAY, BREACHED, DRAINING, HEALTHY, NASTY, CannedOperations
@@ -409,3 +410,58 @@ def test_one_job_looks_as_before(snap_compare: Any, size: tuple[int, int]) -> No
         await until(pilot, lambda: isinstance(app.screen, JobScreen) and "default.py:394" in text(app))
 
     assert snap_compare(dashboard(CannedOperations(HEALTHY)), terminal_size=size, run_before=open_it)
+
+
+async def test_s_sorts_by_a_column_over_all_pages_and_ready_jobs_keep_the_order_of_their_queue() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [
+        job(f"dress-{number}", "failed", error=f"E{number % 2}: x", attempt=number) for number in range(120)
+    ]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot, "left", "left")
+        await until(pilot, lambda: "dress-0 " in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("down", "down", "down", "down", "enter")  # as listed, job, queue, function, att
+        await until(pilot, lambda: "by att ↓" in text(app) and "dress-119" in text(app))
+        assert jobs_screen(app).table.items[0].key == "dress-119"
+        await press(pilot, "n")
+        await until(pilot, lambda: jobs_screen(app).table.items[-1].key == "dress-0")
+        await pilot.press("s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "by att ↑" in text(app))
+        await until(pilot, lambda: jobs_screen(app).table.items[0].key == "dress-0")
+        for _ in range(3):
+            await press(pilot, "left")
+        await until(pilot, lambda: "0 jobs" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "in which their queues start them" in notices(app))
+        await press(pilot, "left")
+        await press(pilot, "left")
+        await until(pilot, lambda: "weather-hourly" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "by schedule ↑" in text(app))
+
+
+async def test_the_filter_searches_keys_functions_workers_and_schedules() -> None:
+    async with dashboard(CannedOperations(HEALTHY)).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot)
+        for query, found in {
+            "COAT": ["coat-4"],
+            "function:weather": ["wx-lisboa-931"],
+            "worker:box-9": [],
+        }.items():
+            await pilot.press("slash")
+            app.screen.query_one("#filter-input", Input).value = query
+            await pilot.press("enter")
+            await until(pilot, lambda query=query: jobs_screen(app).filter_text() == query)
+            await until(pilot, lambda: not jobs_screen(app).is_waiting)
+            assert [one.key for one in jobs_screen(app).rows] == found
+        await until(pilot, lambda: "for worker:box-9: escape shows all" in text(app))
+        await press(pilot, "escape")
+        await press(pilot, "left")
+        await pilot.press("slash", *"nightly", "enter")
+        await until(pilot, lambda: "1 schedule" in text(app) and "colors-nightly" in text(app))

@@ -21,6 +21,8 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         Binding("enter", "select_cursor", "Open", key_display="enter"),
         Binding("k", "cursor_up", "Up", show=False),
         Binding("j", "cursor_down", "Down", show=False),
+        Binding("home", "scroll_top", "First row", show=False),
+        Binding("end", "scroll_bottom", "Last row", show=False),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,17 +16,21 @@ from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
 from tui.text.format import escape
-from tui.text.jobs import TABS
+from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
+from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.job_table import JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.job_filter import ALL_JOBS, PLACEHOLDER, JobFilter
 from workers.operations.job_views import named_job, start_facts
-from workers.operations.jobs import JOB_STATES, JobCounts, JobSummary, Verb
+from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobCounts, JobSummary, Verb, WindowState
+from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
 from workers.operations.why import explain
 
+_COST_FACTOR = 20.0
+"""After a sorted list was read as many times as long as that took pass at least until it is read again."""
 _EMPTY = {
     "running": "no job runs",
     "ready": "no job is ready",
@@ -58,6 +63,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     """The page is read with each snapshot, while the view is shown and Redis answers."""
 
     REMEMBERED_AS = "jobs-filter"
+    NOT_SORTED = "ready jobs have one order only: that in which their queues start them"
     FILTER_PLACEHOLDER = PLACEHOLDER
     HELP = (
         "Jobs by state, left and right change the list. x, R, c and X apply to the marked jobs, else to the "
@@ -89,6 +95,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     def __init__(self, session: Session) -> None:
         super().__init__(session, ListState(Listed()))
         self._schedule_count: int | None = None
+        self._next_read = 0.0
+        """When a sorted list is read again, by the monotonic clock."""
 
     def compose_body(self) -> ComposeResult:
         """Compose the states, the list, and the part about the row under the cursor."""
@@ -114,7 +122,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         super().update_snapshot(snapshot, error)
         self._show_states()
         readable = snapshot is not None and not self.session.figures_are_old
-        if self.is_current and readable and not self.is_waiting:
+        due = self.state.order is None or time.monotonic() >= self._next_read
+        if self.is_current and readable and due and not self.is_waiting:
             self.request_again()
 
     def refresh_data(self) -> None:
@@ -129,19 +138,42 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
             found = [one for one in schedules if wanted.selected.selects_schedule(one)]
-            return JobPage((), None, counts, found)
+            return JobPage((), None, counts, SCHEDULE_SORTING.sort(found, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == wanted.tab)
+        if state.order is not None:
+            return JobPage(await self._read_sorted(listed, state), None, counts, ())
+        page = await self._read(listed, state, PAGE_ROWS, state.cursor)
+        return JobPage(page.items, page.next, counts, ())
+
+    async def _read(
+        self, listed: WindowState, state: ListState[Listed], limit: int, cursor: str | None
+    ) -> Page[JobSummary]:
         snapshot = self.session.snapshot
         page = await self.jobs.page(
-            state=listed,
-            selected=wanted.selected,
-            limit=PAGE_ROWS,
-            cursor=state.cursor,
-            snapshot=snapshot,
+            state=listed, selected=state.filter.selected, limit=limit, cursor=cursor, snapshot=snapshot
         )
-        return JobPage([named_job(job, snapshot) for job in page.items], page.next, counts, ())
+        return replace(page, items=[named_job(job, snapshot) for job in page.items])
+
+    async def _read_sorted(self, listed: WindowState, state: ListState[Listed]) -> Sequence[JobSummary]:
+        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long."""
+        began = time.monotonic()
+        jobs: list[JobSummary] = []
+        cursor: str | None = None
+        for _ in range(MAX_SORTED // MAX_JOBS):
+            page = await self._read(listed, state, MAX_JOBS, cursor)
+            jobs += page.items
+            cursor = page.next
+            if cursor is None:
+                break
+        self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
+        return JOB_SORTING[listed].sort(jobs, state.order)
+
+    def sorting_of(self, state: ListState[Listed]) -> Sorting[Any] | None:
+        """The columns of a tab; those that are ready have one order."""
+        tab = state.filter.tab
+        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING.get(tab)
 
     # Painting
 
@@ -200,10 +232,16 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     def title_parts(self) -> list[str]:
         """How many rows, and which page."""
         if self.lists_schedules:
-            return [plural(len(self.query_one(ScheduleTable).items), "schedule")]
+            found = plural(len(self.query_one(ScheduleTable).items), "schedule")
+            return [found, *self.position_parts(numbered=False)]
         single = self.state.page_number == 1 and (self.page is None or self.page.next is None)
         jobs = plural(len(self.rows), "job")
-        return [jobs if single else f"{jobs} on this page", *self.position_parts(numbered=not single)]
+        queues_order = "in the order of their queues" if self.state.filter.tab == "ready" else ""
+        return [
+            jobs if single else f"{jobs} on this page",
+            queues_order,
+            *self.position_parts(numbered=not single),
+        ]
 
     def _show_states(self) -> None:
         wanted = self.state.filter
