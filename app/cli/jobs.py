@@ -62,19 +62,36 @@ def list_jobs(
             autocompletion=complete_job_state,
         ),
     ] = None,
+    function: Annotated[str | None, typer.Option("--function", help="Contained in its name.")] = None,
+    worker: Annotated[
+        str | None, typer.Option("--worker", help="Contained in host:pid, or in the id of the process.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Contained in the key or the error.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="Rows.", min=1, max=200)] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Jobs by state: those that run, are ready or scheduled; with --state those that ended, too."""
+    """Jobs by state: those that run, are ready or scheduled; with --state those that ended, too.
+
+    With --function, --worker or --text a page searches the next 1,000 jobs.
+    """
     from app.cli.render.jobs import jobs_text
 
     if state is not None:
         check_choice(state, JOB_STATES, "--state")
 
     async def run(operations: Operations) -> int:
-        page = await operations.jobs.page(queue, state, limit=limit, cursor=cursor)  # type: ignore[arg-type]
+        from workers.operations.jobs import JobFilter
+
+        selected = JobFilter(function=function, worker=worker, text=text)
+        page = await operations.jobs.page(
+            queue,
+            state,  # type: ignore[arg-type]
+            selected=selected,
+            limit=limit,
+            cursor=cursor,
+        )
         if as_json:
             output.print_json(output.page(page.items, page.next))
             return 0
@@ -90,21 +107,41 @@ def show_job(
     queue: Queue,
     key: Key,
     stack: Annotated[
-        bool, typer.Option("--stack", help="Ask its process where the job stands, if it runs.")
+        bool, typer.Option("--stack", help="Ask where it stands, if it runs, and which others stand there.")
     ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """One job: payload, result, every attempt's error, and why it does not run."""
-    from app.cli.render.jobs import job_text, stack_text
+    from app.cli.render.jobs import finding_document, job_text, stack_text
 
     async def run(operations: Operations) -> int:
         job = await operations.jobs.get(queue, key)
         where = await operations.jobs.stack(queue, key) if stack else None
+        alike = await operations.jobs.alike(queue, key) if stack else None
         if as_json:
-            output.print_json(asdict(job) | ({} if where is None else {"stack": asdict(where)}))
+            more = (
+                {} if where is None else {"stack": asdict(where), "alike": alike and finding_document(alike)}
+            )
+            output.print_json(asdict(job) | more)
         else:
-            output.print_text(job_text(job) + ("" if where is None else stack_text(where)))
+            output.print_text(job_text(job) + ("" if where is None else stack_text(where, alike)))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("alike")
+def list_findings(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Running jobs that stand at the same line: how many, where, on which workers, and in which slots."""
+    from app.cli.render.jobs import finding_document, findings_text
+
+    async def run(operations: Operations) -> int:
+        found = await operations.jobs.findings()
+        if as_json:
+            output.print_json({"items": [finding_document(finding) for finding in found], "next": None})
+        else:
+            output.print_text(findings_text(found))
         return 0
 
     run_operation(data_dir, run, database="optional")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tui.text.format import MISSING, clip_middle, count, escape, lasting, utc_time
 from tui.text.words import plural
-from workers.operations.jobs import Finding
+from workers.operations.alike import Finding
 
 _MAX_WORKERS = 3
 _MAX_FILE_CHARS = 70
