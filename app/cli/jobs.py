@@ -133,7 +133,7 @@ def show_job(
 
 @commands.command("alike")
 def list_findings(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Running jobs that stand at the same line: how many, where, on which workers, and in which slots."""
+    """Running jobs that stand at the same line: how many, where, on which workers, in which slots."""
     from app.cli.render.jobs import finding_document, findings_text
 
     async def run(operations: Operations) -> int:
@@ -169,64 +169,38 @@ def why(
     run_operation(data_dir, run, database="optional")
 
 
-@commands.command("abort")
-def abort(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "abort", queue, keys, options)
+_HELP: Mapping[Verb, str] = {
+    "abort": "End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be.",
+    "run-now": (
+        "Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be."
+    ),
+    "duplicate": "Enqueue the same function and payload under a new key; 1 if one of them cannot be.",
+    "remove": (
+        "Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be."
+    ),
+}
 
 
-@commands.command("run-now")
-def run_now(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "run-now", queue, keys, options)
+def _add_command(verb: Verb, summary: str) -> None:
+    """Add the command of a verb."""
+
+    def change(
+        queue: Queue,
+        keys: Keys,
+        reason: Reason = "",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        data_dir: DataDir = None,
+        as_json: Json = False,
+    ) -> None:
+        options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
+        _run_verb(data_dir, verb, queue, keys, options)
+
+    commands.command(verb, help=summary)(change)
 
 
-@commands.command("duplicate")
-def duplicate(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Enqueue the same function and payload under a new key; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "duplicate", queue, keys, options)
-
-
-@commands.command("remove")
-def remove(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "remove", queue, keys, options)
+for _verb, _summary in _HELP.items():
+    _add_command(_verb, _summary)
 
 
 def _run_verb(
