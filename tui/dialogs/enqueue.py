@@ -87,6 +87,9 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         Binding("ctrl+s", "enqueue(False)", "Enqueue", priority=True),
         Binding("ctrl+o", "enqueue(True)", "Enqueue and open", priority=True),
         Binding("escape", "leave", "Leave"),
+        # With priority, so that what is typed ahead goes to the next field, also if the event loop is late.
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Previous field", show=False, priority=True),
         Binding("up", "app.focus_previous", "Previous field", show=False),
         Binding("down", "app.focus_next", "Next field", show=False),
     ]

@@ -85,12 +85,16 @@ class WorkerOperations:
         cluster = await self._read_cluster()
         return list_workers(cluster.workers, cluster.queues)
 
-    async def log(self, worker_id: str) -> Sequence[LogLine]:
-        """The newest lines of a process' log, the oldest first; the process is asked, within two seconds.
+    async def log(
+        self, worker: str, *, queue: str | None = None, job: str | None = None
+    ) -> Sequence[LogLine]:
+        """The newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
 
-        Raises ConflictError if it does not answer.
+        The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
         """
-        return await ask_for_log(self._redis, worker_id)
+        found = find_worker((await self._read_cluster()).workers, worker)
+        lines = await ask_for_log(self._redis, found.id)
+        return [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.
