@@ -140,7 +140,7 @@ async def test_the_filter_lists_one_queue_and_names_an_unknown_one() -> None:
         await until(pilot, lambda: "Running 1" in text(app))
         await press(pilot, "escape")
         await until(pilot, lambda: "coat-4" in text(app))
-        await pilot.press("slash", *"nowhere", "enter")
+        await pilot.press("slash", *"queue:nowhere", "enter")
         await until(pilot, lambda: "nowhere" in text(app) and "weather-ingestion" in text(app))
 
 
@@ -284,10 +284,12 @@ async def test_every_key_works_in_every_state(state: Any, fails: bool) -> None:
     operations = CannedOperations(state)
     if fails:
         operations.jobs.error = RedisConnectionError("refused")
-    keys = ("down", "up", "home", "end", "space", "v", "v", "U", "n", "b", "r", "p", "left", "right", "enter")
+    keys = ("down", "up", "home", "end", "space", "v", "v", "U", "n", "b", "r", "p", "left", "right", "s")
+    asked = ("e", "o", "enter", "x", "R", "c", "X", "slash")
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
-        for key in (*keys, "escape", "x", "escape", "R", "escape", "c", "X", "escape", "slash", "escape"):
+        pressed = [*keys, "escape", *(key for verb in asked for key in (verb, "escape"))]
+        for key in pressed:
             await pilot.press(key)
             await pilot.pause()
         await pilot.press("question_mark", "escape", "1", "3")

@@ -234,7 +234,11 @@ async def test_the_page_of_a_process_has_the_keys_of_its_jobs_and_their_verbs() 
         await until(pilot, lambda: "marked" not in text(app))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, JobScreen))
-        await pilot.press("escape", "u")
+        await pilot.press("escape", "s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("down", "s")
+        await until(pilot, lambda: "by job ↑" in text(app))
+        await pilot.press("u")
         await until(pilot, lambda: ("undo drain", DRAINING.id) in operations.done)
     queue = "color-extraction"
     assert operations.done[:2] == [

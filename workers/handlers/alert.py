@@ -37,7 +37,7 @@ class AlertPayload(Payload):
 
     alert_id: str = Field(min_length=1, max_length=200, description="Sent once to each subscriber")
     location_id: str = Field(min_length=1, max_length=200, description="Whose subscribers get it")
-    event: str = Field(min_length=1, max_length=200, description="As a storm warning")
+    event: str = Field(min_length=1, max_length=200, description="For instance Gale warning")
     severity: Literal["moderate", "severe", "extreme"]
     starts_at: AwareDatetime
     ends_at: AwareDatetime

@@ -34,7 +34,10 @@ _CHARTS_MIN_HEIGHT = 34
 class QueueScreen(ChartedScreen, LetterActions, JobActions):
     """The row of the overview, why nothing starts, charts, settings, groups and events."""
 
-    HELP = "One queue: why nothing more starts, its figures over time, its settings, and what died of what."
+    HELP = (
+        "One queue: why nothing more starts, its figures over time, its settings, and what died of what. "
+        "e enqueues a job in it."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
         Binding("p", "pause", "Pause"),

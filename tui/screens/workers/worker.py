@@ -16,6 +16,8 @@ from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
 from tui.text import worker_page
 from tui.text.format import escape
+from tui.text.jobs import JOB_SORTING
+from tui.text.sorting import Sorting
 from tui.widgets.job_table import JobTable
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
@@ -114,14 +116,25 @@ class WorkerScreen(WorkerActions, JobActions):
         """Its jobs."""
         return self.query_one(JobTable)
 
+    @property
+    def sorting(self) -> Sorting[JobSummary]:
+        """The columns of its jobs."""
+        return JOB_SORTING["running"]
+
+    def order_changed(self) -> None:
+        """Show the jobs in the order that was chosen."""
+        self._show_jobs(self.table.items)
+
     def _show_jobs(self, jobs: Sequence[JobSummary]) -> None:
         table = self.table
-        table.show_jobs(jobs, "running", self.size.width, self.session.now)
+        table.order = self.order
+        table.show_jobs(self.sorting.sort(jobs, self.order), "running", self.size.width, self.session.now)
         if table.display != bool(jobs):
             table.display = bool(jobs)
             (table if jobs else self.query_one("#detail")).focus()
-        marked = f"{len(table.marks):,} marked" if table.marks else ""
-        self.query_one("#worker-jobs-title", Rule).show("Jobs in flight", marked)
+        parts = [f"by {self.order}" if self.order is not None else ""]
+        parts.append(f"{len(table.marks):,} marked" if table.marks else "")
+        self.query_one("#worker-jobs-title", Rule).show("Jobs in flight", " · ".join(filter(None, parts)))
 
     def _show(self) -> None:
         worker = self._worker
