@@ -467,3 +467,40 @@ async def test_the_filter_searches_keys_functions_workers_and_schedules() -> Non
         await press(pilot, "left")
         await pilot.press("slash", *"nightly", "enter")
         await until(pilot, lambda: "1 schedule" in text(app) and "colors-nightly" in text(app))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "verb", "title"),
+    [
+        ("x", "abort", "Abort"),
+        ("R", "run-now", "Run now"),
+        ("c", "duplicate", "Duplicate"),
+        ("X", "remove", "Remove"),
+    ],
+)
+async def test_each_verb_applies_to_all_that_is_marked_after_one_question(
+    key: str, verb: str, title: str
+) -> None:
+    operations = CannedOperations(HEALTHY)
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot, "space", "space", "space", key)
+        assert f"{title} 3 jobs?" in await answer(pilot)
+        await until(pilot, lambda: len(operations.done) == 2)
+        await until(pilot, lambda: "marked" not in text(app))
+    done = {queue: [ref[0] for ref in refs] for name, queue, refs in operations.done if name == verb}
+    assert done == {"color-extraction": ["dress-17", "coat-4"], "weather-ingestion": ["wx-lisboa-931"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["x", "R", "c", "X", "p", "enter", "e", "o", "s", "n", "b"])
+@pytest.mark.parametrize("lists", range(6))
+async def test_each_key_does_something_on_each_row_or_says_why_not(key: str, lists: int) -> None:
+    operations = CannedOperations(HEALTHY)
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot, *["right"] * lists)
+        before = (text(app), len(app.screen_stack))
+        await pilot.press(key)
+        await until(
+            pilot, lambda: notices(app) or operations.done or (text(app), len(app.screen_stack)) != before
+        )

@@ -69,15 +69,16 @@ class FieldInput(Vertical):
     @property
     def typed(self) -> str:
         """What was typed or chosen."""
-        if self.field.kind == "choice":
-            value = self.query_one(Select).value
-            return value if isinstance(value, str) else ""
-        return self.query_one(Input).value
+        for chosen in self.query(Select):
+            return chosen.value if isinstance(chosen.value, str) else ""
+        for field in self.query(Input):
+            return field.value
+        return self._typed_before  # it is not composed yet
 
     def show_problem(self, problem: str) -> None:
         """Show what is wrong, or if nothing is the help."""
-        line = self.query_one(MessageLine)
-        line.show_error(one_line(problem)) if problem else line.show(escape(self.field.help))
+        for line in self.query(MessageLine):
+            line.show_error(one_line(problem)) if problem else line.show(escape(self.field.help))
 
 
 class EnqueueDialog(ModalScreen[NewJob | None]):

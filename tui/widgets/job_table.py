@@ -91,6 +91,10 @@ class ScheduleTable(LiveTable[ScheduleView]):
 
     BINDINGS: ClassVar[list[BindingType]] = [*_TAB_KEYS]
 
+    def open_item(self, item: ScheduleView) -> None:
+        """Say that nothing more is known of a schedule."""
+        self.app.notify("all of a schedule is shown: R runs it now, p disables or enables it")
+
     def show_schedules(self, schedules: Sequence[ScheduleView], width: int, now: float) -> None:
         """Show all of them."""
         columns = columns_for("schedules", width)
