@@ -107,12 +107,14 @@ def stack(found: JobStack | None, problem: str | None, most: int | None = None) 
     return text
 
 
-def alike(finding: Finding | None) -> Text:
-    """The jobs that stand at the same line as this one; None: it stands there alone."""
+def alike(finding: Finding | None, width: int) -> Text:
+    """The jobs that stand at the same line as this one, on ``width`` columns; None: it stands there alone."""
     if finding is None:
         return Text("  no other running job stands at its line", MUTED)
-    text = Text.assemble(("  ", ""), (findings.title(finding), "bold"))
-    return text.append("\n  ").append(" · ".join(findings.parts(finding)), MUTED)
+    margin, columns = "\n  ", max(20, width - 5)
+    text = Text("  ").append(margin.join(textwrap.wrap(findings.title(finding), columns)), "bold")
+    lines = textwrap.wrap(" · ".join(findings.parts(finding)), columns)
+    return text.append(margin).append(margin.join(lines), MUTED)
 
 
 def log(found: JobStack | None) -> Text:

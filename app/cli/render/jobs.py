@@ -97,7 +97,7 @@ def job_text(job: JobDetail) -> str:
     return "\n".join(lines)
 
 
-def stack_text(stack: JobStack, alike: Finding | None) -> str:
+def stack_text(stack: JobStack, alike: Finding | None = None) -> str:
     """Where a job stands: a line a frame, the innermost first; the others there; and what it has logged."""
     place = [f"  {stack.place}{f': {stack.problem}' if stack.problem else ''}"] if stack.place else []
     lines = [f"  {frame.file}:{frame.line} in {frame.function}" for frame in reversed(stack.frames)]

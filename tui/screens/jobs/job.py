@@ -134,7 +134,7 @@ class JobScreen(JobActions):
             on_error=problems.append,
         )
         if self.is_running and self.is_mounted:
-            self.query_one("#job-alike", Line).show(job_page.alike(finding))
+            self.query_one("#job-alike", Line).show(job_page.alike(finding, self.size.width))
             self._stack, self._stack_problem = found, "".join(problems[:1])
             self.query_one("#job-stack", Line).show(job_page.stack(found, self._stack_problem))
             self.query_one("#job-log", Line).show(job_page.log(found))

@@ -167,7 +167,7 @@ class JobPane(Container):
         for name in ("#job-alike-title", "#job-alike"):
             self.query_one(name).display = shown
         if shown:
-            self.query_one("#job-alike", Line).show(job_page.alike(self._finding))
+            self.query_one("#job-alike", Line).show(job_page.alike(self._finding, self.app.size.width))
 
 
 def _is_final(detail: JobDetail | None, job: JobSummary) -> bool:
