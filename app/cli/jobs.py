@@ -12,7 +12,7 @@ import typer
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
-from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import Reason
@@ -92,6 +92,7 @@ def show_job(
     stack: Annotated[
         bool, typer.Option("--stack", help="Ask its process where the job stands, if it runs.")
     ] = False,
+    reveal: Reveal = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -99,7 +100,7 @@ def show_job(
     from app.cli.render.jobs import job_text, stack_text
 
     async def run(operations: Operations) -> int:
-        job = await operations.jobs.get(queue, key)
+        job = await operations.jobs.get(queue, key, reveal=reveal)
         where = await operations.jobs.stack(queue, key) if stack else None
         if as_json:
             output.print_json(asdict(job) | ({} if where is None else {"stack": asdict(where)}))

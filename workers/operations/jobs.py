@@ -37,6 +37,7 @@ from workers.operations.job_views import (
     start_facts,
     summary_fields,
 )
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.start_facts import JobFacts
 from workers.operations.why import Why, explain
 
@@ -112,7 +113,9 @@ class JobOperations(JobVerbs):
         *,
         dead_letters: DeadLetterOperations,
         take_snapshot: Callable[[], Awaitable[Snapshot]],
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
+        self._mask = mask
         super().__init__(enqueueing, audit)
         self._redis = redis
         self._dead_letters = dead_letters
@@ -146,7 +149,7 @@ class JobOperations(JobVerbs):
             if snapshot is None and place.state == "running" and window.jobs:
                 snapshot = await self._take_snapshot()
             policy = self._policy(place.queue)
-            items += [_summary(policy, found, window.now, snapshot) for found in window.jobs]
+            items += [self._mask.job(_summary(policy, found, window.now, snapshot)) for found in window.jobs]
             if window.more:
                 last = window.jobs[-1]
                 return Page(items, _Place(place.queue, place.state, last.id, last.place).cursor())
@@ -168,8 +171,13 @@ class JobOperations(JobVerbs):
             raise InvalidCursorError("is that of another list", field="cursor")
         return iter([first, *places[named.index((first.queue, first.state)) + 1 :]])
 
-    async def get(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> JobDetail:
-        """A job with all that is known of it, and why it does not run.  Raises NotFoundError."""
+    async def get(
+        self, queue: str, key: str, *, snapshot: Snapshot | None = None, reveal: bool = False
+    ) -> JobDetail:
+        """A job with all that is known of it, and why it does not run; ``reveal``: with its secrets.
+
+        Raises NotFoundError.
+        """
         policy = self._policy(queue)
         found, now = await self._find(queue, key)
         if found.state == "gone":
@@ -181,7 +189,8 @@ class JobOperations(JobVerbs):
         if detail.state == "failed" and detail.status != "aborted":
             detail = replace(detail, letter=await self._letter_of(detail, record.completed))
         why = explain(start_facts(policy, snapshot, job_facts(detail, now, snapshot)))
-        return replace(detail, why=why)
+        detail = replace(detail, why=why)
+        return detail if reveal else self._mask.job(detail)
 
     async def why(self, queue: str, key: str | None = None, *, snapshot: Snapshot | None = None) -> Why:
         """Why a job does not run, or (without ``key``) why the queue starts nothing more, or that it does.
@@ -214,7 +223,7 @@ class JobOperations(JobVerbs):
         summary = _summary(policy, found, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
-        return await ask_for_stack(self._redis, summary.worker, queue, key)
+        return self._mask.stack(await ask_for_stack(self._redis, summary.worker, queue, key))
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
         """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
