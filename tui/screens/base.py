@@ -157,9 +157,7 @@ class DashboardScreen(Screen[None]):
         """What ``y`` copies: the id of the row under the cursor; None if there is no row."""
         rows = self.focused
         key = rows.selected_key if isinstance(rows, KeyedTable | RowList) else None
-        return (
-            None if key is None else escape(key.rpartition("\0")[2])
-        )  # a job's row has its queue before that
+        return None if key is None else escape(key.rpartition("\0")[2])  # a job has its queue before it
 
     def action_copy(self) -> None:
         """Copy by OSC 52: the terminal has the clipboard, also over SSH."""
@@ -177,9 +175,8 @@ class DashboardScreen(Screen[None]):
             )
             return
         self.app.copy_to_clipboard(text)
-        shown = (
-            text if "\n" not in text and len(text) <= _MAX_NAMED_CHARS else f"{count(len(text))} characters"
-        )
+        short = "\n" not in text and len(text) <= _MAX_NAMED_CHARS
+        shown = text if short else f"{count(len(text))} characters"
         self.notify(f"copied: {shown}", markup=False)
 
     def run_exclusive(self, action: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
+from tui.text.completion import MAX_CANDIDATES, Values
 from tui.text.format import (
     MISSING,
     clip,
@@ -23,10 +24,11 @@ from tui.text.format import (
 from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
 from tui.text.words import DATE_TIME_UTC, DAY_AND_MINUTE, replay_state, times
-from workers.monitoring.snapshot import Snapshot
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import (
     NEWEST_FIRST,
     POISON_DEATHS,
+    STATES,
     DeadLetter,
     FailureGroup,
     LetterFilter,
@@ -78,6 +80,32 @@ def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
         Order("when", descending=True),
         note,
     )
+
+
+_TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
+
+
+def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]) -> Values:
+    """The fields of a filter, with the values that these queues and letters have."""
+    names = [queue.name for queue in queues]
+    values: dict[str, Iterable[str]] = {
+        "queue:": dict.fromkeys([*names, *(letter.queue_name for letter in letters)]),
+        "function:": sorted({queue.function for queue in queues} | {letter.function for letter in letters}),
+        "state:": (*STATES, "all"),
+        "since:": _TIMES,
+        "until:": _TIMES,
+        "error:": sorted({letter.error_type.rpartition(".")[2] for letter in letters}),
+        "fingerprint:": dict.fromkeys(letter.fingerprint for letter in letters),
+        "poison:": ("yes", "no"),
+        "archived:": ("yes",),
+    }
+    for letter in letters:
+        arguments = letter.job_data.get("kwargs")
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
+            if isinstance(value, str | int | float) and not isinstance(value, bool):
+                values.setdefault(f"arg.{name}:", {})
+                values[f"arg.{name}:"] = dict.fromkeys([*values[f"arg.{name}:"], str(value)][:MAX_CANDIDATES])
+    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
 
 
 def letter_order(order: Order | None) -> LetterOrder:
