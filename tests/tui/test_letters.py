@@ -20,6 +20,7 @@ from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, set
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.edit_payload import EditPayloadDialog
+from tui.dialogs.payload_diff import PayloadDiff
 from tui.dialogs.prompt import Prompt
 from tui.dialogs.replay_options import ReplayDialog
 from tui.screens.dead_letters.letter import LetterScreen
@@ -197,6 +198,27 @@ async def test_another_width_has_other_columns() -> None:
         await pilot.press("g")
         groups = app.screen.query_one(GroupTable)
         await until(pilot, lambda: len(groups.columns) == 4)
+
+
+async def test_tab_completes_fields_and_values_of_a_filter() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("slash", "q")
+        field = cast(Input, app.focused)
+        hint = app.screen.query_one("#filter-hint", Static)
+        await until(pilot, lambda: "tab completes: queue:" in str(hint.render()))
+        await pilot.press("tab", "c")
+        await until(pilot, lambda: "queue:color-extraction" in str(hint.render()))
+        await pilot.press("tab", "space", "s", "t", "tab", "tab")
+        assert field.value == "queue:color-extraction state:dead"
+        field.value += " since:"
+        await pilot.press("tab")
+        field.value += " arg."
+        await pilot.press("tab")
+        assert field.value == "queue:color-extraction state:dead since:15m arg.location_id:"
+        field.value = "queue:nowhere"
+        await until(pilot, lambda: "tab completes" not in str(hint.render()))
 
 
 # Groups
@@ -510,11 +532,18 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
         field.text = '{"location_id": "porto"}'
         await pilot.pause()
         canned.error = InvalidJobError("lat: field required")
-        await pilot.press("ctrl+s")
+        await ask(app, pilot, "ctrl+s", screen=PayloadDiff)
+        await until(pilot, lambda: '+  "location_id": "porto"' in says(app))
+        assert f'-  "location_id": {json.dumps(payload["location_id"])}' in says(app)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, EditPayloadDialog))
+        await ask(app, pilot, "ctrl+s", screen=PayloadDiff)
+        await pilot.press("y")
         await until(pilot, lambda: "lat: field required" in says(app))
         assert field.text == '{"location_id": "porto"}'
         canned.error = None
-        await pilot.press("ctrl+s")
+        await ask(app, pilot, "ctrl+s", screen=PayloadDiff)
+        await pilot.press("y")
         await until(pilot, lambda: shown(app) == [1, 3, 4, 5])
     assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
 

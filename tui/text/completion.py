@@ -25,9 +25,8 @@ def candidates(text: str, values: Values) -> Sequence[str]:
     _, word = split_last(text)
     name, colon, start = word.partition(":")
     if colon:
-        found = [
-            f"{name}:{shlex.quote(value)}" for value in values.get(f"{name}:", ()) if value.startswith(start)
-        ]
+        known_values = values.get(f"{name}:", ())
+        found = [f"{name}:{shlex.quote(value)}" for value in known_values if value.startswith(start)]
     else:
         found = [known for known in values if known.startswith(word)]
     return [known for known in dict.fromkeys(found) if known != word][:MAX_CANDIDATES]

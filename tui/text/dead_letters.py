@@ -37,6 +37,7 @@ from workers.operations.operations import (
     PlanItem,
     sortable_columns,
 )
+from workers.operations.secrets import MASK
 
 POISON_LEGEND = "×3 poison: died this often in a row of the same error; plans leave it out"
 _TREND_HOURS = 24
@@ -82,6 +83,7 @@ def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
     )
 
 
+_MAX_VALUE_CHARS = 40
 _TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
 
 
@@ -99,13 +101,25 @@ def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]
         "poison:": ("yes", "no"),
         "archived:": ("yes",),
     }
+    values |= _argument_values(letters)
+    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
+
+
+def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
+    """The short values of the arguments of these letters, by ``arg.NAME:``; no masks of secrets."""
+    values: dict[str, list[str]] = {}
     for letter in letters:
         arguments = letter.job_data.get("kwargs")
         for name, value in arguments.items() if isinstance(arguments, dict) else ():
-            if isinstance(value, str | int | float) and not isinstance(value, bool):
-                values.setdefault(f"arg.{name}:", {})
-                values[f"arg.{name}:"] = dict.fromkeys([*values[f"arg.{name}:"], str(value)][:MAX_CANDIDATES])
-    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
+            known = values.setdefault(f"arg.{name}:", [])
+            text = str(value) if isinstance(value, str | int | float) else ""
+            if (
+                0 < len(text) <= _MAX_VALUE_CHARS
+                and len(known) < MAX_CANDIDATES
+                and text not in (*known, MASK)
+            ):
+                known.append(text)
+    return values
 
 
 def letter_order(order: Order | None) -> LetterOrder:

@@ -36,8 +36,8 @@ class _Completion(Suggester):
 class FilterBar(Vertical):
     """Shows the filter if there is one; `open` turns it into an input.
 
-    ``parse`` turns text into a filter, or raises one of OPERATION_ERRORS.  ``values`` returns the names of its
-    fields, and what is known of their values.
+    ``parse`` turns text into a filter, or raises one of OPERATION_ERRORS.  ``values`` returns the names of
+    its fields, and what is known of their values.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
