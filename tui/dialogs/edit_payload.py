@@ -16,7 +16,7 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.payload_diff import PayloadDiff
 from tui.editor import EditorError, edit_text
 from tui.session import Session, one_line
-from tui.text.format import clip, escape
+from tui.text.format import CONTROL_CHARACTERS, clip, escape
 from tui.widgets.message_line import MessageLine
 from workers.engine.json_input import parse_object
 from workers.errors import InvalidJsonError
@@ -24,7 +24,7 @@ from workers.operations.operations import DeadLetter
 from workers.operations.secrets import MASK
 
 _MAX_KEY_CHARS = 40
-_CONTROL = (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
+_CONTROL = (*(code for code in CONTROL_CHARACTERS if code >= 0x7F), *range(0xD800, 0xE000))
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROL}
 """Characters that JSON may hold as they are, but that a terminal would obey."""
 
