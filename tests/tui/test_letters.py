@@ -244,6 +244,7 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
 
 async def test_groups_come_first_and_beside_them_is_the_one_under_the_cursor() -> None:
     canned = operations()
+    canned.letters.releases = ("r2", "r1")
     app = dashboard(canned)
     async with app.run_test(size=(160, 48)) as pilot:
         await pilot.press("2")
@@ -546,6 +547,17 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
         await pilot.press("y")
         await until(pilot, lambda: shown(app) == [1, 3, 4, 5])
     assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
+
+
+async def test_without_an_editor_a_message_says_so_and_the_text_stays() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "e", "x", screen=EditPayloadDialog)
+        text = app.screen.query_one(TextArea).text
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "an editor needs the terminal" in says(app))
+        assert app.screen.query_one(TextArea).text == text
 
 
 async def test_leaving_a_changed_payload_asks_once() -> None:

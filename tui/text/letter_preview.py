@@ -100,8 +100,9 @@ def _payload(letter: DeadLetter) -> Text:
 
 def _traceback(letter: DeadLetter) -> Text:
     last = letter.attempt_errors[-1] if letter.attempt_errors else {}
-    lines = str(last.get("traceback") or letter.traceback or "").rstrip().split("\n")
-    if lines == [""]:
+    whole = str(last.get("traceback") or letter.traceback or "").rstrip().split("\n")
+    lines = [line for line in whole if line.strip(" ^~")]  # without those that only point at the line above
+    if not lines:
         return Text()
     left_out = len(lines) - _MAX_FRAME_LINES
     text = Text("\n Where it failed", "bold").append(f" last attempt of {letter.attempts}\n", MUTED)

@@ -27,6 +27,11 @@ DEFAULT_SECRET_FIELDS: Final = (
 _MAX_DEPTH = 200
 """Nesting of a payload below which nothing is shown: our producers take half of that."""
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|(?:(?:Bearer|Basic|Token)\s+)?[^\s,;&'")\]}\\]+)"""
+_SCHEMA_ERROR = (
+    r"(?!(?:extra inputs|field required|input should|value error|unable to"
+    r"|(?:bytes|data|dictionary|list|object|set|string|tuple|url|value) (?:should|has))\b)"
+)
+"""What stands behind a field's name if its value breaks the queue's schema: no secret."""
 _SCHEME = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]{0,200}:)[^\s@/]{1,500}@")
 
@@ -41,7 +46,8 @@ class SecretMask:
         self._words = tuple(_plain(word) for word in words if _plain(word))
         names = "|".join(re.escape(word).replace("_", "[-_ ]?") for word in words if _plain(word))
         self._assignment = re.compile(
-            rf"((?:{names})[\w-]{{0,40}}\\*[\"']?\s{{0,3}}[:=]\s{{0,3}}\\*)({_VALUE})", re.IGNORECASE
+            rf"((?:{names})[\w-]{{0,40}}\\*[\"']?\s{{0,3}}[:=]\s{{0,3}}\\*)({_SCHEMA_ERROR}{_VALUE})",
+            re.IGNORECASE,
         )
 
     def is_secret(self, name: str) -> bool:

@@ -51,6 +51,8 @@ def test_fields_are_masked_by_their_names_at_any_depth() -> None:
         ("postgresql://ops:pw@db/shop is away", f"postgresql://ops:{MASK}@db/shop is away"),
         ("X-API-KEY : k-1\nnext line", f"X-API-KEY : {MASK}\nnext line"),
         ("the token is unknown", "the token is unknown"),
+        ("password: Extra inputs are not permitted", "password: Extra inputs are not permitted"),
+        ("api_key: string should be short; b: x", "api_key: string should be short; b: x"),
         ("nothing to hide", "nothing to hide"),
     ],
 )
