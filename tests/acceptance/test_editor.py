@@ -74,9 +74,6 @@ async def test_a_failed_editor_loses_nothing(
     shown = await open_editor(program, terminal, editor(tmp_path, 'echo "{" > "$1"', "exit 3"))
     position = len(shown.read())
     shown.press("\n")
-    await eventually(
-        lambda: "ended with 3: nothing was changed" in shown.text_since(position),
-        within=60,
-        what="the message",
-    )
+    told = "ended with 3: nothing was changed"
+    await eventually(lambda: told in shown.text_since(position), within=60, what=told)
     assert "none.jpg" in shown.text_since(position)

@@ -45,10 +45,8 @@ class SecretMask:
     def __init__(self, words: Iterable[str] = DEFAULT_SECRET_FIELDS) -> None:
         self._words = tuple(_plain(word) for word in words if _plain(word))
         names = "|".join(re.escape(word).replace("_", "[-_ ]?") for word in words if _plain(word))
-        self._assignment = re.compile(
-            rf"((?:{names})[\w-]{{0,40}}\\*[\"']?\s{{0,3}}[:=]\s{{0,3}}\\*)({_SCHEMA_ERROR}{_VALUE})",
-            re.IGNORECASE,
-        )
+        name = rf"(?:{names})[\w-]{{0,40}}\\*[\"']?\s{{0,3}}[:=]\s{{0,3}}\\*"
+        self._assignment = re.compile(rf"({name})({_SCHEMA_ERROR}{_VALUE})", re.IGNORECASE)
 
     def is_secret(self, name: str) -> bool:
         """Whether the value of a field with this name is masked."""
