@@ -636,3 +636,15 @@ def test_letters(snap_compare: Any, name: str, size: str) -> None:
         await pilot.pause(0.2)
 
     assert snap_compare(dashboard(operations(230)), terminal_size=SIZES[size], run_before=open_it)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", ["", "g", "g s"], ids=["groups", "letters", "sort"])
+def test_letters_with_their_preview(snap_compare: Any, keys: str) -> None:
+    async def open_it(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press("2", *keys.split())
+        await settled(pilot)
+        await pilot.pause(0.2)
+
+    assert snap_compare(dashboard(operations(30)), terminal_size=SIZES["160x48"], run_before=open_it)

@@ -105,7 +105,8 @@ def _traceback(letter: DeadLetter) -> Text:
     if not lines:
         return Text()
     left_out = len(lines) - _MAX_FRAME_LINES
-    text = Text("\n Where it failed", "bold").append(f" last attempt of {letter.attempts}\n", MUTED)
+    heading = ("\n Where it failed", "bold"), (f"  last attempt of {letter.attempts}\n", MUTED)
+    text = Text.assemble(*heading)
     if left_out > 0:
         text.append(f" … {left_out} lines before\n", MUTED)
     return text.append(_indented(escape_lines("\n".join(lines[-_MAX_FRAME_LINES:]))))
