@@ -113,6 +113,7 @@ class Dashboard(ThemedApp):
         interval: float = 1.0,
         terminal: TextIO | None = None,
         data_dir: Path | None = None,
+        editor: str | None = None,
     ) -> None:
         """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
 
@@ -123,7 +124,7 @@ class Dashboard(ThemedApp):
         super().__init__(state)
         self.operations = operations
         self.terminal = terminal
-        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state)
+        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state, editor=editor)
         for view in VIEWS:
             self.add_mode(view.name, partial(view.screen, self.session))
         self._demo = demo

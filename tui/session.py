@@ -44,9 +44,12 @@ class Session:
         *,
         tabs: Sequence[Tab] = (),
         state: RememberedState | None = None,
+        editor: str | None = None,
     ) -> None:
         """``refresh`` takes a snapshot, and if it is given True the open screens fetch their data again."""
         self.operations = operations
+        self.editor = editor
+        """The command of the operator's editor."""
         self.tabs = tabs
         """The views that exist."""
         self.state = state or RememberedState(None)

@@ -12,7 +12,7 @@ import typer
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
-from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import Reason
@@ -109,6 +109,7 @@ def show_job(
     stack: Annotated[
         bool, typer.Option("--stack", help="Ask where it stands, if it runs, and which others stand there.")
     ] = False,
+    reveal: Reveal = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +117,7 @@ def show_job(
     from app.cli.render.jobs import finding_document, job_text, stack_text
 
     async def run(operations: Operations) -> int:
-        job = await operations.jobs.get(queue, key)
+        job = await operations.jobs.get(queue, key, reveal=reveal)
         where = await operations.jobs.stack(queue, key) if stack else None
         alike = await operations.jobs.alike(queue, key) if stack else None
         if as_json:

@@ -54,6 +54,7 @@ from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.operations.schedules import ScheduleOperations
+from workers.operations.secrets import SecretMask
 from workers.operations.workers import WorkerOperations
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
@@ -267,8 +268,9 @@ def _make_operations(
     cache_url = _cache_url(settings)
     changed = snapshots.invalidate_dead_letters
     schedules = [weather_schedule(WeatherRepository(database))]
+    mask = SecretMask(settings.secret_fields)
     dead_letters = DeadLetterOperations(
-        redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed
+        redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed, mask=mask
     )
     return Operations(
         redis,
@@ -276,7 +278,7 @@ def _make_operations(
         audit,
         dead_letters=dead_letters,
         replays=ReplayOperations(
-            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=events.emit
+            redis, letters, plans, enqueueing, audit=audit, changed=changed, mask=mask, emit=events.emit
         ),
         cache=CacheOperations(
             cache,
@@ -293,10 +295,12 @@ def _make_operations(
             take_snapshot=partial(snapshots.snapshot, loop_lag=None, drain_deadline_in=None),
             emit=events.emit,
         ),
-        events=EventOperations(events.repository, queues=enqueueing.queues),
-        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        events=EventOperations(events.repository, queues=enqueueing.queues, mask=mask),
+        jobs=JobOperations(
+            redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take, mask=mask
+        ),
         schedules=ScheduleOperations(redis, enqueueing, schedules, audit),
-        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
+        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process, mask=mask),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -42,6 +43,7 @@ class DashboardView:
             interval=interval,
             terminal=terminal,
             data_dir=appliance.data_dir,
+            editor=os.environ.get("VISUAL") or os.environ.get("EDITOR"),
         )
 
     def close(self) -> None:

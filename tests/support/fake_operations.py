@@ -279,6 +279,8 @@ class CannedLetters:
         self.kept_plans: list[Plan] = []
         self.items: list[PlanItem] = []
         self.replays: dict[int, list[PlanItem]] = {}
+        self.releases: tuple[str, ...] = ()
+        """Those of each group."""
 
     @property
     def done(self) -> list[tuple[Any, ...]]:
@@ -354,7 +356,7 @@ class CannedLetters:
             max(letter.failed_at for letter in of_it),
             trend,
             of_it[0],
-            ("r2", "r1"),
+            self.releases,
         )
 
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:

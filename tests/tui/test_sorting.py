@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, OptionList
 
 from tests.support.fake_operations import HEALTHY, CannedOperations, queue, worker
-from tests.tui.test_dashboard import dashboard, settled, title, until
-from tests.tui.test_letters import operations
+from tests.tui.test_dashboard import dashboard, letters_view, settled, title, until
+from tests.tui.test_letters import LESS, filtered, operations, says
 from tui.app import Dashboard
 from tui.dialogs.order import OrderDialog
 from tui.text.sorting import Order, SortColumn, Sorting, heading
@@ -126,6 +126,26 @@ async def test_a_click_on_a_heading_sorts_entries_and_groups_and_the_next_run_re
     async with app.run_test(size=(160, 48)) as pilot:
         await pilot.press("5")
         await until(pilot, lambda: "size ↓" in labels(app.screen.query_one("#entries", DataTable)))
+
+
+async def test_the_database_sorts_letters_and_a_filter_has_fewer_columns() -> None:
+    canned = operations(230)
+    app = dashboard(canned)
+    async with app.run_test(size=(160, 48)) as pilot:
+        table = await letters_view(app, pilot)
+        await sort(app, pilot, "queue")
+        await until(pilot, lambda: "queue ↓" in labels(table))
+        letters = sorted(canned.letters.kept, key=lambda kept: (kept.queue_name, kept.id), reverse=True)
+        in_order = [kept.id for kept in letters]
+        assert [kept.id for kept in table.items] == in_order[:100]
+        await pilot.press("n")
+        await until(pilot, lambda: [kept.id for kept in table.items] == in_order[100:200])
+        await filtered(app, pilot, f"fingerprint:{LESS}")
+        assert "when ↓" in labels(table)
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, OrderDialog))
+        assert app.screen.query_one(OptionList).option_count == 1
+        assert "only the time has an index" in says(app)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from tui.screens.base import DashboardScreen
 from tui.session import Session
+from tui.text.completion import Values
 from tui.text.sorting import Order, Sorting
 from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
@@ -128,6 +129,10 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     def parse_filter(self, text: str) -> Any:
         """Parse what was written on the filter bar.  Raises one of OPERATION_ERRORS."""
         raise NotImplementedError
+
+    def filter_values(self) -> Values:
+        """The names of the filter's fields, each with what is known of its values: for the completion."""
+        return {}
 
     def filter_text(self) -> str:
         """The shown filter, as it is written on the filter bar; empty if it is the default."""
@@ -246,7 +251,12 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def compose_body(self) -> ComposeResult:
         """Compose the filter, the title and the tables."""
-        yield FilterBar(parse=self.parse_filter, placeholder=self.FILTER_PLACEHOLDER, id="filter")
+        yield FilterBar(
+            parse=self.parse_filter,
+            placeholder=self.FILTER_PLACEHOLDER,
+            values=self.filter_values,
+            id="filter",
+        )
         yield Rule(id="list-title")
         yield from self.compose_tables()
         yield Static("  not read yet", id="list-empty", markup=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
+from tui.text.completion import MAX_CANDIDATES, Values
 from tui.text.format import (
     MISSING,
     clip,
@@ -23,10 +24,11 @@ from tui.text.format import (
 from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
 from tui.text.words import DATE_TIME_UTC, DAY_AND_MINUTE, replay_state, times
-from workers.monitoring.snapshot import Snapshot
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import (
     NEWEST_FIRST,
     POISON_DEATHS,
+    STATES,
     DeadLetter,
     FailureGroup,
     LetterFilter,
@@ -35,6 +37,7 @@ from workers.operations.operations import (
     PlanItem,
     sortable_columns,
 )
+from workers.operations.secrets import MASK
 
 POISON_LEGEND = "×3 poison: died this often in a row of the same error; plans leave it out"
 _TREND_HOURS = 24
@@ -78,6 +81,45 @@ def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
         Order("when", descending=True),
         note,
     )
+
+
+_MAX_VALUE_CHARS = 40
+_TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
+
+
+def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]) -> Values:
+    """The fields of a filter, with the values that these queues and letters have."""
+    names = [queue.name for queue in queues]
+    values: dict[str, Iterable[str]] = {
+        "queue:": dict.fromkeys([*names, *(letter.queue_name for letter in letters)]),
+        "function:": sorted({queue.function for queue in queues} | {letter.function for letter in letters}),
+        "state:": (*STATES, "all"),
+        "since:": _TIMES,
+        "until:": _TIMES,
+        "error:": sorted({letter.error_type.rpartition(".")[2] for letter in letters}),
+        "fingerprint:": dict.fromkeys(letter.fingerprint for letter in letters),
+        "poison:": ("yes", "no"),
+        "archived:": ("yes",),
+    }
+    values |= _argument_values(letters)
+    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
+
+
+def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
+    """The short values of the arguments of these letters, by ``arg.NAME:``; no masks of secrets."""
+    values: dict[str, list[str]] = {}
+    for letter in letters:
+        arguments = letter.job_data.get("kwargs")
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
+            known = values.setdefault(f"arg.{name}:", [])
+            text = str(value) if isinstance(value, str | int | float) else ""
+            if (
+                0 < len(text) <= _MAX_VALUE_CHARS
+                and len(known) < MAX_CANDIDATES
+                and text not in (*known, MASK)
+            ):
+                known.append(text)
+    return values
 
 
 def letter_order(order: Order | None) -> LetterOrder:

@@ -100,11 +100,13 @@ def _payload(letter: DeadLetter) -> Text:
 
 def _traceback(letter: DeadLetter) -> Text:
     last = letter.attempt_errors[-1] if letter.attempt_errors else {}
-    lines = str(last.get("traceback") or letter.traceback or "").rstrip().split("\n")
-    if lines == [""]:
+    whole = str(last.get("traceback") or letter.traceback or "").rstrip().split("\n")
+    lines = [line for line in whole if line.strip(" ^~")]  # without those that only point at the line above
+    if not lines:
         return Text()
     left_out = len(lines) - _MAX_FRAME_LINES
-    text = Text("\n Where it failed", "bold").append(f" last attempt of {letter.attempts}\n", MUTED)
+    heading = ("\n Where it failed", "bold"), (f"  last attempt of {letter.attempts}\n", MUTED)
+    text = Text.assemble(*heading)
     if left_out > 0:
         text.append(f" … {left_out} lines before\n", MUTED)
     return text.append(_indented(escape_lines("\n".join(lines[-_MAX_FRAME_LINES:]))))

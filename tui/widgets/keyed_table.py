@@ -39,6 +39,11 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         """The item under the cursor."""
         return self.items[self.cursor_row] if 0 <= self.cursor_row < len(self.items) else None
 
+    @property
+    def selected_key(self) -> str | None:
+        """The key of the row under the cursor."""
+        return None if self.selected is None else self.keys[self.cursor_row]
+
     def is_marked(self, item: ItemT) -> bool:
         """Whether the next action applies to the item."""
         return False

@@ -62,6 +62,11 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
         """The item under the cursor."""
         return self.rows[self.cursor].item if 0 <= self.cursor < len(self.rows) else None
 
+    @property
+    def selected_key(self) -> str | None:
+        """The key of the row under the cursor."""
+        return self.rows[self.cursor].key if 0 <= self.cursor < len(self.rows) else None
+
     def show_rows(self, rows: Sequence[Row[ItemT]], *, heading: Sequence[Text] = ()) -> None:
         """Show these rows below a heading."""
         before = (self._heading, self.rows)

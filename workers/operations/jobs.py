@@ -37,6 +37,7 @@ from workers.operations.job_views import (
     start_facts,
     summary_fields,
 )
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.start_facts import JobFacts
 from workers.operations.why import Why, explain
 
@@ -84,7 +85,9 @@ class JobOperations(JobVerbs):
         *,
         dead_letters: DeadLetterOperations,
         take_snapshot: Callable[[], Awaitable[Snapshot]],
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
+        self._mask = mask
         super().__init__(enqueueing, audit)
         self._redis = redis
         self._dead_letters = dead_letters
@@ -127,7 +130,7 @@ class JobOperations(JobVerbs):
             found, position, is_cut = await read_section(self._redis, position, limit - len(items))
             if snapshot is None and any(job.state == "running" for _, job, _ in found):
                 snapshot = await self._take_snapshot()
-            jobs = [_summary(self._policy(name), job, now, snapshot) for name, job, now in found]
+            jobs = [self._summary(name, job, now, snapshot) for name, job, now in found]
             if selected.searches:
                 searched += len(found)
                 jobs = [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
@@ -151,11 +154,16 @@ class JobOperations(JobVerbs):
         for name in queues:
             found, now = await self._find(name, selected.text)
             if found.state != "gone":
-                jobs.append(_summary(self._policy(name), found, now, snapshot))
+                jobs.append(self._summary(name, found, now, snapshot))
         return [job for job in jobs if job.state in states and selected.selects_job(job)]
 
-    async def get(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> JobDetail:
-        """A job with all that is known of it, and why it does not run.  Raises NotFoundError."""
+    async def get(
+        self, queue: str, key: str, *, snapshot: Snapshot | None = None, reveal: bool = False
+    ) -> JobDetail:
+        """A job with all that is known of it, and why it does not run; ``reveal``: with its secrets.
+
+        Raises NotFoundError.
+        """
         policy = self._policy(queue)
         found, now = await self._find(queue, key)
         if found.state == "gone":
@@ -167,7 +175,8 @@ class JobOperations(JobVerbs):
         if detail.state == "failed" and detail.status != "aborted":
             detail = replace(detail, letter=await self._letter_of(detail, record.completed))
         why = explain(start_facts(policy, snapshot, job_facts(detail, now, snapshot)))
-        return replace(detail, why=why)
+        detail = replace(detail, why=why)
+        return detail if reveal else self._mask.job(detail)
 
     async def why(self, queue: str, key: str | None = None, *, snapshot: Snapshot | None = None) -> Why:
         """Why a job does not run, or (without ``key``) why the queue starts nothing more, or that it does.
@@ -200,7 +209,7 @@ class JobOperations(JobVerbs):
         summary = _summary(policy, found, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
-        return await ask_for_stack(self._redis, summary.worker, queue, key)
+        return self._mask.stack(await ask_for_stack(self._redis, summary.worker, queue, key))
 
     async def findings(self, *, snapshot: Snapshot | None = None) -> list[Finding]:
         """The lines at which two running jobs of the cluster or more stand, that with the most jobs first.
@@ -257,6 +266,10 @@ class JobOperations(JobVerbs):
         except (StorageError, OSError):
             return None
         return next((letter.id for letter in page.items if letter.job_id == job.key), None)
+
+    def _summary(self, queue: str, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
+        """A job as it is shown in a list."""
+        return self._mask.job(_summary(self._policy(queue), found, now, snapshot))
 
     def _policy(self, queue: str) -> QueuePolicy:
         return self._enqueueing.queue(queue).policy

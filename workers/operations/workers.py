@@ -25,6 +25,7 @@ from workers.monitoring.snapshot import DrainSnapshot, WorkerSnapshot
 from workers.operations.action_events import event_of
 from workers.operations.audit import Audit, AuditedAction
 from workers.operations.job_stacks import ask_for_log
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
 from workers.process.worker_process import WorkerProcess
@@ -69,7 +70,9 @@ class WorkerOperations:
         *,
         read_cluster: Callable[[], Awaitable[ClusterState]],
         process: WorkerProcess | None = None,
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
+        self._mask = mask
         self._redis = redis
         self._audit = audit
         self._read_cluster = read_cluster
@@ -94,7 +97,11 @@ class WorkerOperations:
         """
         found = find_worker((await self._read_cluster()).workers, worker)
         lines = await ask_for_log(self._redis, found.id)
-        return [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
+        return [
+            replace(line, text=self._mask.text(line.text))
+            for line in lines
+            if queue in (None, line.queue) and job in (None, line.job)
+        ]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.convertors import Convertor, register_url_convertor
 
 from app.http.dependencies import ActorOperations, State
-from app.http.models import QueueName
+from app.http.models import QueueName, Reveal
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from workers.engine.job_reader import JobState, WindowState
@@ -321,7 +321,9 @@ async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey)
     response_description="The job.",
     responses=problem_responses(404),
 )
-async def show_job(operations: ActorOperations, state: State, queue: QueueName, key: JobKey) -> JobDetailItem:
+async def show_job(
+    operations: ActorOperations, state: State, queue: QueueName, key: JobKey, reveal: Reveal = False
+) -> JobDetailItem:
     """Its payload, result and errors, and why it does not run."""
-    job = await operations.jobs.get(queue, key, snapshot=await state.snapshot())
+    job = await operations.jobs.get(queue, key, snapshot=await state.snapshot(), reveal=reveal)
     return JobDetailItem.model_validate(job)

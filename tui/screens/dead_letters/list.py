@@ -16,6 +16,7 @@ from tui.screens.dead_letters.actions import LetterActions, ids_of
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
 from tui.session import Session
 from tui.text import dead_letters as letter_text
+from tui.text.completion import Values
 from tui.text.format import utc_time
 from tui.text.sorting import Sorting
 from tui.text.words import plural
@@ -268,6 +269,12 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     def parse_filter(self, text: str) -> LetterFilter:
         """Parse a filter.  Raises InvalidFilterError."""
         return LetterFilter.parse(text)
+
+    def filter_values(self) -> Values:
+        """The fields of letters; queues, functions, groups and arguments of those that are known here."""
+        snapshot = self.session.snapshot
+        letters = [*(group.sample for group in self._groups), *self.rows]
+        return letter_text.filter_values(snapshot.queues if snapshot is not None else (), letters)
 
     def filter_text(self) -> str:
         """The filter, as it is written."""

@@ -15,6 +15,7 @@ from tui.screens.jobs.actions import JobActions
 from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
+from tui.text.completion import Values
 from tui.text.format import escape
 from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
 from tui.text.sorting import Sorting
@@ -281,6 +282,17 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if selected.queue is not None:
             self.session.operations.policy(selected.queue)
         return selected
+
+    def filter_values(self) -> Values:
+        """The names of queues, functions and workers."""
+        snapshot = self.session.snapshot
+        if snapshot is None:
+            return {}
+        return {
+            "queue:": [queue.name for queue in snapshot.queues],
+            "function:": [queue.function for queue in snapshot.queues],
+            "worker:": [worker.name for worker in snapshot.workers],
+        }
 
     def filter_text(self) -> str:
         """The filter, as it is written."""

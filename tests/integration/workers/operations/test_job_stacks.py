@@ -242,7 +242,7 @@ async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench
     release = asyncio.Event()
 
     async def extract(ctx: dict[str, Any], number: int) -> None:
-        logging.getLogger("shop").warning("downloads picture %d", number)
+        logging.getLogger("shop").warning("downloads picture %d, token=verysecretvalue", number)
         await release.wait()
 
     process = await bench.start(extract)
@@ -253,6 +253,7 @@ async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench
 
     await eventually(lines)
     line = next(line for line in await workers.log(process.id) if line.job == key)
+    assert "verysecretvalue" not in line.text
     assert (line.queue, line.job, line.level, line.worker) == (QUEUE, key, "warning", process.id)
     assert await workers.log(process.id, job="another") == []
     with pytest.raises(NotFoundError):
