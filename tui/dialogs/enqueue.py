@@ -85,8 +85,9 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
     """Each field is checked as it is typed; what was typed stays whatever fails, also for each queue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "enqueue(False)", "Enqueue", priority=True),
-        Binding("ctrl+o", "enqueue(True)", "Enqueue and open", priority=True),
+        # Without priority: what was typed before reaches its field before they act, however late the loop is.
+        Binding("ctrl+s", "enqueue(False)", "Enqueue"),
+        Binding("ctrl+o", "enqueue(True)", "Enqueue and open"),
         Binding("escape", "leave", "Leave"),
         # With priority, so that what is typed ahead goes to the next field, also if the event loop is late.
         Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
