@@ -34,6 +34,7 @@ from storage.validation import FieldProblem, lower_first, validation_problems
 from workers.engine.policy import ECONOMICAL, NORMAL, PollIntervals, QueuePolicy
 from workers.handlers.processes.recycle import Recycle
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
+from workers.operations.secrets import DEFAULT_SECRET_FIELDS
 
 T = TypeVar("T")
 
@@ -110,6 +111,12 @@ def _recycle(value: Any) -> Any:
             "is neither a number of jobs nor of MB", fix="use for instance 1000, or 500MB"
         )
     return Recycle(megabytes=int(found[1])) if found[2] else Recycle(jobs=int(found[1]))
+
+
+def _words(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(word for part in value.split(",") if (word := part.strip()) and word.lower() != "none")
 
 
 def _http(value: Any) -> Any:
@@ -191,6 +198,8 @@ class Settings(BaseSettings):
     """Seconds that a start waits for servers that do not answer."""
     db_pool_size: int = Field(default=5, ge=1, le=90)
     allow_private_addresses: bool = False
+    secret_fields: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = DEFAULT_SECRET_FIELDS
+    """Words in the names of fields whose values are not shown, separated by commas; ``none``: all are."""
     read_only: bool = False
     """Whether every verb that changes something is refused."""
     http: Annotated[Address | None, NoDecode, BeforeValidator(_http)] = DEFAULT_ADDRESS

@@ -114,6 +114,7 @@ class Dashboard(ThemedApp):
         terminal: TextIO | None = None,
         data_dir: Path | None = None,
         remote: bool = False,
+        editor: str | None = None,
     ) -> None:
         """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
 
@@ -125,7 +126,9 @@ class Dashboard(ThemedApp):
         super().__init__(state)
         self.operations = operations
         self.terminal = terminal
-        self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state, remote=remote)
+        self.session = Session(
+            operations, self, self._refresh, tabs=VIEWS, state=state, remote=remote, editor=editor
+        )
         for view in VIEWS:
             self.add_mode(view.name, partial(view.screen, self.session))
         self._demo = demo

@@ -11,7 +11,7 @@ import threading
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import Full, Queue
 from typing import IO, Any, cast
 
@@ -164,6 +164,20 @@ class NonBlockingDriver(LinuxDriver):
         """Restore the terminal."""
         super().stop_application_mode()
         _open.clear()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Give the terminal to another program: no input is read and no frame written until it is done.
+
+        The event loop goes on, unlike in Textual's own ``App.suspend`` it also resumes after an exception.
+        """
+        with self.no_automatic_restart():
+            self.suspend_application_mode()
+            try:
+                yield
+            finally:
+                self.resume_application_mode()
+                self._repaint()
 
     @property
     def is_disconnected(self) -> bool:

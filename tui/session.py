@@ -45,9 +45,12 @@ class Session:
         tabs: Sequence[Tab] = (),
         state: RememberedState | None = None,
         remote: bool = False,
+        editor: str | None = None,
     ) -> None:
         """``refresh`` takes a snapshot, and if it is given True the open screens fetch their data again."""
         self.operations = operations
+        self.editor = editor
+        """The command of the operator's editor."""
         self.tabs = tabs
         """The views that exist."""
         self.remote = remote
@@ -63,6 +66,8 @@ class Session:
         self.frozen = False
         """Whether the operator holds what is shown: no snapshot is taken until something is done."""
         self.last_discard: Discard | None = None
+        self.last_enqueued: tuple[str, str] | None = None
+        """Queue and key of the job that the operator enqueued last."""
         self._looked_for_well_since = False
         self._announced: set[tuple[str, str | None, str]] | None = None
         """The alerts that fired in the last snapshot; None before the first one."""

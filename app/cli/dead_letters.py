@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, r
 from app.cli.completion import EXPORT_FORMATS, complete_discarded_letter, complete_format, complete_letter
 from app.cli.files import private_file
 from app.cli.filter_options import FilterOptions, with_filter_options
-from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
 from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
@@ -71,13 +72,14 @@ def show_letter(
     letter_id: Annotated[
         int, typer.Argument(metavar="ID", help="Of a dead letter.", autocompletion=complete_letter)
     ],
+    reveal: Reveal = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """One dead letter: payload, lineage, every attempt's traceback."""
 
     async def run(operations: Operations) -> int:
-        letter = await operations.dead_letters.get(letter_id)
+        letter = await operations.dead_letters.get(letter_id, reveal=reveal)
         lineage = await operations.dead_letters.lineage(letter_id)
         if not as_json:
             output.print_text(letter_text(letter, lineage))
@@ -216,6 +218,7 @@ def export(
         typer.Option("--output", help="A new file; standard output if it is not given.", metavar="FILE"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    reveal: Reveal = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -229,26 +232,27 @@ def export(
             f"{'--json' if as_json else '--force'} goes with --output FILE: give one, or drop it"
         )
     selection = parse_selection(ids, filter_options, all_)
+    pieces = partial(_escaped_export, selection=selection, form=form, reveal=reveal)
     if file is None:
-        run_operation(data_dir, lambda operations: _print_export(operations, selection, form))
+        run_operation(data_dir, lambda operations: _print_export(pieces(operations)))
     run_operation(
         data_dir,
-        lambda operations: _write_export(operations, selection, form, file, force=force, as_json=as_json),
+        lambda operations: _write_export(pieces(operations), form, file, force=force, as_json=as_json),
     )
 
 
-async def _print_export(operations: Operations, selection: Selection, form: str) -> int:
-    async for piece in _escaped_export(operations, selection, form):
+async def _print_export(pieces: AsyncIterator[str]) -> int:
+    async for piece in pieces:
         output.write(piece)
     return 0
 
 
 async def _write_export(
-    operations: Operations, selection: Selection, form: str, file: Path, *, force: bool, as_json: bool
+    pieces: AsyncIterator[str], form: str, file: Path, *, force: bool, as_json: bool
 ) -> int:
     lines = 0
     with private_file(file, force=force) as stream:
-        async for piece in _escaped_export(operations, selection, form):
+        async for piece in pieces:
             stream.write(piece)
             lines += piece.count("\n")
     document = {"file": str(file), "format": form, "lines": lines}
@@ -256,8 +260,10 @@ async def _write_export(
     return 0
 
 
-async def _escaped_export(operations: Operations, selection: Selection, form: Any) -> AsyncIterator[str]:
-    async for piece in operations.dead_letters.export(selection, form):
+async def _escaped_export(
+    operations: Operations, selection: Selection, form: Any, *, reveal: bool
+) -> AsyncIterator[str]:
+    async for piece in operations.dead_letters.export(selection, form, reveal=reveal):
         yield escape_piece(piece, form)
 
 

@@ -12,7 +12,7 @@ import typer
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
-from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import Reason
@@ -62,19 +62,36 @@ def list_jobs(
             autocompletion=complete_job_state,
         ),
     ] = None,
+    function: Annotated[str | None, typer.Option("--function", help="Contained in its name.")] = None,
+    worker: Annotated[
+        str | None, typer.Option("--worker", help="Contained in host:pid, or in the id of the process.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Contained in the key or the error.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="Rows.", min=1, max=200)] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Jobs by state: those that run, are ready or scheduled; with --state those that ended, too."""
+    """Jobs by state: those that run, are ready or scheduled; with --state those that ended, too.
+
+    With --function, --worker or --text a page searches the next 1,000 jobs.
+    """
     from app.cli.render.jobs import jobs_text
 
     if state is not None:
         check_choice(state, JOB_STATES, "--state")
 
     async def run(operations: Operations) -> int:
-        page = await operations.jobs.page(queue, state, limit=limit, cursor=cursor)  # type: ignore[arg-type]
+        from workers.operations.jobs import JobFilter
+
+        selected = JobFilter(function=function, worker=worker, text=text)
+        page = await operations.jobs.page(
+            queue,
+            state,  # type: ignore[arg-type]
+            selected=selected,
+            limit=limit,
+            cursor=cursor,
+        )
         if as_json:
             output.print_json(output.page(page.items, page.next))
             return 0
@@ -90,21 +107,42 @@ def show_job(
     queue: Queue,
     key: Key,
     stack: Annotated[
-        bool, typer.Option("--stack", help="Ask its process where the job stands, if it runs.")
+        bool, typer.Option("--stack", help="Ask where it stands, if it runs, and which others stand there.")
     ] = False,
+    reveal: Reveal = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """One job: payload, result, every attempt's error, and why it does not run."""
-    from app.cli.render.jobs import job_text, stack_text
+    from app.cli.render.jobs import finding_document, job_text, stack_text
 
     async def run(operations: Operations) -> int:
-        job = await operations.jobs.get(queue, key)
+        job = await operations.jobs.get(queue, key, reveal=reveal)
         where = await operations.jobs.stack(queue, key) if stack else None
+        alike = await operations.jobs.alike(queue, key) if stack else None
         if as_json:
-            output.print_json(asdict(job) | ({} if where is None else {"stack": asdict(where)}))
+            more = (
+                {} if where is None else {"stack": asdict(where), "alike": alike and finding_document(alike)}
+            )
+            output.print_json(asdict(job) | more)
         else:
-            output.print_text(job_text(job) + ("" if where is None else stack_text(where)))
+            output.print_text(job_text(job) + ("" if where is None else stack_text(where, alike)))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("alike")
+def list_findings(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Running jobs that stand at the same line: how many, where, on which workers, in which slots."""
+    from app.cli.render.jobs import finding_document, findings_text
+
+    async def run(operations: Operations) -> int:
+        found = await operations.jobs.findings()
+        if as_json:
+            output.print_json({"items": [finding_document(finding) for finding in found], "next": None})
+        else:
+            output.print_text(findings_text(found))
         return 0
 
     run_operation(data_dir, run, database="optional")
@@ -132,64 +170,38 @@ def why(
     run_operation(data_dir, run, database="optional")
 
 
-@commands.command("abort")
-def abort(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "abort", queue, keys, options)
+_HELP: Mapping[Verb, str] = {
+    "abort": "End jobs that wait as aborted, and cancel those that run; 1 if one of them cannot be.",
+    "run-now": (
+        "Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be."
+    ),
+    "duplicate": "Enqueue the same function and payload under a new key; 1 if one of them cannot be.",
+    "remove": (
+        "Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be."
+    ),
+}
 
 
-@commands.command("run-now")
-def run_now(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Put jobs that wait, also for their time, at the head of the queue; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "run-now", queue, keys, options)
+def _add_command(verb: Verb, summary: str) -> None:
+    """Add the command of a verb."""
+
+    def change(
+        queue: Queue,
+        keys: Keys,
+        reason: Reason = "",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        data_dir: DataDir = None,
+        as_json: Json = False,
+    ) -> None:
+        options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
+        _run_verb(data_dir, verb, queue, keys, options)
+
+    commands.command(verb, help=summary)(change)
 
 
-@commands.command("duplicate")
-def duplicate(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Enqueue the same function and payload under a new key; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "duplicate", queue, keys, options)
-
-
-@commands.command("remove")
-def remove(
-    queue: Queue,
-    keys: Keys,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Remove jobs that wait or have ended, for good, never one that runs; 1 if one of them cannot be."""
-    options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    _run_verb(data_dir, "remove", queue, keys, options)
+for _verb, _summary in _HELP.items():
+    _add_command(_verb, _summary)
 
 
 def _run_verb(

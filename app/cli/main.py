@@ -92,6 +92,10 @@ class Jobs(LazyGroup):
             "Jobs by state: those that run, are ready or scheduled; with --state those that ended, too.",
         ),
         "show": (_JOBS, "One job: payload, result, every attempt's error, and why it does not run."),
+        "alike": (
+            _JOBS,
+            "Running jobs that stand at the same line: how many, where, on which workers, in which slots.",
+        ),
         "why": (_JOBS, "Why a job does not run, or why a queue starts nothing more, in one sentence."),
         "abort": (
             _JOBS,

@@ -24,4 +24,7 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
+Reveal = Annotated[
+    bool, typer.Option("--reveal", help="Show secrets too, whose fields COUTURECAST_SECRET_FIELDS names.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -56,5 +56,8 @@ class _IdConvertor(Convertor[int]):
 
 
 register_url_convertor("id", _IdConvertor())
+Reveal = Annotated[
+    bool, Query(description="Show secrets, too, whose fields COUTURECAST_SECRET_FIELDS names.")
+]
 PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
 """For ``{id:id}`` in a path."""

@@ -54,6 +54,7 @@ from workers.operations.jobs import JobOperations
 from workers.operations.operations import Operations
 from workers.operations.replays import ReplayOperations
 from workers.operations.schedules import ScheduleOperations
+from workers.operations.secrets import SecretMask
 from workers.operations.workers import WorkerOperations
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.event_log import EventLog
@@ -256,7 +257,8 @@ def _make_operations(
     redis, database = connections.redis, connections.database
     weather = WeatherRepository(database)
     audit = Audit(OperatorActionRepository(database), read_only=connections.settings.read_only)
-    dead_letters, replays = _make_letter_operations(connections, enqueueing, audit, snapshots)
+    mask = SecretMask(connections.settings.secret_fields)
+    dead_letters, replays = _make_letter_operations(connections, enqueueing, audit, snapshots, mask)
     return Operations(
         redis,
         enqueueing,
@@ -272,10 +274,12 @@ def _make_operations(
             take_snapshot=partial(snapshots.snapshot, loop_lag=None, drain_deadline_in=None),
             emit=connections.events.emit,
         ),
-        events=EventOperations(connections.events.repository, queues=enqueueing.queues),
-        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        events=EventOperations(connections.events.repository, queues=enqueueing.queues, mask=mask),
+        jobs=JobOperations(
+            redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take, mask=mask
+        ),
         schedules=ScheduleOperations(redis, enqueueing, [weather_schedule(weather)], audit),
-        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
+        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process, mask=mask),
         personalization=PersonalizationService(cache, preferences, weather),
         snapshots=snapshots,
         process=process,
@@ -283,14 +287,27 @@ def _make_operations(
 
 
 def _make_letter_operations(
-    connections: _Connections, enqueueing: Enqueueing, audit: Audit, snapshots: SnapshotReader
+    connections: _Connections,
+    enqueueing: Enqueueing,
+    audit: Audit,
+    snapshots: SnapshotReader,
+    mask: SecretMask,
 ) -> tuple[DeadLetterOperations, ReplayOperations]:
     redis, changed = connections.redis, snapshots.invalidate_dead_letters
     letters, plans = DeadLetterRepository(connections.database), PlanRepository(connections.database)
     return (
-        DeadLetterOperations(redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed),
+        DeadLetterOperations(
+            redis, letters, plans, queues=enqueueing.queues, audit=audit, changed=changed, mask=mask
+        ),
         ReplayOperations(
-            redis, letters, plans, enqueueing, audit=audit, changed=changed, emit=connections.events.emit
+            redis,
+            letters,
+            plans,
+            enqueueing,
+            audit=audit,
+            changed=changed,
+            mask=mask,
+            emit=connections.events.emit,
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -46,6 +47,7 @@ class DashboardView:
             interval=interval,
             terminal=terminal,
             data_dir=appliance.data_dir if browser is None else None,  # what the operator left stays
+            editor=None if browser is not None else os.environ.get("VISUAL") or os.environ.get("EDITOR"),
             remote=browser is not None,
         )
 

@@ -95,8 +95,8 @@ def _letter_indexes(table: str) -> tuple[Any, ...]:
     return (
         UniqueConstraint("uid", name=f"uq_{table}_uid"),
         Index(f"ix_{table}_newest", "state", *order, "fingerprint", "deaths"),
-        Index(f"ix_{table}_queue", "queue_name", "state", *order, "fingerprint", "deaths", "function"),
-        Index(f"ix_{table}_function", "function", "state", *order, "fingerprint", "deaths"),
+        Index(f"ix_{table}_queue", "state", "queue_name", *order, "fingerprint", "deaths", "function"),
+        Index(f"ix_{table}_function", "state", "function", *order, "fingerprint", "deaths"),
         Index(f"ix_{table}_group", "state", "fingerprint", *order, "deaths"),
         Index(f"ix_{table}_all", "failed_at", "id"),
         Index(f"ix_{table}_root", "root_id"),

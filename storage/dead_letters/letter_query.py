@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select
 
@@ -13,8 +12,8 @@ from storage.database.tables import ARCHIVED_LETTERS, LETTERS, POISON_DEATHS
 from storage.dead_letters.filters import LetterFilter
 from storage.sanitize import sanitize
 
-PagePosition = tuple[datetime, int]
-"""Time of death and id of the last letter of a page."""
+PagePosition = tuple[Any, ...]
+"""The last letter of a page: its values of the columns of the order, which end with time of death and id."""
 
 
 class LetterQuery(ABC):
@@ -24,8 +23,9 @@ class LetterQuery(ABC):
     queue_name, function, fingerprint, failed_at and deaths.
     """
 
-    order: ClassVar[str]
+    order: str
     """Name of the order of pages, which their cursors carry."""
+    order_columns: tuple[str, ...] = ("failed_at", "id")
 
     def __init__(self, letter_filter: LetterFilter, dialect: str) -> None:
         self._filter = letter_filter

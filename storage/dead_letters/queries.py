@@ -13,40 +13,57 @@ from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, uni
 from storage.database.tables import MAX_ID
 from storage.dead_letters.filters import STATES, LetterFilter
 from storage.dead_letters.letter_query import LetterQuery, PagePosition
+from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder, check_order
 from storage.dead_letters.search import PostgresSearch, SqliteSearch
 from storage.errors import InvalidCursorError
+from storage.sanitize import sanitize
 
 
-def letter_query(letter_filter: LetterFilter, dialect: str) -> LetterQuery:
-    """The SQL of a filter on ``dialect`` (``sqlite`` or ``postgresql``)."""
+def letter_query(letter_filter: LetterFilter, dialect: str, order: LetterOrder = NEWEST_FIRST) -> LetterQuery:
+    """The SQL of a filter on ``dialect`` (``sqlite`` or ``postgresql``).
+
+    Raises InvalidFilterError for an order that no index has.
+    """
+    check_order(order, letter_filter)
     if not letter_filter.uses_text_search:
-        return IndexedQuery(letter_filter, dialect)
+        return IndexedQuery(letter_filter, dialect, order)
     search = SqliteSearch if dialect == "sqlite" else PostgresSearch
     return search(letter_filter, dialect)
 
 
 class IndexedQuery(LetterQuery):
-    """SQL for a filter without texts: the letters that died last come first."""
+    """SQL for a filter without texts: the letters that died last come first, unless an order is given."""
 
-    order = "failed_at"
+    def __init__(self, letter_filter: LetterFilter, dialect: str, order: LetterOrder = NEWEST_FIRST) -> None:
+        super().__init__(letter_filter, dialect)
+        self.order = order.name
+        self._descending = order.descending
+        self.order_columns = (*(() if order.column == "failed_at" else (order.column,)), "failed_at", "id")
 
     def page(
         self, columns: Sequence[ColumnElement[Any]], limit: int, after: PagePosition | None
     ) -> Select[Any]:
         """See the base class."""
         c = self.table.c
-        order = (c.failed_at.desc(), c.id.desc())
+        sorted_by = [c[name] for name in self.order_columns]
         following: list[ColumnElement[bool]] = []
         if after is not None:
-            columns_of = zip(after, (c.failed_at, c.id), strict=True)
-            position = [literal(value, column.type) for value, column in columns_of]
-            following.append(tuple_(c.failed_at, c.id) < tuple_(*position))
+            position = tuple_(
+                *(literal(value, column.type) for value, column in zip(after, sorted_by, strict=True))
+            )
+            values = tuple_(*sorted_by)
+            following.append(values < position if self._descending else values > position)
         states = self._states_to_merge
         if states is None:
-            ids = self.select_indexed([c.id], *following).order_by(*order).limit(limit)
+            ids = self.select_indexed([c.id], *following).order_by(*self._in_order(c)).limit(limit)
         else:
             ids = self._merge_states(states, following, limit)
-        return select(*columns).where(c.id.in_(ids)).order_by(*order)
+        return select(*columns).where(c.id.in_(ids)).order_by(*self._in_order(c))
+
+    def _in_order(self, columns: Any) -> list[ColumnElement[Any]]:
+        """The columns of the order, out of ``columns``, in its direction."""
+        sorted_by = [columns[name] for name in self.order_columns]
+        return [column.desc() if self._descending else column.asc() for column in sorted_by]
 
     def select_letters(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
         """See the base class."""
@@ -70,17 +87,19 @@ class IndexedQuery(LetterQuery):
     def _merge_states(
         self, states: Sequence[str], following: Sequence[ColumnElement[bool]], limit: int
     ) -> Select[Any]:
-        """The ids of a page: the newest of each state, merged."""
+        """The ids of a page: the first of each state, merged."""
         c = self.table.c
         parts = [
-            self._select_in_states([c.failed_at, c.id], following, [state])
-            .order_by(c.failed_at.desc(), c.id.desc())
+            self._select_in_states([c[name] for name in self.order_columns], following, [state])
+            .order_by(*self._in_order(c))
             .limit(limit)
             .subquery()
             for state in states
         ]
-        newest = union_all(*(select(part.c.failed_at, part.c.id) for part in parts)).subquery()
-        return select(newest.c.id).order_by(newest.c.failed_at.desc(), newest.c.id.desc()).limit(limit)
+        first = union_all(
+            *(select(*(part.c[name] for name in self.order_columns)) for part in parts)
+        ).subquery()
+        return select(first.c.id).order_by(*self._in_order(first.c)).limit(limit)
 
     @property
     def _states_to_merge(self) -> Sequence[str] | None:
@@ -93,6 +112,7 @@ class IndexedQuery(LetterQuery):
             letter_filter.function,
             letter_filter.fingerprint,
             letter_filter.poison or None,
+            self.order_columns[:-2] or None,
         )
         return STATES if any(value is not None for value in values) else None
 
@@ -114,27 +134,33 @@ class IndexedQuery(LetterQuery):
         return super()._group_columns()
 
 
-def encode_cursor(order: str, failed_at: datetime, letter_id: int) -> str:
-    """The cursor of the page after that letter."""
-    position = json.dumps([order, failed_at.isoformat(), letter_id])
+def encode_cursor(order: str, failed_at: datetime, letter_id: int, *first: str) -> str:
+    """The cursor of the page after that letter; ``first``: what it is sorted by before its time."""
+    position = json.dumps([order, failed_at.isoformat(), letter_id, *first])
     return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, order: str) -> PagePosition:
-    """Decode the end of the previous page.  Raises InvalidCursorError for a cursor of another list."""
+def decode_cursor(cursor: str, order: str, *, first: int = 0) -> PagePosition:
+    """Decode the end of the previous page: ``first`` texts, a time and an id.
+
+    Raises InvalidCursorError for a cursor of another list.
+    """
     try:
-        made_for, failed_at, letter_id = json.loads(
+        made_for, failed_at, letter_id, *values = json.loads(
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         )
         when = datetime.fromisoformat(failed_at)
         when = when.astimezone(UTC) if when.tzinfo is not None else when
     except (ValueError, TypeError, OverflowError, RecursionError):
-        made_for, when, letter_id = None, datetime.min, None
-    if made_for != order or type(letter_id) is not int or abs(letter_id) > MAX_ID or when.tzinfo is None:
+        made_for, when, letter_id, values = None, datetime.min, None, []
+    texts = [sanitize(value) for value in values if isinstance(value, str)]
+    fits = made_for == order and len(texts) == len(values) == first
+    known_id = type(letter_id) is int and abs(letter_id) <= MAX_ID
+    if not (fits and known_id) or when.tzinfo is None:
         raise InvalidCursorError(
             "the cursor was not made by this list", fix="leave it out to start at the first page"
         )
-    return when, letter_id
+    return *texts, when, letter_id
 
 
 def hour_bucket(column: ColumnElement[datetime], dialect: str) -> ColumnElement[Any]:

@@ -15,6 +15,7 @@ from storage.database.tables import ARCHIVED_LETTERS, LETTERS, MAX_ID, ArchivedF
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.lineage import fetch_origins, finish_replays, place_in_lineages
 from storage.dead_letters.new_groups import find_new_groups, new_group_events
+from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder
 from storage.dead_letters.queries import decode_cursor, encode_cursor, hour_bucket, letter_query
 from storage.dead_letters.records import (
     DeadLetter,
@@ -68,18 +69,30 @@ class DeadLetterRepository:
         return sum([await self._record(rows[start : start + _INSERT_BATCH]) for start in starts])
 
     async def page(
-        self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
+        self,
+        letter_filter: LetterFilter = ALL_DEAD,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
-        """Newest first.  ``limit`` is from 1 to 1,000.  Raises InvalidCursorError, ValueError."""
+        """One page; ``limit`` is from 1 to 1,000.
+
+        Raises InvalidCursorError, InvalidFilterError (an order that no index has), ValueError.
+        """
         _check_limit(limit)
-        query = letter_query(letter_filter, self._database.dialect)
-        after = None if cursor is None else decode_cursor(cursor, query.order)
+        query = letter_query(letter_filter, self._database.dialect, order)
+        first = len(query.order_columns) - 2
+        after = None if cursor is None else decode_cursor(cursor, query.order, first=first)
         statement = query.page(tuple(query.table.c), limit + 1, after)
         async with self._database.connect() as connection:
             rows = (await connection.execute(statement)).all()
         items = [_to_letter(row, query.table) for row in rows[:limit]]
-        more = len(rows) > limit
-        return Page(items, encode_cursor(query.order, items[-1].failed_at, items[-1].id) if more else None)
+        if len(rows) <= limit:
+            return Page(items, None)
+        last = items[-1]
+        values = [getattr(last, name) for name in query.order_columns[:first]]
+        return Page(items, encode_cursor(query.order, last.failed_at, last.id, *values))
 
     async def get(self, letter_id: int) -> DeadLetter | None:
         """One letter in any state, also from the archive; None if there is none."""

@@ -33,7 +33,7 @@ class TextSearchQuery(LetterQuery):
     ) -> Select[Any]:
         """See the base class."""
         c = self.table.c
-        following = [] if after is None else [self.c.id < after[1]]
+        following = [] if after is None else [self.c.id < after[-1]]
         ids = self._matching_ids(*following).order_by(self.c.id.desc()).limit(limit)
         return select(*columns).where(c.id.in_(ids)).order_by(c.id.desc())
 

@@ -113,6 +113,13 @@ def test_the_commands_show_what_http_shows(client: httpx.Client, server: Served)
     shown = run(server, "jobs", "show", QUEUE, "two/three")
     assert shown["payload"] == {"number": 1}
     assert run(server, "jobs", "why", QUEUE, "two/three")["cause"] == "scheduled"
+    found = run(server, "jobs", "list", "--state", "scheduled", "--text", "TWO/")["items"]
+    assert [item["key"] for item in found] == ["two/three"]
+    query = {"state": "scheduled", "text": "TWO/"}
+    assert client.get("/api/v1/jobs", params=query).json()["items"][0]["key"] == "two/three"
+    assert (
+        client.get("/api/v1/jobs/alike").json() == run(server, "jobs", "alike") == {"items": [], "next": None}
+    )
     table = server.program.run("jobs", "list", "--queue", QUEUE)
     assert "due in" in table.out
     assert server.program.run("jobs", "show", QUEUE, "nothing").code == 1

@@ -69,5 +69,5 @@ def test_a_process_has_its_newest_lines_and_those_of_a_job(tmp_path: Path, run: 
         assert any(text.startswith("takes jobs") for text in texts)
         assert len(client.get(path, params={"limit": 1}).json()["items"]) == 1
         other = client.get("/api/v1/workers/another/logs")
-        assert_problem(other, 404, "worker 'another' is not this process, and each keeps its own lines")
+        assert_problem(other, 404, "no worker 'another'")
         running.process.kill()

@@ -26,6 +26,7 @@ import asyncpg  # type: ignore[import-untyped]  # has no stubs
 
 from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
+from storage.dead_letters.ordering import ORDER_COLUMNS, LetterOrder
 from storage.dead_letters.plans import NewPlan, PlanRepository
 from storage.dead_letters.queries import encode_cursor
 from storage.dead_letters.records import DeadLetter, NewDeadLetter
@@ -277,6 +278,13 @@ class Bench:
                     f"page deep down: {title}",
                     partial(self.letters.page, wanted, cursor=cursor),
                 )
+        for column in ORDER_COLUMNS:
+            for order in (LetterOrder(column), LetterOrder(column, descending=False)):
+                first = () if column == "failed_at" else (getattr(middle, column),)
+                cursor = encode_cursor(order.name, middle.failed_at, middle.id, *first)
+                await self._time(f"page by {order.name}", partial(self.letters.page, order=order))
+                deep = partial(self.letters.page, order=order, cursor=cursor)
+                await self._time(f"page deep down by {order.name}", deep)
         for title, wanted in asked.items():
             if title in _COUNTED:
                 await self._time(f"count: {title}", partial(self.letters.count, wanted))

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import NotFoundError
+from workers.handlers.registry import PAYLOAD_MODELS
+from workers.operations.enqueueing import Enqueueing
+from workers.operations.job_filter import ALL_JOBS
 from workers.operations.job_views import JobAttempt
 from workers.operations.jobs import (
+    Finding,
     JobChange,
     JobCounts,
     JobDetail,
+    JobFilter,
     JobRef,
     JobStack,
     JobSummary,
     StackFrame,
+    TakenSlots,
     Why,
 )
 from workers.operations.operations import Page
@@ -84,6 +90,8 @@ class CannedJobs:
         self.payload: Any = PAYLOAD
         self.why_sentence = "has run on box-2:4121 for 31 s; the timeout of 60 s ends it at 14:32:36 UTC"
         self.error: Exception | None = None
+        self.without_schema: set[str] = set()
+        """Queues with a team's own handler."""
         self.refused: dict[str, str] = {}
         """By key."""
         self.door = asyncio.Event()
@@ -112,14 +120,15 @@ class CannedJobs:
         queue: str | None = None,
         state: str | None = None,
         *,
+        selected: JobFilter = ALL_JOBS,
         limit: int = 50,
         cursor: str | None = None,
         snapshot: Any = None,
     ) -> Page[JobSummary]:
-        self.read.append((queue, state, cursor))
+        self.read.append((queue or selected.queue, state, cursor))
         await self.door.wait()
         self._fails()
-        found = [one for one in self.kept if one.state == state and queue in (None, one.queue)]
+        found = [one for one in self.kept if one.state == state and selected.selects_job(one)]
         start = int(cursor or 0)
         more = start + limit < len(found)
         return Page(found[start : start + limit], str(start + limit) if more else None)
@@ -149,10 +158,27 @@ class CannedJobs:
     async def stack(self, queue: str, key: str) -> JobStack:
         self._fails()
         frames = [
-            StackFrame("workers/handlers/color/handler.py", 88, "_download"),
+            StackFrame("workers/handlers/color/handler.py", 88, "_download", own=True),
             StackFrame("httpx/_transports/default.py", 394, "handle_async_request"),
         ]
         return JobStack(frames, ["14:31:33 download https://images.example.com/17.jpg"])
+
+    async def alike(self, queue: str, key: str, *, snapshot: Any = None) -> Finding | None:
+        self._fails()
+        jobs = tuple(one for one in self.kept if (one.queue, one.state) == (queue, "running"))
+        if len(jobs) < 2:
+            return None
+        frame = StackFrame("workers/handlers/color/handler.py", 88, "_download", own=True)
+        since = NOW - timedelta(seconds=31)
+        slots = (TakenSlots(queue, len(jobs), DEFAULT_POLICIES[queue].concurrency),)
+        return Finding(frame, jobs, ("box-2:4121",), ("7f3c2a1",), since, 31.0, 120.0, slots)
+
+    def payload_schema(self, queue: str) -> dict[str, Any] | None:
+        return None if queue in self.without_schema else PAYLOAD_MODELS[queue].model_json_schema()
+
+    def payload_problems(self, queue: str, data: Mapping[str, Any]) -> dict[str, str]:
+        schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in self.without_schema}
+        return Enqueueing(dict.fromkeys(PAYLOAD_MODELS), schemas).payload_problems(queue, data)  # type: ignore[arg-type]
 
     async def preview(self, verb: str, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
         self._fails()

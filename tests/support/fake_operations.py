@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.support.fake_jobs import CannedJobs, CannedSchedules
+from tests.support.fake_jobs import CannedJobs, CannedSchedules, job
 from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
 from tests.support.fake_workers import CannedWorkers
 from workers.engine.attempt_log import LogLine
@@ -29,6 +29,7 @@ from workers.monitoring.snapshot import (
 from workers.operations.cache import owner_of
 from workers.operations.operations import (
     ALL_DEAD,
+    NEWEST_FIRST,
     POISON_DEATHS,
     CacheEntry,
     CacheOverview,
@@ -38,6 +39,7 @@ from workers.operations.operations import (
     FailureGroup,
     Ledger,
     LetterFilter,
+    LetterOrder,
     Page,
     Plan,
     PlanItem,
@@ -225,7 +227,20 @@ class CannedOperations:
         return self.now
 
     def policy(self, queue: str) -> QueuePolicy:
+        if queue not in DEFAULT_POLICIES:
+            raise UnknownQueueError(queue, tuple(DEFAULT_POLICIES))
         return DEFAULT_POLICIES[queue]
+
+    async def enqueue(
+        self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0
+    ) -> str | None:
+        if self.error is not None:
+            raise self.error
+        if any((one.queue, one.key) == (queue, key) for one in self.jobs.kept):
+            return None
+        self.done.append(("enqueue", queue, dict(data), key, delay))
+        self.jobs.kept.append(job(key or "new-1", "ready", queue, position=0))
+        return key or "new-1"
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         self.done.append(("pause", queue, reason))
@@ -264,6 +279,8 @@ class CannedLetters:
         self.kept_plans: list[Plan] = []
         self.items: list[PlanItem] = []
         self.replays: dict[int, list[PlanItem]] = {}
+        self.releases: tuple[str, ...] = ()
+        """Those of each group."""
 
     @property
     def done(self) -> list[tuple[Any, ...]]:
@@ -293,13 +310,22 @@ class CannedLetters:
         return len(ids)
 
     async def page(
-        self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
+        self,
+        wanted: LetterFilter = ALL_DEAD,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
         self.read.append(cursor)
         await self.door.wait()
         self._fails()
         start = int(cursor or 0)
         found = self._meant(wanted)
+        if order != NEWEST_FIRST:
+            found.sort(
+                key=lambda letter: (getattr(letter, order.column), letter.id), reverse=order.descending
+            )
         more = start + limit < len(found)
         return Page(found[start : start + limit], str(start + limit) if more else None)
 
@@ -330,6 +356,7 @@ class CannedLetters:
             max(letter.failed_at for letter in of_it),
             trend,
             of_it[0],
+            self.releases,
         )
 
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from workers.engine.attempt_log import LogLine
 from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot
 from workers.operations.workers import DrainResult
 
+NOW = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC).timestamp()
 _QUEUES = ("weather-ingestion", "alert-fanout", "color-extraction", "moderation-review")
 
 
@@ -75,6 +78,11 @@ class CannedWorkers:
         self.own_id: str | None = RUNNING.id
         self.problem = ""
         self.error: Exception | None = None
+
+    async def log(self, worker_id: str) -> list[LogLine]:
+        if self.error is not None:
+            raise self.error
+        return [LogLine(NOW - 7, "info", "a line of another process", None, None, None, worker_id)]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         self._acts("drain worker", worker, now)

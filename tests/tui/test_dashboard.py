@@ -57,8 +57,8 @@ _READS = (
     "items",
 )
 SCREENS = {
-    "letters": ("2",),
-    "letter": ("2", "enter"),
+    "letters": ("2", "g"),
+    "letter": ("2", "g", "enter"),
     "help": ("question_mark",),
     "pause": ("p",),
     "drain": ("D",),
@@ -88,9 +88,11 @@ def title(app: Dashboard) -> str:
 
 
 async def letters_view(app: Dashboard, pilot: Pilot[Any]) -> LetterTable:
-    """The second view, with its first page."""
+    """The letters in the second view, with their first page."""
     await pilot.press("2")
     await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
+    if cast(DeadLettersScreen, app.screen).target_state.grouped:
+        await pilot.press("g")
     table = app.screen.query_one(LetterTable)
     await until(pilot, lambda: table.items)
     return table
@@ -232,10 +234,7 @@ async def test_a_failed_operation_shows_its_error() -> None:
 async def test_2_lists_all_letters_by_page_and_1_goes_back() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=230))
     async with app.run_test(size=(120, 36)) as pilot:
-        await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen))
-        table = app.screen.query_one(LetterTable)
-        await until(pilot, lambda: table.items)
+        table = await letters_view(app, pilot)
         await pilot.press("n")
         await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("n")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.support.fake_jobs import SCHEDULES, job
 from tests.support.fake_operations import AWAY, BREACHED, DRAINING, HEALTHY, NASTY, CannedOperations
@@ -139,7 +140,7 @@ async def test_the_filter_lists_one_queue_and_names_an_unknown_one() -> None:
         await until(pilot, lambda: "Running 1" in text(app))
         await press(pilot, "escape")
         await until(pilot, lambda: "coat-4" in text(app))
-        await pilot.press("slash", *"nowhere", "enter")
+        await pilot.press("slash", *"queue:nowhere", "enter")
         await until(pilot, lambda: "nowhere" in text(app) and "weather-ingestion" in text(app))
 
 
@@ -283,10 +284,12 @@ async def test_every_key_works_in_every_state(state: Any, fails: bool) -> None:
     operations = CannedOperations(state)
     if fails:
         operations.jobs.error = RedisConnectionError("refused")
-    keys = ("down", "up", "home", "end", "space", "v", "v", "U", "n", "b", "r", "p", "left", "right", "enter")
+    keys = ("down", "up", "home", "end", "space", "v", "v", "U", "n", "b", "r", "p", "left", "right", "s")
+    asked = ("e", "o", "enter", "x", "R", "c", "X", "slash")
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
-        for key in (*keys, "escape", "x", "escape", "R", "escape", "c", "X", "escape", "slash", "escape"):
+        pressed = [*keys, "escape", *(key for verb in asked for key in (verb, "escape"))]
+        for key in pressed:
             await pilot.press(key)
             await pilot.pause()
         await pilot.press("question_mark", "escape", "1", "3")
@@ -409,3 +412,95 @@ def test_one_job_looks_as_before(snap_compare: Any, size: tuple[int, int]) -> No
         await until(pilot, lambda: isinstance(app.screen, JobScreen) and "default.py:394" in text(app))
 
     assert snap_compare(dashboard(CannedOperations(HEALTHY)), terminal_size=size, run_before=open_it)
+
+
+async def test_s_sorts_by_a_column_over_all_pages_and_ready_jobs_keep_the_order_of_their_queue() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [
+        job(f"dress-{number}", "failed", error=f"E{number % 2}: x", attempt=number) for number in range(120)
+    ]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot, "left", "left")
+        await until(pilot, lambda: "dress-0 " in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("down", "down", "down", "down", "enter")  # as listed, job, queue, function, att
+        await until(pilot, lambda: "by att ↓" in text(app) and "dress-119" in text(app))
+        assert jobs_screen(app).table.items[0].key == "dress-119"
+        await press(pilot, "n")
+        await until(pilot, lambda: jobs_screen(app).table.items[-1].key == "dress-0")
+        await pilot.press("s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "by att ↑" in text(app))
+        await until(pilot, lambda: jobs_screen(app).table.items[0].key == "dress-0")
+        for _ in range(3):
+            await press(pilot, "left")
+        await until(pilot, lambda: "0 jobs" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "in which their queues start them" in notices(app))
+        await press(pilot, "left")
+        await press(pilot, "left")
+        await until(pilot, lambda: "weather-hourly" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "by schedule ↑" in text(app))
+
+
+async def test_the_filter_searches_keys_functions_workers_and_schedules() -> None:
+    async with dashboard(CannedOperations(HEALTHY)).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot)
+        for query, found in {
+            "COAT": ["coat-4"],
+            "function:weather": ["wx-lisboa-931"],
+            "worker:box-9": [],
+        }.items():
+            await pilot.press("slash")
+            app.screen.query_one("#filter-input", Input).value = query
+            await pilot.press("enter")
+            await until(pilot, lambda query=query: jobs_screen(app).filter_text() == query)
+            await until(pilot, lambda: not jobs_screen(app).is_waiting)
+            assert [one.key for one in jobs_screen(app).rows] == found
+        await until(pilot, lambda: "for worker:box-9: escape shows all" in text(app))
+        await press(pilot, "escape")
+        await press(pilot, "left")
+        await pilot.press("slash", *"nightly", "enter")
+        await until(pilot, lambda: "1 schedule" in text(app) and "colors-nightly" in text(app))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "verb", "title"),
+    [
+        ("x", "abort", "Abort"),
+        ("R", "run-now", "Run now"),
+        ("c", "duplicate", "Duplicate"),
+        ("X", "remove", "Remove"),
+    ],
+)
+async def test_each_verb_applies_to_all_that_is_marked_after_one_question(
+    key: str, verb: str, title: str
+) -> None:
+    operations = CannedOperations(HEALTHY)
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot, "space", "space", "space", key)
+        assert f"{title} 3 jobs?" in await answer(pilot)
+        await until(pilot, lambda: len(operations.done) == 2)
+        await until(pilot, lambda: "marked" not in text(app))
+    done = {queue: [ref[0] for ref in refs] for name, queue, refs in operations.done if name == verb}
+    assert done == {"color-extraction": ["dress-17", "coat-4"], "weather-ingestion": ["wx-lisboa-931"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["x", "R", "c", "X", "p", "enter", "e", "o", "s", "n", "b"])
+@pytest.mark.parametrize("lists", range(6))
+async def test_each_key_does_something_on_each_row_or_says_why_not(key: str, lists: int) -> None:
+    operations = CannedOperations(HEALTHY)
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot, *["right"] * lists)
+        before = (text(app), len(app.screen_stack))
+        await pilot.press(key)
+        await until(
+            pilot, lambda: notices(app) or operations.done or (text(app), len(app.screen_stack)) != before
+        )

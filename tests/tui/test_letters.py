@@ -20,6 +20,7 @@ from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, set
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.edit_payload import EditPayloadDialog
+from tui.dialogs.payload_diff import PayloadDiff
 from tui.dialogs.prompt import Prompt
 from tui.dialogs.replay_options import ReplayDialog
 from tui.screens.dead_letters.letter import LetterScreen
@@ -27,6 +28,7 @@ from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_table import MarkableLetterTable
+from tui.widgets.rule import Rule
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
 from workers.operations.operations import LetterFilter
 
@@ -114,7 +116,7 @@ async def test_an_invalid_filter_shows_its_error_and_keeps_its_text(line: str, p
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
-async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
+async def test_t_cycles_the_states_and_other_states_have_a_column() -> None:
     canned = operations()
     canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
     canned.letters.kept[2] = replace(canned.letters.kept[2], state="discarded")
@@ -128,12 +130,12 @@ async def test_s_cycles_the_states_and_other_states_have_a_column() -> None:
             ("All", [1, 2, 3, 4, 5]),
             ("Dead", [1, 4, 5]),
         ):
-            await pilot.press("s")
+            await pilot.press("t")
             await until(pilot, lambda ids=ids: shown(app) == ids)  # type: ignore[misc]
             assert f"{state} letters" in title(app)
             labels = [str(column.label) for column in table.ordered_columns]
             assert ("state" in labels) == (state != "Dead")
-        await pilot.press("s", "s")
+        await pilot.press("t", "t")
         await until(pilot, lambda: shown(app) == [3])
 
 
@@ -198,6 +200,27 @@ async def test_another_width_has_other_columns() -> None:
         await until(pilot, lambda: len(groups.columns) == 4)
 
 
+async def test_tab_completes_fields_and_values_of_a_filter() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("slash", "q")
+        field = cast(Input, app.focused)
+        hint = app.screen.query_one("#filter-hint", Static)
+        await until(pilot, lambda: "tab completes: queue:" in str(hint.render()))
+        await pilot.press("tab", "c")
+        await until(pilot, lambda: "queue:color-extraction" in str(hint.render()))
+        await pilot.press("tab", "space", "s", "t", "tab", "tab")
+        assert field.value == "queue:color-extraction state:dead"
+        field.value += " since:"
+        await pilot.press("tab")
+        field.value += " arg."
+        await pilot.press("tab")
+        assert field.value == "queue:color-extraction state:dead since:15m arg.location_id:"
+        field.value = "queue:nowhere"
+        await until(pilot, lambda: "tab completes" not in str(hint.render()))
+
+
 # Groups
 
 
@@ -215,15 +238,47 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await until(pilot, lambda: table.display and len(table.items) == 2)
         await pilot.press("g")
         await until(pilot, lambda: not table.display and shown(app) == [1, 2, 3, 4, 5])
+        await pilot.press("escape")
+        await until(pilot, lambda: table.display)
+
+
+async def test_groups_come_first_and_beside_them_is_the_one_under_the_cursor() -> None:
+    canned = operations()
+    canned.letters.releases = ("r2", "r1")
+    app = dashboard(canned)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await pilot.press("2")
+        groups = app.screen.query_one(GroupTable)
+        await until(pilot, lambda: groups.display and len(groups.items) == 2)
+        await until(pilot, lambda: f"Group {MORE}" in preview_title(app))
+        assert "releases  r2, r1" in preview(app)
+        assert "location_id" in preview(app)
+        await pilot.press("down")
+        await until(pilot, lambda: f"Group {LESS}" in preview_title(app))
+        await pilot.press("g")
+        await until(pilot, lambda: "Letter 1" in preview_title(app))
+        await pilot.press("down")
+        await until(pilot, lambda: "Letter 2" in preview_title(app))
+        assert "Where it failed" in preview(app)
+        await pilot.resize_terminal(139, 40)
+        await until(pilot, lambda: not app.screen.query_one("#preview-pane").display)
+
+
+def preview_title(app: Dashboard) -> str:
+    return str(app.screen.query_one("#preview-title", Rule).render())
+
+
+def preview(app: Dashboard) -> str:
+    return str(app.screen.query_one("#preview", Static).render())
 
 
 async def test_slow_groups_block_no_key() -> None:
     canned = operations()
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        await letters_view(app, pilot)
         canned.letters.slow.clear()
-        await pilot.press("g")
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen) and app.screen.page)
         await until(pilot, lambda: "Groups" in title(app))
         assert "reading the groups" in str(app.screen.query_one("#list-empty", Static).render())
         await pilot.press("g")
@@ -341,7 +396,7 @@ async def test_u_restores_the_discarded_letters_that_are_shown() -> None:
     canned.letters.kept = [replace(kept, state="discarded") for kept in canned.letters.kept]
     app = dashboard(canned)
     async with app.run_test(size=(120, 36)) as pilot:
-        await pilot.press("2")
+        await pilot.press("2", "g")
         await settled(pilot)
         await filtered(app, pilot, "state:discarded")
         await pilot.press("down", "u")
@@ -478,13 +533,31 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
         field.text = '{"location_id": "porto"}'
         await pilot.pause()
         canned.error = InvalidJobError("lat: field required")
-        await pilot.press("ctrl+s")
+        await ask(app, pilot, "ctrl+s", screen=PayloadDiff)
+        await until(pilot, lambda: '+  "location_id": "porto"' in says(app))
+        assert f'-  "location_id": {json.dumps(payload["location_id"])}' in says(app)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, EditPayloadDialog))
+        await ask(app, pilot, "ctrl+s", screen=PayloadDiff)
+        await pilot.press("y")
         await until(pilot, lambda: "lat: field required" in says(app))
         assert field.text == '{"location_id": "porto"}'
         canned.error = None
-        await pilot.press("ctrl+s")
+        await ask(app, pilot, "ctrl+s", screen=PayloadDiff)
+        await pilot.press("y")
         await until(pilot, lambda: shown(app) == [1, 3, 4, 5])
     assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
+
+
+async def test_without_an_editor_a_message_says_so_and_the_text_stays() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await letters_view(app, pilot)
+        await ask(app, pilot, "e", "x", screen=EditPayloadDialog)
+        text = app.screen.query_one(TextArea).text
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "an editor needs the terminal" in says(app))
+        assert app.screen.query_one(TextArea).text == text
 
 
 async def test_leaving_a_changed_payload_asks_once() -> None:
@@ -563,3 +636,15 @@ def test_letters(snap_compare: Any, name: str, size: str) -> None:
         await pilot.pause(0.2)
 
     assert snap_compare(dashboard(operations(230)), terminal_size=SIZES[size], run_before=open_it)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", ["", "g", "g s"], ids=["groups", "letters", "sort"])
+def test_letters_with_their_preview(snap_compare: Any, keys: str) -> None:
+    async def open_it(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press("2", *keys.split())
+        await settled(pilot)
+        await pilot.pause(0.2)
+
+    assert snap_compare(dashboard(operations(30)), terminal_size=SIZES["160x48"], run_before=open_it)

@@ -10,11 +10,13 @@ from typing import Any, cast
 import pytest
 from textual.pilot import Pilot
 
+from tests.support.fake_jobs import job
 from tests.support.fake_operations import HEALTHY, NASTY, CannedOperations
 from tests.support.fake_signals import event
 from tests.support.fake_workers import BLOCKED, DEAD, DRAINING, RUNNING, STANDBY
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
+from tui.screens.jobs.job import JobScreen
 from tui.screens.workers.list import WorkersScreen
 from tui.screens.workers.worker import WorkerScreen
 from tui.widgets.row_list import RowList
@@ -165,7 +167,7 @@ async def test_the_page_of_a_process_has_its_jobs_settings_and_log() -> None:
         await until(pilot, lambda: "slow: 2 s" in text(app))
         assert "the same as those of the others" in text(app)
         await pilot.press("escape", "down", "enter")
-        await until(pilot, lambda: "asks that one" in text(app))
+        await until(pilot, lambda: "a line of another process" in text(app))
         assert "likely put back: 1" in text(app)
         assert "color-extraction: concurrency 3, elsewhere 5" in text(app)
 
@@ -197,6 +199,79 @@ async def test_a_process_that_does_not_confirm_is_a_warning_and_an_error_is_one_
         operations.workers.error = ConflictError("box-2:992 is ending: its drain cannot be undone any more")
         await pilot.press("down", "u")
         await until(pilot, lambda: "cannot be undone any more" in notices(app))
+
+
+def with_jobs_of(*workers: WorkerSnapshot) -> CannedOperations:
+    """Each of these processes runs two jobs."""
+    operations = with_workers(*workers)
+    operations.jobs.kept = [
+        job(f"{worker.host}-{number}", worker=worker.id, worker_name=None)
+        for worker in workers
+        for number in range(2)
+    ]
+    return operations
+
+
+async def test_the_page_of_a_process_has_the_keys_of_its_jobs_and_their_verbs() -> None:
+    operations = with_jobs_of(RUNNING, DRAINING)
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot, "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, WorkerScreen) and "box-2-1" in text(app))
+        assert "box-1-0" not in text(app)
+        await pilot.press("down", "x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "Abort 1 job?" in text(app)
+        await pilot.press("y")
+        await until(pilot, lambda: operations.done)
+        await until(pilot, lambda: not any(worker.group == "action" for worker in app.workers))
+        await pilot.press("home", "space", "space")
+        await until(pilot, lambda: "2 marked" in text(app))
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "Duplicate 2 jobs?" in text(app)
+        await pilot.press("y")
+        await until(pilot, lambda: len(operations.done) == 2)
+        await until(pilot, lambda: "marked" not in text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen))
+        await pilot.press("escape", "s")
+        await until(pilot, lambda: "Sort by" in text(app))
+        await pilot.press("down", "s")
+        await until(pilot, lambda: "by job ↑" in text(app))
+        await pilot.press("u")
+        await until(pilot, lambda: ("undo drain", DRAINING.id) in operations.done)
+    queue = "color-extraction"
+    assert operations.done[:2] == [
+        ("abort", queue, [("box-2-1", "v:box-2-1")]),
+        ("duplicate", queue, [("box-2-0", "v:box-2-0"), ("box-2-1", "v:box-2-1")]),
+    ]
+
+
+@pytest.mark.slow
+async def test_the_log_of_another_process_is_asked_for_and_why_it_is_missing_is_shown() -> None:
+    operations = with_jobs_of(RUNNING, DRAINING)
+    async with dashboard(operations).run_test(size=(120, 48)) as pilot:
+        app = await opened(pilot, "down")
+        await until(pilot, lambda: "a line of another process" in text(app))
+        await pilot.press("up")
+        await until(pilot, lambda: "slow: 2 s" in text(app))
+        operations.workers.error = ConflictError("its process does not answer within 2 s")
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, WorkerScreen))
+        await until(pilot, lambda: "its process does not answer within 2 s" in text(app))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["x", "R", "c", "X", "enter"])
+async def test_a_key_about_jobs_says_that_a_process_runs_none(key: str) -> None:
+    operations = with_workers(STANDBY)
+    operations.jobs.kept = []
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot, "enter")
+        await until(pilot, lambda: isinstance(app.screen, WorkerScreen))
+        await pilot.press(key)
+        await until(pilot, lambda: "it runs no job: there is nothing to act on" in notices(app))
+    assert operations.done == []
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])

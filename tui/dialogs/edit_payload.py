@@ -13,15 +13,18 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static, TextArea
 
 from tui.dialogs.confirm import Confirm
+from tui.dialogs.payload_diff import PayloadDiff
+from tui.editor import EditorError, edit_text
 from tui.session import Session, one_line
-from tui.text.format import clip, escape
+from tui.text.format import CONTROL_CHARACTERS, clip, escape
 from tui.widgets.message_line import MessageLine
 from workers.engine.json_input import parse_object
 from workers.errors import InvalidJsonError
 from workers.operations.operations import DeadLetter
+from workers.operations.secrets import MASK
 
 _MAX_KEY_CHARS = 40
-_CONTROL = (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
+_CONTROL = (*(code for code in CONTROL_CHARACTERS if code >= 0x7F), *range(0xD800, 0xE000))
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROL}
 """Characters that JSON may hold as they are, but that a terminal would obey."""
 
@@ -31,6 +34,7 @@ class EditPayloadDialog(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "replay", "Replay", priority=True),
+        Binding("ctrl+o", "open_editor", "Editor", priority=True),
         Binding("escape", "leave", "Leave", priority=True),
     ]
 
@@ -49,12 +53,15 @@ class EditPayloadDialog(ModalScreen[str | None]):
             yield MessageLine(self._hint(), id="message")
             with Horizontal(classes="buttons"):
                 yield Button("Replay (ctrl+s)", id="replay", variant="primary")
+                yield Button("Editor (ctrl+o)", id="editor")
                 yield Button("Leave (esc)", id="leave")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Replay or leave, by mouse or enter."""
         if event.button.id == "replay":
             self.action_replay()
+        elif event.button.id == "editor":
+            self.action_open_editor()
         else:
             self.action_leave()
 
@@ -64,7 +71,7 @@ class EditPayloadDialog(ModalScreen[str | None]):
 
     @work(exclusive=True, group="edit")
     async def action_replay(self) -> None:
-        """Replay the letter with this payload, unless something is wrong with it."""
+        """Show what was changed, then replay the letter with it, unless something is wrong."""
         text = self.query_one(TextArea).text
         try:
             kwargs = parse_object(text)
@@ -73,6 +80,9 @@ class EditPayloadDialog(ModalScreen[str | None]):
             return
         if kwargs == self._letter.job_data.get("kwargs"):
             self._message.show_error("unchanged: change it, or replay it as it is with R")
+            return
+        diff = PayloadDiff(self._letter.id, self._letter.job_data.get("kwargs"), kwargs)
+        if not await self.app.push_screen_wait(diff):
             return
         button = self.query_one("#replay", Button)
         button.disabled = True
@@ -86,6 +96,18 @@ class EditPayloadDialog(ModalScreen[str | None]):
         finally:
             button.disabled = False
 
+    @work(exclusive=True, group="editor")
+    async def action_open_editor(self) -> None:
+        """Edit the payload in the operator's editor; what was written stays if that fails."""
+        field = self.query_one(TextArea)
+        try:
+            text = await edit_text(field.text, self.session.editor, self.app._driver)
+        except EditorError as error:
+            self._message.show_error(one_line(str(error)))
+            return
+        if text.rstrip("\n") != field.text.rstrip("\n"):
+            field.text = text.rstrip("\n").translate(_ESCAPES)
+
     @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:
         """Close the dialog; ask if the payload was changed."""
@@ -97,7 +119,10 @@ class EditPayloadDialog(ModalScreen[str | None]):
             self.dismiss(None)
 
     def _hint(self) -> str:
-        return f"{escape(self._letter.queue_name)} checks it before it is enqueued; the old payload is kept."
+        return (
+            f"{escape(self._letter.queue_name)} checks it before it is enqueued; the old payload is kept. "
+            f"{MASK} stands for a secret, which stays as it is."
+        )
 
     @property
     def _message(self) -> MessageLine:

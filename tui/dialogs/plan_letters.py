@@ -21,11 +21,11 @@ _STATES = (None, *REPLAY_STATE_LABELS)
 
 
 class PlanLettersDialog(ModalScreen[None]):
-    """Shows letters of one state, or all; ``s`` changes the state, enter opens a letter."""
+    """Shows letters of one state, or all; ``t`` changes the state, enter opens a letter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "state(1)", "Next state"),
-        Binding("S", "state(-1)", "State before"),
+        Binding("t", "state(1)", "Next state"),
+        Binding("T", "state(-1)", "State before"),
         Binding("n", "page(1)", "Next page"),
         Binding("b", "page(-1)", "Page before"),
         Binding("escape,l", "leave", "Close"),
@@ -47,7 +47,7 @@ class PlanLettersDialog(ModalScreen[None]):
         with Vertical(classes="dialog wide"):
             yield Static(f"Plan {self._plan_id}", id="plan-letters-title", classes="title", markup=False)
             yield PlanItemTable(id="items")
-            yield Static("s next state   n b pages   enter the letter   esc close", classes="keys")
+            yield Static("t next state   n b pages   enter the letter   esc close", classes="keys")
 
     def on_mount(self) -> None:
         """Fetch the first page when the width is known."""

@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar, ParamSpec
+from typing import Any, ClassVar, ParamSpec
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import DataTable, Footer, Static
 
+from tui.dialogs.order import OrderDialog
 from tui.session import Session
 from tui.text import snapshot as snapshot_text
-from tui.text.format import SMALLEST_TERMINAL
+from tui.text.format import SMALLEST_TERMINAL, count, escape
+from tui.text.sorting import Order, Sorting
+from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.line import Line
+from tui.widgets.row_list import RowList
 from tui.widgets.tab_bar import TabBar
 from workers.monitoring.snapshot import Snapshot
 
 P = ParamSpec("P")
 
+_MAX_COPIED_CHARS = 70_000
+"""In base64 less than the 100,000 bytes that common terminals take."""
+_MAX_NAMED_CHARS = 60
 _ACTION = "action"
 """Group of the workers that run actions."""
 
@@ -36,6 +44,12 @@ class DashboardScreen(Screen[None]):
         "◌  no worker  –  nothing measured yet",
     )
     """The meaning of its signs, for the help."""
+    NOT_SORTED: ClassVar[str] = "there is nothing to sort here"
+    """Why its rows have one order only."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "sort", "Sort by a column", show=False),
+        Binding("y", "copy", "Copy the id", show=False),
+    ]
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -89,6 +103,81 @@ class DashboardScreen(Screen[None]):
 
     def refresh_data(self) -> None:
         """Fetch again what is not in the snapshot."""
+
+    # Sorting
+
+    @property
+    def sorting(self) -> Sorting[Any] | None:
+        """The columns by which the rows can be sorted; None if there is one order only."""
+        return None
+
+    @property
+    def order(self) -> Order | None:
+        """The order that was chosen."""
+        return None if self.sorting is None else self.remembered_order(self.sorting)
+
+    def remembered_order(self, sorting: Sorting[Any]) -> Order | None:
+        """The order that was chosen last, maybe in a run before."""
+        return sorting.parse(self.session.state.get(f"sort-{sorting.name}"))
+
+    def order_changed(self) -> None:
+        """Show the rows in the order that was chosen."""
+        self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+
+    def action_sort(self) -> None:
+        """Choose a column."""
+        if self.sorting is None:
+            self.notify(self.NOT_SORTED)
+        else:
+            self.run_exclusive(self._choose_order, self.sorting)
+
+    async def _choose_order(self, sorting: Sorting[Any]) -> None:
+        chosen = await self.app.push_screen_wait(OrderDialog(sorting, self.order))
+        if chosen is not None:
+            self._sort_by(sorting, chosen[0])
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        """Sort by the column whose heading was clicked."""
+        sorting = self.sorting
+        order = sorting.choose(str(event.column_key.value), self.order) if sorting is not None else None
+        if sorting is None or order is None:
+            self.notify(
+                self.NOT_SORTED if sorting is None else sorting.note or "by this column nothing is sorted"
+            )
+        else:
+            self._sort_by(sorting, order)
+
+    def _sort_by(self, sorting: Sorting[Any], order: Order | None) -> None:
+        self.session.state.set(f"sort-{sorting.name}", "" if order == sorting.default else str(order))
+        self.order_changed()
+
+    # Copying
+
+    def copied(self) -> str | None:
+        """What ``y`` copies: the id of the row under the cursor; None if there is no row."""
+        rows = self.focused
+        key = rows.selected_key if isinstance(rows, KeyedTable | RowList) else None
+        return None if key is None else escape(key.rpartition("\0")[2])  # a job has its queue before it
+
+    def action_copy(self) -> None:
+        """Copy by OSC 52: the terminal has the clipboard, also over SSH."""
+        text = self.copied()
+        if text is None:
+            self.notify("there is nothing to copy here: the cursor is on no row")
+        else:
+            self.copy(text)
+
+    def copy(self, text: str) -> None:
+        """Copy a text, which must have no control characters, since it may be pasted into a shell."""
+        if len(text) > _MAX_COPIED_CHARS:
+            self.notify(
+                f"{count(len(text))} characters are more than terminals take: E exports", severity="warning"
+            )
+            return
+        self.app.copy_to_clipboard(text)
+        short = "\n" not in text and len(text) <= _MAX_NAMED_CHARS
+        shown = text if short else f"{count(len(text))} characters"
+        self.notify(f"copied: {shown}", markup=False)
 
     def run_exclusive(self, action: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run an action unless one is running, so that a held-down key does not open two dialogs.

@@ -15,6 +15,8 @@ from tui.screens.queues.details import MAX_GROUPS
 from tui.text.charts import FIGURES, RANGES
 from tui.text.events import event_lines
 from tui.text.groups import groups_title
+from tui.text.queues import QUEUE_SORTING, Judged
+from tui.text.sorting import Sorting
 from tui.text.verdict import WORST_FIRST, queue_verdict
 from tui.text.words import plural
 from tui.widgets.chart_grid import MIN_CHART_LINES, ChartGrid
@@ -59,6 +61,11 @@ class OverviewScreen(ChartedScreen, LetterActions):
                 yield Rule("Events", id="events-title")
                 yield Line("", id="events")
 
+    @property
+    def sorting(self) -> Sorting[Judged]:
+        """The columns of the queues."""
+        return QUEUE_SORTING
+
     # Painting
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
@@ -66,7 +73,7 @@ class OverviewScreen(ChartedScreen, LetterActions):
         super().update_snapshot(snapshot, error)
         if snapshot is None:
             return
-        self.query_one(QueueTable).show_queues(snapshot, self.size.width)
+        self.query_one(QueueTable).show_queues(snapshot, self.size.width, order=self.order)
         self._show_letters_title(snapshot)
 
     def show_details(self, snapshot: Snapshot) -> None:

@@ -12,6 +12,8 @@ from textual.widgets import Static
 
 from tui.screens.base import DashboardScreen
 from tui.session import Session
+from tui.text.completion import Values
+from tui.text.sorting import Order, Sorting
 from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.keyed_table import KeyedTable
@@ -48,6 +50,8 @@ class ListState(Generic[FilterT]):
 
     filter: FilterT
     history: tuple[tuple[str | None, int], ...] = ((None, 0),)
+    order: Order | None = None
+    """That of its pages; a first page gets the one that was chosen last."""
 
     @property
     def cursor(self) -> str | None:
@@ -126,6 +130,10 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         """Parse what was written on the filter bar.  Raises one of OPERATION_ERRORS."""
         raise NotImplementedError
 
+    def filter_values(self) -> Values:
+        """The names of the filter's fields, each with what is known of its values: for the completion."""
+        return {}
+
     def filter_text(self) -> str:
         """The shown filter, as it is written on the filter bar; empty if it is the default."""
         raise NotImplementedError
@@ -154,7 +162,25 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         """The parts of the title; empty ones are left out."""
         raise NotImplementedError
 
+    def sorting_of(self, state: StateT) -> Sorting[Any] | None:
+        """The columns by which the rows of a state can be sorted; None if they have one order only."""
+        return None
+
     # Requests
+
+    @property
+    def sorting(self) -> Sorting[Any] | None:
+        """The columns by which the rows can be sorted."""
+        return self.sorting_of(self.target_state)
+
+    @property
+    def order(self) -> Order | None:
+        """The order of the rows to which the keys that were pressed so far lead."""
+        return self.target_state.order
+
+    def order_changed(self) -> None:
+        """Fetch the first page in the order that was chosen."""
+        self.request(self.target_state.first())
 
     @property
     def target_state(self) -> StateT:
@@ -168,6 +194,9 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def request(self, state: StateT, *, from_filter_bar: bool = False) -> None:
         """Go to ``state``; until its page has arrived everything stays as it is."""
+        if state.page_number == 1:  # a cursor belongs to the order with which it was made
+            sorting = self.sorting_of(state)
+            state = replace(state, order=None if sorting is None else self.remembered_order(sorting))
         self._request = Request(state, from_filter_bar)
         self._fetch(self._request)
 
@@ -222,7 +251,12 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def compose_body(self) -> ComposeResult:
         """Compose the filter, the title and the tables."""
-        yield FilterBar(parse=self.parse_filter, placeholder=self.FILTER_PLACEHOLDER, id="filter")
+        yield FilterBar(
+            parse=self.parse_filter,
+            placeholder=self.FILTER_PLACEHOLDER,
+            values=self.filter_values,
+            id="filter",
+        )
         yield Rule(id="list-title")
         yield from self.compose_tables()
         yield Static("  not read yet", id="list-empty", markup=False)
@@ -240,6 +274,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def update_tables(self) -> None:
         """Show the page, or why there are no rows."""
+        self.active_table.order = self.state.order
         self.fill_tables()
         empty = self.query_one("#list-empty", Static)
         empty.display = not self.active_table.display
@@ -263,7 +298,10 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
 
     def position_parts(self, *, numbered: bool = True) -> list[str]:
         """The parts of the title about marks and pages."""
+        sorting = self.sorting_of(self.state)
+        sorted_by = self.state.order if sorting is not None and self.state.order != sorting.default else None
         return [
+            f"by {sorted_by}" if sorted_by is not None else "",
             f"{len(self.table.marks):,} marked" if self.table.marks else "",
             f"page {self.state.page_number}" if numbered else "",
             "n more" if self._next_state() is not None else "",

@@ -20,6 +20,7 @@ from tui.text.format import (
     sparkline,
     utc_time,
 )
+from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
@@ -106,6 +107,18 @@ def entry_columns(width: int, longest_key: int = 0) -> dict[str, int]:
 
 RIGHT_ALIGNED = ("age", "ttl", "size")
 """The columns whose headings are right-aligned."""
+CACHE_SORTING: Sorting[CacheEntry] = Sorting(
+    "cache",
+    (
+        SortColumn("key", lambda entry: entry.key),
+        SortColumn("state", lambda entry: entry.state),
+        SortColumn("age", lambda entry: entry.age, descending=True),
+        SortColumn("ttl", lambda entry: entry.ttl, descending=True),
+        SortColumn("size", lambda entry: entry.size, descending=True),
+    ),
+    Order("key"),
+    "Redis lists keys in no order: each page is sorted by itself.",
+)
 
 
 def entry_cells(entry: CacheEntry, widths: Mapping[str, int], *, marked: bool) -> list[Text]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
+from tui.text.completion import MAX_CANDIDATES, Values
 from tui.text.format import (
     MISSING,
     clip,
@@ -20,10 +21,23 @@ from tui.text.format import (
     sparkline,
     utc_time,
 )
+from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
 from tui.text.words import DATE_TIME_UTC, DAY_AND_MINUTE, replay_state, times
-from workers.monitoring.snapshot import Snapshot
-from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup, PlanItem
+from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.operations import (
+    NEWEST_FIRST,
+    POISON_DEATHS,
+    STATES,
+    DeadLetter,
+    FailureGroup,
+    LetterFilter,
+    LetterOrder,
+    OrderColumn,
+    PlanItem,
+    sortable_columns,
+)
+from workers.operations.secrets import MASK
 
 POISON_LEGEND = "×3 poison: died this often in a row of the same error; plans leave it out"
 _TREND_HOURS = 24
@@ -40,6 +54,77 @@ def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> d
     columns = wide if width >= WIDE else compact
     columns = ({"": 3} if marks else {}) | columns | ({"state": 9} if state else {})
     return columns | {"error": max(20, width - _taken(columns))}
+
+
+_ORDER_COLUMNS: dict[str, OrderColumn] = {
+    "when": "failed_at",
+    "queue": "queue_name",
+    "function": "function",
+    "error": "fingerprint",
+}
+
+
+def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
+    """The columns by which the database can sort the letters of a filter without reading all of them."""
+    sortable = sortable_columns(letter_filter)
+    columns = [name for name, column in _ORDER_COLUMNS.items() if column in sortable]
+    note = "Only columns with an index sort a million letters at once. error: those of one group together."
+    if not sortable:
+        note = "A search lists the letters that were recorded last first: no index has another order."
+    elif len(sortable) == 1:
+        note = (
+            "With this filter only the time has an index; without it queue, function and error have one, too."
+        )
+    return Sorting(
+        "letters",
+        tuple(SortColumn(name, descending=True) for name in columns),
+        Order("when", descending=True),
+        note,
+    )
+
+
+_MAX_VALUE_CHARS = 40
+_TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
+
+
+def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]) -> Values:
+    """The fields of a filter, with the values that these queues and letters have."""
+    names = [queue.name for queue in queues]
+    values: dict[str, Iterable[str]] = {
+        "queue:": dict.fromkeys([*names, *(letter.queue_name for letter in letters)]),
+        "function:": sorted({queue.function for queue in queues} | {letter.function for letter in letters}),
+        "state:": (*STATES, "all"),
+        "since:": _TIMES,
+        "until:": _TIMES,
+        "error:": sorted({letter.error_type.rpartition(".")[2] for letter in letters}),
+        "fingerprint:": dict.fromkeys(letter.fingerprint for letter in letters),
+        "poison:": ("yes", "no"),
+        "archived:": ("yes",),
+    }
+    values |= _argument_values(letters)
+    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
+
+
+def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
+    """The short values of the arguments of these letters, by ``arg.NAME:``; no masks of secrets."""
+    values: dict[str, list[str]] = {}
+    for letter in letters:
+        arguments = letter.job_data.get("kwargs")
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
+            known = values.setdefault(f"arg.{name}:", [])
+            text = str(value) if isinstance(value, str | int | float) else ""
+            if (
+                0 < len(text) <= _MAX_VALUE_CHARS
+                and len(known) < MAX_CANDIDATES
+                and text not in (*known, MASK)
+            ):
+                known.append(text)
+    return values
+
+
+def letter_order(order: Order | None) -> LetterOrder:
+    """The order as the operation takes it."""
+    return NEWEST_FIRST if order is None else LetterOrder(_ORDER_COLUMNS[order.column], order.descending)
 
 
 def letter_cells(
@@ -96,6 +181,20 @@ def group_cells(group: FailureGroup, columns: Mapping[str, int], *, now: float) 
         Text(clip(cells[name], width), ACCENT if name == "24 hours" else "")
         for name, width in columns.items()
     ]
+
+
+GROUP_SORTING: Sorting[FailureGroup] = Sorting(
+    "groups",
+    (
+        SortColumn("count", lambda group: group.count, descending=True),
+        SortColumn("function", lambda group: group.sample.function),
+        SortColumn("error", lambda group: _error(group.sample)),
+        SortColumn("first", lambda group: group.first_at, descending=True),
+        SortColumn("last", lambda group: group.last_at, descending=True),
+        SortColumn("24 hours", lambda group: sum(group.trend), descending=True),
+    ),
+    Order("count", descending=True),
+)
 
 
 def _sum_hours(hours: Sequence[int], cells: int) -> list[int]:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 MISSING = "–"
 SMALLEST_TERMINAL = (60, 16)
 """Columns and rows below which a screen cannot be read."""
-_DIRECTION = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-CONTROL_CHARACTERS = (*range(32), *range(127, 160), *_DIRECTION)
-"""Code points that a terminal obeys; those of ``_DIRECTION`` reorder the characters after them."""
+_DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_LINES = (0x2028, 0x2029)
+CONTROL_CHARACTERS = (*range(32), *range(127, 160), *_DIRECTION, *_LINES)
+"""Code points that a terminal obeys: those of ``_DIRECTION`` reorder the characters beside them."""
 _ESCAPES = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in CONTROL_CHARACTERS}
 _MAX_DURATION_SECONDS = 1e10
 """Three centuries: a longer duration is a mistake in the record."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.text import Text
 
+from tui.text import findings
 from tui.text.format import MISSING, clip, duration, escape, escape_lines, utc_time
 from tui.text.jobs import is_slow, short_time
-from tui.text.styles import BREACH, MUTED, WATCH
-from workers.operations.jobs import JobDetail, JobStack
+from tui.text.payload import json_lines
+from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
+from tui.text.words import plural
+from workers.operations.jobs import Finding, JobDetail, JobStack
 from workers.operations.schedules import ScheduleView
 
 _LABEL_CHARS = 10
@@ -60,11 +61,11 @@ def payload(job: JobDetail, *, whole: bool = False) -> Text:
     if job.unreadable is not None:
         parts.append(("bytes", clip(escape_lines(job.unreadable), max_chars)))
     else:
-        parts.append(("payload", _json(job.payload, max_chars)))
+        parts.append(("payload", json_lines(job.payload, max_chars)))
     if job.result is not None:
-        parts.append(("result", _json(job.result, max_chars)))
+        parts.append(("result", json_lines(job.result, max_chars)))
     if job.meta and whole:
-        parts.append(("meta", _json(dict(job.meta), max_chars)))
+        parts.append(("meta", json_lines(dict(job.meta), max_chars)))
     return _lines(iter(parts))
 
 
@@ -86,17 +87,34 @@ def attempts(job: JobDetail) -> Text:
     return text if text else Text("  no attempt has failed", MUTED)
 
 
-def stack(found: JobStack | None, problem: str | None) -> Text:
-    """The frames of its coroutine, the innermost first, and what it logged; ``problem``: why not."""
+def stack(found: JobStack | None, problem: str | None, most: int | None = None) -> Text:
+    """The frames, the innermost first and ``most`` of them, and where they run; ``problem``: why not."""
     if found is None:
         return Text(f"  {problem or 'not read yet'}", MUTED)
     text = Text(no_wrap=True, overflow="ellipsis")
-    for number, frame in enumerate(reversed(found.frames)):
-        text.append(f"  {escape(frame.file)}:{frame.line}", "" if number else "bold")
+    if found.place:
+        text.append(f"  {escape(found.place)}", ACCENT)
+        text.append(f": {escape(found.problem)}" if found.problem else "", WATCH)
+        text.append("\n")
+    frames = list(reversed(found.frames))
+    for frame in frames[:most]:
+        text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == found.line else "")
         text.append(f"  {escape(frame.function)}\n", MUTED)
-    if not found.frames:
+    if most is not None and len(frames) > most:
+        text.append(f"  and {plural(len(frames) - most, 'frame')} around it\n", MUTED)
+    if not frames:
         text.append("  it has no frames now\n", MUTED)
     return text
+
+
+def alike(finding: Finding | None, width: int) -> Text:
+    """The jobs that stand at the same line as this one, on ``width`` columns; None: it stands there alone."""
+    if finding is None:
+        return Text("  no other running job stands at its line", MUTED)
+    margin, columns = "\n  ", max(20, width - 5)
+    text = Text("  ").append(margin.join(textwrap.wrap(findings.title(finding), columns)), "bold")
+    lines = textwrap.wrap(" · ".join(findings.parts(finding)), columns)
+    return text.append(margin).append(margin.join(lines), MUTED)
 
 
 def log(found: JobStack | None) -> Text:
@@ -125,20 +143,6 @@ def schedule_facts(schedule: ScheduleView, now: float, width: int) -> Text:
         by = f"by {schedule.disabled_by or MISSING} {short_time(schedule.disabled_at, now)}{reason}"
         lines.append(("disabled", Text(escape(by), WATCH)))
     return _lines(iter(lines), width)
-
-
-def _json(value: Any, max_chars: int) -> str:
-    """No more is encoded than is shown: jobs share the event loop."""
-    chunks, chars = [], 0
-    try:
-        for chunk in json.JSONEncoder(indent=2, ensure_ascii=False, default=repr).iterencode(value):
-            chunks.append(chunk)
-            chars += len(chunk)
-            if chars > max_chars:
-                break
-    except (RecursionError, ValueError, TypeError):
-        return "nested too deeply to be shown"
-    return escape_lines(clip("".join(chunks), max_chars))
 
 
 def _lines(fields: Fields, width: int | None = None) -> Text:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tui.text.format import MISSING, clip, clip_middle, count, duration, escape, utc_time
 from tui.text.queues import thin_gauge
+from tui.text.sorting import SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
 from tui.text.words import DAY_AND_MINUTE
 from workers.operations.jobs import JobSummary
@@ -31,6 +32,8 @@ RIGHT_ALIGNED = frozenset(
         "missed",
     }
 )
+MAX_SORTED = 2_000
+"""Jobs that are read to be sorted by a column."""
 _SLOW_TIMES = 5.0
 """A job that runs so many times as long as usual stands out."""
 _ENDS_SOON_SECONDS = 5.0
@@ -59,9 +62,9 @@ _MIN_FLEXIBLE = 14
 
 
 def tab_bar(
-    current: str, counts: Mapping[str, int | None], queue: str | None, width: int
+    current: str, counts: Mapping[str, int | None], query: str, width: int
 ) -> tuple[Text, dict[str, range]]:
-    """The line of states with their counts, and the columns of each; ``queue``: the only one listed."""
+    """The line of states with their counts, and the columns of each; ``query``: the filter."""
     text, columns = Text(" ", no_wrap=True, overflow="crop"), {}
     gap = 3 if width >= WIDE else 1
     for name in TABS:
@@ -73,8 +76,8 @@ def tab_bar(
             text.stylize("bold underline", start + 1, text.cell_len - 1)
         columns[name] = range(start, text.cell_len)
         text.append(" " * (gap - 1))
-    if queue is not None and text.cell_len + len(queue) + 8 <= width:
-        text.append(f"  queue:{escape(queue)}", MUTED)
+    if query and text.cell_len + len(query) + 2 <= width:
+        text.append(f"  {escape(query)}", MUTED)
     return text, columns
 
 
@@ -107,11 +110,6 @@ def job_cells(job: JobSummary, columns: Mapping[str, int], *, now: float, marked
 def _figures(job: JobSummary, now: float) -> dict[str, Text]:
     slow = is_slow(job)
     attempt = f"{job.attempt}/{job.max_attempts}"
-    took = (
-        (job.ended_at - job.started_at).total_seconds()
-        if job.ended_at is not None and job.started_at is not None
-        else None
-    )
     ends_soon = job.deadline_in is not None and job.deadline_in < _ENDS_SOON_SECONDS
     return {
         "att": Text(attempt, WATCH if job.attempt > 1 else ""),
@@ -124,8 +122,56 @@ def _figures(job: JobSummary, now: float) -> dict[str, Text]:
         "due in": Text(duration(None if job.due_in is None else max(0.0, job.due_in))),
         "due": Text(short_time(job.due_at, now), MUTED),
         "ended": Text(short_time(job.ended_at, now)),
-        "took": Text(duration(took)),
+        "took": Text(duration(_took(job))),
     }
+
+
+def _took(job: JobSummary) -> float | None:
+    """Seconds that its newest attempt has run, if it has ended."""
+    if job.ended_at is None or job.started_at is None:
+        return None
+    return (job.ended_at - job.started_at).total_seconds()
+
+
+_SORT_COLUMNS: tuple[SortColumn[JobSummary], ...] = (
+    SortColumn("job", lambda job: job.key),
+    SortColumn("queue", lambda job: job.queue),
+    SortColumn("function", lambda job: job.function),
+    SortColumn("att", lambda job: job.attempt, descending=True),
+    SortColumn("running", lambda job: job.running_for, descending=True),
+    SortColumn("usually", lambda job: job.usual_run, descending=True),
+    SortColumn("deadline", lambda job: job.deadline_in),
+    SortColumn("worker", lambda job: job.worker_name or job.worker),
+    SortColumn("progress", lambda job: job.progress, descending=True),
+    SortColumn("due in", lambda job: job.due_in),
+    SortColumn("due", lambda job: job.due_at),
+    SortColumn("ended", lambda job: job.ended_at, descending=True),
+    SortColumn("took", _took, descending=True),
+    SortColumn("error", lambda job: job.problem or short_error(job.error) or None),
+)
+_FIRST_ONES = f"The first {MAX_SORTED:,} are sorted, if there are more."
+JOB_SORTING: Mapping[str, Sorting[JobSummary]] = {
+    tab: Sorting(
+        f"jobs-{tab}",
+        tuple(column for column in _SORT_COLUMNS if column.name in _COLUMNS[tab]),
+        note=_FIRST_ONES,
+    )
+    for tab in ("running", "scheduled", "done", "failed")
+}
+"""By tab.  Those that are ready have the order of their queues only."""
+SCHEDULE_SORTING: Sorting[ScheduleView] = Sorting(
+    "schedules",
+    (
+        SortColumn("schedule", lambda schedule: schedule.name),
+        SortColumn("queue", lambda schedule: schedule.queue),
+        SortColumn("function", lambda schedule: schedule.function),
+        SortColumn("expression", lambda schedule: schedule.expression),
+        SortColumn("state", lambda schedule: schedule.enabled),
+        SortColumn("next", lambda schedule: schedule.next_at),
+        SortColumn("last", lambda schedule: schedule.last_at, descending=True),
+        SortColumn("missed", lambda schedule: schedule.missed, descending=True),
+    ),
+)
 
 
 def mark_cell(job: JobSummary, *, marked: bool) -> Text:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.text import Text
 
+from tui.text import sorting
 from tui.text.format import (
     MISSING,
     clip,
@@ -18,8 +19,9 @@ from tui.text.format import (
     rate,
     sparkline,
 )
+from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE, WATCH
-from tui.text.verdict import CHART_STYLES, Verdict, fails_often
+from tui.text.verdict import CHART_STYLES, WORST_FIRST, Verdict, fails_often
 from workers.engine.policy import WEATHER
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, QueueSnapshot
@@ -44,6 +46,27 @@ class Column:
     title: str
     width: int
     cell: Callable[[QueueSnapshot, int, AlertStates], Text]
+    sorts: str = ""
+    """The name of its column of QUEUE_SORTING, if that is another one."""
+
+
+Judged = tuple[QueueSnapshot, Verdict]
+
+QUEUE_SORTING: Sorting[Judged] = Sorting(
+    "queues",
+    (
+        SortColumn("queue", lambda row: row[0].name),
+        SortColumn("state", lambda row: WORST_FIRST.index(row[1].tone)),
+        SortColumn("depth", lambda row: row[0].depth, descending=True),
+        SortColumn("oldest", lambda row: row[0].oldest_age, descending=True),
+        SortColumn("in flight", lambda row: row[0].in_flight, descending=True),
+        SortColumn("wait p95", lambda row: row[0].wait.p95, descending=True),
+        SortColumn("run p95", lambda row: row[0].run.p95, descending=True),
+        SortColumn("fail 5m", lambda row: row[0].failure_rate, descending=True),
+        SortColumn("done/s", lambda row: row[0].throughput, descending=True),
+        SortColumn("last", lambda row: row[0].succeeded_age, descending=True),
+    ),
+)
 
 
 def columns(width: int) -> tuple[Column, ...]:
@@ -64,15 +87,18 @@ def is_compact(width: int) -> bool:
     return width < _COMPACT_WIDTH
 
 
-def heading(width: int) -> Text:
-    """The headings of the queue table."""
+def heading(width: int, order: Order | None = None) -> Text:
+    """The headings of the queue table, with an arrow at that of the column which sorts it."""
     name, *others = columns(width)
-    cells = [f"   {name.title}".ljust(name.width)]
+    cells = [f"   {sorting.heading(name.title, order, name.width - GAP)}".ljust(name.width)]
     for column in others:
+        sorts = order is not None and order.column == (column.sorts or column.title)
+        own = replace(order, column=column.title) if order is not None and sorts else None
+        title = sorting.heading(column.title, own, column.width - 1)
         # A gauge begins at the left of its column, so its heading does, too.
         gauged = column.title == "in flight" and column.width > _GAUGE_MIN_WIDTH
-        cells.append(f"  {column.title}".ljust(column.width) if gauged else column.title.rjust(column.width))
-    tail = "" if is_compact(width) else "   state"
+        cells.append(f"  {title}".ljust(column.width) if gauged else title.rjust(column.width))
+    tail = "" if is_compact(width) else f"   {sorting.heading('state', order, _MIN_STATE_WIDTH)}"
     return Text("".join(cells) + tail, MUTED, no_wrap=True, overflow="crop")
 
 
@@ -221,9 +247,9 @@ _COMPACT = (
     Column("queue", 20, _name),
     Column("depth", 7, _depth),
     Column("oldest", 9, _OLDEST),
-    Column("flight", 8, _in_flight),
-    Column("wait95", 9, _WAIT_P95),
-    Column("run95", 9, _RUN_P95),
+    Column("flight", 8, _in_flight, "in flight"),
+    Column("wait95", 9, _WAIT_P95, "wait p95"),
+    Column("run95", 9, _RUN_P95, "run p95"),
     Column("fail 5m", 9, _failures),
     Column("done/s", 8, _done),
 )
@@ -231,10 +257,10 @@ _MIDDLE = (
     Column("queue", 21, _name),
     Column("depth", 7, _depth),
     Column("oldest", 8, _OLDEST),
-    Column("flight", 8, _in_flight),
+    Column("flight", 8, _in_flight, "in flight"),
     Column("limit", 12, _rate_limit),
-    Column("wait95", 8, _WAIT_P95),
-    Column("run95", 8, _RUN_P95),
+    Column("wait95", 8, _WAIT_P95, "wait p95"),
+    Column("run95", 8, _RUN_P95, "run p95"),
     Column("fail 5m", 9, _failures),
     Column("done/s", 8, _done),
 )
@@ -245,9 +271,9 @@ _WIDE = (
     Column("in flight", 16, _in_flight_gauge),
     Column("limit", 12, _rate_limit),
     Column("wait p50", 10, _WAIT_P50),
-    Column("p95", 8, _WAIT_P95),
+    Column("p95", 8, _WAIT_P95, "wait p95"),
     Column("run p50", 9, _RUN_P50),
-    Column("p95", 8, _RUN_P95),
+    Column("p95", 8, _RUN_P95, "run p95"),
     Column("fail 5m", 9, _failures),
     Column("done/s", 8, _done),
     Column("last", 8, _LAST),

@@ -113,11 +113,10 @@ def _of(settings: Mapping[str, Mapping[str, object]], queue: str, name: str) -> 
     return settings[queue].get(name, MISSING)
 
 
-def log_lines(lines: Sequence[LogLine] | None, worker: str) -> Text:
-    """The newest lines of its log, oldest first; None: it is another process, which keeps its own."""
+def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
+    """The newest lines of its log, oldest first; None: not read, since there is a ``problem``, or not yet."""
     if lines is None:
-        route = f"GET /api/v1/workers/{escape(worker)}/logs"
-        return Text(f"  each process keeps its own: {route} asks that one", MUTED)
+        return Text(f"  {problem or 'asked for …'}", MUTED)
     if not lines:
         return Text("  nothing was logged", MUTED)
     text = Text(no_wrap=False)

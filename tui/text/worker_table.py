@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from tui.text.format import MISSING, clip, clip_middle, duration, escape
+from tui.text.sorting import Order, SortColumn, Sorting, heading
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH, WIDE
 from tui.text.workers import (
     SIGNS,
@@ -23,6 +24,7 @@ from tui.text.workers import (
 from workers.operations.worker_list import Worker
 
 _MAX_RELEASE_CHARS = 12
+_WORST_FIRST = ("dead", "blocked", "draining", "standby", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,32 @@ _COLUMNS = (
     ),
 )
 _NAME_CHARS, _WIDE_NAME_CHARS = 14, 24
+WORKER_SORTING: Sorting[Worker] = Sorting(
+    "workers",
+    (
+        SortColumn("worker", lambda worker: (worker.host, worker.pid)),
+        SortColumn("state", lambda worker: _WORST_FIRST.index(worker.state)),
+        SortColumn("queues", lambda worker: len(worker.queues), descending=True),
+        SortColumn("in flight", lambda worker: worker.in_flight, descending=True),
+        SortColumn("cpu", lambda worker: worker.cpu, descending=True),
+        SortColumn("memory", lambda worker: worker.memory, descending=True),
+        SortColumn("loop p99", lambda worker: worker.loop_p99, descending=True),
+        SortColumn("beat", lambda worker: worker.beat_age, descending=True),
+        SortColumn("up", lambda worker: worker.up_for, descending=True),
+        SortColumn("release", lambda worker: worker.release),
+        SortColumn("ready", lambda worker: worker.ready),
+    ),
+)
 
 
-def worker_heading(width: int) -> Text:
-    """The titles of the columns."""
-    text = Text("   " + "worker".ljust(_name_chars(width)), MUTED, no_wrap=True)
+def worker_heading(width: int, order: Order | None = None) -> Text:
+    """The titles of the columns, with an arrow at the one that sorts them."""
+    name_chars = _name_chars(width)
+    text = Text("   " + heading("worker", order, name_chars).ljust(name_chars), MUTED, no_wrap=True)
     for column in _columns(width):
-        title = column.title.rjust(column.width) if column.right else column.title.ljust(column.width)
-        text.append(f"  {title}")
-    return text.append("  ready")
+        title = heading(column.title, order, column.width)
+        text.append(f"  {title.rjust(column.width) if column.right else title.ljust(column.width)}")
+    return text.append(f"  {heading('ready', order, _MAX_RELEASE_CHARS)}")
 
 
 def worker_line(worker: Worker, width: int, *, own: bool) -> Text:

@@ -9,22 +9,41 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
+from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
-from tui.text.format import escape
+from tui.text.completion import Values, candidates, completed
+from tui.text.format import clip, escape
 from tui.widgets.message_line import MessageLine
 from workers.operations.operations import OPERATION_ERRORS
 
 _MAX_FILTER_CHARS = 1_000
+_KEYS = "enter apply · esc cancel"
+
+
+class _Completion(Suggester):
+    """Shows behind the cursor how the word that is being written goes on."""
+
+    def __init__(self, values: Callable[[], Values]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._values = values
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """Return the text with its last word completed."""
+        return completed(value, self._values())
 
 
 class FilterBar(Vertical):
     """Shows the filter if there is one; `open` turns it into an input.
 
-    ``parse`` turns text into a filter, or raises one of OPERATION_ERRORS.
+    ``parse`` turns text into a filter, or raises one of OPERATION_ERRORS.  ``values`` returns the names of
+    its fields, and what is known of their values.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Keep the filter", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Keep the filter", show=False),
+        Binding("tab", "complete", "Complete the word", show=False),
+    ]
 
     class Submitted(Message):
         """The operator entered this filter."""
@@ -36,15 +55,27 @@ class FilterBar(Vertical):
     class Cancelled(Message):
         """The operator keeps the filter."""
 
-    def __init__(self, *, parse: Callable[[str], Any], placeholder: str, id: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        parse: Callable[[str], Any],
+        placeholder: str,
+        values: Callable[[], Values] = dict,
+        id: str | None = None,
+    ) -> None:
         super().__init__(id=id)
+        self._values = values
         self._parse = parse
         self._placeholder = placeholder
 
     def compose(self) -> ComposeResult:
         """Compose the line as text, as input, and a hint below."""
         field = Input(
-            placeholder=self._placeholder, id="filter-input", max_length=_MAX_FILTER_CHARS, compact=True
+            placeholder=self._placeholder,
+            id="filter-input",
+            max_length=_MAX_FILTER_CHARS,
+            compact=True,
+            suggester=_Completion(self._values),
         )
         field.display = self.display = False
         field.can_focus = False  # else it would be focused although it is not shown
@@ -65,7 +96,7 @@ class FilterBar(Vertical):
         field.can_focus = True
         field.cursor_position = len(text)
         self.query_one("#filter-text").display = False
-        self._hint.show("enter apply · esc cancel")
+        self._show_candidates()
         self._hint.display = True
         self.display = True
         field.focus()
@@ -78,6 +109,24 @@ class FilterBar(Vertical):
         line = self.query_one("#filter-text", Static)
         line.update(f" / {escape(text)}")
         line.display = self.display = bool(text)
+
+    def on_input_changed(self) -> None:
+        """Show what the word can become; an error may be mended now."""
+        if self.is_open:
+            self._show_candidates()
+
+    def _show_candidates(self) -> None:
+        found = "  ".join(escape(word) for word in candidates(self.query_one(Input).value, self._values()))
+        keys = f"{_KEYS} · tab completes: {found}" if found else _KEYS
+        self._hint.show(clip(keys, max(20, self.size.width - 4)))
+
+    def action_complete(self) -> None:
+        """Complete the last word."""
+        field = self.query_one(Input)
+        text = completed(field.value, self._values())
+        if text is not None:
+            field.value = text
+            field.cursor_position = len(text)
 
     def show_error(self, message: str) -> None:
         """Show what is wrong with the filter."""

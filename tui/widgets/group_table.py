@@ -21,6 +21,10 @@ class GroupTable(KeyedTable[FailureGroup]):
         Binding("R", "screen.replay", "Replay"),
     ]
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._columns: dict[str, int] = {}
+
     class Opened(Message):
         """The operator asked for the group's letters."""
 
@@ -29,8 +33,11 @@ class GroupTable(KeyedTable[FailureGroup]):
             self.group = group
 
     def show_groups(self, groups: Sequence[FailureGroup], now: float, width: int) -> None:
-        """Show these groups on ``width`` columns."""
+        """Show these groups on ``width`` columns; if nothing differs nothing is painted."""
         columns = letter_text.group_columns(width)
+        if (tuple(groups), columns, self.order) == (self.items, self._columns, self.shown_order):
+            return
+        self._columns = columns
         rows = {group.fingerprint: letter_text.group_cells(group, columns, now=now) for group in groups}
         self.set_rows(groups, columns, rows, right_aligned=("count",))
 

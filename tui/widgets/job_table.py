@@ -34,7 +34,11 @@ class LiveTable(KeyedTable[ItemT]):
         """Show these rows."""
         shown_columns, shown_rows = self._shown
         self._shown = (columns, rows)
-        if list(columns.items()) != list(shown_columns.items()) or list(rows) != list(shown_rows):
+        if (
+            list(columns.items()) != list(shown_columns.items())
+            or list(rows) != list(shown_rows)
+            or self.order != self.shown_order
+        ):
             top = self.scroll_offset.y
             self.set_rows(items, columns, rows, right_aligned=RIGHT_ALIGNED)
             self.scroll_to(y=top, animate=False)
@@ -86,6 +90,10 @@ class ScheduleTable(LiveTable[ScheduleView]):
     """Schedules."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*_TAB_KEYS]
+
+    def open_item(self, item: ScheduleView) -> None:
+        """Say that nothing more is known of a schedule."""
+        self.app.notify("all of a schedule is shown: R runs it now, p disables or enables it")
 
     def show_schedules(self, schedules: Sequence[ScheduleView], width: int, now: float) -> None:
         """Show all of them."""

@@ -9,6 +9,8 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
+from tui.text.sorting import Order, heading
+
 ItemT = TypeVar("ItemT")
 
 
@@ -19,6 +21,8 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         Binding("enter", "select_cursor", "Open", key_display="enter"),
         Binding("k", "cursor_up", "Up", show=False),
         Binding("j", "cursor_down", "Down", show=False),
+        Binding("home", "scroll_top", "First row", show=False),
+        Binding("end", "scroll_bottom", "Last row", show=False),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -26,11 +30,19 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         self.items: tuple[ItemT, ...] = ()
         self.keys: list[str] = []
         """Keys of the rows, in the order of the items."""
+        self.order: Order | None = None
+        """The order of the rows that are shown next: the heading of its column has an arrow."""
+        self.shown_order: Order | None = None
 
     @property
     def selected(self) -> ItemT | None:
         """The item under the cursor."""
         return self.items[self.cursor_row] if 0 <= self.cursor_row < len(self.items) else None
+
+    @property
+    def selected_key(self) -> str | None:
+        """The key of the row under the cursor."""
+        return None if self.selected is None else self.keys[self.cursor_row]
 
     def is_marked(self, item: ItemT) -> bool:
         """Whether the next action applies to the item."""
@@ -56,11 +68,12 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
         keys, row = self.keys, self.cursor_row
         self.clear(columns=True)
         for name, width in columns.items():
-            label = name.rjust(width) if name in right_aligned else name
+            label = heading(name, self.order, width)
+            label = label.rjust(width) if name in right_aligned else label
             self.add_column(label, key=name, width=width)
         for key, cells in rows.items():
             self.add_row(*cells, key=key)
-        self.items, self.keys = tuple(items), list(rows)
+        self.items, self.keys, self.shown_order = tuple(items), list(rows), self.order
         if 0 <= row < len(keys):
             stays = keys[row] in rows
             self.move_cursor(row=self.keys.index(keys[row]) if stays else row, animate=False)

@@ -35,7 +35,7 @@ class LetterTable(KeyedTable[DeadLetter]):
         If nothing differs nothing is painted.
         """
         columns = self.columns_for(width, state=state)
-        if tuple(letters) == self.items and columns == self._columns:
+        if (tuple(letters), columns, self.order) == (self.items, self._columns, self.shown_order):
             return
         self._columns = columns
         rows = {

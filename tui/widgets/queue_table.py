@@ -9,6 +9,7 @@ from textual.message import Message
 
 from tui.navigation import OpenQueue
 from tui.text import queues as queue_text
+from tui.text.sorting import Order
 from tui.text.verdict import queue_verdict
 from tui.widgets.row_list import Row, RowList
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
@@ -29,16 +30,21 @@ class QueueTable(RowList[QueueSnapshot]):
             super().__init__()
             self.queue = queue
 
-    def show_queues(self, snapshot: Snapshot, width: int, *, only: str | None = None) -> None:
+    def show_queues(
+        self, snapshot: Snapshot, width: int, *, only: str | None = None, order: Order | None = None
+    ) -> None:
         """Show all queues, or ``only`` one."""
         offline = snapshot.weather_provider == "offline"
+        judged = [
+            (queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at))
+            for queue in snapshot.queues
+            if only in (None, queue.name)
+        ]
         rows = []
-        for queue in snapshot.queues:
-            if only in (None, queue.name):
-                verdict = queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
-                lines = queue_text.rows(queue, verdict, snapshot.alerts, offline=offline, width=width)
-                rows.append(Row(queue.name, queue, lines))
-        self.show_rows(rows, heading=[queue_text.heading(width)])
+        for queue, verdict in queue_text.QUEUE_SORTING.sort(judged, order):
+            lines = queue_text.rows(queue, verdict, snapshot.alerts, offline=offline, width=width)
+            rows.append(Row(queue.name, queue, lines))
+        self.show_rows(rows, heading=[queue_text.heading(width, order)])
 
     def action_open(self) -> None:
         """Show all of the queue under the cursor."""

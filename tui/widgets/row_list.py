@@ -62,6 +62,11 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
         """The item under the cursor."""
         return self.rows[self.cursor].item if 0 <= self.cursor < len(self.rows) else None
 
+    @property
+    def selected_key(self) -> str | None:
+        """The key of the row under the cursor."""
+        return self.rows[self.cursor].key if 0 <= self.cursor < len(self.rows) else None
+
     def show_rows(self, rows: Sequence[Row[ItemT]], *, heading: Sequence[Text] = ()) -> None:
         """Show these rows below a heading."""
         before = (self._heading, self.rows)
@@ -111,9 +116,11 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
         if item is not None:
             self.post_message(self.Opened(self, item))
 
-    def on_click(self, event: events.Click) -> None:
-        """Move the cursor to the row that was clicked; a click on the row under the cursor opens it."""
+    async def on_click(self, event: events.Click) -> None:
+        """Move the cursor to the row that was clicked; a second click opens it, one on the heading sorts."""
         top = len(self._heading)
+        if event.y < top:
+            await self.run_action("screen.sort")
         for index, row in enumerate(self.rows):
             if top <= event.y < top + len(row.lines):
                 if index == self.cursor and event.chain == 2:

@@ -25,11 +25,9 @@ class StateBar(Line):
         super().__init__(id=id)
         self._columns: dict[str, range] = {}
 
-    def show_states(
-        self, current: str, counts: Mapping[str, int | None], queue: str | None, width: int
-    ) -> None:
+    def show_states(self, current: str, counts: Mapping[str, int | None], query: str, width: int) -> None:
         """Show these counts."""
-        text, self._columns = tab_bar(current, counts, queue, width)
+        text, self._columns = tab_bar(current, counts, query, width)
         self.show(text)
 
     def on_click(self, event: events.Click) -> None:

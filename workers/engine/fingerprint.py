@@ -133,7 +133,7 @@ def handler_frame(error: BaseException) -> str | None:
     innermost = None
     trace = error.__traceback__
     while trace is not None:
-        if _is_own(trace.tb_frame):
+        if is_handler_frame(trace.tb_frame):
             innermost = trace.tb_frame
         trace = trace.tb_next
     if innermost is None:
@@ -142,7 +142,7 @@ def handler_frame(error: BaseException) -> str | None:
     return f"{handler_module(module) or module}:{innermost.f_code.co_qualname}"
 
 
-def _is_own(frame: FrameType) -> bool:
+def is_handler_frame(frame: FrameType) -> bool:
     """Whether it is code of our handlers, wherever they are installed, or outside of all libraries.
 
     The rest of this program is as a library to them: it calls them, or they call it.

@@ -35,9 +35,9 @@ class DeliveryError(Exception):
 class AlertPayload(Payload):
     """One alert; times have a zone."""
 
-    alert_id: str = Field(min_length=1, max_length=200)
-    location_id: str = Field(min_length=1, max_length=200)
-    event: str = Field(min_length=1, max_length=200)
+    alert_id: str = Field(min_length=1, max_length=200, description="Sent once to each subscriber")
+    location_id: str = Field(min_length=1, max_length=200, description="Whose subscribers get it")
+    event: str = Field(min_length=1, max_length=200, description="For instance Gale warning")
     severity: Literal["moderate", "severe", "extreme"]
     starts_at: AwareDatetime
     ends_at: AwareDatetime

@@ -14,13 +14,15 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import parent_process, resource_tracker
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import pebble
 import structlog
 from pebble import ProcessExpired
+
+from workers.handlers.pool_process import PoolContext, PoolProcess, PoolStack
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,12 @@ _CALL_BYTES = 1280 << 20
 _LOST_SECONDS = 20.0
 """A call that no process has begun for so long, although one is free, is lost: pebble has lost a process."""
 _OUT_OF_MEMORY = 99  # exit code
+
+
+_calls_of_tasks: WeakKeyDictionary[asyncio.Task[Any], tuple[pebble.ProcessPool, Future[Any]]] = (
+    WeakKeyDictionary()
+)
+"""The call for which a task waits."""
 
 
 class PoolProcessDiedError(Exception):
@@ -94,6 +102,9 @@ class CpuPool:
         """The result of a call.  Raises BrokenProcessPool if the call is lost: then its pool gets no more."""
         pool, call = scheduled
         result = asyncio.wrap_future(call)
+        task = asyncio.current_task()
+        if task is not None:
+            _calls_of_tasks[task] = scheduled
         try:
             while not (await asyncio.wait({result}, timeout=_LOST_SECONDS))[0]:
                 calls = self._calls.get(pool, set())
@@ -104,6 +115,8 @@ class CpuPool:
             return await result
         finally:
             result.cancel()
+            if task is not None:
+                _calls_of_tasks.pop(task, None)
             self._calls.get(pool, set()).discard(call)
             self._stop_replaced()
 
@@ -126,7 +139,10 @@ class CpuPool:
         arguments = (self._call_bytes, function, args, kwargs)
         if self._pool is None:
             self._pool = pebble.ProcessPool(
-                max_workers=self._processes, initializer=_prepare, initargs=(os.getpid(),), context=_Context()
+                max_workers=self._processes,
+                initializer=_prepare,
+                initargs=(os.getpid(),),
+                context=PoolContext(),
             )
             self._calls[self._pool] = set()
             with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
@@ -137,14 +153,18 @@ class CpuPool:
         return self._pool, call
 
 
-class _Process(SpawnProcess):
-    def terminate(self) -> None:
-        """At once: a process in the midst of C code would sit out a polite signal."""
-        self.kill()
+async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
+    """Where the call stands for which a task waits; None if it waits for none, or that has not begun.
 
-
-class _Context(SpawnContext):
-    Process = _Process
+    Pebble tells nobody which of its processes runs a call: its own tables do.
+    """
+    if task not in _calls_of_tasks:
+        return None
+    pool, call = _calls_of_tasks[task]
+    manager = pool._pool_manager
+    pids = [entry.worker_id for entry in list(manager.task_manager.tasks.values()) if entry.future is call]
+    process = manager.worker_manager.workers.get(pids[0]) if pids else None
+    return await process.stack() if isinstance(process, PoolProcess) else None
 
 
 @contextmanager
@@ -182,6 +202,9 @@ def _call(call_bytes: int, function: Callable[..., T], args: Any, kwargs: Any) -
             return function(*args, **kwargs)
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)
+
+
+PoolProcess.call_code = _call.__code__
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from redis.asyncio import Redis
 
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder
 from storage.dead_letters.plans import PlanItem, PlanRepository
 from storage.dead_letters.records import DeadLetter, FailureGroup, Page
 from storage.dead_letters.repository import DeadLetterRepository
@@ -15,6 +17,7 @@ from workers.dead_letters.export import ExportFormat, export_letters
 from workers.dead_letters.retention import RETENTION_DAYS, Retention
 from workers.errors import ConflictError
 from workers.operations.audit import Audit
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.selection import (
     Selection,
     check_dead,
@@ -31,7 +34,8 @@ ChangeState = Callable[[Selection, Callable[[int], None]], Awaitable[int]]
 class DeadLetterOperations:
     """Everything raises redis.exceptions.RedisError or storage.errors.StorageError if a server is down.
 
-    ``changed`` is called when the number of dead letters has changed.
+    ``changed`` is called when the number of dead letters has changed.  Letters are returned without their
+    secrets.
     """
 
     def __init__(
@@ -43,7 +47,9 @@ class DeadLetterOperations:
         queues: Collection[str],
         audit: Audit,
         changed: Callable[[], None],
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
+        self._mask = mask
         self._letters = letters
         self._plans = plans
         self._retention = Retention(redis, letters)
@@ -52,15 +58,26 @@ class DeadLetterOperations:
         self._changed = changed
 
     async def page(
-        self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50, cursor: str | None = None
+        self,
+        letter_filter: LetterFilter = ALL_DEAD,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
-        """One page, newest first.  Raises UnknownQueueError, InvalidCursorError, ValueError (the limit)."""
-        check_queue(letter_filter, self._queues)
-        return await self._letters.page(letter_filter, limit=limit, cursor=cursor)
+        """One page.
 
-    async def get(self, letter_id: int) -> DeadLetter:
-        """One letter, from the archive too.  Raises NotFoundError."""
-        return await get_letter(self._letters, letter_id)
+        Raises UnknownQueueError, InvalidCursorError, InvalidFilterError (an order that no index has),
+        ValueError (the limit).
+        """
+        check_queue(letter_filter, self._queues)
+        page = await self._letters.page(letter_filter, limit=limit, cursor=cursor, order=order)
+        return replace(page, items=[self._mask.letter(letter) for letter in page.items])
+
+    async def get(self, letter_id: int, *, reveal: bool = False) -> DeadLetter:
+        """One letter, from the archive too; ``reveal``: with its secrets.  Raises NotFoundError."""
+        letter = await get_letter(self._letters, letter_id)
+        return letter if reveal else self._mask.letter(letter)
 
     async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
         """Number of letters; ``most + 1`` if there are more than ``most``."""
@@ -70,20 +87,27 @@ class DeadLetterOperations:
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         """The groups with the most letters.  Raises UnknownQueueError, ValueError (the limit)."""
         check_queue(letter_filter, self._queues)
-        return await self._letters.groups(letter_filter, limit=limit)
+        groups = await self._letters.groups(letter_filter, limit=limit)
+        return [self._mask.group(group) for group in groups]
 
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:
         """The letters of one lineage, the oldest first, each with its replays.  Raises NotFoundError."""
-        lineage = await self._letters.lineage(await self.get(letter_id))
-        return [(letter, await self._plans.replays_of(letter.id)) for letter in lineage]
+        lineage = await self._letters.lineage(await get_letter(self._letters, letter_id))
+        return [(self._mask.letter(letter), await self._replays_of(letter)) for letter in lineage]
 
-    async def export(self, selection: Selection, form: ExportFormat) -> AsyncIterator[str]:
-        """A document of the letters, piece by piece.  Raises as `page`, `get`."""
+    async def _replays_of(self, letter: DeadLetter) -> list[PlanItem]:
+        return [self._mask.replay(item) for item in await self._plans.replays_of(letter.id)]
+
+    async def export(
+        self, selection: Selection, form: ExportFormat, *, reveal: bool = False
+    ) -> AsyncIterator[str]:
+        """A document of the letters, piece by piece; ``reveal``: with secrets.  Raises as `page`, `get`."""
         if isinstance(selection, LetterFilter):
             check_queue(selection, self._queues)
         else:
             await existing_letters(self._letters, selection)
-        async for piece in export_letters(self._letters, self._audit.actions, selection, form):
+        shown = (lambda letter: letter) if reveal else self._mask.letter
+        async for piece in export_letters(self._letters, self._audit.actions, selection, form, shown):
             yield piece
 
     async def discard(self, selection: Selection, reason: str = "") -> int:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from saq import Job
 from saq.utils import now
 
+from storage.validation import lower_first, validation_problems
 from workers.engine import wire
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.payload_limits import check_payload
@@ -95,6 +96,27 @@ class Enqueueing:
             validate_payload(schema, dict(data))
         value = {"kwargs": dict(data)}
         check_payload(wire.dump(value), value)
+
+    def payload_problems(self, queue: str, data: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with ``data``, by the field; the name is empty for the payload as a whole."""
+        self.queue(queue)
+        schema = self.schemas.get(queue)
+        try:
+            if schema is not None:
+                schema.model_validate(dict(data))
+            self.check_payload(queue, data)
+        except ValidationError as error:
+            found: dict[str, str] = {}
+            for problem in validation_problems(error):
+                name = str(problem.location[0]) if problem.location else ""
+                where = ".".join(map(str, problem.location[1:]))
+                found.setdefault(
+                    name, f"{where}: {problem.problem}" if where else lower_first(problem.problem)
+                )
+            return found
+        except InvalidJobError as error:
+            return {"": str(error)}
+        return {}
 
     def _valid_job(self, queue: JobQueue, new: NewJob, context: str | None) -> Job:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 
 from storage.dead_letters.records import Page
 from storage.repositories.events import ALL_EVENTS, MAX_EVENTS, Event, EventFilter, EventRepository
 from workers.errors import UnknownQueueError
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 
 _LATE_SECONDS = 30.0
 """How long after an event another one with a lesser id may appear: its transaction began before."""
@@ -18,7 +20,10 @@ _LATE_IDS = 200
 class EventOperations:
     """Every method raises StorageError if the database is unavailable."""
 
-    def __init__(self, events: EventRepository, *, queues: Collection[str]) -> None:
+    def __init__(
+        self, events: EventRepository, *, queues: Collection[str], mask: SecretMask = DEFAULT_MASK
+    ) -> None:
+        self._mask = mask
         self._events = events
         self._queues = queues
 
@@ -27,12 +32,13 @@ class EventOperations:
     ) -> Page[Event]:
         """One page, newest first.  Raises UnknownQueueError, InvalidCursorError, ValueError (the limit)."""
         self._check_queue(event_filter)
-        return await self._events.page(event_filter, limit=limit, cursor=cursor)
+        page = await self._events.page(event_filter, limit=limit, cursor=cursor)
+        return replace(page, items=[self._mask.event(event) for event in page.items])
 
     def follow(self, event_filter: EventFilter = ALL_EVENTS) -> EventFollower:
         """A follower of the events that the filter selects.  Raises UnknownQueueError."""
         self._check_queue(event_filter)
-        return EventFollower(self._events, event_filter)
+        return EventFollower(self._events, event_filter, self._mask)
 
     def _check_queue(self, event_filter: EventFilter) -> None:
         if event_filter.queue is not None and event_filter.queue not in self._queues:
@@ -46,7 +52,10 @@ class EventFollower:
     again, and those that were found before are left out.
     """
 
-    def __init__(self, events: EventRepository, event_filter: EventFilter) -> None:
+    def __init__(
+        self, events: EventRepository, event_filter: EventFilter, mask: SecretMask = DEFAULT_MASK
+    ) -> None:
+        self._mask = mask
         self._events = events
         self._filter = event_filter
         self._settled_id = 0
@@ -61,7 +70,7 @@ class EventFollower:
         newest = (await self._events.page(self._filter, limit=limit)).items if limit else []
         now = asyncio.get_running_loop().time()
         self._found |= {event.id: now for event in newest if event.id > self._settled_id}
-        return newest[::-1]
+        return [self._mask.event(event) for event in newest[::-1]]
 
     async def poll(self) -> list[Event]:
         """The events that were written since the last call, in the order of their ids."""
@@ -78,4 +87,4 @@ class EventFollower:
         settled = [event_id for event_id, found in self._found.items() if found < now - _LATE_SECONDS]
         self._settled_id = max([self._settled_id, *settled])
         self._found = {id_: found for id_, found in self._found.items() if id_ > self._settled_id}
-        return new
+        return [self._mask.event(event) for event in new]

@@ -1,10 +1,10 @@
-"""Asks the process that holds a job where the job stands."""
+"""Asks the processes that hold jobs where these stand, and for the newest lines of their logs."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from storage.redis.client import execute
 from storage.sanitize import sanitize
 from workers.engine import wire
+from workers.engine.attempt_log import LogLine
 from workers.engine.keys import PROCESS, REPLY
 from workers.errors import ConflictError
 
@@ -22,11 +23,13 @@ _ANSWER_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class StackFrame:
-    """A line of a coroutine: it is suspended there."""
+    """A line at which a coroutine is suspended, or a thread or a process works."""
 
     file: str
     line: int
     function: str
+    own: bool = False
+    """Whether it is a line of the handler's code, not of a library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,20 @@ class JobStack:
     """Where a job stands."""
 
     frames: Sequence[StackFrame]
-    """Of its coroutine, and of the tasks that it waits for, the outermost first."""
-    log: Sequence[str]
+    """Of its coroutine, of the tasks that it waits for, and of the thread or process that works for it; the
+    outermost first."""
+    log: Sequence[str] = ()
     """The newest lines that it has logged, the oldest of them first."""
+    place: str = ""
+    """The thread or process that works for it, as ``pool process 4121``; empty: its coroutine waits."""
+    problem: str = ""
+    """Why the frames of that thread or process are missing."""
+
+    @property
+    def line(self) -> StackFrame | None:
+        """The line at which it stands: the innermost one of the handler's code, else of all."""
+        own = [frame for frame in self.frames if frame.own]
+        return next(reversed(own or self.frames), None)
 
 
 async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobStack:
@@ -44,34 +58,71 @@ async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobS
 
     Raises ConflictError if the process does not answer, or the job does not run there any more; RedisError.
     """
+    answer = await _ask(redis, worker, {"queue": queue, "key": key}, key)
+    stack = _parse_stack(answer)
+    if stack is None:
+        raise ConflictError(f"{key}: does not run there any more")
+    return stack
+
+
+async def ask_for_stacks(redis: Redis, worker: str) -> dict[tuple[str, str], JobStack]:
+    """Where the jobs of a process stand, by queue and key.  Raises ConflictError, RedisError."""
+    answer = await _ask(redis, worker, {"about": "jobs"}, f"process {worker[:8]}")
+    stacks: dict[tuple[str, str], JobStack] = {}
+    for entry in _list(answer, "jobs"):
+        stack = _parse_stack(entry)
+        if stack is not None:
+            stacks[str(entry.get("queue")), str(entry.get("key"))] = stack
+    return stacks
+
+
+async def ask_for_log(redis: Redis, worker: str) -> list[LogLine]:
+    """The newest lines of a process' log, the oldest of them first.  Raises ConflictError, RedisError."""
+    answer = await _ask(redis, worker, {"about": "log"}, f"process {worker[:8]}")
+    try:
+        return [LogLine(**line) for line in _list(answer, "lines")]
+    except TypeError:
+        raise ConflictError(f"process {worker[:8]}: is of another version, its log cannot be read") from None
+
+
+async def _ask(redis: Redis, worker: str, request: Mapping[str, str], subject: str) -> Any:
     reply = f"{REPLY}{uuid.uuid4().hex}"
-    request = wire.dump({"queue": queue, "key": key, "reply": reply})
+    message = wire.dump({"queue": "", "key": "", **request, "reply": reply})
     async with redis.pubsub() as channel:
         await channel.subscribe(reply)
-        heard = await execute(redis, "PUBLISH", f"{PROCESS}{worker}", request)
+        heard = await execute(redis, "PUBLISH", f"{PROCESS}{worker}", message)
         if not heard:
-            raise ConflictError(f"{key}: the process {worker[:8]} is not connected")
+            raise ConflictError(f"{subject}: the process {worker[:8]} is not connected")
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                async for message in channel.listen():
-                    if message["type"] == "message":
-                        return _parse(message["data"], key)
+                async for answer in channel.listen():
+                    if answer["type"] == "message":
+                        return sanitize(wire.load(answer["data"]))
         except TimeoutError:
             pass
+        except (ValueError, RecursionError):
+            raise ConflictError(f"{subject}: the answer of its process cannot be read") from None
     raise ConflictError(
-        f"{key}: its process does not answer within {_ANSWER_SECONDS:g} s",
+        f"{subject}: its process does not answer within {_ANSWER_SECONDS:g} s",
         fix="its event loop may be blocked",
     )
 
 
-def _parse(answer: Any, key: str) -> JobStack:
+def _list(answer: Any, name: str) -> list[dict[str, Any]]:
+    found = answer.get(name) if isinstance(answer, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _parse_stack(answer: Any) -> JobStack | None:
+    """None for a job that does not run there."""
     try:
-        parts = sanitize(wire.load(answer))
-        if parts["frames"] is not None:
-            frames = [
-                StackFrame(str(file), int(line), str(function)) for file, line, function in parts["frames"]
-            ]
-            return JobStack(frames, [str(line) for line in parts["log"]])
-    except (ValueError, TypeError, LookupError, RecursionError):
-        pass
-    raise ConflictError(f"{key}: does not run there any more")
+        if answer["frames"] is None:
+            return None
+        frames = [
+            StackFrame(str(file), int(line), str(function), bool(own and own[0]))
+            for file, line, function, *own in answer["frames"]
+        ]
+        log = [str(line) for line in answer.get("log", ())]
+        return JobStack(frames, log, str(answer.get("place", "")), str(answer.get("problem", "")))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None

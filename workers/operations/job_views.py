@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from storage.database.events import SHORT_ID_CHARS
 from workers.engine.job_reader import FoundJob, JobState
@@ -66,6 +66,9 @@ class JobSummary:
     error: str | None = None
     """The last line of its newest error."""
     problem: str | None = None
+
+
+JobT = TypeVar("JobT", bound=JobSummary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,8 @@ def summary_fields(
             fields["started_at"] = record.started
             fields["ended_at"] = _past(ended, now) or record.completed
             fields["worker"] = record.worker
+            process = None if record.worker is None else worker_of(snapshot, record.worker)
+            fields["worker_name"] = None if process is None else worker_name(process.id, process)
     return fields
 
 
@@ -195,6 +200,13 @@ def worker_name(worker_id: str, process: WorkerSnapshot | None) -> str:
     if process is None or not process.pid:
         return worker_id[:SHORT_ID_CHARS]
     return f"{process.host}:{process.pid}"
+
+
+def named_job(job: JobT, snapshot: Snapshot | None) -> JobT:
+    """A job with the name of the process that holds or held it, if that is known."""
+    if job.worker is None or job.worker_name is not None:
+        return job
+    return replace(job, worker_name=worker_name(job.worker, worker_of(snapshot, job.worker)))
 
 
 def detail_fields(record: JobRecord) -> dict[str, Any]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -16,17 +13,20 @@ from redis.exceptions import RedisError
 
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import Page
-from storage.errors import InvalidCursorError, StorageError
+from storage.errors import StorageError
 from storage.redis.refusals import reason
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
 from workers.errors import ConflictError, NotFoundError
 from workers.monitoring.snapshot import Snapshot
+from workers.operations.alike import Finding, TakenSlots, find_alike
 from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
-from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack
+from workers.operations.job_filter import ALL_JOBS, JobFilter
+from workers.operations.job_pages import INCOMPLETE, Position, parse_cursor, read_section, start
+from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack, ask_for_stacks
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
     JobDetail,
@@ -37,6 +37,7 @@ from workers.operations.job_views import (
     start_facts,
     summary_fields,
 )
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.start_facts import JobFacts
 from workers.operations.why import Why, explain
 
@@ -45,14 +46,17 @@ __all__ = [
     "MAX_JOBS",
     "MAX_KEYS",
     "ChangeOutcome",
+    "Finding",
     "JobChange",
     "JobCounts",
     "JobDetail",
+    "JobFilter",
     "JobOperations",
     "JobRef",
     "JobStack",
     "JobSummary",
     "StackFrame",
+    "TakenSlots",
     "Verb",
     "Why",
     "WindowState",
@@ -61,41 +65,10 @@ __all__ = [
 JOB_STATES: tuple[WindowState, ...] = get_args(WindowState)
 MAX_JOBS = 200
 """Jobs of one page."""
+MAX_SEARCHED = 1_000
+"""Jobs that are read for one page of a search."""
 _LETTER_SECONDS = 2.0
 """Timeout of finding a job's dead letter: the rest of the job is shown without the database."""
-_INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
-"""What a list has if no state is named."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a page ended: in which queue and state, behind which job."""
-
-    queue: str
-    state: WindowState
-    after: bytes = b""
-    at: bytes = b""
-
-    def cursor(self) -> str:
-        """As `next` of a page."""
-        parts = [self.queue, self.state, self.after.decode("latin-1"), self.at.decode("latin-1")]
-        return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-    @classmethod
-    def parse(cls, cursor: str) -> _Place:
-        """Raises InvalidCursorError."""
-        try:
-            padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-            parts = json.loads(base64.b64decode(padded, b"-_", validate=True))
-            queue, state, after, at = (part.encode("latin-1") for part in parts)
-            if at:
-                float(at)
-            place = cls(queue.decode(), state.decode(), after, at)
-        except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-            raise InvalidCursorError("is none of this list", field="cursor") from None
-        if bool(after) != bool(at) or (place.state in ("running", "ready") and not (at or b"0").isdigit()):
-            raise InvalidCursorError("is none of this list", field="cursor")
-        return place
 
 
 class JobOperations(JobVerbs):
@@ -112,7 +85,9 @@ class JobOperations(JobVerbs):
         *,
         dead_letters: DeadLetterOperations,
         take_snapshot: Callable[[], Awaitable[Snapshot]],
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
+        self._mask = mask
         super().__init__(enqueueing, audit)
         self._redis = redis
         self._dead_letters = dead_letters
@@ -127,49 +102,68 @@ class JobOperations(JobVerbs):
         queue: str | None = None,
         state: WindowState | None = None,
         *,
+        selected: JobFilter = ALL_JOBS,
         limit: int = 50,
         cursor: str | None = None,
         snapshot: Snapshot | None = None,
     ) -> Page[JobSummary]:
         """Jobs of one queue or of all (None), in one state or in all that have not ended (None).
 
-        A page of large jobs ends before its limit.  Raises InvalidCursorError, ValueError (the limit).
+        Those that run are listed by their start, those that wait for a time by that, and those that have
+        ended the newest first, over all queues; those that are ready in the order of each queue.
+
+        A page of large jobs ends before its limit.  If ``selected`` has conditions beyond a queue, a page
+        searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one; the job whose key
+        is the searched text is found wherever it is.  Raises InvalidCursorError, ValueError (the limit).
         """
         if not 1 <= limit <= MAX_JOBS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_JOBS}")
-        sections = self._sections(queue, state, cursor)
-        items: list[JobSummary] = []
-        for place in sections:
-            window = await self._reader(place.queue).window(
-                place.state, limit - len(items), after=place.after, place=place.at
-            )
-            if snapshot is None and place.state == "running" and window.jobs:
+        queue = queue or selected.queue
+        names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
+        position: Position | None
+        position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
+        if snapshot is None and (selected.worker is not None or state == "running"):
+            snapshot = await self._take_snapshot()  # it names the workers
+        items = await self._named(names, state, selected, snapshot) if cursor is None else []
+        searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
+        while position is not None and len(items) < enough and searched < MAX_SEARCHED:
+            found, position, is_cut = await read_section(self._redis, position, limit - len(items))
+            if snapshot is None and any(job.state == "running" for _, job, _ in found):
                 snapshot = await self._take_snapshot()
-            policy = self._policy(place.queue)
-            items += [_summary(policy, found, window.now, snapshot) for found in window.jobs]
-            if window.more:
-                last = window.jobs[-1]
-                return Page(items, _Place(place.queue, place.state, last.id, last.place).cursor())
-            following = next(sections, None) if len(items) >= limit else None
-            if following is not None:
-                return Page(items, following.cursor())
-        return Page(items, None)
+            jobs = [self._summary(name, job, now, snapshot) for name, job, now in found]
+            if selected.searches:
+                searched += len(found)
+                jobs = [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
+            items += jobs
+            if is_cut:
+                break
+        return Page(items, None if position is None else position.cursor())
 
-    def _sections(self, queue: str | None, state: WindowState | None, cursor: str | None) -> Iterator[_Place]:
-        """The windows of a list, the first of them at the cursor."""
-        queues = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
-        states = _INCOMPLETE if state is None else (state,)
-        places = [_Place(name, listed) for listed in states for name in queues]
-        if cursor is None:
-            return iter(places)
-        first = _Place.parse(cursor)
-        named = [(place.queue, place.state) for place in places]
-        if (first.queue, first.state) not in named:
-            raise InvalidCursorError("is that of another list", field="cursor")
-        return iter([first, *places[named.index((first.queue, first.state)) + 1 :]])
+    async def _named(
+        self,
+        queues: Sequence[str],
+        state: WindowState | None,
+        selected: JobFilter,
+        snapshot: Snapshot | None,
+    ) -> list[JobSummary]:
+        """The selected jobs whose key is the searched text, if they are in that state."""
+        if selected.text is None:
+            return []
+        states = INCOMPLETE if state is None else (state,)
+        jobs: list[JobSummary] = []
+        for name in queues:
+            found, now = await self._find(name, selected.text)
+            if found.state != "gone":
+                jobs.append(self._summary(name, found, now, snapshot))
+        return [job for job in jobs if job.state in states and selected.selects_job(job)]
 
-    async def get(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> JobDetail:
-        """A job with all that is known of it, and why it does not run.  Raises NotFoundError."""
+    async def get(
+        self, queue: str, key: str, *, snapshot: Snapshot | None = None, reveal: bool = False
+    ) -> JobDetail:
+        """A job with all that is known of it, and why it does not run; ``reveal``: with its secrets.
+
+        Raises NotFoundError.
+        """
         policy = self._policy(queue)
         found, now = await self._find(queue, key)
         if found.state == "gone":
@@ -181,7 +175,8 @@ class JobOperations(JobVerbs):
         if detail.state == "failed" and detail.status != "aborted":
             detail = replace(detail, letter=await self._letter_of(detail, record.completed))
         why = explain(start_facts(policy, snapshot, job_facts(detail, now, snapshot)))
-        return replace(detail, why=why)
+        detail = replace(detail, why=why)
+        return detail if reveal else self._mask.job(detail)
 
     async def why(self, queue: str, key: str | None = None, *, snapshot: Snapshot | None = None) -> Why:
         """Why a job does not run, or (without ``key``) why the queue starts nothing more, or that it does.
@@ -202,7 +197,7 @@ class JobOperations(JobVerbs):
         return detail.why
 
     async def stack(self, queue: str, key: str) -> JobStack:
-        """Where a job that runs stands: the stack of its coroutine, and its newest log lines.
+        """Where a job stands that runs: in its coroutine, thread or process; and its newest log lines.
 
         Its process is asked and answers within two seconds.  Raises NotFoundError; ConflictError if the job
         does not run, or its process does not answer.
@@ -214,13 +209,41 @@ class JobOperations(JobVerbs):
         summary = _summary(policy, found, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
-        return await ask_for_stack(self._redis, summary.worker, queue, key)
+        return self._mask.stack(await ask_for_stack(self._redis, summary.worker, queue, key))
+
+    async def findings(self, *, snapshot: Snapshot | None = None) -> list[Finding]:
+        """The lines at which two running jobs of the cluster or more stand, that with the most jobs first.
+
+        Every process that holds jobs is asked, and has two seconds; those that do not answer are left out.
+        """
+        snapshot = snapshot or await self._take_snapshot()
+        running: list[JobSummary] = []
+        for queue in self._enqueueing.queues:
+            running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
+        holders = {job.worker for job in running if job.worker is not None}
+        asked = [ask_for_stacks(self._redis, worker) for worker in holders]
+        stacks: dict[tuple[str, str], JobStack] = {}
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, dict):
+                stacks |= answer
+            elif not isinstance(answer, ConflictError):
+                raise answer
+        return find_alike(running, stacks, snapshot)
+
+    async def alike(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> Finding | None:
+        """The running jobs that stand at the same line as this one, itself among them; None if none does."""
+        found = await self.findings(snapshot=snapshot)
+        return next((finding for finding in found if finding.has(queue, key)), None)
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
         """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
         self._enqueueing.queue(queue)
         model = self._enqueueing.schemas.get(queue)
         return None if model is None else model.model_json_schema()
+
+    def payload_problems(self, queue: str, data: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with a payload, by the field; the name is empty for the payload as a whole."""
+        return self._enqueueing.payload_problems(queue, data)
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:
         check_key(key)
@@ -243,6 +266,10 @@ class JobOperations(JobVerbs):
         except (StorageError, OSError):
             return None
         return next((letter.id for letter in page.items if letter.job_id == job.key), None)
+
+    def _summary(self, queue: str, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
+        """A job as it is shown in a list."""
+        return self._mask.job(_summary(self._policy(queue), found, now, snapshot))
 
     def _policy(self, queue: str) -> QueuePolicy:
         return self._enqueueing.queue(queue).policy

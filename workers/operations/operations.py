@@ -13,6 +13,7 @@ from storage.cache.entries import CacheEntry, CachePage
 from storage.cache.stats import CacheStats
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
+from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder, OrderColumn, sortable_columns
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup, Page
 from storage.errors import StorageError
@@ -55,6 +56,7 @@ __all__ = [
     "ALL_EVENTS",
     "MAX_DELAY_SECONDS",
     "MAX_LOG_LINES",
+    "NEWEST_FIRST",
     "OPERATION_ERRORS",
     "POISON_DEATHS",
     "STATES",
@@ -71,9 +73,11 @@ __all__ = [
     "FailureGroup",
     "Ledger",
     "LetterFilter",
+    "LetterOrder",
     "NewJob",
     "Operations",
     "OperatorAction",
+    "OrderColumn",
     "Page",
     "Plan",
     "PlanItem",
@@ -81,6 +85,7 @@ __all__ = [
     "ReplayOperations",
     "ReplayOptions",
     "Selection",
+    "sortable_columns",
 ]
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)

@@ -25,6 +25,7 @@ from workers.errors import ConflictError, NotFoundError
 from workers.operations.action_events import plan_interrupted, plan_started, plan_stopped
 from workers.operations.audit import Audit
 from workers.operations.enqueueing import Enqueueing
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.selection import (
     DEFAULT_OPTIONS,
     WITH_POISON,
@@ -97,9 +98,11 @@ class ReplayOperations:
         *,
         audit: Audit,
         changed: Callable[[], None],
+        mask: SecretMask = DEFAULT_MASK,
         emit: EventSink = ignore_event,
     ) -> None:
         self._emit = emit
+        self._mask = mask
         self._letters = letters
         self._plans = plans
         self._enqueueing = enqueueing
@@ -199,7 +202,8 @@ class ReplayOperations:
     ) -> list[PlanItem]:
         """The letters of a plan in their order, from after the item ``after``.  Raises NotFoundError."""
         await self.get_plan(plan_id)
-        return await self._plans.items(plan_id, state=state, limit=limit, after=after)
+        items = await self._plans.items(plan_id, state=state, limit=limit, after=after)
+        return [self._mask.replay(item) for item in items]
 
     async def pause_plan(self, plan_id: int) -> Plan:
         """Enqueue no more of a plan until it is resumed.  Raises NotFoundError, ConflictError."""
@@ -212,13 +216,15 @@ class ReplayOperations:
     async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None, reason: str = "") -> str:
         """Enqueue one letter's job again, with ``kwargs`` if given; returns its key, which is the same.
 
+        A mask in ``kwargs`` stands for the letter's own secret, as it was shown.
         Raises NotFoundError; ConflictError if it was replayed or discarded before, or if a job with its key
-        is queued; InvalidJobError if ``kwargs`` break the queue's schema.
+        is queued; InvalidJobError if ``kwargs`` break the queue's schema, or have a mask elsewhere.
         """
-        edited = {} if kwargs is None else {"kwargs": dict(kwargs)}
+        edited = {} if kwargs is None else {"kwargs": self._mask.value(dict(kwargs))}
         async with self._audit.record("replay", {"id": letter_id, **edited}, reason) as action:
             letter = await get_letter(self._letters, letter_id)
             if kwargs is not None:
+                kwargs = self._mask.restore(dict(kwargs), letter.job_data.get("kwargs"))
                 self._enqueueing.check_payload(letter.queue_name, kwargs)
             new = NewPlan(self._audit.actor, reason, describe([letter_id]), 0, None, 1.0)
             plan_id = await self._plans.create(new, [letter_id], poison=True, kwargs=kwargs, state="running")
@@ -302,7 +308,7 @@ class ReplayOperations:
             poison_excluded=poison,
             not_dead=0,
             queues=queues,
-            groups=groups[:_SHOWN_GROUPS],
+            groups=[self._mask.group(group) for group in groups[:_SHOWN_GROUPS]],
             min_seconds=self._min_seconds(queues, total, options),
         )
 

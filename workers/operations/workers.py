@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, run_script
 from storage.repositories.operator_actions import OperatorAction
+from workers.engine.attempt_log import LogLine
 from workers.engine.keys import DRAINED, PROCESS, WORKERS
 from workers.errors import ConflictError, WorkersError
 from workers.monitoring.cluster_reader import ClusterState
@@ -23,6 +24,8 @@ from workers.monitoring.roster import read_drain
 from workers.monitoring.snapshot import DrainSnapshot, WorkerSnapshot
 from workers.operations.action_events import event_of
 from workers.operations.audit import Audit, AuditedAction
+from workers.operations.job_stacks import ask_for_log
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
 from workers.process.worker_process import WorkerProcess
@@ -67,7 +70,9 @@ class WorkerOperations:
         *,
         read_cluster: Callable[[], Awaitable[ClusterState]],
         process: WorkerProcess | None = None,
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
+        self._mask = mask
         self._redis = redis
         self._audit = audit
         self._read_cluster = read_cluster
@@ -82,6 +87,21 @@ class WorkerOperations:
         """All processes, and of those that have died the ones that still hold jobs."""
         cluster = await self._read_cluster()
         return list_workers(cluster.workers, cluster.queues)
+
+    async def log(
+        self, worker: str, *, queue: str | None = None, job: str | None = None
+    ) -> Sequence[LogLine]:
+        """The newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
+
+        The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
+        """
+        found = find_worker((await self._read_cluster()).workers, worker)
+        lines = await ask_for_log(self._redis, found.id)
+        return [
+            replace(line, text=self._mask.text(line.text))
+            for line in lines
+            if queue in (None, line.queue) and job in (None, line.job)
+        ]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.

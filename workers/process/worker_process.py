@@ -335,7 +335,7 @@ class WorkerProcess:
         if message == CHECK_MESSAGE:
             self._presence.publish_soon()  # which reads the request
         else:
-            await self._stacks.answer(message)
+            self._stacks.answer(message)
 
     def _make_presence(self, version: str) -> Presence:
         return Presence(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from app.cli.render.tables import table_text
+from tui.text import findings
 from tui.text.format import MISSING, count, duration, utc_time
 from tui.text.words import DATE_TIME, DATE_TIME_UTC
 
 if TYPE_CHECKING:
-    from workers.operations.jobs import JobChange, JobDetail, JobStack, JobSummary
+    from workers.operations.jobs import Finding, JobChange, JobDetail, JobStack, JobSummary
 
 _COLUMNS = {
     "running": ("attempt", "running", "usually", "time left", "worker", "progress"),
@@ -95,11 +97,29 @@ def job_text(job: JobDetail) -> str:
     return "\n".join(lines)
 
 
-def stack_text(stack: JobStack) -> str:
-    """Where a job stands: a line a frame, the innermost first; and what it has logged."""
+def stack_text(stack: JobStack, alike: Finding | None = None) -> str:
+    """Where a job stands: a line a frame, the innermost first; the others there; and what it has logged."""
+    place = [f"  {stack.place}{f': {stack.problem}' if stack.problem else ''}"] if stack.place else []
     lines = [f"  {frame.file}:{frame.line} in {frame.function}" for frame in reversed(stack.frames)]
+    others = ["", "others like it", findings_text([alike])] if alike is not None else []
     log = ["", "log", *stack.log] if stack.log else []
-    return "\n".join(["", "", "where it is now", *lines, *log])
+    return "\n".join(["", "", "where it is now", *place, *lines, *others, *log])
+
+
+def findings_text(found: Sequence[Finding]) -> str:
+    """Two lines for each line at which running jobs stand."""
+    if not found:
+        return "no running jobs stand at the same line"
+    return "\n".join(f"{findings.title(one)}\n  {' · '.join(findings.parts(one))}" for one in found)
+
+
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """A finding for programs; its jobs are named."""
+    named = [
+        {"queue": job.queue, "key": job.key, "worker_name": job.worker_name, "running_for": job.running_for}
+        for job in finding.jobs
+    ]
+    return asdict(finding) | {"jobs": named}
 
 
 def changes_text(changes: Sequence[JobChange]) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from app.http.dependencies import ActorOperations
 from app.http.filters import GroupsQuery, ListQuery, SelectionBody
-from app.http.models import IntegralFloat, PathId, RequestBody, example
+from app.http.models import IntegralFloat, PathId, RequestBody, Reveal, example
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from storage.dead_letters.filters import LetterFilter
@@ -207,9 +207,10 @@ async def archive_dead_letters(
     summary="A dead letter",
     response_description="The letter, whatever its state.",
 )
-async def show_dead_letter(operations: ActorOperations, id: PathId) -> Response:
+async def show_dead_letter(operations: ActorOperations, id: PathId, reveal: Reveal = False) -> Response:
     """With its payload and the errors of all its attempts."""
-    (document,) = await asyncio.to_thread(_to_json, [await operations.dead_letters.get(id)])
+    letter = await operations.dead_letters.get(id, reveal=reveal)
+    (document,) = await asyncio.to_thread(_to_json, [letter])
     return Response(document, media_type="application/json")
 
 

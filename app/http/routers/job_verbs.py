@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 from fastapi import Body
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +14,6 @@ from app.http.problems import problem_responses
 from app.http.routers.jobs import JobKey, KeyText
 from app.http.routing import strict_router
 from workers.operations.jobs import MAX_KEYS, ChangeOutcome, JobRef, Verb
-from workers.operations.operations import Operations
 
 router = strict_router("jobs", "/api/v1/jobs")
 
@@ -84,107 +84,72 @@ class ChangedJobs(BaseModel):
 _OptionalBody = Annotated[JobRequest, Body(default_factory=JobRequest)]
 
 
-async def _change_one(
-    operations: Operations, verb: Verb, queue: str, key: str, body: JobRequest
-) -> ChangedJob:
-    (change,) = await operations.jobs.change(verb, queue, [JobRef(key, body.version)], body.reason)
-    return ChangedJob.model_validate(change.check())
+class _Words(NamedTuple):
+    """What the description of a verb says."""
+
+    name: str
+    effect: str
+    """What becomes of jobs."""
+    result: str
+    """What the answer about one job says."""
 
 
-async def _change_many(operations: Operations, verb: Verb, body: JobsRequest) -> ChangedJobs:
-    refs = [JobRef(job.key, job.version) for job in body.jobs]
-    changes = await operations.jobs.change(verb, body.queue, refs, body.reason)
-    items = [ChangedJob.model_validate(change) for change in changes]
-    return ChangedJobs(items=items, count=sum(item.outcome == "done" for item in items))
+_WORDS: Mapping[Verb, _Words] = {
+    "abort": _Words(
+        "Abort",
+        "A job that waits ends as aborted; the worker of one that runs cancels it.",
+        "It is aborted, or its worker is asked to.",
+    ),
+    "run-now": _Words(
+        "Run now",
+        "A job that waits for its turn or for its time comes to the head of its queue.",
+        "It is at the head of its queue.",
+    ),
+    "duplicate": _Words(
+        "Duplicate",
+        "The same function and payload are enqueued under a new key.",
+        "The key of the new job.",
+    ),
+    "remove": _Words(
+        "Remove",
+        "A job that waits or has ended is removed for good; one that runs never is.",
+        "It is removed.",
+    ),
+}
 
 
-@router.post(
-    "/abort",
-    summary="Abort: many jobs",
-    response_description="What became of each.",
-)
-async def abort_jobs(operations: ActorOperations, body: JobsRequest) -> ChangedJobs:
-    """A job that waits ends as aborted; the worker of one that runs cancels it."""
-    return await _change_many(operations, "abort", body)
+def _add_routes(verb: Verb, words: _Words) -> None:
+    """Add the route of a verb for many jobs and for one."""
+
+    async def change_jobs(operations: ActorOperations, body: JobsRequest) -> ChangedJobs:
+        refs = [JobRef(job.key, job.version) for job in body.jobs]
+        changes = await operations.jobs.change(verb, body.queue, refs, body.reason)
+        items = [ChangedJob.model_validate(change) for change in changes]
+        return ChangedJobs(items=items, count=sum(item.outcome == "done" for item in items))
+
+    async def change_job(
+        operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
+    ) -> ChangedJob:
+        (change,) = await operations.jobs.change(verb, queue, [JobRef(key, body.version)], body.reason)
+        return ChangedJob.model_validate(change.check())
+
+    name = verb.replace("-", "_")
+    router.post(
+        f"/{verb}",
+        name=f"{name}_jobs",
+        summary=f"{words.name}: many jobs",
+        description=words.effect,
+        response_description="What became of each.",
+    )(change_jobs)
+    router.post(
+        f"/{{queue}}/{{key:path}}/{verb}",
+        name=f"{name}_job",
+        summary=f"{words.name}: one job",
+        description=words.effect,
+        response_description=words.result,
+        responses=problem_responses(404, 409),
+    )(change_job)
 
 
-@router.post(
-    "/{queue}/{key:path}/abort",
-    summary="Abort: one job",
-    response_description="It is aborted, or its worker is asked to.",
-    responses=problem_responses(404, 409),
-)
-async def abort_job(
-    operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
-) -> ChangedJob:
-    """A job that waits ends as aborted; the worker of one that runs cancels it."""
-    return await _change_one(operations, "abort", queue, key, body)
-
-
-@router.post(
-    "/run-now",
-    summary="Run now: many jobs",
-    response_description="What became of each.",
-)
-async def run_now_jobs(operations: ActorOperations, body: JobsRequest) -> ChangedJobs:
-    """A job that waits for its turn or for its time comes to the head of its queue."""
-    return await _change_many(operations, "run-now", body)
-
-
-@router.post(
-    "/{queue}/{key:path}/run-now",
-    summary="Run now: one job",
-    response_description="It is at the head of its queue.",
-    responses=problem_responses(404, 409),
-)
-async def run_now_job(
-    operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
-) -> ChangedJob:
-    """A job that waits for its turn or for its time comes to the head of its queue."""
-    return await _change_one(operations, "run-now", queue, key, body)
-
-
-@router.post(
-    "/duplicate",
-    summary="Duplicate: many jobs",
-    response_description="What became of each.",
-)
-async def duplicate_jobs(operations: ActorOperations, body: JobsRequest) -> ChangedJobs:
-    """The same function and payload are enqueued under a new key."""
-    return await _change_many(operations, "duplicate", body)
-
-
-@router.post(
-    "/{queue}/{key:path}/duplicate",
-    summary="Duplicate: one job",
-    response_description="The key of the new job.",
-    responses=problem_responses(404, 409),
-)
-async def duplicate_job(
-    operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
-) -> ChangedJob:
-    """The same function and payload are enqueued under a new key."""
-    return await _change_one(operations, "duplicate", queue, key, body)
-
-
-@router.post(
-    "/remove",
-    summary="Remove: many jobs",
-    response_description="What became of each.",
-)
-async def remove_jobs(operations: ActorOperations, body: JobsRequest) -> ChangedJobs:
-    """A job that waits or has ended is removed for good; one that runs never is."""
-    return await _change_many(operations, "remove", body)
-
-
-@router.post(
-    "/{queue}/{key:path}/remove",
-    summary="Remove: one job",
-    response_description="It is removed.",
-    responses=problem_responses(404, 409),
-)
-async def remove_job(
-    operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
-) -> ChangedJob:
-    """A job that waits or has ended is removed for good; one that runs never is."""
-    return await _change_one(operations, "remove", queue, key, body)
+for _verb, _words in _WORDS.items():
+    _add_routes(_verb, _words)

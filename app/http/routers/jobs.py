@@ -11,11 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.convertors import Convertor, register_url_convertor
 
 from app.http.dependencies import ActorOperations, State
-from app.http.models import QueueName
+from app.http.models import QueueName, Reveal
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from workers.engine.job_reader import JobState, WindowState
-from workers.operations.jobs import MAX_JOBS
+from workers.operations.jobs import MAX_JOBS, JobFilter
 from workers.operations.why import Cause
 
 router = strict_router("jobs", "/api/v1/jobs")
@@ -54,6 +54,9 @@ class _JobConvertor(Convertor[str]):
 register_url_convertor("job", _JobConvertor())
 
 
+ConditionText = Annotated[str, Field(min_length=1, max_length=_MAX_KEY_CHARS), AfterValidator(_check_key)]
+
+
 class JobsQuery(BaseModel):
     """Selects a page of jobs."""
 
@@ -61,6 +64,9 @@ class JobsQuery(BaseModel):
     state: WindowState | None = Field(
         None, description="Without it those that have not ended: running, ready and scheduled."
     )
+    function: ConditionText | None = Field(None, description="Contained in the function's name.")
+    worker: ConditionText | None = Field(None, description="Contained in host and pid, or in the id.")
+    text: ConditionText | None = Field(None, description="Contained in the key or the error.")
     limit: int = Field(50, ge=1, le=MAX_JOBS)
     cursor: str | None = Field(None, description="`next` of the page before.")
 
@@ -175,20 +181,68 @@ class WhyItem(BaseModel):
 
 
 class StackItem(BaseModel):
-    """A line at which a coroutine is suspended."""
+    """A line at which a coroutine is suspended, or a thread or a process works."""
 
     model_config = ConfigDict(from_attributes=True)
 
     file: str
     line: int
     function: str
+    own: bool = Field(description="Whether it is a line of the handler's code.")
 
 
 class JobStack(BaseModel):
-    """The stack of a coroutine, the outermost frame first."""
+    """The stack of a coroutine, and of the thread or process that works for it, the outermost frame first."""
 
     items: list[StackItem]
     log: list[str] = Field(description="The newest lines that the job has logged.")
+    place: str = Field(description="The thread or process; empty: its coroutine waits.")
+    problem: str = Field(description="Why the frames of that thread or process are missing.")
+    next: None = None
+
+
+class NamedJobItem(BaseModel):
+    """A job of a finding."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    queue: str
+    key: str
+    worker_name: str | None
+    running_for: float | None
+
+
+class SlotsItem(BaseModel):
+    """Slots of a queue that the jobs of a finding take."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    queue: str
+    taken: int
+    concurrency: int | None
+
+
+class FindingItem(BaseModel):
+    """Running jobs that stand at the same line."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    frame: StackItem
+    jobs: list[NamedJobItem] = Field(description="The one that has run the longest first.")
+    workers: list[str] = Field(description="Host and pid of the processes that run them.")
+    releases: list[str]
+    since: datetime | None = Field(description="When the first of them started.")
+    running_for: float | None = Field(description="Seconds since then.")
+    release_age: float | None = Field(
+        description="Seconds between the start of the first process of their release and then."
+    )
+    slots: list[SlotsItem]
+
+
+class FindingList(BaseModel):
+    """All findings, the one with the most jobs first."""
+
+    items: list[FindingItem]
     next: None = None
 
 
@@ -211,15 +265,29 @@ class JobDetailItem(JobItem):
 async def list_jobs(
     operations: ActorOperations, state: State, query: Annotated[JobsQuery, Query()]
 ) -> JobPage:
-    """Give `next` as `cursor` to get the following page."""
+    """Give `next` as `cursor` to get the following page.
+
+    With `function`, `worker` or `text` a page searches 1,000 jobs, and may be empty and have a `next`.
+    """
+    selected = JobFilter(function=query.function, worker=query.worker, text=query.text)
     page = await operations.jobs.page(
         query.queue,
         query.state,
+        selected=selected,
         limit=query.limit,
         cursor=query.cursor,
         snapshot=await state.snapshot() if query.state in (None, "running") else None,
     )
     return JobPage.model_validate(page)
+
+
+@router.get(
+    "/alike", summary="Running jobs that stand at the same line", response_description="All such lines."
+)
+async def list_findings(operations: ActorOperations, state: State) -> FindingList:
+    """Every process that holds jobs is asked; those that do not answer within two seconds are left out."""
+    found = await operations.jobs.findings(snapshot=await state.snapshot())
+    return FindingList(items=[FindingItem.model_validate(finding) for finding in found])
 
 
 @router.get("/{queue}/why", summary="Why a queue starts nothing more", response_description="One sentence.")
@@ -237,14 +305,14 @@ async def why_job(operations: ActorOperations, state: State, queue: QueueName, k
 @router.get(
     "/{queue}/{key:path}/stack",
     summary="Where a job stands that runs",
-    response_description="The stack of its coroutine, the outermost frame first.",
+    response_description="The stack of its coroutine, thread or process, the outermost frame first.",
     responses=problem_responses(404, 409),
 )
 async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey) -> JobStack:
     """Its process is asked.  409 if the job does not run, or no answer comes within two seconds."""
     stack = await operations.jobs.stack(queue, key)
     items = [StackItem.model_validate(frame) for frame in stack.frames]
-    return JobStack(items=items, log=list(stack.log))
+    return JobStack(items=items, log=list(stack.log), place=stack.place, problem=stack.problem)
 
 
 @router.get(
@@ -253,7 +321,9 @@ async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey)
     response_description="The job.",
     responses=problem_responses(404),
 )
-async def show_job(operations: ActorOperations, state: State, queue: QueueName, key: JobKey) -> JobDetailItem:
+async def show_job(
+    operations: ActorOperations, state: State, queue: QueueName, key: JobKey, reveal: Reveal = False
+) -> JobDetailItem:
     """Its payload, result and errors, and why it does not run."""
-    job = await operations.jobs.get(queue, key, snapshot=await state.snapshot())
+    job = await operations.jobs.get(queue, key, snapshot=await state.snapshot(), reveal=reveal)
     return JobDetailItem.model_validate(job)

@@ -173,8 +173,9 @@ async def undo_drain(operations: ActorOperations, worker: str, response: Respons
 
 @cluster.get(
     "/{worker}/logs",
-    summary="The newest lines of this process' log",
-    response_description="Lines of this process, of a queue, or of a job.",
+    summary="The newest lines of a process' log",
+    response_description="Lines of the process, of a queue, or of a job.",
+    responses=problem_responses(404, 409),
 )
 async def read_logs(
     operations: ActorOperations,
@@ -183,8 +184,11 @@ async def read_logs(
     job: Annotated[str | None, Query(description="Key of a job.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LOG_LINES)] = 50,
 ) -> LogLines:
-    """Each process keeps the newest lines of its own: ask the process of that worker."""
-    lines = operations.logs(worker, queue=queue, job=job, limit=limit)
+    """Another process is asked: 409 if no answer comes within two seconds."""
+    if worker == operations.workers.own_id:
+        lines = operations.logs(worker, queue=queue, job=job, limit=limit)
+    else:
+        lines = list(await operations.workers.log(worker, queue=queue, job=job))[-limit:]
     return LogLines(
         items=[LogLine(**asdict(line) | {"at": datetime.fromtimestamp(line.at, UTC)}) for line in lines]
     )

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import MigrationError
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in ``versions/``."""
 
 

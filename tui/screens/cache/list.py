@@ -16,6 +16,7 @@ from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.session import Session
 from tui.text import cache as cache_text
 from tui.text.format import escape, utc_time
+from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.cache_entry_table import CacheEntryTable
 from workers.monitoring.snapshot import Snapshot
@@ -97,10 +98,14 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         self._overview_error = message
 
     async def fetch_page(self, state: ListState[str]) -> Page[CacheEntry]:
-        """Fetch the entries of a state, by key."""
+        """Fetch the entries of a state, and sort them."""
         self._next_page_refresh = time.monotonic() + REFRESH_SECONDS
         page = await self.cache.page(glob_pattern(state.filter), cursor=state.cursor, limit=PAGE_ROWS)
-        return replace(page, items=tuple(sorted(page.items, key=lambda entry: entry.key)))
+        return replace(page, items=tuple(cache_text.CACHE_SORTING.sort(page.items, state.order)))
+
+    def sorting_of(self, state: ListState[str]) -> Sorting[CacheEntry]:
+        """The columns of the entries."""
+        return cache_text.CACHE_SORTING
 
     def page_arrived(self, before: ListState[str]) -> None:
         """Note when."""

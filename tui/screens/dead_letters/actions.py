@@ -94,7 +94,7 @@ class LetterActions(DashboardScreen):
         """Restore the letters of the last discard; ask if its filter now selects more."""
         last = self.session.last_discard
         if last is None:
-            self.notify("nothing was discarded from here: s shows discarded letters, u restores those")
+            self.notify("nothing was discarded from here: t shows discarded letters, u restores those")
             return
         if isinstance(last.selection, LetterFilter):
             discarded = last.selection.model_copy(update={"state": "discarded"})

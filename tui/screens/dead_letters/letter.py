@@ -10,9 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from tui.dialogs.edit_payload import payload_text
 from tui.screens.dead_letters.actions import LetterActions
 from tui.session import Session
 from tui.text import dead_letters as letter_text
+from tui.text.format import escape_lines
 from tui.widgets.rule import Rule
 from workers.operations.operations import DeadLetter
 
@@ -29,6 +31,8 @@ class LetterScreen(LetterActions):
         Binding("d", "discard", "Discard"),
         Binding("u", "restore", "Undo a discard, restore", show=False),
         Binding("E", "export", "Export", show=False),
+        Binding("y", "copy", "Copy the payload", show=False),
+        Binding("Y", "copy_traceback", "Copy the last traceback", show=False),
     ]
 
     def __init__(self, session: Session, letter: DeadLetter) -> None:
@@ -57,6 +61,19 @@ class LetterScreen(LetterActions):
             return
         self._letter = next((letter for letter, _ in lineage if letter.id == self._letter.id), self._letter)
         self.query_one("#letter", Static).update(letter_text.letter_detail(self._letter, lineage))
+
+    def copied(self) -> str:
+        """The payload, as JSON."""
+        return payload_text(self._letter)
+
+    def action_copy_traceback(self) -> None:
+        """Copy the last traceback, or else the error."""
+        letter = self._letter
+        last = letter.attempt_errors[-1] if letter.attempt_errors else {}
+        traceback = (
+            last.get("traceback") or letter.traceback or f"{letter.error_type}: {letter.error_message}"
+        )
+        self.copy(escape_lines(str(traceback)))
 
     def action_replay(self) -> None:
         """Ask, then replay it."""

@@ -1,23 +1,27 @@
-"""The dead letters that match a filter, one page at a time, the newest first, or their groups."""
+"""The groups of the dead letters that match a filter, or the letters, one page at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 
 from tui.navigation import OpenPlans
 from tui.screens.dead_letters.actions import LetterActions, ids_of
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
 from tui.session import Session
 from tui.text import dead_letters as letter_text
+from tui.text.completion import Values
 from tui.text.format import utc_time
+from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.group_table import GroupTable
+from tui.widgets.letter_preview import LetterPreview
 from tui.widgets.letter_table import MarkableLetterTable
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, FailureGroup, LetterFilter, Selection
@@ -26,6 +30,8 @@ _MAX_COUNT = 10_000
 """Letters that are counted at most; if there are more the title shows it."""
 _MAX_GROUPS = 200
 _COUNTING = "counting …"
+_PREVIEW_MIN_WIDTH, _PREVIEW_SHARE = 140, 0.42
+"""Columns of a terminal from which the letter or group under the cursor is shown beside the list."""
 _STATE_CYCLE = (*STATES, None)
 
 
@@ -47,30 +53,31 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
     )
     HELP = (
-        "Dead letters, the newest first, a page at a time, or by group. R, d and E apply to the marked "
-        "letters, else to the one under the cursor (E: to all that match); with groups to the group."
+        "Groups of dead letters, or with g the letters, a page at a time. R, d and E apply to the group, or "
+        "to the marked letters, else to the one under the cursor (E: to all that match)."
     )
     LEGEND = ("●  marked", letter_text.POISON_LEGEND, "–  unknown")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("g", "groups", "Groups"),
+        Binding("g", "groups", "Groups, letters"),
         Binding("d", "discard", "Discard"),
         Binding("A", "replay_all", "Replay all that match", show=False),
         Binding("u", "restore", "Undo a discard, restore", show=False),
         Binding("e", "edit", "Edit the payload and replay", show=False),
         Binding("E", "export", "Export", show=False),
         Binding("P", "plans", "Plans", show=False),
-        Binding("s", "state", "Next state: dead, replayed, discarded, all", show=False),
-        Binding("escape", "back", "Clear the filter, leave the groups", show=False),
+        Binding("t", "state", "Next state: dead, replayed, discarded, all", show=False),
+        Binding("escape", "back", "Clear the filter, back to the groups", show=False),
         Binding("n", "page(1)", "Next page", show=False),
         Binding("b", "page(-1)", "Page before", show=False),
         Binding("r", "reload", "Reload", show=False),
     ]
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, LetterListState())
+        super().__init__(session, LetterListState(grouped=True))
         self._count: int | str = _COUNTING
         """How many letters match, or why that is unknown."""
+        self._groups: Sequence[FailureGroup] = ()
         self._groups_loaded_at: float | None = None
         """When the groups of this filter were fetched; None if they were not."""
         self._loading_groups_for: LetterFilter | None = None
@@ -78,9 +85,11 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     # Fetching
 
     def on_screen_resume(self) -> None:
-        """Fetch the page again that was shown."""
+        """Fetch again what was shown."""
         self.request_again()
         self.fetch_count(self.state.filter)
+        if self.state.grouped and self._groups_loaded_at is not None:
+            self._load_groups()
 
     def show_letters(self, letter_filter: LetterFilter) -> None:
         """Show the letters that match a filter, from another screen."""
@@ -94,7 +103,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
 
     async def fetch_page(self, state: LetterListState) -> Page[DeadLetter]:
         """Fetch the page of a state."""
-        return await self.letters.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor)
+        order = letter_text.letter_order(None if state.grouped else state.order)
+        return await self.letters.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor, order=order)
 
     def apply(self, request: Request[LetterListState], page: Page[DeadLetter]) -> None:
         """Show a page; if all of its letters were replayed, fetch the one before."""
@@ -108,8 +118,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         super().page_arrived(before)
         if self.state.filter != before.filter:
             self._count = _COUNTING
-            self._groups_loaded_at = None
-            self.query_one(GroupTable).show_groups((), 0.0, self.size.width)
+            self._groups, self._groups_loaded_at = (), None
             self.fetch_count(self.state.filter)
         if self.state.grouped != before.grouped:
             self.refresh_bindings()
@@ -146,11 +155,17 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         if letter_filter != self.state.filter:
             return
         if groups is not None:
-            self._groups_loaded_at = self.session.now
-            self.query_one(GroupTable).show_groups(groups, self.session.now, self.size.width)
+            self._groups, self._groups_loaded_at = groups, self.session.now
         self.update_tables()
 
     # Painting
+
+    def compose_body(self) -> ComposeResult:
+        """Compose the list, and beside it what is under the cursor."""
+        with Horizontal(id="letters-body"):
+            with Vertical():
+                yield from super().compose_body()
+            yield LetterPreview(id="preview-pane")
 
     def compose_tables(self) -> ComposeResult:
         """Compose the letters and the groups."""
@@ -170,11 +185,38 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     def fill_tables(self) -> None:
         """Show the letters or the groups, if there are some."""
         letters, groups = self.table, self.query_one(GroupTable)
-        letters.show_letters(
-            self.rows, self.session.now, self.size.width, state=self.state.filter.state != "dead"
+        width = self._fit()
+        letters.show_letters(self.rows, self.session.now, width, state=self.state.filter.state != "dead")
+        groups.show_groups(
+            letter_text.GROUP_SORTING.sort(self._groups, self.state.order if self.state.grouped else None),
+            self.session.now,
+            width,
         )
         letters.display = bool(letters.items) and not self.state.grouped
         groups.display = bool(groups.items) and self.state.grouped
+        self._show_preview()
+
+    def _fit(self) -> int:
+        """Show the preview if there is room for it; return the columns that the list has."""
+        width, preview = self.size.width, self.query_one(LetterPreview)
+        preview.display = width >= _PREVIEW_MIN_WIDTH
+        columns = int(width * _PREVIEW_SHARE) if preview.display else 0
+        preview.styles.width = columns
+        return width - columns
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Preview the row under the cursor."""
+        self._show_preview()
+
+    def _show_preview(self) -> None:
+        preview = self.query_one(LetterPreview)
+        if preview.display:
+            table = self.active_table
+            preview.show(table.selected if table.display else None, self.session.now)
+
+    def sorting_of(self, state: LetterListState) -> Sorting[Any]:
+        """The columns of the groups, or those of the letters that have an index."""
+        return letter_text.GROUP_SORTING if state.grouped else letter_text.letter_sorting(state.filter)
 
     def empty_message(self) -> str:
         """Why nothing is shown."""
@@ -228,6 +270,12 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """Parse a filter.  Raises InvalidFilterError."""
         return LetterFilter.parse(text)
 
+    def filter_values(self) -> Values:
+        """The fields of letters; queues, functions, groups and arguments of those that are known here."""
+        snapshot = self.session.snapshot
+        letters = [*(group.sample for group in self._groups), *self.rows]
+        return letter_text.filter_values(snapshot.queues if snapshot is not None else (), letters)
+
     def filter_text(self) -> str:
         """The filter, as it is written."""
         return self.state.filter.to_query()
@@ -242,7 +290,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             return LetterListState(self.state.parent_filter, grouped=True)
         if self.state.filter != ALL_DEAD:
             return LetterListState(grouped=self.state.grouped)
-        return self._toggled() if self.state.grouped else None
+        return None if self.state.grouped else self._toggled()
 
     def action_reload(self) -> None:
         """Fetch the first page, the count and the groups."""

@@ -37,6 +37,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
 
     FILTER_PLACEHOLDER = PLACEHOLDER
     REMEMBERED_AS = "events-filter"
+    NOT_SORTED = "events have one order only: the newest first"
     HELP = (
         "Events, the newest first, times in UTC. enter opens what one is about: a queue, a worker, a plan, "
         "letters, alerts. While a process drains, u and ! act on that one."

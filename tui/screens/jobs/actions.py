@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 from tui.dialogs.confirm import Confirm
+from tui.dialogs.enqueue import EnqueueDialog
 from tui.dialogs.prompt import Prompt
+from tui.navigation import OpenJob
 from tui.screens.base import DashboardScreen
 from tui.session import one_line
 from tui.text.format import count
 from tui.text.job_page import names
 from tui.text.words import plural
-from workers.operations.job_views import worker_name, worker_of
 from workers.operations.jobs import JobChange, JobOperations, JobRef, JobSummary, Verb
 from workers.operations.schedules import ScheduleOperations, ScheduleView
-
-JobT = TypeVar("JobT", bound=JobSummary)
 
 READ_ONLY = "read-only: nothing can be changed from here"
 
@@ -67,12 +65,6 @@ class JobActions(DashboardScreen):
     def schedules(self) -> ScheduleOperations:
         """The operations on schedules."""
         return self.session.operations.schedules
-
-    def named(self, job: JobT) -> JobT:
-        """A job with the name of the process that holds or held it, if that is known."""
-        if job.worker is None or job.worker_name is not None:
-            return job
-        return replace(job, worker_name=worker_name(job.worker, worker_of(self.session.snapshot, job.worker)))
 
     def jobs_changed(self) -> None:
         """Show that an action has changed jobs."""
@@ -134,6 +126,31 @@ class JobActions(DashboardScreen):
         parts = [result, _refusals(others) if others else ""]
         words_shown = one_line(" · ".join(filter(None, parts)))
         self.notify(words_shown, severity="warning" if others else "information", markup=False)
+
+    async def enqueue_job(self, queue: str) -> None:
+        """Ask for a new job, of this queue unless another one is chosen; show its key, or all of it."""
+        if not self.may_change():
+            return
+        snapshot = self.session.snapshot
+        queues = [known.name for known in snapshot.queues] if snapshot is not None else []
+        dialog = EnqueueDialog(self.session, list(dict.fromkeys([*queues, queue])), queue)
+        new = await self.app.push_screen_wait(dialog)
+        if new is None:
+            return
+        self.session.last_enqueued = (new.queue, new.key)
+        self.notify(one_line(f"enqueued {new.key} in {new.queue}: o opens it"), markup=False)
+        self.jobs_changed()
+        if new.opens:
+            await self.open_enqueued()
+
+    async def open_enqueued(self) -> None:
+        """Show all of the job that was enqueued last."""
+        if self.session.last_enqueued is None:
+            self.notify("no job was enqueued from here: e enqueues one")
+            return
+        job = await self.session.run(self.jobs.get(*self.session.last_enqueued))
+        if job is not None:
+            self.post_message(OpenJob(job))
 
     # Schedules
 

@@ -17,10 +17,20 @@ from tui.text.format import clip, escape
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
+from workers.operations.job_views import named_job
 from workers.operations.jobs import JobDetail, JobStack, JobSummary, Verb
 
 _REFRESH_SECONDS = 2.0
 _MAX_KEY_CHARS = 80
+_ONLY_RUNNING = (
+    "#job-stack-title",
+    "#job-stack",
+    "#job-alike-title",
+    "#job-alike",
+    "#job-log-title",
+    "#job-log",
+)
+"""What is shown only while it runs."""
 
 
 class JobScreen(JobActions):
@@ -28,7 +38,8 @@ class JobScreen(JobActions):
 
     HELP = (
         "One job: why it does not run, its payload and its attempts; while it runs, the line at which its "
-        "coroutine waits, the innermost first, and its newest log lines. x, R and X ask once."
+        "coroutine, thread or pool process stands, the innermost first, the other running jobs that stand "
+        "there, and its newest log lines. x, R and X ask once."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
@@ -54,6 +65,8 @@ class JobScreen(JobActions):
             yield Line("  reading …", id="job-facts", classes="figures")
             yield Rule("Where it is now", id="job-stack-title")
             yield Line(id="job-stack")
+            yield Rule("Others like it", id="job-alike-title")
+            yield Line(id="job-alike")
             yield Rule("Log, the newest lines", id="job-log-title")
             yield Line(id="job-log")
             yield Rule("Payload")
@@ -101,7 +114,7 @@ class JobScreen(JobActions):
             if detail is None:
                 title.show(shown, "".join(problems) or "not read")
                 return
-            self._job = detail = self.named(detail)
+            self._job = detail = named_job(detail, self.session.snapshot)
             title.show(shown, f"{queue} · {detail.state}")
             self._show(detail)
             await self._read_stack(detail)
@@ -110,14 +123,19 @@ class JobScreen(JobActions):
 
     async def _read_stack(self, detail: JobDetail) -> None:
         running = detail.state == "running"
-        for name in ("#job-stack-title", "#job-stack", "#job-log-title", "#job-log"):
+        for name in _ONLY_RUNNING:
             self.query_one(name).display = running
         if not running:
             return
         problems: list[str] = []
         found = await self.session.run(self.jobs.stack(detail.queue, detail.key), on_error=problems.append)
+        finding = await self.session.run(
+            self.jobs.alike(detail.queue, detail.key, snapshot=self.session.snapshot),
+            on_error=problems.append,
+        )
         if self.is_running and self.is_mounted:
-            self._stack, self._stack_problem = found, "".join(problems)
+            self.query_one("#job-alike", Line).show(job_page.alike(finding, self.size.width))
+            self._stack, self._stack_problem = found, "".join(problems[:1])
             self.query_one("#job-stack", Line).show(job_page.stack(found, self._stack_problem))
             self.query_one("#job-log", Line).show(job_page.log(found))
 

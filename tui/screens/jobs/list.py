@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, VerticalScroll
 
 from tui.navigation import OpenJob
 from tui.screens.jobs.actions import JobActions
+from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
-from tui.text import job_page
-from tui.text.format import clip, escape
-from tui.text.jobs import TABS
+from tui.text.completion import Values
+from tui.text.format import escape
+from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
+from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.job_table import JobTable, ScheduleTable
-from tui.widgets.line import Line
-from tui.widgets.rule import Rule
 from tui.widgets.state_bar import StateBar
-from workers.engine.policy import DEFAULT_POLICIES
-from workers.errors import UnknownQueueError
 from workers.monitoring.snapshot import Snapshot
-from workers.operations.job_views import start_facts
-from workers.operations.jobs import JOB_STATES, JobCounts, JobDetail, JobSummary, Verb
+from workers.operations.job_filter import ALL_JOBS, PLACEHOLDER, JobFilter
+from workers.operations.job_views import named_job, start_facts
+from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobCounts, JobSummary, Verb, WindowState
+from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
 from workers.operations.why import explain
 
-_SIDE_BY_SIDE_WIDTH = 140
-"""Columns of a terminal from which facts and payload of a job are beside each other."""
-_MAX_KEY_CHARS = 60
-_KEYS = (("enter", "whole"), ("x", "abort"), ("R", "run now"), ("c", "duplicate"), ("X", "remove"))
-_SCHEDULE_KEYS = (("R", "run now"), ("p", "disable, enable"))
+_COST_FACTOR = 20.0
+"""After a sorted list was read as many times as long as that took pass at least until it is read again."""
 _EMPTY = {
     "running": "no job runs",
     "ready": "no job is ready",
@@ -47,11 +43,11 @@ _EMPTY = {
 
 
 @dataclass(frozen=True, slots=True)
-class JobFilter:
-    """A state, or the schedules; of one queue, or of all (None)."""
+class Listed:
+    """A state, or the schedules, and what of them is selected."""
 
     tab: str = TABS[0]
-    queue: str | None = None
+    selected: JobFilter = ALL_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +60,17 @@ class JobPage:
     schedules: Sequence[ScheduleView]
 
 
-class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
+class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     """The page is read with each snapshot, while the view is shown and Redis answers."""
 
     REMEMBERED_AS = "jobs-filter"
-    FILTER_PLACEHOLDER = "queue:color-extraction"
+    NOT_SORTED = "ready jobs have one order only: that in which their queues start them"
+    FILTER_PLACEHOLDER = PLACEHOLDER
     HELP = (
         "Jobs by state, left and right change the list. x, R, c and X apply to the marked jobs, else to the "
         "one under the cursor; x, R and X ask once. A job that has moved since it was shown stays as it is. "
-        "R and p also apply to schedules. Times are in UTC."
+        "R and p also apply to schedules. e enqueues a job. The filter takes queue:, function:, worker:, and "
+        "words of the key or the error; a whole key is found wherever it is. Times are in UTC."
     )
     LEGEND = (
         "■  marked     ●  runs     ▲  runs far longer than usual, or is not a job",
@@ -86,6 +84,8 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         Binding("R", "run_now", "Run now"),
         Binding("c", "change('duplicate')", "Duplicate"),
         Binding("X", "change('remove')", "Remove"),
+        Binding("e", "enqueue", "Enqueue"),
+        Binding("o", "open_enqueued", "Open the job enqueued last", show=False),
         Binding("p", "toggle_schedule", "Disable or enable a schedule", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("r", "reload", "Read again", show=False),
@@ -95,22 +95,16 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
     ]
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, ListState(JobFilter()))
+        super().__init__(session, ListState(Listed()))
         self._schedule_count: int | None = None
-        self._detail: JobDetail | None = None
-        self._detail_of: tuple[str, str] | None = None
-        """Queue and key of the job that is shown in detail, or is being read for that."""
-        self._reading_detail = False
+        self._next_read = 0.0
+        """When a sorted list is read again, by the monotonic clock."""
 
     def compose_body(self) -> ComposeResult:
         """Compose the states, the list, and the part about the row under the cursor."""
         yield StateBar(id="job-states")
         yield from super().compose_body()
-        with Container(id="job-section"):
-            yield Rule(id="job-title", keys=_KEYS)
-            with VerticalScroll(id="job-detail", can_focus=False):
-                yield Line(id="job-facts", classes="figures")
-                yield Line(id="job-payload")
+        yield JobPane(self.session, id="job-section")
 
     def compose_tables(self) -> ComposeResult:
         """Compose the jobs and the schedules."""
@@ -130,48 +124,58 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         super().update_snapshot(snapshot, error)
         self._show_states()
         readable = snapshot is not None and not self.session.figures_are_old
-        if self.is_current and readable and not self.is_waiting:
+        due = self.state.order is None or time.monotonic() >= self._next_read
+        if self.is_current and readable and due and not self.is_waiting:
             self.request_again()
 
     def refresh_data(self) -> None:
         """Read the page again."""
         self.request_again()
 
-    async def fetch_page(self, state: ListState[JobFilter]) -> JobPage:
+    async def fetch_page(self, state: ListState[Listed]) -> JobPage:
         """Read the page of a state, and how many jobs there are in each."""
         wanted = state.filter
         counts = await self.jobs.counts()
         if wanted.tab == "schedules":
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
-            found = [one for one in schedules if wanted.queue in (None, one.queue)]
-            return JobPage((), None, counts, found)
+            found = [one for one in schedules if wanted.selected.selects_schedule(one)]
+            return JobPage((), None, counts, SCHEDULE_SORTING.sort(found, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == wanted.tab)
-        page = await self.jobs.page(
-            wanted.queue, listed, limit=PAGE_ROWS, cursor=state.cursor, snapshot=self.session.snapshot
-        )
-        return JobPage([self.named(job) for job in page.items], page.next, counts, ())
+        if state.order is not None:
+            return JobPage(await self._read_sorted(listed, state), None, counts, ())
+        page = await self._read(listed, state, PAGE_ROWS, state.cursor)
+        return JobPage(page.items, page.next, counts, ())
 
-    @work
-    async def read_detail(self) -> None:
-        """Read the job under the cursor, and again while the cursor moves on; one read at a time."""
-        try:
-            while (job := self._selected()) is not None:
-                problems: list[str] = []
-                detail = await self.session.run(
-                    self.jobs.get(job.queue, job.key, snapshot=self.session.snapshot),
-                    on_error=problems.append,
-                )
-                if not self.is_running:
-                    return
-                if self._detail_of == (job.queue, job.key):
-                    self._detail = None if detail is None else self.named(detail)
-                    self._show_detail("".join(problems))
-                    return
-        finally:
-            self._reading_detail = False
+    async def _read(
+        self, listed: WindowState, state: ListState[Listed], limit: int, cursor: str | None
+    ) -> Page[JobSummary]:
+        snapshot = self.session.snapshot
+        page = await self.jobs.page(
+            state=listed, selected=state.filter.selected, limit=limit, cursor=cursor, snapshot=snapshot
+        )
+        return replace(page, items=[named_job(job, snapshot) for job in page.items])
+
+    async def _read_sorted(self, listed: WindowState, state: ListState[Listed]) -> Sequence[JobSummary]:
+        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long."""
+        began = time.monotonic()
+        jobs: list[JobSummary] = []
+        cursor: str | None = None
+        for _ in range(MAX_SORTED // MAX_JOBS):
+            page = await self._read(listed, state, MAX_JOBS, cursor)
+            jobs += page.items
+            cursor = page.next
+            if cursor is None:
+                break
+        self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
+        return JOB_SORTING[listed].sort(jobs, state.order)
+
+    def sorting_of(self, state: ListState[Listed]) -> Sorting[Any] | None:
+        """The columns of a tab; those that are ready have one order."""
+        tab = state.filter.tab
+        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING.get(tab)
 
     # Painting
 
@@ -209,9 +213,11 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         """Why nothing is shown."""
         if self.page is None:
             return "  not read: r reads again"
-        queue = self.state.filter.queue
-        of_queue = f" of {queue}: escape shows all queues" if queue is not None else ""
-        nothing = f"  {_EMPTY[self.state.filter.tab]}{of_queue}"
+        query = self.filter_text()
+        of_filter = f" for {escape(query)}: escape shows all" if query else ""
+        if query and self.page.next is not None:
+            of_filter = f" for {escape(query)} among those searched: n searches on, escape shows all"
+        nothing = f"  {_EMPTY[self.state.filter.tab]}{of_filter}"
         return "\n".join([nothing, *self._why_nothing_starts()])
 
     def _why_nothing_starts(self) -> list[str]:
@@ -219,7 +225,8 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         snapshot, wanted = self.session.snapshot, self.state.filter
         if snapshot is None or wanted.tab not in ("running", "ready"):
             return []
-        queues = [queue.name for queue in snapshot.queues if wanted.queue in (None, queue.name)]
+        queue = wanted.selected.queue
+        queues = [known.name for known in snapshot.queues if queue in (None, known.name)]
         policies = map(self.session.operations.policy, queues)
         sentences = [explain(start_facts(policy, snapshot, None)).sentence for policy in policies]
         return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
@@ -227,18 +234,25 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
     def title_parts(self) -> list[str]:
         """How many rows, and which page."""
         if self.lists_schedules:
-            return [plural(len(self.query_one(ScheduleTable).items), "schedule")]
+            found = plural(len(self.query_one(ScheduleTable).items), "schedule")
+            return [found, *self.position_parts(numbered=False)]
         single = self.state.page_number == 1 and (self.page is None or self.page.next is None)
         jobs = plural(len(self.rows), "job")
-        return [jobs if single else f"{jobs} on this page", *self.position_parts(numbered=not single)]
+        queues_order = "in the order of their queues" if self.state.filter.tab == "ready" else ""
+        return [
+            jobs if single else f"{jobs} on this page",
+            queues_order,
+            *self.position_parts(numbered=not single),
+        ]
 
     def _show_states(self) -> None:
         wanted = self.state.filter
         counts: dict[str, int | None] = {"schedules": self._schedule_count}
         if isinstance(self.page, JobPage):
-            meant = [own for queue, own in self.page.counts.items() if wanted.queue in (None, queue)]
+            queue = wanted.selected.queue
+            meant = [own for name, own in self.page.counts.items() if queue in (None, name)]
             counts |= {name: sum(getattr(own, name) for own in meant) for name in JOB_STATES}
-        self.query_one(StateBar).show_states(wanted.tab, counts, wanted.queue, self.size.width)
+        self.query_one(StateBar).show_states(wanted.tab, counts, self.filter_text(), self.size.width)
 
     def _selected(self) -> JobSummary | None:
         return None if self.lists_schedules else self.table.selected
@@ -251,65 +265,46 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         self._show_selected()
 
     def _show_selected(self) -> None:
-        """Show what is under the cursor; of a job what is known, until all of it has been read."""
-        job, schedule = self._selected(), self._selected_schedule()
-        self.query_one("#job-section").display = job is not None or schedule is not None
-        self.set_class(self.size.width >= _SIDE_BY_SIDE_WIDTH, "-wide")
+        """Show what is under the cursor."""
+        pane, job, schedule = self.query_one(JobPane), self._selected(), self._selected_schedule()
         if schedule is not None:
-            self._detail_of = None
-            self.query_one("#job-title", Rule).show(escape(schedule.name), keys=_SCHEDULE_KEYS)
-            self.query_one("#job-facts", Line).show(
-                job_page.schedule_facts(schedule, self.session.now, self._facts_width)
-            )
-            self.query_one("#job-payload", Line).show("")
+            pane.show_schedule(schedule)
         elif job is not None:
-            self._show_job(job)
-
-    @property
-    def _facts_width(self) -> int:
-        width = self.size.width
-        return width // 2 if width >= _SIDE_BY_SIDE_WIDTH else width
-
-    def _show_job(self, job: JobSummary) -> None:
-        self.query_one("#job-title", Rule).show(clip(escape(job.key), _MAX_KEY_CHARS), job.queue, keys=_KEYS)
-        if self._detail_of != (job.queue, job.key):
-            self._detail_of, self._detail = (job.queue, job.key), None
-            self.query_one("#job-facts", Line).show("  reading …")
-            self.query_one("#job-payload", Line).show("")
-        if _is_final(self._detail, job):
-            self._show_detail("")
-        elif not self._reading_detail and not self.session.figures_are_old:
-            self._reading_detail = True
-            self.read_detail()
-
-    def _show_detail(self, problem: str) -> None:
-        detail = self._detail
-        text = (
-            f"  {problem}" if detail is None else job_page.facts(detail, self.session.now, self._facts_width)
-        )
-        self.query_one("#job-facts", Line).show(text)
-        self.query_one("#job-payload", Line).show("" if detail is None else job_page.payload(detail))
+            pane.show_job(job)
+        else:
+            pane.show_nothing()
 
     # Keys of the list
 
-    def parse_filter(self, text: str) -> str | None:
-        """Parse ``queue:NAME``, or only the name.  Raises UnknownQueueError."""
-        name = text.strip().removeprefix("queue:").strip()
-        if name and name not in DEFAULT_POLICIES:
-            raise UnknownQueueError(name, tuple(DEFAULT_POLICIES))
-        return name or None
+    def parse_filter(self, text: str) -> JobFilter:
+        """Parse a filter.  Raises InvalidFilterError, UnknownQueueError."""
+        selected = JobFilter.parse(text)
+        if selected.queue is not None:
+            self.session.operations.policy(selected.queue)
+        return selected
+
+    def filter_values(self) -> Values:
+        """The names of queues, functions and workers."""
+        snapshot = self.session.snapshot
+        if snapshot is None:
+            return {}
+        return {
+            "queue:": [queue.name for queue in snapshot.queues],
+            "function:": [queue.function for queue in snapshot.queues],
+            "worker:": [worker.name for worker in snapshot.workers],
+        }
 
     def filter_text(self) -> str:
         """The filter, as it is written."""
-        return f"queue:{self.state.filter.queue}" if self.state.filter.queue is not None else ""
+        return self.state.filter.selected.to_query()
 
-    def with_filter(self, filter_: str | None) -> ListState[JobFilter]:
-        """The first page of another queue, in the same state."""
-        return ListState(replace(self.target_state.filter, queue=filter_))
+    def with_filter(self, filter_: JobFilter) -> ListState[Listed]:
+        """The first page of what is selected, in the same state."""
+        return ListState(replace(self.target_state.filter, selected=filter_))
 
-    def state_before(self) -> ListState[JobFilter] | None:
+    def state_before(self) -> ListState[Listed] | None:
         """Leave the filter."""
-        return self.with_filter(None) if self.state.filter.queue is not None else None
+        return self.with_filter(ALL_JOBS) if self.state.filter.selected != ALL_JOBS else None
 
     def action_tab(self, step: int) -> None:
         """Show the next list, or the one before."""
@@ -357,6 +352,22 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         else:
             self.action_change("run-now")
 
+    def action_enqueue(self) -> None:
+        """Enqueue a job: of the queue of the filter, or of the row under the cursor."""
+        row = self._selected_schedule() or self._selected()
+        queue = self.state.filter.selected.queue or (row.queue if row is not None else None)
+        queues = self.session.snapshot.queues if self.session.snapshot is not None else ()
+        if queue is None and queues:
+            queue = queues[0].name
+        if queue is not None:
+            self.run_exclusive(self.enqueue_job, queue)
+        else:
+            self.notify("the queues are not known yet: Redis has not answered")
+
+    def action_open_enqueued(self) -> None:
+        """Show the job that was enqueued last."""
+        self.run_exclusive(self.open_enqueued)
+
     def action_toggle_schedule(self) -> None:
         """Disable or enable the schedule under the cursor."""
         schedule = self._selected_schedule()
@@ -376,12 +387,3 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
             self.notify("no job is listed: there is nothing to act on")
             return []
         return jobs or ([selected] if selected is not None else [])
-
-
-def _is_final(detail: JobDetail | None, job: JobSummary) -> bool:
-    """Whether all that will ever be known of a job has been read."""
-    return (
-        detail is not None
-        and detail.version == job.version
-        and (job.state == "done" or (job.state == "failed" and detail.letter is not None))
-    )

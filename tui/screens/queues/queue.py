@@ -10,6 +10,7 @@ from textual.containers import Container, Vertical, VerticalScroll
 
 from tui.navigation import OpenLetters
 from tui.screens.dead_letters.actions import LetterActions
+from tui.screens.jobs.actions import JobActions
 from tui.screens.queues.charted import SIDE_BY_SIDE_WIDTH, ChartedScreen
 from tui.screens.queues.details import MAX_GROUPS
 from tui.session import Session
@@ -30,13 +31,18 @@ _CHARTS_MIN_HEIGHT = 34
 """Lines of a terminal from which there are charts beside the rest."""
 
 
-class QueueScreen(ChartedScreen, LetterActions):
+class QueueScreen(ChartedScreen, LetterActions, JobActions):
     """The row of the overview, why nothing starts, charts, settings, groups and events."""
 
-    HELP = "One queue: why nothing more starts, its figures over time, its settings, and what died of what."
+    HELP = (
+        "One queue: why nothing more starts, its figures over time, its settings, and what died of what. "
+        "e enqueues a job in it."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
         Binding("p", "pause", "Pause"),
+        Binding("e", "enqueue", "Enqueue"),
+        Binding("o", "open_enqueued", "Open the job enqueued last", show=False),
     ]
 
     def __init__(self, session: Session, queue: str) -> None:
@@ -45,7 +51,7 @@ class QueueScreen(ChartedScreen, LetterActions):
 
     def compose_body(self) -> ComposeResult:
         """Compose the row, the sentence, charts and lists."""
-        yield Rule(self._queue, keys=(("p", "pause"), ("esc", "back")), id="queue-title")
+        yield Rule(self._queue, keys=(("p", "pause"), ("e", "enqueue"), ("esc", "back")), id="queue-title")
         row = QueueTable(id="queues", classes="figures")
         row.can_focus = False  # its keys are those of the page
         yield row
@@ -109,6 +115,14 @@ class QueueScreen(ChartedScreen, LetterActions):
         queue = self._of(self.session.snapshot)
         if queue is not None:
             self.run_exclusive(self.toggle_pause, queue)
+
+    def action_enqueue(self) -> None:
+        """Enqueue a job of this queue."""
+        self.run_exclusive(self.enqueue_job, self._queue)
+
+    def action_open_enqueued(self) -> None:
+        """Show the job that was enqueued last."""
+        self.run_exclusive(self.open_enqueued)
 
     def action_replay(self) -> None:
         """Replay the group under the cursor."""

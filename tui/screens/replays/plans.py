@@ -20,6 +20,7 @@ _MAX_PLANS = 50
 class PlansScreen(DashboardScreen):
     """Enter opens a plan, which can then be paused, resumed and cancelled."""
 
+    NOT_SORTED = "plans have one order only: the newest first"
     HELP = "Replay plans, the newest first: which letters, and how their replays ended."
     LEGEND = (
         "▸  running     ●  all letters are enqueued     ‖  paused     ×  cancelled",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from rich.text import Text
+from textual import work
 
 from tui.dialogs.confirm import Confirm
 from tui.screens.base import DashboardScreen
@@ -13,27 +16,52 @@ from tui.text import worker_page
 from tui.text.words import plural
 from tui.text.workers import drain_result
 from workers.engine.attempt_log import LogLine
-from workers.errors import NotFoundError
 from workers.operations.worker_list import DrainForecast, Worker, foresee
 from workers.operations.workers import DrainResult, WorkerOperations
 
 _MAX_LINES = 100
+_LOG_SECONDS = 5.0
+"""Between two questions for the log of another process."""
 
 
 class WorkerActions(DashboardScreen):
     """What destroys asks once, with the number of jobs; an undo does not ask."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._log_of: str | None = None
+        """The other process whose log was read last."""
+        self._log: Sequence[LogLine] | None = None
+        self._log_problem = ""
+        self._next_log = 0.0
 
     @property
     def worker_operations(self) -> WorkerOperations:
         """The operations on processes."""
         return self.session.operations.workers
 
-    def newest_lines(self, worker_id: str) -> list[LogLine] | None:
-        """The newest lines of its log; None if it is not this process."""
-        try:
-            return self.session.operations.logs(worker_id, limit=_MAX_LINES)
-        except NotFoundError:
-            return None
+    def log_text(self, worker_id: str, most: int = _MAX_LINES) -> Text:
+        """The newest lines of a process' log as they were read; another process is asked for them."""
+        if self._is_own_id(worker_id):
+            lines: Sequence[LogLine] | None = self.session.operations.logs(worker_id, limit=most)
+            return worker_page.log_lines(lines, "")
+        if self._log_of != worker_id:
+            self._log_of, self._log, self._log_problem, self._next_log = worker_id, None, "", 0.0
+        if time.monotonic() >= self._next_log and not self.session.figures_are_old:
+            self._next_log = time.monotonic() + _LOG_SECONDS
+            self.read_log(worker_id)
+        return worker_page.log_lines(self._log and self._log[-most:], self._log_problem)
+
+    @work(exclusive=True, group="log")
+    async def read_log(self, worker_id: str) -> None:
+        """Ask another process for its log; the first answer is shown at once, others with a snapshot."""
+        problems: list[str] = []
+        lines = await self.session.run(self.worker_operations.log(worker_id), on_error=problems.append)
+        if self._log_of == worker_id and self.is_mounted:
+            is_first = self._log is None
+            self._log, self._log_problem = lines, "".join(problems)
+            if is_first:
+                self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def settings_text(self, worker_id: str) -> Text:
         """The settings in which it differs from the others."""
@@ -95,4 +123,7 @@ class WorkerActions(DashboardScreen):
         self.session.refresh()
 
     def _is_own(self, worker: Worker) -> bool:
-        return worker.id == self.worker_operations.own_id
+        return self._is_own_id(worker.id)
+
+    def _is_own_id(self, worker_id: str) -> bool:
+        return worker_id == self.worker_operations.own_id

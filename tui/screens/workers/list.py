@@ -18,9 +18,10 @@ from tui.session import Session
 from tui.text import worker_page
 from tui.text.events import event_lines
 from tui.text.format import escape
+from tui.text.sorting import Sorting
 from tui.text.styles import MUTED
 from tui.text.words import plural
-from tui.text.worker_table import worker_heading, worker_line
+from tui.text.worker_table import WORKER_SORTING, worker_heading, worker_line
 from tui.widgets.line import Line
 from tui.widgets.row_list import Row, RowList
 from tui.widgets.rule import Rule
@@ -84,17 +85,22 @@ class WorkersScreen(WorkerActions):
     def _list(self) -> RowList[Worker]:
         return self.query_one("#workers", RowList)
 
+    @property
+    def sorting(self) -> Sorting[Worker]:
+        """The columns of the processes."""
+        return WORKER_SORTING
+
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot."""
         super().update_snapshot(snapshot, error)
         if snapshot is None:
             return
-        workers = list_workers(snapshot.workers, snapshot.queues)
+        workers = WORKER_SORTING.sort(list_workers(snapshot.workers, snapshot.queues), self.order)
         width, own = self.size.width, self.worker_operations.own_id
         rows = [
             Row(worker.id, worker, [worker_line(worker, width, own=worker.id == own)]) for worker in workers
         ]
-        self._list.show_rows(rows, heading=[worker_heading(width)])
+        self._list.show_rows(rows, heading=[worker_heading(width, self.order)])
         self._list.display = bool(workers)
         empty = self.query_one("#workers-empty", Line)
         empty.show("  no process works on the queues: couturecast-tui --no-ui starts one")
@@ -128,9 +134,8 @@ class WorkersScreen(WorkerActions):
         text.append_text(worker_page.jobs(worker, self.forecasts(worker)))
         if self.size.height >= _TALL_ROWS:
             text.append("\n\n settings that differ\n", MUTED).append_text(self.settings_text(worker.id))
-            lines = self.newest_lines(worker.id)
             text.append("\n\n log, the newest lines\n", MUTED)
-            text.append_text(worker_page.log_lines(lines and lines[-_MAX_LINES:], worker.id))
+            text.append_text(self.log_text(worker.id, _MAX_LINES))
         detail.show(text)
 
     def on_resize(self, event: events.Resize) -> None:

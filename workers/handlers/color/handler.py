@@ -26,8 +26,8 @@ _DOWNLOAD = 25.0  # s for all of it, so that the job's 60 s leave time to decode
 class ColorPayload(Payload):
     """A garment and its picture: a path below an allowed folder, an http(s) URL, or a data URL."""
 
-    item_id: str = Field(min_length=1, max_length=200)
-    image: str = Field(min_length=1, max_length=1_000_000)
+    item_id: str = Field(min_length=1, max_length=200, description="The garment")
+    image: str = Field(min_length=1, max_length=1_000_000, description="A path or a URL")
 
 
 class Color(BaseModel):

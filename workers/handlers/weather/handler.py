@@ -35,8 +35,8 @@ class WeatherPayload(Payload):
     """A location; degrees."""
 
     location_id: str = Field(min_length=1, max_length=200)
-    lat: float = Field(ge=-90, le=90)
-    lon: float = Field(ge=-180, le=180)
+    lat: float = Field(ge=-90, le=90, description="Degrees north")
+    lon: float = Field(ge=-180, le=180, description="Degrees east")
 
 
 class WeatherResult(BaseModel):

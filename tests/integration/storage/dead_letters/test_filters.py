@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from storage.database.engine import Database
 from storage.database.tables import ArchivedFailure, JobFailure
 from storage.dead_letters.filters import STATES, LetterFilter
+from storage.dead_letters.ordering import NEWEST_FIRST, ORDER_COLUMNS, LetterOrder, sortable_columns
 from storage.dead_letters.records import DeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.errors import InvalidCursorError
+from storage.errors import InvalidCursorError, InvalidFilterError
 from tests.integration.storage.dead_letters.conftest import NAMES, NOON, ODD, VALUES, make_rows
 
 
@@ -82,23 +83,31 @@ async def filled(database: Database) -> tuple[DeadLetterRepository, list[DeadLet
 Filled = tuple[DeadLetterRepository, list[DeadLetter]]
 
 
+ORDERS = [LetterOrder(column, descending) for column in ORDER_COLUMNS for descending in (True, False)]
+
+
 @settings(
     max_examples=150 if settings.get_current_profile_name() == "ci" else 20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     print_blob=True,
 )
-@given(wanted=FILTERS, limits=st.lists(st.integers(1, 60), min_size=1, max_size=5))
+@given(
+    wanted=FILTERS,
+    limits=st.lists(st.integers(1, 60), min_size=1, max_size=5),
+    order=st.sampled_from(ORDERS),
+)
 async def test_a_filter_selects_what_a_plain_model_of_it_selects(
-    filled: Filled, wanted: LetterFilter, limits: list[int]
+    filled: Filled, wanted: LetterFilter, limits: list[int], order: LetterOrder
 ) -> None:
     letters, rows = filled
     meant = [row for row in rows if _means(wanted, row)]
-    newest_first: Callable[[DeadLetter], Any] = lambda row: (row.failed_at, row.id)  # noqa: E731
+    order = order if order.column in sortable_columns(wanted) else NEWEST_FIRST
+    position: Callable[[DeadLetter], Any] = lambda row: (getattr(row, order.column), row.failed_at, row.id)  # noqa: E731
     if wanted.uses_text_search:
-        newest_first = lambda row: row.id  # noqa: E731
-    meant.sort(key=newest_first, reverse=True)
-    assert await _paged(letters, wanted, limits) == meant
+        position = lambda row: row.id  # noqa: E731
+    meant.sort(key=position, reverse=order.descending)
+    assert await _paged(letters, wanted, limits, order) == meant
     assert await letters.count(wanted) == len(meant)
     assert await letters.count(wanted, most=10) == min(len(meant), 11)
     groups = await letters.groups(wanted)
@@ -114,12 +123,12 @@ async def test_a_filter_selects_what_a_plain_model_of_it_selects(
 
 
 async def _paged(
-    letters: DeadLetterRepository, wanted: LetterFilter, limits: Sequence[int]
+    letters: DeadLetterRepository, wanted: LetterFilter, limits: Sequence[int], order: LetterOrder
 ) -> list[DeadLetter]:
     found: list[DeadLetter] = []
     cursor, at = None, 0
     while True:
-        page = await letters.page(wanted, limit=limits[at % len(limits)], cursor=cursor)
+        page = await letters.page(wanted, limit=limits[at % len(limits)], cursor=cursor, order=order)
         found += page.items
         if page.next is None:
             return found
@@ -201,6 +210,17 @@ async def test_a_cursor_of_another_order_is_refused(filled: Filled) -> None:
         await letters.page(search, cursor=died.next)
     with pytest.raises(InvalidCursorError):
         await letters.page(cursor=recorded.next)
+    by_queue = await letters.page(limit=1, order=LetterOrder("queue_name"))
+    for order in (NEWEST_FIRST, LetterOrder("queue_name", descending=False), LetterOrder("function")):
+        with pytest.raises(InvalidCursorError):
+            await letters.page(cursor=by_queue.next, order=order)
+
+
+async def test_an_order_without_an_index_is_refused(filled: Filled) -> None:
+    letters, _ = filled
+    for wanted in (LetterFilter(queue="queue-0"), LetterFilter(since=NOON), LetterFilter(error="item")):
+        with pytest.raises(InvalidFilterError, match="no index sorts by function"):
+            await letters.page(wanted, order=LetterOrder("function"))
 
 
 async def test_an_archived_letter_is_found_in_the_archive_only(database: Database) -> None:

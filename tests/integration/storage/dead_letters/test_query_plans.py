@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import event, text
 
 from storage.database.engine import Database
+from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.ordering import ORDER_COLUMNS, LetterOrder
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.benchmarks.letters import fill, filters
 
@@ -26,6 +28,9 @@ INDEXES = {
     "fingerprint, all states": "ix_job_failures_group",
 }
 """The index that gives a page its letters."""
+
+
+ORDERS = [LetterOrder(column, descending) for column in ORDER_COLUMNS for descending in (True, False)]
 
 
 @contextmanager
@@ -71,6 +76,11 @@ async def test_every_query_of_the_screens_uses_an_index(database: Database) -> N
                 cursor = (await letters.page(wanted, limit=5)).next
                 await letters.page(wanted, limit=5, cursor=cursor)
             pages = await _explained(database, asked)
+            for order in ORDERS if wanted in (ALL_DEAD, LetterFilter(state=None)) else ():
+                with _statements(database) as asked:
+                    cursor = (await letters.page(wanted, limit=5, order=order)).next
+                    await letters.page(wanted, limit=5, cursor=cursor, order=order)
+                pages += await _explained(database, asked)
             with _statements(database) as asked:
                 await letters.count(wanted)
                 await letters.count(wanted, most=100)

@@ -29,6 +29,14 @@ def nap(started: str, seconds: float) -> int:
     return os.getpid()
 
 
+def hold_the_lock(started: str, seconds: float) -> None:
+    """Keeps Python's lock in C code, in which no thread runs."""
+    Path(started).write_text(str(os.getpid()))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pow(3, 20_000_000)
+
+
 def die(signal_number: int) -> None:
     os.kill(os.getpid(), signal_number)
     time.sleep(60)

@@ -20,7 +20,9 @@ from workers.dead_letters.export import export_letters
 
 async def export(letters: DeadLetterRepository, selection: Any = ALL_DEAD) -> list[str]:
     actions = OperatorActionRepository(letters._database)
-    return [piece async for piece in export_letters(letters, actions, selection, "csv")]
+    return [
+        piece async for piece in export_letters(letters, actions, selection, "csv", lambda letter: letter)
+    ]
 
 
 def parse(document: str) -> list[dict[str, str]]:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.conftest import MakeBench, eventually
+from tests.integration.workers.handlers import calls
 from tests.integration.workers.operations.conftest import Operate
 from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
 from workers.errors import ConflictError, NotFoundError
+from workers.handlers.process_pool import CpuPool
 from workers.operations.jobs import JobOperations
 
 QUEUE = "color-extraction"
@@ -106,3 +113,148 @@ async def test_what_others_send_to_a_process_is_ignored(
         assert (await jobs.stack(QUEUE, key)).frames
         assert await channel.get_message(ignore_subscribe_messages=True, timeout=0.2) is None
     release.set()
+
+
+async def names_of(jobs: JobOperations, key: str) -> list[str]:
+    """The functions on the stack of a job, the outermost first."""
+    return [frame.function.rpartition(".")[2] for frame in (await jobs.stack(QUEUE, key)).frames]
+
+
+@pytest.mark.parametrize("is_own_pool", [False, True])
+async def test_a_job_that_works_in_a_thread_stands_at_the_line_of_that_thread(
+    make_bench: MakeBench, operate: Operate, is_own_pool: bool
+) -> None:
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    release = threading.Event()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="shop")
+
+    def wait_in_thread() -> None:
+        release.wait(60)
+
+    async def extract(ctx: dict[str, Any], number: int) -> None:
+        if is_own_pool:
+            await asyncio.get_running_loop().run_in_executor(pool, wait_in_thread)
+        else:
+            await asyncio.to_thread(wait_in_thread)
+
+    await bench.start(extract)
+    first, second = await bench.send(2)
+    try:
+
+        async def stands_in_thread() -> bool:
+            return "wait_in_thread" in await names_of(jobs, first)
+
+        await eventually(stands_in_thread)
+        stack = await jobs.stack(QUEUE, first)
+        assert stack.frames[0].function.endswith("extract")
+        assert stack.place.startswith("thread shop" if is_own_pool else "thread asyncio")
+        assert stack.line is not None
+        assert stack.line.function.endswith("wait_in_thread")
+        if is_own_pool:  # its only thread works for the first job
+            waits = await jobs.stack(QUEUE, second)
+            assert (waits.place, waits.problem) == (
+                "executor",
+                "it waits for a free thread: all of them work",
+            )
+    finally:
+        release.set()
+
+
+async def test_a_job_that_works_in_a_pool_process_stands_at_the_line_of_that_process(
+    make_bench: MakeBench, operate: Operate, tmp_path: Path
+) -> None:
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    pool = CpuPool(2)
+    work = [(calls.nap, str(tmp_path / "began"), 30.0), (calls.hold_the_lock, str(tmp_path / "held"), 20)]
+
+    async def extract(ctx: dict[str, Any], number: int) -> None:
+        await pool.run(*work[number])
+
+    process = await bench.start(extract)
+    napping, holding = await bench.send(2)
+    try:
+        await eventually((tmp_path / "began").exists)
+        stack = await jobs.stack(QUEUE, napping)
+        names = [frame.function.rpartition(".")[2] for frame in stack.frames]
+        assert names[:2] == ["extract", "run"]
+        assert names[-1] == "nap"
+        assert stack.place == f"pool process {(tmp_path / 'began').read_text()}"
+        assert stack.problem == ""
+        assert stack.line is not None
+        assert stack.line.function.endswith("extract"), "the handler's line, whatever its process does"
+        await eventually((tmp_path / "held").exists)
+        stack = await jobs.stack(QUEUE, holding)
+        assert stack.place == f"pool process {(tmp_path / 'held').read_text()}"
+        assert stack.problem.startswith("it does not answer: it may be in C code")
+        both = await asyncio.gather(*(jobs.stack(QUEUE, napping) for _ in range(5)))
+        assert {found.frames[-1].function for found in both} == {"nap"}
+    finally:
+        process.drain_now()
+        await process.drained()
+        await pool.close()
+
+
+async def test_jobs_that_stand_at_the_same_line_are_one_finding(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(concurrency=6)
+    jobs = (await operate(bench)).jobs
+    release = asyncio.Event()
+
+    async def download() -> None:
+        await release.wait()
+
+    async def extract(ctx: dict[str, Any], number: int) -> None:
+        if number == 5:
+            await release.wait()
+        await download()
+
+    for _ in range(2):
+        await bench.start(extract, release="7f3c2a1")
+    keys = await bench.send(6)
+
+    async def all_run() -> bool:
+        return (await jobs.counts())[QUEUE].running == 6
+
+    await eventually(all_run)
+    (finding,) = await jobs.findings()
+    assert {job.key for job in finding.jobs} == set(keys[:5])
+    assert finding.frame.function.endswith("download")
+    assert finding.frame.own
+    assert set(finding.workers) <= {f"{socket.gethostname()}:{os.getpid()}"}
+    assert finding.releases == ("7f3c2a1",)
+    assert finding.since == min(job.started_at for job in finding.jobs if job.started_at)
+    assert finding.release_age is not None
+    assert [(slots.queue, slots.taken, slots.concurrency) for slots in finding.slots] == [(QUEUE, 5, 6)]
+    assert (await jobs.alike(QUEUE, keys[0])) is not None
+    assert (await jobs.alike(QUEUE, keys[5])) is None
+    release.set()
+
+
+async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench, operate: Operate) -> None:
+    logging.getLogger().addHandler(handler := MemoryHandler())
+    bench = make_bench()
+    workers = (await operate(bench)).workers
+    release = asyncio.Event()
+
+    async def extract(ctx: dict[str, Any], number: int) -> None:
+        logging.getLogger("shop").warning("downloads picture %d, token=verysecretvalue", number)
+        await release.wait()
+
+    process = await bench.start(extract)
+    (key,) = await bench.send()
+
+    async def lines() -> bool:
+        return any(line.job == key and "picture 0" in line.text for line in await workers.log(process.id))
+
+    await eventually(lines)
+    line = next(line for line in await workers.log(process.id) if line.job == key)
+    assert "verysecretvalue" not in line.text
+    assert (line.queue, line.job, line.level, line.worker) == (QUEUE, key, "warning", process.id)
+    assert await workers.log(process.id, job="another") == []
+    with pytest.raises(NotFoundError):
+        await workers.log("nobody")
+    release.set()
+    logging.getLogger().removeHandler(handler)

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from storage.errors import InvalidCursorError
+from storage.errors import InvalidCursorError, InvalidFilterError
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
 from workers.engine.job_reader import JobCounts
+from workers.engine.keys import QueueKeys
+from workers.engine.policy import DEFAULT_POLICIES
+from workers.engine.queue import JobQueue
 from workers.errors import NotFoundError, UnknownQueueError
 from workers.handlers.registry import PAYLOAD_MODELS
-from workers.operations.jobs import JOB_STATES, JobOperations
+from workers.operations.jobs import JOB_STATES, JobFilter, JobOperations, JobSummary
 
 QUEUE = "color-extraction"
 
@@ -273,3 +276,70 @@ async def test_a_page_of_large_jobs_ends_before_its_limit(make_bench: MakeBench,
     assert [job.key for job in page.items] == ["large-0", "large-1"]
     assert await keys_of(jobs, "ready", limit=5) == [f"large-{number}" for number in range(5)]
     assert (await jobs.get(QUEUE, "large-4")).payload == {"text": "x" * 400_000}
+
+
+@pytest.mark.parametrize("limit", [3, 7, 50])
+async def test_jobs_of_all_queues_that_have_ended_are_one_list_the_newest_first(
+    make_bench: MakeBench, operate: Operate, redis: Redis, limit: int
+) -> None:
+    jobs, names = (await operate(make_bench())).jobs, [QUEUE, "alert-fanout", "moderation-review"]
+    queues = dict.fromkeys(names)
+    for number in range(20):
+        name = names[number % 3 if number < 12 else 0]
+        record = {"function": "f", "key": f"j{number}", "status": "complete", "completed": number}
+        await redis.set(f"saq:job:{name}:j{number}", json.dumps(record))
+        await redis.zadd(QueueKeys.of(name).completed, {f"saq:job:{name}:j{number}": 1000 * (number // 2)})
+    for name in queues:
+        jobs._enqueueing.queues = {**jobs._enqueueing.queues, name: JobQueue(redis, DEFAULT_POLICIES[name])}
+    found: list[JobSummary] = []
+    cursor = None
+    while True:
+        page = await jobs.page(None, "done", limit=limit, cursor=cursor)
+        assert len(page.items) <= limit
+        found += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    assert {job.key for job in found} == {f"j{number}" for number in range(20)}
+    assert len(found) == 20
+    ended = [job.ended_at for job in found]
+    assert ended == sorted(ended, key=lambda at: -at.timestamp() if at else 0)
+    with pytest.raises(InvalidCursorError):
+        await jobs.page(QUEUE, "failed", cursor=(await jobs.page(None, "done", limit=3)).next)
+
+
+async def test_a_search_reads_some_jobs_a_page_and_finds_a_key_wherever_it_is(
+    make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.operations.jobs.MAX_SEARCHED", 20)
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    for number in range(60):
+        await bench.stock.enqueue("extract_colors", key=f"{'coat' if number % 10 else 'dress'}-{number}")
+    found: list[str] = []
+    pages, cursor = 0, None
+    while True:
+        page = await jobs.page(state="ready", selected=JobFilter.parse("DRESS"), limit=10, cursor=cursor)
+        found += [job.key for job in page.items]
+        pages, cursor = pages + 1, page.next
+        if cursor is None:
+            break
+    assert found == [f"dress-{number}" for number in range(0, 60, 10)]
+    assert pages >= 3
+    page = await jobs.page(state="ready", selected=JobFilter.parse("coat-59"), limit=10)
+    assert [job.key for job in page.items] == ["coat-59"]
+    assert (await jobs.page(state="scheduled", selected=JobFilter.parse("coat-59"))).items == []
+    nothing = JobFilter.parse("function:review queue:color-extraction")
+    assert (await jobs.page(state="ready", selected=nothing, limit=200)).items == []
+
+
+@pytest.mark.parametrize("query", ["queue:a function:b worker:c d", "'two words'", "dress-17", ""])
+def test_a_filter_of_jobs_is_what_was_written(query: str) -> None:
+    assert JobFilter.parse(query).to_query() == query
+
+
+@pytest.mark.parametrize("query", ["queue:", "queue:a queue:b", "'open"])
+def test_invalid_filters_of_jobs_give_one_line_errors(query: str) -> None:
+    with pytest.raises(InvalidFilterError) as error:
+        JobFilter.parse(query)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,39 @@
+"""What the word that is being written on a filter bar can become."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+MAX_CANDIDATES = 12
+Values = Mapping[str, Iterable[str]]
+"""Names of fields with their values; a name ends where its value begins, with a colon."""
+
+
+def split_last(text: str) -> tuple[str, str]:
+    """The text before its last word, and that word; there is none inside of quotation marks."""
+    try:
+        shlex.split(text)
+    except ValueError:
+        return text, ""
+    before, space, word = text.rpartition(" ")
+    return before + space, word
+
+
+def candidates(text: str, values: Values) -> Sequence[str]:
+    """The words that the last one can become: names of fields, or values after such a name."""
+    _, word = split_last(text)
+    name, colon, start = word.partition(":")
+    if colon:
+        known_values = values.get(f"{name}:", ())
+        found = [f"{name}:{shlex.quote(value)}" for value in known_values if value.startswith(start)]
+    else:
+        found = [known for known in values if known.startswith(word)]
+    return [known for known in dict.fromkeys(found) if known != word][:MAX_CANDIDATES]
+
+
+def completed(text: str, values: Values) -> str | None:
+    """The text with its last word completed; None if nothing is known that it can become."""
+    before, word = split_last(text)
+    found = candidates(text, values)
+    return before + found[0] if word and found else None

@@ -1,0 +1,42 @@
+"""Running jobs that stand at the same line, in words; for screens and commands."""
+
+from __future__ import annotations
+
+from tui.text.format import MISSING, clip_middle, count, escape, lasting, utc_time
+from tui.text.words import plural
+from workers.operations.alike import Finding
+
+_MAX_WORKERS = 3
+_MAX_FILE_CHARS = 70
+
+
+def title(finding: Finding) -> str:
+    """How many jobs, and where."""
+    frame = finding.frame
+    where = f"{clip_middle(escape(frame.file), _MAX_FILE_CHARS)}:{frame.line} in {escape(frame.function)}"
+    return f"{plural(len(finding.jobs), 'running job')} stand at {where}"
+
+
+def parts(finding: Finding) -> list[str]:
+    """On which workers, since when, of which release, and which slots they take."""
+    workers = [escape(name) for name in finding.workers]
+    more = f" and {len(workers) - _MAX_WORKERS} more" if len(workers) > _MAX_WORKERS else ""
+    place = f"{'all ' if len(workers) == 1 else ''}on {', '.join(workers[:_MAX_WORKERS]) or MISSING}{more}"
+    since = f"since {utc_time(finding.since)}, {lasting(finding.running_for)}" if finding.since else ""
+    return list(filter(None, [place, since, _release(finding), *_slots(finding)]))
+
+
+def _release(finding: Finding) -> str:
+    names = ", ".join(escape(release) for release in finding.releases)
+    if finding.release_age is not None:
+        return f"the first {lasting(finding.release_age)} after release {names} started"
+    return f"{'release' if len(finding.releases) == 1 else 'releases'} {names}" if names else ""
+
+
+def _slots(finding: Finding) -> list[str]:
+    return [
+        f"{count(slots.taken)} of {count(slots.concurrency)} slots of {escape(slots.queue)}"
+        if slots.concurrency is not None
+        else f"{plural(slots.taken, 'slot')} of {escape(slots.queue)}"
+        for slots in finding.slots
+    ]
