@@ -8,7 +8,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, count, duration, escape, percent, rate, utc_time
+from tui.text.format import MISSING, clip, count, duration, escape, local_time, percent, rate, utc_offset
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.history import Series
@@ -41,12 +41,16 @@ def _whole(value: float) -> str:
     return count(round(value), LABEL_CHARS - 1)
 
 
+def _short(seconds: float) -> str:
+    return duration(seconds, LABEL_CHARS)
+
+
 FIGURES = (
     ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth_limit),
     ChartFigure("in_flight", "In flight", _whole, lambda queue: float(queue.concurrency)),
     ChartFigure("done", "Done a second", rate),
-    ChartFigure("wait", "Wait p95", duration, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline),
-    ChartFigure("run", "Run p95", duration, lambda queue: queue.run_baseline and 2 * queue.run_baseline),
+    ChartFigure("wait", "Wait p95", _short, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline),
+    ChartFigure("run", "Run p95", _short, lambda queue: queue.run_baseline and 2 * queue.run_baseline),
     ChartFigure("failing", "Failing", percent, lambda queue: queue.failure_limit),
 )
 """In the order in which a key shows them."""
@@ -192,7 +196,7 @@ def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
             labels.put(column, mark.words, mark.style)
     for at in _ticks(series, columns):
         column = int((at - series.start) / span)
-        if labels.put(column, utc_time(at, "%H:%M"), MUTED) and axis[column][0] == "─":
+        if labels.put(column, local_time(at, "%H:%M"), MUTED) and axis[column][0] == "─":
             axis[column] = ("┬", RULE)
     zero = chart.form(0.0).partition(" ")[0].partition(".")[0]
     line = Text.assemble((zero.rjust(LABEL_CHARS), MUTED), ("┼", RULE))
@@ -202,10 +206,11 @@ def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
 
 
 def _ticks(series: Series, columns: int) -> list[float]:
-    """Round times within the series."""
+    """Times within the series that are round in the zone of the terminal."""
     seconds = (series.end - series.start) / max(1, columns // _TICK_CHARS)
     step = next((tick for tick in _TICK_SECONDS if tick >= seconds), _TICK_SECONDS[-1])
-    first = -(-series.start // step) * step
+    offset = utc_offset(series.end)
+    first = -(-(series.start + offset) // step) * step - offset
     return [first + step * number for number in range(int((series.end - first) // step) + 1)]
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, escape, utc_time
+from tui.text.format import SHORT_TIME_CHARS, clip, clock_time, escape
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH
-from tui.text.words import DAY_AND_MINUTE
 from workers.operations.operations import Event
 
 SIGNS = {
@@ -36,10 +35,9 @@ _MAX_MESSAGE_CHARS = 300
 
 
 def event_line(event: Event, now: float) -> Text:
-    """One event on one line; its date instead of its seconds if it is older than a day."""
+    """One event on one line; its date instead of its seconds if it is not of today."""
     sign, style = SIGNS.get(event.kind, ("·", MUTED))
-    recent = now - event.at.timestamp() < 86_400
-    when = utc_time(event.at) if recent else utc_time(event.at, DAY_AND_MINUTE)
+    when = clock_time(event.at, now, SHORT_TIME_CHARS)
     text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
     return text.append_text(describe(event))
 

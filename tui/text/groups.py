@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, count, escape, lasting, sparkline, utc_time
+from tui.text.format import clip, count, escape, lasting, local_time, sparkline
 from tui.text.styles import MUTED, WATCH
 from tui.text.words import plural
 from workers.operations.operations import FailureGroup
@@ -33,8 +33,8 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
 
 def _since(group: FailureGroup, now: float) -> str:
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
-    today = now - first < 86_400
-    parts = [f"since {utc_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
+    today = local_time(first, "%F") == local_time(now, "%F")
+    parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
     if last - first >= 60:
         parts[0] += f", {lasting(last - first)}"
     parts.append(f"last {lasting(max(0.0, now - last))} ago")

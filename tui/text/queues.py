@@ -173,10 +173,9 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
-    wait = duration(queue.next_start_in)
-    waits = (wait, wait.replace(" ", ""), wait.partition(" ")[0])
+    waits = [duration(queue.next_start_in, chars) for chars in (6, 5, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
-    return Text(first_fitting(width, *texts, wait), WATCH if queue.depth else "")
+    return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")
 
 
 def _used_of_limit(used: int, limit: int) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import byte_size, clip, duration, escape, lasting, utc_time
+from tui.text.format import byte_size, clip, clock_time, duration, escape, lasting, local_time
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
@@ -81,7 +81,7 @@ def _servers(snapshot: Snapshot, width: int) -> Text:
     if lag is not None and (lag > _SLOW_LOOP_SECONDS or width >= _WORDS_MIN_WIDTH):
         slow = lag > _SLOW_LOOP_SECONDS
         right.append("  loop ", MUTED).append(f"{'▲ ' if slow else ''}{duration(lag)}", WATCH if slow else "")
-    return right.append(f"  {utc_time(snapshot.taken_at)} ", "bold")
+    return right.append(f"  {local_time(snapshot.taken_at)} ", "bold")
 
 
 def living_workers(snapshot: Snapshot) -> int:
@@ -204,7 +204,7 @@ def banner(
     if snapshot.drain_deadline_in is not None:
         return _drain_banner(snapshot)
     if frozen:
-        return Text(f" ‖ frozen at {utc_time(snapshot.taken_at)}: space goes on")
+        return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: space goes on")
     down = [
         f"{name} is unavailable: {escape(problem)}"
         for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))

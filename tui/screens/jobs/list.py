@@ -72,7 +72,7 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
     HELP = (
         "Jobs by state, left and right change the list. x, R, c and X apply to the marked jobs, else to the "
         "one under the cursor; x, R and X ask once. A job that has moved since it was shown stays as it is. "
-        "R and p also apply to schedules. Times are in UTC."
+        "R and p also apply to schedules. Schedules are in UTC, times in the zone of the terminal."
     )
     LEGEND = (
         "■  marked     ●  runs     ▲  runs far longer than usual, or is not a job",
