@@ -34,7 +34,10 @@ class Commands(LazyGroup):
 
     members: ClassVar = {
         "enqueue": (_QUEUES, "Enqueue one job, or one for each line of a file."),
-        "status": (_QUEUES, "One snapshot of all that the overview shows."),
+        "status": (
+            "app.cli.status",
+            "All that the overview shows, as tables; --watch repeats it.",
+        ),
         "screenshot": (
             "app.cli.screenshot",
             "A picture of a view as it is now, as SVG, without a terminal.",

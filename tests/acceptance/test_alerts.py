@@ -204,11 +204,17 @@ async def test_a_backlog_from_pending_to_resolved(tmp_path: Path) -> None:
         await eventually(lambda: states() == ["pending"], within=20, what="the alert is pending")
         (pending,) = listed()
         assert (pending["queue"], pending["value"], pending["limit"]) == (COLOR, 150, 120)
-        assert f"~ {COLOR}: 150 queued, limit 120 · for " in program.run("status").out
+        assert (
+            f"◐ {COLOR}  150 queued, limit 120\n   backlog · warning · pending · for "
+            in program.run("status").out
+        )
         assert health() == 200
 
         await eventually(lambda: states() == ["firing"], within=INCIDENT_SECONDS, what="the alert fires")
-        assert f"! {COLOR}: 150 queued, limit 120 · for " in program.run("status").out
+        assert (
+            f"▲ {COLOR}  150 queued, limit 120\n   backlog · warning · firing · for "
+            in program.run("status").out
+        )
         await eventually(lambda: health() == 503, within=10, what="the health is 503")
         (found,) = client.get(ALERTS).json()["items"]
         assert (found["state"], found["seconds"] >= 60) == ("firing", True)
@@ -219,7 +225,7 @@ async def test_a_backlog_from_pending_to_resolved(tmp_path: Path) -> None:
         assert program.run("alerts", "ack", "backlog", "--queue", COLOR, "--reason", "rollout").code == 0
         await eventually(lambda: states() == ["acknowledged"], within=20, what="it is acknowledged")
         assert listed()[0]["acknowledged_by"]
-        assert " · acknowledged by " in program.run("status").out
+        assert " · acknowledged · for " in program.run("status").out
         assert health() == 503
 
         silence = ("alerts", "silence", "backlog", "--queue", COLOR, "--for", "1h", "--reason", "rollout")

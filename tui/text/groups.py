@@ -21,7 +21,7 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     """Count, function, error and trend; below it since when, the last one, and on which releases."""
     sample = group.sample
     error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
-    trend = sparkline(_pairs(group.trend), _TREND_CELLS)
+    trend = sparkline(pairs(group.trend), _TREND_CELLS)
     first = Text.assemble((f" {count(group.count, _COUNT_CHARS):>{_COUNT_CHARS}}  ", "bold"), no_wrap=True)
     left = width - first.cell_len - _TREND_CELLS - 3
     function = clip(escape(sample.function), 18)
@@ -46,7 +46,7 @@ def _since(group: FailureGroup, now: float) -> str:
     return " · ".join(parts)
 
 
-def _pairs(hours: Sequence[int]) -> list[int]:
+def pairs(hours: Sequence[int]) -> list[int]:
     """Two hours a cell."""
     newest = list(hours[-_TREND_HOURS:])
     return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]

@@ -66,24 +66,27 @@ def is_compact(width: int) -> bool:
 
 def heading(width: int) -> Text:
     """The headings of the queue table."""
-    name, *others = columns(width)
+    text = heading_of(columns(width))
+    return text if is_compact(width) else text.append("   state")
+
+
+def heading_of(chosen: Sequence[Column]) -> Text:
+    """The headings of these columns."""
+    name, *others = chosen
     cells = [f"   {name.title}".ljust(name.width)]
     for column in others:
         # A gauge begins at the left of its column, so its heading does, too.
         gauged = column.title == "in flight" and column.width > _GAUGE_MIN_WIDTH
         cells.append(f"  {column.title}".ljust(column.width) if gauged else column.title.rjust(column.width))
-    tail = "" if is_compact(width) else "   state"
-    return Text("".join(cells) + tail, MUTED, no_wrap=True, overflow="crop")
+    return Text("".join(cells), MUTED, no_wrap=True, overflow="crop")
 
 
 def rows(
     queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], *, offline: bool, width: int
 ) -> list[Text]:
     """The row of a queue, and a second line for words that have no room on it."""
-    row = _row(queue, verdict, _states(queue, alerts), width)
-    words = verdict.text
-    if offline and queue.name == WEATHER:
-        words = ", ".join(filter(None, (words, "offline weather")))
+    row = row_of(queue, verdict, alerts, columns(width))
+    words = state_words(queue, verdict, offline=offline)
     if is_compact(width):
         return [row, _second_line(queue, verdict, words, width)]
     left = width - row.cell_len - 3
@@ -96,8 +99,16 @@ def rows(
     return [row, Text(f"   {words}", verdict.style, no_wrap=True, overflow="ellipsis")]
 
 
-def _row(queue: QueueSnapshot, verdict: Verdict, states: AlertStates, width: int) -> Text:
-    name, *others = columns(width)
+def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str:
+    """Its state in words; empty if there is nothing to say.  ``offline``: the weather is made up."""
+    offline_words = "offline weather" if offline and queue.name == WEATHER else ""
+    return ", ".join(filter(None, (verdict.text, offline_words)))
+
+
+def row_of(queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], chosen: Sequence[Column]) -> Text:
+    """The row of a queue in these columns."""
+    states = _states(queue, alerts)
+    name, *others = chosen
     sign_style = "ok" if verdict.tone == "fine" else verdict.style
     row = Text.assemble((f" {verdict.sign} ", sign_style), (clip(queue.name, name.width - 3), "bold"))
     row.no_wrap, row.overflow = True, "crop"
@@ -251,6 +262,26 @@ _WIDE = (
     Column("done/s", 8, _done),
     Column("last", 8, _LAST),
 )
+STATE_COLUMNS = (
+    Column("queue", 20, _name),
+    Column("depth", 7, _depth),
+    Column("oldest", 8, _OLDEST),
+    Column("flight", 8, _in_flight),
+    Column("limit", 11, _rate_limit),
+    Column("fail 5m", 9, _failures),
+    Column("done/s", 8, _done),
+    Column("last", 8, _LAST),
+)
+TIMES_COLUMNS = (
+    Column("queue", 20, _name),
+    Column("wait p50", 10, _WAIT_P50),
+    Column("p95", 8, _WAIT_P95),
+    Column("p99", 8, _WAIT_P99),
+    Column("run p50", 10, _RUN_P50),
+    Column("p95", 8, _RUN_P95),
+    Column("p99", 8, _RUN_P99),
+)
+"""Two tables for 80 columns that together have all figures."""
 _FULL = (
     *_WIDE[:7],
     Column("p99", 8, _WAIT_P99),

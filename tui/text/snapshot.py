@@ -48,7 +48,7 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
         return left + Text(error or "reading the queues …", BREACH if error else MUTED)
     wide = width >= _WORDS_MIN_WIDTH
     left.append(clip(escape(snapshot.environment), _MAX_ENVIRONMENT_CHARS), ACCENT)
-    left.append(f" · {_releases(snapshot)}" if wide and _releases(snapshot) else "", MUTED)
+    left.append(f" · {releases(snapshot)}" if wide and releases(snapshot) else "", MUTED)
     living = living_workers(snapshot)
     wrong = len(snapshot.workers) - living
     others = other_workers(snapshot) if wide else f" ▲{wrong}" if wrong else ""
@@ -59,7 +59,7 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
     return _align_both_ends(left, _servers(snapshot, width), width)
 
 
-def _releases(snapshot: Snapshot) -> str:
+def releases(snapshot: Snapshot) -> str:
     """``release 7f3c2a1``, and how many others run while a deploy goes on."""
     found = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
     if not found:
@@ -137,10 +137,11 @@ def verdict_line(
         left = Text.assemble((" ✔ all well", OK))
         left.append(f", for {lasting(well_for)}" if well_for is not None else "", MUTED)
         return _align_both_ends(left, _asides(snapshot), width)
-    return _align_both_ends(_worst(firing[0], snapshot, views), _more(snapshot, 1), width)
+    return _align_both_ends(worst(firing[0], snapshot, views), _more(snapshot, 1), width)
 
 
-def _worst(alert: Alert, snapshot: Snapshot, views: Sequence[str]) -> Text:
+def worst(alert: Alert, snapshot: Snapshot, views: Sequence[str] = ()) -> Text:
+    """An alert, for how long it fires, and whether it will pass."""
     text = Text.assemble((" ▲ ", BREACH))
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")

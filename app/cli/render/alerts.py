@@ -6,25 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, escape, lasting, local_time
+from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, lasting, local_time
 from tui.text.words import DATE_TIME
 
 if TYPE_CHECKING:
     from storage.repositories.alert_history import AlertRecord
     from workers.operations.alerts import CurrentAlert
-
-_SIGNS = {"firing": "!", "acknowledged": "!", "pending": "~"}
-
-
-def alert_line(alert: CurrentAlert) -> str:
-    """One line: its sign, what is wrong, since when, and what an operator has decided.
-
-    ``!`` fires, ``~`` is pending, ``-`` is silenced or information.
-    """
-    sign = "-" if alert.severity == "information" else _SIGNS.get(alert.state, "-")
-    what = f"{alert.queue}: {alert.message}" if alert.queue else alert.message
-    how_long = "" if alert.seconds is None else f"for {lasting(alert.seconds)}"
-    return escape(f"{sign} {' · '.join(filter(None, (what, how_long, _decision(alert))))}")
 
 
 def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> str:
