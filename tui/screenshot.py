@@ -15,6 +15,7 @@ _TIMEOUT_SECONDS = 20.0
 _STEADY_POLLS = 5
 _POLL_SECONDS = 0.05
 """The view is complete once nothing was being read for so many polls: a page may ask for more."""
+_SNAPSHOT_WORKER = Dashboard.take_snapshot.__name__
 
 
 class ScreenshotTimeoutError(Exception):
@@ -63,5 +64,7 @@ async def _until_complete(dashboard: Dashboard, pilot: Pilot[Any]) -> None:
 
 
 def _is_reading(dashboard: Dashboard) -> bool:
+    """Whether the view lacks something; snapshots are taken again and again, so the first one is enough."""
     unread = dashboard.session.snapshot is None
-    return unread or any(not worker.is_finished for worker in dashboard.workers)
+    others = [worker for worker in dashboard.workers if worker.name != _SNAPSHOT_WORKER]
+    return unread or any(not worker.is_finished for worker in others)

@@ -144,16 +144,12 @@ def _top(chart: Chart) -> float:
 def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -> list[Text]:
     heights = [_eighths(value, top, rows) for value in values]
     dotted = _threshold_row(chart, top, rows)
-    middle = rows // 2 if rows >= 4 else None
+    scale = _scale(chart, top, rows, dotted)
     lines = []
     for row in range(rows):
         below = (rows - 1 - row) * 8
-        label = ""
-        if row == 0:
-            label = chart.form(top) if top > 0 else ""
-        elif row == middle and top > 0:
-            label = chart.form(top * (rows - row) / rows)
-        line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), MUTED)
+        label, style = scale.get(row, ("", MUTED))
+        line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), style)
         shown = Text.assemble(line, ("┤" if label else "│", RULE))
         cells = [(_cell(height, below), row == dotted) for height in heights]
         styled = [
@@ -164,6 +160,19 @@ def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -
             shown.append("".join(block for block, _ in run), style)
         lines.append(shown)
     return lines
+
+
+def _scale(chart: Chart, top: float, rows: int, dotted: int | None) -> dict[int, tuple[str, str]]:
+    """The labels by row: the greatest value, the threshold, and the middle if that is not next to it."""
+    if top <= 0:
+        return {}
+    scale = {0: (chart.form(top), MUTED)}
+    if dotted and chart.threshold is not None:
+        scale[dotted] = (chart.form(chart.threshold), BREACH)
+    middle = rows // 2
+    if rows >= 4 and (dotted is None or abs(middle - dotted) > 1):
+        scale[middle] = (chart.form(top * (rows - middle) / rows), MUTED)
+    return scale
 
 
 def _eighths(value: float | None, top: float, rows: int) -> int:

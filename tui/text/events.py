@@ -34,12 +34,16 @@ SIGNS = {
 _MAX_MESSAGE_CHARS = 300
 
 
-def event_line(event: Event, now: float) -> Text:
-    """One event on one line; its date instead of its seconds if it is not of today."""
+def event_line(event: Event, now: float, time_chars: int = 0) -> Text:
+    """One event on one line; its time, with the date if it is not of today, has ``time_chars`` columns."""
     sign, style = SIGNS.get(event.kind, ("·", MUTED))
-    when = clock_time(event.at, now, SHORT_TIME_CHARS)
+    when = _time(event, now).ljust(time_chars)
     text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
     return text.append_text(describe(event))
+
+
+def _time(event: Event, now: float) -> str:
+    return clock_time(event.at, now, SHORT_TIME_CHARS)
 
 
 def describe(event: Event) -> Text:
@@ -54,4 +58,6 @@ def event_lines(events: Sequence[Event] | None, now: float) -> Text:
     """The newest events, one a line; None if they were not read."""
     if not events:
         return Text("  not read yet" if events is None else "  nothing has happened yet", MUTED)
-    return Text("\n", no_wrap=True, overflow="ellipsis").join([event_line(event, now) for event in events])
+    chars = max(len(_time(event, now)) for event in events)
+    lines = [event_line(event, now, chars) for event in events]
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

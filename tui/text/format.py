@@ -32,7 +32,10 @@ def duration(seconds: float | None, max_chars: int | None = None) -> str:
     short = [f"{value}{unit[0] if unit != 'ms' else unit}" for value, unit in parts] or [MISSING]
     if len(parts) == 2:
         short[1] = short[1].rjust(3, "0")
-    return first_fitting(max_chars, words, " ".join(short), "".join(short), short[0])
+        return first_fitting(max_chars, words, " ".join(short), "".join(short), short[0])
+    if parts and "." in parts[0][0]:
+        short.append(f"{round(float(parts[0][0]))}s")
+    return first_fitting(max_chars, words, *short)
 
 
 def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
@@ -52,11 +55,11 @@ def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
 
 
 def lasting(seconds: float | None) -> str:
-    """A duration in a sentence: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
+    """A duration in a sentence: ``310 ms``, ``1 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return MISSING
     if seconds < 59.5:
-        return duration(seconds)
+        return f"{round(seconds)} s" if seconds >= 0.9995 else duration(seconds)
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"

@@ -28,7 +28,8 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     words = Text.assemble((f"{function}  ", MUTED), clip(escape(error), max(10, left - len(function) - 2)))
     words.truncate(max(10, left), overflow="ellipsis", pad=True)
     first.append_text(words).append("  ").append(trend, WATCH)
-    return [first, Text(f"{'':{_COUNT_CHARS + 3}}{_since(group, now)}", MUTED, no_wrap=True)]
+    since = clip(_since(group, now), max(10, width - _COUNT_CHARS - 5))
+    return [first, Text(f"{'':{_COUNT_CHARS + 3}}{since}", MUTED, no_wrap=True)]
 
 
 def _since(group: FailureGroup, now: float) -> str:

@@ -92,10 +92,8 @@ def rows(
     left = width - row.cell_len - 3
     if len(words) <= left:
         return [row.append("   ").append(words, verdict.style)]
-    if left >= _MIN_STATE_WIDTH:
-        row.append("   ").append(clip(verdict.short or words, left), verdict.style)
-        if not verdict.needs_text and len(verdict.short) <= left:
-            return [row]
+    if left >= _MIN_STATE_WIDTH and not verdict.needs_text and len(verdict.short) <= left:
+        return [row.append("   ").append(verdict.short or clip(words, left), verdict.style)]
     return [row, Text(f"   {words}", verdict.style, no_wrap=True, overflow="ellipsis")]
 
 
@@ -184,7 +182,7 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
-    waits = [duration(queue.next_start_in, chars) for chars in (6, 5, 3)]
+    waits = [duration(queue.next_start_in, chars) for chars in (6, 5, 4, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
     return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")
 
@@ -220,7 +218,14 @@ _WAIT_P99 = _duration(lambda queue: queue.wait.p99)
 _RUN_P50 = _duration(lambda queue: queue.run.p50)
 _RUN_P95 = _duration(lambda queue: queue.run.p95, _SLOW_RUN)
 _RUN_P99 = _duration(lambda queue: queue.run.p99)
-_LAST = _duration(lambda queue: None if queue.succeeded_age is None else max(1.0, queue.succeeded_age))
+
+
+def _last(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+    """Since when no job has completed, in whole seconds."""
+    age = queue.succeeded_age
+    if age is None or age >= 59.5:
+        return _figure(duration(age, width))
+    return _figure(f"{max(1, round(age))} s")
 
 
 def _name(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
@@ -260,7 +265,7 @@ _WIDE = (
     Column("p95", 8, _RUN_P95),
     Column("fail 5m", 9, _failures),
     Column("done/s", 8, _done),
-    Column("last", 8, _LAST),
+    Column("last", 8, _last),
 )
 STATE_COLUMNS = (
     Column("queue", 20, _name),
@@ -270,7 +275,7 @@ STATE_COLUMNS = (
     Column("limit", 11, _rate_limit),
     Column("fail 5m", 9, _failures),
     Column("done/s", 8, _done),
-    Column("last", 8, _LAST),
+    Column("last", 8, _last),
 )
 TIMES_COLUMNS = (
     Column("queue", 20, _name),

@@ -213,7 +213,9 @@ def banner(
     ]
     if not down:
         return None
-    how_old = f"figures are {lasting(figures_age)} old · " if figures_age is not None else ""
+    how_old = (
+        f"figures are {lasting(figures_age)} old · " if figures_age is not None and figures_age >= 1 else ""
+    )
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
 
 

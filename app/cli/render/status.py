@@ -13,7 +13,7 @@ from app.cli.render.tables import STYLES, plain, table, terminal_width
 from app.cli.render.workers import workers_table
 from tui.text import queues as queue_text
 from tui.text.alerts import alert_lines
-from tui.text.events import event_line
+from tui.text.events import event_lines
 from tui.text.format import MISSING, byte_size, clock_time, count, escape, lasting, sparkline
 from tui.text.groups import groups_title, pairs
 from tui.text.snapshot import living_workers, other_workers, releases, worst
@@ -90,7 +90,7 @@ def status_parts(overview: Overview, *, width: int | None) -> Iterator[Renderabl
         yield workers_table(list_workers(snapshot.workers, snapshot.queues), width=width, ids=False)
     if overview.events:
         yield from _title("Events", width)
-        yield from (event_line(event, snapshot.taken_at) for event in overview.events)
+        yield event_lines(overview.events, snapshot.taken_at)
 
 
 def _title(name: str, width: int | None, words: str = "") -> Iterator[Text]:

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import TypeAdapter
 
+from storage.dead_letters.filters import LetterFilter, Time
+from storage.errors import InvalidFilterError
+from storage.repositories.events import EventFilter
 from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, duration, lasting, local_time, utc_offset
 from tui.text.words import DATE_TIME_ZONE
 
@@ -74,7 +78,7 @@ def test_what_is_not_a_time_is_a_dash(value: object) -> None:
     [
         (None, MISSING, MISSING, MISSING),
         (0.31, "310 ms", "310 ms", "310 ms"),
-        (1.24, "1.2 s", "1.2 s", "1.2 s"),
+        (1.24, "1.2 s", "1.2 s", "1 s"),
         (12.2, "12 s", "12 s", "12 s"),
         (60.0, "1 min", "1 min", "1 min"),
         (118.0, "1 min 58 s", "1m 58s", "2 min"),
@@ -92,7 +96,22 @@ def test_durations_are_in_words_and_shorter_in_a_narrow_column(
     assert (duration(seconds), duration(seconds, 6), lasting(seconds)) == (words, narrow, sentence)
 
 
+def test_a_decimal_is_dropped_before_the_unit() -> None:
+    assert [duration(2.24, chars) for chars in (5, 4, 3)] == ["2.2 s", "2.2s", "2s"]
+
+
 def test_a_duration_never_passes_its_column() -> None:
     for seconds in (0.0004, 0.9996, 9.96, 59.6, 3_599.6, 86_399.4, 1e9):
         for chars in range(3, 12):
             assert len(duration(seconds, chars)) <= chars
+
+
+def test_a_filter_takes_times_as_they_are_shown_and_http_takes_utc(zone: Callable[[str], None]) -> None:
+    zone("Asia/Kolkata")
+    shown = clock_time(AT)
+    assert LetterFilter.from_options(since=shown).since == AT
+    assert EventFilter.from_options(until=shown).until == AT
+    assert LetterFilter.from_options(since="2026-07-01T22:45:07+00:00").since == AT
+    assert TypeAdapter(Time).validate_python("2026-07-01T22:45:07") == AT
+    with pytest.raises(InvalidFilterError):
+        LetterFilter.from_options(since="0001-01-01")

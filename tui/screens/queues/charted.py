@@ -56,11 +56,13 @@ class ChartedScreen(QueueActions):
         """One figure of a queue as a chart; it takes the colour of the queue's state."""
         snapshot, history = self.session.snapshot, self.details.histories.get(queue.name)
         verdict = queue_verdict(queue, snapshot.alerts if snapshot is not None else (), self.session.now)
+        shown = None if history is None else series(history, figure.name, self.range_seconds, steps)
         return Chart(
             title,
-            None if history is None else series(history, figure.name, self.range_seconds, steps),
+            shown,
             figure.form,
             CHART_STYLES[verdict.tone],
+            now=shown.values[-1] if shown is not None and shown.values else None,
             threshold=figure.limit(queue),
             marks=marks_of(self.details.marks, queue.name),
         )
