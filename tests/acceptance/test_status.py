@@ -37,8 +37,8 @@ async def test_watch_repeats_the_status_until_ctrl_c_and_restores_the_terminal(
     before = len(shown.read())
     shown.resize(160, 48)
     await eventually(lambda: "in flight" in shown.text_since(before), what="it uses the larger terminal")
-    shown.press("\x03")
-    assert await shown.code() == 0
+    shown.process.send_signal(signal.SIGINT)
+    assert await shown.code(within=60) == 0
     assert shown.modes_restored()
     assert FIRST_SCREEN in shown.output[shown.output.rindex(OTHER_SCREEN) :]
     assert "error" not in shown.text
@@ -62,8 +62,8 @@ async def test_watch_keeps_the_last_figures_with_their_age_while_redis_does_not_
         os.kill(server, signal.SIGCONT)
     before = len(shown.read())
     await eventually(lambda: "redis ok" in shown.text_since(before), what="it goes on")
-    shown.press("\x03")
-    assert await shown.code() == 0
+    shown.process.send_signal(signal.SIGINT)
+    assert await shown.code(within=60) == 0
 
 
 @pytest.mark.slow

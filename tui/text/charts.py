@@ -34,6 +34,8 @@ class ChartFigure:
     name: str
     title: str
     form: Callable[[float], str]
+    now: Callable[[QueueSnapshot], float | None]
+    """Its value now: the last step of a series is of some minutes."""
     limit: Callable[[QueueSnapshot], float | None] = lambda _: None
 
 
@@ -46,13 +48,25 @@ def _short(seconds: float) -> str:
 
 
 FIGURES = (
-    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth_limit),
-    ChartFigure("in_flight", "In flight", _whole, lambda queue: float(queue.concurrency)),
-    ChartFigure("done", "Done a second", rate),
-    ChartFigure("wait", "Wait p95", _short, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline),
-    ChartFigure("run", "Run p95", _short, lambda queue: queue.run_baseline and 2 * queue.run_baseline),
-    ChartFigure("failing", "Failing", percent, lambda queue: queue.failure_limit),
-)
+    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth, lambda queue: queue.depth_limit),
+    ChartFigure(
+        "in_flight", "In flight", _whole,
+        lambda queue: queue.in_flight, lambda queue: float(queue.concurrency),
+    ),
+    ChartFigure("done", "Done a second", rate, lambda queue: queue.throughput),
+    ChartFigure(
+        "wait", "Wait p95", _short,
+        lambda queue: queue.wait.p95, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline,
+    ),
+    ChartFigure(
+        "run", "Run p95", _short,
+        lambda queue: queue.run.p95, lambda queue: queue.run_baseline and 2 * queue.run_baseline,
+    ),
+    ChartFigure(
+        "failing", "Failing", percent,
+        lambda queue: queue.failure_rate, lambda queue: queue.failure_limit,
+    ),
+)  # fmt: skip
 """In the order in which a key shows them."""
 
 

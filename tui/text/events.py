@@ -54,10 +54,11 @@ def describe(event: Event) -> Text:
     return text.append(clip(escape(event.message), _MAX_MESSAGE_CHARS))
 
 
-def event_lines(events: Sequence[Event] | None, now: float) -> Text:
-    """The newest events, one a line; None if they were not read."""
+def event_lines(events: Sequence[Event] | None, now: float, rows: int | None = None) -> Text:
+    """The newest ``rows`` events, one a line; ``events`` is None if they were not read."""
     if not events:
         return Text("  not read yet" if events is None else "  nothing has happened yet", MUTED)
+    events = events[:rows]
     chars = max(len(_time(event, now)) for event in events)
     lines = [event_line(event, now, chars) for event in events]
     return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

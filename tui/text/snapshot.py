@@ -56,7 +56,10 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
     left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
     if error is not None:
         left.append(f"  ▲ {error}", BREACH)
-    return _align_both_ends(left, _servers(snapshot, width), width)
+    right = _servers(snapshot, width)
+    if left.cell_len + right.cell_len >= width:
+        right = _servers(snapshot, width, with_limit=False)
+    return _align_both_ends(left, right, width)
 
 
 def releases(snapshot: Snapshot) -> str:
@@ -72,9 +75,9 @@ def releases(snapshot: Snapshot) -> str:
     return f"release {clip(escape(newest or ''), _MAX_RELEASE_CHARS)}{others}"
 
 
-def _servers(snapshot: Snapshot, width: int) -> Text:
+def _servers(snapshot: Snapshot, width: int, *, with_limit: bool = True) -> Text:
     right = Text()
-    right.append_text(_redis(snapshot, with_gauge=width >= _GAUGE_MIN_WIDTH))
+    right.append_text(_redis(snapshot, with_gauge=width >= _GAUGE_MIN_WIDTH, with_limit=with_limit))
     right.append("  db ", MUTED)
     right.append(*(("ok", OK) if snapshot.database.error is None else ("▲ down", BREACH)))
     lag = snapshot.loop_lag
@@ -95,7 +98,7 @@ def other_workers(snapshot: Snapshot) -> str:
     return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 
 
-def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
+def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
     redis = snapshot.redis
     text = Text.assemble(("redis ", MUTED))
     if redis.error is not None:
@@ -104,7 +107,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
     if redis.memory_limit and redis.memory_used is not None:
         share = redis.memory_used / redis.memory_limit
         full = share > redis.nearly_full
-        text.append(f" of {byte_size(redis.memory_limit)}", MUTED)
+        text.append(f" of {byte_size(redis.memory_limit)}" if with_limit else "", MUTED)
         if with_gauge:
             bar = thin_gauge(redis.memory_used, redis.memory_limit, 8, BREACH if full else OK)
             text.append(" ").append_text(bar)

@@ -56,13 +56,12 @@ class ChartedScreen(QueueActions):
         """One figure of a queue as a chart; it takes the colour of the queue's state."""
         snapshot, history = self.session.snapshot, self.details.histories.get(queue.name)
         verdict = queue_verdict(queue, snapshot.alerts if snapshot is not None else (), self.session.now)
-        shown = None if history is None else series(history, figure.name, self.range_seconds, steps)
         return Chart(
             title,
-            shown,
+            None if history is None else series(history, figure.name, self.range_seconds, steps),
             figure.form,
             CHART_STYLES[verdict.tone],
-            now=shown.values[-1] if shown is not None and shown.values else None,
+            now=figure.now(queue),
             threshold=figure.limit(queue),
             marks=marks_of(self.details.marks, queue.name),
         )
