@@ -68,6 +68,7 @@ def demo_settings(settings: Settings) -> Settings:
 async def run_feed(appliance: Appliance) -> None:
     """Enqueue a job and read a payload every fraction of a second, until cancelled."""
     try:
+        await seed(appliance)
         async with asyncio.TaskGroup() as group:
             group.create_task(run_readers(appliance))
             group.create_task(_enqueue(appliance))
@@ -88,7 +89,6 @@ async def _enqueue(appliance: Appliance) -> None:
 
 async def run_readers(appliance: Appliance) -> None:
     """Read payloads as users do: some read often, and now and then one changes their preferences."""
-    await _seed(appliance)
     operations = appliance.operations
     weights = [1 / (number + 1) for number in range(len(USERS))]
     while True:
@@ -107,7 +107,8 @@ def _preferences() -> dict[str, Any]:
     return {"style": random.choice(_STYLES), "feels_cold": random.random() < 0.3}  # noqa: S311
 
 
-async def _seed(appliance: Appliance) -> None:
+async def seed(appliance: Appliance) -> None:
+    """Write locations, subscribers and preferences."""
     weather, alerts = WeatherRepository(appliance.database), AlertRepository(appliance.database)
     for location in LOCATIONS:
         await weather.add_location(location)

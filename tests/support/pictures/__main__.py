@@ -88,6 +88,7 @@ async def _write_past(appliance: Appliance) -> None:
         await past.write_pause(client, now)
     finally:
         await client.aclose()
+    await demo.seed(appliance)
     await past.write_events(appliance.database, now)
     await past.write_letters(appliance.database, now)
     weather = [demo.sample_weather(number) for number in range(past.BACKLOG)]
