@@ -14,6 +14,7 @@ from tui.text.format import (
     count,
     duration,
     first_fitting,
+    lasting,
     percent,
     rate,
     sparkline,
@@ -182,7 +183,8 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
-    waits = [duration(queue.next_start_in, chars) for chars in (6, 5, 4, 3)]
+    wait = queue.next_start_in
+    waits = [lasting(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
     return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")
 

@@ -50,7 +50,7 @@ _TIMEOUT_SECONDS = 600.0
 async def make_pictures(names: Sequence[str]) -> None:
     """Make the pictures of these names, or all."""
     random.seed(7)
-    with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
+    with tempfile.TemporaryDirectory(prefix="couturecast-") as folder:
         environment = _environment(Path(folder), services.serve())
         os.environ.update(environment)
         settings, policies = load()
