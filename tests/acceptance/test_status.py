@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from subprocess import DEVNULL
 from tempfile import TemporaryFile
@@ -106,3 +107,13 @@ def test_a_status_without_a_terminal_is_plain_and_an_interval_needs_watch(progra
         2,
         ["error: --interval goes with --watch: add it, or drop --interval"],
     )
+
+
+@pytest.mark.slow
+def test_tables_are_in_the_zone_of_the_terminal(program: Program) -> None:
+    minutes = []
+    for zone in ("UTC", "Asia/Kolkata"):
+        found = re.search(r" (\d\d):(\d\d):\d\d\n", program.run("status", TZ=zone).out)
+        assert found is not None
+        minutes.append(int(found[1]) * 60 + int(found[2]))
+    assert (minutes[1] - minutes[0]) % 1_440 in range(330, 335)
