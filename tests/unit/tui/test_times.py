@@ -77,6 +77,10 @@ def test_what_is_not_a_time_is_a_dash(value: object) -> None:
     ("seconds", "words", "narrow", "sentence"),
     [
         (None, MISSING, MISSING, MISSING),
+        (0.0, "0 ms", "0 ms", "0 ms"),
+        (0.0042, "4 ms", "4 ms", "4 ms"),
+        (0.9999, "1.0 s", "1.0 s", "1 s"),
+        (59.7, "1 min", "1 min", "1 min"),
         (0.31, "310 ms", "310 ms", "310 ms"),
         (1.24, "1.2 s", "1.2 s", "1 s"),
         (12.2, "12 s", "12 s", "12 s"),

@@ -14,7 +14,6 @@ from saq import Job, Status
 
 from couturecast_handlers import PermanentError
 from storage.redis.client import redact_url
-from tui.text import format as shown
 from workers.engine import histogram, outcome, wire
 from workers.engine.attempts import attempts_of, failed_attempt
 from workers.engine.letter_encoding import decode_letter, encode_letter, make_letter
@@ -223,25 +222,6 @@ def test_what_no_job_may_hold(value: Any) -> None:
 )
 def test_what_a_job_may_hold(value: Any) -> None:
     check_payload(json.dumps(value).encode(), value)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "–"),
-        (0.0, "0 ms"),
-        (0.0042, "4 ms"),
-        (0.9999, "1.0 s"),
-        (3.14, "3.1 s"),
-        (41.2, "41 s"),
-        (59.7, "1m 00s"),
-        (118, "1m 58s"),
-        (11_100, "3h 05m"),
-        (190_000, "2d 04h"),
-    ],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert shown.duration(seconds) == text
 
 
 def test_numbers_and_bars() -> None:
