@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,14 +12,11 @@ from app.cli.runner import run_operation
 from app.errors import UsageError
 
 if TYPE_CHECKING:
-    from app.cli.render.status import Overview
     from workers.operations.operations import Operations
 
 commands = typer.Typer(rich_markup_mode=None)
 
 _INTERVAL_SECONDS = 2.0
-_DATABASE_SECONDS = 1.0
-"""For groups and events: a status that waits for a busy database shows nothing of the queues meanwhile."""
 
 
 @commands.command()
@@ -55,6 +50,7 @@ def status(
 
 async def _show(operations: Operations, *, as_json: bool) -> int:
     """1 if a server is unavailable."""
+    from app.cli.overview import with_details
     from app.cli.render.status import Overview, status_document, status_text
 
     await operations.ping()
@@ -64,22 +60,3 @@ async def _show(operations: Operations, *, as_json: bool) -> int:
     else:
         output.write(f"{status_text(await with_details(operations, Overview(snapshot)))}\n")
     return 0 if snapshot.redis.error is None and snapshot.database.error is None else 1
-
-
-async def with_details(operations: Operations, overview: Overview) -> Overview:
-    """The overview with groups and events, if the database answers in time."""
-    from dataclasses import replace
-
-    from app.cli.render.status import MAX_EVENTS, MAX_GROUPS
-    from workers.operations.operations import ALL_EVENTS, OPERATION_ERRORS, LetterFilter
-
-    if overview.snapshot.database.error is not None:
-        return overview
-    day = LetterFilter(since=datetime.now(UTC) - timedelta(days=1))
-    try:
-        async with asyncio.timeout(_DATABASE_SECONDS):
-            groups = await operations.dead_letters.groups(day, limit=MAX_GROUPS)
-            events = await operations.events.page(ALL_EVENTS, limit=MAX_EVENTS)
-    except (TimeoutError, *OPERATION_ERRORS):
-        return overview
-    return replace(overview, groups=groups, events=events.items)

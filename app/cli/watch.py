@@ -15,10 +15,10 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from app.cli import output
+from app.cli.overview import with_details
 from app.cli.progress import interrupt_signals, unless_interrupted
 from app.cli.render.status import Overview, status_document, status_parts, status_text
 from app.cli.render.tables import STYLES
-from app.cli.status import with_details
 from workers.operations.operations import OPERATION_ERRORS, Operations
 
 _TIMEOUT_SECONDS = 5.0

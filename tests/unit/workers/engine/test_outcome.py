@@ -14,6 +14,7 @@ from saq import Job, Status
 
 from couturecast_handlers import PermanentError
 from storage.redis.client import redact_url
+from tui.text import format as shown
 from workers.engine import histogram, outcome, wire
 from workers.engine.attempts import attempts_of, failed_attempt
 from workers.engine.letter_encoding import decode_letter, encode_letter, make_letter
