@@ -11,6 +11,7 @@ CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
 EXTRAS := --extra notify --extra web
+COMMA := ,
 
 PYTEST := $(BIN)/python -m pytest
 IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=slow
@@ -27,7 +28,7 @@ PROMETHEUS := .tools/prometheus/usr/bin/promtool
 CHROMIUM   := .tools/chromium/usr/lib/chromium/chromium-headless-shell
 
 .PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-dashboard bench-cache monitoring \
-	prometheus chromium lock clean
+	screenshots prometheus chromium lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -110,6 +111,9 @@ $(BENCH)/bullmq/node_modules/.installed: $(BENCH)/bullmq/package-lock.json
 
 monitoring: $(STAMP) ## docs/monitoring and the tables of docs/monitoring.md, made from the code
 	@$(BIN)/python -m tests.support.monitoring_files
+
+screenshots: $(STAMP) ## the pictures of docs/images, of a living system with something wrong (PICTURES=overview,jobs)
+	@$(BIN)/python -m tests.support.pictures $(if $(PICTURES),$(subst $(COMMA), ,$(PICTURES)))
 
 prometheus: $(PROMETHEUS) ## Prometheus and promtool for the tests that need them, from Debian's package, not installed
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -27,6 +28,10 @@ _numbers = itertools.count()
 _STARTING = [Path(__file__).with_name(name) for name in ("acceptance", "tui")]
 _LONG_TEST_SECONDS = 300
 """Tests whose own timeout is as long may take minutes on a busy machine."""
+
+# Screens and tables show times in the zone of the terminal; the programs that tests start inherit it.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

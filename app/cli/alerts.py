@@ -93,11 +93,11 @@ def silence(
         raise UsageError("is missing", field="--reason", fix="give the reason, for instance 'CDN is down'")
 
     async def change(operations: Operations) -> str:
-        from tui.text.format import utc_time
-        from tui.text.words import DATE_TIME_UTC
+        from tui.text.format import local_time
+        from tui.text.words import DATE_TIME_ZONE
 
         until = await operations.alerts.silence(name, queue, seconds, reason)
-        return f"{_describe(name, queue)}: silent until {utc_time(until, DATE_TIME_UTC)}"
+        return f"{_describe(name, queue)}: silent until {local_time(until, DATE_TIME_ZONE)}"
 
     _run_change(data_dir, change)
 

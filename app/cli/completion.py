@@ -16,6 +16,8 @@ ENVIRONMENTS = ("dev", "staging", "prod")
 """Those that have databases at Upstash."""
 JOB_STATES = ("running", "ready", "scheduled", "done", "failed")
 SCHEDULES = ("weather",)
+VIEWS = ("overview", "letters", "jobs", "workers", "cache", "events")
+"""The dashboard's, in the order of their keys."""
 EXPORT_FORMATS = ("jsonl", "csv", "markdown")
 
 Completions = Sequence[str | tuple[str, str]]
@@ -45,6 +47,11 @@ def complete_job_state() -> Completions:
 def complete_schedule() -> Completions:
     """The names of the schedules."""
     return SCHEDULES
+
+
+def complete_view() -> Completions:
+    """The names of the dashboard's views."""
+    return VIEWS
 
 
 def complete_format() -> Completions:

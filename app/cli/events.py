@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli import output
 from app.cli.completion import complete_event_kind, complete_queue
 from app.cli.options import DataDir, Json
-from app.cli.progress import interrupt_signals
+from app.cli.progress import interrupt_signals, unless_interrupted
 from app.cli.render.events import event_lines, events_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.errors import UsageError
-from storage.asyncio_tools import cancel_and_wait
 from storage.errors import InvalidFilterError, StorageError
 
 if TYPE_CHECKING:
@@ -96,12 +95,12 @@ async def _follow(operations: Operations, event_filter: EventFilter, first: int,
     follower = operations.events.follow(event_filter)
     is_unavailable = False
     with interrupt_signals() as interrupted:
-        events = await _unless_interrupted(follower.start(first), interrupted)
+        events = await unless_interrupted(follower.start(first), interrupted) or []
         while not interrupted.done():
             _print_events(events, as_json=as_json)
             await asyncio.wait({interrupted}, timeout=_POLL_SECONDS)
             try:
-                events = await _unless_interrupted(follower.poll(), interrupted)
+                events = await unless_interrupted(follower.poll(), interrupted) or []
             except StorageError as error:
                 if not is_unavailable:
                     output.print_note(f"events wait for the database: {error}")
@@ -111,19 +110,6 @@ async def _follow(operations: Operations, event_filter: EventFilter, first: int,
                 output.print_note("the database answers again")
                 is_unavailable = False
     return 0
-
-
-async def _unless_interrupted(
-    reading: Coroutine[Any, Any, list[Event]], interrupted: asyncio.Future[Any]
-) -> list[Event]:
-    """The events, or none if a signal comes first: a database that does not answer delays no end."""
-    task = asyncio.create_task(reading)
-    either: set[asyncio.Future[Any]] = {task, interrupted}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        return task.result()
-    await cancel_and_wait([task])
-    return []
 
 
 def _print_events(events: Sequence[Event], *, as_json: bool) -> None:

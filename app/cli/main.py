@@ -34,7 +34,14 @@ class Commands(LazyGroup):
 
     members: ClassVar = {
         "enqueue": (_QUEUES, "Enqueue one job, or one for each line of a file."),
-        "status": (_QUEUES, "One snapshot of all that the overview shows."),
+        "status": (
+            "app.cli.status",
+            "All that the overview shows, as tables; --watch repeats it.",
+        ),
+        "screenshot": (
+            "app.cli.screenshot",
+            "A picture of a view as it is now, as SVG, without a terminal.",
+        ),
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
         "drain": (

@@ -6,9 +6,9 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,6 +33,7 @@ _MIN_JOBS = 1_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends the command: ctrl-C, a service manager, a connection that breaks."""
 
+T = TypeVar("T")
 Show = Callable[[int, str], None]
 """Shows how many are done, and a few words about them."""
 
@@ -131,6 +132,19 @@ def interrupt_signals() -> Iterator[asyncio.Future[signal.Signals]]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def unless_interrupted(
+    reading: Coroutine[Any, Any, T], interrupted: asyncio.Future[signal.Signals]
+) -> T | None:
+    """The result, or None if a signal comes first: a server that does not answer delays no end."""
+    task = asyncio.create_task(reading)
+    either: set[asyncio.Future[Any]] = {task, interrupted}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    await cancel_and_wait([task])
+    return None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``enqueue``, ``status``, ``pause`` and ``resume``."""
+"""``enqueue``, ``pause`` and ``resume``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from app.cli import output
 from app.cli.completion import complete_queue
 from app.cli.options import DataDir, Json
 from app.cli.progress import enqueue_with_progress
-from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.values import json_object
 from app.errors import UsageError
@@ -95,25 +94,6 @@ async def _enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *
     for key in duplicates:
         output.print_note(f"error: a job with the key {escape(str(key))} is queued already")
     return 1 if duplicates else 0
-
-
-@commands.command()
-def status(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """One snapshot of all that the overview shows."""
-    run_operation(data_dir, lambda operations: _status(operations, as_json=as_json), database="optional")
-
-
-async def _status(operations: Operations, *, as_json: bool) -> int:
-    """1 if a server is unavailable."""
-    from app.cli.render.status import status_document, status_text
-
-    await operations.ping()
-    snapshot = await operations.snapshot()
-    if as_json:
-        output.print_json(status_document(snapshot))
-    else:
-        output.print_text(status_text(snapshot, width=terminal_width()))
-    return 0 if snapshot.redis.error is None and snapshot.database.error is None else 1
 
 
 @commands.command()

@@ -68,10 +68,10 @@ def demo_settings(settings: Settings) -> Settings:
 async def run_feed(appliance: Appliance) -> None:
     """Enqueue a job and read a payload every fraction of a second, until cancelled."""
     try:
-        await _seed(appliance)
+        await seed(appliance)
         async with asyncio.TaskGroup() as group:
+            group.create_task(run_readers(appliance))
             group.create_task(_enqueue(appliance))
-            group.create_task(_read_payloads(appliance))
     except Exception:
         log.exception("the sample feed ended")
         raise
@@ -87,7 +87,7 @@ async def _enqueue(appliance: Appliance) -> None:
         await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a pace, not a secret
 
 
-async def _read_payloads(appliance: Appliance) -> None:
+async def run_readers(appliance: Appliance) -> None:
     """Read payloads as users do: some read often, and now and then one changes their preferences."""
     operations = appliance.operations
     weights = [1 / (number + 1) for number in range(len(USERS))]
@@ -107,7 +107,8 @@ def _preferences() -> dict[str, Any]:
     return {"style": random.choice(_STYLES), "feels_cold": random.random() < 0.3}  # noqa: S311
 
 
-async def _seed(appliance: Appliance) -> None:
+async def seed(appliance: Appliance) -> None:
+    """Write locations, subscribers and preferences."""
     weather, alerts = WeatherRepository(appliance.database), AlertRepository(appliance.database)
     for location in LOCATIONS:
         await weather.add_location(location)
@@ -124,21 +125,27 @@ async def _seed(appliance: Appliance) -> None:
 
 def _jobs() -> Iterator[tuple[str, dict[str, Any]]]:
     images = sorted(path.name for path in (SAMPLES / "images").iterdir() if path.suffix in (".jpg", ".png"))
-    makers = (_weather, _alert, lambda number: _color(number, images), _moderation)
+    makers = (
+        lambda number: (WEATHER, sample_weather(number)),
+        _alert,
+        lambda number: _color(number, images),
+        lambda number: (MODERATION, sample_text(number)),
+    )
     weights = (0.2, 0.3, 0.25, 0.25)
     for number in itertools.count(int(time.time())):
         yield random.choices(makers, weights)[0](number)  # noqa: S311
 
 
-def _weather(number: int) -> tuple[str, dict[str, Any]]:
+def sample_weather(number: int) -> dict[str, Any]:
+    """Arguments of a weather job."""
     location = LOCATIONS[number % len(LOCATIONS)]
-    return WEATHER, {"location_id": location.id, "lat": location.lat, "lon": location.lon}
+    return {"location_id": location.id, "lat": location.lat, "lon": location.lon}
 
 
-def _alert(number: int) -> tuple[str, dict[str, Any]]:
+def sample_alert(number: int, *, fails: bool = False) -> dict[str, Any]:
+    """Arguments of an alert job."""
     start = datetime.now(UTC)
-    fails = number % 29 == 0
-    return ALERT, {
+    return {
         "alert_id": f"demo-{number}",
         "location_id": "nowhere" if fails else LOCATIONS[number % len(LOCATIONS)].id,
         "event": "Gale warning",
@@ -149,11 +156,16 @@ def _alert(number: int) -> tuple[str, dict[str, Any]]:
     }
 
 
+def sample_text(number: int) -> dict[str, Any]:
+    """Arguments of a moderation job."""
+    return {"content_id": f"comment-{number}", "text": _TEXTS[number % len(_TEXTS)]}
+
+
+def _alert(number: int) -> tuple[str, dict[str, Any]]:
+    return ALERT, sample_alert(number, fails=number % 29 == 0)
+
+
 def _color(number: int, images: list[str]) -> tuple[str, dict[str, Any]]:
     missing = number % 23 == 0
     image = f"lost-upload-{number}.jpg" if missing else images[number % len(images)]
     return COLOR, {"item_id": f"garment-{number}", "image": image}
-
-
-def _moderation(number: int) -> tuple[str, dict[str, Any]]:
-    return MODERATION, {"content_id": f"comment-{number}", "text": _TEXTS[number % len(_TEXTS)]}

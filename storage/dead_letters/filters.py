@@ -40,8 +40,24 @@ def parse_duration(text: str) -> int | None:
     return None if match is None else int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+def _parse_utc(value: Any) -> Any:
+    """Parse a time; one without a zone is UTC, as in all of HTTP."""
+    when = _parse_time(value)
+    naive = isinstance(when, datetime) and when.tzinfo is None
+    return when.replace(tzinfo=UTC) if naive else when
+
+
+def _parse_local(value: Any) -> Any:
+    """Parse a time; one without a zone is of the terminal's, as screens and tables show it."""
+    when = _parse_time(value)
+    try:
+        return when.astimezone() if isinstance(when, datetime) and when.tzinfo is None else when
+    except (OverflowError, OSError):
+        raise ValueError("is outside of the calendar") from None
+
+
 def _parse_time(value: Any) -> Any:
-    """Parse a time: ``2h`` is two hours ago; a time without a zone is UTC."""
+    """Parse a time: ``2h`` is two hours ago."""
     if not isinstance(value, str):
         return value
     seconds_ago = parse_duration(value)
@@ -51,10 +67,9 @@ def _parse_time(value: Any) -> Any:
         except OverflowError:
             raise ValueError("is outside of the calendar") from None
     try:
-        when = datetime.fromisoformat(value.strip())
+        return datetime.fromisoformat(value.strip())
     except ValueError:
         raise ValueError("use for instance 2h, 30m, 7d, 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
 
 
 def _in_range(when: datetime) -> datetime:
@@ -65,7 +80,8 @@ def _in_range(when: datetime) -> datetime:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
-Time = Annotated[AwareDatetime, BeforeValidator(_parse_time), AfterValidator(_in_range)]
+Time = Annotated[AwareDatetime, BeforeValidator(_parse_utc), AfterValidator(_in_range)]
+LocalTime = Annotated[AwareDatetime, BeforeValidator(_parse_local), AfterValidator(_in_range)]
 
 
 class LetterFilter(BaseModel):
@@ -83,8 +99,8 @@ class LetterFilter(BaseModel):
     queue: Text | None = None
     function: Text | None = None
     state: LetterState | None = "dead"
-    since: Time | None = None
-    until: Time | None = None
+    since: LocalTime | None = None
+    until: LocalTime | None = None
     error: Annotated[str, Field(min_length=MIN_SEARCH_CHARS, max_length=_MAX_TEXT_CHARS)] | None = None
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     args: Annotated[Mapping[Text, Text], Field(max_length=_MAX_ARGUMENTS)] = Field(default_factory=dict)

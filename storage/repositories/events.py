@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, literal, select, tup
 from storage.database.engine import Database
 from storage.database.events import EVENT_KINDS, EventKind, NewEvent, insert_events
 from storage.database.tables import EventRow
-from storage.dead_letters.filters import Text, Time
+from storage.dead_letters.filters import LocalTime, Text
 from storage.dead_letters.queries import decode_cursor, encode_cursor
 from storage.dead_letters.records import Page
 from storage.errors import InvalidFilterError
@@ -52,8 +52,8 @@ class EventFilter(BaseModel):
 
     kind: EventKind | None = None
     queue: Text | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: LocalTime | None = None
+    until: LocalTime | None = None
 
     @classmethod
     def from_options(cls, **conditions: Any) -> EventFilter:

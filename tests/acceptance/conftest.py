@@ -47,7 +47,9 @@ def fork_server() -> ForkServer | None:
 
 @functools.cache
 def _fork_server() -> ForkServer:
-    made = ForkServer(PROGRAM, {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": LANG})
+    made = ForkServer(
+        PROGRAM, {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": LANG, "TZ": "UTC"}
+    )
     atexit.register(made.close)
     return made
 
@@ -82,6 +84,7 @@ class Program:
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
             "LANG": LANG,
+            "TZ": "UTC",
             "COUTURECAST_START_PATIENCE": "20",
             "COUTURECAST_HTTP": "none",
         }

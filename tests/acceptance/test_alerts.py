@@ -201,12 +201,14 @@ class Backlog:
         await eventually(lambda: self.has_states("pending"), within=20, what="the alert is pending")
         (pending,) = self.alerts()
         assert (pending["queue"], pending["value"], pending["limit"]) == (COLOR, 150, 120)
-        assert f"~ {COLOR}: 150 queued, limit 120 · for " in self.program.run("status").out
+        pending_words = f"◐ {COLOR}  150 queued, limit 120\n   backlog · warning · pending · for "
+        assert pending_words in self.program.run("status").out
         assert self.health() == 200
 
     async def await_firing(self) -> None:
         await eventually(lambda: self.has_states("firing"), within=INCIDENT_SECONDS, what="the alert fires")
-        assert f"! {COLOR}: 150 queued, limit 120 · for " in self.program.run("status").out
+        firing_words = f"▲ {COLOR}  150 queued, limit 120\n   backlog · warning · firing · for "
+        assert firing_words in self.program.run("status").out
         await eventually(lambda: self.health() == 503, within=10, what="the health is 503")
         (found,) = self.client.get(ALERTS).json()["items"]
         assert (found["state"], found["seconds"] >= 60) == ("firing", True)
@@ -219,7 +221,7 @@ class Backlog:
         assert self.program.run(*command).code == 0
         await eventually(lambda: self.has_states("acknowledged"), within=20, what="it is acknowledged")
         assert self.alerts()[0]["acknowledged_by"]
-        assert " · acknowledged by " in self.program.run("status").out
+        assert " · acknowledged · for " in self.program.run("status").out
         assert self.health() == 503
 
     async def silence(self) -> None:

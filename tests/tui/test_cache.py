@@ -144,7 +144,7 @@ async def test_while_redis_is_down_the_last_figures_and_entries_stay(monkeypatch
         canned.cache.error = AWAY
         app.session.refresh()
         await until(pilot, lambda: "▲ the cache's Redis does not answer" in line(app, "#cache-figures"))
-        assert "figures of 14:32:07" in line(app, "#cache-figures")
+        assert "figures of 2026-03-01 14:32:07" in line(app, "#cache-figures")
         assert "93.5 %" in line(app, "#cache-figures")
         await pilot.press("r")
         await until(pilot, lambda: str(AWAY) in notes(app))
@@ -504,7 +504,7 @@ async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
         await cache_view(app, pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: '"user_id": "anna-1"' in line(app, "#entry"))
-        for words_ in (KEYS[1], "stale: served only if", "1m 04s", "13m 56s", "1.2 kB (1,204 bytes)"):
+        for words_ in (KEYS[1], "stale: served only if", "1 min 4 s", "13 min 56 s", "1.2 kB (1,204 bytes)"):
             assert words_ in line(app, "#entry")
         canned.cache.value = "no JSON at all \x1b[31m"
         await pilot.press("r")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fake_busy import EVENTS
+from tests.support.fake_busy import BUSY, EVENTS
 from tests.support.fake_operations import NOW
 from tests.support.fake_signals import history
 from tui.text.charts import FIGURES, LABEL_CHARS, RANGES, Chart, Mark, draw, marks_of, plot_size
@@ -65,7 +67,7 @@ def test_times_are_round_and_marks_stand_where_they_happened() -> None:
     assert labels.rstrip().endswith("now")
     times = [word for word in labels.split() if ":" in word]
     assert times
-    assert all(time.endswith(("00", "15", "30", "45")) for time in times)
+    assert all(word.endswith(("00", "15", "30", "45")) for word in times)
 
 
 def test_words_that_would_touch_are_left_out() -> None:
@@ -127,3 +129,41 @@ def test_charts_fill_the_room_there_is(charts: int, width: int, height: int, lay
     across, down = grid_layout(charts, width, height)
     assert (across, down) == layout
     assert not down or (height - (down - 1)) // down >= MIN_CHART_LINES
+
+
+def test_the_threshold_has_its_label_and_the_middle_none_beside_it() -> None:
+    _, *plot = plain(chart(132, threshold=70.0))
+    labels = [row[:LABEL_CHARS].strip() for row in plot[:8]]
+    assert [label for label in labels if label] == ["132", "70"]
+    row = labels.index("70")
+    assert "┄" in plot[row]
+    _, *plot = plain(chart(132, threshold=130.0))
+    assert [row[:LABEL_CHARS].strip() for row in plot[:8]][4] == "66"
+
+
+def test_a_chart_has_the_figure_of_this_moment_and_not_of_its_last_step() -> None:
+    queue = BUSY.queues[0]
+    now = [figure.now(queue) for figure in FIGURES]
+    assert now == [
+        queue.depth,
+        queue.in_flight,
+        queue.throughput,
+        queue.wait.p95,
+        queue.run.p95,
+        queue.failure_rate,
+    ]
+    assert plain(chart(8, 4, now=3.0))[0].startswith("depth  now 3  max 8")
+
+
+def test_times_are_round_in_the_zone_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    try:
+        hours = Series(NOW - 86_400, NOW, (1.0,) * 50)
+        labels = draw(Chart("depth", hours, rate), WIDTH, HEIGHT)[-1].plain
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    times = [word for word in labels.split() if ":" in word]
+    assert times
+    assert all(word.endswith(":00") for word in times)

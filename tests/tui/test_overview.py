@@ -192,7 +192,7 @@ async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
         await pilot.press("space")
-        assert "frozen at 14:32:07" in shown(app, "#banner")
+        assert "frozen at 2026-03-01 14:32:07" in shown(app, "#banner")
         before = operations.snapshots
         for _ in range(3):
             app._on_timer()

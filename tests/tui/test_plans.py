@@ -91,7 +91,9 @@ async def test_marked_letters_are_replayed_by_a_plan_with_the_shown_options() ->
         await pilot.click("#start")
         await progress(app, pilot)
         assert table.marks == {}
-        assert "2 letters, frozen at 14:32:07 by ops@box-2, and none that came in since" in says(app)
+        assert "2 letters, frozen at 2026-03-01 14:32:07 by ops@box-2, and none that came in since" in says(
+            app
+        )
         await pilot.press("escape")
         await back(app, pilot)
     wanted = ReplayOptions(canary=1, rate=0.5, halt=0.5)

@@ -106,6 +106,22 @@ def test_a_long_wait_for_the_rate_limit_keeps_its_column() -> None:
     assert "10/10   60/60 59m" in rows(waiting)[0].plain
 
 
+def test_the_age_of_the_last_completion_is_in_whole_seconds() -> None:
+    found = [
+        rows(queue("alert-fanout", succeeded_age=age), width=160)[0].plain.split()[-2:]
+        for age in (0.2, 1.4, 31.6)
+    ]
+    assert found == [["1", "s"], ["1", "s"], ["32", "s"]]
+
+
+def test_words_that_need_room_have_a_line_of_their_own_and_are_not_there_twice() -> None:
+    paused = queue("moderation-review", paused=Pause("ops@box-2", "model rollout", NOW - 720))
+    first, second = rows(paused, width=160)
+    assert "paused" not in first.plain
+    assert second.plain == "   paused 12 min ago by ops@box-2: model rollout"
+    assert "paused 12 min ago by ops@box-2" in rows(paused, width=220)[0].plain
+
+
 def verdict(snapshot: Snapshot | None, width: int = 120, error: str | None = None, **options: Any) -> str:
     return text.verdict_line(snapshot, width, error, **({"well_for": None} | options)).plain
 
@@ -118,6 +134,13 @@ def test_the_verdict_shows_why_the_snapshot_is_old() -> None:
     assert "no answer" in verdict(None, error="no answer for 5 s")
     assert verdict(None) == ""
     assert "✔ all well" in verdict(HEALTHY)
+
+
+def test_a_narrow_header_leaves_out_the_limit_before_a_word() -> None:
+    slow = replace(HEALTHY, loop_lag=1.5)
+    assert " prod · 3 workers" in text.header(slow, 80, None).plain
+    assert "redis 212 MB  db ok  loop ▲ 1.5 s" in text.header(slow, 80, None).plain
+    assert "redis 212 MB of 1.0 GB  db ok" in text.header(HEALTHY, 80, None).plain
 
 
 def test_all_well_shows_for_how_long() -> None:

@@ -131,7 +131,9 @@ class OverviewScreen(ChartedScreen, LetterActions):
             empty.show("  nothing has died in 24 h")
 
     def _show_events(self) -> None:
-        self.query_one("#events", Line).show(event_lines(self.details.events, self.session.now))
+        rows = self.query_one("#events-section").size.height - 1
+        lines = event_lines(self.details.events, self.session.now, max(1, rows))
+        self.query_one("#events", Line).show(lines)
 
     def _show_letters_title(self, snapshot: Snapshot) -> None:
         parts = [groups_title(self.details.groups, MAX_GROUPS)] if self.details.letters_read else []

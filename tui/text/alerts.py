@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from tui.text.format import escape, escape_lines, lasting, utc_time
+from tui.text.format import SHORT_TIME_CHARS, clock_time, escape, escape_lines, lasting
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from workers.monitoring.alert_rules import BY_NAME
 from workers.monitoring.snapshot import Alert
@@ -36,7 +36,7 @@ def alert_lines(alert: Alert, now: float) -> list[Text]:
         details.append(f"by {escape(alert.acknowledged_by)}")
     if alert.silenced_by:
         reason = f": {escape(alert.silence_reason)}" if alert.silence_reason else ""
-        until = utc_time(alert.silenced_until, "%m-%d %H:%M UTC")
+        until = clock_time(alert.silenced_until, max_chars=SHORT_TIME_CHARS)
         details.append(f"by {escape(alert.silenced_by)} until {until}{reason}")
     return [first, Text(f"   {alert.name} · {' · '.join(details)}", MUTED)]
 

@@ -12,13 +12,14 @@ from tui.text.format import (
     byte_size,
     clip,
     clip_middle,
+    clock_time,
     count,
     duration,
     escape,
     escape_lines,
+    local_time,
     percent,
     sparkline,
-    utc_time,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE
@@ -54,7 +55,7 @@ def header(
     rate, reads, memory = overview_lines(overview, width)
     lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
     if problem:
-        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {utc_time(read_at)}", BREACH))
+        lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {clock_time(read_at)}", BREACH))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
@@ -158,7 +159,7 @@ def entry_fields(entry: CacheEntry) -> list[tuple[str, str]]:
 def detail(entry: CacheEntry, value: Any, *, read_at: float | None, missing_reason: str = "") -> Text:
     """All of an entry; ``missing_reason`` explains why there is no value."""
     text = Text()
-    for label, field in (*entry_fields(entry), ("as of", utc_time(read_at, "%H:%M:%S UTC"))):
+    for label, field in (*entry_fields(entry), ("as of", local_time(read_at, "%H:%M:%S %Z"))):
         text.append(f"  {label:<10}", MUTED)
         text.append(f"{field}\n")
     text.append("\n  Value\n", "bold underline")

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, count, duration, escape, percent, rate, utc_time
+from tui.text.format import MISSING, clip, count, duration, escape, local_time, percent, rate, utc_offset
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.history import Series
@@ -34,6 +34,8 @@ class ChartFigure:
     name: str
     title: str
     form: Callable[[float], str]
+    now: Callable[[QueueSnapshot], float | None]
+    """Its value now: the last step of a series is of some minutes."""
     limit: Callable[[QueueSnapshot], float | None] = lambda _: None
 
 
@@ -41,14 +43,30 @@ def _whole(value: float) -> str:
     return count(round(value), LABEL_CHARS - 1)
 
 
+def _short(seconds: float) -> str:
+    return duration(seconds, LABEL_CHARS)
+
+
 FIGURES = (
-    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth_limit),
-    ChartFigure("in_flight", "In flight", _whole, lambda queue: float(queue.concurrency)),
-    ChartFigure("done", "Done a second", rate),
-    ChartFigure("wait", "Wait p95", duration, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline),
-    ChartFigure("run", "Run p95", duration, lambda queue: queue.run_baseline and 2 * queue.run_baseline),
-    ChartFigure("failing", "Failing", percent, lambda queue: queue.failure_limit),
-)
+    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth, lambda queue: queue.depth_limit),
+    ChartFigure(
+        "in_flight", "In flight", _whole,
+        lambda queue: queue.in_flight, lambda queue: float(queue.concurrency),
+    ),
+    ChartFigure("done", "Done a second", rate, lambda queue: queue.throughput),
+    ChartFigure(
+        "wait", "Wait p95", _short,
+        lambda queue: queue.wait.p95, lambda queue: queue.wait_baseline and 2 * queue.wait_baseline,
+    ),
+    ChartFigure(
+        "run", "Run p95", _short,
+        lambda queue: queue.run.p95, lambda queue: queue.run_baseline and 2 * queue.run_baseline,
+    ),
+    ChartFigure(
+        "failing", "Failing", percent,
+        lambda queue: queue.failure_rate, lambda queue: queue.failure_limit,
+    ),
+)  # fmt: skip
 """In the order in which a key shows them."""
 
 
@@ -140,16 +158,12 @@ def _top(chart: Chart) -> float:
 def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -> list[Text]:
     heights = [_eighths(value, top, rows) for value in values]
     dotted = _threshold_row(chart, top, rows)
-    middle = rows // 2 if rows >= 4 else None
+    scale = _scale(chart, top, rows, dotted)
     lines = []
     for row in range(rows):
         below = (rows - 1 - row) * 8
-        label = ""
-        if row == 0:
-            label = chart.form(top) if top > 0 else ""
-        elif row == middle and top > 0:
-            label = chart.form(top * (rows - row) / rows)
-        line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), MUTED)
+        label, style = scale.get(row, ("", MUTED))
+        line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), style)
         shown = Text.assemble(line, ("┤" if label else "│", RULE))
         cells = [(_cell(height, below), row == dotted) for height in heights]
         styled = [
@@ -160,6 +174,19 @@ def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -
             shown.append("".join(block for block, _ in run), style)
         lines.append(shown)
     return lines
+
+
+def _scale(chart: Chart, top: float, rows: int, dotted: int | None) -> dict[int, tuple[str, str]]:
+    """The labels by row: the greatest value, the threshold, and the middle if that is not next to it."""
+    if top <= 0:
+        return {}
+    scale = {0: (chart.form(top), MUTED)}
+    if dotted and chart.threshold is not None:
+        scale[dotted] = (chart.form(chart.threshold), BREACH)
+    middle = rows // 2
+    if rows >= 4 and (dotted is None or abs(middle - dotted) > 1):
+        scale[middle] = (chart.form(top * (rows - middle) / rows), MUTED)
+    return scale
 
 
 def _eighths(value: float | None, top: float, rows: int) -> int:
@@ -192,7 +219,7 @@ def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
             labels.put(column, mark.words, mark.style)
     for at in _ticks(series, columns):
         column = int((at - series.start) / span)
-        if labels.put(column, utc_time(at, "%H:%M"), MUTED) and axis[column][0] == "─":
+        if labels.put(column, local_time(at, "%H:%M"), MUTED) and axis[column][0] == "─":
             axis[column] = ("┬", RULE)
     zero = chart.form(0.0).partition(" ")[0].partition(".")[0]
     line = Text.assemble((zero.rjust(LABEL_CHARS), MUTED), ("┼", RULE))
@@ -202,10 +229,11 @@ def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
 
 
 def _ticks(series: Series, columns: int) -> list[float]:
-    """Round times within the series."""
+    """Times within the series that are round in the zone of the terminal."""
     seconds = (series.end - series.start) / max(1, columns // _TICK_CHARS)
     step = next((tick for tick in _TICK_SECONDS if tick >= seconds), _TICK_SECONDS[-1])
-    first = -(-series.start // step) * step
+    offset = utc_offset(series.end)
+    first = -(-(series.start + offset) // step) * step - offset
     return [first + step * number for number in range(int((series.end - first) // step) + 1)]
 
 

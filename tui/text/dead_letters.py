@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.text import Text
@@ -12,18 +12,20 @@ from rich.text import Text
 from tui.text.completion import MAX_CANDIDATES, Values
 from tui.text.format import (
     MISSING,
+    SHORT_TIME_CHARS,
     clip,
+    clock_time,
     count,
     duration,
     escape,
     escape_lines,
+    local_time,
     number,
     sparkline,
-    utc_time,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
-from tui.text.words import DATE_TIME_UTC, DAY_AND_MINUTE, replay_state, times
+from tui.text.words import DATE_TIME_ZONE, replay_state, times
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import (
     NEWEST_FIRST,
@@ -214,8 +216,8 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
         ("function", letter.function),
         ("state", state),
         ("attempts", str(letter.attempts)),
-        ("enqueued", utc_time(letter.enqueued_at, DATE_TIME_UTC)),
-        ("failed", utc_time(letter.failed_at, DATE_TIME_UTC)),
+        ("enqueued", local_time(letter.enqueued_at, DATE_TIME_ZONE)),
+        ("failed", local_time(letter.failed_at, DATE_TIME_ZONE)),
         ("worker", letter.worker or MISSING),
         *([("release", letter.release)] if letter.release else []),
         ("group", letter.fingerprint),
@@ -239,7 +241,7 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
 
 
 def _attempt(attempt: Mapping[str, Any]) -> Text:
-    when, ran = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+    when, ran = clock_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
     text = Text()
     text.append(f"\n  Attempt {escape(str(attempt.get('attempt', MISSING)))}", "bold underline")
     text.append(f"  at {when}, ran {ran}\n", MUTED)
@@ -261,7 +263,7 @@ def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
         text.append(f"    letter {relative.id}", "bold" if this else "")
         text.append(" (this one)" if this else "")
         text.append(f", a replay of letter {relative.replay_of}" if relative.replay_of is not None else "")
-        text.append(f": died {utc_time(relative.failed_at, DATE_TIME_UTC)} of {_error(relative)}\n")
+        text.append(f": died {local_time(relative.failed_at, DATE_TIME_ZONE)} of {_error(relative)}\n")
         for item in replays:
             text.append(_replay(item))
     return text
@@ -270,7 +272,7 @@ def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
 def _replay(item: PlanItem) -> str:
     edited = ", edited" if item.kwargs is not None else ""
     note = f": {escape(item.note)}" if item.note else ""
-    when = f" at {utc_time(item.enqueued_at, DATE_TIME_UTC)}" if item.enqueued_at is not None else ""
+    when = f" at {local_time(item.enqueued_at, DATE_TIME_ZONE)}" if item.enqueued_at is not None else ""
     return f"      plan {item.plan_id}{edited}{when}: {replay_state(item.state)}{note}\n"
 
 
@@ -295,8 +297,7 @@ def _error(letter: DeadLetter) -> str:
 
 def _short_time(time: datetime, now: float) -> str:
     """A time of today, else date and time without seconds."""
-    today = datetime.fromtimestamp(now, UTC).date() == time.astimezone(UTC).date()
-    return utc_time(time) if today else utc_time(time, DAY_AND_MINUTE)
+    return clock_time(time, now, SHORT_TIME_CHARS)
 
 
 def _taken(columns: Mapping[str, int]) -> int:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, escape, utc_time
+from tui.text.format import SHORT_TIME_CHARS, clip, clock_time, escape
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH
-from tui.text.words import DAY_AND_MINUTE
 from workers.operations.operations import Event
 
 SIGNS = {
@@ -35,13 +34,16 @@ SIGNS = {
 _MAX_MESSAGE_CHARS = 300
 
 
-def event_line(event: Event, now: float) -> Text:
-    """One event on one line; its date instead of its seconds if it is older than a day."""
+def event_line(event: Event, now: float, time_chars: int = 0) -> Text:
+    """One event on one line; its time, with the date if it is not of today, has ``time_chars`` columns."""
     sign, style = SIGNS.get(event.kind, ("·", MUTED))
-    recent = now - event.at.timestamp() < 86_400
-    when = utc_time(event.at) if recent else utc_time(event.at, DAY_AND_MINUTE)
+    when = _time(event, now).ljust(time_chars)
     text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
     return text.append_text(describe(event))
+
+
+def _time(event: Event, now: float) -> str:
+    return clock_time(event.at, now, SHORT_TIME_CHARS)
 
 
 def describe(event: Event) -> Text:
@@ -52,8 +54,11 @@ def describe(event: Event) -> Text:
     return text.append(clip(escape(event.message), _MAX_MESSAGE_CHARS))
 
 
-def event_lines(events: Sequence[Event] | None, now: float) -> Text:
-    """The newest events, one a line; None if they were not read."""
+def event_lines(events: Sequence[Event] | None, now: float, rows: int | None = None) -> Text:
+    """The newest ``rows`` events, one a line; ``events`` is None if they were not read."""
     if not events:
         return Text("  not read yet" if events is None else "  nothing has happened yet", MUTED)
-    return Text("\n", no_wrap=True, overflow="ellipsis").join([event_line(event, now) for event in events])
+    events = events[:rows]
+    chars = max(len(_time(event, now)) for event in events)
+    lines = [event_line(event, now, chars) for event in events]
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.text.format import MISSING, clip_middle, count, escape, lasting, utc_time
+from tui.text.format import MISSING, clip_middle, clock_time, count, escape, lasting
 from tui.text.words import plural
 from workers.operations.alike import Finding
 
@@ -22,7 +22,7 @@ def parts(finding: Finding) -> list[str]:
     workers = [escape(name) for name in finding.workers]
     more = f" and {len(workers) - _MAX_WORKERS} more" if len(workers) > _MAX_WORKERS else ""
     place = f"{'all ' if len(workers) == 1 else ''}on {', '.join(workers[:_MAX_WORKERS]) or MISSING}{more}"
-    since = f"since {utc_time(finding.since)}, {lasting(finding.running_for)}" if finding.since else ""
+    since = f"since {clock_time(finding.since)}, {lasting(finding.running_for)}" if finding.since else ""
     return list(filter(None, [place, since, _release(finding), *_slots(finding)]))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 MISSING = "–"
+SHORT_TIME_CHARS = 11
+"""Characters of the longest time in a narrow column: that of another day, without its seconds."""
 SMALLEST_TERMINAL = (60, 16)
 """Columns and rows below which a screen cannot be read."""
 _DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -20,40 +22,45 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float | None, max_chars: int | None = None) -> str:
-    """``4 ms``, ``1.2 s``, ``41 s``, ``1m 58s``, ``3h 05m``, ``2d 04h``.
+    """``4 ms``, ``1.2 s``, ``41 s``, ``1 min 58 s``, ``3 h 5 min``, ``2 d 4 h``.
 
-    With ``max_chars`` shortened to fit: ``59m 59s``, else ``59m59s``, else ``59m``.
+    With ``max_chars`` shortened to fit: ``1m 58s``, else ``1m58s``, else ``1m``.
     """
-    text = _duration(seconds)
+    parts = _duration_parts(seconds)
+    words = " ".join(f"{value} {unit}" for value, unit in parts) or MISSING
     if max_chars is None:
-        return text
-    return first_fitting(max_chars, text, text.replace(" ", ""), text.partition(" ")[0])
+        return words
+    short = [f"{value}{unit[0] if unit != 'ms' else unit}" for value, unit in parts] or [MISSING]
+    if len(parts) == 2:
+        short[1] = short[1].rjust(3, "0")
+        return first_fitting(max_chars, words, " ".join(short), "".join(short), short[0])
+    if parts and "." in parts[0][0]:
+        short.append(f"{round(float(parts[0][0]))}s")
+    return first_fitting(max_chars, words, *short)
 
 
-def _duration(seconds: float | None) -> str:
+def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
+    """Its two greatest units with their numbers, or one of them; none if it is unknown."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
-        return MISSING
+        return []
     if seconds < 0.9995:
-        return f"{round(seconds * 1000)} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return [(str(round(seconds * 1000)), "ms")]
     if seconds < 59.5:
-        return f"{round(seconds)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m {rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}h {minutes:02d}m"
-    return f"{hours // 24}d {hours % 24:02d}h"
+        return [(f"{seconds:.1f}" if seconds < 9.95 else str(round(seconds)), "s")]
+    whole = round(seconds)
+    sizes = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    first = next(place for place, (_, size) in enumerate(sizes) if whole >= size)
+    (unit, size), (smaller_unit, smaller) = sizes[first : first + 2]
+    parts = [(str(whole // size), unit), (str(whole % size // smaller), smaller_unit)]
+    return parts if parts[1][0] != "0" else parts[:1]
 
 
 def lasting(seconds: float | None) -> str:
-    """A duration in a sentence: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
+    """A duration in a sentence: ``310 ms``, ``1 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return MISSING
     if seconds < 59.5:
-        return _duration(seconds)
+        return f"{round(seconds)} s" if seconds >= 0.9995 else duration(seconds)
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
@@ -63,13 +70,43 @@ def lasting(seconds: float | None) -> str:
     return f"{hours // 24} d"
 
 
-def utc_time(time: object, form: str = "%H:%M:%S") -> str:
-    """A datetime, or Unix seconds from any record, in UTC; ``–`` if it is not a time."""
+def clock_time(time: object, now: float | None = None, max_chars: int | None = None) -> str:
+    """``14:32:07``, of another day than ``now`` with the date: ``2026-03-01 14:32:07``, else ``03-01 14:32``.
+
+    ``now`` is in Unix seconds, None is this moment.  See `local_time` for times and their zone.
+    """
+    when = _parse_time(time)
+    if when is None:
+        return MISSING
+    today = datetime.now().astimezone() if now is None else _parse_time(now)
+    if today is not None and when.date() == today.date():
+        return f"{when:%H:%M:%S}"
+    whole = f"{when:%Y-%m-%d %H:%M:%S}"
+    return whole if max_chars is None else first_fitting(max_chars, whole, f"{when:%m-%d %H:%M}")
+
+
+def local_time(time: object, form: str = "%H:%M:%S") -> str:
+    """A datetime, or Unix seconds from any record, in the zone of the terminal; ``–`` if it is not a time.
+
+    The environment's ``TZ`` names the zone, else the system does.
+    """
+    when = _parse_time(time)
+    return MISSING if when is None else f"{when:{form}}"
+
+
+def utc_offset(time: float) -> float:
+    """Seconds by which the terminal's zone is ahead of UTC at a Unix second."""
+    when = _parse_time(time)
+    offset = when.utcoffset() if when is not None else None
+    return offset.total_seconds() if offset is not None else 0.0
+
+
+def _parse_time(time: object) -> datetime | None:
     try:
         when = time if isinstance(time, datetime) else datetime.fromtimestamp(float(time), UTC)  # type: ignore[arg-type]
-        return f"{when.astimezone(UTC):{form}}"
+        return when.astimezone()
     except (ValueError, TypeError, OverflowError, OSError):
-        return MISSING
+        return None
 
 
 def number(value: object) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, count, escape, lasting, sparkline, utc_time
+from tui.text.format import clip, count, escape, lasting, local_time, sparkline
 from tui.text.styles import MUTED, WATCH
 from tui.text.words import plural
 from workers.operations.operations import FailureGroup
@@ -21,20 +21,21 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     """Count, function, error and trend; below it since when, the last one, and on which releases."""
     sample = group.sample
     error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
-    trend = sparkline(_pairs(group.trend), _TREND_CELLS)
+    trend = sparkline(pairs(group.trend), _TREND_CELLS)
     first = Text.assemble((f" {count(group.count, _COUNT_CHARS):>{_COUNT_CHARS}}  ", "bold"), no_wrap=True)
     left = width - first.cell_len - _TREND_CELLS - 3
     function = clip(escape(sample.function), 18)
     words = Text.assemble((f"{function}  ", MUTED), clip(escape(error), max(10, left - len(function) - 2)))
     words.truncate(max(10, left), overflow="ellipsis", pad=True)
     first.append_text(words).append("  ").append(trend, WATCH)
-    return [first, Text(f"{'':{_COUNT_CHARS + 3}}{_since(group, now)}", MUTED, no_wrap=True)]
+    since = clip(_since(group, now), max(10, width - _COUNT_CHARS - 5))
+    return [first, Text(f"{'':{_COUNT_CHARS + 3}}{since}", MUTED, no_wrap=True)]
 
 
 def _since(group: FailureGroup, now: float) -> str:
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
-    today = now - first < 86_400
-    parts = [f"since {utc_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
+    today = local_time(first, "%F") == local_time(now, "%F")
+    parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
     if last - first >= 60:
         parts[0] += f", {lasting(last - first)}"
     parts.append(f"last {lasting(max(0.0, now - last))} ago")
@@ -46,7 +47,7 @@ def _since(group: FailureGroup, now: float) -> str:
     return " · ".join(parts)
 
 
-def _pairs(hours: Sequence[int]) -> list[int]:
+def pairs(hours: Sequence[int]) -> list[int]:
     """Two hours a cell."""
     newest = list(hours[-_TREND_HOURS:])
     return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]

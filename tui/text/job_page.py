@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from tui.text import findings
-from tui.text.format import MISSING, clip, duration, escape, escape_lines, utc_time
+from tui.text.format import MISSING, clip, clock_time, duration, escape, escape_lines
 from tui.text.jobs import is_slow, short_time
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
@@ -74,7 +74,7 @@ def attempts(job: JobDetail) -> Text:
     text = Text()
     for attempt in job.attempts:
         text.append(f"  attempt {attempt.attempt}", "bold")
-        text.append(f"  at {utc_time(attempt.at)} on {escape(attempt.worker)}", MUTED)
+        text.append(f"  at {clock_time(attempt.at)} on {escape(attempt.worker)}", MUTED)
         text.append(f", ran {duration(attempt.run_seconds)}\n", MUTED)
         text.append(_indent(f"{attempt.error_type}: {attempt.message}"), BREACH)
         if attempt.traceback:

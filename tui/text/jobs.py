@@ -7,11 +7,10 @@ from datetime import datetime
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, clip_middle, count, duration, escape, utc_time
+from tui.text.format import MISSING, SHORT_TIME_CHARS, clip, clip_middle, clock_time, count, duration, escape
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
-from tui.text.words import DAY_AND_MINUTE
 from workers.operations.jobs import JobSummary
 from workers.operations.schedules import ScheduleView
 
@@ -37,7 +36,6 @@ MAX_SORTED = 2_000
 _SLOW_TIMES = 5.0
 """A job that runs so many times as long as usual stands out."""
 _ENDS_SOON_SECONDS = 5.0
-_DAY_SECONDS = 86_400
 _MAX_COUNT_CHARS = 6
 _GAUGE_CHARS = 8
 _WIDTHS = {
@@ -113,16 +111,16 @@ def _figures(job: JobSummary, now: float) -> dict[str, Text]:
     ends_soon = job.deadline_in is not None and job.deadline_in < _ENDS_SOON_SECONDS
     return {
         "att": Text(attempt, WATCH if job.attempt > 1 else ""),
-        "running": Text(duration(job.running_for), BREACH if slow else ""),
-        "usually": Text(duration(job.usual_run), MUTED),
-        "deadline": Text(duration(job.deadline_in), WATCH if ends_soon else ""),
+        "running": Text(duration(job.running_for, _WIDTHS["running"]), BREACH if slow else ""),
+        "usually": Text(duration(job.usual_run, _WIDTHS["usually"]), MUTED),
+        "deadline": Text(duration(job.deadline_in, _WIDTHS["deadline"]), WATCH if ends_soon else ""),
         "progress": progress(job.progress),
         "before it": Text("many" if job.position is None else count(job.position)),
         "queued": Text(_age(job.queued_at, now)),
-        "due in": Text(duration(None if job.due_in is None else max(0.0, job.due_in))),
+        "due in": Text(duration(None if job.due_in is None else max(0.0, job.due_in), _WIDTHS["due in"])),
         "due": Text(short_time(job.due_at, now), MUTED),
         "ended": Text(short_time(job.ended_at, now)),
-        "took": Text(duration(_took(job))),
+        "took": Text(duration(_took(job), _WIDTHS["took"])),
     }
 
 
@@ -237,15 +235,12 @@ def short_error(error: str | None) -> str:
 
 
 def short_time(time: datetime | None, now: float) -> str:
-    """A time within a day of now, else date and time without seconds, in UTC."""
-    if time is None:
-        return MISSING
-    near = abs(now - time.timestamp()) < _DAY_SECONDS
-    return utc_time(time) if near else utc_time(time, DAY_AND_MINUTE)
+    """A time of today, else date and time without seconds."""
+    return clock_time(time, now, SHORT_TIME_CHARS)
 
 
 def _age(time: datetime | None, now: float) -> str:
-    return MISSING if time is None else duration(max(0.0, now - time.timestamp()))
+    return MISSING if time is None else duration(max(0.0, now - time.timestamp()), _WIDTHS["queued"])
 
 
 def _fit(cell: Text, name: str, width: int) -> Text:

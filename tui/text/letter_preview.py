@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, count, escape, escape_lines, lasting, sparkline, utc_time
+from tui.text.format import MISSING, clip, count, escape, escape_lines, lasting, local_time, sparkline
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
-from tui.text.words import DATE_TIME_UTC, times
+from tui.text.words import DATE_TIME_ZONE, times
 from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup
 
 _LABEL_CHARS = 9
@@ -29,7 +29,7 @@ def letter_preview(letter: DeadLetter) -> Text:
         ("job", letter.job_id),
         ("queue", letter.queue_name),
         ("function", letter.function),
-        ("failed", utc_time(letter.failed_at, DATE_TIME_UTC)),
+        ("failed", local_time(letter.failed_at, DATE_TIME_ZONE)),
         ("attempts", f"{letter.attempts} · {letter.state}{replayed}"),
         ("release", letter.release or MISSING),
         ("worker", letter.worker or MISSING),
@@ -50,8 +50,8 @@ def group_preview(group: FailureGroup, now: float) -> Text:
         ("letters", count(group.count)),
         ("queue", sample.queue_name),
         ("function", sample.function),
-        ("first", utc_time(first, DATE_TIME_UTC)),
-        ("last", f"{utc_time(last, DATE_TIME_UTC)}, {lasting(max(0.0, now - last))} ago"),
+        ("first", local_time(first, DATE_TIME_ZONE)),
+        ("last", f"{local_time(last, DATE_TIME_ZONE)}, {lasting(max(0.0, now - last))} ago"),
     ]
     text.append_text(_fields(fields))
     text.append_text(_trend(group.trend))

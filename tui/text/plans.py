@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from tui.text.format import clip, count, duration, escape, gauge, utc_time
+from tui.text.format import SHORT_TIME_CHARS, clip, clock_time, count, duration, escape, gauge, local_time
 from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE
 from tui.text.words import (
     DAY_AND_MINUTE,
@@ -59,7 +59,7 @@ def preview(preview: Preview, rate: float | None, *, counted_at: float) -> Text:
         return Text("No dead letter matches: there is nothing to replay.", WATCH)
     text = Text()
     text.append(plural(preview.total, "letter"), "bold")
-    text.append(f" in {_sources(preview)}, as of {utc_time(counted_at)}, and none that come in later.\n")
+    text.append(f" in {_sources(preview)}, as of {clock_time(counted_at)}, and none that come in later.\n")
     if preview.poison_excluded:
         text.append("▲ ", WATCH)
         poison = plural(preview.poison_excluded, "letter")
@@ -94,7 +94,7 @@ def title(plan: Plan, width: int) -> str:
 
 def summary(plan: Plan) -> Text:
     """How many letters the plan has, and its options."""
-    text = Text.assemble((plural(plan.total, "letter"), "bold"), f", frozen at {utc_time(plan.created_at)}")
+    text = Text.assemble((plural(plan.total, "letter"), "bold"), f", frozen at {clock_time(plan.created_at)}")
     text.append(f" by {escape(plan.actor)}, and none that came in since.\n")
     return text.append(replay_options(plan.canary, plan.rate, plan.halt), MUTED)
 
@@ -159,7 +159,7 @@ def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
     state = plan.standing
     numbers = zip(RIGHT_ALIGNED, (plan.id, plan.total, plan.ledger.sent, plan.ledger.died), strict=True)
     cells = {
-        "when": utc_time(plan.created_at, DAY_AND_MINUTE),
+        "when": local_time(plan.created_at, DAY_AND_MINUTE),
         "who": escape(plan.actor),
         "state": f"{_SIGNS.get(state, '–')} {state}",
         "selection": selection(plan.selection),
@@ -171,7 +171,8 @@ def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
 
 def item_columns(width: int) -> dict[str, int]:
     """The columns of a plan's letters and their widths."""
-    columns = {"letter": 9, "state": 17} | ({"enqueued": 8, "ended": 8} if width >= 84 else {})
+    times = dict.fromkeys(("enqueued", "ended"), SHORT_TIME_CHARS) if width >= 84 else {}
+    columns = {"letter": 9, "state": 17} | times
     return columns | {"note": max(10, width - sum(columns.values()) - 2 * (len(columns) + 1) - 2)}
 
 
@@ -180,8 +181,8 @@ def item_cells(item: PlanItem, columns: Mapping[str, int]) -> list[Text]:
     cells = {
         "letter": str(item.letter_id).rjust(columns["letter"]),
         "state": replay_state(item.state),
-        "enqueued": utc_time(item.enqueued_at),
-        "ended": utc_time(item.ended_at),
+        "enqueued": clock_time(item.enqueued_at, max_chars=SHORT_TIME_CHARS),
+        "ended": clock_time(item.ended_at, max_chars=SHORT_TIME_CHARS),
         "note": escape(item.note or ("edited" if item.kwargs is not None else "")),
     }
     return _row(cells, columns, _STYLES.get(item.state, ""))

@@ -15,6 +15,7 @@ from tui.text.format import (
     count,
     duration,
     first_fitting,
+    lasting,
     percent,
     rate,
     sparkline,
@@ -89,7 +90,15 @@ def is_compact(width: int) -> bool:
 
 def heading(width: int, order: Order | None = None) -> Text:
     """The headings of the queue table, with an arrow at that of the column which sorts it."""
-    name, *others = columns(width)
+    text = heading_of(columns(width), order)
+    if is_compact(width):
+        return text
+    return text.append(f"   {sorting.heading('state', order, _MIN_STATE_WIDTH)}")
+
+
+def heading_of(chosen: Sequence[Column], order: Order | None = None) -> Text:
+    """The headings of these columns."""
+    name, *others = chosen
     cells = [f"   {sorting.heading(name.title, order, name.width - GAP)}".ljust(name.width)]
     for column in others:
         sorts = order is not None and order.column == (column.sorts or column.title)
@@ -98,32 +107,35 @@ def heading(width: int, order: Order | None = None) -> Text:
         # A gauge begins at the left of its column, so its heading does, too.
         gauged = column.title == "in flight" and column.width > _GAUGE_MIN_WIDTH
         cells.append(f"  {title}".ljust(column.width) if gauged else title.rjust(column.width))
-    tail = "" if is_compact(width) else f"   {sorting.heading('state', order, _MIN_STATE_WIDTH)}"
-    return Text("".join(cells) + tail, MUTED, no_wrap=True, overflow="crop")
+    return Text("".join(cells), MUTED, no_wrap=True, overflow="crop")
 
 
 def rows(
     queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], *, offline: bool, width: int
 ) -> list[Text]:
     """The row of a queue, and a second line for words that have no room on it."""
-    row = _row(queue, verdict, _states(queue, alerts), width)
-    words = verdict.text
-    if offline and queue.name == WEATHER:
-        words = ", ".join(filter(None, (words, "offline weather")))
+    row = row_of(queue, verdict, alerts, columns(width))
+    words = state_words(queue, verdict, offline=offline)
     if is_compact(width):
         return [row, _second_line(queue, verdict, words, width)]
     left = width - row.cell_len - 3
     if len(words) <= left:
         return [row.append("   ").append(words, verdict.style)]
-    if left >= _MIN_STATE_WIDTH:
-        row.append("   ").append(clip(verdict.short or words, left), verdict.style)
-        if not verdict.needs_text and len(verdict.short) <= left:
-            return [row]
+    if left >= _MIN_STATE_WIDTH and not verdict.needs_text and len(verdict.short) <= left:
+        return [row.append("   ").append(verdict.short or clip(words, left), verdict.style)]
     return [row, Text(f"   {words}", verdict.style, no_wrap=True, overflow="ellipsis")]
 
 
-def _row(queue: QueueSnapshot, verdict: Verdict, states: AlertStates, width: int) -> Text:
-    name, *others = columns(width)
+def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str:
+    """Its state in words; empty if there is nothing to say.  ``offline``: the weather is made up."""
+    offline_words = "offline weather" if offline and queue.name == WEATHER else ""
+    return ", ".join(filter(None, (verdict.text, offline_words)))
+
+
+def row_of(queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], chosen: Sequence[Column]) -> Text:
+    """The row of a queue in these columns."""
+    states = _states(queue, alerts)
+    name, *others = chosen
     sign_style = "ok" if verdict.tone == "fine" else verdict.style
     row = Text.assemble((f" {verdict.sign} ", sign_style), (clip(queue.name, name.width - 3), "bold"))
     row.no_wrap, row.overflow = True, "crop"
@@ -199,10 +211,10 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
-    wait = duration(queue.next_start_in)
-    waits = (wait, wait.replace(" ", ""), wait.partition(" ")[0])
+    wait = queue.next_start_in
+    waits = [lasting(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
-    return Text(first_fitting(width, *texts, wait), WATCH if queue.depth else "")
+    return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")
 
 
 def _used_of_limit(used: int, limit: int) -> tuple[str, str]:
@@ -236,7 +248,14 @@ _WAIT_P99 = _duration(lambda queue: queue.wait.p99)
 _RUN_P50 = _duration(lambda queue: queue.run.p50)
 _RUN_P95 = _duration(lambda queue: queue.run.p95, _SLOW_RUN)
 _RUN_P99 = _duration(lambda queue: queue.run.p99)
-_LAST = _duration(lambda queue: None if queue.succeeded_age is None else max(1.0, queue.succeeded_age))
+
+
+def _last(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+    """Since when no job has completed, in whole seconds."""
+    age = queue.succeeded_age
+    if age is None or age >= 59.5:
+        return _figure(duration(age, width))
+    return _figure(f"{max(1, round(age))} s")
 
 
 def _name(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
@@ -276,8 +295,28 @@ _WIDE = (
     Column("p95", 8, _RUN_P95, "run p95"),
     Column("fail 5m", 9, _failures),
     Column("done/s", 8, _done),
-    Column("last", 8, _LAST),
+    Column("last", 8, _last),
 )
+STATE_COLUMNS = (
+    Column("queue", 20, _name),
+    Column("depth", 7, _depth),
+    Column("oldest", 8, _OLDEST),
+    Column("flight", 8, _in_flight),
+    Column("limit", 11, _rate_limit),
+    Column("fail 5m", 9, _failures),
+    Column("done/s", 8, _done),
+    Column("last", 8, _last),
+)
+TIMES_COLUMNS = (
+    Column("queue", 20, _name),
+    Column("wait p50", 10, _WAIT_P50),
+    Column("p95", 8, _WAIT_P95),
+    Column("p99", 8, _WAIT_P99),
+    Column("run p50", 10, _RUN_P50),
+    Column("p95", 8, _RUN_P95),
+    Column("p99", 8, _RUN_P99),
+)
+"""Two tables for 80 columns that together have all figures."""
 _FULL = (
     *_WIDE[:7],
     Column("p99", 8, _WAIT_P99),

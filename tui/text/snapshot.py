@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import byte_size, clip, duration, escape, lasting, utc_time
+from tui.text.format import byte_size, clip, clock_time, duration, escape, lasting, local_time
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
@@ -48,7 +48,7 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
         return left + Text(error or "reading the queues …", BREACH if error else MUTED)
     wide = width >= _WORDS_MIN_WIDTH
     left.append(clip(escape(snapshot.environment), _MAX_ENVIRONMENT_CHARS), ACCENT)
-    left.append(f" · {_releases(snapshot)}" if wide and _releases(snapshot) else "", MUTED)
+    left.append(f" · {releases(snapshot)}" if wide and releases(snapshot) else "", MUTED)
     living = living_workers(snapshot)
     wrong = len(snapshot.workers) - living
     others = other_workers(snapshot) if wide else f" ▲{wrong}" if wrong else ""
@@ -56,10 +56,13 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
     left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
     if error is not None:
         left.append(f"  ▲ {error}", BREACH)
-    return _align_both_ends(left, _servers(snapshot, width), width)
+    right = _servers(snapshot, width)
+    if left.cell_len + right.cell_len >= width:
+        right = _servers(snapshot, width, with_limit=False)
+    return _align_both_ends(left, right, width)
 
 
-def _releases(snapshot: Snapshot) -> str:
+def releases(snapshot: Snapshot) -> str:
     """``release 7f3c2a1``, and how many others run while a deploy goes on."""
     found = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
     if not found:
@@ -72,16 +75,16 @@ def _releases(snapshot: Snapshot) -> str:
     return f"release {clip(escape(newest or ''), _MAX_RELEASE_CHARS)}{others}"
 
 
-def _servers(snapshot: Snapshot, width: int) -> Text:
+def _servers(snapshot: Snapshot, width: int, *, with_limit: bool = True) -> Text:
     right = Text()
-    right.append_text(_redis(snapshot, with_gauge=width >= _GAUGE_MIN_WIDTH))
+    right.append_text(_redis(snapshot, with_gauge=width >= _GAUGE_MIN_WIDTH, with_limit=with_limit))
     right.append("  db ", MUTED)
     right.append(*(("ok", OK) if snapshot.database.error is None else ("▲ down", BREACH)))
     lag = snapshot.loop_lag
     if lag is not None and (lag > _SLOW_LOOP_SECONDS or width >= _WORDS_MIN_WIDTH):
         slow = lag > _SLOW_LOOP_SECONDS
         right.append("  loop ", MUTED).append(f"{'▲ ' if slow else ''}{duration(lag)}", WATCH if slow else "")
-    return right.append(f"  {utc_time(snapshot.taken_at)} ", "bold")
+    return right.append(f"  {local_time(snapshot.taken_at)} ", "bold")
 
 
 def living_workers(snapshot: Snapshot) -> int:
@@ -95,7 +98,7 @@ def other_workers(snapshot: Snapshot) -> str:
     return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 
 
-def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
+def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
     redis = snapshot.redis
     text = Text.assemble(("redis ", MUTED))
     if redis.error is not None:
@@ -104,7 +107,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool) -> Text:
     if redis.memory_limit and redis.memory_used is not None:
         share = redis.memory_used / redis.memory_limit
         full = share > redis.nearly_full
-        text.append(f" of {byte_size(redis.memory_limit)}", MUTED)
+        text.append(f" of {byte_size(redis.memory_limit)}" if with_limit else "", MUTED)
         if with_gauge:
             bar = thin_gauge(redis.memory_used, redis.memory_limit, 8, BREACH if full else OK)
             text.append(" ").append_text(bar)
@@ -137,10 +140,11 @@ def verdict_line(
         left = Text.assemble((" ✔ all well", OK))
         left.append(f", for {lasting(well_for)}" if well_for is not None else "", MUTED)
         return _align_both_ends(left, _asides(snapshot), width)
-    return _align_both_ends(_worst(firing[0], snapshot, views), _more(snapshot, 1), width)
+    return _align_both_ends(worst(firing[0], snapshot, views), _more(snapshot, 1), width)
 
 
-def _worst(alert: Alert, snapshot: Snapshot, views: Sequence[str]) -> Text:
+def worst(alert: Alert, snapshot: Snapshot, views: Sequence[str] = ()) -> Text:
+    """An alert, for how long it fires, and whether it will pass."""
     text = Text.assemble((" ▲ ", BREACH))
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
@@ -204,7 +208,7 @@ def banner(
     if snapshot.drain_deadline_in is not None:
         return _drain_banner(snapshot)
     if frozen:
-        return Text(f" ‖ frozen at {utc_time(snapshot.taken_at)}: space goes on")
+        return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: space goes on")
     down = [
         f"{name} is unavailable: {escape(problem)}"
         for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))
@@ -212,7 +216,9 @@ def banner(
     ]
     if not down:
         return None
-    how_old = f"figures are {lasting(figures_age)} old · " if figures_age is not None else ""
+    how_old = (
+        f"figures are {lasting(figures_age)} old · " if figures_age is not None and figures_age >= 1 else ""
+    )
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
 
 

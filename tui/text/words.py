@@ -8,9 +8,9 @@ from typing import Any, Final
 from tui.text.format import MISSING, count, escape
 
 DATE_TIME: Final = "%Y-%m-%d %H:%M:%S"
-"""A date and a time of day, in a column whose heading has UTC."""
-DATE_TIME_UTC: Final = f"{DATE_TIME} UTC"
-"""The same in a sentence."""
+"""A date and a time of day, in a column."""
+DATE_TIME_ZONE: Final = f"{DATE_TIME} %Z"
+"""The same in a sentence, with its zone."""
 DAY_AND_MINUTE: Final = "%m-%d %H:%M"
 """The same in a narrow column."""
 

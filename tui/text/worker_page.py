@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, duration, escape, gauge, utc_time
+from tui.text.format import MISSING, clip, clock_time, duration, escape, gauge
 from tui.text.styles import BREACH, MUTED, WATCH
 from tui.text.words import plural
 from tui.text.workers import cpu, in_flight, memory, readiness, state_word
@@ -56,8 +56,8 @@ def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Tex
     text = Text.assemble((f"   {'queue'.ljust(_QUEUE_CHARS)}{titles}", MUTED), no_wrap=True)
     for forecast in forecasts:
         text.append("\n   " + clip(escape(forecast.queue), _QUEUE_CHARS).ljust(_QUEUE_CHARS))
-        text.append(f"  {forecast.in_flight:>9}  {duration(forecast.longest):>9}")
-        text.append(f"  {duration(forecast.usual):>9}   ")
+        text.append(f"  {forecast.in_flight:>9}  {duration(forecast.longest, 9):>9}")
+        text.append(f"  {duration(forecast.usual, 9):>9}   ")
         if draining and forecast.put_back:
             text.append(f"likely put back: {forecast.put_back}", WATCH)
         elif draining:
@@ -122,7 +122,7 @@ def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
     text = Text(no_wrap=False)
     for number, line in enumerate(lines):
         text.append("\n" if number else "")
-        text.append(f"  {utc_time(line.at)}  ", MUTED)
+        text.append(f"  {clock_time(line.at)}  ", MUTED)
         text.append(f"{escape(line.level):<8}", _LEVELS.get(line.level, MUTED))
         about = " ".join(escape(part) for part in (line.queue, line.job) if part)
         text.append(f"{about}  " if about else "", "bold")

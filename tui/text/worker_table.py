@@ -49,8 +49,8 @@ _COLUMNS = (
     _Column("cpu", 6, lambda worker: _loud(cpu(worker), WATCH, is_busy, worker)),
     _Column("memory", 7, lambda worker: Text(memory(worker))),
     _Column("loop p99", 8, lambda worker: _loud(duration(worker.loop_p99), WATCH, is_slow, worker), True),
-    _Column("beat", 7, lambda worker: Text(duration(worker.beat_age)), is_wide=True),
-    _Column("up", 8, lambda worker: Text(duration(worker.up_for)), is_wide=True),
+    _Column("beat", 7, lambda worker: Text(duration(worker.beat_age, 7)), is_wide=True),
+    _Column("up", 8, lambda worker: Text(duration(worker.up_for, 8)), is_wide=True),
     _Column(
         "release",
         _MAX_RELEASE_CHARS,

@@ -11,15 +11,13 @@ from textual.message import Message
 from textual.widgets import DataTable
 
 from tui.text.events import SIGNS, describe
-from tui.text.format import clip, escape, utc_time
+from tui.text.format import SHORT_TIME_CHARS, clip, clock_time, escape
 from tui.text.styles import MUTED
-from tui.text.words import DAY_AND_MINUTE
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from workers.operations.operations import Event
 
-_DAY_SECONDS = 86_400
-_TIME_CHARS, _KIND_CHARS = 11, 18
+_KIND_CHARS = 18
 _MIN_KIND_WIDTH = 100
 """Columns of a terminal from which the kind has a column of its own."""
 
@@ -47,7 +45,7 @@ class EventTable(MarkableTable[Event], inherit_bindings=False):
     def show_events(self, events: Sequence[Event], width: int, now: float) -> None:
         """Show a page."""
         with_kind = width >= _MIN_KIND_WIDTH
-        columns = {"": 1, "at": _TIME_CHARS, **({"kind": _KIND_CHARS} if with_kind else {})}
+        columns = {"": 1, "at": SHORT_TIME_CHARS, **({"kind": _KIND_CHARS} if with_kind else {})}
         columns["what happened"] = max(20, width - sum(columns.values()) - 2 * (len(columns) + 1))
         rows = {str(event.id): _cells(event, now, columns) for event in events}
         self.set_rows(events, columns, rows)
@@ -55,8 +53,7 @@ class EventTable(MarkableTable[Event], inherit_bindings=False):
 
 def _cells(event: Event, now: float, columns: dict[str, int]) -> list[Text]:
     sign, style = SIGNS.get(event.kind, ("·", MUTED))
-    recent = now - event.at.timestamp() < _DAY_SECONDS
-    when = utc_time(event.at) if recent else utc_time(event.at, DAY_AND_MINUTE)
+    when = clock_time(event.at, now, SHORT_TIME_CHARS)
     cells = [Text(sign, style), Text(when, MUTED)]
     if "kind" in columns:
         cells.append(Text(clip(escape(event.kind), _KIND_CHARS), MUTED))

@@ -6,26 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, escape, utc_time
-from tui.text.words import DATE_TIME, DAY_AND_MINUTE
-from workers.monitoring.descriptions import duration
+from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, lasting, local_time
+from tui.text.words import DATE_TIME
 
 if TYPE_CHECKING:
     from storage.repositories.alert_history import AlertRecord
     from workers.operations.alerts import CurrentAlert
-
-_SIGNS = {"firing": "!", "acknowledged": "!", "pending": "~"}
-
-
-def alert_line(alert: CurrentAlert) -> str:
-    """One line: its sign, what is wrong, since when, and what an operator has decided.
-
-    ``!`` fires, ``~`` is pending, ``-`` is silenced or information.
-    """
-    sign = "-" if alert.severity == "information" else _SIGNS.get(alert.state, "-")
-    what = f"{alert.queue}: {alert.message}" if alert.queue else alert.message
-    how_long = "" if alert.seconds is None else f"for {duration(alert.seconds)}"
-    return escape(f"{sign} {' · '.join(filter(None, (what, how_long, _decision(alert))))}")
 
 
 def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> str:
@@ -37,7 +23,7 @@ def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> 
             alert.state,
             alert.alert,
             alert.queue or MISSING,
-            MISSING if alert.seconds is None else duration(alert.seconds),
+            MISSING if alert.seconds is None else lasting(alert.seconds),
             alert.message,
             _decision(alert),
         )
@@ -53,7 +39,7 @@ def history_text(records: Sequence[AlertRecord], *, width: int | None = None) ->
         return "no alerts"
     rows = [
         (
-            utc_time(record.fired_at, DATE_TIME),
+            local_time(record.fired_at, DATE_TIME),
             _lasted(record),
             record.state,
             record.alert,
@@ -70,12 +56,12 @@ def history_text(records: Sequence[AlertRecord], *, width: int | None = None) ->
 def _lasted(record: AlertRecord) -> str:
     if record.resolved_at is None:
         return MISSING
-    return duration(max(0.0, (record.resolved_at - record.fired_at).total_seconds()))
+    return lasting(max(0.0, (record.resolved_at - record.fired_at).total_seconds()))
 
 
 def _decision(alert: CurrentAlert) -> str:
     if alert.state == "silenced":
         reason = f": {alert.silence_reason}" if alert.silence_reason else ""
-        until = utc_time(alert.silenced_until, f"{DAY_AND_MINUTE} UTC")
+        until = clock_time(alert.silenced_until, max_chars=SHORT_TIME_CHARS)
         return f"silenced by {alert.silenced_by} until {until}{reason}"
     return f"acknowledged by {alert.acknowledged_by}" if alert.state == "acknowledged" else ""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, duration, utc_time
-from tui.text.words import DATE_TIME, DATE_TIME_UTC
+from tui.text.format import MISSING, duration, local_time
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE
 
 if TYPE_CHECKING:
     from workers.operations.schedules import ScheduleView
@@ -16,7 +16,7 @@ _HEAD = ("schedule", "queue", "function", "every", "expression", "next", "last",
 
 
 def schedules_text(schedules: Sequence[ScheduleView], *, width: int | None = None) -> str:
-    """A row a schedule; times in UTC."""
+    """A row a schedule; its expression is in UTC, times are in the zone of the terminal."""
     if not schedules:
         return "no schedules"
     rows = [
@@ -26,8 +26,8 @@ def schedules_text(schedules: Sequence[ScheduleView], *, width: int | None = Non
             schedule.function,
             duration(schedule.interval_seconds),
             schedule.expression,
-            utc_time(schedule.next_at, DATE_TIME),
-            utc_time(schedule.last_at, DATE_TIME),
+            local_time(schedule.next_at, DATE_TIME),
+            local_time(schedule.last_at, DATE_TIME),
             str(schedule.missed or MISSING),
             _disabled(schedule),
         )
@@ -40,5 +40,5 @@ def _disabled(schedule: ScheduleView) -> str:
     if schedule.enabled:
         return ""
     reason = f": {schedule.disabled_reason}" if schedule.disabled_reason else ""
-    since = utc_time(schedule.disabled_at, DATE_TIME_UTC)
+    since = local_time(schedule.disabled_at, DATE_TIME_ZONE)
     return f"disabled by {schedule.disabled_by} since {since}{reason}"

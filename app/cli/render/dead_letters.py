@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, clip, count, duration, escape, number, sparkline, utc_time
-from tui.text.words import DATE_TIME, DATE_TIME_UTC, DAY_AND_MINUTE, plural, replay_state, times
+from tui.text.format import MISSING, clip, clock_time, count, duration, escape, local_time, number, sparkline
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, plural, replay_state, times
 
 if TYPE_CHECKING:
     from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
@@ -39,7 +39,7 @@ def _letter_cells(letter: DeadLetter, wide: bool) -> dict[str, str]:
     cells = {
         "id": str(letter.id),
         "": poison_sign(letter),
-        "failed at": utc_time(letter.failed_at, DATE_TIME if wide else DAY_AND_MINUTE),
+        "failed at": local_time(letter.failed_at, DATE_TIME if wide else DAY_AND_MINUTE),
         "queue": letter.queue_name,
         "job": escape(letter.job_id[:_MAX_JOB_CHARS])
         if wide
@@ -74,8 +74,8 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
     lines = [
         f"{letter.id}  {letter.queue_name}  {escape(letter.function)}  job {escape(letter.job_id)}",
         f"state {letter.state}{', archived' if letter.archived else ''} · "
-        f"{plural(letter.attempts, 'attempt')} · failed at {utc_time(letter.failed_at, DATE_TIME_UTC)}",
-        f"enqueued at {utc_time(letter.enqueued_at, DATE_TIME_UTC)} · group {letter.fingerprint} · "
+        f"{plural(letter.attempts, 'attempt')} · failed at {local_time(letter.failed_at, DATE_TIME_ZONE)}",
+        f"enqueued at {local_time(letter.enqueued_at, DATE_TIME_ZONE)} · group {letter.fingerprint} · "
         f"release {escape(letter.release or MISSING)}",
         f"{letter.error_type}: {letter.error_message}",
     ]
@@ -85,7 +85,7 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
     lines += ["", "payload", _json(letter.job_data.get("kwargs", letter.job_data))]
     lines += _lineage_lines(letter, lineage)
     for attempt in letter.attempt_errors:
-        failed_at, ran = utc_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
+        failed_at, ran = clock_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
         names = ("attempt", "worker", "release")
         attempt_number, worker, release = (escape(str(attempt.get(name) or MISSING)) for name in names)
         lines += ["", f"attempt {attempt_number} at {failed_at} on {worker}, release {release}, ran {ran}"]
@@ -103,14 +103,14 @@ def _lineage_lines(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Seque
     for member, items in lineage:
         origin = f", of letter {member.replay_of}" if member.replay_of is not None else ""
         this = " (this one)" if member.id == letter.id else ""
-        failed_at = utc_time(member.failed_at, DATE_TIME)
+        failed_at = local_time(member.failed_at, DATE_TIME)
         lines.append(f"  letter {member.id}{this}{origin}: {failed_at}  {_error(member)}")
         lines += [f"    {_replay(item)}" for item in items]
     return lines
 
 
 def _replay(item: PlanItem) -> str:
-    enqueued_at = f"  {utc_time(item.enqueued_at, DATE_TIME)}" if item.enqueued_at is not None else ""
+    enqueued_at = f"  {local_time(item.enqueued_at, DATE_TIME)}" if item.enqueued_at is not None else ""
     note = f": {escape(item.note)}" if item.note else ""
     edited = ", with another payload" if item.kwargs is not None else ""
     return f"plan {item.plan_id}{enqueued_at}  {replay_state(item.state)}{note}{edited}"
@@ -126,7 +126,7 @@ def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> 
 
 def _group(group: FailureGroup, digits: int, width: int | None) -> str:
     sample, margin = group.sample, " " * (digits + 2)
-    first, last = (utc_time(time, "%Y-%m-%d %H:%M") for time in (group.first_at, group.last_at))
+    first, last = (local_time(time, "%Y-%m-%d %H:%M") for time in (group.first_at, group.last_at))
     trend = sparkline([deaths or None for deaths in group.trend], len(group.trend)).replace(" ", "·")
     lines = [
         f"{count(group.count):>{digits}}  {trend}  {first} – {last}",

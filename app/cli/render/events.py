@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
-from tui.text.format import escape, utc_time
+from tui.text.format import escape, local_time
 from tui.text.words import DATE_TIME
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ def events_text(events: Sequence[Event], *, width: int | None = None) -> str:
     """A row an event: when, its kind, and what happened."""
     if not events:
         return "no events"
-    rows = [(utc_time(event.at, DATE_TIME), event.kind, event.message) for event in events]
+    rows = [(local_time(event.at, DATE_TIME), event.kind, event.message) for event in events]
     return table_text(("at", "kind", "what happened"), rows, shrink=("what happened",), width=width)
 
 
 def event_lines(events: Sequence[Event]) -> str:
     """A whole line an event, in columns that do not depend on the others."""
     return "\n".join(
-        f"{utc_time(event.at, DATE_TIME)}  {escape(event.kind):<{_KIND_CHARS}}  {escape(event.message)}"
+        f"{local_time(event.at, DATE_TIME)}  {escape(event.kind):<{_KIND_CHARS}}  {escape(event.message)}"
         for event in events
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.render.tables import table_text
 from tui.text import findings
-from tui.text.format import MISSING, count, duration, utc_time
-from tui.text.words import DATE_TIME, DATE_TIME_UTC
+from tui.text.format import MISSING, count, duration, local_time
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE
 
 if TYPE_CHECKING:
     from workers.operations.jobs import Finding, JobChange, JobDetail, JobStack, JobSummary
@@ -58,10 +58,10 @@ def _cells(job: JobSummary) -> dict[str, str]:
         "worker": job.worker_name or (job.worker or MISSING)[:8],
         "progress": MISSING if job.progress is None else f"{job.progress:.0%}",
         "before it": count(job.position),
-        "queued at": utc_time(job.queued_at, DATE_TIME),
+        "queued at": local_time(job.queued_at, DATE_TIME),
         "due in": duration(job.due_in),
-        "due at": utc_time(job.due_at, DATE_TIME),
-        "ended at": utc_time(job.ended_at, DATE_TIME),
+        "due at": local_time(job.due_at, DATE_TIME),
+        "ended at": local_time(job.ended_at, DATE_TIME),
     }
 
 
@@ -85,7 +85,7 @@ def job_text(job: JobDetail) -> str:
     if job.meta:
         lines += _block("meta", job.meta)
     for attempt in job.attempts:
-        when, where = utc_time(attempt.at, DATE_TIME_UTC), attempt.worker[:8]
+        when, where = local_time(attempt.at, DATE_TIME_ZONE), attempt.worker[:8]
         lines += [
             "",
             f"attempt {attempt.attempt} failed at {when} on {where} after {duration(attempt.run_seconds)}",
@@ -138,10 +138,10 @@ def _facts(job: JobDetail) -> Sequence[tuple[str, Any]]:
         ("problem", job.problem),
         ("function", job.function),
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
-        ("queued", utc_time(job.queued_at, DATE_TIME_UTC)),
-        ("started", utc_time(job.started_at, DATE_TIME_UTC)),
-        ("due", utc_time(job.due_at, DATE_TIME_UTC)),
-        ("ended", utc_time(job.ended_at, DATE_TIME_UTC)),
+        ("queued", local_time(job.queued_at, DATE_TIME_ZONE)),
+        ("started", local_time(job.started_at, DATE_TIME_ZONE)),
+        ("due", local_time(job.due_at, DATE_TIME_ZONE)),
+        ("ended", local_time(job.ended_at, DATE_TIME_ZONE)),
         ("worker", job.worker_name or job.worker),
         ("progress", None if job.progress is None else f"{job.progress:.0%}"),
         ("producer", job.producer),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, count, escape, utc_time
+from tui.text.format import MISSING, count, escape, local_time
 from tui.text.words import (
     DATE_TIME,
-    DATE_TIME_UTC,
+    DATE_TIME_ZONE,
     DAY_AND_MINUTE,
     plural,
     replay_options,
@@ -31,7 +31,7 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
     rows = [
         (
             str(plan.id),
-            utc_time(plan.created_at, DAY_AND_MINUTE),
+            local_time(plan.created_at, DAY_AND_MINUTE),
             plan.standing,
             count(plan.total),
             count(plan.ledger.sent),
@@ -51,7 +51,7 @@ def plan_text(plan: Plan) -> str:
     lines = [
         state_line(plan),
         *([f"to resume: {resume_command(plan)}"] if resumable else []),
-        f"made at {utc_time(plan.created_at, DATE_TIME_UTC)} by {escape(plan.actor)}"
+        f"made at {local_time(plan.created_at, DATE_TIME_ZONE)} by {escape(plan.actor)}"
         + (f": {escape(plan.reason)}" if plan.reason else ""),
         f"of {plural(plan.total, 'letter')}: {selection(plan.selection, max_ids=None)}",
         replay_options(plan.canary, plan.rate, plan.halt),
@@ -112,4 +112,4 @@ def items_text(items: Sequence[PlanItem], *, width: int | None = None) -> str:
 
 
 def _time(time: object) -> str:
-    return MISSING if time is None else utc_time(time, DATE_TIME)
+    return MISSING if time is None else local_time(time, DATE_TIME)

@@ -1,19 +1,52 @@
-"""Snapshots as plain text, for the command line."""
+"""All that the overview shows, as tables for the command line."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from app.cli.render.alerts import alert_line
-from app.cli.render.tables import table_text
-from tui.text.format import MISSING, duration, percent, rate
-from tui.text.snapshot import living_workers, other_workers
-from workers.monitoring.descriptions import descriptions
-from workers.monitoring.snapshot import QueueSnapshot, Snapshot
-from workers.operations.alerts import current_alerts
+from rich.console import Console, RenderableType
+from rich.text import Text
 
-_NUMBERS = ("depth", "oldest", "in flight", "wait p95", "run p95", "fail 5m", "done/s")
+from app.cli.render.tables import STYLES, plain, table, terminal_width
+from app.cli.render.workers import workers_table
+from tui.text import queues as queue_text
+from tui.text.alerts import alert_lines
+from tui.text.events import event_lines
+from tui.text.format import MISSING, byte_size, clock_time, count, escape, lasting, sparkline
+from tui.text.groups import groups_title, pairs
+from tui.text.snapshot import living_workers, other_workers, releases, worst
+from tui.text.styles import BREACH, MUTED, OK, WATCH
+from tui.text.verdict import Verdict, queue_verdict
+from tui.text.words import plural
+from workers.monitoring.snapshot import QueueSnapshot, RedisSnapshot, Snapshot
+from workers.operations.worker_list import list_workers
+
+if TYPE_CHECKING:
+    from workers.operations.operations import Event, FailureGroup
+
+_ONE_TABLE_WIDTH = 150
+"""Columns from which the queues are one table: below they are two, since nothing is left out here."""
+_NO_LIMIT = 10_000
+"""Columns of a file or a pipe."""
+MAX_GROUPS, MAX_EVENTS = 5, 5
+_TREND_CELLS = 12
+_GAP = 3
+"""Spaces before the state of a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A snapshot, and of the last day what the database knows: None if that was not read."""
+
+    snapshot: Snapshot
+    groups: Sequence[FailureGroup] | None = None
+    events: Sequence[Event] | None = None
+    error: str | None = None
+    """Why the snapshot is old."""
+    age: float | None = None
+    """Seconds since Redis was last read."""
 
 
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -24,35 +57,136 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
     return document
 
 
-def status_text(snapshot: Snapshot, *, width: int | None = None) -> str:
-    """The overview in lines: alerts first, then a row a queue, then the servers."""
-    lines = [alert_line(alert) for alert in current_alerts(snapshot)]
-    rows = [_row(queue) for queue in snapshot.queues]
-    lines.append(table_text(("queue", *_NUMBERS, ""), rows, right=_NUMBERS, shrink=("",), width=width))
-    redis, database = snapshot.redis, snapshot.database
-    lines += [
-        "",
-        f"workers {living_workers(snapshot)}{other_workers(snapshot)} · "
-        f"redis {redis.error or redis.refuses_writes or 'ok'} · database {database.error or 'ok'} · "
-        f"dead letters {MISSING if snapshot.dead_letters is None else snapshot.dead_letters}"
-        + (f" · {snapshot.letters_waiting} wait for the database" if snapshot.letters_waiting else ""),
-    ]
-    return "\n".join(lines)
+def status_text(overview: Overview) -> str:
+    """The tables for standard output: with colours and cut to its width if that is a terminal."""
+    width = terminal_width()
+    parts = status_parts(overview, width=width)
+    if width is None:
+        return plain(*parts)
+    console = Console(theme=STYLES, highlight=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get().rstrip("\n")
 
 
-def _row(queue: QueueSnapshot) -> tuple[str, ...]:
-    paused = queue.paused
-    conditions = [*descriptions(queue), *([] if queue.workers else ["no worker"])]
-    if paused:
-        conditions.append(f"paused by {paused.by}{f': {paused.reason}' if paused.reason else ''}")
-    return (
-        queue.name,
-        str(queue.depth),
-        duration(queue.oldest_age),
-        f"{queue.in_flight}/{queue.concurrency}",
-        duration(queue.wait.p95),
-        duration(queue.run.p95),
-        percent(queue.failure_rate),
-        rate(queue.throughput),
-        " · ".join(conditions),
+def status_parts(overview: Overview, *, width: int | None) -> Iterator[RenderableType]:
+    """Verdict, servers, and a table each of queues, alerts, dead letters, workers and events."""
+    snapshot = overview.snapshot
+    yield _verdict(overview)
+    yield _cluster(snapshot)
+    yield _servers(overview)
+    yield from _title("Queues", width)
+    yield from _queues(snapshot, width)
+    if snapshot.alerts:
+        yield from _title("Alerts", width)
+        for alert in snapshot.alerts:
+            yield from alert_lines(alert, snapshot.taken_at)
+    yield from _title("Dead letters", width, _letters(overview))
+    if overview.groups:
+        yield _groups(overview.groups, snapshot.taken_at)
+    yield from _title("Workers", width, "" if snapshot.workers else "none")
+    if snapshot.workers:
+        yield workers_table(list_workers(snapshot.workers, snapshot.queues), width=width, ids=False)
+    if overview.events:
+        yield from _title("Events", width)
+        yield event_lines(overview.events, snapshot.taken_at)
+
+
+def _title(name: str, width: int | None, words: str = "") -> Iterator[Text]:
+    text = Text.assemble((name, "bold"), f" · {words}" if words else "", no_wrap=True, overflow="ellipsis")
+    if width is not None:
+        text.append(" ").append("─" * max(0, width - text.cell_len - 1), "rule")
+    yield Text()
+    yield text
+
+
+def _verdict(overview: Overview) -> Text:
+    snapshot = overview.snapshot
+    problem = overview.error or snapshot.redis.error
+    if problem is not None:
+        age = f", figures are {lasting(overview.age)} old" if overview.age is not None else ""
+        return Text(f" ▲ Redis does not answer{age}: {escape(problem)}", BREACH)
+    firing = [alert for alert in snapshot.alerts if alert.fires]
+    if not firing:
+        return Text(" ✔ all well", OK)
+    text = worst(firing[0], snapshot)
+    return text.append(f" · {len(firing) - 1} more", BREACH) if len(firing) > 1 else text
+
+
+def _cluster(snapshot: Snapshot) -> Text:
+    workers = f"{plural(living_workers(snapshot), 'worker')}{other_workers(snapshot)}"
+    offline = "weather: offline" if snapshot.weather_provider == "offline" else ""
+    words = (
+        escape(snapshot.environment),
+        releases(snapshot),
+        workers,
+        offline,
+        clock_time(snapshot.taken_at),
     )
+    return Text(f"   {' · '.join(filter(None, words))}", MUTED)
+
+
+def _servers(overview: Overview) -> Text:
+    redis, database = overview.snapshot.redis, overview.snapshot.database
+    problem = redis.error or redis.refuses_writes or overview.error
+    text = Text("   redis ", MUTED)
+    text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
+    text.append(f" · {_memory(redis)} · database ")
+    return text.append(*(("ok", OK) if database.error is None else (escape(database.error), BREACH)))
+
+
+def _memory(redis: RedisSnapshot) -> str:
+    used, limit = redis.memory_used, redis.memory_limit
+    if used is None or not limit:
+        return byte_size(used)
+    return f"{byte_size(used)} of {byte_size(limit)} ({used / limit * 100:.0f} %)"
+
+
+def _queues(snapshot: Snapshot, width: int | None) -> Iterator[Text]:
+    width = _NO_LIMIT if width is None else width
+    whole = queue_text.columns(width) if width >= _ONE_TABLE_WIDTH else None
+    yield queue_text.heading_of(whole or queue_text.STATE_COLUMNS)
+    for queue, verdict in _verdicts(snapshot):
+        row = queue_text.row_of(queue, verdict, snapshot.alerts, whole or queue_text.STATE_COLUMNS)
+        words = queue_text.state_words(queue, verdict, offline=snapshot.weather_provider == "offline")
+        if row.cell_len + len(words) + _GAP <= width:
+            yield row.append(" " * _GAP if words else "").append(words, verdict.style)
+        else:
+            yield from (row, Text(f"{' ' * _GAP}{words}", verdict.style))
+    if whole is None:
+        yield queue_text.heading_of(queue_text.TIMES_COLUMNS)
+        for queue, verdict in _verdicts(snapshot):
+            yield queue_text.row_of(queue, verdict, snapshot.alerts, queue_text.TIMES_COLUMNS)
+
+
+def _verdicts(snapshot: Snapshot) -> Iterator[tuple[QueueSnapshot, Verdict]]:
+    for queue in snapshot.queues:
+        yield queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
+
+
+def _letters(overview: Overview) -> str:
+    snapshot = overview.snapshot
+    parts = [MISSING if snapshot.dead_letters is None else f"{count(snapshot.dead_letters)} dead"]
+    if overview.groups is not None:
+        parts.append(groups_title(overview.groups, MAX_GROUPS))
+    if snapshot.letters_waiting:
+        parts.append(f"{count(snapshot.letters_waiting)} wait for the database")
+    return " · ".join(parts)
+
+
+def _groups(groups: Sequence[FailureGroup], now: float) -> RenderableType:
+    rows = []
+    for group in groups:
+        sample = group.sample
+        error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
+        rows.append(
+            (
+                f" {count(group.count)}",
+                Text(escape(sample.function), MUTED),
+                error,
+                f"{lasting(max(0.0, now - group.last_at.timestamp()))} ago",
+                Text(sparkline(pairs(group.trend), _TREND_CELLS), WATCH),
+            )
+        )
+    return table(("", "function", "error", "last", "trend"), rows, right=("", "last"), shrink=("error",))

@@ -5,41 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from app.cli.render.tables import table_text
+from rich.table import Table
+from rich.text import Text
+
+from app.cli.render.tables import plain, table
 from tui.text.format import MISSING, duration, escape
-from tui.text.workers import cpu, drain_result, in_flight, memory, readiness, state_word
+from tui.text.styles import WIDE
+from tui.text.workers import SIGNS, STYLES, cpu, drain_result, in_flight, memory, readiness, state_word
 
 if TYPE_CHECKING:
     from workers.operations.worker_list import Worker
     from workers.operations.workers import DrainResult
 
 _NUMBERS = ("queues", "in flight", "cpu", "memory", "loop p99", "beat", "up")
+_ONLY_WIDE = ("queues", "loop p99", "beat", "release")
 _SHORT_ID_CHARS = 8
 
 
 def workers_text(workers: Sequence[Worker], *, width: int | None = None) -> str:
     """A row a process."""
-    if not workers:
-        return "no workers"
-    rows = [
-        (
-            worker.id[:_SHORT_ID_CHARS],
-            worker.name,
-            state_word(worker),
-            str(len(worker.queues)) if worker.queues else MISSING,
-            in_flight(worker),
-            cpu(worker),
-            memory(worker),
-            duration(worker.loop_p99),
-            duration(worker.beat_age),
-            duration(worker.up_for),
-            worker.release or MISSING,
-            readiness(worker),
-        )
-        for worker in workers
-    ]
-    head = ("id", "worker", "state", *_NUMBERS, "release", "ready")
-    return table_text(head, rows, right=_NUMBERS, shrink=("release", "ready"), width=width)
+    return plain(workers_table(workers, width=width), width=width) if workers else "no workers"
+
+
+def workers_table(workers: Sequence[Worker], *, width: int | None = None, ids: bool = True) -> Table:
+    """A row a process, on a narrow terminal without the less urgent columns."""
+    narrow = width is not None and width < WIDE
+    hidden = {*(_ONLY_WIDE if narrow else ()), *(() if ids else ("id",))}
+    rows = [{name: cell for name, cell in _cells(worker).items() if name not in hidden} for worker in workers]
+    cells = [list(row.values()) for row in rows]
+    return table(list(rows[0]), cells, right=_NUMBERS, shrink=("release", "ready"))
+
+
+def _cells(worker: Worker) -> dict[str, str | Text]:
+    return {
+        "": Text(f" {SIGNS[worker.state]}", STYLES[worker.state]),
+        "id": worker.id[:_SHORT_ID_CHARS],
+        "worker": worker.name,
+        "state": state_word(worker),
+        "queues": str(len(worker.queues)) if worker.queues else MISSING,
+        "in flight": in_flight(worker),
+        "cpu": cpu(worker),
+        "memory": memory(worker),
+        "loop p99": duration(worker.loop_p99),
+        "beat": duration(worker.beat_age),
+        "up": duration(worker.up_for),
+        "release": worker.release or MISSING,
+        "ready": readiness(worker),
+    }
 
 
 def results_text(results: Sequence[DrainResult]) -> str:

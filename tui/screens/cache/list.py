@@ -15,7 +15,7 @@ from tui.screens.cache.actions import CacheActions, describe_entry
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.session import Session
 from tui.text import cache as cache_text
-from tui.text.format import escape, utc_time
+from tui.text.format import clock_time, escape
 from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.cache_entry_table import CacheEntryTable
@@ -164,7 +164,7 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         return [
             entries if only_page else f"{entries} on this page",
             *self.position_parts(numbered=not only_page),
-            f"as of {utc_time(self._page_read_at)}, r reads again",
+            f"as of {clock_time(self._page_read_at, self.session.now)}, r reads again",
         ]
 
     # Keys

@@ -17,7 +17,7 @@ from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
 from tui.session import Session
 from tui.text import dead_letters as letter_text
 from tui.text.completion import Values
-from tui.text.format import utc_time
+from tui.text.format import clock_time
 from tui.text.sorting import Sorting
 from tui.text.words import plural
 from tui.widgets.group_table import GroupTable
@@ -245,7 +245,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         if self._groups_loaded_at is not None:
             number = len(self.query_one(GroupTable).items)
             label = f"the {_MAX_GROUPS} largest" if number == _MAX_GROUPS else plural(number, "group")
-            yield f"{label} as of {utc_time(self._groups_loaded_at)}"
+            yield f"{label} as of {clock_time(self._groups_loaded_at, self.session.now)}"
 
     def _total(self) -> str:
         if isinstance(self._count, str):

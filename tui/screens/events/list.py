@@ -14,7 +14,7 @@ from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
 from tui.text import worker_page
-from tui.text.format import utc_time
+from tui.text.format import clock_time
 from tui.text.words import plural
 from tui.widgets.event_table import EventTable
 from tui.widgets.line import Line
@@ -39,8 +39,8 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
     REMEMBERED_AS = "events-filter"
     NOT_SORTED = "events have one order only: the newest first"
     HELP = (
-        "Events, the newest first, times in UTC. enter opens what one is about: a queue, a worker, a plan, "
-        "letters, alerts. While a process drains, u and ! act on that one."
+        "Events, the newest first, times in the zone of the terminal. enter opens what one is about: "
+        "a queue, a worker, a plan, letters, alerts. While a process drains, u and ! act on that one."
     )
     LEGEND = (
         "▲  alert fired, plan halted     ✔  over, or acknowledged",
@@ -135,7 +135,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
         return [
             events if single else f"{events} on this page",
             *self.position_parts(numbered=not single),
-            f"as of {utc_time(self._read_at)}",
+            f"as of {clock_time(self._read_at, self.session.now)}",
         ]
 
     def _show_drains(self, snapshot: Snapshot) -> None:

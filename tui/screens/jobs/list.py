@@ -70,7 +70,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         "Jobs by state, left and right change the list. x, R, c and X apply to the marked jobs, else to the "
         "one under the cursor; x, R and X ask once. A job that has moved since it was shown stays as it is. "
         "R and p also apply to schedules. e enqueues a job. The filter takes queue:, function:, worker:, and "
-        "words of the key or the error; a whole key is found wherever it is. Times are in UTC."
+        "words of the key or the error; a whole key is found wherever it is. Schedules are in UTC, times in "
+        "the zone of the terminal."
     )
     LEGEND = (
         "■  marked     ●  runs     ▲  runs far longer than usual, or is not a job",

@@ -61,6 +61,7 @@ class ChartedScreen(QueueActions):
             None if history is None else series(history, figure.name, self.range_seconds, steps),
             figure.form,
             CHART_STYLES[verdict.tone],
+            now=figure.now(queue),
             threshold=figure.limit(queue),
             marks=marks_of(self.details.marks, queue.name),
         )

@@ -11,7 +11,18 @@ from tests.support.fake_operations import CACHE, ENTRIES, NASTY, entry
 def test_a_row_an_entry_with_units_on_the_right() -> None:
     lines = entries_text(ENTRIES, width=None).split("\n")
     assert lines[0].split() == ["key", "state", "age", "ttl", "size"]
-    assert lines[1].split() == ["anna-1:lisboa:2026-03-01T12", "fresh", "12", "s", "14m", "48s", "968", "B"]
+    assert lines[1].split() == [
+        "anna-1:lisboa:2026-03-01T12",
+        "fresh",
+        "12",
+        "s",
+        "14",
+        "min",
+        "48",
+        "s",
+        "968",
+        "B",
+    ]
     assert len({len(line) for line in lines[1:]}) == 1
     corrupt = next(line for line in lines if "corrupt" in line)
     assert corrupt.split()[-4:] == ["–", "–", "7", "B"]

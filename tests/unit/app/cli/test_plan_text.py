@@ -20,7 +20,7 @@ def test_a_preview_counts_the_letters_and_names_the_excluded_ones() -> None:
         "1 group:",
         "    1,234  PermanentError: no file 'dress.jpg'",
         "excluded: 5 letters that died 3 times or more in a row of the same error (--poison includes them)",
-        "takes at least 4m 10s, by its rate and the queues' own limits",
+        "takes at least 4 min 10 s, by its rate and the queues' own limits",
     ]
     assert "at least" not in preview_text(many, (), replay=False)
     few = Preview((1,), 1, 0, 2, {"alert-fanout": 1}, (), 0.0)

@@ -225,25 +225,6 @@ def test_what_a_job_may_hold(value: Any) -> None:
     check_payload(json.dumps(value).encode(), value)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "–"),
-        (0.0, "0 ms"),
-        (0.0042, "4 ms"),
-        (0.9999, "1.0 s"),
-        (3.14, "3.1 s"),
-        (41.2, "41 s"),
-        (59.7, "1m 00s"),
-        (118, "1m 58s"),
-        (11_100, "3h 05m"),
-        (190_000, "2d 04h"),
-    ],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert shown.duration(seconds) == text
-
-
 def test_numbers_and_bars() -> None:
     assert (shown.percent(0.071), shown.percent(None)) == ("7.1 %", "–")
     assert (shown.rate(4.44), shown.rate(15_000.2), shown.rate(None)) == ("4.4", "15,000", "–")

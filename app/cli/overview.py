@@ -1,0 +1,27 @@
+"""Reads what ``status`` shows beside the snapshot: groups of dead letters, and events."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from app.cli.render.status import MAX_EVENTS, MAX_GROUPS, Overview
+from workers.operations.operations import ALL_EVENTS, OPERATION_ERRORS, LetterFilter, Operations
+
+_DATABASE_SECONDS = 1.0
+"""A status that waits for a busy database longer shows nothing of the queues meanwhile."""
+
+
+async def with_details(operations: Operations, overview: Overview) -> Overview:
+    """The overview with groups and events, if the database answers in time."""
+    if overview.snapshot.database.error is not None:
+        return overview
+    day = LetterFilter(since=datetime.now(UTC) - timedelta(days=1))
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            groups = await operations.dead_letters.groups(day, limit=MAX_GROUPS)
+            events = await operations.events.page(ALL_EVENTS, limit=MAX_EVENTS)
+    except (TimeoutError, *OPERATION_ERRORS):
+        return overview
+    return replace(overview, groups=groups, events=events.items)
