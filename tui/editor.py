@@ -69,7 +69,7 @@ def _start(arguments: list[str], driver: NonBlockingDriver) -> subprocess.Popen[
 
 async def _run(arguments: list[str], driver: NonBlockingDriver) -> None:
     """Run the editor in the foreground until it ends."""
-    name, editor = arguments[0], _start(arguments, driver)
+    name, editor = Path(arguments[0]).name, _start(arguments, driver)
     with _Foreground(driver.fileno, editor.pid):
         waiting = asyncio.ensure_future(asyncio.to_thread(_wait, editor))
         try:

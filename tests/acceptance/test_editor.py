@@ -31,7 +31,7 @@ async def open_editor(program: Program, terminal: OpenTerminal, command: str) ->
     shown = terminal("--demo", size=(120, 40), VISUAL=command)
     await shown.shows("1 worker")
     shown.press("2")
-    await shown.shows("its letters")
+    await shown.shows("Its letters")
     shown.press("g")
     await shown.shows("page 1")
     shown.press("e")

@@ -1,0 +1,76 @@
+"""Secrets on their way through the operations: masked for people, whole for jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.integration.workers.operations.test_operations import Operate, operate
+from workers.errors import InvalidJobError
+from workers.operations.operations import ALL_DEAD, Operations
+
+__all__ = ["operate"]
+
+KWARGS = {"number": 1, "api_key": "s3cret-key", "url": "https://ops:pa55word@shop.example"}
+
+
+async def bury(bench: Bench) -> int:
+    """The id of the letter of a job whose error names its secret."""
+
+    async def fail(ctx: dict[str, Any], **kwargs: Any) -> None:
+        raise RuntimeError(f"refused: api_key={kwargs['api_key']} at {kwargs['url']}")
+
+    process = await bench.start(fail)
+    await bench.stock.enqueue(bench.policy.function, **KWARGS)
+    await eventually(bench.letters.count)
+    process.begin_drain()
+    await process.drained()
+    return (await bench.letters.page()).items[0].id
+
+
+async def shown_of(operations: Operations, letter_id: int) -> str:
+    """All that is returned about the letter."""
+    found = await asyncio.gather(
+        operations.dead_letters.page(),
+        operations.dead_letters.get(letter_id),
+        operations.dead_letters.groups(),
+        operations.dead_letters.lineage(letter_id),
+        operations.replays.preview(ALL_DEAD),
+    )
+    exported = [
+        [piece async for piece in operations.dead_letters.export(ALL_DEAD, form)]
+        for form in ("jsonl", "csv", "markdown")  # type: ignore[attr-defined]
+    ]
+    return repr((found, exported, await operations.recent_actions()))
+
+
+async def test_an_edited_replay_keeps_the_secrets_that_were_not_shown(
+    make_bench: MakeBench, operate: Operate
+) -> None:
+    bench = make_bench(retry_delays=())
+    letter_id = await bury(bench)
+    operations = await operate(bench)
+    masked = (await operations.dead_letters.get(letter_id)).job_data["kwargs"]
+    assert masked == {"number": 1, "api_key": "***", "url": "https://ops:***@shop.example"}
+    with pytest.raises(InvalidJobError, match="other: \\*\\*\\* stands for a secret"):
+        await operations.replays.replay(letter_id, masked | {"other": "***"})
+    await operations.replays.replay(letter_id, masked | {"number": 2})
+    shown = await shown_of(operations, letter_id)
+    assert "s3cret-key" not in shown
+    assert "pa55word" not in shown
+    assert "***" in shown
+    revealed = await operations.dead_letters.get(letter_id, reveal=True)
+    assert revealed.job_data["kwargs"] == KWARGS
+    (job,) = (await operations.jobs.page(bench.policy.name, "ready")).items
+    assert (await operations.jobs.get(job.queue, job.key)).payload["api_key"] == "***"
+    ran: list[dict[str, Any]] = []
+
+    async def succeed(ctx: dict[str, Any], **kwargs: Any) -> None:
+        ran.append(kwargs)
+
+    await bench.start(succeed)
+    await eventually(lambda: ran)
+    assert ran == [KWARGS | {"number": 2}]
