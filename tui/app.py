@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -13,13 +13,11 @@ from typing import Any, ClassVar, TextIO
 import structlog
 from rich.console import RenderableType
 from textual import work
-from textual.app import SystemCommand
-from textual.binding import Binding, BindingsMap, BindingType
-from textual.containers import ScrollableContainer
+from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.types import CSSPathType
-from textual.widgets import DataTable
 from textual.worker import WorkerFailed
 
 from tui.containment import contain_errors
@@ -29,6 +27,8 @@ from tui.dialogs.help import Help
 from tui.dialogs.plan import PlanDialog
 from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
+from tui.jumping import jump_targets
+from tui.keymap import help_sections, name_bindings
 from tui.navigation import (
     OpenCacheEntry,
     OpenJob,
@@ -40,6 +40,7 @@ from tui.navigation import (
     OpenView,
     OpenWorker,
 )
+from tui.palette import KeyCommands
 from tui.screens.base import DashboardScreen
 from tui.screens.cache.entry import CacheEntryScreen
 from tui.screens.dead_letters.letter import LetterScreen
@@ -52,6 +53,7 @@ from tui.session import Session, one_line
 from tui.state import RememberedState
 from tui.themed_app import ThemedApp
 from tui.views import VIEWS
+from tui.widgets.jump import JumpDialog
 from workers.operations.operations import Operations
 
 log = structlog.get_logger(__name__)
@@ -70,20 +72,6 @@ _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 
 
-def _binding_id(binding: Binding) -> tuple[str, str, str]:
-    return binding.key, binding.action, binding.description
-
-
-_STANDARD_TABLE_KEYS = {
-    _binding_id(binding)
-    for owner in (DataTable, ScrollableContainer, Screen)
-    for bindings in BindingsMap(owner.BINDINGS).key_to_bindings.values()
-    for binding in bindings
-    if binding.action != "app.focus_next"
-}
-"""Keys that the help does not list."""
-
-
 class Dashboard(ThemedApp):
     """The only module that imports all screens; it uses ``operations`` and nothing below them."""
 
@@ -95,9 +83,15 @@ class Dashboard(ThemedApp):
     ]
     ENABLE_COMMAND_PALETTE = True
     DEFAULT_MODE = VIEWS[0].name
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {KeyCommands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
-        *(Binding(view.key, f"view('{view.name}')", view.title, show=False) for view in VIEWS),
+        Binding("colon", "command_palette", "Commands", key_display=":"),
+        Binding("J,ctrl+o", "jump", "Jump to a part of the screen", show=False),
+        *(
+            Binding(view.key, f"view('{view.name}')", view.title, show=False, tooltip=f"{view.purpose}.")
+            for view in VIEWS
+        ),
         Binding("a", "alerts", "Alerts"),
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
@@ -113,14 +107,16 @@ class Dashboard(ThemedApp):
         interval: float = 1.0,
         terminal: TextIO | None = None,
         data_dir: Path | None = None,
+        keymap: Mapping[str, str] | None = None,
     ) -> None:
         """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
 
-        View, theme, sort and filters are remembered in ``data_dir``.
+        View, theme, sort and filters are remembered in ``data_dir``.  ``keymap``: see `parse_keymap`.
         """
         contain_errors()
         state = RememberedState(data_dir)
         super().__init__(state)
+        self.set_keymap(dict(keymap or {}))
         self.operations = operations
         self.terminal = terminal
         self.session = Session(operations, self, self._refresh, tabs=VIEWS, state=state)
@@ -273,31 +269,18 @@ class Dashboard(ThemedApp):
             self.push_screen(AlertsDialog(self.session))
 
     def action_help(self) -> None:
-        """Show the keys of the focused widget, of this screen, and of all screens."""
-        if isinstance(self.screen, Help):
-            return
-        screen = self.screen if isinstance(self.screen, DashboardScreen) else DashboardScreen
-        keys = {
-            active.binding.key_display or self.get_key_display(active.binding): active.binding.description
-            for active in self.screen.active_bindings.values()
-            if active.binding.description
-            and active.enabled
-            and _binding_id(active.binding) not in _STANDARD_TABLE_KEYS
-        }
-        self.push_screen(Help(screen.HELP, list(keys.items()), screen.LEGEND))
+        """Show the keys that work here, with a sentence each, and the signs."""
+        if not isinstance(self.screen, Help):
+            screen = self.screen if isinstance(self.screen, DashboardScreen) else DashboardScreen
+            self.push_screen(Help(screen.HELP, help_sections(self), screen.LEGEND))
 
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Return the commands of the palette."""
-        for view in VIEWS:
-            yield SystemCommand(view.title, view.purpose, partial(self.action_view, view.name))
-        for queue in self.session.snapshot.queues if self.session.snapshot is not None else ():
-            show = partial(self.post_message, OpenQueue(queue.name))
-            yield SystemCommand(f"Queue {queue.name}", "Everything about it", show)
-        yield SystemCommand("Alerts", "Acknowledge, silence, runbook", self.action_alerts)
-        yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
-        yield SystemCommand("Help", "Keys and signs", self.action_help)
-        yield SystemCommand("Quit", "Drain first if workers run here", self.action_quit)
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+    @work
+    async def action_jump(self) -> None:
+        """Show a letter on each part of the screen; pressing it goes there."""
+        if targets := jump_targets(self.screen):
+            chosen = await self.push_screen_wait(JumpDialog(targets))
+            if chosen is not None:
+                chosen.go()
 
     # The end
 
@@ -397,3 +380,6 @@ class Dashboard(ThemedApp):
         """Paint everything again, over the output of other programs."""
         if isinstance(self._driver, NonBlockingDriver):
             self._driver.redraw()
+
+
+name_bindings()

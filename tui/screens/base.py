@@ -43,6 +43,11 @@ class DashboardScreen(Screen[None]):
         self._busy_with = ""
         """The running action in words, once the operator has confirmed it."""
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about, for the palette; empty for a list."""
+        return ""
+
     def compose(self) -> ComposeResult:
         """Compose the frame around `compose_body`."""
         yield Line(id="header")

@@ -43,6 +43,11 @@ class QueueScreen(ChartedScreen, LetterActions):
         super().__init__(session, queue)
         self._queue = queue
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return self._queue
+
     def compose_body(self) -> ComposeResult:
         """Compose the row, the sentence, charts and lists."""
         yield Rule(self._queue, keys=(("p", "pause"), ("esc", "back")), id="queue-title")

@@ -35,6 +35,11 @@ class WorkerScreen(WorkerActions):
         self._worker: Worker | None = None
         self._ended = False
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return self._worker.name if self._worker is not None else ""
+
     def compose_body(self) -> ComposeResult:
         """Compose a text to scroll through."""
         yield Rule("Worker", id="worker-title", keys=(("esc", "back"),))
