@@ -104,6 +104,9 @@ $(BENCH)/bullmq/node_modules/.installed: $(BENCH)/bullmq/package-lock.json
 monitoring: $(STAMP) ## docs/monitoring and the tables of docs/monitoring.md, made from the code
 	@$(BIN)/python -m tests.support.monitoring_files
 
+keys: $(STAMP) ## docs/keys.md, made from the bindings of the dashboard
+	@$(BIN)/python -m tests.support.keys_page
+
 prometheus: $(PROMETHEUS) ## Prometheus and promtool for the tests that need them, from Debian's package, not installed
 
 $(PROMETHEUS):

@@ -317,13 +317,12 @@ class Dashboard(ThemedApp):
     @work
     async def action_put_back(self) -> None:
         """While draining: ask, then return the jobs to their queues and exit now."""
-        if self.operations.draining and await self.push_screen_wait(
-            Confirm(
-                "Put back now and exit?",
-                "Jobs in flight return to the head of their queues, uncharged.",
-                "Put back",
-            )
-        ):
+        if not self.operations.draining:
+            self.notify("this process does not drain: D drains it")
+            return
+        consequence = "Jobs in flight return to the head of their queues, uncharged."
+        question = Confirm("Put back now and exit?", consequence, "Put back")
+        if await self.push_screen_wait(question):
             await self.session.run(self.operations.drain(now=True))
 
     def on_drained(self) -> None:

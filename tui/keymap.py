@@ -12,7 +12,6 @@ from typing import Any
 
 from textual.app import App
 from textual.binding import ActiveBinding, Binding, BindingsMap, BindingType
-from textual.containers import ScrollableContainer
 from textual.dom import DOMNode
 from textual.keys import Keys, _character_to_key, key_to_character
 from textual.screen import ModalScreen, Screen
@@ -49,20 +48,21 @@ _IDS = {
 }
 """Of actions whose name does not say it."""
 _SENTENCES = {
-    "app.focus_next": "Go to the next field.",
-    "app.focus_previous": "Go to the field before.",
+    "app.focus_next": "Go to the next list or field.",
+    "app.focus_previous": "Go to the list or field before.",
     "app.pop_screen": "Go back to the screen before.",
     "change('abort')": "Cancel jobs that run or wait; they leave no dead letter.  Asks once.",
     "change('duplicate')": "Enqueue jobs once more, under new keys.",
     "change('remove')": "Delete the records of jobs, for good.  Asks once.",
     "change('run-now')": "Move jobs to the head of their queue.  Asks once.",
     "command_palette": "Search all that can be done here, and do it.",
-    "quit": "Drain, then quit.",
+    "quit": "Drain, then quit.  Asks once if jobs are in flight.",
     "answer(False)": "Leave everything as it is.",
     "answer(True)": "Do it.",
     "mark(-1, True)": "Mark the row under the cursor, and go up.",
     "mark(1)": "Mark the row under the cursor, or unmark it; the next action applies to all marked.",
     "mark(1, True)": "Mark the row under the cursor, and go down.",
+    "open_job": "Open the job under the cursor.",
     "page(-1)": "Show the page before.",
     "page(1)": "Show the next page.",
     "range(-1)": "Let the charts show a shorter time.",
@@ -96,36 +96,34 @@ class KeyEntry:
 
     id: str
     keys: tuple[str, ...]
-    description: str
     sentence: str
-
-
-def is_standard(binding: Binding) -> bool:
-    """Whether a key only moves the cursor or scrolls: the help does not list it, and it has no id."""
-    return binding.action.startswith(_MOVES) or (binding.key, binding.action) in _STANDARD
 
 
 _STANDARD = {
     (binding.key, binding.action)
-    for owner in (DataTable, ScrollableContainer, Screen)
-    for _, binding in BindingsMap(owner.BINDINGS)
-    if binding.action not in ("app.focus_next", "select_cursor")
+    for _, binding in BindingsMap(DataTable.BINDINGS)
+    if binding.action != "select_cursor"
 }
+"""Keys of a table that only move the cursor or scroll: they have no id, and the help does not list them."""
 
 
 def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
     """What a key does, in one sentence: that of its action's docstring."""
     if known := binding.tooltip or _SENTENCES.get(binding.action):
-        return known
+        return known.replace("  ", " ")
     name = binding.action.partition("(")[0].rpartition(".")[2]
     method = getattr(node, f"action_{name}", None)
     text = inspect.getdoc(method) if method is not None else None
-    return re.split(r"\n\n", text or f"{binding.description}.")[0].replace("\n", " ")
+    paragraph = (text or f"{binding.description}.").partition("\n\n")[0]
+    return re.sub(r"\s+", " ", paragraph)
 
 
 def listed(active: ActiveBinding) -> bool:
-    """Whether help and palette list a key."""
-    return bool(active.binding.description) and active.enabled and not is_standard(active.binding)
+    """Whether help and palette list a key; that of the next field only if there is one."""
+    node, binding = active.node, active.binding
+    if binding.action == "app.focus_next" and isinstance(node, Screen) and len(node.focus_chain) < 2:
+        return False
+    return active.enabled and (binding.id is not None or binding.action == "app.focus_next")
 
 
 def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
@@ -149,7 +147,8 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
 
 
 def _binding_id(owner: type[DOMNode], binding: Binding) -> str | None:
-    if binding.id or is_standard(binding) or not binding.description:
+    moves = binding.action.startswith(_MOVES) or (binding.key, binding.action) in _STANDARD
+    if binding.id or moves or not binding.description:
         return binding.id
     if binding.action in _IDS:
         return _IDS[binding.action]
@@ -195,17 +194,16 @@ def name_bindings() -> None:
 
 
 def key_entries() -> list[KeyEntry]:
-    """All ids, by name, with the keys and the words of the class that comes first."""
+    """All ids, by name, with the keys of all classes, and the longest of their sentences."""
     entries: dict[str, KeyEntry] = {}
     for cls in _own_classes():
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
             if binding.id is None:
                 continue
-            known = entries.get(binding.id) or KeyEntry(
-                binding.id, (), binding.description, sentence(cls, binding)
-            )
+            known = entries.get(binding.id) or KeyEntry(binding.id, (), "")
             keys = tuple(dict.fromkeys((*known.keys, binding.key)))
-            entries[binding.id] = replace(known, keys=keys)
+            longest = max(known.sentence, sentence(cls, binding), key=len)
+            entries[binding.id] = KeyEntry(binding.id, keys, longest)
     return [entries[name] for name in sorted(entries)]
 
 
@@ -219,9 +217,9 @@ def parse_keymap(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, key = (piece.strip() for piece in part.partition("="))
         if not equals or not key:
-            raise KeymapError(f"{part}: write it as ID=KEY, for instance app.quit=ctrl+q")
+            raise KeymapError(f"{part!r} is not ID=KEY", fix="use for instance app.quit=ctrl+q")
         if name not in known:
-            raise KeymapError(f"{name}: there is no such key; docs/keys.md lists the ids")
+            raise KeymapError(f"there is no key {name!r}", fix="docs/keys.md lists the ids")
         keymap.setdefault(name, []).append(_parse_key(part, key))
     result = {name: ",".join(keys) for name, keys in keymap.items()}
     _check_conflicts(result)
@@ -233,7 +231,7 @@ def _parse_key(part: str, text: str) -> str:
     key = "+".join([*modifiers, _character_to_key(base) if len(base) == 1 else base])
     is_known = key in _NAMED_KEYS or base in _NAMED_KEYS or key_to_character(key.rpartition("+")[2])
     if not is_known or not set(modifiers) <= _MODIFIERS:
-        raise KeymapError(f"{part}: no key has the name {text}: use for instance x, X, f5 or ctrl+x")
+        raise KeymapError(f"{part}: no key has this name", fix="use for instance x, X, f5 or ctrl+x")
     return key
 
 
@@ -245,12 +243,12 @@ def _check_conflicts(keymap: Mapping[str, str]) -> None:
             typed = binding.priority or name.partition(".")[0] in _TYPED
             for key in filter(None, keymap.get(name, "").split(",")):
                 if typed and key_to_character(key) is not None:
-                    raise KeymapError(f"{name}={key}: this types text there; use for instance ctrl+x")
+                    raise KeymapError(f"{name}={key}: this is text there", fix="use for instance ctrl+x")
     conflict = next(_conflicts(keymap), None)
     if conflict is not None:
         first, second, key = conflict
         mapped, other = (first, second) if first in keymap else (second, first)
-        raise KeymapError(f"{mapped}={key}: this is the key of {other}: give that another one, too")
+        raise KeymapError(f"{mapped}={key}: this is the key of {other}", fix=f"give {other} another one, too")
 
 
 def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
