@@ -71,8 +71,10 @@ _MAX_NOTICES = 3
 _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 
+_KEY_NAMES = {"enter": "enter", "escape": "esc", "backspace": "backspace"}
 
-class Dashboard(ThemedApp):
+
+class Dashboard(ThemedApp, inherit_bindings=False):
     """The only module that imports all screens; it uses ``operations`` and nothing below them."""
 
     TITLE = "CoutureCast"
@@ -96,6 +98,7 @@ class Dashboard(ThemedApp):
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
+        Binding("ctrl+c", "help_quit", show=False, system=True),
         Binding("ctrl+l", "redraw", "Paint everything again", show=False, priority=True),
     ]
 
@@ -161,6 +164,10 @@ class Dashboard(ThemedApp):
                 "demo: sample jobs are enqueued; some fail, so that there are dead letters",
                 timeout=_NOTICE_SECONDS,
             )
+
+    def get_key_display(self, binding: Binding) -> str:
+        """Name a key as it is written on a keyboard."""
+        return binding.key_display or _KEY_NAMES.get(binding.key) or super().get_key_display(binding)
 
     # Snapshots
 

@@ -77,6 +77,8 @@ _SENTENCES = {
     "tab(1)": "Show the next list.",
 }
 """For actions whose method is not ours, or serves several keys."""
+_WORDS = {"app.focus_next": "Next list"}
+"""For Textual's own keys."""
 _MOVES = ("move(", "cursor_")
 """Actions that only move the cursor."""
 _TYPED = ("edit-payload", "filter", "prompt", "replay-options")
@@ -107,6 +109,11 @@ _STANDARD = {
 """Keys of a table that only move the cursor or scroll: they have no id, and the help does not list them."""
 
 
+def word(binding: Binding) -> str:
+    """What a key does, in a word or two."""
+    return _WORDS.get(binding.action, binding.description)
+
+
 def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
     """What a key does, in one sentence: that of its action's docstring."""
     if known := binding.tooltip or _SENTENCES.get(binding.action):
@@ -133,7 +140,7 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
     for node, binding, enabled, tooltip in app.screen.active_bindings.values():
         if listed(ActiveBinding(node, binding, enabled, tooltip)):
             section = everywhere if node is app else here
-            shown = section.setdefault((binding.description, sentence(node, binding)), [])
+            shown = section.setdefault((word(binding), sentence(node, binding)), [])
             shown.append(app.get_key_display(binding))
     sections = (("On this screen", here), ("On every screen", everywhere))
     return [

@@ -12,7 +12,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from tui.keymap import listed, sentence
+from tui.keymap import listed, sentence, word
 from tui.navigation import OpenQueue, OpenView, OpenWorker
 from tui.screens.base import DashboardScreen
 from tui.screens.overview import OverviewScreen
@@ -101,7 +101,7 @@ def _key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
         if (node, binding.action) in seen or not listed(active) or binding.id in _LEFT_OUT:
             continue
         seen.add((node, binding.action))
-        name = binding.description
+        name = word(binding)
         if binding.id in _OF_A_ROW and (row := row_name(screen)):
             name = f"{name.removesuffix(' it')} {row}"
         elif binding.action.startswith("view("):

@@ -10,11 +10,12 @@ from typing import ClassVar, ParamSpec
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tui.session import Session
 from tui.text import snapshot as snapshot_text
 from tui.text.format import SMALLEST_TERMINAL
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.line import Line
 from tui.widgets.tab_bar import TabBar
 from workers.monitoring.snapshot import Snapshot
@@ -55,7 +56,7 @@ class DashboardScreen(Screen[None]):
         yield Line(id="verdict")
         yield Line(id="banner")
         yield from self.compose_body()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
         yield Static(id="too-small")
 
     def compose_body(self) -> ComposeResult:

@@ -226,5 +226,7 @@ def _drain_banner(snapshot: Snapshot) -> Text:
 
 
 def _align_both_ends(left: Text, right: Text, width: int) -> Text:
-    left.truncate(max(0, width - right.cell_len), overflow="ellipsis", pad=True)
+    room = max(0, width - right.cell_len)
+    left.truncate(max(0, room - 1), overflow="ellipsis")
+    left.pad_right(max(0, room - left.cell_len))
     return Text(no_wrap=True, overflow="crop").append_text(left).append_text(right)
