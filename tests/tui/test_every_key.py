@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -45,6 +46,7 @@ from tui.widgets.filter_bar import FilterBar
 from workers.operations.operations import ALL_DEAD, Operations
 
 _ANSWER_SECONDS = 20.0
+"""After which a key is dead; those that are not answer at once."""
 _UNSEEN = {
     "app.redraw": "paints the terminal again, with the same",
     "cache.reload": "reads again what is still the same",
@@ -108,7 +110,7 @@ class Walker:
     def _note_exit(self, *_: Any, **__: Any) -> None:
         self.closed = True
 
-    async def until(self, condition: Callable[[], object], what: str) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
             while not condition():
                 await self.pilot.pause(0.005)
@@ -147,7 +149,7 @@ class Walker:
         if renewed:
             await self.renew(place.view)
         self.app.action_view(place.view)
-        await self.until(lambda: len(self.app.screen_stack) == 1, place.name)
+        await self.until(lambda: len(self.app.screen_stack) == 1)
         await self.calm()
         for bar in self.app.screen.query(FilterBar):
             if bar.is_open:
@@ -163,7 +165,7 @@ class Walker:
         else:
             await self.app.run_action(opened)
         if opened is not None:
-            await self.until(lambda: len(self.app.screen_stack) > 1, place.name)
+            await self.until(lambda: len(self.app.screen_stack) > 1)
             await self.calm()
         self.placed = (place, self.app.screen)
 
@@ -200,8 +202,11 @@ class Walker:
         await self.calm()
         before = self.shot()
         await self.pilot.press(press.key)
-        await self.calm()
-        return self.shot() != before or self.closed
+        with suppress(TimeoutError):
+            await self.until(lambda: self.closed or self.shot() != before)
+            await self.calm()
+            return True
+        return False
 
     def shot(self) -> tuple[object, ...]:
         """All that can be seen."""
@@ -220,7 +225,7 @@ async def test_each_key_is_answered(state: str) -> None:
     async with app.run_test(size=SIZES["120x36"]) as pilot:
         app.animation_level = "none"
         walker = Walker(app, pilot)
-        await walker.until(lambda: app.session.snapshot, "the first snapshot")
+        await walker.until(lambda: app.session.snapshot)
         for place in PLACES:
             await walker.go(place)
             presses = list(walker.presses(of_all=place.name == "overview"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,8 @@ P = ParamSpec("P")
 
 _ACTION = "action"
 """Group of the workers that run actions."""
+_SLOW_SECONDS = 1.0
+"""An action that takes longer is mentioned if another one is asked for."""
 
 
 class DashboardScreen(Screen[None]):
@@ -43,6 +46,8 @@ class DashboardScreen(Screen[None]):
         self.session = session
         self._busy_with = ""
         """The running action in words, once the operator has confirmed it."""
+        self._began = 0.0
+        """When the last action began, by the monotonic clock."""
 
     @property
     def about(self) -> str:
@@ -85,7 +90,9 @@ class DashboardScreen(Screen[None]):
         views = [tab.key for tab in session.tabs]
         verdict = self.query_one("#verdict", Line)
         verdict.show(
-            snapshot_text.verdict_line(snapshot, width, error, well_for=session.well_for, views=views)
+            snapshot_text.verdict_line(
+                snapshot, width, error, well_for=session.well_for, age=session.figures_age, views=views
+            )
         )
         text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen)
         banner = self.query_one("#banner", Line)
@@ -105,7 +112,10 @@ class DashboardScreen(Screen[None]):
         if any(worker.group == _ACTION and worker.is_running for worker in self.app.workers):
             if self._busy_with:
                 self.notify(f"still {self._busy_with}")
+            elif time.monotonic() - self._began > _SLOW_SECONDS:
+                self.notify("the action before has not ended yet")
         else:
+            self._began = time.monotonic()
             self.app.run_worker(partial(action, *args, **kwargs), group=_ACTION)
 
     @contextmanager

@@ -26,6 +26,8 @@ _MAX_COUNT = 10_000
 """Letters that are counted at most; if there are more the title shows it."""
 _MAX_GROUPS = 200
 _COUNTING = "counting …"
+_REMEMBERED_GROUPS = "letters-grouped"
+_NOTHING = "nothing is listed: there is nothing to act on"
 _STATE_CYCLE = (*STATES, None)
 
 
@@ -68,7 +70,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     ]
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, LetterListState())
+        grouped = session.state.get(_REMEMBERED_GROUPS) is not None
+        super().__init__(session, LetterListState(grouped=grouped))
         self._count: int | str = _COUNTING
         """How many letters match, or why that is unknown."""
         self._groups_loaded_at: float | None = None
@@ -111,6 +114,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             self._groups_loaded_at = None
             self.query_one(GroupTable).show_groups((), 0.0, self.size.width)
             self.fetch_count(self.state.filter)
+        self.session.state.set(_REMEMBERED_GROUPS, "yes" if self.state.grouped else "")
         if self.state.grouped != before.grouped:
             self.refresh_bindings()
         loading = self._loading_groups_for == self.state.filter
@@ -308,6 +312,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         letter = self.table.selected
         if letter is not None:
             self.run_exclusive(self.edit, letter)
+        else:
+            self.notify(_NOTHING)
 
     def action_export(self) -> None:
         """Export the marked letters, the group, or all that match the filter."""
@@ -329,9 +335,11 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """The letters to which an action applies, and their label."""
         if self.state.grouped:
             group = self.query_one(GroupTable).selected
-            return (self._filter_of(group), "this group") if group is not None else None
+            if group is not None:
+                return self._filter_of(group), "this group"
         letters = self._target_letters()
         if not letters:
+            self.notify(_NOTHING)
             return None
         marked = plural(len(letters), "marked letter") if self.table.marks else ""
         return ids_of(letters), marked or f"letter {letters[0].id}"

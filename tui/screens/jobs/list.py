@@ -34,6 +34,7 @@ from workers.operations.why import explain
 _SIDE_BY_SIDE_WIDTH = 140
 """Columns of a terminal from which facts and payload of a job are beside each other."""
 _MAX_KEY_CHARS = 60
+_REMEMBERED_TAB = "jobs-tab"
 _KEYS = (("enter", "whole"), ("x", "abort"), ("R", "run now"), ("c", "duplicate"), ("X", "remove"))
 _SCHEDULE_KEYS = (("R", "run now"), ("p", "disable, enable"))
 _EMPTY = {
@@ -95,7 +96,8 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
     ]
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, ListState(JobFilter()))
+        tab = session.state.get(_REMEMBERED_TAB)
+        super().__init__(session, ListState(JobFilter(tab if tab in TABS else TABS[0])))
         self._schedule_count: int | None = None
         self._detail: JobDetail | None = None
         self._detail_of: tuple[str, str] | None = None
@@ -328,6 +330,11 @@ class JobsScreen(PagedScreen[ListState[JobFilter], JobSummary], JobActions):
         if action == "tab" and not super().check_action("filter", ()):
             return False
         return super().check_action(action, parameters)
+
+    def page_arrived(self, before: ListState[JobFilter]) -> None:
+        """Remember which list is shown."""
+        super().page_arrived(before)
+        self.session.state.set(_REMEMBERED_TAB, self.state.filter.tab)
 
     # Actions
 
