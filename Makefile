@@ -25,7 +25,7 @@ test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 
 PROMETHEUS := .tools/prometheus/usr/bin/promtool
 
-.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-cache monitoring \
+.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-cache monitoring keys \
 	prometheus lock clean
 .DEFAULT_GOAL := help
 

@@ -269,6 +269,8 @@ class Dashboard(ThemedApp, inherit_bindings=False):
                 self.pop_screen()
         self.switch_mode(name)
         self.session.state.set("view", name)
+        if self.session.frozen:  # only what was shown was held
+            self.session.refresh()
 
     def action_alerts(self) -> None:
         """List the alerts."""

@@ -21,6 +21,7 @@ from workers.errors import WorkersError
 
 _SUBJECTS = (
     ("tui.app", "app"),
+    ("tui.screens.base", "app"),
     ("tui.screens.dead_letters", "letters"),
     ("tui.screens.overview", "queues"),
     ("tui.screens.paged", "list"),
@@ -148,6 +149,20 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
         for title, section in sections
         if section
     ]
+
+
+def mapped_hint(app: App[Any], screen: Screen[Any], hint: str) -> str:
+    """The keys of a hint, as ``p`` or ``[ ]``, as they are mapped on this screen."""
+    keymap = app._keymap
+    if not keymap:
+        return hint
+    nodes: list[DOMNode] = [*screen.walk_children(), screen, app]
+    mapped: dict[str, str] = {}
+    for binding in (binding for node in nodes for _, binding in node._bindings):
+        if (keys := keymap.get(binding.id or "")) is not None:
+            new = binding.with_key(keys.split(",")[0])
+            mapped.setdefault(app.get_key_display(binding), app.get_key_display(new))
+    return " ".join(mapped.get(key, key) for key in hint.split(" "))
 
 
 # Ids

@@ -6,6 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from app.errors import UsageError
+from app.process.dashboard import load_keymap
+from app.settings import Settings
 from tests.support.fake_operations import HEALTHY, CannedOperations
 from tests.support.keys_page import PAGE, keys_page
 from tests.tui.test_dashboard import until
@@ -78,6 +81,7 @@ async def test_footer_help_and_palette_show_the_mapped_key_and_the_old_one_is_fr
         assert "^d Drain" in footer
         assert "D Drain" not in footer
         assert any(c.name == "Drain" and c.help.startswith("^d ·") for c in commands(app, app.screen))
+        assert "^y pause" in shown(app)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
         await pilot.pause()
@@ -92,3 +96,10 @@ async def test_footer_help_and_palette_show_the_mapped_key_and_the_old_one_is_fr
 def shown(app: Any) -> str:
     """All text on the screen."""
     return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+def test_a_mistake_in_the_setting_ends_the_start_with_its_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_keymap(Settings(keymap="app.quit=p"))
+    assert str(caught.value).startswith("COUTURECAST_KEYMAP: app.quit=p: this is the key of ")
+    assert load_keymap(Settings(keymap="app.quit=ctrl+q")) == {"app.quit": "ctrl+q"}

@@ -10,6 +10,7 @@ from typing import ClassVar, ParamSpec
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -32,6 +33,7 @@ _SLOW_SECONDS = 1.0
 class DashboardScreen(Screen[None]):
     """The dashboard hands it one snapshot a second."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "freeze", "Freeze", show=False)]
     HELP: ClassVar[str] = ""
     """The purpose of the screen, for the help."""
     LEGEND: ClassVar[tuple[str, ...]] = (
@@ -99,6 +101,16 @@ class DashboardScreen(Screen[None]):
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None
         self.set_class(session.figures_are_old, "-old")
+
+    def action_freeze(self) -> None:
+        """Hold what is shown, or go on."""
+        if self.session.operations.draining:
+            self.notify("this process drains: its countdown is not held")
+        elif self.session.frozen:
+            self.session.refresh()
+        else:
+            self.session.frozen = True
+            self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def refresh_data(self) -> None:
         """Fetch again what is not in the snapshot."""
