@@ -49,6 +49,7 @@ _OF_A_ROW = {
     "workers.undo-drain",
 }
 """Keys that act on the marked rows or on the one under the cursor: their commands name it."""
+_DRAINS = "What runs there may finish, nothing is deleted, and the process ends. Asks once."
 _LEFT_OUT = {"app.command-palette", "queues.pause"}
 """The palette itself; and pause, which is listed for each queue."""
 
@@ -117,7 +118,7 @@ def _queue_commands(app: App[Any], session: Session, focused: str) -> Iterator[C
         show = partial(app.post_message, OpenQueue(queue.name))
         yield Command(f"Open queue {queue.name}", "Everything about it.", show)
         if queue.paused is None:
-            words, help_text = "Pause", "No job of it starts, in any process.  Asks for a reason."
+            words, help_text = "Pause", "No job of it starts, in any process. Asks for a reason."
         else:
             words, help_text = "Resume", "Its jobs start again."
         yield Command(f"{words} {queue.name}", help_text, partial(_pause, app, queue))
@@ -129,8 +130,11 @@ def _worker_commands(app: App[Any], session: Session) -> Iterator[Command]:
         name = clip(escape(worker.name), _MAX_NAME_CHARS)
         show = partial(app.post_message, OpenWorker(worker.id))
         yield Command(f"Open worker {name}", "Its jobs, its settings, its log.", show)
-        help_text = "What runs there may finish, nothing is deleted, and the process ends.  Asks once."
-        yield Command(f"Drain worker {name}", help_text, partial(_drain, app, worker))
+        if worker.state == "draining":
+            words, help_text = "Undo the drain of", "It takes jobs again."
+        else:
+            words, help_text = "Drain worker", _DRAINS
+        yield Command(f"{words} {name}", help_text, partial(_drain, app, worker))
 
 
 def _pause(app: App[Any], queue: QueueSnapshot) -> None:
@@ -145,11 +149,13 @@ def _pause(app: App[Any], queue: QueueSnapshot) -> None:
 
 
 def _drain(app: App[Any], worker: Worker) -> None:
-    """Drain a process on the view of the processes."""
+    """Drain a process on the view of the processes, or undo that."""
 
     def act() -> None:
-        if isinstance(app.screen, WorkersScreen):
-            app.screen.run_exclusive(app.screen.drain_worker, worker)
+        screen = app.screen
+        if isinstance(screen, WorkersScreen):
+            undo = worker.state == "draining"
+            screen.run_exclusive(screen.undo_drain if undo else screen.drain_worker, worker)
 
     app.post_message(OpenView("workers"))
     app.call_later(act)

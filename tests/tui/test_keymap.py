@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -11,7 +11,7 @@ from app.process.dashboard import load_keymap
 from app.settings import Settings
 from tests.support.fake_operations import HEALTHY, CannedOperations
 from tests.support.keys_page import PAGE, keys_page
-from tests.tui.test_dashboard import until
+from tests.tui.test_dashboard import text_of, until
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
@@ -77,25 +77,20 @@ async def test_footer_help_and_palette_show_the_mapped_key_and_the_old_one_is_fr
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.session.snapshot)
         await pilot.pause()
-        footer = shown(app).splitlines()[-1]
+        footer = text_of(app).splitlines()[-1]
         assert "^d Drain" in footer
         assert "D Drain" not in footer
         assert any(c.name == "Drain" and c.help.startswith("^d ·") for c in commands(app, app.screen))
-        assert "^y pause" in shown(app)
+        assert "^y pause" in text_of(app)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
         await pilot.pause()
-        assert "^y" in shown(app)
+        assert "^y" in text_of(app)
         await pilot.press("escape", "D")
         await pilot.pause()
         assert len(app.screen_stack) == 1
         await pilot.press("ctrl+d")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-
-
-def shown(app: Any) -> str:
-    """All text on the screen."""
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
 def test_a_mistake_in_the_setting_ends_the_start_with_its_name() -> None:

@@ -65,7 +65,8 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
             "Pause color-extraction",
             "Resume moderation-review",
             "Go to Dead letters",
-            "Drain worker box-2:992",
+            "Drain worker box-1:991",
+            "Undo the drain of box-2:992",
             f"Theme {LIGHT}",
             "Help",
             "Alerts",
@@ -73,7 +74,7 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
             assert name in found, name
         assert len(found) == len(set(found))
         shown = {active.binding.id for active in app.screen.active_bindings.values() if listed(active)}
-        assert {"queues.freeze", "queues.figure", "app.drain"} <= shown
+        assert {"app.freeze", "queues.figure", "app.drain"} <= shown
         await jobs_view(app, pilot)
         assert "Abort dress-17" in names(app)
         await pilot.press("space", "space")
