@@ -24,34 +24,15 @@ from tui.containment import contain_errors
 from tui.dialogs.alerts import AlertsDialog
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
-from tui.dialogs.plan import PlanDialog
-from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
 from tui.jumping import jump_targets
 from tui.keymap import help_sections, name_bindings
-from tui.navigation import (
-    OpenCacheEntry,
-    OpenJob,
-    OpenLetter,
-    OpenLetters,
-    OpenPlan,
-    OpenPlanLetters,
-    OpenQueue,
-    OpenView,
-    OpenWorker,
-)
+from tui.opening import OpeningApp
 from tui.palette import KeyCommands
 from tui.screens.base import DashboardScreen
-from tui.screens.cache.entry import CacheEntryScreen
-from tui.screens.dead_letters.letter import LetterScreen
-from tui.screens.dead_letters.list import DeadLettersScreen
-from tui.screens.jobs.job import JobScreen
-from tui.screens.queues.queue import QueueScreen
-from tui.screens.replays.plans import PlansScreen
-from tui.screens.workers.worker import WorkerScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
-from tui.themed_app import ThemedApp
+from tui.text.words import plural
 from tui.views import VIEWS
 from tui.widgets.jump import JumpDialog
 from workers.operations.operations import Operations
@@ -74,8 +55,8 @@ _NOTICE_SECONDS = 8.0
 _KEY_NAMES = {"enter": "enter", "escape": "esc", "backspace": "backspace"}
 
 
-class Dashboard(ThemedApp, inherit_bindings=False):
-    """The only module that imports all screens; it uses ``operations`` and nothing below them."""
+class Dashboard(OpeningApp, inherit_bindings=False):
+    """It uses ``operations`` and nothing below them."""
 
     TITLE = "CoutureCast"
     CSS_PATH: ClassVar[CSSPathType | None] = [
@@ -213,64 +194,7 @@ class Dashboard(ThemedApp, inherit_bindings=False):
         for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
             self._unnotify(oldest, refresh=False)
 
-    # Navigation
-
-    def on_open_view(self, message: OpenView) -> None:
-        """Show another view."""
-        self.action_view(message.name)
-
-    def on_open_queue(self, message: OpenQueue) -> None:
-        """Show all of one queue."""
-        self.push_screen(QueueScreen(self.session, message.queue))
-
-    def on_open_worker(self, message: OpenWorker) -> None:
-        """Show all of one worker process."""
-        self.push_screen(WorkerScreen(self.session, message.worker_id))
-
-    def on_open_job(self, message: OpenJob) -> None:
-        """Show all of one job."""
-        self.push_screen(JobScreen(self.session, message.job))
-
-    def on_open_letters(self, message: OpenLetters) -> None:
-        """Show the dead letters that match a filter, once their screen is there."""
-        self.action_view("letters")
-        screen = self.screen
-        if isinstance(screen, DeadLettersScreen):
-            screen.call_after_refresh(screen.show_letters, message.letter_filter)
-
-    def on_open_letter(self, message: OpenLetter) -> None:
-        """Show all of one dead letter."""
-        self.push_screen(LetterScreen(self.session, message.letter))
-
-    def on_open_plans(self) -> None:
-        """Show the newest replay plans."""
-        self.push_screen(PlansScreen(self.session))
-
-    def on_open_plan(self, message: OpenPlan) -> None:
-        """Show how a plan goes; afterwards fewer letters may be dead."""
-        plan = PlanDialog(self.session, message.plan_id)
-        self.push_screen(plan, lambda _: self.session.refresh(screens=True))
-
-    def on_open_plan_letters(self, message: OpenPlanLetters) -> None:
-        """Show the letters of a plan."""
-        self.push_screen(PlanLettersDialog(self.session, message.plan_id))
-
-    def on_open_cache_entry(self, message: OpenCacheEntry) -> None:
-        """Show one cache entry."""
-        self.push_screen(CacheEntryScreen(self.session, message.entry))
-
-    def action_view(self, name: str) -> None:
-        """Show another view; what lay over the present one is closed."""
-        while len(self.screen_stack) > 1:
-            top = self.screen_stack[-1]
-            if isinstance(top, ModalScreen):
-                top.dismiss()  # its caller gets None
-            else:
-                self.pop_screen()
-        self.switch_mode(name)
-        self.session.state.set("view", name)
-        if self.session.frozen:  # only what was shown was held
-            self.session.refresh()
+    # Dialogs of every screen
 
     def action_alerts(self) -> None:
         """List the alerts."""
@@ -300,7 +224,7 @@ class Dashboard(ThemedApp, inherit_bindings=False):
             self.notify("this process runs no workers: there is nothing to drain", severity="warning")
             return
         question = Confirm(
-            "Drain and exit?",
+            f"Drain and exit? {plural(self.operations.in_flight, 'job')} in flight here",
             "Graceful drain: finishes what runs, deletes nothing. No new job starts here; jobs that have not "
             "ended in time return to the head of their queue.",
             "Drain",
@@ -329,8 +253,11 @@ class Dashboard(ThemedApp, inherit_bindings=False):
         if not self.operations.draining:
             self.notify("this process does not drain: D drains it")
             return
-        consequence = "Jobs in flight return to the head of their queues, uncharged."
-        question = Confirm("Put back now and exit?", consequence, "Put back")
+        question = Confirm(
+            f"Put back {plural(self.operations.in_flight, 'job')} now and exit?",
+            "Jobs in flight return to the head of their queues, uncharged.",
+            "Put back",
+        )
         if await self.push_screen_wait(question):
             await self.session.run(self.operations.drain(now=True))
 

@@ -20,7 +20,6 @@ from textual.widgets import DataTable
 from workers.errors import WorkersError
 
 _SUBJECTS = (
-    ("tui.app", "app"),
     ("tui.screens.base", "app"),
     ("tui.screens.dead_letters", "letters"),
     ("tui.screens.overview", "queues"),
@@ -186,7 +185,7 @@ def _binding_id(owner: type[DOMNode], binding: Binding) -> str | None:
 
 def _subject(module: str) -> str:
     known = next((subject for prefix, subject in _SUBJECTS if module.startswith(prefix)), None)
-    return known or module.split(".")[2].replace("_", "-")
+    return known or (*module.split("."), "app")[2].replace("_", "-")
 
 
 def _own_classes() -> list[type[DOMNode]]:
