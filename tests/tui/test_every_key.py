@@ -148,6 +148,8 @@ class Walker:
         if here == self.placed and not renewed and not any(bar.is_open for bar in bars):
             return
         if renewed:
+            self.app.action_view(self.app.current_mode)  # what waits for a dialog goes on
+            await self.until(lambda: len(self.app.screen_stack) == 1)
             await self.renew(place.view)
         self.app.action_view(place.view)
         await self.until(lambda: len(self.app.screen_stack) == 1)
