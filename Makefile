@@ -28,7 +28,7 @@ PROMETHEUS := .tools/prometheus/usr/bin/promtool
 CHROMIUM   := .tools/chromium/usr/lib/chromium/chromium-headless-shell
 
 .PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-dashboard bench-cache monitoring \
-	screenshots prometheus chromium lock clean
+	keys screenshots prometheus chromium lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -114,6 +114,9 @@ monitoring: $(STAMP) ## docs/monitoring and the tables of docs/monitoring.md, ma
 
 screenshots: $(STAMP) ## the pictures of docs/images, of a living system with something wrong (PICTURES=overview,jobs)
 	@$(BIN)/python -m tests.support.pictures $(if $(PICTURES),$(subst $(COMMA), ,$(PICTURES)))
+
+keys: $(STAMP) ## docs/keys.md, made from the bindings of the dashboard
+	@$(BIN)/python -m tests.support.keys_page
 
 prometheus: $(PROMETHEUS) ## Prometheus and promtool for the tests that need them, from Debian's package, not installed
 

@@ -212,6 +212,8 @@ class Settings(BaseSettings):
     moderation_key: SecretStr | None = None
     notify_urls: SecretStr | None = None
     """URLs of the services that are notified of alerts, separated by spaces; None: nobody is."""
+    keymap: str = ""
+    """Other keys for the dashboard, as ``app.quit=ctrl+q,jobs.abort=X``; checked when it is shown."""
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
     _thresholds: Thresholds = PrivateAttr(default=DEFAULTS)
 

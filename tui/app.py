@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -13,45 +13,28 @@ from typing import Any, ClassVar, TextIO
 import structlog
 from rich.console import RenderableType
 from textual import work
-from textual.app import SystemCommand
-from textual.binding import Binding, BindingsMap, BindingType
-from textual.containers import ScrollableContainer
+from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.types import CSSPathType
-from textual.widgets import DataTable
 from textual.worker import WorkerFailed
 
 from tui.containment import contain_errors
 from tui.dialogs.alerts import AlertsDialog
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
-from tui.dialogs.plan import PlanDialog
-from tui.dialogs.plan_letters import PlanLettersDialog
 from tui.driver import NonBlockingDriver
-from tui.navigation import (
-    OpenCacheEntry,
-    OpenJob,
-    OpenLetter,
-    OpenLetters,
-    OpenPlan,
-    OpenPlanLetters,
-    OpenQueue,
-    OpenView,
-    OpenWorker,
-)
+from tui.jumping import jump_targets
+from tui.keymap import help_sections, name_bindings
+from tui.opening import OpeningApp
+from tui.palette import KeyCommands
 from tui.screens.base import DashboardScreen
-from tui.screens.cache.entry import CacheEntryScreen
-from tui.screens.dead_letters.letter import LetterScreen
-from tui.screens.dead_letters.list import DeadLettersScreen
-from tui.screens.jobs.job import JobScreen
-from tui.screens.queues.queue import QueueScreen
-from tui.screens.replays.plans import PlansScreen
-from tui.screens.workers.worker import WorkerScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
-from tui.themed_app import ThemedApp
+from tui.text.words import plural
 from tui.views import VIEWS
+from tui.widgets.jump import JumpDialog
 from workers.operations.operations import Operations
 
 log = structlog.get_logger(__name__)
@@ -69,23 +52,11 @@ _MAX_NOTICES = 3
 _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 
-
-def _binding_id(binding: Binding) -> tuple[str, str, str]:
-    return binding.key, binding.action, binding.description
+_KEY_NAMES = {"enter": "enter", "escape": "esc", "backspace": "backspace"}
 
 
-_STANDARD_TABLE_KEYS = {
-    _binding_id(binding)
-    for owner in (DataTable, ScrollableContainer, Screen)
-    for bindings in BindingsMap(owner.BINDINGS).key_to_bindings.values()
-    for binding in bindings
-    if binding.action != "app.focus_next"
-}
-"""Keys that the help does not list."""
-
-
-class Dashboard(ThemedApp):
-    """The only module that imports all screens; it uses ``operations`` and nothing below them."""
+class Dashboard(OpeningApp, inherit_bindings=False):
+    """It uses ``operations`` and nothing below them."""
 
     TITLE = "CoutureCast"
     CSS_PATH: ClassVar[CSSPathType | None] = [
@@ -95,13 +66,20 @@ class Dashboard(ThemedApp):
     ]
     ENABLE_COMMAND_PALETTE = True
     DEFAULT_MODE = VIEWS[0].name
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {KeyCommands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
-        *(Binding(view.key, f"view('{view.name}')", view.title, show=False) for view in VIEWS),
+        Binding("colon", "command_palette", "Commands", key_display=":"),
+        Binding("J,ctrl+o", "jump", "Jump to a part of the screen", show=False),
+        *(
+            Binding(view.key, f"view('{view.name}')", view.title, show=False, tooltip=f"{view.purpose}.")
+            for view in VIEWS
+        ),
         Binding("a", "alerts", "Alerts"),
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("exclamation_mark", "put_back", "Put back now", show=False),
+        Binding("ctrl+c", "help_quit", show=False, system=True),
         Binding("ctrl+l", "redraw", "Paint everything again", show=False, priority=True),
     ]
 
@@ -115,15 +93,18 @@ class Dashboard(ThemedApp):
         data_dir: Path | None = None,
         remote: bool = False,
         editor: str | None = None,
+        keymap: Mapping[str, str] | None = None,
     ) -> None:
         """Draw on ``terminal``, by default standard error; ``interval``: seconds between snapshots.
 
         View, theme, sort and filters are remembered in ``data_dir``.  A ``remote`` operator has no account
-        on this machine: neither files are written for him here, nor programs started.
+        on this machine: neither files are written for him here, nor programs started.  ``keymap``: see
+        `parse_keymap`.
         """
         contain_errors()
         state = RememberedState(data_dir)
         super().__init__(state)
+        self.set_keymap(dict(keymap or {}))
         self.operations = operations
         self.terminal = terminal
         self.session = Session(
@@ -171,6 +152,10 @@ class Dashboard(ThemedApp):
                 timeout=_NOTICE_SECONDS,
             )
 
+    def get_key_display(self, binding: Binding) -> str:
+        """Name a key as it is written on a keyboard."""
+        return binding.key_display or _KEY_NAMES.get(binding.key) or super().get_key_display(binding)
+
     # Snapshots
 
     def _on_timer(self) -> None:
@@ -215,62 +200,7 @@ class Dashboard(ThemedApp):
         for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
             self._unnotify(oldest, refresh=False)
 
-    # Navigation
-
-    def on_open_view(self, message: OpenView) -> None:
-        """Show another view."""
-        self.action_view(message.name)
-
-    def on_open_queue(self, message: OpenQueue) -> None:
-        """Show all of one queue."""
-        self.push_screen(QueueScreen(self.session, message.queue))
-
-    def on_open_worker(self, message: OpenWorker) -> None:
-        """Show all of one worker process."""
-        self.push_screen(WorkerScreen(self.session, message.worker_id))
-
-    def on_open_job(self, message: OpenJob) -> None:
-        """Show all of one job."""
-        self.push_screen(JobScreen(self.session, message.job))
-
-    def on_open_letters(self, message: OpenLetters) -> None:
-        """Show the dead letters that match a filter, once their screen is there."""
-        self.action_view("letters")
-        screen = self.screen
-        if isinstance(screen, DeadLettersScreen):
-            screen.call_after_refresh(screen.show_letters, message.letter_filter)
-
-    def on_open_letter(self, message: OpenLetter) -> None:
-        """Show all of one dead letter."""
-        self.push_screen(LetterScreen(self.session, message.letter))
-
-    def on_open_plans(self) -> None:
-        """Show the newest replay plans."""
-        self.push_screen(PlansScreen(self.session))
-
-    def on_open_plan(self, message: OpenPlan) -> None:
-        """Show how a plan goes; afterwards fewer letters may be dead."""
-        plan = PlanDialog(self.session, message.plan_id)
-        self.push_screen(plan, lambda _: self.session.refresh(screens=True))
-
-    def on_open_plan_letters(self, message: OpenPlanLetters) -> None:
-        """Show the letters of a plan."""
-        self.push_screen(PlanLettersDialog(self.session, message.plan_id))
-
-    def on_open_cache_entry(self, message: OpenCacheEntry) -> None:
-        """Show one cache entry."""
-        self.push_screen(CacheEntryScreen(self.session, message.entry))
-
-    def action_view(self, name: str) -> None:
-        """Show another view; what lay over the present one is closed."""
-        while len(self.screen_stack) > 1:
-            top = self.screen_stack[-1]
-            if isinstance(top, ModalScreen):
-                top.dismiss()  # its caller gets None
-            else:
-                self.pop_screen()
-        self.switch_mode(name)
-        self.session.state.set("view", name)
+    # Dialogs of every screen
 
     def action_alerts(self) -> None:
         """List the alerts."""
@@ -278,31 +208,18 @@ class Dashboard(ThemedApp):
             self.push_screen(AlertsDialog(self.session))
 
     def action_help(self) -> None:
-        """Show the keys of the focused widget, of this screen, and of all screens."""
-        if isinstance(self.screen, Help):
-            return
-        screen = self.screen if isinstance(self.screen, DashboardScreen) else DashboardScreen
-        keys = {
-            active.binding.key_display or self.get_key_display(active.binding): active.binding.description
-            for active in self.screen.active_bindings.values()
-            if active.binding.description
-            and active.enabled
-            and _binding_id(active.binding) not in _STANDARD_TABLE_KEYS
-        }
-        self.push_screen(Help(screen.HELP, list(keys.items()), screen.LEGEND))
+        """Show the keys that work here, with a sentence each, and the signs."""
+        if not isinstance(self.screen, Help):
+            screen = self.screen if isinstance(self.screen, DashboardScreen) else DashboardScreen
+            self.push_screen(Help(screen.HELP, help_sections(self), screen.LEGEND))
 
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Return the commands of the palette."""
-        for view in VIEWS:
-            yield SystemCommand(view.title, view.purpose, partial(self.action_view, view.name))
-        for queue in self.session.snapshot.queues if self.session.snapshot is not None else ():
-            show = partial(self.post_message, OpenQueue(queue.name))
-            yield SystemCommand(f"Queue {queue.name}", "Everything about it", show)
-        yield SystemCommand("Alerts", "Acknowledge, silence, runbook", self.action_alerts)
-        yield SystemCommand("Drain", "Finish what runs, delete nothing, exit", self.action_drain)
-        yield SystemCommand("Help", "Keys and signs", self.action_help)
-        yield SystemCommand("Quit", "Drain first if workers run here", self.action_quit)
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+    @work
+    async def action_jump(self) -> None:
+        """Show a letter on each part of the screen; pressing it goes there."""
+        if targets := jump_targets(self.screen):
+            chosen = await self.push_screen_wait(JumpDialog(targets))
+            if chosen is not None:
+                chosen.go()
 
     # The end
 
@@ -313,7 +230,7 @@ class Dashboard(ThemedApp):
             self.notify("this process runs no workers: there is nothing to drain", severity="warning")
             return
         question = Confirm(
-            "Drain and exit?",
+            f"Drain and exit? {plural(self.operations.in_flight, 'job')} in flight here",
             "Graceful drain: finishes what runs, deletes nothing. No new job starts here; jobs that have not "
             "ended in time return to the head of their queue.",
             "Drain",
@@ -339,13 +256,15 @@ class Dashboard(ThemedApp):
     @work
     async def action_put_back(self) -> None:
         """While draining: ask, then return the jobs to their queues and exit now."""
-        if self.operations.draining and await self.push_screen_wait(
-            Confirm(
-                "Put back now and exit?",
-                "Jobs in flight return to the head of their queues, uncharged.",
-                "Put back",
-            )
-        ):
+        if not self.operations.draining:
+            self.notify("this process does not drain: D drains it")
+            return
+        question = Confirm(
+            f"Put back {plural(self.operations.in_flight, 'job')} now and exit?",
+            "Jobs in flight return to the head of their queues, uncharged.",
+            "Put back",
+        )
+        if await self.push_screen_wait(question):
             await self.session.run(self.operations.drain(now=True))
 
     def on_drained(self) -> None:
@@ -402,3 +321,6 @@ class Dashboard(ThemedApp):
         """Paint everything again, over the output of other programs."""
         if isinstance(self._driver, NonBlockingDriver):
             self._driver.redraw()
+
+
+name_bindings()

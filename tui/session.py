@@ -59,6 +59,8 @@ class Session:
         self.snapshot: Snapshot | None = None
         self.figures_at: float | None = None
         """Unix second at which Redis was last read."""
+        self._snapshot_at = 0.0
+        """When the newest snapshot arrived, by the monotonic clock."""
         self.well_since: float | None = None
         """Unix second since which no alert fires; None if one does, or that is unknown."""
         self.snapshot_error: str | None = None
@@ -87,7 +89,10 @@ class Session:
     @property
     def figures_age(self) -> float | None:
         """Seconds since Redis was last read."""
-        return None if self.figures_at is None else max(0.0, self.now - self.figures_at)
+        if self.figures_at is None:
+            return None
+        since_snapshot = time.monotonic() - self._snapshot_at if self.snapshot_error is not None else 0.0
+        return max(0.0, self.now - self.figures_at) + since_snapshot
 
     @property
     def figures_are_old(self) -> bool:
@@ -110,7 +115,7 @@ class Session:
                     self.well_since = None
                 elif before is not None and not _is_well(before):
                     self.well_since = self.snapshot.taken_at
-            self.snapshot_error = None
+            self.snapshot_error, self._snapshot_at = None, time.monotonic()
             if self.snapshot.redis.error is None:
                 self.figures_at = self.snapshot.taken_at
         except TimeoutError:

@@ -13,12 +13,14 @@ from typing import Any
 
 import structlog
 
-from app.errors import AppError
+from app.errors import AppError, UsageError
 from app.process.composition import Appliance
 from app.process.signals import set_stop_action
+from app.settings import Settings, variable_name
 from app.streams import write_within
 from tui.app import Dashboard
 from tui.driver import is_terminal_blocked
+from tui.keymap import KeymapError, parse_keymap
 from tui.redirect import private_terminal
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,14 @@ log = structlog.get_logger(__name__)
 LOG_FILE = "couturecast-tui.log"
 """Name of the file in the data directory for logs and output while the dashboard is open."""
 _WRITE_TIMEOUT_SECONDS = 1.0
+
+
+def load_keymap(settings: Settings) -> dict[str, str]:
+    """The keys that differ, by their ids.  Raises UsageError."""
+    try:
+        return parse_keymap(settings.keymap)
+    except KeymapError as error:
+        raise UsageError(error.problem, field=variable_name("keymap"), fix=error.fix) from None
 
 
 class DashboardView:
@@ -49,6 +59,7 @@ class DashboardView:
             data_dir=appliance.data_dir if browser is None else None,  # what the operator left stays
             editor=None if browser is not None else os.environ.get("VISUAL") or os.environ.get("EDITOR"),
             remote=browser is not None,
+            keymap=load_keymap(appliance.settings),
         )
 
     def close(self) -> None:

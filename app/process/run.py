@@ -72,6 +72,10 @@ def run(
     selected = _parse_queues(queues, policies) if workers else ()
     if not (ui or selected):
         raise UsageError("--no-ui needs workers")
+    if ui:
+        from app.process.dashboard import load_keymap
+
+        load_keymap(settings)  # a mistake ends the start before any server is opened
     if demo:
         from app.process.demo import demo_settings
 

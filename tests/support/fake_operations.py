@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.support.fake_jobs import CannedJobs, CannedSchedules, job
 from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
@@ -48,6 +48,7 @@ from workers.operations.operations import (
     Selection,
 )
 
+T = TypeVar("T")
 NOW = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC).timestamp()
 RISE = tuple([None] * 20 + [n * n // 12 for n in range(40)])
 NASTY = "[red]not markup[/] \x1b[31mnot red\x1b[0m \x07 ‮ tab\there"
@@ -331,7 +332,7 @@ class CannedLetters:
 
     async def get(self, letter_id: int) -> DeadLetter:
         self._fails()
-        return next(letter for letter in self.kept if letter.id == letter_id)
+        return _find(self.kept, letter_id)
 
     async def count(self, wanted: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
         self.asked.append(("count", wanted))
@@ -419,7 +420,7 @@ class CannedLetters:
         self.kept_plans = [
             replace(plan, **fields) if plan.id == plan_id else plan for plan in self.kept_plans
         ]
-        return next(plan for plan in self.kept_plans if plan.id == plan_id)
+        return _find(self.kept_plans, plan_id)
 
     async def get_plan(self, plan_id: int) -> Plan:
         self.asked.append(("plan", plan_id))
@@ -462,6 +463,13 @@ class CannedLetters:
         self._fails()
         self.done.append(("restore", wanted))
         return self._move(wanted, "discarded", "dead")
+
+
+def _find(kept: Sequence[T], wanted: int) -> T:
+    found = next((one for one in kept if getattr(one, "id", None) == wanted), None)
+    if found is None:
+        raise NotFoundError(f"there is no {wanted}")
+    return found
 
 
 def plan(number: int, **fields: Any) -> Plan:

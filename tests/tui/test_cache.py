@@ -12,12 +12,13 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tests.support.fake_operations import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
-from tests.tui.test_dashboard import SIZES, dashboard, messages_handled, until, words
+from tests.tui.test_dashboard import SIZES, dashboard, messages_handled, text_of, until, words
 from tests.tui.test_letters import says, write
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
 from tui.dialogs.prompt import Prompt
+from tui.palette import commands
 from tui.screens.cache import list as module
 from tui.screens.cache.entry import CacheEntryScreen
 from tui.screens.cache.list import CacheScreen
@@ -103,8 +104,8 @@ async def test_the_palette_opens_the_cache() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: app.session.snapshot)
-        (command,) = [command for command in app.get_system_commands(app.screen) if command.title == "Cache"]
-        command.callback()
+        (command,) = [one for one in commands(app, app.screen) if one.name == "Go to Cache"]
+        await command.run()
         await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
@@ -542,8 +543,11 @@ async def test_the_help_explains_keys_and_states() -> None:
         await cache_view(app, pilot)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
-        for word in ("Evict", "outdated", "user:location:block", "Evict all that match", "Cache"):
+        for word in ("outdated", "user:location:block"):
             assert word in says(app)
+        await pilot.pause()
+        for word in ("Evict all entries that match the filter.", "Asks once."):
+            assert word in text_of(app)
 
 
 async def test_the_cache_screen_has_the_header() -> None:

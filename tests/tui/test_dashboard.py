@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -25,6 +26,7 @@ from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.queues.queue import QueueScreen
 from tui.theme import ANSI, CONTRAST, LIGHT
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.letter_table import LetterTable
 from tui.widgets.queue_table import QueueTable
 from tui.widgets.rule import Rule
@@ -80,6 +82,11 @@ def words(app: Dashboard) -> str:
     return " ".join(
         str(app.screen.query_one(name, Static).render()) for name in ("#header", "#verdict", "#banner")
     )
+
+
+def text_of(app: Dashboard) -> str:
+    """All text on the screen."""
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
 def title(app: Dashboard) -> str:
@@ -405,11 +412,72 @@ async def test_help_lists_the_keys_that_work_here() -> None:
         await until(pilot, lambda: app.session.snapshot)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
-        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
-        for word in ("Pause", "Drain", "Dead letters", "Quit"):
+        await pilot.pause()
+        shown = text_of(app)
+        for word in ("Pause", "Drain", "Dead letters", "Show all of the queue under the cursor."):
             assert word in shown
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+async def test_the_footer_has_whole_keys_and_always_the_help(width: int) -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(width, 30)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.pause()
+        footer = str(app.screen.query_one(KeyBar).render()).split("  ")
+        keys = [part.strip() for part in footer if part.strip()]
+        named = {active.binding.description for active in app.screen.active_bindings.values()}
+        assert all(key.split(" ", 1)[1] in named for key in keys), keys
+        assert "? Help" in keys
+        assert ("q Quit" in keys) is (width == 160)
+        await pilot.click(KeyBar, offset=(str(app.screen.query_one(KeyBar).render()).index("? Help"), 0))
+        await until(pilot, lambda: isinstance(app.screen, Help))
+
+
+async def test_old_figures_tell_their_age() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        operations.error = ConflictError("no answer")
+        app.session.refresh()
+        await until(pilot, lambda: app.session.snapshot_error)
+        await until(pilot, lambda: re.search(r"these figures are \d.* old: ConflictError", words(app)))
+        assert app.screen.has_class("-old")
+
+
+async def test_an_action_that_has_not_ended_is_named_when_another_one_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tui.screens.base._SLOW_SECONDS", 0.0)
+    operations = CannedOperations(BREACHED)
+    door = asyncio.Event()
+
+    async def hang(queue: str) -> bool:
+        return await door.wait()
+
+    operations.resume = hang  # type: ignore[method-assign]
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.press("down", "down", "down", "p", "p")
+        await until(pilot, lambda: app._notifications)
+        assert [note.message for note in app._notifications] == ["the action before has not ended yet"]
+        door.set()
+
+
+async def test_what_was_frozen_goes_on_with_another_view() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.press("4", "space")
+        await until(pilot, lambda: "frozen at 14:32:07: space goes on" in words(app))
+        await pilot.press("space")
+        await until(pilot, lambda: "frozen" not in words(app))
+        await pilot.press("space", "1")
+        await until(pilot, lambda: isinstance(app.screen, OverviewScreen) and not app.session.frozen)
 
 
 async def test_a_click_selects_a_queue() -> None:

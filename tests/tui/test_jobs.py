@@ -98,7 +98,7 @@ async def test_jobs_are_listed_by_state_with_counts_and_the_focused_one_says_why
 async def test_a_click_on_a_state_lists_it() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(160, 48)) as pilot:
         app = await opened(pilot)
-        column = jobs_screen(app).query_one(StateBar)._columns["failed"].start
+        column = jobs_screen(app).query_one(StateBar).columns["failed"].start
         await pilot.click(StateBar, offset=(column + 1, 0))
         await until(pilot, lambda: "boots-9" in text(app))
 

@@ -32,7 +32,6 @@ from tui.text.charts import FIGURES, RANGES
 from tui.widgets.chart_grid import ChartGrid
 from tui.widgets.group_list import GroupList
 from tui.widgets.letter_table import LetterTable
-from tui.widgets.line import Line
 from tui.widgets.queue_table import QueueTable
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Pause
@@ -277,7 +276,7 @@ async def test_a_small_terminal_keeps_alerts_rows_letters_and_events() -> None:
         assert not app.screen.query_one("#charts-section").display
         for widget in (QueueTable, GroupList):
             assert region.contains_region(app.screen.query_one(widget).region)
-        assert app.screen.query_one("#events", Line).region.height >= 3
+        assert app.screen.query_one("#events-section").region.height >= 3
         assert "color-extraction" in shown(app, "#verdict")
 
 

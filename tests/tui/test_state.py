@@ -10,10 +10,13 @@ from typing import cast
 import pytest
 
 from tests.support.fake_operations import HEALTHY, CannedOperations
+from tests.tui.test_dashboard import until
 from tui.app import Dashboard
 from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.jobs.list import JobsScreen
 from tui.state import STATE_FILE, RememberedState
+from tui.widgets.group_table import GroupTable
 from workers.operations.operations import Operations
 
 
@@ -95,3 +98,25 @@ async def test_a_filter_is_remembered_and_one_that_cannot_be_read_is_dropped(tmp
             await pilot.pause(0.3)
             assert isinstance(app.screen, DeadLettersScreen)
             assert app.screen.filter_text() == shown
+
+
+async def test_the_list_of_jobs_and_the_groups_of_letters_are_shown_again(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_text('{"jobs-tab": "done", "letters-grouped": "yes", "view": "letters"}')
+    app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.query(GroupTable) and app.screen.query_one(GroupTable).display)
+        await pilot.press("3")
+        await until(pilot, lambda: isinstance(app.screen, JobsScreen) and app.screen.page is not None)
+        assert isinstance(app.screen, JobsScreen)
+        assert app.screen.state.filter.tab == "done"
+        await pilot.press("right")
+        await until(pilot, lambda: app.session.state.get("jobs-tab") == "failed")
+
+
+async def test_an_unknown_list_of_jobs_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_text('{"jobs-tab": "nowhere", "view": "jobs"}')
+    app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, JobsScreen) and app.screen.page is not None)
+        assert isinstance(app.screen, JobsScreen)
+        assert app.screen.state.filter.tab == "running"

@@ -83,11 +83,21 @@ class PlanDialog(ModalScreen[None]):
     def _show_error(self, message: str) -> None:
         self.query_one("#plan-state", Static).update(f"▲ {message}")
 
+    def _unfinished(self) -> Plan | None:
+        """The plan if it can still be changed; else say why not."""
+        if self._plan is None:
+            self.notify("the plan was not read: there is nothing to change")
+        elif self._plan.state in _FINISHED:
+            self.notify(f"the plan is {self._plan.state}: there is nothing to change")
+        else:
+            return self._plan
+        return None
+
     @work(exclusive=True, group="pause")
     async def action_pause(self) -> None:
         """Pause the plan, or resume it; a halted one needs a higher limit."""
-        plan = self._plan
-        if plan is None or plan.state in _FINISHED:
+        plan = self._unfinished()
+        if plan is None:
             return
         if plan.state == "running" and plan.active:
             await self.session.run(self._replays.pause_plan(self._plan_id))
@@ -121,8 +131,8 @@ class PlanDialog(ModalScreen[None]):
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:
         """Ask, then cancel the plan."""
-        plan = self._plan
-        if plan is None or plan.state in _FINISHED:
+        plan = self._unfinished()
+        if plan is None:
             return
         question = Confirm(
             f"Cancel plan {self._plan_id}?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,13 +12,14 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from tui.dialogs.order import OrderDialog
 from tui.session import Session
 from tui.text import snapshot as snapshot_text
 from tui.text.format import SMALLEST_TERMINAL, count, escape
 from tui.text.sorting import Order, Sorting
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.line import Line
 from tui.widgets.row_list import RowList
@@ -31,11 +33,18 @@ _MAX_COPIED_CHARS = 70_000
 _MAX_NAMED_CHARS = 60
 _ACTION = "action"
 """Group of the workers that run actions."""
+_SLOW_SECONDS = 1.0
+"""An action that takes longer is mentioned if another one is asked for."""
 
 
 class DashboardScreen(Screen[None]):
     """The dashboard hands it one snapshot a second."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "freeze", "Freeze", show=False),
+        Binding("s", "sort", "Sort by a column", show=False),
+        Binding("y", "copy", "Copy the id", show=False),
+    ]
     HELP: ClassVar[str] = ""
     """The purpose of the screen, for the help."""
     LEGEND: ClassVar[tuple[str, ...]] = (
@@ -46,16 +55,19 @@ class DashboardScreen(Screen[None]):
     """The meaning of its signs, for the help."""
     NOT_SORTED: ClassVar[str] = "there is nothing to sort here"
     """Why its rows have one order only."""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "sort", "Sort by a column", show=False),
-        Binding("y", "copy", "Copy the id", show=False),
-    ]
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
         self._busy_with = ""
         """The running action in words, once the operator has confirmed it."""
+        self._began = 0.0
+        """When the last action began, by the monotonic clock."""
+
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about, for the palette; empty for a list."""
+        return ""
 
     def compose(self) -> ComposeResult:
         """Compose the frame around `compose_body`."""
@@ -64,7 +76,7 @@ class DashboardScreen(Screen[None]):
         yield Line(id="verdict")
         yield Line(id="banner")
         yield from self.compose_body()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
         yield Static(id="too-small")
 
     def compose_body(self) -> ComposeResult:
@@ -93,13 +105,25 @@ class DashboardScreen(Screen[None]):
         views = [tab.key for tab in session.tabs]
         verdict = self.query_one("#verdict", Line)
         verdict.show(
-            snapshot_text.verdict_line(snapshot, width, error, well_for=session.well_for, views=views)
+            snapshot_text.verdict_line(
+                snapshot, width, error, well_for=session.well_for, age=session.figures_age, views=views
+            )
         )
         text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen)
         banner = self.query_one("#banner", Line)
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None
         self.set_class(session.figures_are_old, "-old")
+
+    def action_freeze(self) -> None:
+        """Hold what is shown, or go on."""
+        if self.session.operations.draining:
+            self.notify("this process drains: its countdown is not held")
+        elif self.session.frozen:
+            self.session.refresh()
+        else:
+            self.session.frozen = True
+            self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def refresh_data(self) -> None:
         """Fetch again what is not in the snapshot."""
@@ -188,7 +212,10 @@ class DashboardScreen(Screen[None]):
         if any(worker.group == _ACTION and worker.is_running for worker in self.app.workers):
             if self._busy_with:
                 self.notify(f"still {self._busy_with}")
+            elif time.monotonic() - self._began > _SLOW_SECONDS:
+                self.notify("the action before has not ended yet")
         else:
+            self._began = time.monotonic()
             self.app.run_worker(partial(action, *args, **kwargs), group=_ACTION)
 
     @contextmanager

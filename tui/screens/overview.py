@@ -10,23 +10,24 @@ from textual.containers import Container, Vertical, VerticalScroll
 
 from tui.navigation import OpenLetters
 from tui.screens.dead_letters.actions import LetterActions
+from tui.screens.events.actions import EventActions
 from tui.screens.queues.charted import SIDE_BY_SIDE_WIDTH, ChartedScreen
 from tui.screens.queues.details import MAX_GROUPS
 from tui.text.charts import FIGURES, RANGES
-from tui.text.events import event_lines
 from tui.text.groups import groups_title
 from tui.text.queues import QUEUE_SORTING, Judged
 from tui.text.sorting import Sorting
 from tui.text.verdict import WORST_FIRST, queue_verdict
 from tui.text.words import plural
 from tui.widgets.chart_grid import MIN_CHART_LINES, ChartGrid
+from tui.widgets.event_list import EventList
 from tui.widgets.group_list import GroupList
 from tui.widgets.line import Line
 from tui.widgets.queue_table import QueueTable
 from tui.widgets.row_list import RowList
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
-from workers.operations.operations import FailureGroup, LetterFilter
+from workers.operations.operations import Event, FailureGroup, LetterFilter
 
 _CHARTS_MIN_HEIGHT = 30
 """Lines of a terminal from which there are charts; below it the rows have sparklines."""
@@ -35,7 +36,7 @@ _FRAME_LINES = 6
 _MIN_LIST_LINES, _MAX_LIST_LINES = 4, 14
 
 
-class OverviewScreen(ChartedScreen, LetterActions):
+class OverviewScreen(ChartedScreen, LetterActions, EventActions):
     """Shows whether the queues are healthy, which is not, and why."""
 
     HELP = (
@@ -59,7 +60,8 @@ class OverviewScreen(ChartedScreen, LetterActions):
                     yield Line("  not read yet", id="list-empty")
             with Vertical(id="events-section"):
                 yield Rule("Events", id="events-title")
-                yield Line("", id="events")
+                with VerticalScroll(can_focus=False):
+                    yield EventList(id="events")
 
     @property
     def sorting(self) -> Sorting[Judged]:
@@ -131,9 +133,7 @@ class OverviewScreen(ChartedScreen, LetterActions):
             empty.show("  nothing has died in 24 h")
 
     def _show_events(self) -> None:
-        rows = self.query_one("#events-section").size.height - 1
-        lines = event_lines(self.details.events, self.session.now, max(1, rows))
-        self.query_one("#events", Line).show(lines)
+        self.query_one(EventList).show_events(self.details.events, self.session.now)
 
     def _show_letters_title(self, snapshot: Snapshot) -> None:
         parts = [groups_title(self.details.groups, MAX_GROUPS)] if self.details.letters_read else []
@@ -161,9 +161,11 @@ class OverviewScreen(ChartedScreen, LetterActions):
             self.run_exclusive(self.replay_many, self._filter_of(group), "this group")
 
     def on_row_list_opened(self, message: RowList.Opened) -> None:
-        """Show the letters of a group."""
+        """Show the letters of a group, or what an event is about."""
         if isinstance(message.item, FailureGroup):
             self.post_message(OpenLetters(self._filter_of(message.item)))
+        elif isinstance(message.item, Event):
+            self.run_exclusive(self.open_event, message.item)
 
     def on_queue_table_pause_requested(self, message: QueueTable.PauseRequested) -> None:
         """Ask for the reason, then pause; resume without a question."""

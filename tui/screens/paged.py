@@ -315,7 +315,10 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Disable the filter's key while the bar is open."""
+        """Disable the filter's key while the bar is open, and escape if there is nothing to leave."""
+        if action == "back":
+            in_range = any(table.range_start is not None for table in self.query(MarkableTable))
+            return in_range or self.state_before() is not None
         return action != "filter" or not any(bar.is_open for bar in self.query(FilterBar))
 
     def action_reload(self) -> None:

@@ -37,12 +37,13 @@ _MAX_MESSAGE_CHARS = 300
 def event_line(event: Event, now: float, time_chars: int = 0) -> Text:
     """One event on one line; its time, with the date if it is not of today, has ``time_chars`` columns."""
     sign, style = SIGNS.get(event.kind, ("·", MUTED))
-    when = _time(event, now).ljust(time_chars)
+    when = short_time(event, now).ljust(time_chars)
     text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
     return text.append_text(describe(event))
 
 
-def _time(event: Event, now: float) -> str:
+def short_time(event: Event, now: float) -> str:
+    """When it happened, with the date if that is not today."""
     return clock_time(event.at, now, SHORT_TIME_CHARS)
 
 
@@ -59,6 +60,6 @@ def event_lines(events: Sequence[Event] | None, now: float, rows: int | None = N
     if not events:
         return Text("  not read yet" if events is None else "  nothing has happened yet", MUTED)
     events = events[:rows]
-    chars = max(len(_time(event, now)) for event in events)
+    chars = max(len(short_time(event, now)) for event in events)
     lines = [event_line(event, now, chars) for event in events]
     return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

@@ -123,15 +123,18 @@ def verdict_line(
     error: str | None,
     *,
     well_for: float | None,
+    age: float | None = None,
     views: Sequence[str] = (),
 ) -> Text:
     """One line: all is well, or the worst alert, for how long, and whether it will pass.
 
-    With an ``error`` the snapshot is old, so nothing is called well.  ``well_for``: seconds, None if unknown.
+    With an ``error`` the snapshot is ``age`` seconds old, so nothing is called well.  ``well_for``: seconds,
+    None if unknown.
     ``views`` are the keys of the views that exist.
     """
     if error is not None:
-        words = error if snapshot is None else f"these figures are old: {error}"
+        old = f"{lasting(age)} old" if age is not None else "old"
+        words = error if snapshot is None else f"these figures are {old}: {error}"
         return _align_both_ends(Text(f" ▲ {words}", BREACH), _more(snapshot, 0), width)
     if snapshot is None:
         return Text()
@@ -232,5 +235,7 @@ def _drain_banner(snapshot: Snapshot) -> Text:
 
 
 def _align_both_ends(left: Text, right: Text, width: int) -> Text:
-    left.truncate(max(0, width - right.cell_len), overflow="ellipsis", pad=True)
+    room = max(0, width - right.cell_len)
+    left.truncate(max(0, room - 1), overflow="ellipsis")
+    left.pad_right(max(0, room - left.cell_len))
     return Text(no_wrap=True, overflow="crop").append_text(left).append_text(right)

@@ -51,6 +51,13 @@ class KeyedTable(DataTable[object], Generic[ItemT]):
     def open_item(self, item: ItemT) -> None:
         """Show all of an item."""
 
+    def action_select_cursor(self) -> None:
+        """Open the row under the cursor; without one say so."""
+        if self.items:
+            super().action_select_cursor()
+        else:
+            self.notify("nothing is listed: there is nothing to open")
+
     def on_data_table_row_selected(self) -> None:
         """Open the item under the cursor: enter, or a click on its row."""
         if self.selected is not None:

@@ -81,6 +81,8 @@ class MarkableTable(KeyedTable[ItemT]):
 
     def action_unmark(self) -> None:
         """Unmark all."""
+        if not self.marks:
+            self.notify("nothing is marked")
         self.unmark()
 
     def _repaint(self, rows: Iterable[int]) -> None:

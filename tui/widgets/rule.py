@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.widget import Widget
 
+from tui.keymap import mapped_hint
 from tui.text.styles import ACCENT, MUTED, RULE
 
 Keys = Sequence[tuple[str, str]]
@@ -38,7 +39,7 @@ class Rule(Widget):
         left.append(" ")
         right = Text()
         for key, does in self._keys:
-            right.append(f"  {key} ", ACCENT).append(does, MUTED)
+            right.append(f"  {mapped_hint(self.app, self.screen, key)} ", ACCENT).append(does, MUTED)
         right.append(" ")
         if left.cell_len + right.cell_len + 2 > width:
             right = Text(" ")

@@ -23,15 +23,16 @@ class StateBar(Line):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self._columns: dict[str, range] = {}
+        self.columns: dict[str, range] = {}
+        """Where each is, by its name."""
 
     def show_states(self, current: str, counts: Mapping[str, int | None], query: str, width: int) -> None:
         """Show these counts."""
-        text, self._columns = tab_bar(current, counts, query, width)
+        text, self.columns = tab_bar(current, counts, query, width)
         self.show(text)
 
     def on_click(self, event: events.Click) -> None:
         """Choose the state that was clicked."""
-        for name, columns in self._columns.items():
+        for name, columns in self.columns.items():
             if event.x in columns:
                 self.post_message(self.Chosen(name))

@@ -18,7 +18,8 @@ class TabBar(Line):
     def __init__(self, tabs: Sequence[Tab], *, id: str) -> None:
         super().__init__(id=id)
         self._tabs = tabs
-        self._columns: dict[str, range] = {}
+        self.columns: dict[str, range] = {}
+        """Where each is, by its name."""
 
     def on_mount(self) -> None:
         """Show the tabs at once: counts follow with a snapshot."""
@@ -26,11 +27,11 @@ class TabBar(Line):
 
     def show_tabs(self, snapshot: Snapshot | None, current: str, width: int) -> None:
         """Show the counts of a snapshot, on ``width`` columns."""
-        text, self._columns = tab_line(self._tabs, current, snapshot, width)
+        text, self.columns = tab_line(self._tabs, current, snapshot, width)
         self.show(text)
 
     def on_click(self, event: events.Click) -> None:
         """Open the view that was clicked."""
-        for name, columns in self._columns.items():
+        for name, columns in self.columns.items():
             if event.x in columns:
                 self.post_message(OpenView(name))

@@ -38,6 +38,11 @@ class CacheEntryScreen(CacheActions):
         super().__init__(session)
         self._entry = entry
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return self._entry.key
+
     def compose_body(self) -> ComposeResult:
         """Compose the text."""
         yield Rule("Cache entry")

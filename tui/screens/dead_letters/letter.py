@@ -39,6 +39,11 @@ class LetterScreen(LetterActions):
         super().__init__(session)
         self._letter = letter
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return f"letter {self._letter.id}"
+
     def compose_body(self) -> ComposeResult:
         """Compose the text."""
         yield Rule(f"Dead letter {self._letter.id}")

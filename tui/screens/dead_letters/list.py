@@ -32,6 +32,8 @@ _MAX_GROUPS = 200
 _COUNTING = "counting …"
 _PREVIEW_MIN_WIDTH, _PREVIEW_SHARE = 140, 0.42
 """Columns of a terminal from which the letter or group under the cursor is shown beside the list."""
+_REMEMBERED_GROUPS = "letters-grouped"
+_NOTHING = "nothing is listed: there is nothing to act on"
 _STATE_CYCLE = (*STATES, None)
 
 
@@ -74,7 +76,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     ]
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, LetterListState(grouped=True))
+        grouped = session.state.get(_REMEMBERED_GROUPS) != "no"
+        super().__init__(session, LetterListState(grouped=grouped))
         self._count: int | str = _COUNTING
         """How many letters match, or why that is unknown."""
         self._groups: Sequence[FailureGroup] = ()
@@ -120,6 +123,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             self._count = _COUNTING
             self._groups, self._groups_loaded_at = (), None
             self.fetch_count(self.state.filter)
+        self.session.state.set(_REMEMBERED_GROUPS, "" if self.state.grouped else "no")
         if self.state.grouped != before.grouped:
             self.refresh_bindings()
         loading = self._loading_groups_for == self.state.filter
@@ -356,6 +360,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         letter = self.table.selected
         if letter is not None:
             self.run_exclusive(self.edit, letter)
+        else:
+            self.notify(_NOTHING)
 
     def action_export(self) -> None:
         """Export the marked letters, the group, or all that match the filter."""
@@ -377,9 +383,11 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """The letters to which an action applies, and their label."""
         if self.state.grouped:
             group = self.query_one(GroupTable).selected
-            return (self._filter_of(group), "this group") if group is not None else None
+            if group is not None:
+                return self._filter_of(group), "this group"
         letters = self._target_letters()
         if not letters:
+            self.notify(_NOTHING)
             return None
         marked = plural(len(letters), "marked letter") if self.table.marks else ""
         return ids_of(letters), marked or f"letter {letters[0].id}"

@@ -8,8 +8,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from tui.navigation import OpenLetter
-from tui.screens.events.targets import target
+from tui.screens.events.actions import EventActions
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
@@ -32,7 +31,7 @@ _NOTHING = """\
   They are kept for 30 days."""
 
 
-class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
+class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, WorkerActions):
     """The first page is read again now and then; other pages stay as they were read."""
 
     FILTER_PLACEHOLDER = PLACEHOLDER
@@ -169,25 +168,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], WorkerActions):
 
     def on_event_table_opened(self, message: EventTable.Opened) -> None:
         """Open what the event is about."""
-        self.run_exclusive(self._open, message.event)
-
-    async def _open(self, event: Event) -> None:
-        if event.kind.startswith("alert-"):
-            await self.app.run_action("alerts")
-            return
-        if event.kind == "letters-replayed" and event.subject and event.subject.isdecimal():
-            await self._open_letter(int(event.subject))
-            return
-        message = target(event)
-        if message is None:
-            self.notify(f"all that is known of this {event.kind} is in its line", markup=False)
-        else:
-            self.post_message(message)
-
-    async def _open_letter(self, letter_id: int) -> None:
-        letter = await self.session.run(self.session.operations.dead_letters.get(letter_id))
-        if letter is not None:
-            self.post_message(OpenLetter(letter))
+        self.run_exclusive(self.open_event, message.event)
 
     def _draining_one(self) -> Worker | None:
         """The only process that drains; else say what there is."""

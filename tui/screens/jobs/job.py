@@ -58,6 +58,11 @@ class JobScreen(JobActions):
         self._reading = False
         self._next_read = 0.0
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return self._job.key
+
     def compose_body(self) -> ComposeResult:
         """Compose a text to scroll through."""
         yield Rule(clip(escape(self._job.key), _MAX_KEY_CHARS), keys=(("esc", "back"),), id="job-title")

@@ -32,6 +32,7 @@ from workers.operations.why import explain
 
 _COST_FACTOR = 20.0
 """After a sorted list was read as many times as long as that took pass at least until it is read again."""
+_REMEMBERED_TAB = "jobs-tab"
 _EMPTY = {
     "running": "no job runs",
     "ready": "no job is ready",
@@ -96,7 +97,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     ]
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, ListState(Listed()))
+        tab = session.state.get(_REMEMBERED_TAB)
+        super().__init__(session, ListState(Listed(tab if tab in TABS else TABS[0])))
         self._schedule_count: int | None = None
         self._next_read = 0.0
         """When a sorted list is read again, by the monotonic clock."""
@@ -324,6 +326,11 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if action == "tab" and not super().check_action("filter", ()):
             return False
         return super().check_action(action, parameters)
+
+    def page_arrived(self, before: ListState[Listed]) -> None:
+        """Remember which list is shown."""
+        super().page_arrived(before)
+        self.session.state.set(_REMEMBERED_TAB, self.state.filter.tab)
 
     # Actions
 

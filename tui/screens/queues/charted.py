@@ -111,14 +111,6 @@ class ChartedScreen(QueueActions):
         """Take a snapshot now, and fetch the details."""
         self.session.refresh(screens=True)
 
-    def action_freeze(self) -> None:
-        """Hold what is shown, or go on."""
-        if self.session.frozen:
-            self.session.refresh()
-        else:
-            self.session.frozen = True
-            self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
-
     def action_range(self, step: int) -> None:
         """Show a longer or shorter range."""
         if self.is_without_charts():

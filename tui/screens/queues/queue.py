@@ -10,28 +10,29 @@ from textual.containers import Container, Vertical, VerticalScroll
 
 from tui.navigation import OpenLetters
 from tui.screens.dead_letters.actions import LetterActions
+from tui.screens.events.actions import EventActions
 from tui.screens.jobs.actions import JobActions
 from tui.screens.queues.charted import SIDE_BY_SIDE_WIDTH, ChartedScreen
 from tui.screens.queues.details import MAX_GROUPS
 from tui.session import Session
 from tui.text import queue_page
 from tui.text.charts import FIGURES, RANGES
-from tui.text.events import event_lines
 from tui.text.groups import groups_title
 from tui.widgets.chart_grid import ChartGrid
+from tui.widgets.event_list import EventList
 from tui.widgets.group_list import GroupList
 from tui.widgets.line import Line
 from tui.widgets.queue_table import QueueTable
 from tui.widgets.row_list import RowList
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
-from workers.operations.operations import FailureGroup
+from workers.operations.operations import Event, FailureGroup
 
 _CHARTS_MIN_HEIGHT = 34
 """Lines of a terminal from which there are charts beside the rest."""
 
 
-class QueueScreen(ChartedScreen, LetterActions, JobActions):
+class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
     """The row of the overview, why nothing starts, charts, settings, groups and events."""
 
     HELP = (
@@ -48,6 +49,11 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions):
     def __init__(self, session: Session, queue: str) -> None:
         super().__init__(session, queue)
         self._queue = queue
+
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return self._queue
 
     def compose_body(self) -> ComposeResult:
         """Compose the row, the sentence, charts and lists."""
@@ -70,7 +76,8 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions):
                     yield GroupList(id="groups")
                     yield Line("  not read yet", id="list-empty")
                 yield Rule("Events", id="events-title")
-                yield Line("", id="events")
+                with VerticalScroll(can_focus=False):
+                    yield EventList(id="events")
 
     def _of(self, snapshot: Snapshot | None) -> QueueSnapshot | None:
         queues = snapshot.queues if snapshot is not None else ()
@@ -108,7 +115,7 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions):
         if details.letters_read:
             empty.show("  nothing of this queue has died in 24 h")
             self.query_one("#list-title", Rule).show("Dead letters", groups_title(details.groups, MAX_GROUPS))
-        self.query_one("#events", Line).show(event_lines(details.events, now))
+        self.query_one(EventList).show_events(details.events, now)
 
     def action_pause(self) -> None:
         """Ask for the reason, then pause; resume without a question."""
@@ -132,8 +139,10 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions):
             self.run_exclusive(self.replay_many, letters, "this group")
 
     def on_row_list_opened(self, message: RowList.Opened) -> None:
-        """Show the letters of a group."""
+        """Show the letters of a group, or what an event is about."""
         if isinstance(message.item, FailureGroup):
             fingerprint = message.item.fingerprint
             letters = self.details.groups_filter.model_copy(update={"fingerprint": fingerprint})
             self.post_message(OpenLetters(letters))
+        elif isinstance(message.item, Event):
+            self.run_exclusive(self.open_event, message.item)

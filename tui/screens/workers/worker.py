@@ -58,6 +58,11 @@ class WorkerScreen(WorkerActions, JobActions):
         self._ended = False
         self._is_reading = False
 
+    @property
+    def about(self) -> str:
+        """The name of what the screen is about."""
+        return self._worker.name if self._worker is not None else ""
+
     def compose_body(self) -> ComposeResult:
         """Compose the facts, the jobs, and a text to scroll through."""
         yield Rule("Worker", id="worker-title", keys=(("esc", "back"),))

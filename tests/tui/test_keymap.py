@@ -1,0 +1,100 @@
+"""The keys by id: those of the settings are shown and work, and mistakes in them are one line."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from app.errors import UsageError
+from app.process.dashboard import load_keymap
+from app.settings import Settings
+from tests.support.fake_operations import HEALTHY, CannedOperations
+from tests.support.keys_page import PAGE, keys_page
+from tests.tui.test_dashboard import text_of, until
+from tui.app import Dashboard
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.help import Help
+from tui.keymap import KeymapError, key_entries, parse_keymap
+from tui.palette import commands
+from workers.operations.operations import Operations
+
+
+def test_the_page_of_the_docs_is_that_of_the_code() -> None:
+    assert PAGE.read_text() == keys_page(), "make keys writes it"
+
+
+def test_each_id_has_keys_and_a_sentence() -> None:
+    for entry in key_entries():
+        assert entry.keys
+        assert entry.sentence[:1].isupper(), entry
+        assert entry.sentence.endswith("."), entry
+        assert "`" not in entry.sentence, entry
+
+
+@pytest.mark.parametrize(
+    ("text", "keymap"),
+    [
+        ("", {}),
+        ("app.quit=ctrl+q", {"app.quit": "ctrl+q"}),
+        (" app.help = f1 , app.help=? ", {"app.help": "f1,question_mark"}),
+        ("jobs.abort=X,jobs.remove=x", {"jobs.abort": "X", "jobs.remove": "x"}),
+        ("list.mark=m", {"list.mark": "m"}),
+        ("app.drain==", {"app.drain": "equals_sign"}),
+    ],
+)
+def test_a_keymap_is_parsed(text: str, keymap: dict[str, str]) -> None:
+    assert parse_keymap(text) == keymap
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("quit", "'quit' is not ID=KEY"),
+        ("app.quit=", "'app.quit=' is not ID=KEY"),
+        ("app.exit=x", "there is no key 'app.exit'"),
+        ("app.quit=foo", "app.quit=foo: no key has this name"),
+        ("app.quit=hyper+x", "app.quit=hyper+x: no key has this name"),
+        ("jobs.abort=X", "jobs.abort=X: this is the key of jobs.remove"),
+        ("jobs.abort=f2,jobs.remove=f2", "jobs.abort=f2: this is the key of jobs.remove"),
+        ("app.quit=p", "app.quit=p: this is the key of"),
+        ("list.mark=A", "list.mark=A: this is the key of"),
+        ("prompt.cancel=q", "prompt.cancel=q: this is text there"),
+        ("app.redraw=x", "app.redraw=x: this is text there"),
+    ],
+)
+def test_a_mistake_in_a_keymap_is_one_line(text: str, problem: str) -> None:
+    with pytest.raises(KeymapError) as caught:
+        parse_keymap(text)
+    assert str(caught.value).startswith(problem)
+    assert "\n" not in str(caught.value)
+
+
+async def test_footer_help_and_palette_show_the_mapped_key_and_the_old_one_is_free() -> None:
+    operations = CannedOperations(HEALTHY)
+    keymap = parse_keymap("app.drain=ctrl+d,queues.pause=ctrl+y")
+    app = Dashboard(cast(Operations, operations), keymap=keymap)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.pause()
+        footer = text_of(app).splitlines()[-1]
+        assert "^d Drain" in footer
+        assert "D Drain" not in footer
+        assert any(c.name == "Drain" and c.help.startswith("^d ·") for c in commands(app, app.screen))
+        assert "^y pause" in text_of(app)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+        await pilot.pause()
+        assert "^y" in text_of(app)
+        await pilot.press("escape", "D")
+        await pilot.pause()
+        assert len(app.screen_stack) == 1
+        await pilot.press("ctrl+d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+
+
+def test_a_mistake_in_the_setting_ends_the_start_with_its_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_keymap(Settings(keymap="app.quit=p"))
+    assert str(caught.value).startswith("COUTURECAST_KEYMAP: app.quit=p: this is the key of ")
+    assert load_keymap(Settings(keymap="app.quit=ctrl+q")) == {"app.quit": "ctrl+q"}

@@ -1,0 +1,180 @@
+"""The palette: what the keys do here, and each queue, view, worker and theme, found by typing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from textual.app import App
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+from tui.keymap import listed, sentence, word
+from tui.navigation import OpenQueue, OpenView, OpenWorker
+from tui.screens.base import DashboardScreen
+from tui.screens.overview import OverviewScreen
+from tui.screens.workers.list import WorkersScreen
+from tui.session import Session
+from tui.text.format import clip, escape
+from tui.text.words import plural
+from tui.widgets.keyed_table import KeyedTable
+from tui.widgets.markable_table import MarkableTable
+from tui.widgets.row_list import RowList
+from workers.monitoring.snapshot import QueueSnapshot
+from workers.operations.operations import DeadLetter, FailureGroup
+from workers.operations.worker_list import Worker, list_workers
+
+_MAX_NAME_CHARS = 50
+_OF_A_ROW = {
+    "alerts.acknowledge",
+    "alerts.end-silence",
+    "alerts.runbook",
+    "alerts.silence",
+    "cache.evict",
+    "jobs.abort",
+    "jobs.duplicate",
+    "jobs.remove",
+    "jobs.run-now",
+    "letters.discard",
+    "letters.edit",
+    "letters.replay",
+    "list.mark",
+    "list.open",
+    "workers.drain-worker",
+    "workers.open-worker",
+    "workers.put-back-worker",
+    "workers.undo-drain",
+}
+"""Keys that act on the marked rows or on the one under the cursor: their commands name it."""
+_DRAINS = "What runs there may finish, nothing is deleted, and the process ends. Asks once."
+_LEFT_OUT = {"app.command-palette", "queues.pause"}
+"""The palette itself; and pause, which is listed for each queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the palette shows, and what it does."""
+
+    name: str
+    help: str
+    run: Callable[[], Any]
+
+
+class KeyCommands(Provider):
+    """Searches the commands of the screen from which the palette was opened."""
+
+    async def startup(self) -> None:
+        """Collect them once: the screen below does not change."""
+        self._commands = list(commands(self.app, self.screen))
+
+    async def discover(self) -> Hits:
+        """Yield all, those of the view first."""
+        for command in self._commands:
+            yield DiscoveryHit(command.name, command.run, help=command.help)
+
+    async def search(self, query: str) -> Hits:
+        """Yield those whose name matches."""
+        matcher = self.matcher(query)
+        for command in self._commands:
+            if (score := matcher.match(command.name)) > 0:
+                yield Hit(score, matcher.highlight(command.name), command.run, command.name, command.help)
+
+
+def commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
+    """All that can be done from a screen."""
+    yield from _key_commands(app, screen)
+    session: Session | None = getattr(app, "session", None)
+    if session is not None:
+        yield from _queue_commands(app, session, row_name(screen))
+        yield from _worker_commands(app, session)
+    for theme in sorted(app.available_themes):
+        yield Command(f"Theme {theme}", "Change the colours.", partial(setattr, app, "theme", theme))
+
+
+def _key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
+    """What the active keys do."""
+    seen: set[tuple[DOMNode, str]] = set()
+    for active in screen.active_bindings.values():
+        node, binding = active.node, active.binding
+        if (node, binding.action) in seen or not listed(active) or binding.id in _LEFT_OUT:
+            continue
+        seen.add((node, binding.action))
+        name = word(binding)
+        if binding.id in _OF_A_ROW and (row := row_name(screen)):
+            name = f"{name.removesuffix(' it')} {row}"
+        elif binding.action.startswith("view("):
+            name = f"Go to {name}"
+        help_text = f"{app.get_key_display(binding)} · {sentence(node, binding)}"
+        yield Command(name, help_text, partial(app.run_action, binding.action, node))
+
+
+def _queue_commands(app: App[Any], session: Session, focused: str) -> Iterator[Command]:
+    """Open, pause and resume each queue, the one under the cursor first."""
+    queues = session.snapshot.queues if session.snapshot is not None else ()
+    for queue in sorted(queues, key=lambda queue: queue.name != focused):
+        show = partial(app.post_message, OpenQueue(queue.name))
+        yield Command(f"Open queue {queue.name}", "Everything about it.", show)
+        if queue.paused is None:
+            words, help_text = "Pause", "No job of it starts, in any process. Asks for a reason."
+        else:
+            words, help_text = "Resume", "Its jobs start again."
+        yield Command(f"{words} {queue.name}", help_text, partial(_pause, app, queue))
+
+
+def _worker_commands(app: App[Any], session: Session) -> Iterator[Command]:
+    snapshot = session.snapshot
+    for worker in list_workers(snapshot.workers, snapshot.queues) if snapshot is not None else ():
+        name = clip(escape(worker.name), _MAX_NAME_CHARS)
+        show = partial(app.post_message, OpenWorker(worker.id))
+        yield Command(f"Open worker {name}", "Its jobs, its settings, its log.", show)
+        if worker.state == "draining":
+            words, help_text = "Undo the drain of", "It takes jobs again."
+        else:
+            words, help_text = "Drain worker", _DRAINS
+        yield Command(f"{words} {name}", help_text, partial(_drain, app, worker))
+
+
+def _pause(app: App[Any], queue: QueueSnapshot) -> None:
+    """Pause or resume a queue on the overview, which shows what comes of it."""
+
+    def act() -> None:
+        if isinstance(app.screen, OverviewScreen):
+            app.screen.run_exclusive(app.screen.toggle_pause, queue)
+
+    app.post_message(OpenView("overview"))
+    app.call_later(act)
+
+
+def _drain(app: App[Any], worker: Worker) -> None:
+    """Drain a process on the view of the processes, or undo that."""
+
+    def act() -> None:
+        screen = app.screen
+        if isinstance(screen, WorkersScreen):
+            undo = worker.state == "draining"
+            screen.run_exclusive(screen.undo_drain if undo else screen.drain_worker, worker)
+
+    app.post_message(OpenView("workers"))
+    app.call_later(act)
+
+
+def row_name(screen: Screen[Any]) -> str:
+    """The marked rows, or the one under the cursor, or what the screen is about; empty if there is none."""
+    focused = screen.focused
+    if isinstance(focused, MarkableTable) and focused.marks:
+        return plural(len(focused.marks), "marked row")
+    if isinstance(focused, KeyedTable | RowList) and focused.selected is not None:
+        return clip(escape(_name_of(focused.selected)), _MAX_NAME_CHARS)
+    about = screen.about if isinstance(screen, DashboardScreen) else ""
+    return clip(escape(about), _MAX_NAME_CHARS)
+
+
+def _name_of(item: object) -> str:
+    if isinstance(item, FailureGroup):
+        return f"the group of {item.sample.function}"
+    name = getattr(item, "name", None) or getattr(item, "key", None)
+    noun = "letter" if isinstance(item, DeadLetter) else type(item).__name__.lower()
+    return name if isinstance(name, str) else f"{noun} {getattr(item, 'id', '')}"

@@ -1,0 +1,74 @@
+"""The footer: the keys of what is focused, then those of every screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+from textual import events
+from textual.screen import Screen
+
+from tui.text.styles import ACCENT, MUTED
+from tui.widgets.line import Line
+
+_GAP = "  "
+_ALWAYS = "help"
+"""The action whose key always has room: it lists all others."""
+
+
+class KeyBar(Line):
+    """Leaves out whole keys where there is no room; a click presses a key."""
+
+    DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: dict[str, range] = {}
+        """Where each key is."""
+
+    def on_mount(self) -> None:
+        """Follow the focus."""
+        self.screen.bindings_updated_signal.subscribe(self, self._show_keys)
+        self._show_keys(self.screen)
+
+    def on_resize(self) -> None:
+        """Fit the keys to the width."""
+        self._show_keys(self.screen)
+
+    def _show_keys(self, screen: Screen[Any]) -> None:
+        if screen is not self.screen:
+            return
+        entries: dict[str, tuple[str, Text]] = {}
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled and binding.action not in entries:
+                shown = Text.assemble(
+                    (self.app.get_key_display(binding), ACCENT), (f" {binding.description}", MUTED)
+                )
+                entries[binding.action] = (binding.key, shown)
+        self._keys = {}
+        text = Text(" ", no_wrap=True, overflow="crop")
+        for key, shown in _fitting(entries, self.size.width or self.app.size.width):
+            self._keys[key] = range(text.cell_len, text.cell_len + shown.cell_len)
+            text.append_text(shown).append(_GAP)
+        self.show(text)
+
+    def on_click(self, event: events.Click) -> None:
+        """Press the key that was clicked."""
+        for key, columns in self._keys.items():
+            if event.x in columns:
+                self.app.simulate_key(key)
+
+
+def _fitting(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
+    """The first keys for which there is room, and the one of the help."""
+    left = width - 1
+    if _ALWAYS in entries:
+        left -= entries[_ALWAYS][1].cell_len + len(_GAP)
+    fitting = []
+    for action, (key, shown) in entries.items():
+        needed = 0 if action == _ALWAYS else shown.cell_len + len(_GAP)
+        if needed <= left:
+            fitting.append((key, shown))
+            left -= needed
+    return fitting
