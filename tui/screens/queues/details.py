@@ -42,10 +42,11 @@ class Details:
     _next: float = 0.0
     _fetching: bool = False
 
-    @property
-    def is_due(self) -> bool:
-        """Whether they should be fetched now."""
-        return not self._fetching and time.monotonic() >= self._next
+    def begin_if_due(self) -> bool:
+        """Whether they should be fetched now; two snapshots in the same moment begin one fetch."""
+        due = not self._fetching and time.monotonic() >= self._next
+        self._fetching = self._fetching or due
+        return due
 
     def invalidate(self) -> None:
         """Fetch them with the next snapshot."""
