@@ -93,7 +93,9 @@ async def test_jobs_are_enqueued_one_by_one_by_file_and_by_standard_input(progra
     assert [worker["queues"] for worker in status["workers"]] == [QUEUES]
     assert (shown.code, shown.err) == (0, "")
     assert f"{MODERATION} " in shown.out
-    assert "workers 1 · redis ok · database ok · dead letters 0" in shown.out
+    assert " · 1 worker · " in shown.out
+    assert "redis ok · " in shown.out
+    assert " · database ok" in shown.out
     assert await started.stop() == 0
 
 
@@ -242,8 +244,8 @@ async def test_a_paused_queue_shows_who_and_why_and_starts_nothing_until_it_is_r
     assert (job.code, other.code) == (0, 0)
     await eventually(lambda: total(program.data_dir, "weather-ingestion", "completed") == 1)
     shown, as_json = await many(program, ("status",), ("status", "--json"))
-    row = next(line for line in shown.out.splitlines() if line.startswith(f"{MODERATION} "))
-    assert "paused by " in row
+    row = next(line for line in shown.out.splitlines() if f"‖ {MODERATION} " in line)
+    assert "paused " in row
     assert row.endswith(": model\\x0arollout")
     moderation = queue_of(as_json.json, MODERATION)
     assert (moderation["depth"], moderation["completed"]) == (1, 0)

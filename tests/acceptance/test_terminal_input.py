@@ -61,7 +61,7 @@ async def answers(shown: Terminal, *, within: float = 60.0) -> None:
     on a busy machine may read both at once.
     """
     deadline = time.monotonic() + within
-    for key, text in (("2", "page 1"), ("1", " Queues ")):  # of that view alone
+    for key, text in (("2", "Groups, letters"), ("1", " Queues ")):  # of that view alone
         pause = 0.1
         while True:
             write(shown, key.encode())

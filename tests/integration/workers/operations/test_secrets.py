@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from tests.integration.workers.operations.test_operations import Operate, operate
+from tests.integration.workers.operations.conftest import Operate
 from workers.errors import InvalidJobError
 from workers.operations.operations import ALL_DEAD, Operations
-
-__all__ = ["operate"]
 
 KWARGS = {"number": 1, "api_key": "s3cret-key", "url": "https://ops:pa55word@shop.example"}
 

@@ -51,9 +51,12 @@ LOOKS = {
     "jobs.why",
     "jobs.preview",
     "jobs.stack",
+    "jobs.findings",
+    "jobs.alike",
     "schedules.list",
     "schedules.get",
     "workers.list",
+    "workers.log",
     "workers.wait",
 }
 """Verbs that change nothing."""

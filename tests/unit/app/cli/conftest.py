@@ -9,6 +9,8 @@ from typing import Any
 
 from storage.dead_letters.plans import PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup
+from tests.support.fake_operations import NOW
+from workers.monitoring.snapshot import Alert
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"
 AT = datetime(2026, 3, 1, 14, 32, 7, tzinfo=UTC)
@@ -58,3 +60,27 @@ def item(letter_id: int, state: str, **changes: Any) -> PlanItem:
 
 
 GROUP = FailureGroup("0123456789abcdef", 1234, AT, AT, (0,) * 22 + (1, 8), LETTER)
+
+
+STATES = (
+    Alert("color-extraction", "backlog", "132 queued, limit 100", since=NOW - 150),
+    Alert(
+        "alert-fanout",
+        "failing",
+        "7% \x1b[31mof attempts failed",
+        state="acknowledged",
+        since=NOW - 7_300,
+        acknowledged_by="anna",
+    ),
+    Alert(None, "redis", "Redis does not answer", "critical", state="pending"),
+    Alert(
+        "color-extraction",
+        "slow",
+        "wait p95 4.1 s",
+        state="silenced",
+        since=NOW - 3 * 86_400,
+        silenced_by="bo",
+        silenced_until=NOW + 600,
+        silence_reason="CDN is down",
+    ),
+)

@@ -7,33 +7,9 @@ from datetime import timedelta
 
 from app.cli.render.alerts import alerts_text, history_text
 from storage.repositories.alert_history import AlertRecord
-from tests.support.fake_operations import HEALTHY, NOW
-from tests.unit.app.cli.conftest import AT, control_characters
-from workers.monitoring.snapshot import Alert
+from tests.support.fake_operations import HEALTHY
+from tests.unit.app.cli.conftest import AT, STATES, control_characters
 from workers.operations.alerts import current_alerts
-
-STATES = (
-    Alert("color-extraction", "backlog", "132 queued, limit 100", since=NOW - 150),
-    Alert(
-        "alert-fanout",
-        "failing",
-        "7% \x1b[31mof attempts failed",
-        state="acknowledged",
-        since=NOW - 7_300,
-        acknowledged_by="anna",
-    ),
-    Alert(None, "redis", "Redis does not answer", "critical", state="pending"),
-    Alert(
-        "color-extraction",
-        "slow",
-        "wait p95 4.1 s",
-        state="silenced",
-        since=NOW - 3 * 86_400,
-        silenced_by="bo",
-        silenced_until=NOW + 600,
-        silence_reason="CDN is down",
-    ),
-)
 
 
 def test_a_list_of_alerts_has_a_row_for_each() -> None:

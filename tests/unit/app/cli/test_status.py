@@ -16,7 +16,7 @@ from storage.dead_letters.records import FailureGroup
 from tests.support.alerts import overview
 from tests.support.fake_busy import BUSY, EVENTS
 from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, IDLE, NASTY, NOW, letter
-from tests.unit.app.cli.test_render import STATES, control_characters
+from tests.unit.app.cli.conftest import STATES, control_characters
 from workers.engine.history import History
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.monitoring.overview import queue_snapshot
