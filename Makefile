@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TIMES  ?= 9
-WORKERS ?= 4
+WORKERS ?= 6
 CHAOS  ?= 10
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
@@ -46,7 +46,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: $(STAMP) ## the dashboard, with embedded servers and sample jobs
 	@$(BIN)/couturecast-tui --demo
 
-test: $(STAMP) ## the quick tests, on real servers: every promise has some (WORKERS=4)
+test: $(STAMP) ## the quick tests, on real servers: every promise has some (WORKERS=6)
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-unit: $(STAMP) ## the tests without servers, for instance on another Python (PYTHON=python3.13 VENV=.venv-3.13)
@@ -59,11 +59,11 @@ test-otel: ## the tests of tracing, with the extra
 	@.venv-otel/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-otel.lock
 	.venv-otel/bin/python -m pytest -q tests/integration/workers/engine/test_tracing.py tests/acceptance/test_tracing.py
 
-test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=4)
+test-all: $(STAMP) ## what CI does: all tests, with random inputs, then the burn-in (WORKERS=6)
 	$(IN_CI) $(PYTEST) -n $(WORKERS) --dist worksteal
 	@$(MAKE) --no-print-directory -j2 burn-in test-otel
 
-burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=4)
+burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once is a defect (TIMES=9 WORKERS=6)
 	$(PYTEST) -q -m lifecycle --count $(TIMES) -n $(WORKERS) --dist load tests/integration/workers/engine
 
 chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)
