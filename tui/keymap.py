@@ -79,8 +79,8 @@ _SENTENCES = {
 """For actions whose method is not ours, or serves several keys."""
 _WORDS = {"app.focus_next": "Next list"}
 """For Textual's own keys."""
-_MOVES = ("move(", "cursor_")
-"""Actions that only move the cursor."""
+_MOVES = ("move(", "cursor_", "scroll_")
+"""Actions that only move the cursor, or scroll."""
 _TYPED = ("edit-payload", "filter", "prompt", "replay-options")
 """Subjects that have a field: a character is text there, and no key."""
 _STEPS = {"1": "next", "-1": "previous"}

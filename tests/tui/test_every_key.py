@@ -55,6 +55,7 @@ _UNSEEN = {
     "list.reload": "reads again what is still the same",
     "plans.reload": "reads again what is still the same",
     "queues.reload": "reads again what is still the same",
+    "workers.reload": "reads again what is still the same",
 }
 """Ids of keys whose effect cannot be seen here, and why."""
 
