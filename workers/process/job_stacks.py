@@ -22,8 +22,9 @@ from workers.engine.attempt_log import log_text, newest_lines
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import REPLY
 from workers.engine.runner import RunningJob
+from workers.handlers.processes.pool import HandlerPool
 from workers.process.held_jobs import lines_of_jobs
-from workers.process.task_stack import read_stack
+from workers.process.task_stack import read_stack, short_path
 
 log = structlog.get_logger(__name__)
 
@@ -80,23 +81,23 @@ class JobStacks:
     async def _job(self, queue: str, key: str) -> dict[str, Any]:
         dispatcher = self._dispatchers.get(queue)
         running = None if dispatcher is None else dispatcher.runner.running.get(f"saq:job:{queue}:{key}")
-        if running is None:
+        if dispatcher is None or running is None:
             return {"frames": None}
-        return await _describe(running) | {"log": log_text(running.lines)}
+        return await _describe(dispatcher, running) | {"log": log_text(running.lines)}
 
     async def _all_jobs(self) -> dict[str, Any]:
         """The stacks of all jobs; the one of a job that cannot be read is left out."""
         running = [
-            (queue, job)
-            for queue, dispatcher in self._dispatchers.items()
+            (dispatcher, job)
+            for dispatcher in self._dispatchers.values()
             for job in dispatcher.runner.running.values()
         ]
         chosen = sorted(running, key=lambda pair: pair[1].started)[:MAX_JOBS]
-        stacks = await asyncio.gather(*(_describe(job) for _, job in chosen), return_exceptions=True)
+        stacks = await asyncio.gather(*(_describe(*pair) for pair in chosen), return_exceptions=True)
         return {
             "jobs": [
-                {"queue": queue, "key": job.log_fields()["job"], **stack}
-                for (queue, job), stack in zip(chosen, stacks, strict=True)
+                {"queue": dispatcher.queue.name, "key": job.log_fields()["job"], **stack}
+                for (dispatcher, job), stack in zip(chosen, stacks, strict=True)
                 if not isinstance(stack, BaseException)
             ]
         }
@@ -108,7 +109,13 @@ class JobStacks:
         return {"lines": [asdict(line) for line in newest]}
 
 
-async def _describe(running: RunningJob) -> dict[str, Any]:
+async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, Any]:
     """The frames, the outermost first, by file, line, function and whether it is the handler's code."""
-    stack = await read_stack(running.task, without=_ENGINE_FILES)
-    return {"frames": stack.frames, "place": stack.place, "problem": stack.problem}
+    pool = HandlerPool.of(dispatcher.runner.functions[dispatcher.queue.policy.function])
+    if pool is not None:
+        stack = await pool.stack(running.job)
+        frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]
+        problem = "" if frames else "its process does not tell: it may be in C code, or has just begun"
+        return {"frames": frames, "place": f"handler process {stack.pid}", "problem": problem}
+    found = await read_stack(running.task, without=_ENGINE_FILES)
+    return {"frames": found.frames, "place": found.place, "problem": found.problem}

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from saq import Job
@@ -25,6 +25,13 @@ _FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 5.0
 
 EnqueueJob = Callable[[str, dict[str, Any], str | None, float], Awaitable[str | None]]
 """Enqueues a job of a function, with data, key and Unix time; its key, None if one with it waits."""
+
+
+class ProcessStack(NamedTuple):
+    """The frames of a job by file, line and function, the outermost first; none if its process is silent."""
+
+    pid: int | None
+    frames: list[Any]
 
 
 class HandlerPool:
@@ -69,12 +76,18 @@ class HandlerPool:
         run_in_process.handler_pool = self  # type: ignore[attr-defined]
         return run_in_process
 
-    async def stack(self, job: Job) -> list[Any]:
-        """Where a job stands in its process; empty if it does not run there."""
-        for process in self._processes:
-            if frames := await process.stack(job):
-                return frames
-        return []
+    @staticmethod
+    def of(function: SaqFunction) -> HandlerPool | None:
+        """The pool whose function it is; None if it runs in our event loop."""
+        pool: HandlerPool | None = getattr(function, "handler_pool", None)
+        return pool
+
+    async def stack(self, job: Job) -> ProcessStack:
+        """Where a job stands in its process."""
+        process = next((process for process in self._processes if process.runs(job)), None)
+        return (
+            ProcessStack(None, []) if process is None else ProcessStack(process.pid, await process.stack(job))
+        )
 
     async def replace(self) -> None:
         """Have new jobs run in new processes; the old ones end with their jobs."""

@@ -181,6 +181,10 @@ class HandlerProcess:
             raise asyncio.CancelledError
         return call.ended.result()
 
+    def runs(self, job: Job) -> bool:
+        """Whether this job runs in it."""
+        return any(call.job is job for call in self._calls.values())
+
     async def stack(self, job: Job) -> list[Any]:
         """Where a job of this process stands: file, line and function, the outermost first."""
         number = next((number for number, call in self._calls.items() if call.job is job), None)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
 from workers.errors import ConflictError, NotFoundError
 from workers.handlers.process_pool import CpuPool
+from workers.handlers.processes.pool import HandlerPool
+from workers.handlers.processes.process import HandlerSource
 from workers.operations.jobs import JobOperations
 
 QUEUE = "color-extraction"
@@ -71,6 +74,36 @@ async def test_the_stack_leads_from_the_handler_to_the_line_where_it_waits(
     logging.getLogger().removeHandler(handler)
     with pytest.raises(ConflictError, match="does not run, it is done"):
         await jobs.stack(QUEUE, key)
+
+
+async def test_the_stack_of_a_handler_in_a_process_of_its_own(
+    make_bench: MakeBench, operate: Operate, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import asyncio\nasync def extract(ctx, number):\n    await download()\n"
+        "async def download():\n    await asyncio.sleep(600)\n"
+    )
+    pool = HandlerPool(HandlerSource(QUEUE, "shop:extract", sys.executable, (str(tmp_path),)), _refuse)
+    await pool.start()
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    process = await bench.start(pool.as_function())
+    (key,) = await bench.send()
+    await eventually(lambda: running(jobs))
+
+    async def waits_in_download() -> bool:
+        stack = await jobs.stack(QUEUE, key)
+        assert stack.place == f"handler process {pool.processes[0].pid}"
+        return [frame.function for frame in stack.frames][:2] == ["extract", "download"]
+
+    await eventually(waits_in_download)
+    process.drain_now()
+    assert await process.drained() == 1
+    await pool.close()
+
+
+async def _refuse(*_: object) -> None:
+    raise AssertionError("nobody enqueues")
 
 
 async def test_a_job_that_nobody_runs_has_no_stack(
