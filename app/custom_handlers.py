@@ -35,7 +35,7 @@ async def try_import(policy: QueuePolicy, name: str, settings: Settings) -> None
         finally:
             await pool.close()
     except HandlerImportError as error:
-        raise to_usage_error(error) from None
+        raise to_usage_error(error) from error.__cause__  # what it quotes may be secret
 
 
 async def _refuse_to_enqueue(*_: object) -> str | None:

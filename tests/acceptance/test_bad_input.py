@@ -126,7 +126,9 @@ CASES = {
     # foreign handlers
     "no such module": handlers("'nowhere:f' cannot be imported: ModuleNotFoundError", f"{COLOR}=nowhere:f"),
     "module that exits": handlers("'exits:f' cannot be imported: SystemExit: 0", f"{COLOR}=exits:f"),
-    "no coroutine function": handlers("is no async function: write async def", f"{COLOR}=wrong:no_coroutine"),
+    "no coroutine function": handlers(
+        "is no async function, and runs inline: write async def", f"{COLOR}=wrong:no_coroutine"
+    ),
 }  # fmt: skip
 
 

@@ -127,8 +127,11 @@ async def test_workers_continue_without_a_dashboard_that_fails(
 async def test_a_dashboard_without_workers_that_fails_gives_a_message(
     program: Program, terminal: OpenTerminal
 ) -> None:
-    (program.directory / "defects.py").write_text(f"{HANDLER}\nQueueTable.render = fail\n")
-    shown = terminal("--no-workers", size=(120, 36), **HANDLERS)
+    # Without workers no handler is imported: Python itself imports this one at its start.
+    (program.directory / "sitecustomize.py").write_text(f"{HANDLER}\nQueueTable.render = fail\n")
+    shown = terminal(
+        "--no-workers", size=(120, 36), PYTHONPATH=".", PYTHONNOUSERSITE="1"
+    )  # that a fork would not run
     assert await shown.code(within=60) == 1
     assert b"error: the dashboard has failed" in shown.output.rpartition(ITS_END)[2]
     assert shown.modes_restored()

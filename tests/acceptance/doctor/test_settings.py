@@ -54,6 +54,18 @@ HANDLERS = {
 
 
 @pytest.mark.slow
+def test_handlers_are_imported_in_a_process_of_their_own(program: Program) -> None:
+    (program.directory / "raises.py").write_text(HANDLERS["raises"])
+    found = doctor(
+        program,
+        COUTURECAST_HANDLERS="color-extraction=raises:run",
+        COUTURECAST_COLOR_EXTRACTION_RUN="process",
+    )
+    assert found.named("wrong") == ["settings handlers"]
+    assert "RuntimeError: no ***" in found["settings handlers"]["finding"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HANDLERS)
 def test_handlers_are_imported(program: Program, kind: str) -> None:
     (program.directory / f"{kind}.py").write_text(HANDLERS[kind])

@@ -289,7 +289,9 @@ class HandlerProcess:
             case {"ready": about} if not self._started.done():
                 self._started.set_result(about)
             case {"refused": problem} if not self._started.done():
-                self._started.set_exception(HandlerImportError(problem))
+                refused = HandlerImportError(problem)
+                refused.__cause__ = ImportError(problem)  # what it quotes is the team's
+                self._started.set_exception(refused)
                 self._started.exception()
 
     def _on_ended(self, number: int, how: str, value: Any) -> None:
