@@ -19,14 +19,16 @@ from storage.json import loads as load
 
 __all__ = ["dump", "job_dict", "load"]
 
-_DEFAULTS = {field.name: field.default for field in fields(Job)}
+_DEFAULTS = tuple((field.name, field.default) for field in fields(Job))
 
 
 def job_dict(job: Job) -> dict[str, Any]:
     """The same as ``job.to_dict()`` in a third of the time: SAQ inspects the fields at each call."""
     values = job.__dict__
     job_fields = {
-        name: values[name] for name, default in _DEFAULTS.items() if not _same(values[name], default)
+        name: value
+        for name, default in _DEFAULTS
+        if (value := values[name]) is not default and not _equal(value, default)
     }
     if not values["meta"]:
         job_fields.pop("meta", None)
@@ -35,9 +37,7 @@ def job_dict(job: Job) -> dict[str, Any]:
     return job_fields
 
 
-def _same(value: object, default: object) -> bool:
-    if value is default:
-        return True
+def _equal(value: object, default: object) -> bool:
     try:
         return bool(value == default)
     except ValueError:  # of an array
