@@ -308,8 +308,8 @@ def _parse_job(queue: JobQueue, leased: LeasedJob) -> Job:
     attempts = value.get("attempts", 0)
     if type(attempts) is not int or not 0 <= attempts <= _MAX_ATTEMPTS:
         raise InvalidJobError("not a job: attempts is no number of attempts")
-    job = queue.deserialize(value)
-    if job is None or not isinstance(job.function, str) or not isinstance(job.key, str):
+    job = wire.make_job(value, queue)
+    if not isinstance(job.function, str) or not isinstance(job.key, str):
         raise InvalidJobError("not a job: no function, or no key")
     if job.key != leased.id[len(queue.id_prefix) :]:
         raise InvalidJobError("not a job: its key is another one than that of its id")

@@ -94,15 +94,12 @@ class Settlement:
             self.letter_payload,
             self.abort_key,
             self.replay_outcome,
-            *_measured(self.wait_seconds),
-            *_measured(self.run_seconds),
+            "" if (wait := self.wait_seconds) is None else bucket(wait),
+            "" if wait is None else round(wait * 1e6),
+            "" if (run := self.run_seconds) is None else bucket(run),
+            "" if run is None else round(run * 1e6),
             "1" if self.lost else "",
         )
-
-
-def _measured(seconds: float | None) -> tuple[Argument, Argument]:
-    """The bucket of a duration, and its microseconds."""
-    return ("", "") if seconds is None else (bucket(seconds), round(seconds * 1e6))
 
 
 SETTLEMENT_FIELDS = (

