@@ -89,11 +89,6 @@ class HandlerPool:
             ProcessStack(None, []) if process is None else ProcessStack(process.pid, await process.stack(job))
         )
 
-    async def replace(self) -> None:
-        """Have new jobs run in new processes; the old ones end with their jobs."""
-        for process in list(self._idle):
-            self._retire(process)
-
     async def close(self) -> None:
         """End all processes."""
         self._closed = True
@@ -105,7 +100,7 @@ class HandlerPool:
         suspect = job.id in self._suspects
         process = await self._take(alone=suspect or not self._is_async, suspect=suspect)
         if suspect:
-            del self._suspects[job.id]  # if it is the cause, it is charged now
+            self._suspects.pop(job.id, None)  # if it is the cause, it is charged now
         try:
             return await process.run(job, kwargs)
         finally:
@@ -165,7 +160,11 @@ class HandlerPool:
     async def _start_process(self) -> HandlerProcess:
         process = HandlerProcess(self.source, self._ask, self._on_end)
         self._processes.append(process)
-        await process.start()
+        try:
+            await process.start()
+        except asyncio.CancelledError:  # the job for which it starts has ended
+            process.kill()
+            raise
         return process
 
     def _on_end(self, process: HandlerProcess) -> None:

@@ -130,6 +130,7 @@ class HandlerProcess:
             )  # fmt: skip
         except OSError as error:
             ours.close()
+            self._free()
             raise HandlerImportError(
                 f"{source.python}: cannot be started: {error.strerror}",
                 fix="name a Python with COUTURECAST_HANDLERS_PYTHON",
@@ -257,6 +258,9 @@ class HandlerProcess:
                 call.ended.set_exception(HandlerInterruptedError(f"its process ended with {how}"))
             call.ended.exception()  # the runner may have given it up
         self._connection.close()
+        self._free()
+
+    def _free(self) -> None:
         self._culprit.close()
         os.close(self._memory)
         self._on_end(self)

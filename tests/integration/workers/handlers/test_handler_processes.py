@@ -297,6 +297,20 @@ async def test_an_interpreter_that_is_not_there_is_one_line() -> None:
     pool = HandlerPool(HandlerSource("color-extraction", "shop:fails", "/missing/python"), enqueue)
     with pytest.raises(HandlerImportError, match="/missing/python: cannot be started: No such file"):
         await pool.start()
+    assert pool.processes == []
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(open_pool: OpenPool, team: Path) -> None:
+    pool = await open_pool("shop:slow_plainly", team)
+    first = asyncio.create_task(run(pool, "first"))  # it has the process that was there
+    (team / "shop.py").write_text("import time\ntime.sleep(600)\n")
+    second = asyncio.create_task(run(pool, "second"))
+    await eventually(lambda: _is(len(pool.processes) == 2 and pool.processes[1].pid is not None))
+    second.cancel()
+    await asyncio.wait({second})
+    await eventually(lambda: _is(len(pool.processes) == 1))
+    first.cancel()
+    await asyncio.wait({first})
 
 
 async def test_a_process_is_replaced_after_so_many_jobs(open_pool: OpenPool) -> None:
