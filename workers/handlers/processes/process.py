@@ -244,6 +244,7 @@ class HandlerProcess:
                     f"{' '.join(self._output)}".rstrip(": ")
                 )
             )
+            self._started.exception()  # a start that was cancelled asks no more
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
             culprit = next(iter(self._calls))
