@@ -1,11 +1,10 @@
-"""Clients of Redis, and a faster connection for commands that go together."""
+"""Clients of Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import socket
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,13 +17,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry as SyncRetry
 
-from storage.asyncio_tools import cancel_and_wait, consume_exception
-from storage.redis.failover import FailoverConnection, FailoverThreadConnection, confirm_primary
+from storage.redis.failover import FailoverConnection, FailoverThreadConnection
 
 MAX_CONNECTIONS = 10
 """Connections of one client."""
 _CONNECT_SECONDS = 5.0
-_REPLY_SECONDS = 10.0
+REPLY_SECONDS = 10.0
 """Timeout of a command: a connection on which no reply arrives by then counts as broken."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """Seconds until the first probe, seconds between probes, probes without a reply."""
@@ -42,7 +40,7 @@ def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
     return {"socket_keepalive": True, "socket_keepalive_options": options}
 
 
-def make_client(url: str, *, reply_timeout: float | None = _REPLY_SECONDS) -> Redis:
+def make_client(url: str, *, reply_timeout: float | None = REPLY_SECONDS) -> Redis:
     """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
 
     It opens at most `MAX_CONNECTIONS`, as it needs them, and keeps them.  ``reply_timeout``, in seconds, is
@@ -88,13 +86,13 @@ class _WaitingPool(ConnectionPool):
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_REPLY_SECONDS):
+            async with asyncio.timeout(REPLY_SECONDS):
                 while not self.can_get_connection():
                     self._released.clear()
                     await self._released.wait()
         except TimeoutError:
             raise RedisConnectionError(
-                f"all {self.max_connections} connections to Redis are in use for {_REPLY_SECONDS:g} s"
+                f"all {self.max_connections} connections to Redis are in use for {REPLY_SECONDS:g} s"
             ) from None
 
     async def release(self, connection: Any) -> None:
@@ -124,81 +122,6 @@ def _ours(kind: Any) -> Any:
     """redis-py's connection class ``kind`` with our mixin."""
     part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _HiredisPacker
     return type(f"Our{kind.__name__}", (part, kind), {})
-
-
-class PipelineConnection:
-    """One connection for commands that go together.
-
-    redis-py's pipeline takes three times as long: it borrows a connection, and sets a timeout for the sending
-    and for each reply.
-    """
-
-    def __init__(self, url: str, *, blocks: bool = False) -> None:
-        """``blocks``: whether its commands wait for jobs."""
-        self._client = make_client(url, reply_timeout=None)
-        self._client.connection_pool.blocks = blocks  # type: ignore[attr-defined]
-        self._lock = asyncio.Lock()
-        self._connection: Any = None
-        self._read: Any = None
-        self._connecting: asyncio.Task[None] | None = None
-
-    async def round_trip(
-        self, commands: Sequence[tuple[Any, ...]], *, limit: float = _REPLY_SECONDS
-    ) -> list[Any]:
-        """The reply of each command, an error reply as its exception.
-
-        ``limit`` is the timeout in seconds, once to connect and once for the replies.  A connection that the
-        server closed while it was idle is replaced before anything is sent.  Raises
-        redis.exceptions.ConnectionError or TimeoutError: then any of the commands may have been executed.
-        """
-        async with self._lock:
-            if self._connecting is None or not self._connecting.done() or not self._connection.can_send:
-                async with asyncio.timeout(limit):
-                    await self._connected()
-            try:
-                async with asyncio.timeout(limit):
-                    await self._connection.send_packed_command(self._connection.pack_commands(commands))
-                    replies = [await self._reply() for _ in commands]
-            except BaseException:  # unread replies would be taken for those of the next commands
-                await self._connection.disconnect(nowait=True)
-                raise
-            if self._connection.should_reconnect():
-                await self._connection.disconnect(nowait=True)
-            return replies
-
-    async def _connected(self) -> None:
-        """Connect if needed.  If the caller times out, connecting continues, for the next caller."""
-        if self._connection is None:
-            self._connection = self._client.connection_pool.make_connection()
-            # redis-py's own method: one more call for each reply would be measurable
-            reader: Any = super(FailoverConnection, self._connection)
-            self._read = reader.read_response
-        if self._connecting is None or self._connecting.done():
-            # It is still open if it leads to the wrong server.
-            await self._connection.disconnect(nowait=True)
-            self._connecting = asyncio.create_task(self._connection.connect())
-            self._connecting.add_done_callback(consume_exception)
-        await asyncio.shield(self._connecting)
-
-    async def _reply(self) -> Any:
-        try:
-            return await self._read()
-        except ResponseError as error:
-            self._connection.note_refusal(error)
-            return error
-
-    def confirm_primary(self) -> None:
-        """Note that a write succeeded over it: see `storage.redis.failover`."""
-        if self._connection is not None:
-            confirm_primary(self._connection)
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._connecting is not None:
-            await cancel_and_wait([self._connecting])
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
-        await self._client.aclose()
 
 
 async def execute(client: Redis, *words: str | bytes | int | float) -> Any:

@@ -75,6 +75,13 @@ async def run_scripts(connection: Redis | PipelineExecutor, calls: Sequence[Scri
     calls may have been executed.
     """
     replies = await _round_trip(connection, [call.command() for call in calls])
+    return await run_unknown_scripts(connection, calls, replies)
+
+
+async def run_unknown_scripts(
+    connection: Redis | PipelineExecutor, calls: Sequence[ScriptCall], replies: list[Any]
+) -> list[Any]:
+    """Run those of ``calls`` again whose script the server had not cached; the replies of all."""
     for index, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):
             (replies[index],) = await _round_trip(connection, [calls[index].command(text=True)])

@@ -15,7 +15,7 @@ from storage.cache.cache import Cache
 from storage.cache.entries import ENTRY, CacheKey
 from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
-from storage.redis.client import PipelineConnection
+from storage.redis.pipeline import PipelineConnection
 from tests.acceptance.conftest import Done, OpenTerminal, Program, client
 from tests.acceptance.test_commands import many
 from tests.integration.workers.conftest import eventually

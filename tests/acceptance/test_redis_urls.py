@@ -15,7 +15,8 @@ import pytest
 import redis
 import trustme
 
-from storage.redis.client import PipelineConnection, make_client, make_sync_client
+from storage.redis.client import make_client, make_sync_client
+from storage.redis.pipeline import PipelineConnection
 from tests.acceptance.conftest import Done, Headless, Program
 from tests.integration.workers.conftest import eventually
 from tests.support.servers import TlsForwarder, ValkeyServer

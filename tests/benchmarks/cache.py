@@ -61,7 +61,7 @@ class Ours:
         from storage.cache.store import RedisCacheStore
         from storage.cache.tags import location_tag, user_tag
         from storage.redis.auto_pipeline import AutoPipeline
-        from storage.redis.client import PipelineConnection
+        from storage.redis.pipeline import PipelineConnection
 
         self._key, self._user, self._depends = CacheKey, user_tag, (location_tag("lisboa"),)
         self._line = PipelineConnection(url)

@@ -21,7 +21,7 @@ from storage.cache.entries import CacheKey
 from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
 from storage.cache.tags import user_tag
 from storage.redis.auto_pipeline import AutoPipeline
-from storage.redis.client import PipelineConnection
+from storage.redis.pipeline import PipelineConnection
 from tests.support.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from storage.cache.cache import Cache
 from storage.cache.entries import CacheKey
 from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
-from storage.redis.client import PipelineConnection
+from storage.redis.pipeline import PipelineConnection
 
 
 async def main(options: dict[str, Any]) -> None:

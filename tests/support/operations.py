@@ -15,7 +15,8 @@ from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline
-from storage.redis.client import PipelineConnection, make_client
+from storage.redis.client import make_client
+from storage.redis.pipeline import PipelineConnection
 from storage.repositories.alert_history import AlertHistoryRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository

@@ -1,8 +1,9 @@
 """One dispatcher a queue and process: all moves of its jobs in Redis are made here.
 
-Each turn is one round trip: settle the jobs that ended, take as many as fit.  Between turns it waits for the
-first of these: an attempt ends, a job is ready, another process wakes it, or the time comes at which
-something is due.
+Each turn is one round trip: settle jobs that ended, take as many as fit.  A turn moves at most half of the
+queue's slots, so that the next one is under way while this process runs the jobs of the one before.  With no
+turn under way it waits for the first of these: an attempt ends, a job is ready, another process wakes it, or
+the time comes at which something is due.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
@@ -20,7 +22,9 @@ from redis.exceptions import RedisError, ResponseError
 from storage.asyncio_tools import cancel_and_wait
 from storage.backoff import ReconnectBackoff
 from storage.redis.batches import batch_by_size
-from storage.redis.client import PipelineConnection, is_too_large
+from storage.redis.client import is_too_large
+from storage.redis.pipeline import PipelineConnection, Replies
+from storage.redis.scripts import ScriptCall, run_unknown_scripts
 from workers.engine import outcome, wire
 from workers.engine.policy import PollIntervals, Timings
 from workers.engine.queue import JobQueue
@@ -38,24 +42,31 @@ _CHECK_LEASES_SECONDS = 0.5
 """How long a drain with nothing in flight waits for Redis to confirm that nothing is leased."""
 _MAX_BATCH = 200
 """Settlements in one round trip."""
+_MAX_TURNS = 8
+"""Turns under way at once: as many as keep a queue busy whose Redis is milliseconds away."""
+_SMALL_TURN_SECONDS = 0.0003
+"""After a turn began, until one that moves less than half of the slots may follow: each has a fixed cost."""
 
 
-class NextTurn(NamedTuple):
-    """When a dispatcher makes its next turn if nothing wakes it before; None: only when it is woken."""
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """A round trip under way."""
 
-    seconds: float | None
-
-
-_NOW = NextTurn(0.0)
-_WHEN_WOKEN = NextTurn(None)
+    batch: list[Settlement]
+    slots: int
+    """Jobs that it may take."""
+    began: float
+    """Monotonic time."""
+    calls: list[ScriptCall]
+    replies: Replies
 
 
 class Dispatcher:
     """Moves the jobs of one queue between Redis and the runner of this process.
 
-    ``wakeup_connection`` waits for ready jobs.  ``on_result`` is called with None after each successful turn
-    and with the error after each failed one.  ``on_letter`` is called when a letter, or the end of a replay,
-    waits for the database.
+    ``pipeline`` carries the turns, and ``wakeup_connection`` waits for ready jobs.  ``on_result`` is called
+    with None after each successful turn and with the error after each failed one.  ``on_letter`` is called
+    when a letter, or the end of a replay, waits for the database.
     """
 
     def __init__(
@@ -64,6 +75,7 @@ class Dispatcher:
         function: SaqFunction,
         *,
         worker_id: str,
+        pipeline: PipelineConnection,
         wakeup_connection: PipelineConnection,
         pace: PollIntervals,
         timings: Timings,
@@ -79,6 +91,7 @@ class Dispatcher:
         """Settlements that stood, by verb."""
         self.returned = 0
         """Jobs that this process returned unfinished while it drained."""
+        self._pipeline = pipeline
         self._wakeup_connection = wakeup_connection
         self._pace = pace
         self._retry_seconds = timings.retry_seconds
@@ -91,38 +104,49 @@ class Dispatcher:
         self._on_result = on_result
         self._on_letter = on_letter
         self._settlements: list[Settlement] = []
-        self._batch_limit = _MAX_BATCH
+        """Of jobs that ended, and are in no turn yet."""
+        self._turns: deque[_Turn] = deque()
+        """Those under way; Redis carries them out in this order."""
+        self._max_slots = max(1, (queue.policy.concurrency + 1) // 2)
+        """That one turn moves."""
+        self._batch_limit = min(_MAX_BATCH, self._max_slots)
+        self._is_requested = True
+        """A turn is to begin even if there is nothing to settle."""
         self._woken = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._draining = False
         self._leases_uncertain = False
         """A reply was lost, so the jobs this process holds may no longer match its leases in Redis."""
         self._uncertain_until = 0.0
-        """Loop time until which a drain waits for Redis to confirm that nothing is leased here."""
+        """Monotonic time until which a drain waits for Redis to confirm that nothing is leased here."""
         self.holds_jobs = False
         """Whether the queue held ready jobs, or jobs in flight, at the last take."""
         self.turned = asyncio.Event()
         """Set once it has completed a turn."""
+        self._next_seconds: float | None = None
+        """From the last take until the next turn if nothing wakes it before; None: only when it is woken."""
         self._due: float | None = None
-        """Loop time at which the turn under way began, or the next one is due; None while nothing is due."""
+        """Monotonic time at which the turn under way began or the next is due; None while nothing is due."""
         self._defect_since: float | None = None
-        """Loop time since which every turn has failed by a defect of ours."""
+        """Monotonic time since which every turn has failed by a defect of ours."""
         self._wakeup_task: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:
         """Jobs of this process that run, or have ended and are not settled yet."""
-        return len(self.runner.running) + _unsettled(self._settlements)
+        under_way = sum(_unsettled(turn.batch) for turn in self._turns)
+        return len(self.runner.running) + _unsettled(self._settlements) + under_way
 
     def overdue_seconds(self) -> float:
         """How long a turn has been under way, or due and not begun; 0 while there is progress."""
         if self._wakeup_task is not None and self._wakeup_task.done():
             return math.inf  # nothing would wake it
         since = self._defect_since or self._due
-        return 0.0 if since is None else max(0.0, asyncio.get_running_loop().time() - since)
+        return 0.0 if since is None else max(0.0, time.monotonic() - since)
 
     def wake(self) -> None:
         """Make a turn now."""
+        self._is_requested = True
         self._woken.set()
 
     def request_lease_check(self) -> None:
@@ -133,7 +157,7 @@ class Dispatcher:
     def begin_drain(self) -> None:
         """Start no more jobs."""
         self._draining = True
-        self._uncertain_until = asyncio.get_running_loop().time() + _CHECK_LEASES_SECONDS
+        self._uncertain_until = time.monotonic() + _CHECK_LEASES_SECONDS
         self._woken.set()
 
     def end_drain(self) -> None:
@@ -165,73 +189,116 @@ class Dispatcher:
         backoff = first
         try:
             while not self._finished:
-                self._due = asyncio.get_running_loop().time()
+                self._due = time.monotonic()
                 try:
-                    next_turn = await self._turn()
+                    if await self._advance():
+                        backoff = first
+                    await self._sleep()
+                    continue
                 except (RedisError, OSError) as error:
                     self._on_result(error)
-                    self._leases_uncertain = True
                     if isinstance(error, ResponseError):
                         self.queue.reconciler.request(now=True)
                 except Exception:  # whatever another program wrote must not stop the queue
                     log.exception("a turn failed by a defect, and is tried again", queue=self.queue.name)
-                    self._leases_uncertain = True
                     self._defect_since = self._defect_since or self._due
-                else:
-                    self._on_result(None)
-                    self.turned.set()
-                    self._defect_since = None
-                    backoff = first
-                    await self._sleep(next_turn.seconds)
-                    continue
+                self._leases_uncertain = self._is_requested = True
                 await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
                 backoff = min(backoff * 2, first if self._draining else longest)
         finally:
             self._wakeup_task, self._due = None, None
+            while self._turns:
+                self._put_back(self._turns.pop(), sent=True)
             self.recovery.stop()
             await cancel_and_wait([wakeup])
 
     @property
     def _finished(self) -> bool:
-        if not self._draining or self.in_flight:
+        if not self._draining or self._turns or self.in_flight:
             return False
-        return not self._leases_uncertain or asyncio.get_running_loop().time() >= self._uncertain_until
+        return not self._leases_uncertain or time.monotonic() >= self._uncertain_until
 
-    # One turn
+    # Turns
 
-    async def _turn(self) -> NextTurn:
-        """Settle and take in one round trip."""
+    async def _advance(self) -> bool:
+        """End the turns whose replies are there, and begin those that are due; whether one ended."""
         self._woken.clear()
+        ended = False
+        while self._turns and self._turns[0].replies.done():
+            await self._end_turn(self._turns.popleft())
+            ended = True
         if self._leases_uncertain:
+            if self._turns:  # what they take is not known yet
+                return ended
             await self._check_leases()
+        if self._is_turn_due():
+            await self._pipeline.connect()
+            while self._is_turn_due():
+                self._begin_turn()
+        return ended
+
+    def _is_turn_due(self) -> bool:
+        takes = self._is_requested and not self._draining
+        if not self._turns:
+            return takes or bool(self._settlements)
+        if len(self._turns) == _MAX_TURNS:
+            return False
+        moved = len(self._settlements) + (self._free_slots() if takes else 0)
+        if moved >= self._max_slots:
+            return True
+        waited = time.monotonic() - self._turns[-1].began
+        return bool(self._settlements) and waited >= _SMALL_TURN_SECONDS
+
+    def _free_slots(self) -> int:
+        """Slots in which no job runs, and that no turn under way fills."""
+        return self.runner.free - sum(turn.slots for turn in self._turns)
+
+    def _begin_turn(self) -> None:
         batch = next(batch_by_size(self._settlements, Settlement.size, self._batch_limit), [])
-        expected = len(self.runner.running) + _unsettled(self._settlements[len(batch) :])
-        try:
-            if self._draining:
-                stood, take = await self.queue.settle(batch), None
-            else:
-                stood, take = await self.queue.take(self.runner.id, self.runner.free, batch)
-        except (RedisError, OSError) as error:
-            if batch and is_too_large(error):
-                self._shrink_too_large(batch, error)
-                return _NOW
-            for settlement in batch:
-                settlement.resent = settlement.resent or not isinstance(error, ResponseError)
-            raise
-        self._batch_limit = _MAX_BATCH
+        unsettled = _unsettled(self._settlements[len(batch) :])
+        slots = max(0, min(self._free_slots() - unsettled, self._max_slots))
+        takes = not self._draining and (slots > 0 or not self._turns)
+        calls = self.queue.turn_calls(self.runner.id, slots if takes else None, batch)
+        replies = self._pipeline.send([call.command() for call in calls])
+        replies.add_done_callback(self._on_reply)
         del self._settlements[: len(batch)]
-        self._handle_settled(batch, stood)
-        if take is None:
-            return _NOW if self._settlements else _WHEN_WOKEN
+        self._turns.append(_Turn(batch, slots, time.monotonic(), calls, replies))
+        if takes:
+            self._is_requested = False
+            self._is_empty.clear()
+
+    async def _end_turn(self, turn: _Turn) -> None:
+        try:
+            replies = await run_unknown_scripts(self._pipeline, turn.calls, turn.replies.result())
+            stood, take = await self.queue.turn_result(turn.batch, replies)
+        except BaseException as error:
+            self._put_back(turn, sent=not isinstance(error, ResponseError))
+            if turn.batch and isinstance(error, Exception) and is_too_large(error):
+                self._shrink_too_large(turn.batch, error)
+                return
+            raise
+        self._batch_limit = min(_MAX_BATCH, self._max_slots)
+        self._handle_settled(turn.batch, stood)
         if isinstance(take, Exception):
             raise take
-        if take.own_leases != expected:  # a take whose reply was lost took jobs, or leases are gone
-            self._leases_uncertain = True
-        return await self._handle_take(take)
+        if take is not None:
+            if take.own_leases != self.in_flight:  # a take whose reply was lost took jobs, or leases are gone
+                self._leases_uncertain = True
+            await self._handle_take(take)
+        self._on_result(None)
+        self.turned.set()
+        self._defect_since = None
+
+    def _put_back(self, turn: _Turn, *, sent: bool) -> None:
+        """Settle what a failed turn was to settle in another one; ``sent``: Redis may have done it."""
+        self._settlements[:0] = turn.batch
+        for settlement in turn.batch:
+            settlement.resent = settlement.resent or sent
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Redis refuses a request for its size: find the settlement that is too large, and shrink it."""
-        self._leases_uncertain = True  # the take in the same request took jobs all the same
+        # The take in the same request took jobs all the same.
+        self._leases_uncertain = self._is_requested = True
         if len(batch) > 1:  # the next round trip has the first half
             self._batch_limit = len(batch) // 2
             return
@@ -267,7 +334,7 @@ class Dispatcher:
             elif settlement.verb != "update":
                 log.warning("fenced off: the job was given to another worker", job=settlement.id)
 
-    async def _handle_take(self, take: TakeResult) -> NextTurn:
+    async def _handle_take(self, take: TakeResult) -> None:
         self.state = take.state
         self.holds_jobs = bool(take.depth or take.jobs or take.own_leases or take.others_leases)
         if self.holds_jobs:
@@ -279,24 +346,27 @@ class Dispatcher:
                 self.runner.start_job(leased, take.now)
         if take.others_leases > 0 and not self._draining:
             self._settlements += await self.recovery.recover()
-        if self._settlements or take.state == "again" or (take.depth and take.jobs and self.runner.free):
-            return _NOW
-        return self._next_turn(take)
+        if take.state == "again" or (take.depth and take.jobs and self._free_slots() > 0):
+            self._is_requested = True
+        self._next_seconds = self._seconds_until_next(take)
 
-    def _next_turn(self, take: TakeResult) -> NextTurn:
-        """When the next turn is due if no attempt ends before."""
+    def _seconds_until_next(self, take: TakeResult) -> float | None:
+        """Until the next turn is due if no attempt ends before; None: when it is woken."""
         waits = [wait for wait in (take.wait,) if wait is not None]
         if self._leases_uncertain:
             waits.append(self._poll_seconds["full"])
         if take.others_leases > 0:
             waits.append(self.recovery.seconds_until_check)
-        if take.state in ("empty", "taken") and self.runner.free:
+        if take.state in ("empty", "taken") and not take.depth:
             self._is_empty.set()
         elif take.state == "full" and not take.others_leases:
             waits.append(_FULL_OF_OWN_SECONDS)
         elif take.state in self._poll_seconds:
             waits.append(self._poll_seconds[take.state])
-        return NextTurn(min(waits)) if waits else _WHEN_WOKEN
+        return min(waits, default=None)
+
+    def _on_reply(self, _: Replies) -> None:
+        self._woken.set()
 
     def _on_finished(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
@@ -322,20 +392,21 @@ class Dispatcher:
 
     # Between turns
 
-    async def _sleep(self, seconds: float | None) -> None:
-        """Wait until a job ends, arrives or is due."""
-        if (seconds is not None and seconds <= 0) or self._settlements or self._finished:
-            return
-        await self._pause(seconds)
-        self._is_empty.clear()
+    async def _sleep(self) -> None:
+        """Wait until a reply arrives, a job ends or arrives, or something is due."""
+        if self._turns:
+            self._due = self._turns[0].began
+            await self._woken.wait()
+        elif not (self._is_turn_due() or self._finished):
+            await self._pause(None if self._draining else self._next_seconds)
 
     async def _pause(self, seconds: float | None) -> None:
         if seconds is None:
             self._due = None
             await self._woken.wait()
             return
-        self._due = asyncio.get_running_loop().time() + seconds
-        alarm = asyncio.get_running_loop().call_later(seconds, self._woken.set)
+        self._due = time.monotonic() + seconds
+        alarm = asyncio.get_running_loop().call_later(seconds, self.wake)
         try:
             await self._woken.wait()
         finally:
@@ -356,14 +427,14 @@ class Dispatcher:
                 log.debug("the wakeup connection broke", queue=self.queue.name, error=repr(error))
                 pause = backoff.failed()
                 if pause or isinstance(error, ResponseError):
-                    self._woken.set()  # the next turn finds out whether Redis is down, or another server
+                    self.wake()  # the next turn finds out whether Redis is down, or another server
                 await asyncio.sleep(pause)
             else:
                 backoff.succeeded()
                 if is_ready:
                     self._is_empty.clear()
-                    self._woken.set()
+                    self.wake()
 
 
-def _unsettled(settlements: list[Settlement]) -> int:
+def _unsettled(settlements: Sequence[Settlement]) -> int:
     return sum(settlement.verb != "update" for settlement in settlements)

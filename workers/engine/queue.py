@@ -13,7 +13,8 @@ from saq.queue.redis import RedisQueue
 
 from storage.database.events import EventSink, ignore_event
 from storage.redis.batches import REQUEST_BYTES
-from storage.redis.client import PipelineConnection, execute, is_full, is_wrong_type
+from storage.redis.client import execute, is_full, is_wrong_type
+from storage.redis.pipeline import PipelineConnection
 from storage.redis.scripts import Argument, Script, ScriptCall, run_script, run_scripts
 from workers.engine import wire
 from workers.engine.blocked import read_where
@@ -101,16 +102,34 @@ class JobQueue(RedisQueue):
         Raises RedisError: after a ResponseError nothing was settled, and jobs may have been taken; after any
         other both may have happened.
         """
+        calls = self.turn_calls(worker_id, n, settlements)
+        stood, take = await self.turn_result(settlements, await run_scripts(self._via, calls))
+        assert take is not None  # noqa: S101 - for the type checker
+        return stood, take
+
+    def turn_calls(
+        self, worker_id: str, n: int | None, settlements: Sequence[Settlement]
+    ) -> list[ScriptCall]:
+        """The calls that carry out ``settlements``, if any, and take up to ``n`` jobs; None: no take."""
         calls = [self.settle_call(settlements)] if settlements else []
-        replies = await run_scripts(self._via, [*calls, self._take_call(worker_id, n)])
+        return calls if n is None else [*calls, self._take_call(worker_id, n)]
+
+    async def turn_result(
+        self, settlements: Sequence[Settlement], replies: Sequence[Any]
+    ) -> tuple[list[bool], TakeResult | Exception | None]:
+        """What the ``replies`` to `turn_calls` say, as `take` returns it; None if there was no take.
+
+        Raises RedisError.
+        """
         settled = replies[0] if settlements else []
         if isinstance(settled, Exception):
             raise settled
-        stood, take = list(map(bool, settled)), replies[-1]
-        if isinstance(take, Exception):
-            return stood, take
+        stood = list(map(bool, settled))
+        takes = replies[1:] if settlements else replies
+        if not takes or isinstance(takes[0], Exception):
+            return stood, takes[0] if takes else None
         try:
-            return stood, await self._take_result(take)
+            return stood, await self._take_result(takes[0])
         except RedisError as error:  # of a large body that is fetched by itself: the settlements stand
             return stood, error
 

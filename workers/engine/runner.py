@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -49,6 +50,18 @@ _MAX_ID_CHARS = 200
 """Of a foreign id in an error."""
 
 
+_forks = 0
+"""How often this process, and those from which it was forked, were."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class JobTimeoutError(Exception):
     """An attempt ran past its queue's timeout; recorded on the attempt."""
 
@@ -60,6 +73,7 @@ class RunningJob:
     leased: LeasedJob
     job: Job
     started: float
+    """By the monotonic clock."""
     waited: float | None
     """Seconds until its first attempt; None for a retry."""
     attempt: int
@@ -71,7 +85,7 @@ class RunningJob:
     cancel_reason: str | None = None
     """Why it was cancelled: timeout, drain, abort or fenced."""
     abandon_at: float | None = None
-    """Loop time at which it is settled, though its cancelled coroutine has not ended."""
+    """When it is settled, by the monotonic clock, though its cancelled coroutine has not ended."""
     ended: bool = False
     error_logged: bool = False
     """An error in its handling was logged."""
@@ -104,7 +118,7 @@ class JobRunner(Worker[Any]):
         self.running: dict[str, RunningJob] = {}
         """By SAQ job id."""
         self._on_finished = on_finished
-        self._pid = os.getpid()
+        self._forks = _forks
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -128,35 +142,34 @@ class JobRunner(Worker[Any]):
         job.attempts += 1
         job.status = Status.ACTIVE
         job.worker_id = self.id
-        loop = asyncio.get_running_loop()
-        running = RunningJob(leased, job, loop.time(), waited, job.attempts)
+        running = RunningJob(leased, job, time.monotonic(), waited, job.attempts)
         if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
             self.cancel(self.running[leased.id], "fenced")
         self.running[leased.id] = running
-        if self._timer is None:
-            self._timer = loop.call_later(_CHECK_SECONDS, self._check_running_jobs)
         queue.attach_lease(job, leased.lease)
-        running.task = loop.create_task(self._attempt(running), name=job.key)
+        running.task = asyncio.create_task(self._attempt(running), name=job.key)
+        if self._timer is None:
+            self._timer = running.task.get_loop().call_later(_CHECK_SECONDS, self._check_running_jobs)
 
     def cancel(self, running: RunningJob, reason: str) -> None:
         """End an attempt by ``timeout``, ``drain`` (its job is returned), ``abort`` or ``fenced``."""
         if running.ended or running.cancel_reason is not None or running.task is None:
             return
         running.cancel_reason = reason
-        running.abandon_at = asyncio.get_running_loop().time() + _CANCEL_GRACE_SECONDS
+        running.abandon_at = time.monotonic() + _CANCEL_GRACE_SECONDS
         running.task.cancel()
 
     # Watching what runs
 
     def _check_running_jobs(self) -> None:
         """One timer for all: two for each job would cost more than many a job does."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         for running in list(self.running.values()):
             try:
                 self._check_job(running, now)
             except Exception as error:  # one job must not keep the others from their timeouts
                 self._log_once(running, "a running job cannot be checked", error)
+        loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_CHECK_SECONDS, self._check_running_jobs) if self.running else None
 
     def _check_job(self, running: RunningJob, now: float) -> None:
@@ -203,7 +216,7 @@ class JobRunner(Worker[Any]):
             if isinstance(error, GeneratorExit) and not _runs(running.task):
                 raise
             settlement = self._settle_failure(running, error)
-        if os.getpid() != self._pid:  # a child that the handler forked: the job is its parent's
+        if self._forks != _forks:  # a child that the handler forked: the job is its parent's
             os._exit(1)
         self._end(running, settlement)
         running.task = None  # else task, context and job keep each other until the collector finds them
@@ -270,7 +283,7 @@ class JobRunner(Worker[Any]):
             return
         if settlement.verb != "return":
             settlement.wait_seconds = running.waited
-            settlement.run_seconds = asyncio.get_running_loop().time() - running.started
+            settlement.run_seconds = time.monotonic() - running.started
         self._on_finished(settlement)
 
 

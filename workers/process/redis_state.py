@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import ResponseError
 
-from storage.redis.client import PipelineConnection
+from storage.redis.pipeline import PipelineConnection
 from storage.redis.refusals import reason, refusal_of
 
 log = structlog.get_logger(__name__)

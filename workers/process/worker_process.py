@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import PipelineConnection, make_client, make_sync_client
+from storage.redis.client import make_client, make_sync_client
+from storage.redis.pipeline import PipelineConnection
 from workers.dead_letters.recorder import Recorder
 from workers.dead_letters.retention import Retention
 from workers.engine.attempt_log import LogLine
@@ -292,6 +293,7 @@ class WorkerProcess:
                 JobQueue(self._redis, policy, pipeline, release=self._release, emit=self._emit),
                 functions[policy.name],
                 worker_id=self.id,
+                pipeline=pipeline,
                 wakeup_connection=wakeup_connection,
                 pace=self._pace,
                 timings=self._timings,

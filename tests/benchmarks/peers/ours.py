@@ -15,7 +15,8 @@ from saq import Job
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import PipelineConnection, make_client
+from storage.redis.client import make_client
+from storage.redis.pipeline import PipelineConnection
 from tests.benchmarks.peers.protocol import QUEUE, Tool, main
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
 from workers.engine.queue import JobQueue

@@ -17,7 +17,7 @@ from storage.cache.entries import CacheKey
 from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
 from storage.cache.tags import location_tag
 from storage.redis.auto_pipeline import AutoPipeline
-from storage.redis.client import PipelineConnection
+from storage.redis.pipeline import PipelineConnection
 
 
 class Outfit(BaseModel):

@@ -58,7 +58,7 @@ async def test_waiting_for_a_connection_in_vain_is_an_error(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_client(redis_url)
-    monkeypatch.setattr(connection, "_REPLY_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "REPLY_SECONDS", 0.2)
     waits = [
         asyncio.create_task(execute(client, "BLPOP", f"test:list-{number}", 60))
         for number in range(MAX_CONNECTIONS)

@@ -14,7 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from saq.queue.redis import RedisQueue
 
-from storage.redis.client import PipelineConnection, execute, make_client, make_sync_client
+from storage.redis.client import execute, make_client, make_sync_client
+from storage.redis.pipeline import PipelineConnection
 from storage.redis.scripts import run_script
 from tests.chaos.proxy import Proxy
 from tests.integration.workers.conftest import eventually

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from storage.backoff import ReconnectBackoff
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import PipelineConnection, execute, make_client, make_sync_client
+from storage.redis.client import execute, make_client, make_sync_client
+from storage.redis.pipeline import PipelineConnection
 from tests.chaos.proxy import Proxy
 from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer

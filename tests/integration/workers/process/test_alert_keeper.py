@@ -17,7 +17,6 @@ from storage.database.events import NewEvent
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.alert_history import AlertHistoryRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
-from workers.engine.dispatcher import NextTurn
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
 from workers.monitoring.snapshot import Alert, Snapshot
@@ -195,14 +194,14 @@ async def test_ready_jobs_that_a_living_process_does_not_start_are_a_stall(
     process = await bench.start(succeed)
     dispatcher = process.dispatchers[bench.policy.name]
     await eventually(dispatcher.turned.is_set)
-    turn, hangs, released = dispatcher._turn, asyncio.Event(), asyncio.Event()
+    turn, hangs, released = dispatcher._advance, asyncio.Event(), asyncio.Event()
 
-    async def hang() -> NextTurn:
+    async def hang() -> bool:
         hangs.set()
         await released.wait()
         return await turn()
 
-    monkeypatch.setattr(dispatcher, "_turn", hang)
+    monkeypatch.setattr(dispatcher, "_advance", hang)
     dispatcher.wake()
     await hangs.wait()
     ago = await server_ms(bench.redis) - 40_000
@@ -234,14 +233,14 @@ async def test_a_process_that_stopped_taking_is_named_while_another_one_drains_t
     stopped = await bench.start(work)
     dispatcher = stopped.dispatchers[bench.policy.name]
     await eventually(dispatcher.turned.is_set)
-    turn, hangs, released = dispatcher._turn, asyncio.Event(), asyncio.Event()
+    turn, hangs, released = dispatcher._advance, asyncio.Event(), asyncio.Event()
 
-    async def hang() -> NextTurn:
+    async def hang() -> bool:
         hangs.set()
         await released.wait()
         return await turn()
 
-    monkeypatch.setattr(dispatcher, "_turn", hang)
+    monkeypatch.setattr(dispatcher, "_advance", hang)
     dispatcher.wake()
     await hangs.wait()
     ago = await server_ms(bench.redis) - 40_000
