@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -30,14 +30,29 @@ _INCOMPLETE = object()
 class _Request:
     """Commands that were sent together."""
 
-    __slots__ = ("commands", "deadline", "future", "replies")
+    __slots__ = ("commands", "deadline", "future", "on_done", "replies")
 
-    def __init__(self, commands: int, deadline: float, future: Replies) -> None:
+    def __init__(
+        self, commands: int, deadline: float, future: Replies, on_done: Callable[[], None] | None
+    ) -> None:
         self.commands = commands
         self.deadline = deadline
         """Loop time after which a missing reply means that the connection is broken."""
         self.future = future
+        self.on_done = on_done
         self.replies: list[Any] = []
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Set the result; its caller may be cancelled."""
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(self.replies)
+        else:
+            self.future.set_exception(error)
+            self.future.exception()  # whoever sent it may be gone
+        if self.on_done is not None:
+            self.on_done()
 
 
 class _ReplyReader(asyncio.Protocol):
@@ -58,10 +73,12 @@ class _ReplyReader(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._writer.transport
         self._transport.set_protocol(self)
 
-    def send(self, commands: Sequence[tuple[Any, ...]], limit: float) -> Replies:
-        """Send ``commands``; the connection breaks if their replies take longer than ``limit`` seconds."""
+    def send(
+        self, commands: Sequence[tuple[Any, ...]], limit: float, on_done: Callable[[], None] | None
+    ) -> Replies:
+        """See `PipelineConnection.send`."""
         deadline = self._loop.time() + limit
-        request = _Request(len(commands), deadline, self._loop.create_future())
+        request = _Request(len(commands), deadline, self._loop.create_future(), on_done)
         self._transport.write(self._connection.pack_commands(commands)[0])
         self._requests.append(request)
         if self._alarm is None:
@@ -90,8 +107,7 @@ class _ReplyReader(asyncio.Protocol):
         request.replies.append(reply)
         if len(request.replies) == request.commands:
             self._requests.popleft()
-            if not request.future.done():  # its caller may be cancelled
-                request.future.set_result(request.replies)
+            request.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport."""
@@ -104,10 +120,7 @@ class _ReplyReader(asyncio.Protocol):
         if self._alarm is not None:
             self._alarm.cancel()
         while self._requests:
-            future = self._requests.popleft().future
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # whoever sent it may be gone
+            self._requests.popleft().finish(error)
 
     def _check_deadline(self) -> None:
         self._alarm = None
@@ -164,15 +177,22 @@ class PipelineConnection:
             raise RedisConnectionError("Connection closed by server.")
         self._reader = _ReplyReader(connection)
 
-    def send(self, commands: Sequence[tuple[Any, ...]], limit: float = REPLY_SECONDS) -> Replies:
+    def send(
+        self,
+        commands: Sequence[tuple[Any, ...]],
+        limit: float = REPLY_SECONDS,
+        on_done: Callable[[], None] | None = None,
+    ) -> Replies:
         """Send ``commands`` over the connection, which is open; the future of their replies.
+
+        ``on_done`` is called as soon as it is done: earlier than its own callbacks, by a turn of the loop.
 
         It fails with redis.exceptions.ConnectionError, or with TimeoutError after ``limit`` seconds, if the
         connection breaks: then any of the commands may have been executed.
         """
         if self._reader is None:
             raise RedisConnectionError("the connection is not open")
-        return self._reader.send(commands, limit)
+        return self._reader.send(commands, limit, on_done)
 
     async def round_trip(
         self, commands: Sequence[tuple[Any, ...]], *, limit: float = REPLY_SECONDS

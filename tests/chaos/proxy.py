@@ -10,7 +10,7 @@ from typing import Any
 from workers.dead_letters.recorder import LETTERS_SCRIPT
 from workers.engine.enqueueing import ENQUEUE_SCRIPT
 from workers.engine.queue import LOST_SCRIPT, SETTLE_SCRIPT, TAKE_SCRIPT
-from workers.engine.settlement import SETTLEMENT_FIELDS
+from workers.engine.settlement import SETTLEMENT_FIELDS, VERB_FIELDS
 from workers.process.heartbeat import BEAT_SCRIPT
 from workers.process.presence import ANNOUNCE_SCRIPT
 
@@ -27,7 +27,7 @@ _SCRIPTS = {
     )
     for word in (script.sha.encode(), script.text.encode())
 }
-_SETTLE_HEAD, _SETTLE_WIDTH = 9, len(SETTLEMENT_FIELDS)  # see settle.lua
+_SETTLE_HEAD = 9  # see settle.lua
 
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
@@ -49,8 +49,12 @@ def kinds(command: list[bytes]) -> set[str]:
     script = _SCRIPTS.get(command[1], "?")
     if script != "settle":
         return {script}
-    first = 3 + int(command[2]) + _SETTLE_HEAD + 2
-    return {script} | {f"settle {verb.decode()}" for verb in command[first::_SETTLE_WIDTH]}
+    found, at = {script}, 3 + int(command[2]) + _SETTLE_HEAD
+    while at < len(command):
+        verb = command[at + SETTLEMENT_FIELDS.index("verb")].decode()
+        found.add(f"settle {verb}")
+        at += len(SETTLEMENT_FIELDS) + len(VERB_FIELDS[verb])
+    return found
 
 
 class Proxy:

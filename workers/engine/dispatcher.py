@@ -46,6 +46,8 @@ _MAX_TURNS = 8
 """Turns under way at once: as many as keep a queue busy whose Redis is milliseconds away."""
 _SMALL_TURN_SECONDS = 0.0003
 """After a turn began, until one that moves less than half of the slots may follow: each has a fixed cost."""
+_NOTE_SECONDS = 0.25
+"""Between two turns that are noted in Redis, as a sign of progress and of life."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +112,8 @@ class Dispatcher:
         self._max_slots = max(1, (queue.policy.concurrency + 1) // 2)
         """That one turn moves."""
         self._batch_limit = min(_MAX_BATCH, self._max_slots)
+        self._noted_at = -math.inf
+        """Monotonic time of the newest turn that was noted in Redis."""
         self._is_requested = True
         """A turn is to begin even if there is nothing to settle."""
         self._woken = asyncio.Event()
@@ -258,12 +262,14 @@ class Dispatcher:
         unsettled = _unsettled(self._settlements[len(batch) :])
         slots = max(0, min(self._free_slots() - unsettled, self._max_slots))
         takes = not self._draining and (slots > 0 or not self._turns)
-        calls = self.queue.turn_calls(self.runner.id, slots if takes else None, batch)
-        replies = self._pipeline.send([call.command() for call in calls])
-        replies.add_done_callback(self._on_reply)
+        began = time.monotonic()
+        noted = began - self._noted_at >= _NOTE_SECONDS
+        calls = self.queue.turn_calls(self.runner.id, slots if takes else None, batch, noted=noted)
+        replies = self._pipeline.send([call.command() for call in calls], on_done=self._woken.set)
         del self._settlements[: len(batch)]
-        self._turns.append(_Turn(batch, slots, time.monotonic(), calls, replies))
+        self._turns.append(_Turn(batch, slots, began, calls, replies))
         if takes:
+            self._noted_at = began if noted else self._noted_at
             self._is_requested = False
             self._is_empty.clear()
 
@@ -365,9 +371,6 @@ class Dispatcher:
             waits.append(self._poll_seconds[take.state])
         return min(waits, default=None)
 
-    def _on_reply(self, _: Replies) -> None:
-        self._woken.set()
-
     def _on_finished(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
         self._woken.set()
@@ -389,6 +392,7 @@ class Dispatcher:
             if leases.get(job_id) != running.leased.lease:
                 self.runner.cancel(running, "fenced")
         self._leases_uncertain = False
+        self._noted_at = -math.inf  # what a lost turn noted may be lost, too
 
     # Between turns
 

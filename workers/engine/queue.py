@@ -82,6 +82,26 @@ class JobQueue(RedisQueue):
         self.id_prefix = self.job_id("")
         """The beginning of its jobs' ids; the key follows."""
         self.reconciler = Reconciler(redis, policy, emit)
+        keys = self.keys
+        moved = (keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks)
+        self._settle_keys = (
+            *moved,
+            *(keys.completed, keys.failed, LETTERS, LETTER, keys.totals, keys.history, OUTCOMES),
+        )
+        self._settle_head: tuple[Argument, ...] = (
+            *(KEEP_COMPLETED, KEEP_FAILED, KEEP_READABLE_MS, MAX_PROCESSES, WAKE_CHANNEL, self.name),
+            *(KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS),
+        )
+        self._take_keys = (
+            *moved,
+            *(keys.starts, keys.pause, BEATS, keys.token, keys.failed, keys.totals, keys.turns),
+        )
+        rate = policy.rate_limit
+        self._take_limits: tuple[Argument, ...] = (
+            *(policy.concurrency, MAX_PROCESSES, rate.starts if rate else 0),
+            round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0,
+            *(WAKE_CHANNEL, self.name, REQUEST_BYTES),
+        )
 
     def job_key_from_id(self, job_id: str) -> str:
         """The key of a job of this queue; any other id is returned unchanged."""
@@ -108,11 +128,14 @@ class JobQueue(RedisQueue):
         return stood, take
 
     def turn_calls(
-        self, worker_id: str, n: int | None, settlements: Sequence[Settlement]
+        self, worker_id: str, n: int | None, settlements: Sequence[Settlement], *, noted: bool = True
     ) -> list[ScriptCall]:
-        """The calls that carry out ``settlements``, if any, and take up to ``n`` jobs; None: no take."""
+        """The calls that carry out ``settlements``, if any, and take up to ``n`` jobs; None: no take.
+
+        ``noted``: the turn, and a heartbeat, are noted for those who watch this worker.
+        """
         calls = [self.settle_call(settlements)] if settlements else []
-        return calls if n is None else [*calls, self._take_call(worker_id, n)]
+        return calls if n is None else [*calls, self._take_call(worker_id, n, noted=noted)]
 
     async def turn_result(
         self, settlements: Sequence[Settlement], replies: Sequence[Any]
@@ -141,32 +164,14 @@ class JobQueue(RedisQueue):
 
     def settle_call(self, settlements: Sequence[Settlement]) -> ScriptCall:
         """The call that carries out ``settlements``."""
-        keys = self.keys
-        args: list[Argument] = [
-            KEEP_COMPLETED,
-            KEEP_FAILED,
-            KEEP_READABLE_MS,
-            MAX_PROCESSES,
-            WAKE_CHANNEL,
-            self.name,
-            KEEP_ENDED_MS,
-            LARGE_BYTES,
-            KEEP_LARGE_MS,
-        ]
+        args = [*self._settle_head]
         for settlement in settlements:
             args += settlement.to_argv()
-        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks, keys.completed]
-        names += [keys.failed, LETTERS, LETTER, keys.totals, keys.history, OUTCOMES]
-        return SETTLE_SCRIPT.call(names, args)
+        return SETTLE_SCRIPT.call(self._settle_keys, args)
 
-    def _take_call(self, worker_id: str, n: int) -> ScriptCall:
-        keys, policy, rate = self.keys, self.policy, self.policy.rate_limit
-        window = round(rate.seconds * 1e6) + _RATE_GUARD_US if rate else 0
-        names = [keys.queued, keys.active, keys.incomplete, keys.leases, keys.looks]
-        names += [keys.starts, keys.pause, BEATS, keys.token, keys.failed, keys.totals, keys.turns]
-        starts = rate.starts if rate else 0
-        limits: list[Argument] = [worker_id, n, policy.concurrency, MAX_PROCESSES, starts, window]
-        return TAKE_SCRIPT.call(names, [*limits, WAKE_CHANNEL, self.name, REQUEST_BYTES])
+    def _take_call(self, worker_id: str, n: int, *, noted: bool) -> ScriptCall:
+        args: list[Argument] = [worker_id, n, *self._take_limits, "1" if noted else ""]
+        return TAKE_SCRIPT.call(self._take_keys, args)
 
     async def _take_result(self, reply: list[Any]) -> TakeResult:
         state, wait, others_leases, own_leases, now_ms, depth, *rest = reply

@@ -82,41 +82,42 @@ class Settlement:
         return len(self.id) + len(self.lease) + len(self.body) + len(self.letter)
 
     def to_argv(self) -> tuple[Argument, ...]:
-        """The arguments of settle.lua for this job, in the order of `SETTLEMENT_FIELDS`."""
+        """The arguments of settle.lua: `SETTLEMENT_FIELDS`, then the `VERB_FIELDS` of its verb."""
         return (
             encode_id(self.id),
             self.lease,
             self.verb,
             self.body,
-            round(self.delay * 1000) if self.delay else 0,
-            self.letter_uid,
-            self.letter,
-            self.letter_payload,
-            self.abort_key,
-            self.replay_outcome,
             "" if (wait := self.wait_seconds) is None else bucket(wait),
             "" if wait is None else round(wait * 1e6),
             "" if (run := self.run_seconds) is None else bucket(run),
             "" if run is None else round(run * 1e6),
-            "1" if self.lost else "",
+            *(self._own_argv() if self.verb != "complete" else (self.replay_outcome,)),
         )
 
+    def _own_argv(self) -> tuple[Argument, ...]:
+        lost = "1" if self.lost else ""
+        match self.verb:
+            case "retry":
+                return (round(self.delay * 1000),)
+            case "bury":
+                return lost, self.letter_uid, self.letter, self.letter_payload
+            case "abort":
+                return self.replay_outcome, self.abort_key
+            case "return":
+                return (lost,)
+        return ()
 
-SETTLEMENT_FIELDS = (
-    "id",
-    "lease",
-    "verb",
-    "body",
-    "delay_ms",  # of a retry
-    "letter_uid",  # of a job that is buried, as the next two
-    "letter",
-    "payload",
-    "abort_key",  # of a job that is aborted
-    "outcome",  # of a replayed job that completes or is aborted
-    "wait",
-    "wait_us",
-    "run",
-    "run_us",
-    "lost",  # of an attempt whose worker has died
-)
-"""The arguments of one job, as settle.lua names them; empty if they have no meaning for its verb."""
+
+SETTLEMENT_FIELDS = ("id", "lease", "verb", "body", "wait", "wait_us", "run", "run_us")
+"""The arguments of one job, as settle.lua names them; empty if there is no such time."""
+
+VERB_FIELDS = {
+    "complete": ("outcome",),
+    "retry": ("delay_ms",),
+    "bury": ("lost", "letter_uid", "letter", "payload"),
+    "abort": ("outcome", "abort_key"),
+    "return": ("lost",),
+    "update": (),
+}
+"""The further arguments of a job, by its verb."""

@@ -20,29 +20,39 @@
 --       4 processes at most  5 channel that wakes the queue's workers  6 queue name
 --       7 ms after which the record of an ended job goes in any case: with a TTL it may be evicted before a job is
 --       8 bytes from which a record is large  9 the same for a large one
---       then for each job the fields below, as settlement.py writes them; '' if a field has no meaning for the verb:
---         id, lease, body
---         verb        complete | retry | bury | abort | return | update
---         delay_ms    retry: until the next attempt
---         letter_uid, letter  bury: the letter's JSON; its job is where payload says:
---         payload     '' in that JSON | body: the body follows it | stored: the record that is stored follows it
---         abort_key   abort: the key of SAQ's request
---         outcome     complete, abort: the member of outcomes, if the job is a replay
---         wait, wait_us  bucket of the histogram, and the time itself
+--       then for each job the fields below, as settlement.py writes them:
+--         id, lease, verb (complete | retry | bury | abort | return | update), body
+--         wait, wait_us  bucket of the histogram, and the time itself; '' if it has none
 --         run, run_us    the same of the attempt's run time
---         lost        1: the worker of the attempt has died
+--       and after them what its verb has of its own:
+--         complete  outcome: the member of outcomes, if the job is a replay, else ''
+--         retry     delay_ms: until the next attempt
+--         bury      lost; letter_uid; letter: the letter's JSON; payload, where its job is:
+--                   '' in that JSON | body: the body follows it | stored: the record that is stored follows it
+--         abort     outcome; abort_key: the key of SAQ's request
+--         return    lost: 1 if the worker of the attempt has died, else ''
 -- Reply one number a job: 1 done, 0 the lease no longer stands, or the job has ended before.
 local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST, WIDTH = 10, 15
-local ID, LEASE, VERB, BODY, DELAY_MS, LETTER_UID, LETTER, PAYLOAD, ABORT_KEY, OUTCOME,
-  WAIT, WAIT_US, RUN, RUN_US, LOST =
-  0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+local FIRST = 10
+local ID, LEASE, VERB, BODY, WAIT, WAIT_US, RUN, RUN_US = 0, 1, 2, 3, 4, 5, 6, 7
+local OUTCOME, DELAY_MS, LOST = 8, 8, 8
+local LETTER_UID, LETTER, PAYLOAD = 9, 10, 11
+local ABORT_KEY = 9
+local WIDTH = {complete = 9, retry = 9, bury = 12, abort = 10, ['return'] = 9, update = 8}
 local prefix = 'saq:job:' .. ARGV[6] .. ':'
 
-local ids, buries, replayed = {}, false, false
-for i = FIRST, #ARGV, WIDTH do
-  ids[#ids + 1] = ARGV[i + ID]
-  if ARGV[i + VERB] == 'bury' then buries = true elseif ARGV[i + OUTCOME] ~= '' then replayed = true end
+local ids, starts, buries, replayed = {}, {}, false, false
+local first, last = FIRST, #ARGV
+while first <= last do
+  local verb = ARGV[first + VERB]
+  ids[#ids + 1] = ARGV[first + ID]
+  starts[#ids] = first
+  if verb == 'bury' then
+    buries = true
+  elseif (verb == 'complete' or verb == 'abort') and ARGV[first + OUTCOME] ~= '' then
+    replayed = true
+  end
+  first = first + WIDTH[verb]
 end
 local depth = redis.call('LLEN', queued)
 local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
@@ -108,7 +118,7 @@ local function count(name, by)
 end
 
 for k, id in ipairs(ids) do
-  local at = FIRST + (k - 1) * WIDTH
+  local at = starts[k]
   local lease, verb, body = ARGV[at + LEASE], ARGV[at + VERB], ARGV[at + BODY]
   if standing[id] ~= lease then
     result[k] = 0
@@ -155,12 +165,13 @@ for k, id in ipairs(ids) do
       local uid = ARGV[at + LETTER_UID]
       redis.call('ZADD', KEYS[8], now_ms, uid)
       redis.call('HSET', KEYS[9], uid, ARGV[at + LETTER] .. following_job(id, ARGV[at + PAYLOAD], body))
-    elseif ARGV[at + OUTCOME] ~= '' then
+    elseif (verb == 'complete' or verb == 'abort') and ARGV[at + OUTCOME] ~= '' then
       redis.call('ZADD', KEYS[12], now_ms, ARGV[at + OUTCOME])
     end
     if kept[verb] then store_ended(id, body) elseif body ~= '' and is_ours(id) then redis.call('SET', id, body) end
     redis.pcall('PUBLISH', id, status[verb])
-    for _, name in ipairs((ARGV[at + LOST] ~= '' and lost or counter)[verb] or {}) do count(name) end
+    local is_lost = lost[verb] and ARGV[at + LOST] ~= ''
+    for _, name in ipairs((is_lost and lost or counter)[verb]) do count(name) end
     if ARGV[at + WAIT] ~= '' then
       count('w' .. ARGV[at + WAIT])
       count('wait_us', tonumber(ARGV[at + WAIT_US]))
@@ -200,10 +211,13 @@ local function keep(key, other, new, most)
   redis.pcall('ZREM', other, unpack(names))
   local over = redis.call('ZCARD', key) - most
   if over <= 0 then return end
-  local out = redis.call('ZPOPMIN', key, over)
-  for i = 1, #out, 2 do
-    local id = out[i]
-    if is_ours(id) and not redis.call('ZSCORE', incomplete, id) then redis.call('PEXPIRE', id, ARGV[3]) end
+  local out = {}
+  for i, id in ipairs(redis.call('ZPOPMIN', key, over)) do
+    if i % 2 == 1 and is_ours(id) then out[#out + 1] = id end
+  end
+  if #out == 0 then return end
+  for i, score in ipairs(redis.call('ZMSCORE', incomplete, unpack(out))) do
+    if not score then redis.call('PEXPIRE', out[i], ARGV[3]) end
   end
 end
 keep(KEYS[6], KEYS[7], completed, tonumber(ARGV[1]))

@@ -21,6 +21,7 @@
 --       12 turns      hash    worker -> server time of its dispatcher's newest turn, ms
 -- ARGV  1 worker  2 n  3 concurrency  4 processes at most  5 rate: starts (0: none)  6 rate: window, us
 --       7 channel that wakes the queue's workers  8 queue name  9 bytes of the bodies in the reply
+--       10 1 if the turn is to be noted in turns, as is done a few times a second at most; else ''
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, leases of its own
 --        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone
 --        or the id is none of this queue, nil where it would make the reply too large: the first body is in it in
@@ -56,22 +57,28 @@ redis.call('HDEL', looks, '')
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
-redis.pcall('HSET', KEYS[12], worker, now_ms)
+if ARGV[10] ~= '' then redis.pcall('HSET', KEYS[12], worker, now_ms) end
 
-local due = redis.call('ZRANGEBYSCORE', incomplete, '(0', now_us / 1000000, 'LIMIT', 0, 1000)
-for _, id in ipairs(due) do
-  redis.call('ZADD', incomplete, 0, id)
-  redis.call('RPUSH', queued, id)
+local function upcoming()
+  return redis.call('ZRANGEBYSCORE', incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 end
-depth = depth + #due
+local next_ = upcoming()
+if next_[2] and tonumber(next_[2]) * 1000000 <= now_us then
+  local due = redis.call('ZRANGEBYSCORE', incomplete, '(0', now_us / 1000000, 'LIMIT', 0, 1000)
+  for _, id in ipairs(due) do
+    redis.call('ZADD', incomplete, 0, id)
+    redis.call('RPUSH', queued, id)
+  end
+  depth = depth + #due
+  next_ = upcoming()
+end
 
 local wait = -1
 local function until_us(at)
   local ms = math.min(LONGEST_MS, math.max(0, math.ceil((at - now_us) / 1000)))
   if wait < 0 or ms < wait then wait = ms end
 end
-local upcoming = redis.call('ZRANGEBYSCORE', incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-if upcoming[2] then until_us(tonumber(upcoming[2]) * 1000000) end
+if next_[2] then until_us(tonumber(next_[2]) * 1000000) end
 
 local function reply(state)
   return {state, wait, held - own, own, now_ms, depth}
@@ -101,7 +108,7 @@ if rate > 0 then
   end
 end
 local token = redis.call('INCR', KEYS[9])
-redis.call('ZADD', KEYS[8], now_ms, worker)
+if own == 0 or ARGV[10] ~= '' then redis.call('ZADD', KEYS[8], now_ms, worker) end
 
 -- Whether a job that is on no record of those to come has ended: its record has a TTL then, or is gone while
 -- the list of the failed has its id.

@@ -8,55 +8,65 @@ from redis.asyncio import Redis
 
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.engine.queue import SETTLE_SCRIPT, JobQueue
-from workers.engine.settlement import SETTLEMENT_FIELDS, LetterPayload, Settlement
+from workers.engine.settlement import SETTLEMENT_FIELDS, VERB_FIELDS, LetterPayload, Settlement
 
-SETTLEMENT = Settlement(
-    "id",
-    b"lease",
-    "verb",
-    b"body",
-    delay=0.25,
-    letter_uid="letter_uid",
-    letter=b"letter",
-    letter_payload=LetterPayload.AS_STORED,
-    abort_key="abort_key",
-    replay_outcome=b"outcome",
-    wait_seconds=0.0018,
-    run_seconds=None,
-    lost=True,
-)
+VALUES = {
+    "id": b"id",
+    "lease": b"lease",
+    "body": b"body",
+    "delay_ms": 250,
+    "letter_uid": "letter_uid",
+    "letter": b"letter",
+    "payload": "stored",
+    "abort_key": "abort_key",
+    "outcome": b"outcome",
+    "wait": 3,
+    "wait_us": 1800,
+    "run": "",
+    "run_us": "",
+    "lost": "1",
+}
 
 
-def _constants(line: str) -> dict[str, int]:
-    """The names and the numbers of a statement ``local A, B = 1, 2`` of the script."""
-    names, numbers = line.split("=")
-    return dict(zip(re.findall(r"[A-Z_]+", names), map(int, re.findall(r"\d+", numbers)), strict=True))
+def _settlement(verb: str) -> Settlement:
+    return Settlement(
+        "id",
+        b"lease",
+        verb,
+        b"body",
+        delay=0.25,
+        letter_uid="letter_uid",
+        letter=b"letter",
+        letter_payload=LetterPayload.AS_STORED,
+        abort_key="abort_key",
+        replay_outcome=b"outcome",
+        wait_seconds=0.0018,
+        run_seconds=None,
+        lost=True,
+    )
+
+
+def _offsets() -> dict[str, int]:
+    """Where the script reads each argument, counted from the first of its job."""
+    offsets: dict[str, int] = {}
+    for names, numbers in re.findall(r"^local ([A-Z_, ]+) = ([\d, ]+)$", SETTLE_SCRIPT.text, re.MULTILINE):
+        offsets |= dict(zip(names.lower().split(", "), map(int, numbers.split(", ")), strict=True))
+    return offsets
 
 
 def test_the_script_reads_each_argument_of_a_settlement_at_its_position() -> None:
-    (width,) = re.findall(r"^local (FIRST, WIDTH = .*)$", SETTLE_SCRIPT.text, re.MULTILINE)
-    (offsets,) = re.findall(r"^local (ID, LEASE, [^=]*=[\d,\s]*)$", SETTLE_SCRIPT.text, re.MULTILINE)
-    fields = tuple(name.lower() for name in _constants(offsets))
-    assert tuple(_constants(offsets).values()) == tuple(range(len(SETTLEMENT_FIELDS)))
-    assert fields == SETTLEMENT_FIELDS
-    assert dict(zip(fields, SETTLEMENT.to_argv(), strict=True)) == {
-        "id": b"id",
-        "lease": b"lease",
-        "verb": "verb",
-        "body": b"body",
-        "delay_ms": 250,
-        "letter_uid": "letter_uid",
-        "letter": b"letter",
-        "payload": "stored",
-        "abort_key": "abort_key",
-        "outcome": b"outcome",
-        "wait": 3,
-        "wait_us": 1800,
-        "run": "",
-        "run_us": "",
-        "lost": "1",
-    }
-    constants = _constants(width)
+    offsets = _offsets()
+    first = offsets.pop("first")
+    (table,) = re.findall(r"^local WIDTH = \{(.*)\}$", SETTLE_SCRIPT.text, re.MULTILINE)
+    widths = {name.strip("[']"): int(width) for name, width in re.findall(r"([\w\[\]']+) = (\d+)", table)}
+    assert widths.keys() == VERB_FIELDS.keys()
+    for verb, own in VERB_FIELDS.items():
+        names, argv = (*SETTLEMENT_FIELDS, *own), _settlement(verb).to_argv()
+        assert dict(zip(names, argv, strict=True)) == {"verb": verb} | {
+            name: VALUES[name] for name in names if name != "verb"
+        }
+        assert [offsets[name] for name in names] == list(range(len(argv)))
+        assert widths[verb] == len(argv)
+    assert {name for own in VERB_FIELDS.values() for name in own} | set(SETTLEMENT_FIELDS) == offsets.keys()
     queue = JobQueue(Redis(), next(iter(DEFAULT_POLICIES.values())))
-    assert len(queue.settle_call([]).args) == constants["FIRST"] - 1
-    assert len(queue.settle_call([SETTLEMENT]).args) == constants["FIRST"] - 1 + constants["WIDTH"]
+    assert len(queue.settle_call([]).args) == first - 1
