@@ -14,23 +14,24 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
-from storage.backoff import ReconnectBackoff
 from storage.redis.batches import batch_by_size
 from storage.redis.client import is_too_large
-from storage.redis.pipeline import PipelineConnection, Replies
-from storage.redis.scripts import ScriptCall, run_unknown_scripts
-from workers.engine import outcome, wire
+from storage.redis.pipeline import PipelineConnection
+from storage.redis.scripts import run_unknown_scripts
+from workers.engine import outcome
+from workers.engine.oversize import shrink_refused
 from workers.engine.policy import PollIntervals, Timings
 from workers.engine.queue import JobQueue
+from workers.engine.ready_watch import ReadyWatch
 from workers.engine.recovery import Recovery
 from workers.engine.runner import JobRunner, SaqFunction
 from workers.engine.settlement import LeasedJob, Settlement, TakeResult
+from workers.engine.turn import Turn, unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -48,19 +49,6 @@ _SMALL_TURN_SECONDS = 0.0003
 """After a turn began, until one that moves less than half of the slots may follow: each has a fixed cost."""
 _NOTE_SECONDS = 0.25
 """Between two turns that are noted in Redis, as a sign of progress and of life."""
-
-
-@dataclass(slots=True, eq=False)
-class _Turn:
-    """A round trip under way."""
-
-    batch: list[Settlement]
-    slots: int
-    """Jobs that it may take."""
-    began: float
-    """Monotonic time."""
-    calls: list[ScriptCall]
-    replies: Replies
 
 
 class Dispatcher:
@@ -94,8 +82,13 @@ class Dispatcher:
         self.returned = 0
         """Jobs that this process returned unfinished while it drained."""
         self._pipeline = pipeline
-        self._wakeup_connection = wakeup_connection
-        self._pace = pace
+        self._ready_watch = ReadyWatch(
+            queue,
+            wakeup_connection,
+            wait_seconds=pace.ready_wait,
+            retry_seconds=timings.retry_seconds,
+            on_ready=self.wake,
+        )
         self._retry_seconds = timings.retry_seconds
         self._poll_seconds = {
             "full": timings.full_poll_seconds,
@@ -107,7 +100,7 @@ class Dispatcher:
         self._on_letter = on_letter
         self._settlements: list[Settlement] = []
         """Of jobs that ended, and are in no turn yet."""
-        self._turns: deque[_Turn] = deque()
+        self._turns: deque[Turn] = deque()
         """Those under way; Redis carries them out in this order."""
         self._max_slots = max(1, (queue.policy.concurrency + 1) // 2)
         """That one turn moves."""
@@ -117,7 +110,6 @@ class Dispatcher:
         self._is_requested = True
         """A turn is to begin even if there is nothing to settle."""
         self._woken = asyncio.Event()
-        self._is_empty = asyncio.Event()
         self._draining = False
         self._leases_uncertain = False
         """A reply was lost, so the jobs this process holds may no longer match its leases in Redis."""
@@ -138,8 +130,8 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Jobs of this process that run, or have ended and are not settled yet."""
-        under_way = sum(_unsettled(turn.batch) for turn in self._turns)
-        return len(self.runner.running) + _unsettled(self._settlements) + under_way
+        under_way = sum(unsettled(turn.batch) for turn in self._turns)
+        return len(self.runner.running) + unsettled(self._settlements) + under_way
 
     def overdue_seconds(self) -> float:
         """How long a turn has been under way, or due and not begun; 0 while there is progress."""
@@ -187,7 +179,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Make turns until a drain has ended: every job of this process is settled then."""
         wakeup = self._wakeup_task = asyncio.create_task(
-            self._watch_for_ready_job(), name=f"wakeup {self.queue.name}"
+            self._ready_watch.run(), name=f"wakeup {self.queue.name}"
         )
         first, longest = self._retry_seconds
         backoff = first
@@ -201,6 +193,7 @@ class Dispatcher:
                     continue
                 except (RedisError, OSError) as error:
                     self._on_result(error)
+                    self._put_back_turns([turn for turn in self._turns if turn.broke])
                     if isinstance(error, ResponseError):
                         self.queue.reconciler.request(now=True)
                 except Exception:  # whatever another program wrote must not stop the queue
@@ -211,8 +204,9 @@ class Dispatcher:
                 backoff = min(backoff * 2, first if self._draining else longest)
         finally:
             self._wakeup_task, self._due = None, None
-            while self._turns:
-                self._put_back(self._turns.pop(), sent=True)
+            if self._turns:  # the run was cancelled
+                self._put_back_turns(list(self._turns))
+                self._leases_uncertain = True
             self.recovery.stop()
             await cancel_and_wait([wakeup])
 
@@ -259,26 +253,26 @@ class Dispatcher:
 
     def _begin_turn(self) -> None:
         batch = next(batch_by_size(self._settlements, Settlement.size, self._batch_limit), [])
-        unsettled = _unsettled(self._settlements[len(batch) :])
-        slots = max(0, min(self._free_slots() - unsettled, self._max_slots))
-        takes = not self._draining and (slots > 0 or not self._turns)
+        free = self._free_slots() - unsettled(self._settlements[len(batch) :])
+        slots = 0 if self._draining else max(0, min(free, self._max_slots))
+        takes = slots > 0 or not (self._draining or self._turns)
         began = time.monotonic()
         noted = began - self._noted_at >= _NOTE_SECONDS
         calls = self.queue.turn_calls(self.runner.id, slots if takes else None, batch, noted=noted)
         replies = self._pipeline.send([call.command() for call in calls], on_done=self._woken.set)
         del self._settlements[: len(batch)]
-        self._turns.append(_Turn(batch, slots, began, calls, replies))
+        self._turns.append(Turn(batch, slots, began, calls, replies))
         if takes:
             self._noted_at = began if noted else self._noted_at
             self._is_requested = False
-            self._is_empty.clear()
+            self._ready_watch.end()
 
-    async def _end_turn(self, turn: _Turn) -> None:
+    async def _end_turn(self, turn: Turn) -> None:
         try:
             replies = await run_unknown_scripts(self._pipeline, turn.calls, turn.replies.result())
             stood, take = await self.queue.turn_result(turn.batch, replies)
         except BaseException as error:
-            self._put_back(turn, sent=not isinstance(error, ResponseError))
+            self._settlements[:0] = turn.unfinished(resent=not isinstance(error, ResponseError))
             if turn.batch and isinstance(error, Exception) and is_too_large(error):
                 self._shrink_too_large(turn.batch, error)
                 return
@@ -295,11 +289,11 @@ class Dispatcher:
         self.turned.set()
         self._defect_since = None
 
-    def _put_back(self, turn: _Turn, *, sent: bool) -> None:
-        """Settle what a failed turn was to settle in another one; ``sent``: Redis may have done it."""
-        self._settlements[:0] = turn.batch
-        for settlement in turn.batch:
-            settlement.resent = settlement.resent or sent
+    def _put_back_turns(self, turns: Sequence[Turn]) -> None:
+        """Settle in others what these ``turns``, which have failed, were to settle."""
+        for turn in reversed(turns):
+            self._turns.remove(turn)
+            self._settlements[:0] = turn.unfinished(resent=True)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Redis refuses a request for its size: find the settlement that is too large, and shrink it."""
@@ -308,26 +302,7 @@ class Dispatcher:
         if len(batch) > 1:  # the next round trip has the first half
             self._batch_limit = len(batch) // 2
             return
-        (refused,) = batch
-        ends = refused.verb in ("complete", "retry")
-        job = self.queue.deserialize(wire.load(refused.body)) if ends else None
-        smaller = outcome.shrink(
-            refused,
-            job,
-            str(error),
-            policy=self.queue.policy,
-            worker=self.runner.id,
-            release=self.queue.release,
-        )
-        log.warning(
-            "Redis refuses a job's record for its size",
-            queue=self.queue.name,
-            job=refused.id,
-            verb=refused.verb,
-            bytes=refused.size(),
-            instead=smaller.verb if smaller else None,
-            error=str(error),
-        )
+        smaller = shrink_refused(self.queue, batch[0], error, worker=self.runner.id)
         self._settlements[:1] = [smaller] if smaller else []
 
     def _handle_settled(self, batch: list[Settlement], stood: list[bool]) -> None:
@@ -364,7 +339,7 @@ class Dispatcher:
         if take.others_leases > 0:
             waits.append(self.recovery.seconds_until_check)
         if take.state in ("empty", "taken") and not take.depth:
-            self._is_empty.set()
+            self._ready_watch.begin()
         elif take.state == "full" and not take.others_leases:
             waits.append(_FULL_OF_OWN_SECONDS)
         elif take.state in self._poll_seconds:
@@ -415,30 +390,3 @@ class Dispatcher:
             await self._woken.wait()
         finally:
             alarm.cancel()
-
-    async def _watch_for_ready_job(self) -> None:
-        """Wake the dispatcher when its empty queue gets a job; waits on a connection of its own.
-
-        Proxies close a connection on which nothing happens; the first time it is opened again at once.
-        """
-        backoff = ReconnectBackoff(*self._retry_seconds)
-        while True:
-            await self._is_empty.wait()
-            backoff.begin()
-            try:
-                is_ready = await self.queue.wait_for_job(self._wakeup_connection, self._pace.ready_wait)
-            except (RedisError, OSError) as error:
-                log.debug("the wakeup connection broke", queue=self.queue.name, error=repr(error))
-                pause = backoff.failed()
-                if pause or isinstance(error, ResponseError):
-                    self.wake()  # the next turn finds out whether Redis is down, or another server
-                await asyncio.sleep(pause)
-            else:
-                backoff.succeeded()
-                if is_ready:
-                    self._is_empty.clear()
-                    self.wake()
-
-
-def _unsettled(settlements: Sequence[Settlement]) -> int:
-    return sum(settlement.verb != "update" for settlement in settlements)

@@ -1,0 +1,39 @@
+"""A turn of a dispatcher: one round trip that settles jobs which ended and takes others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from storage.redis.pipeline import Replies
+from storage.redis.scripts import ScriptCall
+from workers.engine.settlement import Settlement
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A turn that is under way."""
+
+    batch: list[Settlement]
+    slots: int
+    """Jobs that it may take."""
+    began: float
+    """Monotonic time."""
+    calls: list[ScriptCall]
+    replies: Replies
+
+    @property
+    def broke(self) -> bool:
+        """Whether its connection broke before its replies had arrived."""
+        return self.replies.done() and self.replies.exception() is not None
+
+    def unfinished(self, *, resent: bool) -> list[Settlement]:
+        """What another turn has to settle after this one failed; ``resent``: Redis may have done it."""
+        for settlement in self.batch:
+            settlement.resent = settlement.resent or resent
+        return self.batch
+
+
+def unsettled(settlements: Sequence[Settlement]) -> int:
+    """How many of ``settlements`` end a job's time in flight."""
+    return sum(settlement.verb != "update" for settlement in settlements)
