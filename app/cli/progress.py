@@ -6,12 +6,19 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from app.cli import output
 from app.cli.render.plans import progress_text, resume_command
@@ -21,31 +28,19 @@ from tui.text.format import count
 from workers.errors import WorkersError
 
 if TYPE_CHECKING:
-    from workers.operations.operations import NewJob, Operations, Plan
+    from workers.operations.operations import Operations, Plan
 
 _POLL_SECONDS = 0.5
 _POLL_SHARE = 20
 """The pause between two polls is this many times as long as a poll: a large plan takes long to count."""
 _LINE_SECONDS = 5.0
 """Between two lines if there is no terminal to draw on."""
-_MIN_JOBS = 1_000
-"""Fewer jobs are enqueued in an instant."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends the command: ctrl-C, a service manager, a connection that breaks."""
 
 T = TypeVar("T")
 Show = Callable[[int, str], None]
 """Shows how many are done, and a few words about them."""
-
-
-async def enqueue_with_progress(
-    operations: Operations, queue: str, jobs: Sequence[NewJob]
-) -> list[str | None]:
-    """Enqueue jobs, showing how many are enqueued; the key of each, or None if its key is queued already."""
-    if len(jobs) < _MIN_JOBS:
-        return await operations.enqueue_many(queue, jobs)
-    with show_progress(f"enqueueing on {queue}", len(jobs)) as show:
-        return await operations.enqueue_many(queue, jobs, on_progress=lambda done: show(done, ""))
 
 
 async def run_plan_with_progress(operations: Operations, plan: Plan, halt: float | None = None) -> Plan:
@@ -164,27 +159,49 @@ def _plan_progress(plan: Plan) -> Iterator[Callable[[Plan], None]]:
 def show_progress(title: str, total: int) -> Iterator[Show]:
     """Shows how many of ``total`` are done, on stderr."""
     if not sys.stderr.isatty():
-        yield _line_progress(title, total)
+        print_line = _spaced_lines(title)
+        yield lambda done, words: print_line(
+            f"{count(done)} of {count(total)}{f', {words}' if words else ''}"
+        )
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        TextColumn("{task.fields[words]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _bar(TextColumn("{task.completed:,.0f}/{task.total:,.0f}")) as bar:
         task = bar.add_task(title, total=total, words="")
         yield lambda done, words: bar.update(task, completed=done, words=words)
 
 
-def _line_progress(title: str, total: int) -> Show:
+@contextmanager
+def show_share(title: str) -> Iterator[Callable[[float | None, str], None]]:
+    """Shows which share (0 to 1; None: unknown) of a command is done, on stderr."""
+    if not sys.stderr.isatty():
+        print_line = _spaced_lines(title)
+        yield lambda share, words: print_line(words if share is None else f"{words}, {share:.0%}")
+        return
+    with _bar(TaskProgressColumn()) as bar:
+        task = bar.add_task(title, total=None, words="")
+        yield lambda share, words: bar.update(
+            task, total=None if share is None else 1.0, completed=share or 0.0, words=words
+        )
+
+
+def _bar(amount: ProgressColumn) -> Progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        amount,
+        TextColumn("{task.fields[words]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _spaced_lines(title: str) -> Callable[[str], None]:
+    """Prints a line every few seconds."""
     printed_at = time.monotonic()
 
-    def show(done: int, words: str) -> None:
+    def print_line(text: str) -> None:
         nonlocal printed_at
         if time.monotonic() - printed_at >= _LINE_SECONDS:
             printed_at = time.monotonic()
-            output.print_note(f"{title}: {count(done)} of {count(total)}{f', {words}' if words else ''}")
+            output.print_note(f"{title}: {text}")
 
-    return show
+    return print_line

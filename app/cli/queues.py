@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +10,16 @@ import typer
 
 from app.cli import output
 from app.cli.completion import complete_queue
+from app.cli.job_lines import JobLines, open_job_lines
 from app.cli.options import DataDir, Json
-from app.cli.progress import enqueue_with_progress
+from app.cli.progress import show_share
 from app.cli.runner import run_operation
 from app.cli.values import json_object
-from app.errors import UsageError
-from tui.text.format import escape
+from app.errors import AppError, UsageError
+from tui.text.format import count, escape
 
 if TYPE_CHECKING:
-    from workers.operations.operations import NewJob, Operations
+    from workers.operations.operations import Operations
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -47,6 +47,9 @@ def enqueue(
         str | None, typer.Option("--key", help="SAQ's job key: refused while a job with this key is queued.")
     ] = None,
     delay: Annotated[float, typer.Option("--delay", help="Seconds until it may start.")] = 0.0,
+    from_line: Annotated[
+        int, typer.Option("--from-line", min=1, help="First line of the file to enqueue.", metavar="N")
+    ] = 1,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -54,46 +57,60 @@ def enqueue(
     sources = [name for name in (source, data, file) if name is not None]
     if len(sources) != 1 or (source is not None and source != "-"):
         raise UsageError("give exactly one of --data JSON, --file FILE and - (standard input)")
+    if from_line > 1 and data is not None:
+        raise UsageError("--from-line goes with a file")
     if key is not None and data is None:
         raise UsageError("--key goes with --data: each line of a file would get the same key")
-    jobs = _parse_jobs(data, file or Path("-"), key=key, delay=delay)
-    run_operation(
-        data_dir,
-        lambda operations: _enqueue(operations, queue, jobs, as_json=as_json),
-        database="optional",
-    )
-
-
-def _parse_jobs(data: str | None, file: Path, *, key: str | None, delay: float) -> list[NewJob]:
-    from workers.operations.operations import NewJob
-
     if data is not None:
-        return [NewJob(json_object(data, "--data"), key, delay)]
-    return [NewJob(arguments, None, delay, source) for source, arguments in _objects(file)]
+        one = json_object(data, "--data")
+        operation = partial(_enqueue_one, queue=queue, data=one, key=key, delay=delay, as_json=as_json)
+        run_operation(data_dir, operation, database="optional")
+    with open_job_lines(file or Path("-"), first_line=from_line, delay=delay) as lines:
+        many = partial(_enqueue_lines, queue=queue, lines=lines, as_json=as_json)
+        run_operation(data_dir, many, database="optional")
 
 
-def _objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects in a file of one a line, each with the name of its line.  Raises UsageError."""
-    name = "standard input" if str(file) == "-" else str(file)
-    try:
-        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}", field="--file") from None
-    for number, line in enumerate(raw.split(b"\n"), 1):
-        if line.strip():
-            source = f"{name}, line {number}"
-            yield source, json_object(line, source)
-
-
-async def _enqueue(operations: Operations, queue: str, jobs: Sequence[NewJob], *, as_json: bool) -> int:
-    keys = await enqueue_with_progress(operations, queue, jobs)
-    duplicates = [job.key for job, key in zip(jobs, keys, strict=True) if key is None]
-    one_key = keys[0] if len(keys) == 1 else None
-    text = escape(one_key) if one_key else f"{len(keys) - len(duplicates)} jobs enqueued on {queue}"
-    output.print_result(text, {"queue": queue, "keys": keys}, as_json=as_json)
-    for key in duplicates:
+async def _enqueue_one(
+    operations: Operations, *, queue: str, data: dict[str, Any], key: str | None, delay: float, as_json: bool
+) -> int:
+    done = await operations.enqueue(queue, data, key=key, delay=delay)
+    if done is None:
+        output.print_result(f"0 jobs enqueued on {queue}", {"queue": queue, "keys": [None]}, as_json=as_json)
         output.print_note(f"error: a job with the key {escape(str(key))} is queued already")
-    return 1 if duplicates else 0
+        return 1
+    output.print_result(escape(done), {"queue": queue, "keys": [done]}, as_json=as_json)
+    return 0
+
+
+async def _enqueue_lines(operations: Operations, *, queue: str, lines: JobLines, as_json: bool) -> int:
+    from redis.exceptions import RedisError, ResponseError
+
+    from storage.errors import ApplianceError
+    from storage.redis.refusals import explain
+    from workers.errors import InvalidJobError
+
+    keys, enqueued = list[str | None](), 0
+    try:
+        with show_share(f"enqueueing on {queue}") as show:
+            async for batch in operations.enqueue_stream(queue, lines):
+                lines.confirm(len(batch))
+                enqueued += len(batch)
+                if as_json or enqueued == 1:
+                    keys += batch
+                show(lines.share, f"{count(enqueued)} jobs")
+    except (UsageError, InvalidJobError) as error:
+        raise UsageError(str(error), fix=f"correct the line: {_go_on(lines, enqueued)}") from None
+    except RedisError as error:
+        text = str(error) if isinstance(error, ApplianceError) else explain(error)
+        more = "" if isinstance(error, ResponseError) else ", and perhaps some more"
+        raise AppError(text, fix=_go_on(lines, enqueued, more)) from None
+    text = escape(str(keys[0])) if enqueued == 1 else f"{enqueued} jobs enqueued on {queue}"
+    output.print_result(text, {"queue": queue, "keys": keys}, as_json=as_json)
+    return 0
+
+
+def _go_on(lines: JobLines, enqueued: int, more: str = "") -> str:
+    return f"{count(enqueued)} jobs were enqueued{more}; --from-line {lines.next_line} goes on"
 
 
 @commands.command()

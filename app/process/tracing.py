@@ -65,12 +65,12 @@ class OpenTelemetryTracer:
         self._propagator = TraceContextTextMapPropagator()
 
     @contextmanager
-    def send(self, queue: str, count: int) -> Iterator[str]:
+    def send(self, queue: str, count: int | None) -> Iterator[str]:
         """A producer's span; yields its context."""
         from opentelemetry.trace import SpanKind
 
         attributes: dict[str, str | int] = _attributes(queue, "send")
-        if count != 1:
+        if count is not None and count != 1:
             attributes["messaging.batch.message_count"] = count
         with self._tracer.start_as_current_span(
             f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes

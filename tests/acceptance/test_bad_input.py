@@ -192,7 +192,7 @@ async def many(program: Program, *runs: tuple[str, ...], **environment: str) -> 
     return await asyncio.gather(*(asyncio.to_thread(program.run, *each, **environment) for each in runs))
 
 
-async def test_a_file_with_one_bad_line_is_refused_as_a_whole(program: Program) -> None:
+async def test_a_file_is_enqueued_up_to_its_bad_line_and_another_run_goes_on_there(program: Program) -> None:
     bad = {"json": "{nope}", "schema": '{"item_id": "i"}'}
     for name, line in bad.items():
         (program.directory / name).write_text(f"{GOOD}\n\n{line}\n{GOOD}\n")
@@ -200,7 +200,13 @@ async def test_a_file_with_one_bad_line_is_refused_as_a_whole(program: Program) 
     assert [run.code for run in runs] == [2, 2]
     assert told(runs[0]).startswith("json, line 3: not JSON: ")
     assert told(runs[1]).startswith("schema, line 3: image: Field required")
-    assert (await program.status())["queues"][2]["depth"] == 0
+    for run in runs:
+        assert told(run).endswith(": correct the line: 1 jobs were enqueued; --from-line 3 goes on")
+    assert (await program.status())["queues"][2]["depth"] == 2
+    again = program.run("enqueue", COLOR, "--file", "schema", "--from-line", "3")
+    assert told(again).endswith(": correct the line: 0 jobs were enqueued; --from-line 3 goes on")
+    assert program.run("enqueue", COLOR, "--file", "schema", "--from-line", "4").code == 0
+    assert (await program.status())["queues"][2]["depth"] == 3
 
 
 async def test_a_start_waits_for_redis_until_the_timeout(program: Program) -> None:

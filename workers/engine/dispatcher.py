@@ -119,8 +119,8 @@ class Dispatcher:
         """Whether the queue held ready jobs, or jobs in flight, at the last take."""
         self.turned = asyncio.Event()
         """Set once it has completed a turn."""
-        self._next_seconds: float | None = None
-        """From the last take until the next turn if nothing wakes it before; None: only when it is woken."""
+        self._next_turn_at: float | None = None
+        """Monotonic time of the next turn if nothing wakes it before; None: only when it is woken."""
         self._due: float | None = None
         """Monotonic time at which the turn under way began or the next is due; None while nothing is due."""
         self._defect_since: float | None = None
@@ -329,7 +329,8 @@ class Dispatcher:
             self._settlements += await self.recovery.recover()
         if take.state == "again" or (take.depth and take.jobs and self._free_slots() > 0):
             self._is_requested = True
-        self._next_seconds = self._seconds_until_next(take)
+        seconds = self._seconds_until_next(take)
+        self._next_turn_at = None if seconds is None else time.monotonic() + seconds
 
     def _seconds_until_next(self, take: TakeResult) -> float | None:
         """Until the next turn is due if no attempt ends before; None: when it is woken."""
@@ -377,7 +378,8 @@ class Dispatcher:
             self._due = self._turns[0].began
             await self._woken.wait()
         elif not (self._is_turn_due() or self._finished):
-            await self._pause(None if self._draining else self._next_seconds)
+            at = None if self._draining else self._next_turn_at
+            await self._pause(None if at is None else max(0.0, at - time.monotonic()))
 
     async def _pause(self, seconds: float | None) -> None:
         if seconds is None:

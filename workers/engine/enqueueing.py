@@ -55,9 +55,13 @@ def enqueue_call(
     return ENQUEUE_SCRIPT.call([keys.queued, keys.incomplete, CRON, tokens, keys.leases], args)
 
 
-async def redis_full_error(redis: Redis, enqueued: int, jobs: int) -> RedisFullError:
-    """The error for a producer of whose ``jobs`` only the first ``enqueued`` fitted into Redis."""
-    done = f"{enqueued} of {jobs} jobs were enqueued" if enqueued else "nothing was enqueued"
+async def redis_full_error(redis: Redis, enqueued: int, jobs: int | None) -> RedisFullError:
+    """The error for a producer of whose ``jobs`` only the first ``enqueued`` fitted into Redis.
+
+    ``jobs`` is None if nobody has counted them.
+    """
+    of_all = "" if jobs is None else f" of {jobs}"
+    done = f"{enqueued}{of_all} jobs were enqueued" if enqueued else "nothing was enqueued"
     fix = "wait until the workers have freed memory, or raise its maxmemory"
     return RedisFullError(f"Redis is full{await _memory_used(redis)}: {done}; {fix}")
 

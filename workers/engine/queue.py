@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.client import execute, is_full, is_wrong_type
@@ -300,22 +302,43 @@ class JobQueue(RedisQueue):
         self,
         jobs: Sequence[Job],
         tokens: Sequence[str] | None = None,
-        on_progress: Callable[[int], None] | None = None,
     ) -> list[EnqueueResult]:
         """Enqueue ``jobs`` in order; the result of each.
 
-        Calls ``on_progress`` with the number of jobs that are done, after each batch.  A token, one a job,
-        makes sure that it is enqueued once: it is remembered in the same step for a week.  ``job.scheduled``
-        may have a fraction of a second.  Raises RedisError, of which RedisFullError has the fix; the batches
-        (of 500, or a megabyte) before the one that failed are enqueued then.
+        A token, one a job, makes sure that it is enqueued once: it is remembered in the same step for a week.
+        ``job.scheduled`` may have a fraction of a second.  Raises RedisError, of which RedisFullError has the
+        fix; the batches (of 500, or a megabyte) before the one that failed are enqueued then.
         """
         results: list[EnqueueResult] = []
-        for batch in self._batches(jobs, tokens):
-            call = enqueue_call(self.keys, self.name, batch)
-            results += map(EnqueueResult, await self._send(call, len(results), len(jobs)))
-            if on_progress is not None:
-                on_progress(len(results))
+        pairs = zip(jobs, tokens or repeat(""), strict=False)
+        async for batch in self.enqueue_stream(pairs, total=len(jobs)):
+            results += batch
         return results
+
+    async def enqueue_stream(
+        self, jobs: Iterable[tuple[Job, str]], *, total: int | None = None
+    ) -> AsyncGenerator[list[EnqueueResult]]:
+        """Enqueue jobs, each with its token or "", as they are read; yields the results of each batch.
+
+        A batch is read while the server carries out the one before.  ``total`` is for the error of a full
+        Redis.  Raises RedisError as `enqueue_many`: the batches whose results were yielded are enqueued.
+        """
+        enqueued = 0
+        sending: asyncio.Task[list[int]] | None = None
+        try:
+            for batch in enqueue_batches(self._enqueue_args(job, token) for job, token in jobs):
+                if sending is not None:
+                    results = await sending
+                    enqueued += len(results)
+                    yield [EnqueueResult(result) for result in results]
+                call = enqueue_call(self.keys, self.name, batch)
+                sending = asyncio.create_task(self._send(call, enqueued, total))
+                await asyncio.sleep(0)  # it is sent before the next batch is read
+            if sending is not None:
+                yield [EnqueueResult(result) for result in await sending]
+        finally:
+            if sending is not None and not sending.done():
+                await cancel_and_wait([sending])
 
     async def enqueue_occurrence(self, schedule: str, occurrence: int, jobs: Sequence[Job]) -> int:
         """Enqueue the jobs of one occurrence (a Unix second), each once; how many were enqueued.
@@ -324,7 +347,7 @@ class JobQueue(RedisQueue):
         occurrence counts as enqueued with its last job, and another call enqueues the missing ones.
         """
         tokens = [f"{occurrence}:{job.key}" for job in jobs]
-        batches = list(self._batches(jobs, tokens)) or [[]]
+        batches = list(enqueue_batches(map(self._enqueue_args, jobs, tokens))) or [[]]
         enqueued = 0
         for batch in batches:
             more = batch is not batches[-1]
@@ -334,15 +357,12 @@ class JobQueue(RedisQueue):
             enqueued += (await self._send(call, enqueued, len(jobs))).count(EnqueueResult.ENQUEUED)
         return enqueued
 
-    def _batches(self, jobs: Sequence[Job], tokens: Sequence[str] | None) -> Iterator[list[EnqueueArgs]]:
-        return enqueue_batches(map(self._enqueue_args, jobs, tokens or repeat("")))
-
     def _enqueue_args(self, job: Job, token: str) -> EnqueueArgs:
         job.queue = self
         job.status = Status.QUEUED
         return job.id, job.abort_id, job.scheduled, self.serialize(job), token
 
-    async def _send(self, call: ScriptCall, enqueued: int, jobs: int) -> list[int]:
+    async def _send(self, call: ScriptCall, enqueued: int, jobs: int | None) -> list[int]:
         """Run one of the calls that enqueue ``jobs``, of which ``enqueued`` are done."""
         try:
             replies: list[int] = await run_script(self._via, call)

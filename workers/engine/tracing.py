@@ -33,8 +33,8 @@ class Attempt:
 class Tracer(Protocol):
     """Makes spans; each yields its context, as W3C's traceparent."""
 
-    def send(self, queue: str, count: int) -> AbstractContextManager[str]:
-        """A producer's span, around the enqueueing of ``count`` jobs."""
+    def send(self, queue: str, count: int | None) -> AbstractContextManager[str]:
+        """A producer's span, around the enqueueing of ``count`` jobs; None: of an unknown number."""
 
     def process(self, attempt: Attempt) -> AbstractContextManager[str]:
         """The span of an attempt; an error that leaves the block is its status."""
@@ -49,7 +49,7 @@ def set_tracer(tracer: Tracer | None) -> None:
     _tracer = tracer
 
 
-def send_span(queue: str, count: int) -> AbstractContextManager[str | None]:
+def send_span(queue: str, count: int | None) -> AbstractContextManager[str | None]:
     """Return the span of a producer; it yields the context for `producer_meta`, None if nothing is traced."""
     return nullcontext() if _tracer is None else _tracer.send(queue, count)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from saq import Job
+from saq.job import get_default_job_key
 from saq.utils import now
 
+from storage.errors import ApplianceError
 from storage.validation import lower_first, validation_problems
 from workers.engine import wire
 from workers.engine.enqueueing import EnqueueResult
@@ -73,9 +77,7 @@ class Enqueueing:
         (done,) = await self.enqueue_many(queues[function], [NewJob(data, key, delay)])
         return done
 
-    async def enqueue_many(
-        self, queue: str, jobs: Sequence[NewJob], *, on_progress: Callable[[int], None] | None = None
-    ) -> list[str | None]:
+    async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """Enqueue jobs in order, if all of them are valid; the key of each, None if it is queued already.
 
         Raises UnknownQueueError, and InvalidJobError with the field's name.
@@ -83,11 +85,41 @@ class Enqueueing:
         target = self.queue(queue)
         with send_span(queue, len(jobs)) as context:
             valid = [self._valid_job(target, job, context) for job in jobs]
-            results = await target.enqueue_many(valid, on_progress=on_progress)
+            results = await target.enqueue_many(valid)
         return [
             job.key if result is EnqueueResult.ENQUEUED else None
             for job, result in zip(valid, results, strict=True)
         ]
+
+    async def enqueue_stream(self, queue: str, jobs: Iterable[NewJob]) -> AsyncGenerator[list[str | None]]:
+        """Enqueue jobs in order as they are read; yields, for each batch, what `enqueue_many` returns.
+
+        Raises UnknownQueueError, and InvalidJobError, or what ``jobs`` raises: after the jobs before that
+        one were enqueued.
+        """
+        target = self.queue(queue)
+        waiting: deque[str] = deque()
+        problem: list[Exception] = []
+
+        def valid(context: str | None) -> Iterator[tuple[Job, str]]:
+            try:
+                for new in jobs:
+                    job = self._valid_job(target, new, context)
+                    waiting.append(job.key)
+                    yield job, ""
+            except ApplianceError as error:
+                problem.append(error)
+
+        with send_span(queue, None) as context:
+            async with aclosing(target.enqueue_stream(valid(context))) as batches:
+                async for results in batches:
+                    keys = [waiting.popleft() for _ in results]
+                    yield [
+                        key if result is EnqueueResult.ENQUEUED else None
+                        for key, result in zip(keys, results, strict=True)
+                    ]
+        if problem:
+            raise problem[0]
 
     def check_payload(self, queue: str, data: Mapping[str, Any]) -> None:
         """Raises InvalidJobError if ``data`` breaks the queue's schema, or the limits of any payload."""
@@ -134,11 +166,10 @@ class Enqueueing:
             raise InvalidJobError(f"delay: {new.delay:g} s is not between 0 and {MAX_DELAY_SECONDS} (a year)")
         if new.key == "":
             raise InvalidJobError("key: is empty: leave it out, and one is made")
-        job = Job(function=queue.policy.function, kwargs=dict(new.data), queued=now(), queue=queue)
+        key = get_default_job_key() if new.key is None else new.key
+        job = Job(queue.policy.function, dict(new.data), queue, key, queued=now())
         if context is not None:
             job.meta = producer_meta(context)
-        if new.key is not None:
-            job.key = new.key
         if new.delay:
             job.scheduled = time.time() + new.delay  # type: ignore[assignment]  # SAQ's type is int, its scores are not
         value = wire.job_dict(job)

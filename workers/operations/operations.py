@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from redis.asyncio import Redis
@@ -230,21 +231,35 @@ class Operations:
         jobs: Sequence[NewJob],
         *,
         audited: bool = True,
-        on_progress: Callable[[int], None] | None = None,
     ) -> list[str | None]:
         """Enqueue jobs in order, if all of them are valid; for each as `enqueue`.
 
         Without ``audited`` no record is written: producers send jobs by the thousand.
-        ``on_progress`` is called after each batch, with the number of jobs that are done.
         """
         if not audited:
             self._audit.check_writable("enqueue")
             return await self._enqueueing.enqueue_many(queue, jobs)
         async with self._audit.record("enqueue", {"queue": queue, "jobs": len(jobs)}) as action:
-            keys = await self._enqueueing.enqueue_many(queue, jobs, on_progress=on_progress)
+            keys = await self._enqueueing.enqueue_many(queue, jobs)
             action.affected = sum(key is not None for key in keys)
             action.outcome = f"{action.affected} of {len(jobs)} enqueued"
             return keys
+
+    async def enqueue_stream(self, queue: str, jobs: Iterable[NewJob]) -> AsyncGenerator[list[str | None]]:
+        """Enqueue jobs in order as they are read, in batches; for the jobs of each as `enqueue_many`.
+
+        If a job is not valid, or ``jobs`` raises an ApplianceError, those before it are enqueued, and then it
+        is raised.
+        """
+        read = 0
+        async with self._audit.record("enqueue", {"queue": queue}) as action:
+            async with aclosing(self._enqueueing.enqueue_stream(queue, jobs)) as batches:
+                async for keys in batches:
+                    read += len(keys)
+                    action.count(sum(key is not None for key in keys))
+                    yield keys
+            action.affected = action.done_so_far
+            action.outcome = f"{action.affected} of {read} enqueued"
 
     async def recent_actions(self, limit: int = 50) -> list[OperatorAction]:
         """The actions of operators, the newest first."""

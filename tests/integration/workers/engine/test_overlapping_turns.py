@@ -13,7 +13,7 @@ from saq import Job
 
 from storage.redis.client import execute
 from storage.redis.pipeline import Replies
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.integration.workers.conftest import QUICK, Bench, MakeBench, eventually
 from workers.engine.dispatcher import Dispatcher
 
 CONCURRENCY = 8
@@ -109,6 +109,20 @@ async def test_a_broken_connection_costs_one_pause_however_many_turns_were_under
     await eventually(bench.empty)
     assert len(errors) == 1
     assert handler.runs == Counter(range(20))
+
+
+async def test_a_wake_up_that_begins_no_turn_does_not_put_off_the_next_one(make_bench: MakeBench) -> None:
+    bench, handler = make_bench(concurrency=CONCURRENCY), Handler()
+    await _enqueue(bench, range(1))
+    await bench.queue.take("dead", 1, [])
+    process = await bench.start(handler, timings=QUICK)
+    dispatcher = process.dispatchers[bench.policy.name]
+
+    async def ran() -> bool:
+        dispatcher.request_lease_check()
+        return bool(handler.runs)
+
+    await eventually(ran)
 
 
 async def test_e9_jobs_of_a_turn_that_was_under_way_when_the_drain_began_do_not_start(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -75,6 +75,11 @@ STEADY = ("couturecast:beats", "couturecast:workers", "saq:")
 """Beginnings of keys that a living process writes by itself."""
 
 
+async def _consume(stream: AsyncIterator[Any]) -> None:
+    async for _ in stream:
+        pass
+
+
 def changes(
     operations: Operations, letters: list[int], plans: list[int]
 ) -> dict[str, tuple[str, Callable[[], Awaitable[Any]]]]:
@@ -84,6 +89,7 @@ def changes(
     return {
         "enqueue_many": ("enqueue", lambda: operations.enqueue_many(QUEUE, [])),
         "enqueue": ("enqueue", lambda: operations.enqueue(QUEUE, {"number": 1}, key="by hand")),
+        "enqueue_stream": ("enqueue", lambda: _consume(operations.enqueue_stream(QUEUE, []))),
         "pause": ("pause", lambda: operations.pause(QUEUE, "model rollout")),
         "resume": ("resume", lambda: operations.resume(QUEUE)),
         "replays.replay": ("replay", lambda: replays.replay(letters[0], reason="mended")),
