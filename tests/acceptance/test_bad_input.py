@@ -84,7 +84,7 @@ CASES = {
     "missing file": Case("--file: none.jsonl: No such file", ("enqueue", COLOR, "--file", "none.jsonl")),
     "directory": Case("--file: .: Is a directory", ("enqueue", COLOR, "--file", ".")),
     "no UTF-8": Case("standard input, line 2: not UTF-8", ("enqueue", COLOR, "-"),
-                     stdin=f"{GOOD}\n".encode() + b'{"item_id": "\xff"}\n'),
+                     stdin=b'\n{"item_id": "\xff"}\n'),
     # command lines
     "unknown queue": enqueue("unknown queue 'colours': use one of weather-ingestion", GOOD, "colours"),
     "unknown queue to pause": Case("unknown queue 'a\\x1bb'", ("pause", "a\x1bb")),
