@@ -7,8 +7,10 @@ import sys
 from collections.abc import Mapping
 
 from app.errors import UsageError
+from app.queue_settings import queue_prefix
 from app.settings import Settings
 from workers.engine.policy import QueuePolicy
+from workers.engine.runner import SaqFunction
 from workers.errors import HandlerImportError
 from workers.handlers.processes.pool import HandlerPool
 from workers.handlers.processes.process import HandlerSource
@@ -27,7 +29,7 @@ async def try_import(policy: QueuePolicy, name: str, settings: Settings) -> None
     """Import a custom handler as a start does, where it will run.  Raises UsageError."""
     try:
         if policy.run == "inline":
-            await asyncio.to_thread(import_inline_handler, name, list(map(str, settings.handlers_path)))
+            await asyncio.to_thread(import_inline, policy, name, settings)
             return
         pool = HandlerPool(handler_source(policy, name, settings), _refuse_to_enqueue)
         try:
@@ -36,6 +38,12 @@ async def try_import(policy: QueuePolicy, name: str, settings: Settings) -> None
             await pool.close()
     except HandlerImportError as error:
         raise to_usage_error(error) from error.__cause__  # what it quotes may be secret
+
+
+def import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFunction:
+    """Import a custom handler into this process.  Raises HandlerImportError."""
+    setting = f"{queue_prefix(policy.name)}RUN"
+    return import_inline_handler(name, setting, list(map(str, settings.handlers_path)))
 
 
 async def _refuse_to_enqueue(*_: object) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from app.custom_handlers import handler_source, to_usage_error
+from app.custom_handlers import handler_source, import_inline, to_usage_error
 from app.settings import Settings
 from storage.cache.tags import InvalidateTags
 from storage.database.engine import Database
@@ -20,7 +21,6 @@ from workers.engine.schedules import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers.base import Enqueue, Handler
 from workers.handlers.processes.pool import EnqueueJob, HandlerPool
-from workers.handlers.registry import import_inline_handler
 
 
 async def open_handlers(
@@ -39,28 +39,37 @@ async def open_handlers(
     Raises UsageError if a custom one cannot be imported.
     """
     functions: dict[str, SaqFunction] = {}
+    pools: list[HandlerPool] = []
     for name, policy in policies.items():
-        if name in custom:
-            functions[name] = await _open_custom(policy, custom[name], settings, enqueue_job, stack)
-        else:
+        if name not in custom:
             handler = _built_in_handler(name, settings, policy, database, enqueue, invalidate)
             stack.push_async_callback(handler.close)
             functions[name] = handler.as_function()
+        elif policy.run == "inline":
+            functions[name] = _import_inline(policy, custom[name], settings)
+        else:
+            source = handler_source(policy, custom[name], settings)
+            pools.append(HandlerPool(source, enqueue_job, settings.handlers_recycle))
+            stack.push_async_callback(pools[-1].close)
+            functions[name] = pools[-1].as_function()
+    await _start_pools(pools)
     return functions
 
 
-async def _open_custom(
-    policy: QueuePolicy, name: str, settings: Settings, enqueue_job: EnqueueJob, stack: AsyncExitStack
-) -> SaqFunction:
+def _import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFunction:
     try:
-        if policy.run == "inline":
-            return import_inline_handler(name, list(map(str, settings.handlers_path)))
-        pool = HandlerPool(handler_source(policy, name, settings), enqueue_job, settings.handlers_recycle)
-        stack.push_async_callback(pool.close)
-        await pool.start()
+        return import_inline(policy, name, settings)
     except HandlerImportError as error:
         raise to_usage_error(error) from None
-    return pool.as_function()
+
+
+async def _start_pools(pools: Sequence[HandlerPool]) -> None:
+    """Start all at once: each imports what its handler needs."""
+    for started in await asyncio.gather(*(pool.start() for pool in pools), return_exceptions=True):
+        if isinstance(started, HandlerImportError):
+            raise to_usage_error(started) from None
+        if started is not None:
+            raise started
 
 
 def weather_schedule(weather: WeatherRepository) -> Schedule:

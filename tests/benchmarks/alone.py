@@ -38,6 +38,7 @@ def _program_rate(bench: Bench, start: Start) -> float:
     settings = {
         "REDIS_URL": bench.url,
         "COUTURECAST_HANDLERS": f"{_HANDLER}:no_op",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
         "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "20",
     }
     with _data_dir() as folder, held_back(bench, bench.jobs * _DASHBOARD_FACTOR), start(folder, settings):
@@ -105,7 +106,11 @@ def _start(_bench: Bench, _peer: Peer) -> tuple[float, ...]:
     """Seconds from the start of the process, with the embedded servers, until a job that waited starts."""
     with _data_dir() as folder:
         note = folder / "note"
-        settings = {"COUTURECAST_HANDLERS": f"{_HANDLER}:note_start", "BENCH_NOTE": str(note)}
+        settings = {
+            "COUTURECAST_HANDLERS": f"{_HANDLER}:note_start",
+            "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
+            "BENCH_NOTE": str(note),
+        }
         program.command(folder, "enqueue", QUEUE, "--data", "{}", settings=settings)
         began = time.monotonic_ns()
         with program.headless(folder, settings):
