@@ -12,8 +12,8 @@ from app.settings import Settings
 from workers.engine.policy import QueuePolicy
 from workers.engine.runner import SaqFunction
 from workers.errors import HandlerImportError
+from workers.handlers.processes.launch import HandlerSource
 from workers.handlers.processes.pool import HandlerPool
-from workers.handlers.processes.process import HandlerSource
 from workers.handlers.registry import import_inline_handler, parse_custom_handlers
 
 

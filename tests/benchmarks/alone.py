@@ -43,7 +43,7 @@ def _program_rate(bench: Bench, start: Start) -> float:
     }
     with _data_dir() as folder, held_back(bench, bench.jobs * _DASHBOARD_FACTOR), start(folder, settings):
         time.sleep(_SETTLE)
-        return _release(bench)
+        return release(bench)
 
 
 def _processes(bench: Bench, peer: Peer) -> tuple[float, ...]:
@@ -60,7 +60,7 @@ def _processes_rate(bench: Bench, peer: Peer, number: int) -> float:
         ]
         for worker in workers:
             worker.next("ready")
-        return _release(bench)
+        return release(bench)
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def held_back(bench: Bench, jobs: int) -> Iterator[None]:
     yield
 
 
-def _release(bench: Bench) -> float:
+def release(bench: Bench) -> float:
     """Resume the queue; jobs a second until it is empty."""
     jobs = int(bench.client.zcard(_KEYS.incomplete))
     began = time.perf_counter()

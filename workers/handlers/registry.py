@@ -74,6 +74,7 @@ def import_inline_handler(name: str, setting: str, folders: Sequence[str] = ()) 
     if not inspect.iscoroutinefunction(function):
         raise HandlerImportError(
             f"{name!r} is no async function, and cannot run inline",
-            fix=f"write async def {attribute}(ctx, **kwargs), or let it run in a process: remove {setting}=inline",
+            fix=f"write async def {attribute}(ctx, **kwargs), or let it run in a process: "
+            f"remove {setting}=inline",
         )
     return function  # type: ignore[no-any-return]
