@@ -94,7 +94,8 @@ class AsyncProcess(Process):
             context = {"job": job, "queue": Queue(self.queue, ask)}
             end = ended(number, "done", await self.function(context, **kwargs))
         except asyncio.CancelledError as error:
-            end = ended(number, "cancelled", describe(error))
+            how = "failed" if self.foreground else "cancelled"  # by ctrl-C: where it stood is of interest
+            end = ended(number, how, describe(error))
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -42,6 +42,10 @@ class Commands(LazyGroup):
             "app.cli.screenshot",
             "A picture of a view as it is now, as SVG, without a terminal.",
         ),
+        "run": (
+            "app.cli.run",
+            "Run one job here and now, in the foreground, with its traceback; 1 if it fails.",
+        ),
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
         "drain": (
@@ -179,6 +183,17 @@ class Workers(LazyGroup):
     }
 
 
+class Handlers(LazyGroup):
+    """The commands on a team's own handlers."""
+
+    members: ClassVar = {
+        "check": (
+            "app.cli.handlers",
+            "Import the functions of COUTURECAST_HANDLERS where they will run; 1 if one cannot be used.",
+        ),
+    }
+
+
 class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
@@ -211,6 +226,7 @@ for _name, _commands, _help in (
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     ("workers", Workers, "Worker processes: list those of the cluster, and drain any of them."),
+    ("handlers", Handlers, "A team's own handlers: check that each can be imported."),
     (
         "upstash",
         Upstash,

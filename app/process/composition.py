@@ -27,7 +27,7 @@ from storage.asyncio_tools import cancel_and_wait
 from storage.cache.cache import Cache
 from storage.cache.change_listener import ChangeListener
 from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
-from storage.cache.tags import ALL_TAG
+from storage.cache.tags import ALL_TAG, InvalidateTags
 from storage.database.engine import Database
 from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
@@ -71,6 +71,8 @@ class Appliance:
     settings: Settings
     operations: Operations
     enqueueing: Enqueueing
+    invalidate: InvalidateTags
+    """Invalidates tags of the cache."""
     preferences: PreferenceRepository
     database: Database
     data_dir: Path
@@ -137,7 +139,17 @@ async def open_appliance(
         if own:
             listening = asyncio.create_task(_listen_for_changes(opened, cache))
             stack.push_async_callback(cancel_and_wait, [listening])
-        yield Appliance(settings, operations, enqueueing, preferences, opened, data_dir, process, redis_url)
+        yield Appliance(
+            settings,
+            operations,
+            enqueueing,
+            cache.invalidate,
+            preferences,
+            opened,
+            data_dir,
+            process,
+            redis_url,
+        )
 
 
 def _open_queues(

@@ -20,6 +20,7 @@ from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers.base import Enqueue, Handler
+from workers.handlers.processes.launch import Streams
 from workers.handlers.processes.pool import EnqueueJob, HandlerPool
 
 
@@ -33,10 +34,11 @@ async def open_handlers(
     enqueue_job: EnqueueJob,
     invalidate: InvalidateTags,
     stack: AsyncExitStack,
+    streams: Streams | None = None,
 ) -> dict[str, SaqFunction]:
     """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes.
 
-    Raises UsageError if a custom one cannot be imported.
+    With ``streams`` processes run in the foreground.  Raises UsageError if a custom one cannot be imported.
     """
     functions: dict[str, SaqFunction] = {}
     pools: list[HandlerPool] = []
@@ -48,7 +50,7 @@ async def open_handlers(
         elif policy.run == "inline":
             functions[name] = _import_inline(policy, custom[name], settings)
         else:
-            source = handler_source(policy, custom[name], settings)
+            source = handler_source(policy, custom[name], settings, streams)
             pools.append(HandlerPool(source, enqueue_job, settings.handlers_recycle))
             stack.push_async_callback(pools[-1].close)
             functions[name] = pools[-1].as_function()

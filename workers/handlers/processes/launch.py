@@ -18,6 +18,14 @@ _PROGRAM = str(Path(couturecast_handlers.__file__).with_name("__main__.py"))
 
 
 @dataclass(frozen=True, slots=True)
+class Streams:
+    """A process in the foreground has our terminal, and ctrl-C."""
+
+    stdout: int | None = None
+    """The descriptor of its standard output; None: ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSource:
     """Which function handles a queue, and where it is found."""
 
@@ -26,10 +34,8 @@ class HandlerSource:
     """``module:function``."""
     python: str
     folders: tuple[str, ...] = ()
-    foreground: bool = False
-    """Whether its process has our terminal, and our streams."""
-    stdout: int | None = None
-    """The descriptor of its standard output in the foreground; None: ours."""
+    streams: Streams | None = None
+    """None: it runs in the background, and what it prints is logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +85,13 @@ async def _start(source: HandlerSource, jobs: int, control: int, memory: int) ->
         "control": control,
         "culprit": memory,
         "folders": [*source.folders, os.getcwd()],
-        "foreground": source.foreground,
+        "foreground": source.streams is not None,
     }
     command = [source.python, "-u", _PROGRAM, source.queue, source.name, json.dumps(options)]
     descriptors = (jobs, control, memory)
-    if source.foreground:
-        return await asyncio.create_subprocess_exec(*command, stdout=source.stdout, pass_fds=descriptors)
+    if source.streams is not None:
+        stdout = source.streams.stdout
+        return await asyncio.create_subprocess_exec(*command, stdout=stdout, pass_fds=descriptors)
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import contextvars
 import os
 import signal
 import struct
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -38,6 +39,9 @@ _CULPRIT = struct.Struct("=q")
 _MAX_OUTPUT_BYTES = 64 << 10
 _MAX_OUTPUT_LINES = 20
 """In one reading of what the process itself, or a program that it started, prints."""
+_MAX_LAST_LINES, _MAX_LAST_CHARS = 5, 500
+_LAST_OUTPUT_SECONDS = 1.0
+"""Before its end, in which what it prints may be about that."""
 _LEVELS = {"critical": "error", "error": "error", "warning": "warning"}
 
 Ask = Callable[[Job, str, dict[str, Any]], Awaitable[Any]]
@@ -81,7 +85,7 @@ class HandlerProcess:
         self._control = Connection(self._on_message, self._on_lost)
         self._blamed: int | None = None
         """The job for which we killed it."""
-        self._output: deque[str] = deque(maxlen=5)
+        self._output: deque[tuple[float, str]] = deque(maxlen=_MAX_LAST_LINES)
 
     @property
     def running(self) -> int:
@@ -192,10 +196,8 @@ class HandlerProcess:
             self._blamed = blamed
         if self._launched is not None and self._launched.process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
-                if self.source.foreground:  # it is in our own process group
-                    self._launched.process.kill()
-                else:
-                    os.killpg(self._launched.process.pid, signal.SIGKILL)
+                kill = os.kill if self.source.streams is not None else os.killpg  # one has our own group
+                kill(self._launched.process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """End it: it has a second for that."""
@@ -220,7 +222,7 @@ class HandlerProcess:
         while chunk := await output.read(_MAX_OUTPUT_BYTES):
             lines = chunk.decode(errors="backslashreplace").splitlines()
             for line in lines[-_MAX_OUTPUT_LINES:]:
-                self._output.append(line)
+                self._output.append((time.monotonic(), line))
                 log.info(line, queue=self.source.queue, handler_pid=self.pid)
             await asyncio.sleep(0.05)  # a flood stops the one who prints, not the event loop
 
@@ -228,12 +230,8 @@ class HandlerProcess:
         """The process has gone: its jobs end, each as it deserves."""
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if not self._started.done():
-            said = f": {' '.join(self._output)}" if self._output else ""
-            self._refuse(
-                HandlerImportError(
-                    f"{self.source.name!r}: its process ended with {how} while it was imported{said}"
-                )
-            )
+            problem = f"{self.source.name!r}: its process ended with {how} while it was imported"
+            self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
             culprit = next(iter(self._calls))
@@ -243,7 +241,8 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
-                call.ended.set_exception(HandlerProcessDiedError(f"its process ended with {how}"))
+                last = self._last_output(_LAST_OUTPUT_SECONDS)
+                call.ended.set_exception(HandlerProcessDiedError(f"its process ended with {how}{last}"))
             else:
                 call.ended.set_exception(HandlerInterruptedError(f"its process ended with {how}"))
             call.ended.exception()  # the runner may have given it up
@@ -251,6 +250,12 @@ class HandlerProcess:
         self._control.close()
         launched.close()
         self._on_end(self)
+
+    def _last_output(self, seconds: float) -> str:
+        """What it has printed past Python's streams in its last seconds, for instance why it crashed."""
+        since = time.monotonic() - seconds
+        text = " ".join(" ".join(line for at, line in self._output if at > since).split())
+        return f": {text[-_MAX_LAST_CHARS:]}" if text else ""
 
     def _refuse(self, error: HandlerImportError) -> None:
         self._started.set_exception(error)
