@@ -75,7 +75,8 @@ def _main() -> None:
     try:
         function = importing.import_function(name)
     except importing.RefusedError as error:
-        writer.send({"refused": error.problem, "fix": error.fix, "files": importing.team_files()})
+        files = {**importing.team_files(), **importing.files_of(error.__cause__, options["folders"])}
+        writer.send({"refused": error.problem, "fix": error.fix, "files": files})
         os._exit(1)
     kind = AsyncProcess if importing.is_async(function) else SyncProcess
     served = kind(start, writer, function)

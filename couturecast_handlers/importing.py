@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -88,12 +89,30 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def team_files() -> list[str]:
-    """The files of the modules that are the team's own, for the appliance to notice their change."""
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+def team_files() -> dict[str, list[int]]:
+    """The files of the team's modules, each with the time of its last change (in nanoseconds) and size."""
+    return _stamps({getattr(module, "__file__", None) for module in list(sys.modules.values())})
+
+
+def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[int]]:
+    """The files that a failed import is about, and the folders in which a module may be missing."""
+    files: set[Any] = set(folders)
+    if isinstance(error, SyntaxError):
+        files.add(error.filename)
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None:  # a module that fails is none of sys.modules
+        files.add(trace.tb_frame.f_code.co_filename)
+        trace = trace.tb_next
+    found = _stamps(files)
+    return {**_stamps({os.path.dirname(file) for file in found if file.endswith(".py")}), **found}
+
+
+def _stamps(files: set[Any]) -> dict[str, list[int]]:
     ours = os.path.dirname(os.path.abspath(__file__))
-    return sorted(
-        file
-        for file in files
-        if isinstance(file, str) and file.endswith(".py") and is_of_team(file) and not file.startswith(ours)
-    )
+    stamps = {}
+    for file in files:
+        if isinstance(file, str) and is_of_team(file) and not file.startswith(ours):
+            with contextlib.suppress(OSError):
+                found = os.stat(file)
+                stamps[file] = [found.st_mtime_ns, found.st_size]
+    return stamps

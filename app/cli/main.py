@@ -317,13 +317,17 @@ def run(
         typer.Option("--http", help="Address of HTTP; the default is 127.0.0.1:8020.", metavar="HOST:PORT"),
     ] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Replace handler processes when the team's code changes.")
+    ] = False,
     browser: Annotated[str | None, typer.Option("--browser", hidden=True)] = None,
     data_dir: DataDir = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if (command := context.invoked_subcommand) is not None:
-        if no_ui or no_workers or demo or version or no_http or queues is not None or http is not None:
+        given = (no_ui, no_workers, demo, version, no_http, reload, queues is not None, http is not None)
+        if any(given):
             raise UsageError(f"only --data-dir may stand before {command}: remove the other options")
         return
     if version:
@@ -338,6 +342,7 @@ def run(
         queues=queues,
         http=http,
         no_http=no_http,
+        reload=reload,
         browser=browser,
         data_dir=data_dir,
     )

@@ -98,10 +98,13 @@ async def open_appliance(
     policies: Mapping[str, QueuePolicy],
     *,
     run: Iterable[str] = (),
+    reload: bool = False,
     database: DatabaseUse = "required",
     redis: RedisUse = "required",
 ) -> AsyncIterator[Appliance]:
     """Start all parts in order and close them in reverse; with workers for the queues in ``run``.
+
+    With ``reload`` handler processes are replaced when their code changes.
 
     Workers require both servers; ``database`` and ``redis`` are how much other commands need each.  The
     worker process takes no jobs before its ``start``.  Raises AppError.
@@ -128,7 +131,7 @@ async def open_appliance(
         preferences = PreferenceRepository(opened, cache.invalidate)
         process = None
         if own:
-            process = await _open_process(connections, own, custom, enqueueing, cache, stack)
+            process = await _open_process(connections, own, custom, enqueueing, cache, stack, reload=reload)
         snapshots = _make_snapshots(connections, policies)
         if process is not None:
             process.accompany(_make_alert_keeper(connections, snapshots, process, notifier).run)
@@ -184,6 +187,8 @@ async def _open_process(
     enqueueing: Enqueueing,
     cache: Cache[Payload],
     stack: AsyncExitStack,
+    *,
+    reload: bool,
 ) -> WorkerProcess:
     """The worker process of these queues, with their handlers."""
     settings, database = connections.settings, connections.database
@@ -196,6 +201,7 @@ async def _open_process(
         enqueue_job=enqueueing.enqueue_function,
         invalidate=cache.invalidate,
         stack=stack,
+        reload=reload,
     )
     process = WorkerProcess(
         connections.redis_url,

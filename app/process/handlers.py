@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
+
+import structlog
 
 from app.custom_handlers import handler_source, import_inline, to_usage_error
 from app.settings import Settings
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache.tags import InvalidateTags
 from storage.database.engine import Database
 from storage.repositories.alerts import AlertRepository
@@ -22,6 +26,10 @@ from workers.errors import HandlerImportError
 from workers.handlers.base import Enqueue, Handler
 from workers.handlers.processes.launch import Streams
 from workers.handlers.processes.pool import EnqueueJob, HandlerPool
+from workers.handlers.processes.reload import replace_on_change
+from workers.process.background_tasks import restart_after_defects
+
+log = structlog.get_logger(__name__)
 
 
 async def open_handlers(
@@ -35,10 +43,12 @@ async def open_handlers(
     invalidate: InvalidateTags,
     stack: AsyncExitStack,
     streams: Streams | None = None,
+    reload: bool = False,
 ) -> dict[str, SaqFunction]:
     """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes.
 
-    With ``streams`` processes run in the foreground.  Raises UsageError if a custom one cannot be imported.
+    With ``streams`` processes run in the foreground; with ``reload`` they are replaced when their code
+    changes.  Raises UsageError if a custom one cannot be imported.
     """
     functions: dict[str, SaqFunction] = {}
     pools: list[HandlerPool] = []
@@ -55,7 +65,17 @@ async def open_handlers(
             stack.push_async_callback(pools[-1].close)
             functions[name] = pools[-1].as_function()
     await _start_pools(pools)
+    if reload:
+        _reload(pools, stack)
     return functions
+
+
+def _reload(pools: Sequence[HandlerPool], stack: AsyncExitStack) -> None:
+    """Replace processes when their code changes, until ``stack`` is left."""
+    if not pools:
+        log.warning("--reload: no handler runs in a process of its own, so none is reloaded")
+    tasks = [asyncio.create_task(restart_after_defects(partial(replace_on_change, pool))) for pool in pools]
+    stack.push_async_callback(cancel_and_wait, tasks)
 
 
 def _import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFunction:

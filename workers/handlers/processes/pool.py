@@ -50,6 +50,11 @@ class HandlerPool:
         self.source = source
         self.problem: str | None = None
         """Why the newest process could not be started; None while it can be."""
+        self.on_problem: Callable[[], None] = lambda: None
+        """Called when that changes."""
+        self._files: dict[str, list[int]] = {}
+        self._files_to_fix: dict[str, list[int]] = {}
+        """Those, and the folders, of the import that failed."""
         self._enqueue = enqueue
         self._recycle = recycle
         self._processes: list[HandlerProcess] = []
@@ -97,15 +102,26 @@ class HandlerPool:
             ProcessStack(None, []) if process is None else ProcessStack(process.pid, await process.stack(job))
         )
 
+    async def read_files(self) -> dict[str, list[int]]:
+        """The files of the team's modules that processes have imported; those to fix, if they cannot."""
+        for process in self.processes:
+            if process.alive:
+                self._files = {**await process.read_files(), **self._files}
+        return {**self._files, **self._files_to_fix}
+
     async def replace(self) -> None:
-        """Start a new process, and end each of the others once its jobs have.
+        """Start a new process, and end each of the others once its jobs have ended.
 
         Raises HandlerImportError; then no process takes jobs until one can be started.
         """
         old = self.processes
-        for process in old:
-            self._retire(process)
-        await self.start()
+        try:
+            process = await self._start_process()
+        finally:
+            for replaced in old:
+                self._retire(replaced)
+        self._is_async = process.is_async
+        self._offer(process)
 
     async def close(self) -> None:
         """End all processes."""
@@ -162,6 +178,11 @@ class HandlerPool:
                 if not waiting.done():
                     waiting.set_exception(error)
             return
+        if process.retired:  # its code has changed since it began to start
+            self._retire(process)
+            self._starts.discard(asyncio.current_task())
+            self._start_more()
+            return
         self._is_async = process.is_async
         self._offer(process)
 
@@ -191,7 +212,7 @@ class HandlerPool:
         process.retired = True
         with suppress(ValueError):
             self._idle.remove(process)
-        if not process.running:
+        if process.alive and not process.running:
             task = asyncio.create_task(process.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -215,13 +236,21 @@ class HandlerPool:
         try:
             await process.start()
         except HandlerImportError as error:
-            self.problem = str(error)
+            self._files_to_fix = process.files
+            self._set_problem(str(error))
             raise
         except asyncio.CancelledError:  # the job for which it starts has ended
             process.kill()
             raise
-        self.problem = None
+        self._files.update(process.files)
+        self._files_to_fix = {}
+        self._set_problem(None)
         return process
+
+    def _set_problem(self, problem: str | None) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self.on_problem()
 
     def _on_end(self, process: HandlerProcess) -> None:
         with suppress(ValueError):

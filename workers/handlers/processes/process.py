@@ -64,8 +64,8 @@ class HandlerProcess:
         self.is_async = False
         self.about: Mapping[str, Any] = {}
         """What it told at its start: ``python``, ``executable``, ``signature``, ``place``, ``pid``."""
-        self.files: list[str] = []
-        """Those of the team's modules, as far as it has told them."""
+        self.files: dict[str, list[int]] = {}
+        """Those of the team's modules that it has imported by now, each with its time and size."""
         self.retired = False
         """Whether it takes no more jobs, and ends when those that it runs have ended."""
         self.done = 0
@@ -171,8 +171,8 @@ class HandlerProcess:
             return []
         return list(await self._request("stack", number) or ())
 
-    async def read_files(self) -> list[str]:
-        """The files of the team's modules that it has imported by now."""
+    async def read_files(self) -> dict[str, list[int]]:
+        """The files, as they are now."""
         self.files = await self._request("files", 0) or self.files
         return self.files
 
