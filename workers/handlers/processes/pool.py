@@ -219,12 +219,13 @@ class HandlerPool:
 
     async def _start_or_wait(self) -> HandlerProcess:
         """A new process.  If it cannot be started, wait, and raise HandlerInterruptedError."""
+        known = self.problem
         try:
             process = await self._start_process()
         except HandlerImportError as error:
-            log.error(  # noqa: TRY400 - the traceback is in the other process
-                "a handler process cannot be started", queue=self.source.queue, error=str(error)
-            )
+            if self.problem != known:  # else every job that waits would say so
+                queue, problem = self.source.queue, str(error)
+                log.error("a handler process cannot be started", queue=queue, error=problem)  # noqa: TRY400
             await asyncio.sleep(self._backoff.next())
             raise HandlerInterruptedError(f"its process cannot be started: {error}") from None
         self._backoff.reset()
