@@ -152,7 +152,7 @@ class HandlerProcess:
         self._control.send({"cancel": number})
         await asyncio.wait({call.ended}, timeout=_OBEY_SECONDS)
         if not call.ended.done():
-            running = self._running_number()
+            running = self._running_number() if self._blamed is None else self._blamed
             culprit = number if running is None else running
             self.kill(culprit)
             if culprit != number:

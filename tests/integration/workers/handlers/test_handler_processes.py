@@ -139,6 +139,19 @@ async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
     assert others == [("done", number) for number in range(beside)]
 
 
+async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch_async")
+    good = [
+        run_as_the_engine(pool, 1.0, f"good-{number}", what="good", seconds=0.1, value=number)
+        for number in range(INNOCENT)
+    ]
+    culprit, *others = await asyncio.gather(run_as_the_engine(pool, 1.0, "odd", what="block"), *good)
+    assert culprit == ("timeout", None)
+    assert others == [("done", number) for number in range(INNOCENT)]
+
+
 async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
     open_pool: OpenPool,
 ) -> None:
