@@ -7,7 +7,7 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN pip install --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
-COPY couturecast_handlers.py ./
+COPY couturecast_handlers/ couturecast_handlers/
 COPY couturecast_tui couturecast_tui
 COPY storage storage
 COPY workers workers

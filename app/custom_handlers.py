@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from app.errors import UsageError
+from app.queue_settings import queue_prefix
 from app.settings import Settings
+from couturecast_handlers.importing import describe_function
 from workers.engine.policy import QueuePolicy
+from workers.engine.runner import SaqFunction
 from workers.errors import HandlerImportError
+from workers.handlers.processes.launch import HandlerSource, Streams
 from workers.handlers.processes.pool import HandlerPool
-from workers.handlers.processes.process import HandlerSource
 from workers.handlers.registry import import_inline_handler, parse_custom_handlers
 
 
@@ -23,19 +28,44 @@ def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> 
         raise to_usage_error(error) from None
 
 
-async def try_import(policy: QueuePolicy, name: str, settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class FoundHandler:
+    """A custom handler that can be imported, and the interpreter that runs it."""
+
+    signature: str
+    is_async: bool
+    place: str
+    """File and line; empty for one that is written in C."""
+    python: str
+    """Version of the interpreter."""
+    executable: str
+
+
+async def find_handler(policy: QueuePolicy, name: str, settings: Settings) -> FoundHandler:
     """Import a custom handler as a start does, where it will run.  Raises UsageError."""
     try:
         if policy.run == "inline":
-            await asyncio.to_thread(import_inline_handler, name, list(map(str, settings.handlers_path)))
-            return
+            function = await asyncio.to_thread(import_inline, policy, name, settings)
+            return _found(describe_function(function))
         pool = HandlerPool(handler_source(policy, name, settings), _refuse_to_enqueue)
         try:
             await pool.start()
+            return _found(pool.processes[0].about)
         finally:
             await pool.close()
     except HandlerImportError as error:
         raise to_usage_error(error) from error.__cause__  # what it quotes may be secret
+
+
+def _found(about: Mapping[str, Any]) -> FoundHandler:
+    names = ("signature", "async", "place", "python", "executable")
+    return FoundHandler(*(about[name] for name in names))
+
+
+def import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFunction:
+    """Import a custom handler into this process.  Raises HandlerImportError."""
+    setting = f"{queue_prefix(policy.name)}RUN"
+    return import_inline_handler(name, setting, list(map(str, settings.handlers_path)))
 
 
 async def _refuse_to_enqueue(*_: object) -> str | None:
@@ -47,7 +77,9 @@ def to_usage_error(error: HandlerImportError) -> UsageError:
     return UsageError(error.problem, field="COUTURECAST_HANDLERS", fix=error.fix)
 
 
-def handler_source(policy: QueuePolicy, name: str, settings: Settings) -> HandlerSource:
-    """Where the custom handler of a queue is found."""
+def handler_source(
+    policy: QueuePolicy, name: str, settings: Settings, streams: Streams | None = None
+) -> HandlerSource:
+    """Where the custom handler of a queue is found; with ``streams`` it runs in the foreground."""
     python = str(settings.handlers_python or sys.executable)
-    return HandlerSource(policy.name, name, python, tuple(map(str, settings.handlers_path)))
+    return HandlerSource(policy.name, name, python, tuple(map(str, settings.handlers_path)), streams)

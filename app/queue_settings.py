@@ -47,7 +47,7 @@ class QueueSettings(BaseModel):
     rate_limit: Annotated[_Rate | None, BeforeValidator(_split_rate), AfterValidator(_to_rate_limit)] = None
     timeout: _Seconds = 1.0
     retry_delays: Annotated[tuple[_Delay, ...], BeforeValidator(_split_delays)] = ()
-    run: Literal["process", "inline"] = "inline"
+    run: Literal["process", "inline"] = "process"
 
     def apply_to(self, policy: QueuePolicy) -> QueuePolicy:
         """Return the policy with the fields that are set."""

@@ -42,6 +42,10 @@ class Commands(LazyGroup):
             "app.cli.screenshot",
             "A picture of a view as it is now, as SVG, without a terminal.",
         ),
+        "run": (
+            "app.cli.run",
+            "Run one job here and now, in the foreground, with its traceback; 1 if it fails.",
+        ),
         "pause": (_QUEUES, "Start no job of a queue, in any process, until it is resumed."),
         "resume": (_QUEUES, "Let a paused queue start jobs again."),
         "drain": (
@@ -179,6 +183,17 @@ class Workers(LazyGroup):
     }
 
 
+class Handlers(LazyGroup):
+    """The commands on a team's own handlers."""
+
+    members: ClassVar = {
+        "check": (
+            "app.cli.handlers",
+            "Import the functions of COUTURECAST_HANDLERS where they will run; 1 if one cannot be used.",
+        ),
+    }
+
+
 class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
@@ -211,6 +226,7 @@ for _name, _commands, _help in (
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
     ("workers", Workers, "Worker processes: list those of the cluster, and drain any of them."),
+    ("handlers", Handlers, "A team's own handlers: check that each can be imported."),
     (
         "upstash",
         Upstash,
@@ -301,13 +317,17 @@ def run(
         typer.Option("--http", help="Address of HTTP; the default is 127.0.0.1:8020.", metavar="HOST:PORT"),
     ] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Replace handler processes when the team's code changes.")
+    ] = False,
     browser: Annotated[str | None, typer.Option("--browser", hidden=True)] = None,
     data_dir: DataDir = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if (command := context.invoked_subcommand) is not None:
-        if no_ui or no_workers or demo or version or no_http or queues is not None or http is not None:
+        given = (no_ui, no_workers, demo, version, no_http, reload, queues is not None, http is not None)
+        if any(given):
             raise UsageError(f"only --data-dir may stand before {command}: remove the other options")
         return
     if version:
@@ -322,6 +342,7 @@ def run(
         queues=queues,
         http=http,
         no_http=no_http,
+        reload=reload,
         browser=browser,
         data_dir=data_dir,
     )

@@ -21,6 +21,7 @@ def serve(
     queues: str | None,
     http: str | None,
     no_http: bool,
+    reload: bool,
     browser: str | None,
     data_dir: Path | None,
 ) -> int:
@@ -28,20 +29,31 @@ def serve(
 
     Raises AppError.
     """
-    _check_combination(no_ui=no_ui, no_workers=no_workers, queues=queues)
+    _check_combination(no_ui=no_ui, no_workers=no_workers, queues=queues, reload=reload)
     address = parse_http_option(http, no_http=no_http)
     if not no_ui:
         _require_terminal()
     settings, policies = load_settings(data_dir, http=address)
     workers = not no_workers
-    return run(settings, policies, ui=not no_ui, workers=workers, demo=demo, queues=queues, browser=browser)
+    return run(
+        settings,
+        policies,
+        ui=not no_ui,
+        workers=workers,
+        demo=demo,
+        queues=queues,
+        reload=reload,
+        browser=browser,
+    )
 
 
-def _check_combination(*, no_ui: bool, no_workers: bool, queues: str | None) -> None:
+def _check_combination(*, no_ui: bool, no_workers: bool, queues: str | None, reload: bool) -> None:
     if no_ui and no_workers:
         raise UsageError("--no-ui and --no-workers leave nothing to run: drop one of them")
     if no_workers and queues is not None:
         raise UsageError("--queues names the queues of workers: drop it, or --no-workers")
+    if no_workers and reload:
+        raise UsageError("--reload replaces the handlers of workers: drop it, or --no-workers")
 
 
 def parse_http_option(text: str | None, *, no_http: bool) -> Address | str | None:

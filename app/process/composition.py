@@ -27,7 +27,7 @@ from storage.asyncio_tools import cancel_and_wait
 from storage.cache.cache import Cache
 from storage.cache.change_listener import ChangeListener
 from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
-from storage.cache.tags import ALL_TAG
+from storage.cache.tags import ALL_TAG, InvalidateTags
 from storage.database.engine import Database
 from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
@@ -72,6 +72,8 @@ class Appliance:
     settings: Settings
     operations: Operations
     enqueueing: Enqueueing
+    invalidate: InvalidateTags
+    """Invalidates tags of the cache."""
     preferences: PreferenceRepository
     database: Database
     data_dir: Path
@@ -97,10 +99,13 @@ async def open_appliance(
     policies: Mapping[str, QueuePolicy],
     *,
     run: Iterable[str] = (),
+    reload: bool = False,
     database: DatabaseUse = "required",
     redis: RedisUse = "required",
 ) -> AsyncIterator[Appliance]:
     """Start all parts in order and close them in reverse; with workers for the queues in ``run``.
+
+    With ``reload`` handler processes are replaced when their code changes.
 
     Workers require both servers; ``database`` and ``redis`` are how much other commands need each.  The
     worker process takes no jobs before its ``start``.  Raises AppError.
@@ -127,7 +132,7 @@ async def open_appliance(
         preferences = PreferenceRepository(opened, cache.invalidate)
         process = None
         if own:
-            process = await _open_process(connections, own, custom, enqueueing, cache, stack)
+            process = await _open_process(connections, own, custom, enqueueing, cache, stack, reload=reload)
         snapshots = _make_snapshots(connections, policies)
         if process is not None:
             process.accompany(_make_alert_keeper(connections, snapshots, process, notifier).run)
@@ -138,7 +143,17 @@ async def open_appliance(
         if own:
             listening = asyncio.create_task(_listen_for_changes(opened, cache))
             stack.push_async_callback(cancel_and_wait, [listening])
-        yield Appliance(settings, operations, enqueueing, preferences, opened, data_dir, process, redis_url)
+        yield Appliance(
+            settings,
+            operations,
+            enqueueing,
+            cache.invalidate,
+            preferences,
+            opened,
+            data_dir,
+            process,
+            redis_url,
+        )
 
 
 def _open_queues(
@@ -173,6 +188,8 @@ async def _open_process(
     enqueueing: Enqueueing,
     cache: Cache[Payload],
     stack: AsyncExitStack,
+    *,
+    reload: bool,
 ) -> WorkerProcess:
     """The worker process of these queues, with their handlers."""
     settings, database = connections.settings, connections.database
@@ -185,6 +202,7 @@ async def _open_process(
         enqueue_job=enqueueing.enqueue_function,
         invalidate=cache.invalidate,
         stack=stack,
+        reload=reload,
     )
     process = WorkerProcess(
         connections.redis_url,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
-from app.custom_handlers import handler_source, to_usage_error
+import structlog
+
+from app.custom_handlers import handler_source, import_inline, to_usage_error
 from app.settings import Settings
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache.tags import InvalidateTags
 from storage.database.engine import Database
 from storage.repositories.alerts import AlertRepository
@@ -19,8 +24,12 @@ from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule
 from workers.errors import HandlerImportError
 from workers.handlers.base import Enqueue, Handler
+from workers.handlers.processes.launch import Streams
 from workers.handlers.processes.pool import EnqueueJob, HandlerPool
-from workers.handlers.registry import import_inline_handler
+from workers.handlers.processes.reload import replace_on_change
+from workers.process.background_tasks import restart_after_defects
+
+log = structlog.get_logger(__name__)
 
 
 async def open_handlers(
@@ -33,34 +42,56 @@ async def open_handlers(
     enqueue_job: EnqueueJob,
     invalidate: InvalidateTags,
     stack: AsyncExitStack,
+    streams: Streams | None = None,
+    reload: bool = False,
 ) -> dict[str, SaqFunction]:
     """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes.
 
-    Raises UsageError if a custom one cannot be imported.
+    With ``streams`` processes run in the foreground; with ``reload`` they are replaced when their code
+    changes.  Raises UsageError if a custom one cannot be imported.
     """
     functions: dict[str, SaqFunction] = {}
+    pools: list[HandlerPool] = []
     for name, policy in policies.items():
-        if name in custom:
-            functions[name] = await _open_custom(policy, custom[name], settings, enqueue_job, stack)
-        else:
+        if name not in custom:
             handler = _built_in_handler(name, settings, policy, database, enqueue, invalidate)
             stack.push_async_callback(handler.close)
             functions[name] = handler.as_function()
+        elif policy.run == "inline":
+            functions[name] = _import_inline(policy, custom[name], settings)
+        else:
+            source = handler_source(policy, custom[name], settings, streams)
+            pools.append(HandlerPool(source, enqueue_job, settings.handlers_recycle))
+            stack.push_async_callback(pools[-1].close)
+            functions[name] = pools[-1].as_function()
+    await _start_pools(pools)
+    if reload:
+        _reload(pools, stack)
     return functions
 
 
-async def _open_custom(
-    policy: QueuePolicy, name: str, settings: Settings, enqueue_job: EnqueueJob, stack: AsyncExitStack
-) -> SaqFunction:
+def _reload(pools: Sequence[HandlerPool], stack: AsyncExitStack) -> None:
+    """Replace processes when their code changes, until ``stack`` is left."""
+    if not pools:
+        log.warning("--reload: no handler runs in a process of its own, so none is reloaded")
+    tasks = [asyncio.create_task(restart_after_defects(partial(replace_on_change, pool))) for pool in pools]
+    stack.push_async_callback(cancel_and_wait, tasks)
+
+
+def _import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFunction:
     try:
-        if policy.run == "inline":
-            return import_inline_handler(name, list(map(str, settings.handlers_path)))
-        pool = HandlerPool(handler_source(policy, name, settings), enqueue_job, settings.handlers_recycle)
-        stack.push_async_callback(pool.close)
-        await pool.start()
+        return import_inline(policy, name, settings)
     except HandlerImportError as error:
         raise to_usage_error(error) from None
-    return pool.as_function()
+
+
+async def _start_pools(pools: Sequence[HandlerPool]) -> None:
+    """Start all at once: each imports what its handler needs."""
+    for started in await asyncio.gather(*(pool.start() for pool in pools), return_exceptions=True):
+        if isinstance(started, HandlerImportError):
+            raise to_usage_error(started) from None
+        if started is not None:
+            raise started
 
 
 def weather_schedule(weather: WeatherRepository) -> Schedule:

@@ -54,6 +54,8 @@ class RunOptions:
     queues: tuple[str, ...]
     ui: bool
     demo: bool
+    reload: bool = False
+    """Whether handler processes are replaced when their code changes."""
     browser: str | None = None
     """Address of the browser that shows the dashboard; None if a terminal does."""
 
@@ -66,6 +68,7 @@ def run(
     workers: bool,
     demo: bool,
     queues: str | None,
+    reload: bool = False,
     browser: str | None = None,
 ) -> int:
     """Run until drained or quit and return the exit code.  Raises AppError."""
@@ -84,7 +87,8 @@ def run(
     logs.set_release(settings.release)
     raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = _run_to_end(runner, _run(RunOptions(settings, policies, selected, ui, demo, browser)))
+        options = RunOptions(settings, policies, selected, ui, demo, reload, browser)
+        code = _run_to_end(runner, _run(options))
         blocked = ui and _is_terminal_blocked()
         if runner.run(tasks_remain(_EXIT_GRACE_SECONDS)) or blocked:
             # The interpreter would wait without end for a handler's thread, for a handler that ignores its
@@ -202,7 +206,9 @@ class Lifecycle:
 async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Appliance:
     settings = options.settings
     opened = await stack.enter_async_context(
-        open_appliance(settings, options.policies, run=options.queues, database="later")
+        open_appliance(
+            settings, options.policies, run=options.queues, reload=options.reload, database="later"
+        )
     )
     warn_if_unchecked(opened.redis_url)
     cache = settings.cache_redis_url

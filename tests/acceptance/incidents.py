@@ -77,6 +77,7 @@ class Cluster:
                 for queue in (COLOR, FANOUT, MODERATION)
             },
             "COUTURECAST_ALERT_FANOUT_TIMEOUT": "900",
+            "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",  # it is to block the event loop
             **environment,
         }
         # Commands do not wait for a server that is stopped on purpose.

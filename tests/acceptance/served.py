@@ -51,6 +51,8 @@ class Served:
         given = {
             "COUTURECAST_HTTP": "127.0.0.1:0",
             "COUTURECAST_HANDLERS": ",".join(f"{queue}=ours:{handler}" for queue in queues),
+            # Four processes less to start, for tests of HTTP.
+            **{f"COUTURECAST_{queue.upper().replace('-', '_')}_RUN": "inline" for queue in queues},
         }
         self.program = program
         self._log = Path(program.directory, f"served-{time.monotonic_ns()}")

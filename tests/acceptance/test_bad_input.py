@@ -58,8 +58,9 @@ def setting(says: str, code: int = 2, **environment: str) -> Case:
     return Case(says, ("status",), code, environment=environment)
 
 
-def handlers(says: str, value: str) -> Case:
-    return Case(says, ("--no-ui",), environment={"COUTURECAST_HANDLERS": value, "PYTHONPATH": "modules"})
+def handlers(says: str, value: str, **environment: str) -> Case:
+    named = {"COUTURECAST_HANDLERS": value, "PYTHONPATH": "modules"}
+    return Case(says, ("--no-ui",), environment=named | environment)
 
 
 NESTED = '{"a":' * 101 + "1" + "}" * 101
@@ -127,7 +128,9 @@ CASES = {
     "no such module": handlers("'nowhere:f' cannot be imported: ModuleNotFoundError", f"{COLOR}=nowhere:f"),
     "module that exits": handlers("'exits:f' cannot be imported: SystemExit: 0", f"{COLOR}=exits:f"),
     "no coroutine function": handlers(
-        "is no async function, and runs inline: write async def", f"{COLOR}=wrong:no_coroutine"
+        "is no async function, and cannot run inline: write async def",
+        f"{COLOR}=wrong:no_coroutine",
+        COUTURECAST_COLOR_EXTRACTION_RUN="inline",
     ),
 }  # fmt: skip
 

@@ -57,6 +57,7 @@ def environment(program: Program, redis_url: str, journal: Path) -> dict[str, st
         "JOURNAL": str(journal),
         "COUTURECAST_HANDLERS": f"{QUEUE}=careless:work",
         "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
         "COUTURECAST_COLOR_EXTRACTION_TIMEOUT": "3",
     }
 
@@ -202,7 +203,11 @@ def test_probes_name_a_stuck_dispatcher(tmp_path: Path) -> None:
 def test_a_stuck_dispatcher_fails_both_probes(tmp_path: Path) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "wedge.py").write_text(WEDGE)
-    environment = {"PYTHONPATH": str(tmp_path / "modules"), "COUTURECAST_HANDLERS": f"{QUEUE}=wedge:work"}
+    environment = {
+        "PYTHONPATH": str(tmp_path / "modules"),
+        "COUTURECAST_HANDLERS": f"{QUEUE}=wedge:work",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
+    }
     with served(tmp_path, **environment) as each, each.client() as client:
         assert client.get("/readyz").status_code == 200
         accepted = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {}})

@@ -33,7 +33,11 @@ async def work(ctx):
     pass
 """
 QUEUE = "color-extraction"
-HANDLERS = {"COUTURECAST_HANDLERS": f"{QUEUE}=defects:work", "PYTHONPATH": "."}
+HANDLERS = {
+    "COUTURECAST_HANDLERS": f"{QUEUE}=defects:work",
+    "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
+    "PYTHONPATH": ".",
+}
 ESCAPE = b"\x1b[27u"  # as of a terminal that tells it from alt and the next key
 SOON = "import tui.app; tui.app._DEFECTS_SECONDS, tui.app._TIMER_SECONDS = 1.0, 0.1"
 """The dashboard gives up a second after its first defect, not ten."""

@@ -20,6 +20,8 @@ import app.settings, pydantic, storage, tui, workers
 from couturecast_handlers import PermanentError
 
 
+held = []
+
 async def work(ctx, what="good"):
     if what == "die":
         os._exit(9)
@@ -28,6 +30,8 @@ async def work(ctx, what="good"):
     if what == "slow":
         print("begins", flush=True)
         await asyncio.sleep(600)
+    if what == "allocate":
+        held.append(bytearray(b"x" * 200_000_000))
     if what == "permanent":
         raise PermanentError("no such cloth")
     await ctx["job"].update(progress=0.5)
@@ -141,3 +145,48 @@ async def test_what_cannot_be_imported_ends_the_start_with_one_line(program: Pro
     assert done.code == 2
     (line,) = done.err.strip().splitlines()[-1:]
     assert "COUTURECAST_HANDLERS: 'colors:work' cannot be imported: ModuleNotFoundError: No module" in line
+
+
+@pytest.mark.slow
+async def test_reload_runs_changed_code_and_says_why_nothing_runs_while_it_is_broken(
+    program: Program, shop: Path
+) -> None:
+    started = await program.start("--reload")
+    enqueue(program, "good", "dress-1")
+    assert (await result(program, "dress-1"))[0] == "the shop"  # type: ignore[index]
+    (shop / "app" / "settings.py").write_text("NAME = 'the other shop'\n")
+    await eventually(lambda: "its code has changed" in started.err, what="it is replaced")
+    enqueue(program, "good", "dress-2")
+    assert (await result(program, "dress-2"))[0] == "the other shop"  # type: ignore[index]
+
+    (shop / "app" / "settings.py").write_text("NAME = \n")
+    await eventually(lambda: "nothing of the queue runs until" in started.err, what="it is broken")
+    enqueue(program, "good", "dress-3")
+    why = program.run("jobs", "why", COLOR, "--json").json
+    assert why["cause"] == "handler"
+    assert "no job of color-extraction can run: its handler cannot run: 'colors:work'" in why["sentence"]
+    assert "correct line 1 of" in why["sentence"]
+    (worker,) = program.run("workers", "list", "--json").json["items"]
+    assert not worker["ready"]
+
+    (shop / "app" / "settings.py").write_text("NAME = 'the shop again'\n")
+    assert (await result(program, "dress-3"))[::3] == ["the shop again", 1]  # type: ignore[index]
+    assert await started.stop() == 0
+
+
+@pytest.mark.slow
+async def test_a_worker_is_shown_with_the_memory_of_its_handler_processes(
+    program: Program, shop: Path
+) -> None:
+    started = await program.start(COUTURECAST_DRAIN_SECONDS="0.2")
+
+    def memory() -> int:
+        (worker,) = program.run("workers", "list", "--json").json["items"]
+        return int(worker["memory"])
+
+    before = memory()
+    enqueue(program, "allocate", "dress-1")
+    await result(program, "dress-1")
+    enqueue(program, "slow", "dress-2")  # an idle process publishes its figures every half a minute
+    await eventually(lambda: memory() > before + 150_000_000, within=60, what="the memory is shown")
+    assert await started.stop() == 3

@@ -129,7 +129,9 @@ async def test_jobs_that_do_not_end_in_time_go_back_uncharged_and_the_code_is_3(
 async def test_e9_a_handler_that_cannot_be_ended_does_not_keep_the_process(
     program: Program, handlers: MakeHandlers, journal: Path, function: str
 ) -> None:
-    environment = handlers(function, COUTURECAST_DRAIN_SECONDS="0.2")
+    environment = handlers(
+        function, COUTURECAST_DRAIN_SECONDS="0.2", COUTURECAST_COLOR_EXTRACTION_RUN="inline"
+    )
     started = await program.start(**environment)
     enqueue(program, {"seconds": 90}, **environment)
     await eventually(lambda: noted(journal), what="the job starts")

@@ -144,6 +144,7 @@ def odd(program: Program, tmp_path: Path) -> Start:
             "PYTHONPATH": str(tmp_path / "modules"),
             "COUTURECAST_HANDLERS": f"{COLOR}=odd:{function}",
             "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none",
+            "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
             **environment,
         }
         return await program.start("--queues", COLOR)

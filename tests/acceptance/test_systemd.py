@@ -76,6 +76,7 @@ def environment(program: Program, tmp_path: Path) -> dict[str, str]:
     (program.directory / "careless.py").write_text(HANDLERS)
     return {
         "COUTURECAST_HANDLERS": f"{QUEUE}=careless:work",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
         "NOTIFY_SOCKET": str(tmp_path / "notify"),
         "WATCHDOG_USEC": "200000",
     }

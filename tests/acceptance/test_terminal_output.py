@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -43,11 +44,16 @@ async def leave(shown: Terminal) -> int:
     return await shown.code(within=40)
 
 
+@pytest.mark.parametrize("run", ["process", pytest.param("inline", marks=pytest.mark.slow)])
 async def test_what_handlers_and_their_children_print_is_in_the_log_and_not_on_the_screen(
-    program: Program, terminal: OpenTerminal
+    program: Program, terminal: OpenTerminal, run: str
 ) -> None:
     (program.directory / "noisy.py").write_text(HANDLER)
-    handlers = {"COUTURECAST_HANDLERS": "color-extraction=noisy:noisy", "PYTHONPATH": "."}
+    handlers = {
+        "COUTURECAST_HANDLERS": "color-extraction=noisy:noisy",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": run,
+        "PYTHONPATH": ".",
+    }
     shown = terminal(**handlers)
     await shown.shows("1 worker")
     assert program.run("enqueue", "color-extraction", "--data", '{"a": 1}', **handlers).code == 0
@@ -59,7 +65,7 @@ async def test_what_handlers_and_their_children_print_is_in_the_log_and_not_on_t
     assert await leave(shown) == 0
     assert b"PAINTED" not in shown.output
     log = (program.data_dir / "couturecast-tui.log").read_text()
-    painted = sorted(line for line in log.splitlines() if line.startswith("PAINTED"))
+    painted = sorted(re.findall("PAINTED[-A-Z]+", log))
     assert painted == [
         "PAINTED-BY-A-CHILD",
         "PAINTED-BY-A-CHILD",

@@ -44,6 +44,7 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
     program.environment |= {
         "PYTHONPATH": str(tmp_path / "modules"),
         "COUTURECAST_HANDLERS": f"{COLOR}=loud:loud",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",  # a process sends but a few of its lines
         "COUTURECAST_HTTP": f"127.0.0.1:{port}",
     }
     unread, stderr = os.pipe()

@@ -49,8 +49,8 @@ def sources() -> set[str]:
             if package.startswith("couturecast")
             else Path(BUNDLE, path.relative_to(ROOT))
         )
-        for package in (*PACKAGES, "couturecast_tui", "couturecast_handlers.py")
-        for path in ((ROOT / package).rglob("*") if (ROOT / package).is_dir() else [ROOT / package])
+        for package in (*PACKAGES, "couturecast_tui", "couturecast_handlers")
+        for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
     }
 
@@ -60,7 +60,7 @@ def test_it_holds_one_package_with_every_file_and_nothing_else(wheel: Path) -> N
         names = {name for name in archive.namelist() if not name.endswith("/")}
         assert archive.testzip() is None
     packages = {name.partition("/")[0] for name in names}
-    (metadata,) = packages - {"couturecast_tui", "couturecast_handlers.py"}
+    (metadata,) = packages - {"couturecast_tui", "couturecast_handlers"}
     assert metadata.startswith("couturecast_tui-")
     assert metadata.endswith(".dist-info")
     assert {name for name in names if not name.startswith(metadata)} == sources()
@@ -71,6 +71,7 @@ def test_it_holds_one_package_with_every_file_and_nothing_else(wheel: Path) -> N
         f"{BUNDLE}/storage/database/migrations/versions/0001_first_tables.py",
         f"{BUNDLE}/app/process/samples/images/red-dress.jpg",
         *(f"{BUNDLE}/{package}/py.typed" for package in PACKAGES),
+        "couturecast_handlers/py.typed",
         *(f"{metadata}/{name}" for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")),
     ):
         assert needed in names, needed
@@ -88,10 +89,10 @@ def test_it_runs_beside_a_project_with_packages_of_the_same_names(
         (project / package).mkdir(parents=True)
         (project / package / "__init__.py").write_text("raise ImportError('the project was imported')")
 
-    def run(*arguments: str) -> Done:
+    def run(*arguments: str, **environment: str) -> Done:
         done = subprocess.run(
             [sys.executable, "-c", RUN, *arguments, "--data-dir", str(program.data_dir)],
-            env=program.environment | {"PYTHONPATH": f"{project}{os.pathsep}{unpacked}"},
+            env=program.environment | {"PYTHONPATH": f"{project}{os.pathsep}{unpacked}"} | environment,
             cwd=program.directory,
             capture_output=True,
             text=True,
@@ -109,3 +110,14 @@ def test_it_runs_beside_a_project_with_packages_of_the_same_names(
     assert [queue["depth"] for queue in status.json["queues"]] == [0, 0, 0, 1]
     assert (program.data_dir / "couturecast.db").stat().st_size > 0
     assert not os.listdir(program.directory), "nothing is written to the working directory"
+
+    shop = tmp_path / "shop"
+    (shop / "app").mkdir(parents=True)
+    (shop / "app" / "__init__.py").write_text("NAME = 'the shop'")
+    (shop / "colors.py").write_text("import app\ndef work(ctx):\n    return app.NAME\n")
+    done = run(
+        *("run", "color-extraction", "--data", "{}"),
+        COUTURECAST_HANDLERS="color-extraction=colors:work",
+        COUTURECAST_HANDLERS_PATH=str(shop),
+    )
+    assert (done.code, done.out) == (0, '"the shop"\n')

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from tests.benchmarks import against_peers, alone, dashboard, replay
+from tests.benchmarks import against_peers, alone, dashboard, own_handlers, replay
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Measurement
 from tests.benchmarks.peer import PEERS, Peer
@@ -26,6 +26,7 @@ MEASUREMENTS = {
     for measurement in (
         *against_peers.MEASUREMENTS,
         *alone.MEASUREMENTS,
+        *own_handlers.MEASUREMENTS,
         *dashboard.MEASUREMENTS,
         *replay.MEASUREMENTS,
     )

@@ -38,11 +38,12 @@ def _program_rate(bench: Bench, start: Start) -> float:
     settings = {
         "REDIS_URL": bench.url,
         "COUTURECAST_HANDLERS": f"{_HANDLER}:no_op",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
         "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "20",
     }
     with _data_dir() as folder, held_back(bench, bench.jobs * _DASHBOARD_FACTOR), start(folder, settings):
         time.sleep(_SETTLE)
-        return _release(bench)
+        return release(bench)
 
 
 def _processes(bench: Bench, peer: Peer) -> tuple[float, ...]:
@@ -59,7 +60,7 @@ def _processes_rate(bench: Bench, peer: Peer, number: int) -> float:
         ]
         for worker in workers:
             worker.next("ready")
-        return _release(bench)
+        return release(bench)
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def held_back(bench: Bench, jobs: int) -> Iterator[None]:
     yield
 
 
-def _release(bench: Bench) -> float:
+def release(bench: Bench) -> float:
     """Resume the queue; jobs a second until it is empty."""
     jobs = int(bench.client.zcard(_KEYS.incomplete))
     began = time.perf_counter()
@@ -105,7 +106,11 @@ def _start(_bench: Bench, _peer: Peer) -> tuple[float, ...]:
     """Seconds from the start of the process, with the embedded servers, until a job that waited starts."""
     with _data_dir() as folder:
         note = folder / "note"
-        settings = {"COUTURECAST_HANDLERS": f"{_HANDLER}:note_start", "BENCH_NOTE": str(note)}
+        settings = {
+            "COUTURECAST_HANDLERS": f"{_HANDLER}:note_start",
+            "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
+            "BENCH_NOTE": str(note),
+        }
         program.command(folder, "enqueue", QUEUE, "--data", "{}", settings=settings)
         began = time.monotonic_ns()
         with program.headless(folder, settings):

@@ -155,6 +155,7 @@ def _keys_under_load(bench: Bench, _: Peer) -> tuple[float, ...]:
     settings = {
         "REDIS_URL": bench.url,
         "COUTURECAST_HANDLERS": f"{QUEUE}=tests.benchmarks.handlers:no_op",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
         "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "20",
     }
     left = QueueKeys.of(QUEUE).incomplete

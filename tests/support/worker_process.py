@@ -5,7 +5,8 @@ Options (one JSON object): redis, database, journal (a file), drain_seconds, rel
 of QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends, and does
 what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many
 seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the journal are of the monotonic clock, which
-processes share.
+processes share.  With ``handler`` a function of `tests.support.journal_handlers` runs the jobs, in processes
+of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.events import EventRepository
 from workers.engine.policy import NORMAL, QueuePolicy, RateLimit, Timings
 from workers.engine.runner import SaqFunction
+from workers.handlers.processes.launch import HandlerSource
+from workers.handlers.processes.pool import HandlerPool
 from workers.process.event_log import EventLog
 from workers.process.worker_process import WorkerProcess
 
@@ -101,8 +104,19 @@ def _make_policy(options: dict[str, Any]) -> QueuePolicy:
     return QueuePolicy(**fields)
 
 
-def _make_process(options: dict[str, Any], database: Database, events: EventLog) -> WorkerProcess:
-    handler = _make_handler(_Journal(Path(options.pop("journal"))))
+async def _start_pool(name: str, journal: str) -> HandlerPool:
+    async def refuse(*_: object) -> None: ...
+
+    os.environ["JOURNAL"] = journal
+    source = HandlerSource("color-extraction", f"tests.support.journal_handlers:{name}", sys.executable)
+    pool = HandlerPool(source, refuse)
+    await pool.start()
+    return pool
+
+
+def _make_process(
+    options: dict[str, Any], handler: SaqFunction, database: Database, events: EventLog
+) -> WorkerProcess:
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
     settings: dict[str, Any] = {
         "letters": letters,
@@ -124,13 +138,18 @@ async def main(options: dict[str, Any]) -> int:
     database = Database(options.pop("database"))
     await database.start()
     events = EventLog(EventRepository(database))
-    process = _make_process(options, database, events)
+    journal, name = options.pop("journal"), options.pop("handler", None)
+    pool = await _start_pool(name, journal) if name is not None else None
+    handler = _make_handler(_Journal(Path(journal))) if pool is None else pool.as_function()
+    process = _make_process(options, handler, database, events)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, process.begin_drain)
     await process.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     put_back = await process.drained()
     await process.close()
+    if pool is not None:
+        await pool.close()
     await events.close()
     await database.close()
     return 3 if put_back else 0

@@ -114,7 +114,7 @@ class QueuePolicy:
     timeout: float
     rate_limit: RateLimit | None = None
     retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
-    run: Literal["process", "inline"] = "inline"
+    run: Literal["process", "inline"] = "process"
     """Where a custom handler runs: in processes of its own, or in our event loop."""
 
     @property

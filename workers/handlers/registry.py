@@ -27,6 +27,7 @@ PAYLOAD_MODELS: dict[str, type[BaseModel]] = {
     MODERATION: ModerationPayload,
 }
 """The schema of each queue's payload, by queue name."""
+_OUR_PACKAGES = frozenset({"app", "tui", "workers", "storage"})
 
 
 def parse_custom_handlers(text: str, queues: Collection[str]) -> dict[str, str]:
@@ -48,9 +49,17 @@ def parse_custom_handlers(text: str, queues: Collection[str]) -> dict[str, str]:
     return names
 
 
-def import_inline_handler(name: str, folders: Sequence[str] = ()) -> SaqFunction:
-    """Import an ``async def`` function into this process.  Raises HandlerImportError."""
+def import_inline_handler(name: str, setting: str, folders: Sequence[str] = ()) -> SaqFunction:
+    """Import an ``async def`` function into this process.  Raises HandlerImportError.
+
+    ``setting`` is the variable by which it runs here.
+    """
     module_name, _, attribute = name.partition(":")
+    if module_name.partition(".")[0] in _OUR_PACKAGES:
+        raise HandlerImportError(
+            f"{name!r} is in a package with the name of one of ours, and cannot run inline",
+            fix=f"let it run in a process: remove {setting}=inline",
+        )
     for folder in (os.getcwd(), *reversed(folders)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -64,7 +73,8 @@ def import_inline_handler(name: str, folders: Sequence[str] = ()) -> SaqFunction
         raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from error
     if not inspect.iscoroutinefunction(function):
         raise HandlerImportError(
-            f"{name!r} is no async function, and runs inline",
-            fix=f"write async def {attribute}(ctx, **kwargs), or let it run in a process",
+            f"{name!r} is no async function, and cannot run inline",
+            fix=f"write async def {attribute}(ctx, **kwargs), or let it run in a process: "
+            f"remove {setting}=inline",
         )
     return function  # type: ignore[no-any-return]

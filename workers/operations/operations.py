@@ -40,6 +40,7 @@ from workers.operations.cache import CacheOperations, CacheOverview
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import MAX_DELAY_SECONDS, Enqueueing, NewJob
 from workers.operations.events import EventOperations
+from workers.operations.foreground import ForegroundJobs
 from workers.operations.history import HistoryOperations
 from workers.operations.jobs import JobOperations
 from workers.operations.replays import ReplayOperations
@@ -131,6 +132,7 @@ class Operations:
         self.schedules = schedules
         self.workers = workers
         self.history = HistoryOperations(redis, snapshots)
+        self.foreground = ForegroundJobs(enqueueing, audit)
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis

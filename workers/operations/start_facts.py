@@ -64,6 +64,8 @@ class StartFacts:
     blocked_where: str | None = None
     rate_limit: RateLimit | None = None
     next_start_in: float | None = None
+    handler_problem: str | None = None
+    """Why no process can start its handler; None if one can."""
     stalled: str | None = None
     """What the alert reports if nothing forbids a start and none happens."""
 

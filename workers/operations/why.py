@@ -28,6 +28,7 @@ Cause = Literal[
     "running",
     "broken_keys",
     "no_worker",
+    "handler",
     "paused",
     "draining",
     "standby",
@@ -315,6 +316,11 @@ CAUSES: Mapping[Cause, _Rule] = {
     "no_worker": _Rule(
         lambda facts: facts.waits and facts.taking + facts.standby + facts.draining == 0,
         lambda facts: f"no worker serves {facts.queue}",
+    ),
+    "handler": _Rule(
+        lambda facts: facts.waits and facts.handler_problem is not None,
+        lambda facts: f"no job of {facts.queue} can run: {facts.handler_problem}",
+        lambda facts: {"error": facts.handler_problem},
     ),
     "paused": _Rule(lambda facts: facts.waits and facts.pause is not None, _paused, _pause_details),
     "draining": _Rule(

@@ -19,13 +19,14 @@ Figures = Mapping[str, float | int | None]
 
 
 class Vitals:
-    """Measures this process and the handler processes that it started.
+    """Measures this process and those that it started; ``handlers`` are the ones with sessions of their own.
 
     Without a ``/proc`` only the CPU of the process itself is known.
     """
 
-    def __init__(self, loop_lag: Callable[[], float | None]) -> None:
+    def __init__(self, loop_lag: Callable[[], float | None], handlers: Callable[[], list[int]]) -> None:
         self._loop_lag = loop_lag
+        self._handlers = handlers
         self._children: list[str] = []
         self._find_children_at = 0.0
         self._measured_at = -math.inf
@@ -43,13 +44,16 @@ class Vitals:
         now = time.monotonic()
         seconds = now - self._measured_at
         if seconds >= _MEASURE_SECONDS:
+            handlers = [str(pid) for pid in self._handlers()]
             if now >= self._find_children_at:
-                self._children, self._find_children_at = _find_children(), now + _FIND_CHILDREN_SECONDS
-            used, before = _cpu_seconds(self._children), self._cpu_seconds
+                self._children = _find_children(handlers)
+                self._find_children_at = now + _FIND_CHILDREN_SECONDS
+            children = [*handlers, *self._children]
+            used, before = _cpu_seconds(children), self._cpu_seconds
             if math.isfinite(seconds):
                 self._cpu = round(max(0.0, used - before) / seconds, 4)
             self._measured_at, self._cpu_seconds = now, used
-            self._memory = _resident_bytes(self._children)
+            self._memory = _resident_bytes(children)
         return self.newest
 
 
@@ -71,12 +75,13 @@ def _resident_bytes(children: list[str]) -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE") or None
 
 
-def _find_children() -> list[str]:
-    """The pids of the children in this session: an embedded server has a session of its own."""
-    session, children = os.getsid(0), []
-    with suppress(OSError):
-        for thread in (_PROC / "self" / "task").iterdir():
-            with suppress(OSError, ValueError):
-                pids = (thread / "children").read_text().split()
-                children += [pid for pid in pids if os.getsid(int(pid)) == session]
-    return children
+def _find_children(handlers: list[str]) -> list[str]:
+    """The pids of the children in this session (an embedded server has its own), and those of handlers."""
+    session, found = os.getsid(0), []
+    for process in ("self", *handlers):
+        with suppress(OSError):
+            for thread in (_PROC / process / "task").iterdir():
+                with suppress(OSError, ValueError):
+                    pids = (thread / "children").read_text().split()
+                    found += [pid for pid in pids if process != "self" or os.getsid(int(pid)) == session]
+    return found

@@ -29,6 +29,7 @@ from workers.engine.schedules import Schedule, Scheduler
 from workers.process.background_tasks import ignore_outage, restart_after_defects, run_every, wait_for_first
 from workers.process.drain import CHECK_MESSAGE, Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
+from workers.process.handler_pools import HandlerPools
 from workers.process.heartbeat import Heartbeat
 from workers.process.held_jobs import held_jobs, lines_of_jobs
 from workers.process.job_stacks import JobStacks
@@ -91,7 +92,8 @@ class WorkerProcess:
         """Those that this process runs."""
         self._scheduled = ScheduledJobs(self._redis, self.dispatchers)
         self._clock = LoopClock(timings.loop_count_seconds)
-        self._vitals = Vitals(self._clock.lag_p99)
+        self._handlers = HandlerPools(functions, on_problem=lambda: self._presence.publish_soon())
+        self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
         self._watchdog = self._make_watchdog()
         self._heartbeat = self._make_heartbeat(redis_url, give_up)
         self._stacks = JobStacks(self._redis, self.dispatchers)
@@ -156,7 +158,7 @@ class WorkerProcess:
         reasons = [
             f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
-        return ["draining", *reasons] if self.draining else reasons
+        return [*(["draining"] if self.draining else []), *reasons, *self._handlers.problems()]
 
     def stop_asked(self, *, now: bool = False) -> None:
         """Note that a signal asks for a drain (``now``: one that waits for nothing); for signal handlers.
@@ -355,12 +357,11 @@ class WorkerProcess:
 
     def _describe(self) -> dict[str, object]:
         """What the others are told about this process."""
-        policies = {name: dispatcher.queue.policy for name, dispatcher in self.dispatchers.items()}
         return {
             **self.drain.describe(),
             **self._vitals.newest,
-            "unready": self.standing(),
-            "settings": {name: policy.settings() for name, policy in policies.items()},
+            "unready": [*self.standing(), *self._handlers.problems()],
+            "settings": {name: queue.queue.policy.settings() for name, queue in self.dispatchers.items()},
         }
 
     def carry_out(self, request: DrainRequest) -> None:

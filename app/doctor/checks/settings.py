@@ -90,16 +90,17 @@ def _broken(problem: UsageError) -> Finding:
 
 async def handlers(config: LoadedSettings) -> Finding:
     """Import the functions of COUTURECAST_HANDLERS, as a start does."""
-    from app.custom_handlers import custom_handlers, try_import
+    from app.custom_handlers import custom_handlers, find_handler
 
+    replaced = []
     try:
-        names = custom_handlers(config.settings, config.policies)
-        for queue, name in names.items():
-            await try_import(config.policies[queue], name, config.settings)
+        for queue, name in custom_handlers(config.settings, config.policies).items():
+            found = await find_handler(config.policies[queue], name, config.settings)
+            replaced.append(f"{queue} ({config.policies[queue].run}, Python {found.python})")
     except UsageError as error:
         fix = error.fix or "correct COUTURECAST_HANDLERS, or the module"
         return wrong(describe_problem(error), "no worker starts", fix)
-    return ok(f"replaced for {', '.join(names)}" if names else "the built-in ones")
+    return ok(f"replaced for {', '.join(replaced)}" if replaced else "the built-in ones")
 
 
 async def weather(config: LoadedSettings) -> Finding:

@@ -68,7 +68,11 @@ async def test_a_module_that_hangs_does_not_keep_the_process(
     (program.directory / "hangs.py").write_text("import time, sys\nprint('here')\ntime.sleep(60)")
     process = await asyncio.create_subprocess_exec(
         *program.command(("doctor",)),
-        env=program.environment | {"COUTURECAST_HANDLERS": "color-extraction=hangs:run"},
+        env=program.environment
+        | {
+            "COUTURECAST_HANDLERS": "color-extraction=hangs:run",
+            "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
+        },
         cwd=program.directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -54,28 +54,21 @@ HANDLERS = {
 
 
 @pytest.mark.slow
-def test_handlers_are_imported_in_a_process_of_their_own(program: Program) -> None:
-    (program.directory / "raises.py").write_text(HANDLERS["raises"])
-    found = doctor(
-        program,
-        COUTURECAST_HANDLERS="color-extraction=raises:run",
-        COUTURECAST_COLOR_EXTRACTION_RUN="process",
-    )
-    assert found.named("wrong") == ["settings handlers"]
-    assert "RuntimeError: no ***" in found["settings handlers"]["finding"]
-
-
-@pytest.mark.slow
+@pytest.mark.parametrize("run", ["process", "inline"])
 @pytest.mark.parametrize("kind", HANDLERS)
-def test_handlers_are_imported(program: Program, kind: str) -> None:
+def test_handlers_are_imported(program: Program, kind: str, run: str) -> None:
     (program.directory / f"{kind}.py").write_text(HANDLERS[kind])
+    environment = {
+        "COUTURECAST_HANDLERS": f"color-extraction={kind}:run",
+        "COUTURECAST_COLOR_EXTRACTION_RUN": run,
+    }
     started = time.monotonic()
-    found = doctor(program, COUTURECAST_HANDLERS=f"color-extraction={kind}:run") if kind != "prints" else None
-    if found is None:  # what it prints goes to standard error
-        done = program.run("doctor", "--json", COUTURECAST_HANDLERS=f"color-extraction={kind}:run")
-        assert done.err == "loaded\n"
+    if kind == "prints":
+        done = program.run("doctor", "--json", **environment)
+        assert done.err == ("loaded\n" if run == "inline" else "")
         assert done.code == 0
         return
+    found = doctor(program, **environment)
     assert time.monotonic() - started < AT_MOST
     assert found.named("wrong") == ["settings handlers"]
     if kind == "raises":

@@ -22,7 +22,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._jobs: list[dict[str, Any]] = []
+        self._jobs: list[list[Any]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._on_lost()
 
-    def run(self, job: dict[str, Any]) -> None:
+    def run(self, job: list[Any]) -> None:
         """Send a job together with all others of this turn of the event loop."""
         if not self._jobs:
             asyncio.get_running_loop().call_soon(self._send_jobs)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import mmap
 import os
 import signal
-import socket
 import struct
-import tempfile
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -19,7 +17,6 @@ from typing import Any
 import structlog
 from saq import Job
 
-import couturecast_handlers
 from workers.engine.attempts import META
 from workers.engine.remote_error import RemoteError
 from workers.errors import (
@@ -28,6 +25,7 @@ from workers.errors import (
     HandlerProcessDiedError,
 )
 from workers.handlers.processes.connection import Connection
+from workers.handlers.processes.launch import HandlerSource, Launched, launch
 
 log = structlog.get_logger(__name__)
 
@@ -36,25 +34,18 @@ _START_SECONDS = 60.0
 _OBEY_SECONDS = 0.7
 """For a cancelled job to end; the runner gives up a job after one second."""
 _END_SECONDS = 1.0
-_STACK_SECONDS = 1.0
+_ANSWER_SECONDS = 1.0
 _CULPRIT = struct.Struct("=q")
 _MAX_OUTPUT_BYTES = 64 << 10
 _MAX_OUTPUT_LINES = 20
 """In one reading of what the process itself, or a program that it started, prints."""
+_MAX_LAST_LINES, _MAX_LAST_CHARS = 5, 500
+_LAST_OUTPUT_SECONDS = 1.0
+"""Before its end, in which what it prints may be about that."""
+_LEVELS = {"critical": "error", "error": "error", "warning": "warning"}
 
 Ask = Callable[[Job, str, dict[str, Any]], Awaitable[Any]]
 """Answers what a handler asks of its job: ``update`` it, ``enqueue`` another."""
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerSource:
-    """Which function handles a queue, and where it is found."""
-
-    queue: str
-    name: str
-    """``module:function``."""
-    python: str
-    folders: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -72,7 +63,11 @@ class HandlerProcess:
         self.source = source
         self.is_async = False
         self.about: Mapping[str, Any] = {}
-        """What it told at its start: ``python``, ``signature``, ``pid``."""
+        """What it told at its start: ``python``, ``executable``, ``signature``, ``place``, ``pid``."""
+        self.files: dict[str, list[int]] = {}
+        """Those of the team's modules that it has imported by now, each with its time and size."""
+        self.retired = False
+        """Whether it takes no more jobs, and ends when those that it runs have ended."""
         self.done = 0
         """Jobs that have ended in it."""
         self.unattributed: list[str] = []
@@ -82,16 +77,15 @@ class HandlerProcess:
         self._calls: dict[int, _Call] = {}
         self._numbers = 0
         self._asking: set[asyncio.Task[None]] = set()
-        self._stacks: dict[int, asyncio.Future[list[Any]]] = {}
+        self._answers: dict[str, asyncio.Future[Any]] = {}
         self._started: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._process: asyncio.subprocess.Process | None = None
+        self._launched: Launched | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._connection = Connection(self._on_message, self._on_lost)
+        self._jobs = Connection(self._on_message, self._on_lost)
+        self._control = Connection(self._on_message, self._on_lost)
         self._blamed: int | None = None
         """The job for which we killed it."""
-        self._output: deque[str] = deque(maxlen=5)
-        self._memory = _make_shared_memory()
-        self._culprit = mmap.mmap(self._memory, mmap.PAGESIZE)
+        self._output: deque[tuple[float, str]] = deque(maxlen=_MAX_LAST_LINES)
 
     @property
     def running(self) -> int:
@@ -101,52 +95,33 @@ class HandlerProcess:
     @property
     def alive(self) -> bool:
         """Whether it takes jobs."""
-        return self._process is not None and self._process.returncode is None and self._started.done()
+        launched = self._launched
+        return launched is not None and launched.process.returncode is None and self._started.done()
 
     @property
     def pid(self) -> int | None:
         """Its process id."""
-        return None if self._process is None else self._process.pid
+        return None if self._launched is None else self._launched.process.pid
 
     async def start(self) -> None:
         """Start it and wait until the function is imported.  Raises HandlerImportError."""
-        ours, theirs = socket.socketpair()
-        source = self.source
-        command = [
-            source.python,
-            "-u",
-            couturecast_handlers.__file__,
-            str(theirs.fileno()),
-            str(self._memory),
-        ]
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command, source.queue, source.name, *source.folders, os.getcwd(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), self._memory),
-                start_new_session=True,  # ctrl-C is for the appliance
-            )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            self._free()
-            raise HandlerImportError(
-                f"{source.python}: cannot be started: {error.strerror}",
-                fix="name a Python with COUTURECAST_HANDLERS_PYTHON",
-            ) from None
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        await asyncio.get_running_loop().create_connection(lambda: self._connection, sock=ours)
-        self._watching = asyncio.create_task(self._watch(self._process), name=f"handlers of {source.queue}")
+            launched = self._launched = await launch(self.source)
+        except BaseException:
+            self._on_end(self)
+            raise
+        name = f"handlers of {self.source.queue}"
+        self._watching = asyncio.create_task(self._watch(launched), name=name)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self._jobs, sock=launched.jobs)
+        await loop.create_connection(lambda: self._control, sock=launched.control)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self.about = await asyncio.shield(self._started)
         except TimeoutError:
             self.kill()
             raise HandlerImportError(
-                f"{source.name!r} was not imported within {_START_SECONDS:g} s",
+                f"{self.source.name!r} was not imported within {_START_SECONDS:g} s",
                 fix="see what it does on import",
             ) from None
         self.is_async = bool(self.about.get("async"))
@@ -160,10 +135,12 @@ class HandlerProcess:
         self._numbers += 1
         number = self._numbers
         call = self._calls[number] = _Call(job, asyncio.get_running_loop().create_future())
-        self._connection.run(_facts(number, job, kwargs))
+        self._jobs.run([number, job.key, job.function, kwargs, job.attempts, _meta(job)])
         try:
-            return await asyncio.shield(call.ended)
+            return await call.ended
         except asyncio.CancelledError:
+            if not call.ended.cancelled():  # the job has ended by itself, perhaps so
+                return call.ended.result()
             return await self._cancel(number, call)
         finally:
             self._calls.pop(number, None)
@@ -171,10 +148,11 @@ class HandlerProcess:
 
     async def _cancel(self, number: int, call: _Call) -> Any:
         """Have the job end; if it does not obey, kill its process."""
-        self._connection.send({"cancel": number})
+        call.ended = asyncio.get_running_loop().create_future()
+        self._control.send({"cancel": number})
         await asyncio.wait({call.ended}, timeout=_OBEY_SECONDS)
         if not call.ended.done():
-            running = self._running_number()
+            running = self._running_number() if self._blamed is None else self._blamed
             culprit = number if running is None else running
             self.kill(culprit)
             if culprit != number:
@@ -191,60 +169,69 @@ class HandlerProcess:
         number = next((number for number, call in self._calls.items() if call.job is job), None)
         if number is None:
             return []
-        waiting = self._stacks[number] = asyncio.get_running_loop().create_future()
-        self._connection.send({"stack": [number, number]})
+        return list(await self._request("stack", number) or ())
+
+    async def read_files(self) -> dict[str, list[int]]:
+        """The files, as they are now."""
+        self.files = await self._request("files", 0) or self.files
+        return self.files
+
+    async def _request(self, about: str, number: int) -> Any:
+        """What the process answers to a request; None if it does not."""
+        key = f"{about} {number}"
+        if key not in self._answers:
+            self._answers[key] = asyncio.get_running_loop().create_future()
+            self._control.send({about: number})
         try:
-            async with asyncio.timeout(_STACK_SECONDS):
-                return list(await waiting)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await asyncio.shield(self._answers[key])
         except TimeoutError:
-            return []
+            return None
         finally:
-            self._stacks.pop(number, None)
+            self._answers.pop(key, None)
 
     def kill(self, blamed: int | None = None) -> None:
         """Kill it, and what it has started."""
         if self._blamed is None:
             self._blamed = blamed
-        if self._process is not None and self._process.returncode is None:
+        if self._launched is not None and self._launched.process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                kill = os.kill if self.source.streams is not None else os.killpg  # one has our own group
+                kill(self._launched.process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """End it: it has a second for that."""
-        self._connection.close()
-        if self._process is not None and self._watching is not None:
+        self._jobs.close()
+        self._control.close()
+        if self._watching is not None:
             await asyncio.wait({self._watching}, timeout=_END_SECONDS)
             self.kill()
             await asyncio.wait({self._watching})
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+    async def _watch(self, launched: Launched) -> None:
         """Read what it prints past Python's streams, and notice its end."""
-        assert process.stdout is not None  # noqa: S101
-        reading = asyncio.create_task(self._read_output(process.stdout))
-        code = await process.wait()
-        await asyncio.wait({reading}, timeout=0.1)  # what it started may keep the pipe open
-        reading.cancel()
-        self._end(code)
+        output = launched.process.stdout
+        reading = asyncio.create_task(self._read_output(output)) if output is not None else None
+        code = await launched.process.wait()
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=0.1)  # what it started may keep the pipe open
+            reading.cancel()
+        self._end(code, launched)
 
     async def _read_output(self, output: asyncio.StreamReader) -> None:
         while chunk := await output.read(_MAX_OUTPUT_BYTES):
             lines = chunk.decode(errors="backslashreplace").splitlines()
             for line in lines[-_MAX_OUTPUT_LINES:]:
-                self._output.append(line)
+                self._output.append((time.monotonic(), line))
                 log.info(line, queue=self.source.queue, handler_pid=self.pid)
             await asyncio.sleep(0.05)  # a flood stops the one who prints, not the event loop
 
-    def _end(self, code: int) -> None:
+    def _end(self, code: int, launched: Launched) -> None:
         """The process has gone: its jobs end, each as it deserves."""
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if not self._started.done():
-            self._started.set_exception(
-                HandlerImportError(
-                    f"{self.source.name!r}: its process ended with {how} while it was imported: "
-                    f"{' '.join(self._output)}".rstrip(": ")
-                )
-            )
-            self._started.exception()  # a start that was cancelled asks no more
+            problem = f"{self.source.name!r}: its process ended with {how} while it was imported"
+            self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
             culprit = next(iter(self._calls))
@@ -254,27 +241,35 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
-                call.ended.set_exception(HandlerProcessDiedError(f"its process ended with {how}"))
+                last = self._last_output(_LAST_OUTPUT_SECONDS)
+                call.ended.set_exception(HandlerProcessDiedError(f"its process ended with {how}{last}"))
             else:
                 call.ended.set_exception(HandlerInterruptedError(f"its process ended with {how}"))
             call.ended.exception()  # the runner may have given it up
-        self._connection.close()
-        self._free()
-
-    def _free(self) -> None:
-        self._culprit.close()
-        os.close(self._memory)
+        self._jobs.close()
+        self._control.close()
+        launched.close()
         self._on_end(self)
+
+    def _last_output(self, seconds: float) -> str:
+        """What it has printed past Python's streams in its last seconds, for instance why it crashed."""
+        since = time.monotonic() - seconds
+        text = " ".join(" ".join(line for at, line in self._output if at > since).split())
+        return f": {text[-_MAX_LAST_CHARS:]}" if text else ""
+
+    def _refuse(self, error: HandlerImportError) -> None:
+        self._started.set_exception(error)
+        self._started.exception()  # a start that was cancelled asks no more
 
     def _running_number(self) -> int | None:
         """The job whose code runs, as the process itself notes it."""
-        if self._culprit.closed:
+        if self._launched is None:
             return None
-        number: int = _CULPRIT.unpack_from(self._culprit, 0)[0]
+        number: int = _CULPRIT.unpack_from(self._launched.culprit, 0)[0]
         return number if number in self._calls else None
 
     def _on_lost(self) -> None:
-        """The socket is closed: by us, by its end, or by a handler that closes descriptors."""
+        """A socket is closed: by us, by its end, or by a handler that closes descriptors."""
         self.kill()
 
     def _on_message(self, message: dict[str, Any]) -> None:
@@ -288,16 +283,23 @@ class HandlerProcess:
                 task = asyncio.create_task(self._answer(asked, number, verb, fields))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
-            case {"stack": [number, frames]} if number in self._stacks:
-                if not self._stacks[number].done():
-                    self._stacks[number].set_result(frames)
-            case {"ready": about} if not self._started.done():
+            case {"stack": [number, frames]}:
+                self._on_answer(f"stack {number}", frames)
+            case {"ready": about, "files": files} if not self._started.done():
+                self.files = files
                 self._started.set_result(about)
-            case {"refused": problem} if not self._started.done():
-                refused = HandlerImportError(problem)
+            case {"refused": problem, "fix": fix, "files": files} if not self._started.done():
+                self.files = files
+                refused = HandlerImportError(problem, fix=fix)
                 refused.__cause__ = ImportError(problem)  # what it quotes is the team's
-                self._started.set_exception(refused)
-                self._started.exception()
+                self._refuse(refused)
+            case {"files": files}:
+                self._on_answer("files 0", files)
+
+    def _on_answer(self, key: str, value: Any) -> None:
+        waiting = self._answers.get(key)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(value)
 
     def _on_ended(self, number: int, how: str, value: Any) -> None:
         call = self._calls.get(number)
@@ -313,13 +315,7 @@ class HandlerProcess:
     def _on_lines(self, number: int, lines: list[Any], dropped: int) -> None:
         call = self._calls.get(number)
         for _at, level, text in lines:
-            write = (
-                log.error
-                if level in ("error", "critical")
-                else log.warning
-                if level == "warning"
-                else log.info
-            )
+            write = getattr(log, _LEVELS.get(level, "info"))
             if call is None:
                 write(text, queue=self.source.queue, handler_pid=self.pid)
             else:
@@ -335,27 +331,11 @@ class HandlerProcess:
                 answer = {"result": await self._ask(call.job, verb, fields)}
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
-        self._connection.send({"answer": [asked, answer]})
+        self._control.send({"answer": [asked, answer]})
 
 
-def _facts(number: int, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What the process is told of a job."""
-    facts: dict[str, Any] = {
-        "number": number,
-        "key": job.key,
-        "id": job.id,
-        "function": job.function,
-        "kwargs": kwargs,
-        "attempts": job.attempts,
-        "queue": job.queue.name if job.queue else "",
-    }
-    if job.meta:
-        facts["meta"] = {name: value for name, value in job.meta.items() if name != META}
-    return facts
-
-
-def _make_shared_memory() -> int:
-    """A descriptor of a page that this process and the other one share."""
-    with tempfile.TemporaryFile() as file:
-        file.truncate(mmap.PAGESIZE)
-        return os.dup(file.fileno())
+def _meta(job: Job) -> dict[str, Any] | None:
+    """What the handler is told of the job's meta, which other programs may have written."""
+    if not job.meta or not isinstance(job.meta, dict):
+        return None
+    return {name: value for name, value in job.meta.items() if name != META}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 from saq import Job
+from structlog.testing import capture_logs
 
 from tests.integration.workers.conftest import eventually
 from workers.engine.remote_error import RemoteError
@@ -22,8 +25,8 @@ from workers.errors import (
     HandlerInterruptedError,
     HandlerProcessDiedError,
 )
+from workers.handlers.processes.launch import HandlerSource
 from workers.handlers.processes.pool import HandlerPool
-from workers.handlers.processes.process import HandlerSource
 from workers.handlers.processes.recycle import NEVER, Recycle
 
 ROOT = Path(__file__).parents[4]
@@ -136,6 +139,19 @@ async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
     assert others == [("done", number) for number in range(beside)]
 
 
+async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch_async")
+    good = [
+        run_as_the_engine(pool, 1.0, f"good-{number}", what="good", seconds=0.1, value=number)
+        for number in range(INNOCENT)
+    ]
+    culprit, *others = await asyncio.gather(run_as_the_engine(pool, 1.0, "odd", what="block"), *good)
+    assert culprit == ("timeout", None)
+    assert others == [("done", number) for number in range(INNOCENT)]
+
+
 async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
     open_pool: OpenPool,
 ) -> None:
@@ -171,6 +187,20 @@ async def asks_wrongly(ctx):
 async def unwritable(ctx):
     return {"when": object()}
 
+def prints_bytes(ctx):
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.buffer.write("one ü\\n".encode())
+    sys.stdout.buffer.writelines([b"two\\n", b"\\xff three"])
+    sys.stdout.buffer.flush()
+    return "printed"
+
+def sleeps(ctx, path):
+    import time
+    try:
+        time.sleep(600)
+    finally:
+        open(path, "w").write("cleaned")
+
 def cleans_up(ctx, path):
     try:
         while True:
@@ -184,6 +214,9 @@ async def slow(ctx):
 
 async def inner():
     await asyncio.sleep(60)
+
+def numbers(ctx):
+    yield 1
 
 def slow_plainly(ctx):
     import time
@@ -235,14 +268,62 @@ async def test_a_handler_updates_its_job_and_enqueues_others(
     ]
 
 
+def find_pythons() -> dict[str, int]:
+    """This interpreter and others of this machine, each with its minor version."""
+    names = [f"python3.{minor}" for minor in range(8, 15)]
+    paths = [path for name in names if (path := shutil.which(name))]
+    paths += map(str, Path.home().glob(".pyenv/versions/3.*/bin/python"))
+    found = {}
+    for path in {os.path.realpath(path) for path in paths} | {sys.executable}:
+        command = [path, "-c", "import sys; print(sys.version_info[1])"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode == 0:  # else it is a shim
+            found[path] = int(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("function", ["dispatch_async", "dispatch"])
+async def test_any_supported_python_runs_handlers_and_an_older_one_is_named(function: str) -> None:
+    for python, minor in (await asyncio.to_thread(find_pythons)).items():
+        source = HandlerSource("color-extraction", f"{ODD}:{function}", python, (str(ROOT),))
+        pool = HandlerPool(source, None)  # type: ignore[arg-type]
+        if minor < 9:
+            with pytest.raises(HandlerImportError, match=r"ended with exit code 1"):
+                await pool.start()
+            continue
+        await pool.start()
+        ends = [run(pool, f"job-{number}", what="good", seconds=0.05, value=number) for number in range(5)]
+        assert await asyncio.gather(*ends) == list(range(5)), python
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await run(pool, what="good", seconds=600)
+        assert all(process.alive for process in pool.processes), python
+        with pytest.raises(HandlerProcessDiedError):
+            await run(pool, what="exit_process")
+        await pool.close()
+
+
+async def test_bytes_that_are_printed_are_lines_of_the_job(open_pool: OpenPool, team: Path) -> None:
+    pool = await open_pool("shop:prints_bytes", team)
+    with capture_logs() as lines:
+        assert await run(pool) == "printed"
+    texts = [line["event"] for line in lines]
+    assert texts[:3] == ["one ü", "two", "\\xff three"]
+
+
 async def test_what_cannot_be_written_as_json_is_named(open_pool: OpenPool, team: Path) -> None:
     pool = await open_pool("shop:unwritable", team)
     with pytest.raises(RemoteError, match=r"the result cannot be written as JSON: .*object"):
         await run(pool)
 
 
-async def test_a_plain_function_can_clean_up_when_it_is_cancelled(open_pool: OpenPool, team: Path) -> None:
-    pool = await open_pool("shop:cleans_up", team)
+@pytest.mark.parametrize("function", ["cleans_up", "sleeps"])
+async def test_a_plain_function_can_clean_up_when_it_is_cancelled(
+    open_pool: OpenPool, team: Path, function: str
+) -> None:
+    pool = await open_pool(f"shop:{function}", team)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await run(pool, path=str(team / "cleaned"))
@@ -275,7 +356,9 @@ async def test_the_stack_of_a_job_shows_where_it_stands(
     [
         ("nowhere:f", "'nowhere:f' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
         ("shop:missing", "'shop:missing' cannot be imported: AttributeError"),
-        ("shop:log", "'shop:log' is no function"),
+        ("shop:log", "'shop:log' is no function: write async def f(ctx, **kwargs)"),
+        ("shop:inner", "'shop:inner' takes no ctx: its signature is ()"),
+        ("shop:numbers", "'shop:numbers' yields: a handler returns its result"),
         ("broken:f", "'broken:f' cannot be imported: SyntaxError"),
         ("exits:f", "its process ended with exit code 5 while it was imported: good bye"),
     ],
@@ -300,17 +383,19 @@ async def test_an_interpreter_that_is_not_there_is_one_line() -> None:
     assert pool.processes == []
 
 
-async def test_a_start_that_is_cancelled_leaves_no_process(open_pool: OpenPool, team: Path) -> None:
+async def test_a_pool_that_is_closed_while_a_process_starts_leaves_none(
+    open_pool: OpenPool, team: Path
+) -> None:
     pool = await open_pool("shop:slow_plainly", team)
     first = asyncio.create_task(run(pool, "first"))  # it has the process that was there
     (team / "shop.py").write_text("import time\ntime.sleep(600)\n")
     second = asyncio.create_task(run(pool, "second"))
     await eventually(lambda: _is(len(pool.processes) == 2 and pool.processes[1].pid is not None))
-    second.cancel()
-    await asyncio.wait({second})
-    await eventually(lambda: _is(len(pool.processes) == 1))
-    first.cancel()
-    await asyncio.wait({first})
+    for task in (first, second):
+        task.cancel()
+    await asyncio.wait({first, second})
+    await pool.close()
+    assert pool.processes == []
 
 
 async def test_a_process_is_replaced_after_so_many_jobs(open_pool: OpenPool) -> None:
@@ -333,7 +418,7 @@ async def test_no_process_outlives_a_killed_appliance(tmp_path: Path, function: 
         from types import SimpleNamespace
         from saq import Job
         from workers.handlers.processes.pool import HandlerPool
-        from workers.handlers.processes.process import HandlerSource
+        from workers.handlers.processes.launch import HandlerSource
 
         async def main():
             queue = SimpleNamespace(name="q", job_id=str)

@@ -11,6 +11,7 @@ from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
 from workers.errors import HandlerImportError
 from workers.handlers.registry import import_inline_handler, parse_custom_handlers
 
+SETTING = "COUTURECAST_COLOR_EXTRACTION_RUN"
 MODULE = '''
 class Shop:
     """Its functions may be named too."""
@@ -71,7 +72,7 @@ def test_a_name_that_cannot_be_parsed_gives_a_one_line_error(text: str, says: st
 
 @pytest.mark.parametrize(("name", "function"), [("atelier:cut", "cut"), ("atelier:Shop.dye", "dye")])
 def test_an_inline_handler_is_imported(name: str, function: str) -> None:
-    assert import_inline_handler(name).__name__ == function  # type: ignore[attr-defined]
+    assert import_inline_handler(name, SETTING).__name__ == function  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -84,14 +85,16 @@ def test_an_inline_handler_is_imported(name: str, function: str) -> None:
         ("exits:f", "'exits:f' cannot be imported: SystemExit: 0"),
         (
             "atelier:sew",
-            "'atelier:sew' is no async function, and runs inline: write async def sew(ctx, **kwargs)",
+            "'atelier:sew' is no async function, and cannot run inline: write async def sew(ctx, **kwargs), "
+            "or let it run in a process: remove COUTURECAST_COLOR_EXTRACTION_RUN=inline",
         ),
         ("atelier:Shop", "is no async function"),
+        ("app.colors:f", "in a package with the name of one of ours, and cannot run inline: let it run in a"),
     ],
 )
 def test_an_unusable_inline_handler_gives_a_one_line_error(name: str, says: str) -> None:
     with pytest.raises(HandlerImportError) as caught:
-        import_inline_handler(name)
+        import_inline_handler(name, SETTING)
     message = str(caught.value)
     assert says in message
     assert "\n" not in message

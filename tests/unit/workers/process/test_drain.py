@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -97,7 +99,7 @@ async def test_the_lag_of_a_loop_is_known_after_its_first_counts() -> None:
 
 def test_a_process_measures_its_memory_and_its_share_of_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.process.vitals._MEASURE_SECONDS", 0.0)
-    vitals = Vitals(lambda: 0.002)
+    vitals = Vitals(lambda: 0.002, list)
     assert vitals.newest["cpu"] is None
     assert vitals.newest["memory"] is not None
     vitals.measure()
@@ -109,3 +111,35 @@ def test_a_process_measures_its_memory_and_its_share_of_a_core(monkeypatch: pyte
     assert figures["memory"] > 10_000_000
     assert isinstance(figures["cpu"], float)
     assert figures["cpu"] >= 0
+
+
+HANDLER = """
+import subprocess, sys
+held = bytearray(b"x" * 150_000_000)
+if sys.argv[1:]:
+    subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+else:
+    print("ready", flush=True)
+    sys.stdin.read()
+    sys.exit()
+sum(range(30_000_000))
+sys.stdin.read()
+"""
+
+
+def test_a_process_is_measured_with_handler_processes_and_what_these_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.process.vitals._MEASURE_SECONDS", 0.0)
+    with subprocess.Popen(
+        [sys.executable, "-c", HANDLER, HANDLER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as handler:
+        assert handler.stdout is not None
+        assert handler.stdout.readline() == b"ready\n"
+        alone, together = Vitals(lambda: None, list), Vitals(lambda: None, lambda: [handler.pid])
+        more = int(together.measure()["memory"] or 0) - int(alone.measure()["memory"] or 0)
+        assert more > 2 * 150_000_000
+        handler.communicate()

@@ -1,0 +1,90 @@
+"""A handler process: ``python couturecast_handlers/__main__.py QUEUE MODULE:FUNCTION OPTIONS``.
+
+OPTIONS is a JSON object: the descriptors ``jobs``, ``control`` and ``culprit``, the ``folders`` to import
+from, and whether it runs in the ``foreground``.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import socket
+import sys
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_OLDEST = (3, 9)
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process with the appliance, even while a handler holds the GIL."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _leave_signals_to_the_appliance() -> None:
+    """It ends this process.  What a handler forks obeys signals again, from its first instant on."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+
+    def before() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def after_in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    def after_in_child() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
+
+
+def _main() -> None:
+    queue, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    _end_with_parent()
+    here = os.path.dirname(os.path.abspath(__file__))
+    if sys.path and sys.path[0] == here:
+        del sys.path[0]
+    sys.path.insert(0, os.path.dirname(here))
+    from couturecast_handlers import importing, process, wire
+    from couturecast_handlers.async_process import AsyncProcess
+    from couturecast_handlers.sync_process import SyncProcess
+
+    # The folder of this package is full of the appliance's own.
+    sys.path[:1] = options["folders"]
+    sys.argv[1:] = []
+    descriptors = [options[part] for part in ("jobs", "control", "culprit")]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    jobs, control = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
+    start = process.Start(
+        queue, jobs, control, mmap.mmap(descriptors[2], mmap.PAGESIZE), options.get("foreground", False)
+    )
+    if not start.foreground:
+        _leave_signals_to_the_appliance()
+    writer = wire.Writer(jobs)
+    try:
+        function = importing.import_function(name)
+    except importing.RefusedError as error:
+        files = {**importing.team_files(), **importing.files_of(error.__cause__, options["folders"])}
+        writer.send({"refused": error.problem, "fix": error.fix, "files": files})
+        os._exit(1)
+    kind = AsyncProcess if importing.is_async(function) else SyncProcess
+    served = kind(start, writer, function)
+    writer.send({"ready": importing.describe_function(function), "files": importing.team_files()})
+    served.serve()
+
+
+if __name__ == "__main__":
+    if sys.version_info < _OLDEST:
+        sys.exit(f"Python {sys.version.split()[0]} is too old for handlers: 3.9 or newer is needed")
+    _main()

@@ -1,0 +1,177 @@
+"""Runs ``async def`` handlers, many at once, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import socket
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from couturecast_handlers import Job, Queue
+from couturecast_handlers.frames import coroutine_frames, describe, main_thread_frames
+from couturecast_handlers.output import current_job
+from couturecast_handlers.process import Process, ended, result_of
+
+
+class AsyncProcess(Process):
+    """One event loop for all jobs."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._ended: list[str] = []
+        self._is_sending = False
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.loop.set_task_factory(self._make_task)
+
+    def run(self) -> None:
+        """Run the loop, again if a handler has stopped it."""
+        self.loop.add_reader(self.reader.fileno(), self._receive)
+        while True:
+            try:
+                self.loop.run_forever()
+            except OSError:  # a handler has closed what the loop needs
+                os._exit(1)
+            except KeyboardInterrupt:
+                if self.foreground:
+                    for task in self._tasks.values():
+                        task.cancel()
+            except BaseException:
+                traceback.print_exc()
+            if self.loop.is_closed():
+                os._exit(1)
+
+    def cancel(self, number: int) -> None:
+        """Cancel the job's task."""
+        self.loop.call_soon_threadsafe(self._cancel, number)
+
+    def stack(self, number: int) -> list[Any]:
+        """The frames of the thread if the job runs now, else those of its task."""
+        if self.marked() == number:
+            return main_thread_frames()
+        task = self._tasks.get(number)
+        return [] if task is None else coroutine_frames(task)
+
+    def _receive(self) -> None:
+        try:
+            messages = self.reader.receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if messages is None:
+            os._exit(0)
+        for message in messages:
+            for facts in message["run"]:
+                self._start(facts)
+        self._send_soon()  # after the first steps of these tasks, which may be their last
+
+    def _start(self, facts: list[Any]) -> None:
+        context = contextvars.copy_context()
+        context.run(current_job.set, facts[0])
+        try:
+            self._tasks[facts[0]] = context.run(self.loop.create_task, self._attempt(facts))
+        except Exception:  # a handler has replaced what tasks are made of
+            traceback.print_exc()
+            os._exit(1)
+
+    def _cancel(self, number: int) -> None:
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+
+    async def _attempt(self, facts: list[Any]) -> None:
+        number, key, function, kwargs, attempts, meta = facts
+
+        def ask(verb: str, fields: dict[str, Any]) -> Any:
+            return self._ask(number, verb, fields)
+
+        try:
+            job = Job(key, function, kwargs, attempts, meta, self.queue, ask)
+            context = {"job": job, "queue": Queue(self.queue, ask)}
+            end = ended(number, "done", await self.function(context, **kwargs))
+        except asyncio.CancelledError as error:
+            how = "failed" if self.foreground else "cancelled"  # by ctrl-C: where it stood is of interest
+            end = ended(number, how, describe(error))
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            end = ended(number, "failed", describe(error))
+        del self._tasks[number]
+        if self.output is not None:
+            self.output.finish(number)
+        self._ended.append(end)
+        self._send_soon()
+
+    def _send_soon(self) -> None:
+        """Send, in one message, how all jobs ended that end in this turn of the loop."""
+        if not self._is_sending:
+            self._is_sending = True
+            self.loop.call_soon(self._send_ended)
+
+    def _send_ended(self) -> None:
+        self._is_sending = False
+        if self._ended:
+            text, self._ended = ",".join(self._ended), []
+            self.writer.send_json(f'{{"ended":[{text}]}}')
+
+    async def _ask(self, number: int, verb: str, fields: dict[str, Any]) -> Any:
+        answered = self.loop.create_future()
+
+        def done(answer: dict[str, Any]) -> None:
+            self.loop.call_soon_threadsafe(_resolve, answered, answer)
+
+        self.ask(number, verb, fields, done)
+        return result_of(await answered)
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        """Each task of a job, wherever it is made, marks the job while its code runs."""
+        number = current_job.get()
+        if number and inspect.iscoroutine(coroutine):
+            coroutine = _MarkedCoroutine(coroutine, number, self.mark)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+
+class _MarkedCoroutine(Coroutine[Any, Any, Any]):
+    """A coroutine of a job: at each of its steps it notes that the job's code runs."""
+
+    __slots__ = ("_mark", "_number", "coroutine")
+
+    def __init__(self, coroutine: Any, number: int, mark: Callable[[int], None]) -> None:
+        self.coroutine = coroutine
+        self._number = number
+        self._mark = mark
+
+    def send(self, value: Any) -> Any:
+        self._mark(self._number)
+        try:
+            return self.coroutine.send(value)
+        finally:
+            self._mark(0)
+
+    def throw(self, *error: Any) -> Any:
+        self._mark(self._number)
+        try:
+            return self.coroutine.throw(*error)
+        finally:
+            self._mark(0)
+
+    def close(self) -> None:
+        self.coroutine.close()
+
+    def __await__(self) -> Any:
+        return self.coroutine.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        """What debuggers and stacks ask of a coroutine: ``cr_frame``, ``cr_await``, ``__qualname__``."""
+        return getattr(self.coroutine, name)
+
+
+def _resolve(future: asyncio.Future[Any], answer: dict[str, Any]) -> None:
+    if not future.done():
+        future.set_result(answer)

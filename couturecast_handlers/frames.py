@@ -1,0 +1,110 @@
+"""Where code stands and stood: errors with their tracebacks, and the stacks of jobs that run."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from couturecast_handlers import PermanentError
+
+_MAX_TRACEBACK_CHARS = 8_000
+_MAX_MESSAGE_CHARS = 2_000
+_MAX_FRAMES = 60
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """What is recorded of an error, as the appliance records its own."""
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "couturecast_handlers"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    try:
+        trace = "".join(traceback.format_exception(kind, error, _without_ours(error.__traceback__)))
+    except Exception as unwritable:
+        trace = f"the traceback cannot be written: {type(unwritable).__name__}"
+    return {
+        "type": name,
+        "message": message[:_MAX_MESSAGE_CHARS],
+        "traceback": trace[-_MAX_TRACEBACK_CHARS:],
+        "frame": _handler_frame(error),
+        "permanent": isinstance(error, PermanentError),
+    }
+
+
+def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """A traceback without our frames at its beginning."""
+    while trace is not None and _is_ours(trace.tb_frame.f_code):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_ours(code: types.CodeType) -> bool:
+    return os.path.abspath(code.co_filename).startswith(_OURS)
+
+
+def _handler_frame(error: BaseException) -> str | None:
+    """The innermost frame that is the team's code, as ``module:function``."""
+    innermost, trace = None, error.__traceback__
+    while trace is not None:
+        code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__")
+        if isinstance(module, str) and not _is_ours(code) and is_of_team(code.co_filename):
+            innermost = f"{module}:{_qualified_name(code)}"
+        trace = trace.tb_next
+    return innermost
+
+
+def is_of_team(file: str) -> bool:
+    """Whether a file is neither of the standard library nor of what is installed."""
+    installed = any(part in file for part in ("site-packages", "dist-packages"))
+    return not installed and not file.startswith((os.path.dirname(os.__file__), "<"))
+
+
+def _qualified_name(code: types.CodeType) -> str:
+    return getattr(code, "co_qualname", code.co_name)  # Python 3.11
+
+
+def main_thread_frames() -> list[Any]:
+    """Where the main thread stands: file, line and function, the outermost first."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return _frames(traceback.walk_stack(frame))[::-1]
+
+
+def _frames(walked: Iterable[tuple[types.FrameType, int]]) -> list[Any]:
+    found = [
+        [frame.f_code.co_filename, line or 0, _qualified_name(frame.f_code)]
+        for frame, line in walked
+        if not _is_ours(frame.f_code)
+    ]
+    return found[:_MAX_FRAMES]
+
+
+def coroutine_frames(task: Any) -> list[Any]:
+    """The frames of a suspended task and of what it waits for, the outermost first."""
+    from asyncio import Task
+
+    found: list[Any] = []
+    awaited: Any = task.get_coro()
+    for _ in range(_MAX_FRAMES * 4):
+        if inspect.isgenerator(awaited) and awaited.gi_frame is not None:
+            awaited = awaited.gi_yieldfrom
+            continue
+        frame, after = getattr(awaited, "cr_frame", None), getattr(awaited, "cr_await", None)
+        if frame is not None:
+            found += _frames([(frame, frame.f_lineno)])
+        if isinstance(after, Task):
+            after = after.get_coro()
+        if after is None:
+            break
+        awaited = after
+    return found[-_MAX_FRAMES:]

@@ -1,0 +1,118 @@
+"""Imports the team's function, and says what is wrong with it in one line, and how to fix that."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import os
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from couturecast_handlers.frames import is_of_team
+
+
+class RefusedError(ImportError):
+    """The function cannot be used: why, and what to do."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem, self.fix = problem, fix
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """The function ``module:function``.  Raises RefusedError."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for step in attribute.split("."):
+            found = getattr(found, step)
+    except BaseException as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RefusedError(f"{name!r} cannot be imported: {cause}", _fix(error, module_name)) from error
+    check_function(name, found)
+    return found  # type: ignore[no-any-return]
+
+
+def _fix(error: BaseException, module_name: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        if module_name == error.name or module_name.startswith(f"{error.name}."):
+            return "name its folder in COUTURECAST_HANDLERS_PATH, or correct COUTURECAST_HANDLERS"
+        return f"install {error.name} for {sys.executable}, or name another with COUTURECAST_HANDLERS_PYTHON"
+    if isinstance(error, SyntaxError):
+        return f"correct line {error.lineno} of {error.filename}"
+    if isinstance(error, AttributeError) and module_name in sys.modules:
+        return f"name a function of {getattr(sys.modules[module_name], '__file__', module_name)}"
+    return f"see what it does when it is imported: {sys.executable} -c 'import {module_name}'"
+
+
+def check_function(name: str, found: Any) -> None:
+    """Raises RefusedError if ``found`` can be no handler."""
+    fix = "write async def f(ctx, **kwargs), or def f(ctx, **kwargs)"
+    if inspect.isclass(found) or not callable(found):
+        raise RefusedError(f"{name!r} is no function", fix)
+    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+        raise RefusedError(f"{name!r} yields: a handler returns its result", fix)
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # of one that is written in C
+        return
+    try:
+        signature.bind_partial({})
+    except TypeError:
+        raise RefusedError(f"{name!r} takes no ctx: its signature is {signature}", fix) from None
+
+
+def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
+    """What the appliance is told of the function, and of the interpreter that runs it."""
+    try:
+        signature = str(inspect.signature(function))
+    except (TypeError, ValueError):
+        signature = "(...)"
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return {
+        "async": is_async(function),
+        "signature": signature,
+        "place": f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "",
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "pid": os.getpid(),
+    }
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether it is an ``async def``, or an object whose ``__call__`` is one."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object that can be called
+    )
+
+
+def team_files() -> dict[str, list[int]]:
+    """The files of the team's modules, each with the time of its last change (in nanoseconds) and size."""
+    return _stamps({getattr(module, "__file__", None) for module in list(sys.modules.values())})
+
+
+def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[int]]:
+    """The files that a failed import is about, and the folders in which a module may be missing."""
+    files: set[Any] = set(folders)
+    if isinstance(error, SyntaxError):
+        files.add(error.filename)
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None:  # a module that fails is none of sys.modules
+        files.add(trace.tb_frame.f_code.co_filename)
+        trace = trace.tb_next
+    found = _stamps(files)
+    return {**_stamps({os.path.dirname(file) for file in found if file.endswith(".py")}), **found}
+
+
+def _stamps(files: set[Any]) -> dict[str, list[int]]:
+    ours = os.path.dirname(os.path.abspath(__file__))
+    stamps = {}
+    for file in files:
+        if isinstance(file, str) and is_of_team(file) and not file.startswith(ours):
+            with contextlib.suppress(OSError):
+                found = os.stat(file)
+                stamps[file] = [found.st_mtime_ns, found.st_size]
+    return stamps

@@ -1,0 +1,123 @@
+"""What both kinds of handler process have in common."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from couturecast_handlers.importing import team_files
+from couturecast_handlers.output import Output
+from couturecast_handlers.wire import Reader, Writer, encode
+
+_NUMBER = struct.Struct("=q")
+
+
+@dataclass
+class Start:
+    """What a process is started with."""
+
+    queue: str
+    jobs: socket.socket
+    control: socket.socket
+    culprit: mmap.mmap
+    """Memory that the appliance shares: the number of the job whose code runs."""
+    foreground: bool = False
+    """Whether it has the terminal: its streams stay as they are, and ctrl-C is for its handler."""
+
+
+class Process:
+    """Runs the jobs of one function."""
+
+    def __init__(self, start: Start, writer: Writer, function: Callable[..., Any]) -> None:
+        self.queue = start.queue
+        self.function = function
+        self.foreground = start.foreground
+        self.reader, self.writer = Reader(start.jobs), writer
+        self.output = None if start.foreground else Output(writer)
+        if start.foreground:
+            logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        self._control = Reader(start.control)
+        self._culprit = start.culprit
+        self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._asks = 0
+        self._lock = threading.Lock()
+
+    def serve(self) -> None:
+        """Run jobs until the appliance ends this process."""
+        threading.Thread(target=self._obey, name="couturecast-control", daemon=True).start()
+        self.run()
+
+    def mark(self, number: int) -> None:
+        """Note whose code runs, for the appliance to read if this process dies."""
+        _NUMBER.pack_into(self._culprit, 0, number)
+
+    def marked(self) -> int:
+        """The number of the job whose code runs; 0: of none."""
+        number: int = _NUMBER.unpack_from(self._culprit, 0)[0]
+        return number
+
+    def ask(
+        self, number: int, verb: str, fields: dict[str, Any], done: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Ask the appliance for something; ``done`` gets its answer, in another thread."""
+        with self._lock:
+            self._asks += 1
+            asked = self._asks
+            self._asked[asked] = done
+        try:
+            self.writer.send({"ask": [asked, number, verb, fields]})
+        except (TypeError, ValueError):
+            del self._asked[asked]
+            raise
+
+    def _obey(self) -> None:
+        """Obey the appliance whatever the handlers do, and end with it."""
+        try:
+            for message in self._control.messages():
+                if "cancel" in message:
+                    self.cancel(message["cancel"])
+                elif "answer" in message:
+                    asked, answer = message["answer"]
+                    done = self._asked.pop(asked, None)
+                    if done is not None:
+                        done(answer)
+                elif "stack" in message:
+                    self.writer.send({"stack": [message["stack"], self.stack(message["stack"])]})
+                elif "files" in message:
+                    self.writer.send({"files": team_files()})
+        finally:
+            os._exit(0)
+
+    def run(self) -> None:
+        """Run jobs, in the main thread."""
+        raise NotImplementedError
+
+    def cancel(self, number: int) -> None:
+        """Have a job end, whichever runs now."""
+        raise NotImplementedError
+
+    def stack(self, number: int) -> list[Any]:
+        """Where a job stands."""
+        raise NotImplementedError
+
+
+def result_of(answer: dict[str, Any]) -> Any:
+    """What the appliance answered.  Raises RuntimeError if it refused."""
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return answer.get("result")
+
+
+def ended(number: int, how: str, value: Any) -> str:
+    """How a job ended, as JSON.  Raises TypeError, which names the type, for what JSON does not have."""
+    try:
+        return f'[{number},"{how}",{encode(value)}]'
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"the result cannot be written as JSON: {error}") from None

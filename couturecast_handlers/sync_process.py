@@ -1,0 +1,90 @@
+"""Runs plain ``def`` handlers, one job at a time, in the main thread."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import threading
+from typing import Any
+
+from couturecast_handlers import Job, JobCancelledError, Queue
+from couturecast_handlers.frames import describe, main_thread_frames
+from couturecast_handlers.output import current_job
+from couturecast_handlers.process import Process, ended, result_of
+
+_CANCEL = signal.SIGUSR2
+"""Interrupts what waits in the main thread, too: a sleep, a lock, a socket."""
+_WAIT_SECONDS = 0.5
+
+
+class SyncProcess(Process):
+    """One job after the other."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._number = 0
+        self._cancelled = 0
+        self._main = threading.get_ident()
+        signal.signal(_CANCEL, self._on_cancel)
+
+    def run(self) -> None:
+        """Run what comes until the socket is closed."""
+        for message in self.reader.messages():
+            for facts in message["run"]:
+                self.writer.send_json(f'{{"ended":[{self._attempt(facts)}]}}')
+        os._exit(0)
+
+    def cancel(self, number: int) -> None:
+        """Interrupt the job, if it still runs."""
+        self._cancelled = number
+        signal.pthread_kill(self._main, _CANCEL)
+
+    def _on_cancel(self, *_: Any) -> None:
+        if self._number and self._number == self._cancelled:
+            raise JobCancelledError
+
+    def stack(self, number: int) -> list[Any]:
+        """The frames of the thread, if it runs this job."""
+        return main_thread_frames() if number == self._number else []
+
+    def _attempt(self, facts: list[Any]) -> str:
+        number, key, function, kwargs, attempts, meta = facts
+
+        def ask(verb: str, fields: dict[str, Any]) -> Any:
+            return self._ask(number, verb, fields)
+
+        end = ended(number, "cancelled", None)
+        current_job.set(number)
+        self.mark(number)
+        self._number = number
+        try:
+            try:
+                job = Job(key, function, kwargs, attempts, meta, self.queue, ask)
+                context = {"job": job, "queue": Queue(self.queue, ask)}
+                end = ended(number, "done", self.function(context, **kwargs))
+            except JobCancelledError as error:
+                end = ended(number, "cancelled", describe(error))
+            except BaseException as error:
+                end = ended(number, "failed", describe(error))
+            self._number = 0
+        except JobCancelledError:  # at the very end
+            self._number = 0
+        self.mark(0)
+        if self.output is not None:
+            self.output.finish(number)
+        current_job.set(0)
+        return end
+
+    def _ask(self, number: int, verb: str, fields: dict[str, Any]) -> Any:
+        answers: collections.deque[Any] = collections.deque()
+        arrived = threading.Event()
+
+        def done(answer: dict[str, Any]) -> None:
+            answers.append(answer)
+            arrived.set()
+
+        self.ask(number, verb, fields, done)
+        while not arrived.wait(_WAIT_SECONDS):
+            pass
+        return result_of(answers[0])

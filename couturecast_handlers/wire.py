@@ -1,0 +1,88 @@
+"""The child's end of its two sockets.
+
+A message is a length (4 bytes, big-endian) and a JSON object.  Over the first socket come ``run`` (a list
+of jobs), and all that goes to the appliance: ``ready`` or ``refused``, then ``ended`` (a list of results and
+errors, by the number of the job), ``ask`` (update a job, enqueue one), ``lines`` (of a job; of none: number
+0), ``stack``, ``files``.  Over the second comes what is obeyed while handlers run: ``cancel`` (a number),
+``stack`` (a number), ``files``, ``answer`` (to an ``ask``).  Its end is the end of the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+_LENGTH = struct.Struct(">I")
+_READ_BYTES = 1 << 18
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+"""A value as JSON; what the standard library's ``json`` makes of it, without its spaces."""
+
+
+class Reader:
+    """Cuts what is received into messages."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._received = bytearray()
+
+    def fileno(self) -> int:
+        """The descriptor, for an event loop."""
+        return self._connection.fileno()
+
+    def receive(self, flags: int = 0) -> list[Any] | None:
+        """The whole messages of one reading; None once the appliance has closed the socket.
+
+        Raises BlockingIOError with the flag MSG_DONTWAIT.
+        """
+        data = self._connection.recv(_READ_BYTES, flags)
+        if not data:
+            return None
+        received = self._received
+        received += data
+        messages, begin = [], 0
+        while len(received) - begin >= _LENGTH.size:
+            end = begin + _LENGTH.size + _LENGTH.unpack_from(received, begin)[0]
+            if len(received) < end:
+                break
+            messages.append(json.loads(received[begin + _LENGTH.size : end]))
+            begin = end
+        del received[:begin]
+        return messages
+
+    def messages(self) -> Iterator[Any]:
+        """Every message until the socket is closed."""
+        while True:
+            messages = self.receive()
+            if messages is None:
+                return
+            yield from messages
+
+
+class Writer:
+    """Sends messages; any thread may."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message.  Raises TypeError or ValueError if JSON does not have it."""
+        self.send_json(encode(message))
+
+    def send_json(self, text: str) -> None:
+        """Send a message that is JSON already."""
+        body = text.encode()
+        if os.getpid() != self._pid:  # a child that a handler forked
+            os._exit(1)
+        try:
+            with self._lock:
+                self._connection.sendall(_LENGTH.pack(len(body)) + body)
+        except OSError:  # the appliance is gone, or a handler has closed the socket
+            os._exit(1)

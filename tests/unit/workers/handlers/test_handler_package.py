@@ -1,0 +1,69 @@
+"""The package that a team's interpreter runs: its syntax, what it imports, and its tools for tests."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import couturecast_handlers
+from couturecast_handlers import PermanentError, run_for_test
+
+FILES = sorted(Path(couturecast_handlers.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_is_python_3_9_and_imports_the_standard_library_only(file: Path) -> None:
+    tree = ast.parse(file.read_text(), feature_version=(3, 9))
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    assert imported <= sys.stdlib_module_names | {"couturecast_handlers"}
+
+
+def test_what_handlers_import_of_it_costs_next_to_nothing() -> None:
+    program = "import json, sys; before = set(sys.modules); import couturecast_handlers, sys;" + (
+        "print(json.dumps(sorted(name for name in set(sys.modules) - before)))"
+    )
+    folder = Path(couturecast_handlers.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, check=True)
+    imported = set(json.loads(done.stdout))
+    assert "couturecast_handlers" in imported
+    assert not imported & {"asyncio", "inspect", "couturecast_handlers.process"}
+
+
+async def extract(ctx: dict[str, Any], item_id: str, fails: bool = False) -> dict[str, Any]:
+    """A handler of a team."""
+    await ctx["job"].update(progress=0.5)
+    await ctx["queue"].enqueue("fan_out_alert", alert_id="a")
+    if fails:
+        raise PermanentError("no such cloth")
+    return {"item_id": item_id, "attempt": ctx["job"].attempts}
+
+
+def extract_plainly(ctx: dict[str, Any], item_id: str) -> dict[str, Any]:
+    """The same as a plain function."""
+    ctx["job"].update(progress=0.5)
+    return {"item_id": item_id, "attempt": ctx["job"].attempts}
+
+
+def test_a_team_tests_its_handler_without_an_appliance() -> None:
+    assert run_for_test(extract, attempt=2, item_id="dress-1") == {"item_id": "dress-1", "attempt": 2}
+    assert run_for_test(extract_plainly, item_id="dress-1") == {"item_id": "dress-1", "attempt": 1}
+    with pytest.raises(PermanentError):
+        run_for_test(extract, item_id="dress-1", fails=True)
+    with pytest.raises(TypeError):
+        run_for_test(extract, item_id=object())

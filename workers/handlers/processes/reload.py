@@ -1,0 +1,63 @@
+"""Replaces the handler processes of a queue when the code of the team changes, for who writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+import structlog
+
+from workers.errors import HandlerImportError
+from workers.handlers.processes.pool import HandlerPool
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.5
+
+
+class FileWatch:
+    """Notices which of some files have changed, were removed, or are there again."""
+
+    def __init__(self) -> None:
+        self._stamps: dict[str, list[int] | None] = {}
+
+    def changed(self, files: Mapping[str, list[int]]) -> list[str]:
+        """Which files differ from the last call.
+
+        ``files`` has the time, in nanoseconds, and the size of each when it was imported: a file that is new
+        to this watch is compared with them.
+        """
+        now = {file: _stamp(file) for file in files}
+        before = {**files, **self._stamps}
+        self._stamps = now
+        return sorted(file for file, stamp in now.items() if before[file] != stamp)
+
+
+def _stamp(file: str) -> list[int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return [found.st_mtime_ns, found.st_size]
+
+
+async def replace_on_change(pool: HandlerPool) -> None:
+    """Watch the files of the team's modules that the processes have imported, without end."""
+    watch = FileWatch()
+    while True:
+        changed = await asyncio.to_thread(watch.changed, await pool.read_files())
+        if changed:
+            await _replace(pool, changed[0])
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _replace(pool: HandlerPool, file: str) -> None:
+    queue = pool.source.queue
+    try:
+        await pool.replace()
+    except HandlerImportError as error:
+        problem = "nothing of the queue runs until its handler can be imported"
+        log.error(problem, queue=queue, file=file, error=str(error))  # noqa: TRY400 - its traceback is no help
+    else:
+        log.info("the handler was replaced: its code has changed", queue=queue, file=file)
