@@ -84,7 +84,7 @@ async def test_jobs_are_listed_by_state_with_counts_and_the_focused_one_says_why
         shown = text(app)
         for words in ("Running 3", "Ready 250", "Scheduled 1", "Done 1", "Failed 1", "Schedules 2"):
             assert words in shown, words
-        for words in ("dress-17", "1/4", "31 s", "29 s", "62%", "28 times as long as usual", '"item_id"'):
+        for words in ("dress-17", "1/4", "31 s", "29 s", "62 %", "28 times as long as usual", '"item_id"'):
             assert words in shown, words
         await press(pilot, "right")
         await until(pilot, lambda: "wx-porto-0" in text(app))
@@ -462,7 +462,7 @@ async def test_the_filter_searches_keys_functions_workers_and_schedules() -> Non
             await until(pilot, lambda query=query: jobs_screen(app).filter_text() == query)
             await until(pilot, lambda: not jobs_screen(app).is_waiting)
             assert [one.key for one in jobs_screen(app).rows] == found
-        await until(pilot, lambda: "for worker:box-9: escape shows all" in text(app))
+        await until(pilot, lambda: "for worker:box-9: esc shows all" in text(app))
         await press(pilot, "escape")
         await press(pilot, "left")
         await pilot.press("slash", *"nightly", "enter")

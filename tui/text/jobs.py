@@ -7,7 +7,17 @@ from datetime import datetime
 
 from rich.text import Text
 
-from tui.text.format import MISSING, SHORT_TIME_CHARS, clip, clip_middle, clock_time, count, duration, escape
+from tui.text.format import (
+    MISSING,
+    SHORT_TIME_CHARS,
+    clip,
+    clip_middle,
+    clock_time,
+    count,
+    duration,
+    escape,
+    percent,
+)
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
@@ -37,7 +47,7 @@ _SLOW_TIMES = 5.0
 """A job that runs so many times as long as usual stands out."""
 _ENDS_SOON_SECONDS = 5.0
 _MAX_COUNT_CHARS = 6
-_GAUGE_CHARS = 8
+_GAUGE_CHARS = 7
 _WIDTHS = {
     "": 3, "queue": 18, "function": 16, "att": 4, "running": 8, "usually": 8, "deadline": 8, "worker": 16,
     "progress": 13, "before it": 9, "queued": 8, "due in": 8, "due": 11, "took": 8, "ended": 11,
@@ -203,7 +213,7 @@ def progress(share: float | None) -> Text:
     if share is None:
         return Text(MISSING, MUTED)
     bar = thin_gauge(round(share * 100), 100, _GAUGE_CHARS, ACCENT)
-    return bar.append(f" {share * 100:.0f}%")
+    return bar.append(f" {percent(share, 0)}")
 
 
 def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: float) -> list[Text]:

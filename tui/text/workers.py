@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.text.format import MISSING, byte_size, duration, escape
+from tui.text.format import byte_size, duration, escape, percent
 from tui.text.styles import BREACH, MUTED, OK, WATCH
 from tui.text.words import plural
 from workers.monitoring.snapshot import WorkerState
@@ -60,7 +60,7 @@ def in_flight(worker: Worker) -> str:
 
 def cpu(worker: Worker) -> str:
     """``12 %`` of one core."""
-    return MISSING if worker.cpu is None else f"{worker.cpu * 100:.0f} %"
+    return percent(worker.cpu, 0)
 
 
 def memory(worker: Worker) -> str:
