@@ -265,7 +265,7 @@ def _make_operations(
         audit,
         dead_letters=dead_letters,
         replays=replays,
-        cache=_make_cache_operations(connections, cache, audit),
+        cache=_make_cache_operations(connections, cache, audit, mask),
         alerts=AlertOperations(
             AlertHistoryRepository(database),
             audit,
@@ -312,7 +312,9 @@ def _make_letter_operations(
     )
 
 
-def _make_cache_operations(connections: _Connections, cache: Cache[Payload], audit: Audit) -> CacheOperations:
+def _make_cache_operations(
+    connections: _Connections, cache: Cache[Payload], audit: Audit, mask: SecretMask
+) -> CacheOperations:
     cache_url = _cache_url(connections.settings)
     return CacheOperations(
         cache,
@@ -320,6 +322,7 @@ def _make_cache_operations(connections: _Connections, cache: Cache[Payload], aud
         dedicated=cache_url is not None,
         audit=audit,
         thresholds=connections.settings.thresholds,
+        mask=mask,
     )
 
 

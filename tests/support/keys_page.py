@@ -23,9 +23,9 @@ COUTURECAST_KEYMAP='app.quit=ctrl+q,jobs.abort=X,jobs.remove=x' couturecast-tui
 ```
 
 An id that comes twice has both keys. A key is a character, or a name as `f5`, `space`, `comma`,
-`question_mark`, `ctrl+x`. Footer, help, palette and hints show the keys as they are mapped. An id that does not
-exist, a key that does not exist, and a key that would mean two things on one screen end the start with one
-line. Keys that only move the cursor have no id.
+`question_mark`, `ctrl+x`. Footer, help, palette and hints show the keys as they are mapped. An id that does
+not exist, a key that does not exist, and a key that would mean two things on one screen end the start with
+one line. Keys that only move the cursor have no id.
 
 | id | keys | |
 |---|---|---|

@@ -155,7 +155,7 @@ def verdict_line(
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
-    """That all is well, or the worst alert; and how many others there are.  ``key``: on a screen, its keys."""
+    """That all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
     watched = _watched(snapshot)
     if watched:
         return _worst(watched[0], snapshot, key), _others(len(watched) - 1)

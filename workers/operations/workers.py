@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -97,11 +97,13 @@ class WorkerOperations:
         """
         found = find_worker((await self._read_cluster()).workers, worker)
         lines = await ask_for_log(self._redis, found.id)
-        return [
-            replace(line, text=self._mask.text(line.text))
-            for line in lines
-            if queue in (None, line.queue) and job in (None, line.job)
-        ]
+        return self.mask_lines(
+            line for line in lines if queue in (None, line.queue) and job in (None, line.job)
+        )
+
+    def mask_lines(self, lines: Iterable[LogLine]) -> Sequence[LogLine]:
+        """Lines of a log as they are shown."""
+        return [replace(line, text=self._mask.text(line.text)) for line in lines]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.
