@@ -151,20 +151,25 @@ _SORT_COLUMNS: tuple[SortColumn[JobSummary], ...] = (
     SortColumn("deadline", lambda job: job.deadline_in),
     SortColumn("worker", lambda job: job.worker_name or job.worker),
     SortColumn("progress", lambda job: job.progress, descending=True),
+    SortColumn("before it", lambda job: job.position),
+    SortColumn("queued", lambda job: job.queued_at),
     SortColumn("due in", lambda job: job.due_in),
     SortColumn("due", lambda job: job.due_at),
     SortColumn("ended", lambda job: job.ended_at, descending=True),
     SortColumn("took", _took, descending=True),
     SortColumn("error", lambda job: job.problem or short_error(job.error) or None),
 )
-_FIRST_ONES = f"The first {MAX_SORTED:,} are sorted, if there are more."
+_FIRST_ONES = (
+    f"Redis keeps one order of each list, so the first {MAX_SORTED:,} in that order are read and sorted."
+)
+_AS_STARTED = f"{_FIRST_ONES} That of ready jobs is the one in which they start, queue by queue."
 JOB_SORTING: Mapping[str, Sorting[JobSummary]] = {
     tab: Sorting(
         f"jobs-{tab}",
         tuple(column for column in _SORT_COLUMNS if column.name in _COLUMNS[tab]),
-        note=_FIRST_ONES,
+        note=_AS_STARTED if tab == "ready" else _FIRST_ONES,
     )
-    for tab in ("running", "scheduled", "done", "failed")
+    for tab in ("running", "ready", "scheduled", "done", "failed")
 }
 """By tab.  Those that are ready have the order of their queues only."""
 SCHEDULE_SORTING: Sorting[ScheduleView] = Sorting(

@@ -17,7 +17,7 @@ from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
 from tui.text.completion import Values
-from tui.text.format import clock_time, escape
+from tui.text.format import clock_time, count, escape
 from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
 from tui.text.sorting import Sorting
 from tui.text.words import plural
@@ -59,14 +59,15 @@ class JobPage:
     items: Sequence[JobSummary]
     next: str | None
     counts: dict[str, JobCounts]
-    schedules: Sequence[ScheduleView]
+    schedules: Sequence[ScheduleView] = ()
+    is_cut: bool = False
+    """Whether there are more jobs than are read to be sorted."""
 
 
 class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     """The page is read with each snapshot, while the view is shown and Redis answers."""
 
     REMEMBERED_AS = "jobs-filter"
-    NOT_SORTED = "ready jobs have one order only: that in which their queues start them"
     FILTER_PLACEHOLDER = PLACEHOLDER
     HELP = (
         "Jobs by state, {jobs.tab-previous} and {jobs.tab-next} change the list. {jobs.abort}, "
@@ -150,9 +151,10 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == wanted.tab)
         if state.order is not None:
-            return JobPage(await self._read_sorted(listed, state), None, counts, ())
+            jobs, is_cut = await self._read_sorted(listed, state)
+            return JobPage(jobs, None, counts, is_cut=is_cut)
         page = await self._read(listed, state, PAGE_ROWS, state.cursor)
-        return JobPage(page.items, page.next, counts, ())
+        return JobPage(page.items, page.next, counts)
 
     async def _read(
         self, listed: WindowState, state: ListState[Listed], limit: int, cursor: str | None
@@ -163,8 +165,13 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         )
         return replace(page, items=[named_job(job, snapshot) for job in page.items])
 
-    async def _read_sorted(self, listed: WindowState, state: ListState[Listed]) -> Sequence[JobSummary]:
-        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long."""
+    async def _read_sorted(
+        self, listed: WindowState, state: ListState[Listed]
+    ) -> tuple[Sequence[JobSummary], bool]:
+        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long.
+
+        Also returns whether there are more.
+        """
         began = time.monotonic()
         jobs: list[JobSummary] = []
         cursor: str | None = None
@@ -175,12 +182,12 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             if cursor is None:
                 break
         self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
-        return JOB_SORTING[listed].sort(jobs, state.order)
+        return JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
-    def sorting_of(self, state: ListState[Listed]) -> Sorting[Any] | None:
-        """The columns of a tab; those that are ready have one order."""
+    def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:
+        """The columns of a tab."""
         tab = state.filter.tab
-        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING.get(tab)
+        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING[tab]
 
     # Painting
 
@@ -243,12 +250,14 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if self.lists_schedules:
             found = plural(len(self.query_one(ScheduleTable).items), "schedule")
             return [found, *self.position_parts(numbered=False)]
-        single = self.state.page_number == 1 and (self.page is None or self.page.next is None)
+        single = self.state.page_number == 1 and self._next_state() is None
         jobs = plural(len(self.rows), "job")
-        queues_order = "in the order of their queues" if self.state.filter.tab == "ready" else ""
+        as_started = self.state.filter.tab == "ready" and self.state.order is None
+        is_cut = isinstance(self.page, JobPage) and self.page.is_cut
         return [
             jobs if single else f"{jobs} on this page",
-            queues_order,
+            f"of the first {count(MAX_SORTED)}" if is_cut else "",
+            "in the order of their queues" if as_started else "",
             *self.position_parts(numbered=not single),
         ]
 
