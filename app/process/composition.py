@@ -235,7 +235,7 @@ def _make_alert_keeper(
         is_active=lambda: process.is_active() or snapshots.saw_alerts,
         idle=IdleChecks(
             connections.redis,
-            count_seconds=pace.presence,
+            count_seconds=pace.count,
             plans=PlanRepository(connections.database),
             schedules=process.schedules,
         ),

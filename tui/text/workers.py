@@ -30,8 +30,9 @@ def readiness(worker: Worker) -> str:
         case "dead":
             return _jobs_of_the_dead(worker)
         case "blocked":
-            where = escape(worker.blocked_where or "an unknown line")
-            return f"blocked{_lasting(worker.blocked_for)} by {where}"
+            if worker.blocked_where is None:
+                return f"no answer{_lasting(worker.blocked_for)}: it may be frozen"
+            return f"blocked{_lasting(worker.blocked_for)} by {escape(worker.blocked_where)}"
         case "draining":
             if worker.drain_deadline_in is None:
                 return "draining"

@@ -173,7 +173,9 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
     for worker in workers:
         if worker.state == "blocked":
             how_long = "" if worker.blocked_for is None else f" for {duration(worker.blocked_for)}"
-            message = f"{worker.host}:{worker.pid} blocked{how_long}: {worker.blocked_where}"
+            message = f"{worker.name} blocked{how_long}: {worker.blocked_where}"
+            if worker.blocked_where is None:
+                message = f"{worker.name} has not answered{how_long}: it may be frozen"
             since = None if worker.blocked_for is None else now - worker.blocked_for
             yield Condition(rules.BLOCKED, None, message, since, worker.blocked_for, subject=worker.id)
 
