@@ -13,6 +13,7 @@ from typing import Any
 
 from textual.app import App
 from textual.binding import ActiveBinding, Binding, BindingsMap, BindingType
+from textual.content import Content
 from textual.dom import DOMNode
 from textual.keys import Keys, _character_to_key, key_to_character
 from textual.screen import ModalScreen, Screen
@@ -169,6 +170,11 @@ def with_keys(node: DOMNode, text: str) -> str:
     Text from anywhere else must not be part of it: see `key_name`.
     """
     return _PLACEHOLDER.sub(lambda match: key_name(node, match[1]), text)
+
+
+def label_with_keys(node: DOMNode, text: str) -> Content:
+    """The same for a button, which would read its label as markup: a key may be ``[``."""
+    return Content(with_keys(node, text))
 
 
 @cache

@@ -120,7 +120,7 @@ def _name(call: ast.Call) -> str:
 
 
 def test_no_text_names_a_key_by_itself_since_a_keymap_may_change_it() -> None:
-    named = re.compile(r"(?:^|[ ;:,(·])(?:esc|escape|space|[b-zB-Z!?]) [a-z]{2,}")
+    named = re.compile(r"(?:^|[ ;:,(·])(?:esc|escape|space|[b-zB-Z!?]) [a-z]{2,}|\((?:[a-z]|esc|ctrl\+.)\)")
     found = [text for path in TUI.rglob("*.py") for text in _texts(path) if named.search(text)]
     assert not found, "with_keys and key_name name keys as they are mapped"
 
@@ -146,6 +146,9 @@ def _source() -> str:
         (("s",), "f2 leave", "order.leave"),
         (("question_mark",), "f2 close", "help.close"),
         (("p",), "f2 cancel", "prompt.cancel"),
+        (("D",), "Drain (f2)", "confirm.yes"),
+        (("2", "R"), "Leave (f2)", "replay-options.leave"),
+        (("3", "e"), "Leave (f2)", "enqueue.leave"),
     ],
 )
 async def test_hints_name_the_keys_as_they_are_mapped(keys: tuple[str, ...], hint: str, name: str) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Button, Static, TextArea
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.payload_diff import PayloadDiff
 from tui.editor import EditorError, edit_text
-from tui.keymap import with_keys
+from tui.keymap import label_with_keys, with_keys
 from tui.session import Session, one_line
 from tui.text.format import CONTROL_CHARACTERS, clip, escape
 from tui.widgets.message_line import MessageLine
@@ -54,10 +54,10 @@ class EditPayloadDialog(ModalScreen[str | None]):
             yield MessageLine(self._hint(), id="message")
             with Horizontal(classes="buttons"):
                 yield Button(
-                    with_keys(self, "Replay ({edit-payload.replay})"), id="replay", variant="primary"
+                    label_with_keys(self, "Replay ({edit-payload.replay})"), id="replay", variant="primary"
                 )
-                yield Button(with_keys(self, "Editor ({edit-payload.open-editor})"), id="editor")
-                yield Button(with_keys(self, "Leave ({edit-payload.leave})"), id="leave")
+                yield Button(label_with_keys(self, "Editor ({edit-payload.open-editor})"), id="editor")
+                yield Button(label_with_keys(self, "Leave ({edit-payload.leave})"), id="leave")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Replay or leave, by mouse or enter."""
