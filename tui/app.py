@@ -26,7 +26,7 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
 from tui.driver import NonBlockingDriver
 from tui.jumping import jump_targets
-from tui.keymap import help_sections, name_bindings
+from tui.keymap import help_sections, key_name, name_bindings, with_keys
 from tui.opening import OpeningApp
 from tui.palette import KeyCommands
 from tui.screens.base import DashboardScreen
@@ -139,7 +139,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         self.session.refresh()
         if self._interval > _TIMER_SECONDS:
             self.notify(
-                f"economical: a snapshot every {self._interval:g} s, and after each action; r takes one now",
+                f"economical: a snapshot every {self._interval:g} s, and after each action; "
+                f"{key_name(self, 'list.reload')} takes one now",
                 timeout=_NOTICE_SECONDS,
             )
         if self.operations.read_only:
@@ -211,7 +212,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         """Show the keys that work here, with a sentence each, and the signs."""
         if not isinstance(self.screen, Help):
             screen = self.screen if isinstance(self.screen, DashboardScreen) else DashboardScreen
-            self.push_screen(Help(screen.HELP, help_sections(self), screen.LEGEND))
+            legend = [with_keys(self, line) for line in screen.LEGEND]
+            self.push_screen(Help(with_keys(self, screen.HELP), help_sections(self), legend))
 
     @work
     async def action_jump(self) -> None:
@@ -249,7 +251,11 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         elif self.operations.in_flight == 0:
             await self.session.run(self.operations.drain())
         elif self.operations.draining:
-            self.notify("already draining; ! returns the jobs to their queues and exits now")
+            self.notify(
+                with_keys(
+                    self, "already draining; {app.put-back} returns the jobs to their queues, exits now"
+                )
+            )
         else:
             self.action_drain()
 
@@ -257,7 +263,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
     async def action_put_back(self) -> None:
         """While draining: ask, then return the jobs to their queues and exit now."""
         if not self.operations.draining:
-            self.notify("this process does not drain: D drains it")
+            self.notify(with_keys(self, "this process does not drain: {app.drain} drains it"))
             return
         question = Confirm(
             f"Put back {plural(self.operations.in_flight, 'job')} now and exit?",

@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any
 
 from textual.app import App
 from textual.binding import ActiveBinding, Binding, BindingsMap, BindingType
+from textual.content import Content
 from textual.dom import DOMNode
 from textual.keys import Keys, _character_to_key, key_to_character
 from textual.screen import ModalScreen, Screen
@@ -73,6 +75,7 @@ _SENTENCES = {
     "screen.tab(-1)": "Show the list before.",
     "screen.tab(1)": "Show the next list.",
     "select_cursor": "Open the row under the cursor.",
+    "state(-1)": "Show the letters of the state before.",
     "tab(-1)": "Show the list before.",
     "tab(1)": "Show the next list.",
 }
@@ -86,6 +89,8 @@ _TYPED = ("edit-payload", "filter", "prompt", "replay-options")
 _STEPS = {"1": "next", "-1": "previous"}
 _MODIFIERS = {"alt", "ctrl", "shift", "super"}
 _NAMED_KEYS = {key.value for key in Keys}
+_PLACEHOLDER = re.compile(r"\{([a-z-]+\.[A-Za-z-]+)\}")
+"""Of a key in a text: the id of its binding."""
 
 
 class KeymapError(WorkersError):
@@ -150,18 +155,36 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
     ]
 
 
-def mapped_hint(app: App[Any], screen: Screen[Any], hint: str) -> str:
-    """The keys of a hint, as ``p`` or ``[ ]``, as they are mapped on this screen."""
-    keymap = app._keymap
-    if not keymap:
-        return hint
-    nodes: list[DOMNode] = [*screen.walk_children(), screen, app]
-    mapped: dict[str, str] = {}
-    for binding in (binding for node in nodes for _, binding in node._bindings):
-        if (keys := keymap.get(binding.id or "")) is not None:
-            new = binding.with_key(keys.split(",")[0])
-            mapped.setdefault(app.get_key_display(binding), app.get_key_display(new))
-    return " ".join(mapped.get(key, key) for key in hint.split(" "))
+def key_name(node: DOMNode, name: str) -> str:
+    """The key of an id as it is mapped now, by the name that it has on the screen: of several the first."""
+    app = node.app
+    binding = _first_bindings()[name]
+    if keys := app._keymap.get(name):
+        binding = binding.with_key(keys.partition(",")[0])
+    return app.get_key_display(binding)
+
+
+def with_keys(node: DOMNode, text: str) -> str:
+    """A text of ours with the keys of the ids in braces, as ``{app.drain} drains it``.
+
+    Text from anywhere else must not be part of it: see `key_name`.
+    """
+    return _PLACEHOLDER.sub(lambda match: key_name(node, match[1]), text)
+
+
+def label_with_keys(node: DOMNode, text: str) -> Content:
+    """The same for a button, which would read its label as markup: a key may be ``[``."""
+    return Content(with_keys(node, text))
+
+
+@cache
+def _first_bindings() -> Mapping[str, Binding]:
+    """By id, the binding that names its key."""
+    found: dict[str, Binding] = {}
+    for cls in _own_classes():
+        for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
+            found.setdefault(binding.id or "", binding)
+    return found
 
 
 # Ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from rich.style import Style
@@ -105,9 +105,13 @@ _MEANINGS = {
     WATCH: "text-warning",
     BREACH: "text-error",
     PAUSED: "text-secondary",
-    ACCENT: "text-primary",
+    ACCENT: "accent",
 }
 """The variables of Textual that come closest, for its own themes."""
+_SURFACES = ("background", "surface", "panel")
+MIN_CONTRAST = 4.5
+"""Of every text with what is behind it."""
+_BLEND_STEPS = 20
 _MUTED_SHARE, _RULE_SHARE = 0.3, 0.7
 """How much of the background is in these two, in Textual's themes."""
 
@@ -127,14 +131,40 @@ def add_meanings(variables: Mapping[str, str]) -> dict[str, str]:
     background, foreground = (Color.parse(variables[name]) for name in ("background", "foreground"))
     own = {name: variables[nearest] for name, nearest in _MEANINGS.items()}
     if background.ansi is None and foreground.ansi is None:
-        own |= {
-            MUTED: foreground.blend(background, _MUTED_SHARE).hex,
-            RULE: foreground.blend(background, _RULE_SHARE).hex,
-        }
+        own[MUTED] = foreground.blend(background, _MUTED_SHARE).hex
+        surfaces = [Color.parse(variables[name]) for name in _SURFACES]
+        own = {name: _readable(Color.parse(color), surfaces) for name, color in own.items()}
+        own[RULE] = foreground.blend(background, _RULE_SHARE).hex
     else:
         own |= {MUTED: variables["foreground"], RULE: variables["foreground"]}
     own |= {"selected": variables["panel"], "cursor-style": "bold"}
-    return own | dict(variables)
+    is_ours = OK in variables
+    return own | dict(variables) if is_ours else dict(variables) | own
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The contrast of two colours, from 1 to 21, as WCAG 2 defines it."""
+    low, high = sorted(map(_luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: Color) -> float:
+    red, green, blue = (
+        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+        for channel in color.normalized
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _readable(color: Color, surfaces: Sequence[Color]) -> str:
+    """The colour, as much nearer to black or white as it takes to be read on all surfaces."""
+    black_or_white = max((Color(0, 0, 0), Color(255, 255, 255)), key=lambda end: contrast(end, surfaces[0]))
+    mixed = color
+    for step in range(_BLEND_STEPS + 1):
+        mixed = color.blend(black_or_white, step / _BLEND_STEPS)
+        if all(contrast(mixed, surface) >= MIN_CONTRAST for surface in surfaces):
+            break
+    return mixed.hex
 
 
 def style_names(variables: Mapping[str, str], *, no_color: bool) -> StyleNames:

@@ -10,7 +10,7 @@ import typer
 
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
-from app.cli.options import DataDir, DryRun, Json, Yes
+from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
 from app.cli.render.cache import entries_text, entry_text, listed, stats_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
@@ -65,6 +65,7 @@ def _glob(pattern: str, option: str) -> str:
 @commands.command("get")
 def get_entry(
     key: Annotated[str, typer.Argument(metavar="KEY", help="As cache list has it: user:location:block.")],
+    reveal: Reveal = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +73,7 @@ def get_entry(
     utf8(key, "KEY")
 
     async def run(operations: Operations) -> int:
-        entry, value = await operations.cache.get(key)
+        entry, value = await operations.cache.get(key, reveal=reveal)
         if as_json:
             output.print_json(asdict(entry) | {"value": value})
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -17,11 +18,13 @@ from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import Reason
 from app.cli.values import check_choice
-from tui.text.words import plural
+from tui.text.format import local_time
+from tui.text.words import DATE_TIME_ZONE, plural
 
 if TYPE_CHECKING:
     from workers.operations.jobs import JobChange, Verb
     from workers.operations.operations import Operations
+    from workers.operations.start_facts import Clock
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -117,7 +120,7 @@ def show_job(
     from app.cli.render.jobs import finding_document, job_text, stack_text
 
     async def run(operations: Operations) -> int:
-        job = await operations.jobs.get(queue, key, reveal=reveal)
+        job = await operations.jobs.get(queue, key, reveal=reveal, clock=_clock(as_json=as_json))
         where = await operations.jobs.stack(queue, key) if stack else None
         alike = await operations.jobs.alike(queue, key) if stack else None
         if as_json:
@@ -160,7 +163,7 @@ def why(
     """Why a job does not run, or why a queue starts nothing more, in one sentence."""
 
     async def run(operations: Operations) -> int:
-        answer = await operations.jobs.why(queue, key)
+        answer = await operations.jobs.why(queue, key, clock=_clock(as_json=as_json))
         if as_json:
             output.print_json({"queue": queue, "key": key, **asdict(answer)})
         else:
@@ -168,6 +171,13 @@ def why(
         return 0
 
     run_operation(data_dir, run, database="optional")
+
+
+def _clock(*, as_json: bool) -> Clock:
+    """How a sentence has its times: for people in the zone of the terminal."""
+    from workers.operations.start_facts import utc_time
+
+    return utc_time if as_json else partial(local_time, form=DATE_TIME_ZONE)
 
 
 _HELP: Mapping[Verb, str] = {

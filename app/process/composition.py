@@ -254,7 +254,7 @@ def _make_alert_keeper(
         is_active=lambda: process.is_active() or snapshots.saw_alerts,
         idle=IdleChecks(
             connections.redis,
-            count_seconds=pace.presence,
+            count_seconds=pace.count,
             plans=PlanRepository(connections.database),
             schedules=process.schedules,
         ),
@@ -284,7 +284,7 @@ def _make_operations(
         audit,
         dead_letters=dead_letters,
         replays=replays,
-        cache=_make_cache_operations(connections, cache, audit),
+        cache=_make_cache_operations(connections, cache, audit, mask),
         alerts=AlertOperations(
             AlertHistoryRepository(database),
             audit,
@@ -331,7 +331,9 @@ def _make_letter_operations(
     )
 
 
-def _make_cache_operations(connections: _Connections, cache: Cache[Payload], audit: Audit) -> CacheOperations:
+def _make_cache_operations(
+    connections: _Connections, cache: Cache[Payload], audit: Audit, mask: SecretMask
+) -> CacheOperations:
     cache_url = _cache_url(connections.settings)
     return CacheOperations(
         cache,
@@ -339,6 +341,7 @@ def _make_cache_operations(connections: _Connections, cache: Cache[Payload], aud
         dedicated=cache_url is not None,
         audit=audit,
         thresholds=connections.settings.thresholds,
+        mask=mask,
     )
 
 

@@ -66,7 +66,9 @@ async def fill(program: Program, keys: Iterable[str] = ALL) -> None:
     for key in keys:
         user, _, name = key.partition(":")
         owner = "josé:x" if key == ODD else user
-        await made.set(CacheKey(owner, name), {"user_id": owner, "note": "\x1b[31mred\u202e"})
+        await made.set(
+            CacheKey(owner, name), {"user_id": owner, "note": "\x1b[31mred\u202e", "api_key": "opensesame"}
+        )
     await made.close()
     await line.close()
 
@@ -130,7 +132,11 @@ async def test_entries_are_listed_and_shown(program: Program) -> None:
     assert [each["key"] for each in odd.json["items"]] == [ODD]
     assert [each["key"] for each in pattern.json["items"]] == KEYS[2:]
     assert none.out == "no entries\n"
-    shown, value = await many(program, *cache(("get", ODD), ("get", KEYS[0], "--json")))
+    shown, value, revealed = await many(
+        program, *cache(("get", ODD), ("get", KEYS[0], "--json"), ("get", KEYS[0], "--json", "--reveal"))
+    )
+    assert "opensesame" not in shown.out + value.out
+    assert (value.json["value"]["api_key"], revealed.json["value"]["api_key"]) == ("***", "opensesame")
     assert "user   josé:x" in shown.out
     assert '"note": "\\u001b[31mred' in shown.out
     assert "\x1b" not in shown.out

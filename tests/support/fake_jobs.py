@@ -133,7 +133,7 @@ class CannedJobs:
         more = start + limit < len(found)
         return Page(found[start : start + limit], str(start + limit) if more else None)
 
-    async def get(self, queue: str, key: str, *, snapshot: Any = None) -> JobDetail:
+    async def get(self, queue: str, key: str, *, snapshot: Any = None, clock: Any = None) -> JobDetail:
         self._fails()
         self.details += 1
         found = next((one for one in self.kept if (one.queue, one.key) == (queue, key)), None)

@@ -140,7 +140,7 @@ BREACHED = replace(
         ),
     ),
     alerts=(
-        Alert("moderation-review", "failing", "7.1% of attempts failed, limit 5%"),
+        Alert("moderation-review", "failing", "7.1 % of attempts failed, limit 5 %"),
         Alert("weather-ingestion", "backlog", "132 queued, limit 100"),
     ),
 )

@@ -10,6 +10,7 @@ import tui.app  # noqa: F401 - all classes that have keys
 from tui.keymap import key_entries
 
 PAGE = Path(__file__).parents[2] / "docs" / "keys.md"
+_SIGNS = {"slash": "/"}
 _TEXT = """\
 # Keys
 
@@ -22,9 +23,9 @@ COUTURECAST_KEYMAP='app.quit=ctrl+q,jobs.abort=X,jobs.remove=x' couturecast-tui
 ```
 
 An id that comes twice has both keys. A key is a character, or a name as `f5`, `space`, `comma`,
-`question_mark`, `ctrl+x`. Footer, help and palette show the keys as they are mapped. An id that does not
-exist, a key that does not exist, and a key that would mean two things on one screen end the start with one
-line. Keys that only move the cursor have no id.
+`question_mark`, `ctrl+x`. Footer, help, palette and hints show the keys as they are mapped. An id that does
+not exist, a key that does not exist, and a key that would mean two things on one screen end the start with
+one line. Keys that only move the cursor have no id.
 
 | id | keys | |
 |---|---|---|
@@ -41,8 +42,8 @@ def keys_page() -> str:
 
 
 def _shown(key: str) -> str:
-    character = key_to_character(key)
-    return key if character is None or character == " " else character
+    character = key_to_character(key) or _SIGNS.get(key, "")
+    return character if character.strip() and character.isprintable() else key
 
 
 if __name__ == "__main__":

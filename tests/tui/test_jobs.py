@@ -84,7 +84,7 @@ async def test_jobs_are_listed_by_state_with_counts_and_the_focused_one_says_why
         shown = text(app)
         for words in ("Running 3", "Ready 250", "Scheduled 1", "Done 1", "Failed 1", "Schedules 2"):
             assert words in shown, words
-        for words in ("dress-17", "1/4", "31 s", "29 s", "62%", "28 times as long as usual", '"item_id"'):
+        for words in ("dress-17", "1/4", "31 s", "29 s", "62 %", "28 times as long as usual", '"item_id"'):
             assert words in shown, words
         await press(pilot, "right")
         await until(pilot, lambda: "wx-porto-0" in text(app))
@@ -414,7 +414,7 @@ def test_one_job_looks_as_before(snap_compare: Any, size: tuple[int, int]) -> No
     assert snap_compare(dashboard(CannedOperations(HEALTHY)), terminal_size=size, run_before=open_it)
 
 
-async def test_s_sorts_by_a_column_over_all_pages_and_ready_jobs_keep_the_order_of_their_queue() -> None:
+async def test_s_sorts_by_a_column_over_all_pages() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.kept = [
         job(f"dress-{number}", "failed", error=f"E{number % 2}: x", attempt=number) for number in range(120)
@@ -434,18 +434,32 @@ async def test_s_sorts_by_a_column_over_all_pages_and_ready_jobs_keep_the_order_
         await pilot.press("s")
         await until(pilot, lambda: "by att ↑" in text(app))
         await until(pilot, lambda: jobs_screen(app).table.items[0].key == "dress-0")
-        for _ in range(3):
-            await press(pilot, "left")
-        await until(pilot, lambda: "0 jobs" in text(app))
-        await pilot.press("s")
-        await until(pilot, lambda: "in which their queues start them" in notices(app))
-        await press(pilot, "left")
-        await press(pilot, "left")
+        await press(pilot, "right")
         await until(pilot, lambda: "weather-hourly" in text(app))
         await pilot.press("s")
         await until(pilot, lambda: "Sort by" in text(app))
         await pilot.press("down", "enter")
         await until(pilot, lambda: "by schedule ↑" in text(app))
+
+
+async def test_the_first_ready_jobs_are_sorted_and_the_dialog_and_the_title_say_what_that_covers() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job(f"dress-{number}", "ready", attempt=number % 7) for number in range(2_001)]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot, "right")
+        await until(pilot, lambda: "in the order of their queues" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: "so the first 2,000 in that" in text(app))
+        assert "That of ready jobs is the one in which" in text(app)
+        await pilot.press("down", "down", "down", "down", "enter")  # as listed, job, queue, function, att
+        await until(
+            pilot, lambda: "100 jobs on this page · of the first 2,000 · by att ↓ · page 1" in text(app)
+        )
+        table = jobs_screen(app).table
+        assert [one.attempt for one in table.items[:2]] == [6, 6]
+        assert "in the order of their queues" not in text(app)
+        operations.jobs.kept.pop()
+        await until(pilot, lambda: "100 jobs on this page · by att ↓ · page 1" in text(app))
 
 
 async def test_the_filter_searches_keys_functions_workers_and_schedules() -> None:
@@ -462,7 +476,7 @@ async def test_the_filter_searches_keys_functions_workers_and_schedules() -> Non
             await until(pilot, lambda query=query: jobs_screen(app).filter_text() == query)
             await until(pilot, lambda: not jobs_screen(app).is_waiting)
             assert [one.key for one in jobs_screen(app).rows] == found
-        await until(pilot, lambda: "for worker:box-9: escape shows all" in text(app))
+        await until(pilot, lambda: "for worker:box-9: esc shows all" in text(app))
         await press(pilot, "escape")
         await press(pilot, "left")
         await pilot.press("slash", *"nightly", "enter")

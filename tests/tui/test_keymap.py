@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+import tui.app
 from app.errors import UsageError
 from app.process.dashboard import load_keymap
 from app.settings import Settings
@@ -19,9 +24,15 @@ from tui.keymap import KeymapError, key_entries, parse_keymap
 from tui.palette import commands
 from workers.operations.operations import Operations
 
+TUI = Path(tui.app.__file__).parent
+
 
 def test_the_page_of_the_docs_is_that_of_the_code() -> None:
     assert PAGE.read_text() == keys_page(), "make keys writes it"
+
+
+def test_the_page_has_no_control_characters() -> None:
+    assert all(character.isprintable() or character == "\n" for character in keys_page())
 
 
 def test_each_id_has_keys_and_a_sentence() -> None:
@@ -91,6 +102,62 @@ async def test_footer_help_and_palette_show_the_mapped_key_and_the_old_one_is_fr
         assert len(app.screen_stack) == 1
         await pilot.press("ctrl+d")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The texts of a module, without docstrings and bindings."""
+    tree = ast.parse(path.read_text())
+    bindings = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node) == "Binding")
+    skipped = {id(part) for node in bindings for part in ast.walk(node)}
+    skipped |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            yield node.value
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def test_no_text_names_a_key_by_itself_since_a_keymap_may_change_it() -> None:
+    named = re.compile(r"(?:^|[ ;:,(·])(?:esc|escape|space|[b-zB-Z!?]) [a-z]{2,}|\((?:[a-z]|esc|ctrl\+.)\)")
+    found = [text for path in TUI.rglob("*.py") for text in _texts(path) if named.search(text)]
+    assert not found, "with_keys and key_name name keys as they are mapped"
+
+
+def test_each_id_in_a_text_has_a_key() -> None:
+    texts = [text for path in TUI.rglob("*.py") for text in _texts(path)]
+    ids = {name for text in texts for name in re.findall(r"\{([a-z-]+\.[A-Za-z-]+)\}", text)}
+    calls = "".join(re.findall(r"\bkey(?:_name)?\([^()]*\)", _source()))
+    ids |= set(re.findall(r"""["']([a-z-]+\.[A-Za-z-]+)["']\)""", calls))
+    assert len(ids) > 40
+    assert ids <= {entry.id for entry in key_entries()}
+
+
+def _source() -> str:
+    return "".join(path.read_text() for path in TUI.rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "hint", "name"),
+    [
+        (("space",), "f2 goes on", "app.freeze"),
+        (("a",), "f2 close", "alerts.close"),
+        (("s",), "f2 leave", "order.leave"),
+        (("question_mark",), "f2 close", "help.close"),
+        (("p",), "f2 cancel", "prompt.cancel"),
+        (("D",), "Drain (f2)", "confirm.yes"),
+        (("2", "R"), "Leave (f2)", "replay-options.leave"),
+        (("3", "e"), "Leave (f2)", "enqueue.leave"),
+    ],
+)
+async def test_hints_name_the_keys_as_they_are_mapped(keys: tuple[str, ...], hint: str, name: str) -> None:
+    pressed = ["f2" if name == "app.freeze" else key for key in keys]
+    app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), keymap=parse_keymap(f"{name}=f2"))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.press(*pressed)
+        await until(pilot, lambda: hint in text_of(app))
 
 
 def test_a_mistake_in_the_setting_ends_the_start_with_its_name() -> None:

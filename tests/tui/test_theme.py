@@ -12,13 +12,23 @@ from textual.color import Color
 from textual.geometry import Region
 from textual.theme import BUILTIN_THEMES
 
+import tui.theme
 from tests.support.fake_operations import BREACHED, CannedOperations
 from tui.app import Dashboard
 from tui.text import styles
-from tui.theme import ANSI, DARK, LIGHT, PALETTES, add_meanings, default_theme, style_names, themes
+from tui.theme import (
+    ANSI,
+    DARK,
+    LIGHT,
+    MIN_CONTRAST,
+    PALETTES,
+    add_meanings,
+    default_theme,
+    style_names,
+    themes,
+)
 from workers.operations.operations import Operations
 
-MIN_CONTRAST = 4.5
 XTERM = TerminalTheme(
     (0, 0, 0),
     (229, 229, 229),
@@ -52,18 +62,13 @@ def rgb(color: str) -> Color:
     return Color.parse(color)
 
 
-def luminance(color: Color) -> float:
-    """Relative luminance, as WCAG defines it."""
-    channels = [
-        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
-        for channel in color.normalized
-    ]
-    return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-
-
 def contrast(one: str, other: str) -> float:
-    low, high = sorted(map(luminance, map(rgb, (one, other))))
-    return (high + 0.05) / (low + 0.05)
+    return tui.theme.contrast(rgb(one), rgb(other))
+
+
+def test_contrast_is_that_of_wcag() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
 
 
 @pytest.mark.parametrize("name", PALETTES)
@@ -79,6 +84,15 @@ def test_every_text_has_contrast_on_every_surface(name: str) -> None:
 def test_text_on_the_accent_has_contrast(name: str) -> None:
     palette = PALETTES[name]
     assert contrast(palette.background, palette.accent) >= MIN_CONTRAST
+
+
+@pytest.mark.parametrize("name", [name for name in BUILTIN_THEMES if not name.startswith("ansi")])
+def test_what_has_a_meaning_can_be_read_in_every_theme_of_textual(name: str) -> None:
+    variables = BUILTIN_THEMES[name].to_color_system().generate()
+    shown = add_meanings(variables | BUILTIN_THEMES[name].variables)
+    for meaning, surface in itertools.product(NAMES, ("background", "surface", "selected")):
+        if meaning != styles.RULE:
+            assert contrast(shown[meaning], shown[surface]) >= MIN_CONTRAST, (meaning, surface)
 
 
 @pytest.mark.parametrize("name", [*BUILTIN_THEMES, *PALETTES])

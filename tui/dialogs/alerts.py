@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
+from tui.keymap import with_keys
 from tui.session import Session
 from tui.text import alerts as alert_text
 from tui.text.words import plural
@@ -22,6 +23,10 @@ from workers.monitoring.snapshot import Alert
 
 _REFRESH_SECONDS = 1.0
 _DEFAULT_SILENCE = "1 h"
+_KEYS = (
+    "{alerts.runbook} runbook   {alerts.acknowledge} acknowledge   {alerts.silence} silence   "
+    "{alerts.end-silence} end its silence   {alerts.close} close"
+)
 
 
 class AlertsDialog(ModalScreen[None]):
@@ -45,9 +50,7 @@ class AlertsDialog(ModalScreen[None]):
             yield Line("Alerts", id="alerts-title", classes="title")
             with VerticalScroll(can_focus=False):
                 yield RowList[Alert](id="alerts")
-            yield Static(
-                "enter runbook   c acknowledge   s silence   u end its silence   esc close", classes="keys"
-            )
+            yield Static(with_keys(self, _KEYS), classes="keys", markup=False)
 
     def on_mount(self) -> None:
         """Follow the snapshots."""
@@ -163,7 +166,7 @@ class RunbookDialog(ModalScreen[None]):
         with Vertical(classes="dialog help"):
             with VerticalScroll():
                 yield Static(alert_text.runbook(self._alert), id="runbook", markup=False)
-            yield Static("esc close", classes="keys")
+            yield Static(with_keys(self, "{alerts.close} close"), classes="keys", markup=False)
 
     def action_close(self) -> None:
         """Close the runbook."""

@@ -10,6 +10,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui.keymap import label_with_keys
+
 
 class Confirm(ModalScreen[bool]):
     """Asks for yes or no, after a sentence about the consequence."""
@@ -31,8 +33,10 @@ class Confirm(ModalScreen[bool]):
             yield Static(self._title, classes="title", markup=False)
             yield Static(self._consequence, markup=False)
             with Horizontal(classes="buttons"):
-                yield Button(f"{self._verb} (y)", id="yes", variant="primary")
-                yield Button("Cancel (n)", id="no")
+                yield Button(
+                    label_with_keys(self, f"{self._verb} ({{confirm.yes}})"), id="yes", variant="primary"
+                )
+                yield Button(label_with_keys(self, "Cancel ({confirm.no})"), id="no")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer by mouse or enter."""

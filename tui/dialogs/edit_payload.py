@@ -15,6 +15,7 @@ from textual.widgets import Button, Static, TextArea
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.payload_diff import PayloadDiff
 from tui.editor import EditorError, edit_text
+from tui.keymap import label_with_keys, with_keys
 from tui.session import Session, one_line
 from tui.text.format import CONTROL_CHARACTERS, clip, escape
 from tui.widgets.message_line import MessageLine
@@ -52,9 +53,11 @@ class EditPayloadDialog(ModalScreen[str | None]):
             yield TextArea(self._original, id="payload", tab_behavior="focus")
             yield MessageLine(self._hint(), id="message")
             with Horizontal(classes="buttons"):
-                yield Button("Replay (ctrl+s)", id="replay", variant="primary")
-                yield Button("Editor (ctrl+o)", id="editor")
-                yield Button("Leave (esc)", id="leave")
+                yield Button(
+                    label_with_keys(self, "Replay ({edit-payload.replay})"), id="replay", variant="primary"
+                )
+                yield Button(label_with_keys(self, "Editor ({edit-payload.open-editor})"), id="editor")
+                yield Button(label_with_keys(self, "Leave ({edit-payload.leave})"), id="leave")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Replay or leave, by mouse or enter."""
@@ -79,7 +82,9 @@ class EditPayloadDialog(ModalScreen[str | None]):
             self._message.show_error(one_line(str(error)))
             return
         if kwargs == self._letter.job_data.get("kwargs"):
-            self._message.show_error("unchanged: change it, or replay it as it is with R")
+            self._message.show_error(
+                with_keys(self, "unchanged: change it, or leave, and {letters.replay} replays it as it is")
+            )
             return
         diff = PayloadDiff(self._letter.id, self._letter.job_data.get("kwargs"), kwargs)
         if not await self.app.push_screen_wait(diff):

@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static, TextArea
 
 from tui.dialogs.confirm import Confirm
+from tui.keymap import label_with_keys
 from tui.session import Session, one_line
 from tui.text.format import clip, escape
 from tui.text.payload_form import FormField, form_fields, parse_form
@@ -122,9 +123,18 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
             yield VerticalScroll(id="form-fields", can_focus=False)
             yield MessageLine(_HINT, id="message")
             with Horizontal(classes="buttons"):
-                yield Button("Enqueue (ctrl+s)", id="enqueue", variant="primary", compact=True)
-                yield Button("Enqueue and open (ctrl+o)", id="open", compact=True)
-                yield Button("Leave (esc)", id="leave", compact=True)
+                yield Button(
+                    label_with_keys(self, "Enqueue ({enqueue.enqueue-False})"),
+                    id="enqueue",
+                    variant="primary",
+                    compact=True,
+                )
+                yield Button(
+                    label_with_keys(self, "Enqueue and open ({enqueue.enqueue-True})"),
+                    id="open",
+                    compact=True,
+                )
+                yield Button(label_with_keys(self, "Leave ({enqueue.leave})"), id="leave", compact=True)
 
     async def on_mount(self) -> None:
         """Show the fields of the queue."""

@@ -13,6 +13,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.keymap import with_keys
 from tui.text.styles import ACCENT, MUTED
 
 _KEY_CHARS = 8
@@ -43,7 +44,7 @@ class Help(ModalScreen[None]):
                     yield Static(_key_table(keys))
                 signs = [f"  {sign}" for sign in self._legend]
                 yield Static("\n".join(["", "Signs", "", *signs]), markup=False)
-            yield Static("↑ ↓ scroll   esc close", classes="keys")
+            yield Static(with_keys(self, "↑ ↓ scroll   {help.close} close"), classes="keys", markup=False)
 
     def action_close(self) -> None:
         """Close the help."""

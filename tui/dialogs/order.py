@@ -11,10 +11,12 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui.keymap import with_keys
 from tui.text.sorting import Order, Sorting
 
 _AS_LISTED = "as listed"
 """Of the rows that no column sorts."""
+_KEYS = "enter or {order.select} sort, on the present column reverse   {order.leave} leave"
 
 
 class OrderDialog(ModalScreen[tuple[Order | None] | None]):
@@ -43,7 +45,7 @@ class OrderDialog(ModalScreen[tuple[Order | None] | None]):
             )
             if self._sorting.note:
                 yield Static(self._sorting.note, classes="keys", markup=False)
-            yield Static("enter or s sort, on the present column reverse   esc leave", classes="keys")
+            yield Static(with_keys(self, _KEYS), classes="keys", markup=False)
 
     def on_mount(self) -> None:
         """Put the cursor on the present column."""

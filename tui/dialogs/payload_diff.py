@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui.keymap import label_with_keys
 from tui.text.payload_diff import changed_lines, payload_diff
 from tui.text.words import plural
 from tui.widgets.line import Line
@@ -40,8 +41,8 @@ class PayloadDiff(ModalScreen[bool]):
             with VerticalScroll(id="diff", can_focus=False):
                 yield Line(id="diff-lines")
             with Horizontal(classes="buttons"):
-                yield Button("Replay (y)", id="yes", variant="primary")
-                yield Button("Edit again (n)", id="no")
+                yield Button(label_with_keys(self, "Replay ({confirm.yes})"), id="yes", variant="primary")
+                yield Button(label_with_keys(self, "Edit again ({confirm.no})"), id="no")
 
     def on_mount(self) -> None:
         """Show what differs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual import work
@@ -13,6 +14,7 @@ from textual.widgets import Static
 
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
+from tui.keymap import key_name
 from tui.navigation import OpenPlanLetters
 from tui.session import Session
 from tui.text import plans as plan_text
@@ -42,6 +44,7 @@ class PlanDialog(ModalScreen[None]):
         self._replays = session.operations.replays
         self._plan_id = plan_id
         self._plan: Plan | None = None
+        self._key = partial(key_name, self)
 
     def compose(self) -> ComposeResult:
         """Compose the summary, the bars, the ledger, the state and the keys."""
@@ -77,8 +80,8 @@ class PlanDialog(ModalScreen[None]):
         self.query_one("#summary", Static).update(plan_text.summary(plan))
         self.query_one("#bars", Static).update(plan_text.progress_bars(plan, width))
         self.query_one("#ledger", Static).update(plan_text.ledger_line(plan.ledger))
-        self.query_one("#plan-state", Static).update(plan_text.state_line(plan))
-        self.query_one("#keys", Static).update(plan_text.key_hints(plan))
+        self.query_one("#plan-state", Static).update(plan_text.state_line(plan, self._key))
+        self.query_one("#keys", Static).update(plan_text.key_hints(plan, self._key))
 
     def _show_error(self, message: str) -> None:
         self.query_one("#plan-state", Static).update(f"▲ {message}")

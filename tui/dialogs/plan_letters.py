@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.keymap import with_keys
 from tui.navigation import OpenLetter
 from tui.session import Session
 from tui.text.words import REPLAY_STATE_LABELS, replay_state
@@ -18,6 +19,10 @@ from tui.widgets.plan_table import PlanItemTable
 
 _PAGE_ROWS = 100
 _STATES = (None, *REPLAY_STATE_LABELS)
+_KEYS = (
+    "{plan-letters.state-next} next state   {plan-letters.page-next} {plan-letters.page-previous} pages   "
+    "{list.open} the letter   {plan-letters.leave} close"
+)
 
 
 class PlanLettersDialog(ModalScreen[None]):
@@ -47,7 +52,7 @@ class PlanLettersDialog(ModalScreen[None]):
         with Vertical(classes="dialog wide"):
             yield Static(f"Plan {self._plan_id}", id="plan-letters-title", classes="title", markup=False)
             yield PlanItemTable(id="items")
-            yield Static("t next state   n b pages   enter the letter   esc close", classes="keys")
+            yield Static(with_keys(self, _KEYS), classes="keys", markup=False)
 
     def on_mount(self) -> None:
         """Fetch the first page when the width is known."""

@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.keymap import key_name
 from tui.widgets.message_line import MessageLine
 
 
@@ -47,7 +48,9 @@ class Prompt(ModalScreen[str | None]):
             yield Static(self._consequence, markup=False)
             yield Input(self._value, placeholder=self._placeholder, max_length=200)
             yield MessageLine(id="message")
-            yield Static(f"enter {self._verb}   esc cancel", classes="keys")
+            yield Static(
+                f"enter {self._verb}   {key_name(self, 'prompt.cancel')} cancel", classes="keys", markup=False
+            )
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Answer, unless something is wrong with the text."""

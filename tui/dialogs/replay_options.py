@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
+from tui.keymap import label_with_keys
 from tui.session import Session, one_line
 from tui.text import plans as plan_text
 from tui.widgets.checkbox import PlainCheckbox
@@ -60,12 +61,12 @@ class ReplayDialog(ModalScreen[int | None]):
                 yield NumberInput(placeholder="no limit", id="rate", fraction=True)
                 yield Label("] a second  halt above \\[")
                 yield NumberInput("20", id="halt", fraction=True)
-                yield Label("]%")
+                yield Label("] %")
             yield PlainCheckbox("also those that died too often of the same error ×3", id="poison")
             yield MessageLine(id="message")
             with Horizontal(classes="buttons"):
                 yield Button("Start (enter)", id="start", variant="primary", disabled=True)
-                yield Button("Leave (esc)", id="leave")
+                yield Button(label_with_keys(self, "Leave ({replay-options.leave})"), id="leave")
 
     def on_mount(self) -> None:
         """Count the letters."""

@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
 from tui.dialogs.order import OrderDialog
+from tui.keymap import key_name
 from tui.session import Session
 from tui.text import snapshot as snapshot_text
 from tui.text.format import SMALLEST_TERMINAL, count, escape
@@ -102,14 +103,14 @@ class DashboardScreen(Screen[None]):
         session, width = self.session, self.size.width
         self.query_one("#header", Line).show(snapshot_text.header(snapshot, width, error))
         self.query_one(TabBar).show_tabs(snapshot, self.app.current_mode, width)
-        views = [tab.key for tab in session.tabs]
+        key = partial(key_name, self)
         verdict = self.query_one("#verdict", Line)
         verdict.show(
             snapshot_text.verdict_line(
-                snapshot, width, error, well_for=session.well_for, age=session.figures_age, views=views
+                snapshot, width, error, key=key, well_for=session.well_for, age=session.figures_age
             )
         )
-        text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen)
+        text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen, key=key)
         banner = self.query_one("#banner", Line)
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None
@@ -195,7 +196,9 @@ class DashboardScreen(Screen[None]):
         """Copy a text, which must have no control characters, since it may be pasted into a shell."""
         if len(text) > _MAX_COPIED_CHARS:
             self.notify(
-                f"{count(len(text))} characters are more than terminals take: E exports", severity="warning"
+                f"{count(len(text))} characters are more than terminals take: "
+                f"{key_name(self, 'letters.export')} exports",
+                severity="warning",
             )
             return
         self.app.copy_to_clipboard(text)

@@ -11,7 +11,7 @@ from textual.containers import Container, Vertical, VerticalScroll
 from tui.navigation import OpenLetters
 from tui.screens.dead_letters.actions import LetterActions
 from tui.screens.events.actions import EventActions
-from tui.screens.queues.charted import SIDE_BY_SIDE_WIDTH, ChartedScreen
+from tui.screens.queues.charted import RANGE_KEYS, SIDE_BY_SIDE_WIDTH, ChartedScreen
 from tui.screens.queues.details import MAX_GROUPS
 from tui.text.charts import FIGURES, RANGES
 from tui.text.groups import groups_title
@@ -41,20 +41,21 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
 
     HELP = (
         "The queues at this moment, how that came about, the groups of dead letters of a day, and what "
-        "happened. enter opens the queue or the group under the cursor; tab goes from one list to the next."
+        "happened. {list.open} opens the queue or the group under the cursor; tab goes from one list to "
+        "the next."
     )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "figure", "Next figure", show=False)]
 
     def compose_body(self) -> ComposeResult:
         """Compose queues, charts, groups and events."""
-        yield Rule("Queues", keys=(("enter", "open"), ("p", "pause")), id="queues-title")
+        yield Rule("Queues", keys=(("{list.open}", "open"), ("{queues.pause}", "pause")), id="queues-title")
         yield QueueTable(id="queues", classes="figures")
         with Vertical(id="charts-section"):
-            yield Rule(id="charts-title", keys=(("m", "next figure"), ("[ ]", "range")))
+            yield Rule(id="charts-title", keys=(("{queues.figure}", "next figure"), RANGE_KEYS))
             yield ChartGrid(id="charts", classes="figures")
         with Container(id="lists"):
             with Vertical(id="letters-section"):
-                yield Rule("Dead letters", keys=(("2", "all"),), id="list-title")
+                yield Rule("Dead letters", keys=(("{app.view-letters}", "all"),), id="list-title")
                 with VerticalScroll(can_focus=False):
                     yield GroupList(id="groups")
                     yield Line("  not read yet", id="list-empty")

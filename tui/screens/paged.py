@@ -10,6 +10,7 @@ from textual import events, work
 from textual.app import ComposeResult
 from textual.widgets import Static
 
+from tui.keymap import with_keys
 from tui.screens.base import DashboardScreen
 from tui.session import Session
 from tui.text.completion import Values
@@ -301,11 +302,11 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         sorting = self.sorting_of(self.state)
         sorted_by = self.state.order if sorting is not None and self.state.order != sorting.default else None
         return [
-            "v marks to here" if self.table.range_start is not None else "",
+            with_keys(self, "{list.range} marks to here") if self.table.range_start is not None else "",
             f"by {sorted_by}" if sorted_by is not None else "",
             f"{len(self.table.marks):,} marked" if self.table.marks else "",
             f"page {self.state.page_number}" if numbered else "",
-            "n more" if self._next_state() is not None else "",
+            with_keys(self, "{list.page-next} more") if self._next_state() is not None else "",
         ]
 
     def on_markable_table_marks_changed(self) -> None:

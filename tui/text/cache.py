@@ -86,7 +86,7 @@ def _memory(overview: CacheOverview, width: int) -> Text:
     if limit is not None and used is not None:
         # A Redis of the cache's own may be full: it evicts.
         full = not overview.dedicated and used > limit * overview.nearly_full
-        share = f"{'▲ ' if full else ''}{used / limit * 100:.0f} %"
+        share = f"{'▲ ' if full else ''}{percent(used / limit, 0)}"
         text.append(f" of {byte_size(limit)} ({share})", BREACH if full else "")
     elif used is not None:
         text.append(", no limit")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from workers import percent as shares
+
 MISSING = "–"
 SHORT_TIME_CHARS = 11
 """Characters of the longest time in a narrow column: that of another day, without its seconds."""
@@ -118,9 +120,9 @@ def number(value: object) -> float | None:
     return result if math.isfinite(result) else None
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """A share from 0 to 1 as ``7.1 %``."""
-    return MISSING if share is None else f"{share * 100:.1f} %"
+    return MISSING if share is None else shares.percent(share, digits)
 
 
 def rate(per_second: float | None) -> str:

@@ -23,12 +23,12 @@ _MAX_LINE_CHARS = 300
 Fields = Iterator[tuple[str, Text | str]]
 
 
-def facts(job: JobDetail, now: float, width: int) -> Text:
-    """Why it does not run, or what it does, and when what happened, on ``width`` columns."""
-    return _lines(_facts(job, now), width)
+def facts(job: JobDetail, now: float, width: int, letters: str) -> Text:
+    """Why it does not run, or what it does, and when what happened; ``letters`` is the key of their view."""
+    return _lines(_facts(job, now, letters), width)
 
 
-def _facts(job: JobDetail, now: float) -> Fields:
+def _facts(job: JobDetail, now: float, letters: str) -> Fields:
     if job.why is not None:
         yield "why", Text(escape(job.why.sentence), "bold")
     if is_slow(job):
@@ -49,7 +49,7 @@ def _facts(job: JobDetail, now: float) -> Fields:
     if job.ended_at is not None:
         yield "ended", f"{short_time(job.ended_at, now)}, {escape(job.status or MISSING)}"
     if job.letter is not None:
-        yield "letter", f"{job.letter}: view 2 has it"
+        yield "letter", f"{job.letter}: view {letters} has it"
     if job.error:
         yield "error", Text(clip(escape(job.error), _MAX_LINE_CHARS), BREACH)
 
@@ -124,15 +124,17 @@ def log(found: JobStack | None) -> Text:
     return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in found.log))
 
 
-def schedule_facts(schedule: ScheduleView, now: float, width: int) -> Text:
-    """A schedule: what it enqueues, when, and what was missed."""
+def schedule_facts(schedule: ScheduleView, now: float, width: int, enable: str) -> Text:
+    """A schedule: what it enqueues, when, and what was missed; ``enable`` is the key that enables it."""
     every = f"{escape(schedule.expression)}, every {duration(schedule.interval_seconds)}, in UTC"
     lines: list[tuple[str, Text | str]] = [
         ("runs", f"{escape(schedule.function)} in {schedule.queue}"),
         ("when", every),
         (
             "next",
-            short_time(schedule.next_at, now) if schedule.enabled else "none: it is disabled, p enables",
+            short_time(schedule.next_at, now)
+            if schedule.enabled
+            else f"none: it is disabled, {enable} enables",
         ),
         ("last", f"{short_time(schedule.last_at, now)}, {schedule.missed:,} missed since"),
     ]

@@ -7,7 +7,17 @@ from datetime import datetime
 
 from rich.text import Text
 
-from tui.text.format import MISSING, SHORT_TIME_CHARS, clip, clip_middle, clock_time, count, duration, escape
+from tui.text.format import (
+    MISSING,
+    SHORT_TIME_CHARS,
+    clip,
+    clip_middle,
+    clock_time,
+    count,
+    duration,
+    escape,
+    percent,
+)
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
@@ -37,7 +47,7 @@ _SLOW_TIMES = 5.0
 """A job that runs so many times as long as usual stands out."""
 _ENDS_SOON_SECONDS = 5.0
 _MAX_COUNT_CHARS = 6
-_GAUGE_CHARS = 8
+_GAUGE_CHARS = 7
 _WIDTHS = {
     "": 3, "queue": 18, "function": 16, "att": 4, "running": 8, "usually": 8, "deadline": 8, "worker": 16,
     "progress": 13, "before it": 9, "queued": 8, "due in": 8, "due": 11, "took": 8, "ended": 11,
@@ -141,20 +151,25 @@ _SORT_COLUMNS: tuple[SortColumn[JobSummary], ...] = (
     SortColumn("deadline", lambda job: job.deadline_in),
     SortColumn("worker", lambda job: job.worker_name or job.worker),
     SortColumn("progress", lambda job: job.progress, descending=True),
+    SortColumn("before it", lambda job: job.position),
+    SortColumn("queued", lambda job: job.queued_at),
     SortColumn("due in", lambda job: job.due_in),
     SortColumn("due", lambda job: job.due_at),
     SortColumn("ended", lambda job: job.ended_at, descending=True),
     SortColumn("took", _took, descending=True),
     SortColumn("error", lambda job: job.problem or short_error(job.error) or None),
 )
-_FIRST_ONES = f"The first {MAX_SORTED:,} are sorted, if there are more."
+_FIRST_ONES = (
+    f"Redis keeps one order of each list, so the first {MAX_SORTED:,} in that order are read and sorted."
+)
+_AS_STARTED = f"{_FIRST_ONES} That of ready jobs is the one in which they start, queue by queue."
 JOB_SORTING: Mapping[str, Sorting[JobSummary]] = {
     tab: Sorting(
         f"jobs-{tab}",
         tuple(column for column in _SORT_COLUMNS if column.name in _COLUMNS[tab]),
-        note=_FIRST_ONES,
+        note=_AS_STARTED if tab == "ready" else _FIRST_ONES,
     )
-    for tab in ("running", "scheduled", "done", "failed")
+    for tab in ("running", "ready", "scheduled", "done", "failed")
 }
 """By tab.  Those that are ready have the order of their queues only."""
 SCHEDULE_SORTING: Sorting[ScheduleView] = Sorting(
@@ -203,7 +218,7 @@ def progress(share: float | None) -> Text:
     if share is None:
         return Text(MISSING, MUTED)
     bar = thin_gauge(round(share * 100), 100, _GAUGE_CHARS, ACCENT)
-    return bar.append(f" {share * 100:.0f}%")
+    return bar.append(f" {percent(share, 0)}")
 
 
 def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: float) -> list[Text]:

@@ -11,6 +11,7 @@ from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE
 from tui.text.words import (
     DAY_AND_MINUTE,
     REPLAY_STATE_LABELS,
+    KeyNames,
     plural,
     replay_options,
     replay_state,
@@ -126,19 +127,19 @@ def ledger_line(ledger: Ledger) -> Text:
     return text if ledger.died else text.append(" · 0 died again", MUTED)
 
 
-def state_line(plan: Plan) -> Text:
+def state_line(plan: Plan, key: KeyNames) -> Text:
     """The plan's state, and what can be done about it."""
-    state, running = plan.standing, plan.ledger.enqueued
+    state, running, pause = plan.standing, plan.ledger.enqueued, key("plan.pause")
     text = Text(f"{_SIGNS.get(state, '–')} {state}", _STYLES.get(state, ""))
     explanations = {
         "done": f": {plural(running, 'job')} still to end" if running else ": all have ended",
-        "interrupted": ": its process has gone; space resumes it, as does "
+        "interrupted": f": its process has gone; {pause} resumes it, as does "
         f"couturecast-tui failed-jobs resume {plan.id}",
         "unknown": ": Redis does not tell whether a process runs it",
-        "halted": f": {escape(plan.note)}; space resumes it with a higher limit",
-        "paused": ": space resumes it",
+        "halted": f": {escape(plan.note)}; {pause} resumes it with a higher limit",
+        "paused": f": {pause} resumes it",
         "cancelled": ": the jobs that were enqueued go on" if running else "",
-        "frozen": ": not started; space starts it",
+        "frozen": f": not started; {pause} starts it",
     }
     return text.append(explanations.get(state, ""), "")
 
@@ -195,12 +196,13 @@ def _row(cells: Mapping[str, str], columns: Mapping[str, int], state_style: str)
     ]
 
 
-def key_hints(plan: Plan) -> str:
+def key_hints(plan: Plan, key: KeyNames) -> str:
     """The keys that work now."""
     state = plan.standing
-    verbs = {"running": "space pause   ", "frozen": "space start   ", "unknown": ""}
-    verb = verbs.get(state, "space resume   ")
-    leave = "esc leave it running" if state == "running" else "esc close"
-    if state in ("done", "cancelled"):
-        return f"l letters   {leave}"
-    return f"{verb}x cancel   l letters   {leave}"
+    verb = {"running": "pause", "frozen": "start", "unknown": ""}.get(state, "resume")
+    pause = f"{key('plan.pause')} {verb}" if verb else ""
+    cancel = f"{key('plan.cancel')} cancel"
+    letters = f"{key('plan.letters')} letters"
+    leave = f"{key('plan.leave')} {'leave it running' if state == 'running' else 'close'}"
+    has_ended = state in ("done", "cancelled")
+    return "   ".join(filter(None, (letters, leave) if has_ended else (pause, cancel, letters, leave)))

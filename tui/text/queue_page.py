@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from tui.text.format import MISSING, count, duration, escape, lasting, percent
+from tui.text.format import MISSING, clock_time, count, duration, escape, lasting, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, MUTED
 from tui.text.verdict import queue_verdict
@@ -25,7 +25,7 @@ _MAX_WORKERS = 6
 def why(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
     """One sentence: why nothing more starts, or that it does."""
     verdict = queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
-    sentence = explain(start_facts(policy, snapshot, None)).sentence
+    sentence = explain(start_facts(policy, snapshot, None), clock_time).sentence
     return Text.assemble((" why  ", MUTED), (escape(sentence), verdict.style if queue.depth else ""))
 
 

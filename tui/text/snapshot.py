@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import byte_size, clip, clock_time, duration, escape, lasting, local_time
+from tui.text.format import byte_size, clip, clock_time, duration, escape, lasting, local_time, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
-from tui.text.words import plural
+from tui.text.words import KeyNames, plural
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, Snapshot
 
@@ -20,19 +19,20 @@ _GAUGE_MIN_WIDTH = 120
 """Columns from which the header has the memory's gauge."""
 _WORDS_MIN_WIDTH = 100
 """Columns from which it has the release, and the other workers in words."""
+_NAME = Text.assemble((" CoutureCast", "bold"), "  ")
 _MAX_ENVIRONMENT_CHARS = 20
 _MAX_RELEASE_CHARS = 16
 _WHERE = {
-    rules.FAILING: "2",
-    rules.LETTERS_WAITING: "2",
-    rules.PLAN_HALTED: "2",
-    rules.PLAN_INTERRUPTED: "2",
-    rules.STALLED: "3",
-    rules.HELD_BY_DEAD: "4",
-    rules.BLOCKED: "4",
-    rules.NO_WORKER: "4",
+    rules.FAILING: "letters",
+    rules.LETTERS_WAITING: "letters",
+    rules.PLAN_HALTED: "letters",
+    rules.PLAN_INTERRUPTED: "letters",
+    rules.STALLED: "jobs",
+    rules.HELD_BY_DEAD: "workers",
+    rules.BLOCKED: "workers",
+    rules.NO_WORKER: "workers",
 }
-"""Keys of the views that show what an alert is about; for others the overview does."""
+"""The views that show what an alert is about; for others the overview does."""
 _PASSES = {
     rules.REDIS: "reconnects by itself",
     rules.DATABASE: "reconnects by itself",
@@ -43,23 +43,31 @@ _PASSES = {
 
 def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
     """Environment, release, workers and servers; ``error`` is why the snapshot is old."""
-    left = Text.assemble((" CoutureCast", "bold"), "  ")
     if snapshot is None:
-        return left + Text(error or "reading the queues …", BREACH if error else MUTED)
+        return _NAME + Text(error or "reading the queues …", BREACH if error else MUTED)
+    whole, right = _cluster(snapshot, width), _servers(snapshot, width)
+    if whole.cell_len + right.cell_len >= width:  # the number of workers has room in any case
+        right = _servers(snapshot, width, with_limit=False)
+        shorter = (whole, *(_cluster(snapshot, width, chars) for chars in (_MAX_ENVIRONMENT_CHARS, 8, 3)))
+        whole = next((left for left in shorter if left.cell_len + right.cell_len < width), shorter[-1])
+    if whole.cell_len + right.cell_len >= width:
+        right = Text(f" {local_time(snapshot.taken_at)} ", "bold")  # the line below has what is wrong
+    if error is not None:
+        whole.append(f"  ▲ {error}", BREACH)
+    return _align_both_ends(whole, right, width)
+
+
+def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = None) -> Text:
+    """Environment, release and workers; with ``environment_chars`` without the name of the program."""
     wide = width >= _WORDS_MIN_WIDTH
-    left.append(clip(escape(snapshot.environment), _MAX_ENVIRONMENT_CHARS), ACCENT)
+    left = Text(" ") if environment_chars else _NAME.copy()
+    left.append(clip(escape(snapshot.environment), environment_chars or _MAX_ENVIRONMENT_CHARS), ACCENT)
     left.append(f" · {releases(snapshot)}" if wide and releases(snapshot) else "", MUTED)
     living = living_workers(snapshot)
     wrong = len(snapshot.workers) - living
     others = other_workers(snapshot) if wide else f" ▲{wrong}" if wrong else ""
     left.append(" · ", MUTED)
-    left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
-    if error is not None:
-        left.append(f"  ▲ {error}", BREACH)
-    right = _servers(snapshot, width)
-    if left.cell_len + right.cell_len >= width:
-        right = _servers(snapshot, width, with_limit=False)
-    return _align_both_ends(left, right, width)
+    return left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
 
 
 def releases(snapshot: Snapshot) -> str:
@@ -111,9 +119,9 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
         if with_gauge:
             bar = thin_gauge(redis.memory_used, redis.memory_limit, 8, BREACH if full else OK)
             text.append(" ").append_text(bar)
-            text.append(f" {share * 100:.0f} %", BREACH if full else MUTED)
+            text.append(f" {percent(share, 0)}", BREACH if full else MUTED)
         elif full:
-            text.append(f" ▲ {share * 100:.0f} %", BREACH)
+            text.append(f" ▲ {percent(share, 0)}", BREACH)
     return text
 
 
@@ -122,44 +130,67 @@ def verdict_line(
     width: int,
     error: str | None,
     *,
+    key: KeyNames,
     well_for: float | None,
     age: float | None = None,
-    views: Sequence[str] = (),
 ) -> Text:
     """One line: all is well, or the worst alert, for how long, and whether it will pass.
 
     With an ``error`` the snapshot is ``age`` seconds old, so nothing is called well.  ``well_for``: seconds,
     None if unknown.
-    ``views`` are the keys of the views that exist.
     """
     if error is not None:
         old = f"{lasting(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
-        return _align_both_ends(Text(f" ▲ {words}", BREACH), _more(snapshot, 0), width)
+        others = _others(0 if snapshot is None else len(_watched(snapshot)))
+        return _align_both_ends(
+            Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key)), width
+        )
     if snapshot is None:
         return Text()
-    firing = [alert for alert in snapshot.alerts if alert.fires]
-    if not firing:
-        left = Text.assemble((" ✔ all well", OK))
-        left.append(f", for {lasting(well_for)}" if well_for is not None else "", MUTED)
-        return _align_both_ends(left, _asides(snapshot), width)
-    return _align_both_ends(worst(firing[0], snapshot, views), _more(snapshot, 1), width)
+    left, others = verdict(snapshot, key)
+    if well_for is not None and not _watched(snapshot):
+        left.append(f", for {lasting(well_for)}", MUTED)
+    return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 
 
-def worst(alert: Alert, snapshot: Snapshot, views: Sequence[str] = ()) -> Text:
-    """An alert, for how long it fires, and whether it will pass."""
-    text = Text.assemble((" ▲ ", BREACH))
+def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
+    """That all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
+    watched = _watched(snapshot)
+    if watched:
+        return _worst(watched[0], snapshot, key), _others(len(watched) - 1)
+    silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
+    words = f" {silenced} silenced" if silenced else ""
+    return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
+
+
+def _watched(snapshot: Snapshot) -> list[Alert]:
+    """The alerts that fire; without any those that are pending: not all is well then."""
+    urgent = [alert for alert in snapshot.alerts if alert.severity != "information"]
+    pending = [alert for alert in urgent if alert.state == "pending"]
+    return [alert for alert in snapshot.alerts if alert.fires] or pending
+
+
+def _others(number: int) -> Text:
+    return Text.assemble((f" {number} more" if number > 0 else "", BREACH))
+
+
+def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
+    """An alert, for how long it lasts, and whether it will pass."""
+    pending = alert.state == "pending"
+    style = WATCH if pending else BREACH
+    text = Text.assemble((" ◐ pending: " if pending else " ▲ ", style))
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
-    text.append(escape(alert.message), BREACH)
+    text.append(escape(alert.message), style)
     if alert.since is not None and " for " not in alert.message:
         text.append(f", for {lasting(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
     if alert.acknowledged_by:
         text.append(f" · acknowledged by {escape(alert.acknowledged_by)}", MUTED)
-    if (key := _WHERE.get(alert.name, "")) in views:
-        text.append("  ").append(key, ACCENT).append(" shows it", MUTED)
+    if key is not None and alert.name in _WHERE:
+        text.append("  ").append(key(f"app.view-{_WHERE[alert.name]}"), ACCENT).append(" shows it", MUTED)
     return text
 
 
@@ -173,34 +204,20 @@ def will_pass(alert: Alert, snapshot: Snapshot) -> str:
     return _PASSES.get(alert.name, "")
 
 
-def _more(snapshot: Snapshot | None, shown: int) -> Text:
-    """How many other alerts there are, and the key that lists them."""
-    alerts = () if snapshot is None else snapshot.alerts
-    firing = sum(alert.fires for alert in alerts) - shown
-    text = Text.assemble((f" {firing} more" if firing > 0 else "", BREACH))
-    return text.append_text(_offline(snapshot)).append("  a", ACCENT).append(" alerts ", MUTED)
-
-
-def _offline(snapshot: Snapshot | None) -> Text:
-    """That the weather is made up, which every screen shows."""
+def _asides(snapshot: Snapshot | None, key: KeyNames) -> Text:
+    """That the weather is made up, which every screen shows, and the key that lists the alerts."""
     offline = snapshot is not None and snapshot.weather_provider == "offline"
-    return Text("  weather: offline" if offline else "", MUTED)
-
-
-def _asides(snapshot: Snapshot) -> Text:
-    """What is no alert: those that are pending or silenced."""
-    states = Counter(alert.state for alert in snapshot.alerts)
-    parts = []
-    if states["pending"]:
-        parts.append(f"◐ {states['pending']} pending")
-    if states["silenced"]:
-        parts.append(f"{states['silenced']} silenced")
-    text = Text.assemble((" · ".join(parts), WATCH if states["pending"] else MUTED))
-    return text.append_text(_offline(snapshot)).append("  a", ACCENT).append(" alerts ", MUTED)
+    text = Text.assemble(("  weather: offline" if offline else "", MUTED))
+    return text.append(f"  {key('app.alerts')}", ACCENT).append(" alerts ", MUTED)
 
 
 def banner(
-    snapshot: Snapshot | None, width: int, figures_age: float | None = None, *, frozen: bool = False
+    snapshot: Snapshot | None,
+    width: int,
+    figures_age: float | None = None,
+    *,
+    frozen: bool = False,
+    key: KeyNames = str,
 ) -> Text | None:
     """In place of the verdict: that this process drains, or which server is unavailable.
 
@@ -211,7 +228,7 @@ def banner(
     if snapshot.drain_deadline_in is not None:
         return _drain_banner(snapshot)
     if frozen:
-        return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: space goes on")
+        return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: {key('app.freeze')} goes on")
     down = [
         f"{name} is unavailable: {escape(problem)}"
         for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))

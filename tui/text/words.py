@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tui.text.format import MISSING, count, escape
+from workers.percent import percent
 
 DATE_TIME: Final = "%Y-%m-%d %H:%M:%S"
 """A date and a time of day, in a column."""
@@ -13,6 +14,9 @@ DATE_TIME_ZONE: Final = f"{DATE_TIME} %Z"
 """The same in a sentence, with its zone."""
 DAY_AND_MINUTE: Final = "%m-%d %H:%M"
 """The same in a narrow column."""
+
+KeyNames = Callable[[str], str]
+"""By the id of a binding, the name of its key as it is mapped now."""
 
 REPLAY_STATE_LABELS: Final[Mapping[str, str]] = {
     "waiting": "waiting",
@@ -69,6 +73,6 @@ def replay_options(canary: int, rate: float | None, halt: float) -> str:
         (
             f"canary of {count(canary)} first" if canary else "no canary",
             f"{rate:g} a second" if rate else "no rate limit",
-            "never halts" if halt >= 1 else f"halts when more than {halt * 100:g} % die again",
+            "never halts" if halt >= 1 else f"halts when more than {percent(halt, None)} die again",
         )
     )

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tui.text.format import MISSING, clip, clock_time, duration, escape, gauge
 from tui.text.styles import BREACH, MUTED, WATCH
-from tui.text.words import plural
+from tui.text.words import KeyNames, plural
 from tui.text.workers import cpu, in_flight, memory, readiness, state_word
 from workers.engine.attempt_log import LogLine
 from workers.monitoring.snapshot import WorkerSnapshot
@@ -22,8 +22,8 @@ _LEVELS = {"warning": WATCH, "error": BREACH, "critical": BREACH}
 _HEAD = ("in flight", "longest", "usually")
 
 
-def facts(worker: Worker) -> Text:
-    """What is known of the process, in a few lines."""
+def facts(worker: Worker, undo: str) -> Text:
+    """What is known of the process, in a few lines; ``undo`` is the key that undoes its drain."""
     lines = (
         "takes jobs" if worker.ready else f"{state_word(worker)} · {readiness(worker)}",
         f"id {escape(worker.id)} · host {escape(worker.host)} · pid {worker.pid}",
@@ -36,7 +36,7 @@ def facts(worker: Worker) -> Text:
     text = Text("\n").join([Text(f"  {line}") for line in lines])
     if worker.drained_by:
         text.append(f"\n  drained by {escape(worker.drained_by)}", WATCH)
-        text.append(", u undoes it" if worker.drain_undoable else ", which cannot be undone", MUTED)
+        text.append(f", {undo} undoes it" if worker.drain_undoable else ", which cannot be undone", MUTED)
     return text
 
 
@@ -65,7 +65,7 @@ def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Tex
     return text
 
 
-def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], *, more: int) -> Text:
+def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyNames, *, more: int) -> Text:
     """The drain of a process: its countdown, and what becomes of its jobs.  ``more``: others that drain."""
     left, total = worker.drain_deadline_in, worker.drain_seconds
     text = Text.assemble((" Graceful drain of ", "bold"), no_wrap=True, overflow="ellipsis")
@@ -80,10 +80,13 @@ def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], *, more: int
     else:
         text.append("   nothing is in flight: it ends now", MUTED)
     by = f" Begun by {escape(worker.drained_by)}." if worker.drained_by else ""
-    undo = "u undo · " if worker.drain_undoable else "it cannot be undone · "
-    text.append(f"\n No new job starts there.{by} {undo}! put back now", MUTED)
+    undo = f"{key('events.undo-drain')} undo" if worker.drain_undoable else "it cannot be undone"
+    text.append(
+        f"\n No new job starts there.{by} {undo} · {key('events.put-back-worker')} put back now", MUTED
+    )
     if more:
-        drain = "drains, too: 4 shows it" if more == 1 else "drain, too: 4 shows them"
+        workers = key("app.view-workers")
+        drain = f"drains, too: {workers} shows it" if more == 1 else f"drain, too: {workers} shows them"
         text.append(f"\n {plural(more, 'other process')} {drain}", WATCH)
     return text
 

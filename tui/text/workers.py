@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.text.format import MISSING, byte_size, duration, escape
+from tui.text.format import byte_size, duration, escape, percent
 from tui.text.styles import BREACH, MUTED, OK, WATCH
 from tui.text.words import plural
 from workers.monitoring.snapshot import WorkerState
@@ -30,8 +30,9 @@ def readiness(worker: Worker) -> str:
         case "dead":
             return _jobs_of_the_dead(worker)
         case "blocked":
-            where = escape(worker.blocked_where or "an unknown line")
-            return f"blocked{_lasting(worker.blocked_for)} by {where}"
+            if worker.blocked_where is None:
+                return f"no answer{_lasting(worker.blocked_for)}: it may be frozen"
+            return f"blocked{_lasting(worker.blocked_for)} by {escape(worker.blocked_where)}"
         case "draining":
             if worker.drain_deadline_in is None:
                 return "draining"
@@ -60,7 +61,7 @@ def in_flight(worker: Worker) -> str:
 
 def cpu(worker: Worker) -> str:
     """``12 %`` of one core."""
-    return MISSING if worker.cpu is None else f"{worker.cpu * 100:.0f} %"
+    return percent(worker.cpu, 0)
 
 
 def memory(worker: Worker) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual.binding import BindingType
+from textual.binding import BindingsMap, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
@@ -25,7 +25,10 @@ _MIN_KIND_WIDTH = 100
 class EventTable(MarkableTable[Event], inherit_bindings=False):
     """Events are not marked: nothing is done to them."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*DataTable.BINDINGS, *KeyedTable.BINDINGS]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *KeyedTable.BINDINGS,
+        *(binding for _, binding in BindingsMap(DataTable.BINDINGS) if binding.key != "enter"),
+    ]
 
     class Opened(Message):
         """The operator asked for what an event is about."""

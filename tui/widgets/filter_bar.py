@@ -12,13 +12,14 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
+from tui.keymap import key_name, with_keys
 from tui.text.completion import Values, candidates, completed
 from tui.text.format import clip, escape
 from tui.widgets.message_line import MessageLine
 from workers.operations.operations import OPERATION_ERRORS
 
 _MAX_FILTER_CHARS = 1_000
-_KEYS = "enter apply · esc cancel"
+_KEYS = "enter apply · {filter.cancel} cancel"
 
 
 class _Completion(Suggester):
@@ -117,7 +118,9 @@ class FilterBar(Vertical):
 
     def _show_candidates(self) -> None:
         found = "  ".join(escape(word) for word in candidates(self.query_one(Input).value, self._values()))
-        keys = f"{_KEYS} · tab completes: {found}" if found else _KEYS
+        keys = with_keys(self, _KEYS)
+        if found:
+            keys += f" · {key_name(self, 'filter.complete')} completes: {found}"
         self._hint.show(clip(keys, max(20, self.size.width - 4)))
 
     def action_complete(self) -> None:

@@ -9,12 +9,15 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from tui.keymap import with_keys
 from tui.text.jobs import RIGHT_ALIGNED, columns_for, job_cells, mark_cell, schedule_cells
 from tui.widgets.keyed_table import ItemT, KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from workers.operations.jobs import JobSummary
 from workers.operations.schedules import ScheduleView
 
+SCHEDULE_KEYS = "{jobs.run-now} runs it now, {jobs.toggle-schedule} disables or enables it"
+"""What can be done with a schedule."""
 _TAB_KEYS: tuple[BindingType, ...] = (
     Binding("left,h", "screen.tab(-1)", "List before", show=False),
     Binding("right,l", "screen.tab(1)", "Next list", show=False),
@@ -93,7 +96,7 @@ class ScheduleTable(LiveTable[ScheduleView]):
 
     def open_item(self, item: ScheduleView) -> None:
         """Say that nothing more is known of a schedule."""
-        self.app.notify("all of a schedule is shown: R runs it now, p disables or enables it")
+        self.app.notify(f"all of a schedule is shown: {with_keys(self, SCHEDULE_KEYS)}")
 
     def show_schedules(self, schedules: Sequence[ScheduleView], width: int, now: float) -> None:
         """Show all of them."""

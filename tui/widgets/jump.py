@@ -13,6 +13,8 @@ from textual.geometry import Offset
 from textual.screen import ModalScreen
 from textual.widgets import Label, Static
 
+from tui.keymap import with_keys
+
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
 
 
@@ -41,7 +43,9 @@ class JumpDialog(ModalScreen[Target | None]):
             label = Label(letter, classes="jump-letter")
             label.styles.offset = target.offset
             yield label
-        yield Static("press a letter to go there   esc leave", id="jump-hint")
+        yield Static(
+            with_keys(self, "press a letter to go there   {jump.close} leave"), id="jump-hint", markup=False
+        )
 
     def on_key(self, event: events.Key) -> None:
         """Return the target of the letter."""

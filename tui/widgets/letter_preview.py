@@ -32,9 +32,9 @@ class LetterPreview(Vertical):
         self._item = item
         title, line = self.query_one(Rule), self.query_one("#preview", Line)
         if isinstance(item, DeadLetter):
-            title.show(f"Letter {item.id}", keys=(("enter", "all of it"),))
+            title.show(f"Letter {item.id}", keys=(("{list.open}", "all of it"),))
             line.show(letter_preview(item))
         else:
-            title.show(f"Group {item.fingerprint}", keys=(("enter", "its letters"),))
+            title.show(f"Group {item.fingerprint}", keys=(("{list.open}", "its letters"),))
             line.show(group_preview(item, now))
         self.query_one("#preview-text").scroll_home(animate=False)

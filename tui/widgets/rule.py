@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.widget import Widget
 
-from tui.keymap import mapped_hint
+from tui.keymap import with_keys
 from tui.text.styles import ACCENT, MUTED, RULE
 
 Keys = Sequence[tuple[str, str]]
-"""Keys and what they do."""
+"""Keys by their ids in braces, and what they do."""
 
 
 class Rule(Widget):
@@ -39,7 +39,7 @@ class Rule(Widget):
         left.append(" ")
         right = Text()
         for key, does in self._keys:
-            right.append(f"  {mapped_hint(self.app, self.screen, key)} ", ACCENT).append(does, MUTED)
+            right.append(f"  {with_keys(self, key)} ", ACCENT).append(does, MUTED)
         right.append(" ")
         if left.cell_len + right.cell_len + 2 > width:
             right = Text(" ")

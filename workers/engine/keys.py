@@ -22,6 +22,8 @@ WAKE_CHANNEL = "couturecast:nudge"
 
 PROCESS = "couturecast:process:"
 """Prefix of the channels, one a process: a process that is subscribed to its own is connected."""
+ASK_MESSAGE = b"alive"
+"""On the channel of a process: asks for a sign of life."""
 DRAINED = "couturecast:drained:"
 """Prefix of what drained processes leave for ten minutes: how many jobs they have put back."""
 

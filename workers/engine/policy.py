@@ -40,6 +40,8 @@ class PollIntervals:
     """Between the snapshots of a dashboard without input: each is some forty commands."""
     alerts: float = 5.0
     """Between two checks of the alerts while jobs wait or run, or an alert is there: each is a snapshot."""
+    count: float = 10.0
+    """Between two counts of the processes while nothing happens: one that was killed is missed then."""
 
     @property
     def presence_ttl(self) -> float:
@@ -48,7 +50,9 @@ class PollIntervals:
 
 
 NORMAL = PollIntervals(scheduled=5, ready_wait=30, presence=30, aborts=1)
-ECONOMICAL = PollIntervals(scheduled=75, ready_wait=300, presence=240, aborts=4, snapshot=15, alerts=30)
+ECONOMICAL = PollIntervals(
+    scheduled=75, ready_wait=300, presence=240, aborts=4, snapshot=15, alerts=30, count=240
+)
 
 
 @dataclass(frozen=True, slots=True)

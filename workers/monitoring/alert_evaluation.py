@@ -21,6 +21,7 @@ from workers.monitoring.descriptions import broken, duration, full_and_stalled, 
 from workers.monitoring.overview import OverviewReply, age_of_job
 from workers.monitoring.roster import age, number
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
+from workers.percent import percent
 
 _NOTICED_SECONDS = 5.0
 """A process makes a turn every two seconds while jobs are ready, so one that is late by this is noticed."""
@@ -141,7 +142,7 @@ def server_conditions(
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
         breached = f"{rules.REDIS_MEMORY}||" in observed
         if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
-            message = f"Redis memory {share:.0%} full, limit {limit * 100:g}%"
+            message = f"Redis memory {percent(share, 0)} full, limit {percent(limit, None)}"
             yield Condition(rules.REDIS_MEMORY, None, message, value=share, limit=limit)
     if evicts_jobs(redis.eviction_policy):
         yield Condition(
@@ -172,7 +173,9 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
     for worker in workers:
         if worker.state == "blocked":
             how_long = "" if worker.blocked_for is None else f" for {duration(worker.blocked_for)}"
-            message = f"{worker.host}:{worker.pid} blocked{how_long}: {worker.blocked_where}"
+            message = f"{worker.name} blocked{how_long}: {worker.blocked_where}"
+            if worker.blocked_where is None:
+                message = f"{worker.name} has not answered{how_long}: it may be frozen"
             since = None if worker.blocked_for is None else now - worker.blocked_for
             yield Condition(rules.BLOCKED, None, message, since, worker.blocked_for, subject=worker.id)
 
@@ -295,7 +298,7 @@ def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
     breach = failure_breach(facts.history, above, ends_at, rule.minimum)
     if breach is not None:
-        message = f"{breach.value:.1%} of attempts failed, limit {above * 100:g}%"
+        message = f"{percent(breach.value)} of attempts failed, limit {percent(above, None)}"
         yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
 
 

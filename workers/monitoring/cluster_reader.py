@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -16,7 +17,7 @@ from redis.exceptions import ResponseError
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, ScriptCall, run_scripts
 from workers.engine.history import KEEP_POINT, History
-from workers.engine.keys import BEATS, CRON, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
+from workers.engine.keys import ASK_MESSAGE, BEATS, CRON, LETTERS, OBSERVED, PROCESS, WORKERS, QueueKeys
 from workers.engine.policy import TIMINGS, QueuePolicy
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import (
@@ -30,8 +31,18 @@ from workers.monitoring.alert_evaluation import (
 from workers.monitoring.alert_rules import BACKLOG, FAILING, STALLED, Thresholds
 from workers.monitoring.history_reader import HistoryReader
 from workers.monitoring.overview import OverviewReply, queue_snapshot
-from workers.monitoring.roster import Evidence, Lease, age, number, read_leases, roster, with_channel
-from workers.monitoring.snapshot import QueueSnapshot, WorkerSnapshot
+from workers.monitoring.roster import (
+    Evidence,
+    Lease,
+    age,
+    lost_workers,
+    number,
+    read_leases,
+    roster,
+    to_be_asked,
+    with_channel,
+)
+from workers.monitoring.snapshot import LostWorker, QueueSnapshot, WorkerSnapshot
 
 OVERVIEW_SCRIPT = Script.load(__name__, "overview", functions=KEEP_POINT)
 
@@ -52,6 +63,8 @@ class ClusterState:
     conditions: tuple[Condition, ...] = ()
     """What is wrong with queues and workers."""
     observed: Mapping[bytes, bytes] = field(default_factory=dict)
+    lost: tuple[LostWorker, ...] = ()
+    """As in a snapshot."""
 
     @property
     def letters_oldest_age(self) -> float | None:
@@ -97,16 +110,20 @@ class ClusterReader:
         if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
             raise error
         (seconds, _), presences, beats, waiting, oldest = replies
-        overviews, connected = await asyncio.gather(
-            self._overviews(seconds, keep_history=keep_history), self._connected(with_channel(presences))
+        quiet = [] if recovering or unwritable else to_be_asked(presences, dict(beats), seconds)
+        overviews, connected, asked = await asyncio.gather(
+            self._overviews(seconds, keep_history=keep_history),
+            self._connected(with_channel(presences)),
+            self._ask(quiet, seconds),
         )
         now = overviews[0].now
-        evidence = Evidence(presences, dict(beats), now, connected, recovering, unwritable)
+        evidence = Evidence({**presences, **asked}, dict(beats), now, connected, recovering, unwritable)
         leases = [
             read_leases(overview.leases, policy.name)
             for policy, overview in zip(self._policies, overviews, strict=True)
         ]
         workers = roster(evidence, chain.from_iterable(leases))
+        lost = lost_workers(evidence, chain.from_iterable(leases))
         queues, conditions = [], list(worker_conditions(workers, now))
         for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):
             queue, found = self._queue(policy, overview, queue_leases, workers, evidence)
@@ -119,7 +136,7 @@ class ClusterReader:
             conditions = [condition for condition in conditions if condition.name != STALLED]
         died_at = number(oldest[0][1]) if oldest else None
         since = None if died_at is None else min(now, died_at / 1000)
-        return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed)
+        return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed, lost)
 
     def history(self, queue: str) -> History | None:
         """The points of a queue's history, as last read; None before that, and for another queue."""
@@ -172,6 +189,27 @@ class ClusterReader:
         serving = [worker for worker in workers if worker.alive and policy.name in worker.queues]
         facts = QueueFacts(queue, overview, history, serving)
         return queue, [*queue_conditions(facts, self._thresholds), *conditions]
+
+    async def _ask(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
+        """Ask for a sign of life, and note that for all readers; one that nobody reaches is not asked.
+
+        Returns what was noted.
+        """
+        if not workers:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in workers:
+            pipeline.publish(f"{PROCESS}{name}", ASK_MESSAGE)
+        reached = await pipeline.execute(raise_on_error=False)
+        noted = {
+            b"asked:" + name.encode(): b"%d" % (now * 1000)
+            for name, count in zip(workers, reached, strict=True)
+            if count == 1
+        }
+        if noted:
+            with suppress(ResponseError):
+                await execute(self._redis, "HSET", WORKERS, *chain.from_iterable(noted.items()))
+        return noted
 
     async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
         """Which of ``workers`` are subscribed to their channel; empty if Redis does not tell."""

@@ -17,7 +17,13 @@ from typing import Any
 from workers.engine import wire
 from workers.engine.blocked import read_where
 from workers.engine.policy import TIMINGS
-from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot, WorkerState
+from workers.monitoring.snapshot import (
+    DrainSnapshot,
+    HeldJobs,
+    LostWorker,
+    WorkerSnapshot,
+    WorkerState,
+)
 
 _SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
 """A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
@@ -25,6 +31,10 @@ _UNCONNECTED_SECONDS = 3.0
 """A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
+_QUIET_SHARE = 1 / 8
+"""Of the time for which a presence counts: after so long without a sign a process is asked for one."""
+_ANSWER_SECONDS = 5.0
+"""A process that has not answered for so long is blocked, or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
 """What the record of another program may raise when it is read."""
 _AHEAD_SECONDS = 1.0
@@ -58,6 +68,12 @@ class Evidence:
     """Redis takes no writes, or did not a moment ago: no living process can show that it lives but by its
     connection."""
 
+    def asked_for(self, worker: str) -> float | None:
+        """Seconds since it was asked for a sign of life that has not come; None if none is missing."""
+        asked = age(number(self.records.get(b"asked:" + worker.encode())), self.now)
+        sign = _last_sign(worker, self)
+        return asked if asked is not None and (sign is None or asked < sign) else None
+
     def beat_age(self, worker: str) -> float | None:
         """Seconds since its last heartbeat; None if there is none that counts."""
         return age(number(self.beats.get(worker.encode())), self.now)
@@ -77,6 +93,37 @@ def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
     """The workers that have a channel, or will have one: they have published themselves a moment ago."""
     presences = {text(key): _parse_presence(body) for key, body in records.items() if b":" not in key}
     return [name for name, presence in presences.items() if presence.get("channel", False) is not False]
+
+
+def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], now: float) -> list[str]:
+    """The workers without a sign of life for a while that nobody has asked for one since the last."""
+    evidence = Evidence(records, beats, now)
+    quiet = []
+    for key, body in records.items():
+        name, presence = text(key), _parse_presence(body) if b":" not in key else {}
+        if presence.get("answers") and evidence.asked_for(name) is None:
+            sign = _last_sign(name, evidence)
+            if sign is not None and sign > presence["forget"] * _QUIET_SHARE:
+                quiet.append(name)
+    return quiet
+
+
+def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorker, ...]:
+    """The processes that are gone without a word, and hold nothing; of others recovery tells."""
+    if evidence.recovering or evidence.unwritable:
+        return ()
+    holders = {lease.worker for lease in leases}
+    lost = []
+    for key in evidence.records:
+        name = text(key)
+        presence = _parse_presence(evidence.records[key]) if b":" not in key else {}
+        if not presence or name in holders or _declared_dead(name, evidence):
+            continue
+        if not _lives(name, 0, presence, evidence):
+            silent, connected = _last_sign(name, evidence), evidence.connected.get(name) is True
+            where = f"{presence['host']}:{presence['pid']}"
+            lost.append(LostWorker(name, where, presence["release"], silent, connected))
+    return tuple(lost)
 
 
 def read_drain(body: bytes) -> DrainSnapshot | None:
@@ -105,6 +152,9 @@ def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSna
     if not presence and lives:  # it sends heartbeats, and has not published its presence yet
         return None
     where, since = _blocked(name, evidence)
+    asked = evidence.asked_for(name) if evidence.connected.get(name) and not evidence.recovering else None
+    if where is None and asked is not None and asked > _ANSWER_SECONDS:
+        since = asked
     return WorkerSnapshot(
         id=name,
         host=presence.get("host", "unknown"),
@@ -116,7 +166,8 @@ def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSna
         in_flight=holds,
         last_beat_age=_last_sign(name, evidence),
         draining=presence.get("draining", False),
-        state=_state(presence, blocked=where is not None) if lives else "dead",
+        state=_state(presence, blocked=since is not None or where is not None) if lives else "dead",
+        asked_for=asked,
         blocked_where=where,
         blocked_for=since,
         up_for=age(number(evidence.records.get(b"since:" + name.encode())), evidence.now),
@@ -214,6 +265,7 @@ def _parse_presence(body: bytes) -> dict[str, Any]:
             "draining": bool(presence["draining"]),
             "standby": tuple(map(str, presence.get("standby", ()))),
             "channel": presence.get("channel", False),
+            "answers": presence.get("answers") is True,
             "forget": float(presence["forget"]),
             "vitals": _vitals(presence),
             "drain": _drain(presence.get("drain")) if presence["draining"] else None,

@@ -154,8 +154,11 @@ class WorkerSnapshot:
     draining: bool
     state: WorkerState = "running"
     blocked_where: str | None = None
-    """Where its event loop is blocked, or was at its last sign of life: handler, file and line, job."""
+    """Where its event loop is blocked, or was at its last sign of life: handler, file and line, job.  None if
+    all that is known of a blocked one is that it does not answer: it may be frozen."""
     blocked_for: float | None = None
+    asked_for: float | None = None
+    """Since it was asked for a sign of life that has not come; None if none is missing."""
     up_for: float | None = None
     """Since it started; None if that is not known."""
     release: str | None = None
@@ -185,6 +188,19 @@ class WorkerSnapshot:
     def alive(self) -> bool:
         """Whether it can take or finish jobs."""
         return self.state not in ("blocked", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class LostWorker:
+    """A process that is gone, and has not taken itself off the list; ``silent_for``: seconds."""
+
+    id: str
+    name: str
+    """``host:pid``."""
+    release: str | None
+    silent_for: float | None
+    connected: bool
+    """Whether its connection is open all the same: it is frozen, or its host has vanished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,3 +291,5 @@ class Snapshot:
     """Replay plans by state, ``interrupted`` among them; None while the database is down."""
     drain_deadline_in: float | None = None
     """Seconds left for the jobs in flight here, while this process drains."""
+    lost: tuple[LostWorker, ...] = ()
+    """Processes that ended without a drain, and held no jobs: of those of a day."""

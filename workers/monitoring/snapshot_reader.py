@@ -169,6 +169,7 @@ class SnapshotReader:
             alerts=found,
             plans=None if plans is None else plans.counts,
             drain_deadline_in=drain_deadline_in,
+            lost=cluster.lost,
         )
         return self._last
 

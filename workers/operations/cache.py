@@ -19,6 +19,7 @@ from storage.redis.client import redact_url
 from workers.errors import NotFoundError
 from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
 from workers.operations.audit import Audit
+from workers.operations.secrets import DEFAULT_MASK, SecretMask
 
 _MAX_NAMED_KEYS = 10
 """Keys of an eviction that its record names."""
@@ -80,8 +81,10 @@ class CacheOperations:
         dedicated: bool,
         audit: Audit,
         thresholds: Thresholds = DEFAULTS,
+        mask: SecretMask = DEFAULT_MASK,
     ) -> None:
         self._cache = cache
+        self._mask = mask
         self._nearly_full = thresholds.limit(REDIS_MEMORY)
         self._url = redact_url(url)
         self._dedicated = dedicated
@@ -114,16 +117,20 @@ class CacheOperations:
         """
         return await self._cache.store.page(pattern, cursor=cursor, limit=limit)
 
-    async def get(self, key: str) -> tuple[CacheEntry, Any]:
-        """An entry with its value, as text if it is not JSON.  Raises NotFoundError."""
+    async def get(self, key: str, *, reveal: bool = False) -> tuple[CacheEntry, Any]:
+        """An entry with its value, as text if it is not JSON; ``reveal``: with its secrets.
+
+        Raises NotFoundError.
+        """
         stored = await self._cache.store.entry(key)
         if stored is None:
             raise NotFoundError(f"no cache entry {key!r}")
         entry, data = stored
         try:
-            return entry, orjson.loads(data)
+            value = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return entry, data.decode("utf-8", "backslashreplace")
+            value = data.decode("utf-8", "backslashreplace")
+        return entry, value if reveal else self._mask.value(value)
 
     async def keys_matching(self, pattern: str) -> list[str]:
         """The keys of all entries that match ``pattern``, to be given to `evict`."""

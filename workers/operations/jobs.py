@@ -38,7 +38,7 @@ from workers.operations.job_views import (
     summary_fields,
 )
 from workers.operations.secrets import DEFAULT_MASK, SecretMask
-from workers.operations.start_facts import JobFacts
+from workers.operations.start_facts import Clock, JobFacts, utc_time
 from workers.operations.why import Why, explain
 
 __all__ = [
@@ -158,9 +158,17 @@ class JobOperations(JobVerbs):
         return [job for job in jobs if job.state in states and selected.selects_job(job)]
 
     async def get(
-        self, queue: str, key: str, *, snapshot: Snapshot | None = None, reveal: bool = False
+        self,
+        queue: str,
+        key: str,
+        *,
+        snapshot: Snapshot | None = None,
+        reveal: bool = False,
+        clock: Clock = utc_time,
     ) -> JobDetail:
         """A job with all that is known of it, and why it does not run; ``reveal``: with its secrets.
+
+        ``clock`` writes the times in that sentence.
 
         Raises NotFoundError.
         """
@@ -174,11 +182,19 @@ class JobOperations(JobVerbs):
         detail = JobDetail(**fields)
         if detail.state == "failed" and detail.status != "aborted":
             detail = replace(detail, letter=await self._letter_of(detail, record.completed))
-        why = explain(start_facts(policy, snapshot, job_facts(detail, now, snapshot)))
-        detail = replace(detail, why=why)
-        return detail if reveal else self._mask.job(detail)
+        detail = detail if reveal else self._mask.job(detail)  # the sentence may have its error
+        return replace(
+            detail, why=explain(start_facts(policy, snapshot, job_facts(detail, now, snapshot)), clock)
+        )
 
-    async def why(self, queue: str, key: str | None = None, *, snapshot: Snapshot | None = None) -> Why:
+    async def why(
+        self,
+        queue: str,
+        key: str | None = None,
+        *,
+        snapshot: Snapshot | None = None,
+        clock: Clock = utc_time,
+    ) -> Why:
         """Why a job does not run, or (without ``key``) why the queue starts nothing more, or that it does.
 
         It answers while Redis is unavailable, too.
@@ -186,9 +202,9 @@ class JobOperations(JobVerbs):
         policy = self._policy(queue)
         snapshot = snapshot or await self._take_snapshot()
         if key is None or snapshot.redis.error is not None:
-            return explain(start_facts(policy, snapshot, None))
+            return explain(start_facts(policy, snapshot, None), clock)
         try:
-            detail = await self.get(queue, key, snapshot=snapshot)
+            detail = await self.get(queue, key, snapshot=snapshot, clock=clock)
         except NotFoundError:
             return explain(start_facts(policy, snapshot, JobFacts(key, None)))
         except (RedisError, OSError) as error:  # since the snapshot

@@ -303,7 +303,7 @@ class Operations:
         every = dict.fromkeys([*newest_lines(), *self._process.lines_of_running_jobs()])
         lines = sorted(every, key=lambda line: line.at)
         found = [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
-        return found[-limit:] if limit else []
+        return list(self.workers.mask_lines(found[-limit:] if limit else []))
 
     @property
     def draining(self) -> bool:

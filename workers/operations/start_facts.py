@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from workers.engine.job_reader import JobState
 from workers.engine.policy import RateLimit
 from workers.monitoring.snapshot import Pause, WorkerState
+
+Clock = Callable[[float], str]
+"""Writes a Unix second: a screen in the zone of its terminal, everything else in UTC."""
+
+
+def utc_time(second: float) -> str:
+    """``2026-03-01 12:00:00 UTC``."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class StartFacts:
     """Why no process can start its handler; None if one can."""
     stalled: str | None = None
     """What the alert reports if nothing forbids a start and none happens."""
+    clock: Clock = utc_time
 
     @property
     def waits(self) -> bool:

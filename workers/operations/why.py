@@ -7,14 +7,13 @@ then what lasts until somebody acts, then what passes by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from workers.engine.job_reader import JobState
 from workers.engine.policy import MAX_PROCESSES
 from workers.monitoring.descriptions import duration
-from workers.operations.start_facts import JobFacts, StartFacts
+from workers.operations.start_facts import Clock, JobFacts, StartFacts, utc_time
 
 Cause = Literal[
     "redis_unavailable",
@@ -64,8 +63,9 @@ class _Rule:
     details: Callable[[StartFacts], Mapping[str, Any]] = lambda facts: {}
 
 
-def explain(facts: StartFacts) -> Why:
-    """The answer: one sentence."""
+def explain(facts: StartFacts, clock: Clock = utc_time) -> Why:
+    """The answer: one sentence, in which ``clock`` writes the times."""
+    facts = replace(facts, clock=clock)
     found = [cause for cause, rule in CAUSES.items() if rule.applies(facts)]
     rule = CAUSES[found[0]]
     others = tuple(cause for cause in found[1:] if cause not in _DEFAULTS)
@@ -82,8 +82,8 @@ def _is(facts: StartFacts, state: JobState | None) -> bool:
     return facts.job is not None and facts.job.state == state
 
 
-def _clock(second: float | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    return "an unknown time" if second is None else f"{datetime.fromtimestamp(second, UTC):{form}} UTC"
+def _time(facts: StartFacts, second: float | None) -> str:
+    return "an unknown time" if second is None else facts.clock(second)
 
 
 def _for(seconds: float | None) -> str:
@@ -105,7 +105,7 @@ def _unknown(facts: StartFacts) -> str:
 
 
 def _ended(participle: str) -> Callable[[StartFacts], str]:
-    return lambda facts: f"{participle} at {_clock(_job(facts).ended_at)}{_cause(_job(facts))}"
+    return lambda facts: f"{participle} at {_time(facts, _job(facts).ended_at)}{_cause(_job(facts))}"
 
 
 def _cause(job: JobFacts) -> str:
@@ -116,7 +116,7 @@ def _dead_letter(facts: StartFacts) -> str:
     job = _job(facts)
     letter = "" if job.letter is None else f": dead letter {job.letter}"
     attempts = f" after {_count(job.attempt, 'attempt')}" if job.attempt else ""
-    return f"failed for good at {_clock(job.ended_at)}{attempts}{letter or _cause(job)}"
+    return f"failed for good at {_time(facts, job.ended_at)}{attempts}{letter or _cause(job)}"
 
 
 def _held_by_dead(facts: StartFacts) -> str:
@@ -135,7 +135,7 @@ def _held_by_blocked(facts: StartFacts) -> str:
 
 def _running(facts: StartFacts) -> str:
     job = _job(facts)
-    ends = "" if job.ends_at is None else f" at {_clock(job.ends_at, '%H:%M:%S')}"
+    ends = "" if job.ends_at is None else f" at {_time(facts, job.ends_at)}"
     ran = f"has run on {job.worker}{_for(job.running_for)}"
     return f"{ran}; the timeout of {facts.timeout:g} s ends it{ends}"
 
@@ -169,7 +169,7 @@ def _paused(facts: StartFacts) -> str:
     pause = facts.pause
     if pause is None:
         return ""
-    since = "" if pause.since is None else f" since {_clock(pause.since)}"
+    since = "" if pause.since is None else f" since {_time(facts, pause.since)}"
     return f"{facts.queue} is paused by {pause.by}{since}{f': {pause.reason}' if pause.reason else ''}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -38,6 +38,8 @@ _CONFIRM_SECONDS = 3.0
 """How long a process has to confirm a request; one that is connected takes some milliseconds."""
 _CONFIRM_POLL_SECONDS = 0.1
 _WAIT_POLL_SECONDS = 0.5
+_ANSWER_POLL_SECONDS = 0.1
+"""Between two looks whether a process has given the sign of life that it was asked for."""
 
 DrainState = Literal["running", "draining", "drained", "requested"]
 
@@ -84,8 +86,14 @@ class WorkerOperations:
         return None if self._process is None else self._process.id
 
     async def list(self) -> list[Worker]:
-        """All processes, and of those that have died the ones that still hold jobs."""
+        """All processes, and of those that have died the ones that still hold jobs.
+
+        It waits a few seconds for one that was asked for a sign of life: it may be frozen.
+        """
         cluster = await self._read_cluster()
+        while any(worker.alive and worker.asked_for is not None for worker in cluster.workers):
+            await asyncio.sleep(_ANSWER_POLL_SECONDS)
+            cluster = await self._read_cluster()
         return list_workers(cluster.workers, cluster.queues)
 
     async def log(
@@ -97,11 +105,13 @@ class WorkerOperations:
         """
         found = find_worker((await self._read_cluster()).workers, worker)
         lines = await ask_for_log(self._redis, found.id)
-        return [
-            replace(line, text=self._mask.text(line.text))
-            for line in lines
-            if queue in (None, line.queue) and job in (None, line.job)
-        ]
+        return self.mask_lines(
+            line for line in lines if queue in (None, line.queue) and job in (None, line.job)
+        )
+
+    def mask_lines(self, lines: Iterable[LogLine]) -> Sequence[LogLine]:
+        """Lines of a log as they are shown."""
+        return [replace(line, text=self._mask.text(line.text)) for line in lines]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.
@@ -275,7 +285,8 @@ def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:
     """Why a process does not answer; ``then`` is what it does once it continues."""
     stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
     if worker.state == "blocked":
-        return f"its event loop is blocked by {worker.blocked_where}: {stands}"
+        by = "" if worker.blocked_where is None else f" by {worker.blocked_where}"
+        return f"its event loop is blocked{by}: {stands}"
     if receivers < 0:
         return f"Redis does not let us publish to it: it {then} when it publishes its presence again"
     if receivers == 0:

@@ -25,6 +25,7 @@ from workers.engine.policy import NORMAL, PollIntervals
 from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
 from workers.monitoring.snapshot import Snapshot
 from workers.process.idle_checks import IdleChecks
+from workers.process.worker_events import lost_event
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,8 @@ class AlertKeeper:
         self._emit = emit
         self._notify = notify
         self._notify_unrecorded = notify_unrecorded
+        self._known_lost: frozenset[str] = frozenset()
+        """The lost workers of the last pass, each of which is an event."""
         self._is_open = True
         """Whether an alert is pending or fires, as far as this process knows."""
 
@@ -104,6 +107,7 @@ class AlertKeeper:
             self._is_open = False  # the process that holds the lock goes on until no alert is left
             return None
         snapshot = await self._take_snapshot()
+        self._emit_lost(snapshot)
         firing = firing_alerts(snapshot)
         is_up = snapshot.redis.error is None
         try:
@@ -123,6 +127,12 @@ class AlertKeeper:
         if self._notify is not None:
             self._notify(changes)
         return changes
+
+    def _emit_lost(self, snapshot: Snapshot) -> None:
+        for worker in snapshot.lost:
+            if worker.id not in self._known_lost:
+                self._emit(lost_event(worker))
+        self._known_lost = frozenset(worker.id for worker in snapshot.lost)
 
     async def _holds_lock(self) -> bool:
         try:

@@ -24,6 +24,8 @@ _DATABASE_SECONDS = 2.0
 """Timeout of the query: a database that is silent for longer counts as unavailable."""
 _AFTER_LATE_SECONDS = 5.0
 """A schedule is checked so long after the moment from which its run is missed."""
+_LOOK_SECONDS = 8.0
+"""So long after a process has gone there is a reason to look: it counts as reconnecting for a few seconds."""
 _RETRY_SECONDS = 60.0
 """Until the schedules are checked again if Redis failed."""
 
@@ -48,8 +50,9 @@ class IdleChecks:
         self._plans = plans
         self._schedules = schedules
         self._next_count = 0.0
+        self._look_until = 0.0
         self._next_schedule_check = 0.0
-        """Both by the monotonic clock."""
+        """All by the monotonic clock."""
         self._processes = 0
         """Those that listened for jobs when they were last counted."""
 
@@ -62,11 +65,13 @@ class IdleChecks:
     async def _is_process_gone(self) -> bool:
         now = time.monotonic()
         if now < self._next_count:
-            return False
+            return now < self._look_until
         self._next_count = now + self._count_seconds
         reply = await execute(self._redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL)
         before, self._processes = self._processes, int(reply[1])
-        return self._processes < before
+        if self._processes < before:
+            self._look_until = now + _LOOK_SECONDS
+        return now < self._look_until
 
     async def _is_database_or_plan_troubled(self) -> bool:
         """Whether the database is unavailable, or has a plan that runs or has halted."""

@@ -16,8 +16,10 @@ from storage.redis.client import is_wrong_type
 from storage.redis.scripts import Argument, Script, run_script
 from workers.engine import wire
 from workers.engine.dispatcher import Dispatcher
-from workers.engine.keys import BEATS, LETTERS, OUTCOMES, WORKERS
+from workers.engine.keys import ASK_MESSAGE, BEATS, LETTERS, OUTCOMES, WORKERS
 from workers.process.background_tasks import ignore_outage
+from workers.process.drain import CHECK_MESSAGE
+from workers.process.heartbeat import BEAT_SCRIPT
 from workers.process.wake_listener import WakeListener
 
 ANNOUNCE_SCRIPT = Script.load(__name__, "announce")
@@ -29,8 +31,9 @@ _FORGET_SECONDS = 86_400.0
 class Presence:
     """The entry of this process on the list of workers, which expires after ``ttl`` seconds.
 
-    ``describe`` returns what is published beside that the process is there; ``on_letters`` is called if dead
-    letters wait for the database, ``on_request`` with the newest request to drain, again and again.
+    ``describe`` returns what is published beside that the process is there, ``figures`` what goes with a
+    sign of life; ``on_letters`` is called if dead letters wait for the database, ``on_request`` with the
+    newest request to drain, again and again.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Presence:
         ttl: float,
         listener: WakeListener,
         describe: Callable[[], Mapping[str, object]],
+        figures: Callable[[], Mapping[str, object]],
         on_letters: Callable[[], None],
         on_request: Callable[[bytes], None],
     ) -> None:
@@ -57,11 +61,13 @@ class Presence:
         self._ttl = ttl
         self._listener = listener
         self._describe = describe
+        self._figures = figures
         self._on_letters = on_letters
         self._on_request = on_request
         self._started_at = time.time()
         self._publishing: list[asyncio.Task[None]] = []
         """What publishes in the background."""
+        self._answering: list[asyncio.Task[None]] = []
         self._ended = False
         self._publish_again = False
 
@@ -87,10 +93,24 @@ class Presence:
         if not self._ended and (not self._publishing or self._publishing[0].done()):
             self._publishing = [asyncio.ensure_future(self._publish_until_current())]
 
+    def answers(self, message: bytes) -> bool:
+        """Answer a message on the channel of the process soon; False if it is about something else."""
+        if message == CHECK_MESSAGE:
+            self.publish_soon()  # which reads the request
+        elif message != ASK_MESSAGE:
+            return False
+        elif not self._ended and (not self._answering or self._answering[0].done()):
+            self._answering = [asyncio.ensure_future(ignore_outage(self._beat))]
+        return True
+
+    async def _beat(self) -> None:
+        figures = wire.dump(self._figures())
+        await run_script(self._redis, BEAT_SCRIPT.call([BEATS, WORKERS], [self._worker_id, figures]))
+
     def end(self) -> list[asyncio.Task[None]]:
         """Publish nothing more in the background; returns what still does."""
         self._ended = True
-        return self._publishing
+        return [*self._publishing, *self._answering]
 
     async def _publish_until_current(self) -> None:
         while self._publish_again:
@@ -125,6 +145,7 @@ class Presence:
             "standby": [name for name, queue in self._dispatchers.items() if queue.state == "standby"],
             "forget": self._ttl,
             "channel": self._listener.counted,
+            "answers": True,
             **self._describe(),
         }
 

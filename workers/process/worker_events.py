@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from storage.database.events import SHORT_ID_CHARS, NewEvent
+from workers.monitoring.snapshot import LostWorker
 
 
 def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
@@ -38,6 +39,19 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
         f"{_name(worker)} drained: {jobs} requeued",
         subject=worker,
         detail={"release": release, "requeued": requeued},
+    )
+
+
+def lost_event(worker: LostWorker) -> NewEvent:
+    """A process has gone that held no jobs, and has not said so; written once, whoever finds it."""
+    name = f"worker {worker.id[:SHORT_ID_CHARS]} ({worker.name})"
+    how = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"
+    return NewEvent(
+        "worker-lost",
+        f"{name} {how}; it held no jobs",
+        subject=worker.id,
+        detail={"release": worker.release, "silent_for": worker.silent_for},
+        dedupe=f"worker-lost:{worker.id}",
     )
 
 

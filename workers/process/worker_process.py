@@ -27,7 +27,7 @@ from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
 from workers.process.background_tasks import ignore_outage, restart_after_defects, run_every, wait_for_first
-from workers.process.drain import CHECK_MESSAGE, Drain, DrainRequest, DrainRequests, leave_result
+from workers.process.drain import Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
 from workers.process.handler_pools import HandlerPools
 from workers.process.heartbeat import Heartbeat
@@ -336,9 +336,7 @@ class WorkerProcess:
 
     async def _on_message(self, message: bytes) -> None:
         """A message on the channel of this process, to which any program may send anything."""
-        if message == CHECK_MESSAGE:
-            self._presence.publish_soon()  # which reads the request
-        else:
+        if not self._presence.answers(message):
             self._stacks.answer(message)
 
     def _make_presence(self, version: str) -> Presence:
@@ -351,6 +349,7 @@ class WorkerProcess:
             ttl=self._pace.presence_ttl,
             listener=self._listener,
             describe=self._describe,
+            figures=lambda: self._vitals.newest,
             on_letters=self._recorder.notify,
             on_request=DrainRequests(self.carry_out).on_request,
         )

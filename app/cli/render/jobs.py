@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.render.tables import table_text
 from tui.text import findings
-from tui.text.format import MISSING, count, duration, local_time
+from tui.text.format import MISSING, count, duration, local_time, percent
 from tui.text.words import DATE_TIME, DATE_TIME_ZONE
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _cells(job: JobSummary) -> dict[str, str]:
         "usually": duration(job.usual_run),
         "time left": duration(job.deadline_in),
         "worker": job.worker_name or (job.worker or MISSING)[:8],
-        "progress": MISSING if job.progress is None else f"{job.progress:.0%}",
+        "progress": percent(job.progress, 0),
         "before it": count(job.position),
         "queued at": local_time(job.queued_at, DATE_TIME),
         "due in": duration(job.due_in),
@@ -143,7 +143,7 @@ def _facts(job: JobDetail) -> Sequence[tuple[str, Any]]:
         ("due", local_time(job.due_at, DATE_TIME_ZONE)),
         ("ended", local_time(job.ended_at, DATE_TIME_ZONE)),
         ("worker", job.worker_name or job.worker),
-        ("progress", None if job.progress is None else f"{job.progress:.0%}"),
+        ("progress", percent(job.progress, 0)),
         ("producer", job.producer),
         ("letter", job.letter),
     )

@@ -14,9 +14,10 @@ from app.cli.render.workers import workers_table
 from tui.text import queues as queue_text
 from tui.text.alerts import alert_lines
 from tui.text.events import event_lines
-from tui.text.format import MISSING, byte_size, clock_time, count, escape, lasting, sparkline
+from tui.text.format import MISSING, byte_size, clock_time, count, escape, lasting, percent, sparkline
 from tui.text.groups import groups_title, pairs
-from tui.text.snapshot import living_workers, other_workers, releases, worst
+from tui.text.snapshot import living_workers, other_workers, releases
+from tui.text.snapshot import verdict as whole_verdict
 from tui.text.styles import BREACH, MUTED, OK, WATCH
 from tui.text.verdict import Verdict, queue_verdict
 from tui.text.words import plural
@@ -107,11 +108,8 @@ def _verdict(overview: Overview) -> Text:
     if problem is not None:
         age = f", figures are {lasting(overview.age)} old" if overview.age is not None else ""
         return Text(f" ▲ Redis does not answer{age}: {escape(problem)}", BREACH)
-    firing = [alert for alert in snapshot.alerts if alert.fires]
-    if not firing:
-        return Text(" ✔ all well", OK)
-    text = worst(firing[0], snapshot)
-    return text.append(f" · {len(firing) - 1} more", BREACH) if len(firing) > 1 else text
+    worst, others = whole_verdict(snapshot)
+    return worst.append(" ·").append_text(others) if others else worst
 
 
 def _cluster(snapshot: Snapshot) -> Text:
@@ -140,7 +138,7 @@ def _memory(redis: RedisSnapshot) -> str:
     used, limit = redis.memory_used, redis.memory_limit
     if used is None or not limit:
         return byte_size(used)
-    return f"{byte_size(used)} of {byte_size(limit)} ({used / limit * 100:.0f} %)"
+    return f"{byte_size(used)} of {byte_size(limit)} ({percent(used / limit, 0)})"
 
 
 def _queues(snapshot: Snapshot, width: int | None) -> Iterator[Text]:

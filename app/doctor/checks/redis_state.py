@@ -15,7 +15,7 @@ from app.servers.redis_eviction import eviction_policy
 from storage.redis.client import execute
 from storage.redis.info import parse_whole_number
 from storage.redis.refusals import CLUSTER_MODE
-from tui.text.format import byte_size
+from tui.text.format import byte_size, percent
 from workers.engine.policy import ECONOMICAL
 from workers.monitoring.alert_evaluation import evicts_jobs
 from workers.monitoring.alert_rules import REDIS_MEMORY
@@ -105,7 +105,7 @@ async def memory(server: RedisServer) -> Finding:
         return unknown("the server does not report its memory", _UPSTASH_PAGE if server.is_upstash else "")
     if not limit:
         return ok(f"{byte_size(used)} used, no limit is set")
-    share = f"{byte_size(used)} of {byte_size(limit)} used ({used / limit:.0%})"
+    share = f"{byte_size(used)} of {byte_size(limit)} used ({percent(used / limit, 0)})"
     if used / limit <= server.thresholds.limit(REDIS_MEMORY):
         return ok(share)
     return warning(

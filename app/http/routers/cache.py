@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from app.http.dependencies import ActorOperations
-from app.http.models import RequestBody, example
+from app.http.models import RequestBody, Reveal, example
 from app.http.problems import validation_problem
 from app.http.routing import strict_router
 from storage.cache.entries import CacheEntry
@@ -181,9 +181,9 @@ async def list_cache_entries(
 
 
 @router.get("/cache/entries/{key:path}", summary="A cached entry", response_description="The entry.")
-async def show_cache_entry(operations: ActorOperations, key: EntryKey) -> Entry:
+async def show_cache_entry(operations: ActorOperations, key: EntryKey, reveal: Reveal = False) -> Entry:
     """With its value."""
-    entry, value = await operations.cache.get(key)
+    entry, value = await operations.cache.get(key, reveal=reveal)
     return Entry(**asdict(entry), value=value)
 
 

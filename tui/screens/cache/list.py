@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
+from tui.keymap import with_keys
 from tui.screens.cache.actions import CacheActions, describe_entry
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.session import Session
@@ -41,7 +42,8 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
     HELP = (
         "The cache's last hour, and its entries, a page at a time, as they were when they were read (as of). "
         "A key is user:location:block. A filter without * ? [ finds keys that contain it, else it is a "
-        "pattern for whole keys. x applies to the marked entries, else to the one under the cursor."
+        "pattern for whole keys. {cache.evict} applies to the marked entries, else to the one under the "
+        "cursor."
     )
     LEGEND = cache_text.LEGEND
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -146,11 +148,11 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
     def empty_message(self) -> str:
         """Why nothing is shown."""
         if self.page is None:
-            return "  not read: r reads it again"
+            return with_keys(self, "  not read: {list.reload} reads it again")
         if self.page.next is not None:
-            return "  only jobs on this page: n shows the next one"
+            return with_keys(self, "  only jobs on this page: {list.page-next} shows the next one")
         if self.state.page_number > 1:
-            return "  no more entries: b goes back"
+            return with_keys(self, "  no more entries: {list.page-previous} goes back")
         if self.state.filter:
             return f"  no key matches {escape(glob_pattern(self.state.filter))}"
         return _NOTHING_CACHED
@@ -160,11 +162,12 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         if self.page is None:
             return ["Entries"]
         entries = plural(len(self.rows), "entry")
+        reads_again = with_keys(self, "{list.reload} reads again")
         only_page = self.state.page_number == 1 and self._next_state() is None
         return [
             entries if only_page else f"{entries} on this page",
             *self.position_parts(numbered=not only_page),
-            f"as of {clock_time(self._page_read_at, self.session.now)}, r reads again",
+            f"as of {clock_time(self._page_read_at, self.session.now)}, {reads_again}",
         ]
 
     # Keys

@@ -10,6 +10,7 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.edit_payload import EditPayloadDialog
 from tui.dialogs.prompt import Prompt
 from tui.dialogs.replay_options import ReplayDialog
+from tui.keymap import key_name, with_keys
 from tui.navigation import OpenPlan
 from tui.screens.base import DashboardScreen
 from tui.screens.dead_letters.export import parse_target, suggested_name, write_file
@@ -29,6 +30,11 @@ from workers.operations.operations import (
 _MAX_KEY_CHARS = 60
 """A question shows so much of a job's key: other producers may choose thousands of characters."""
 _MAX_PATH_CHARS = 200
+
+_NOTHING_DISCARDED = (
+    "nothing was discarded from here: {letters.state} shows discarded letters, "
+    "{letters.restore} restores those"
+)
 
 
 class LetterActions(DashboardScreen):
@@ -81,12 +87,13 @@ class LetterActions(DashboardScreen):
         if preview.total == 0:
             self.notify(f"nothing of {label} is dead: there is nothing to discard", severity="warning")
             return
-        if not await self.app.push_screen_wait(_confirm_discard(preview, label)):
+        undo = key_name(self, "letters.restore")
+        if not await self.app.push_screen_wait(_confirm_discard(preview, label, undo)):
             return
         with self.busy_with(f"discarding {plural(preview.total, 'letter')}"):
             number = await self.session.run(self.letters.discard(preview.selection))
         if number is not None:
-            self.notify(f"{plural(number, 'letter')} discarded; u undoes it")
+            self.notify(f"{plural(number, 'letter')} discarded; {undo} undoes it")
             self.session.last_discard = Discard(preview.selection, number)
             self.letters_changed(selection)
 
@@ -94,7 +101,7 @@ class LetterActions(DashboardScreen):
         """Restore the letters of the last discard; ask if its filter now selects more."""
         last = self.session.last_discard
         if last is None:
-            self.notify("nothing was discarded from here: t shows discarded letters, u restores those")
+            self.notify(with_keys(self, _NOTHING_DISCARDED))
             return
         if isinstance(last.selection, LetterFilter):
             discarded = last.selection.model_copy(update={"state": "discarded"})
@@ -164,11 +171,11 @@ def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
     return tuple(letter.id for letter in letters)
 
 
-def _confirm_discard(preview: Preview, label: str) -> Confirm:
+def _confirm_discard(preview: Preview, label: str, undo: str) -> Confirm:
     others = f" {plural(preview.not_dead, 'letter')} are not dead, and stay as they are."
     return Confirm(
         f"Discard {plural(preview.total, 'letter')}?",
-        f"{label[:1].upper()}{label[1:]}: hidden, not deleted; u brings them back."
+        f"{label[:1].upper()}{label[1:]}: hidden, not deleted; {undo} brings them back."
         f"{others if preview.not_dead else ''}",
         "Discard",
     )

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
+from tui.keymap import with_keys
 from tui.navigation import OpenPlans
 from tui.screens.dead_letters.actions import LetterActions, ids_of
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
@@ -55,8 +56,9 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         "queue: function: state:dead|replayed|discarded|all since:2h arg.NAME: poison:yes, words"
     )
     HELP = (
-        "Groups of dead letters, or with g the letters, a page at a time. R, d and E apply to the group, or "
-        "to the marked letters, else to the one under the cursor (E: to all that match)."
+        "Groups of dead letters, or with {letters.groups} the letters, a page at a time. {letters.replay}, "
+        "{letters.discard} and {letters.export} apply to the group, or to the marked letters, else to the "
+        "one under the cursor ({letters.export}: to all that match)."
     )
     LEGEND = ("●  marked", letter_text.POISON_LEGEND, "–  unknown")
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -226,9 +228,13 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """Why nothing is shown."""
         if self.state.grouped and self._groups_loaded_at is None:
             loading = self._loading_groups_for is not None
-            return "  reading the groups …" if loading else "  not read: r reads them again"
+            return (
+                "  reading the groups …"
+                if loading
+                else with_keys(self, "  not read: {list.reload} reads them again")
+            )
         if self.page is None:
-            return "  not read: r reads it again"
+            return with_keys(self, "  not read: {list.reload} reads it again")
         return "  nothing has died" if self.state.filter == ALL_DEAD else "  no letter matches this filter"
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from tui.keymap import key_name, with_keys
 from tui.screens.events.actions import EventActions
 from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.screens.workers.actions import WorkerActions
@@ -38,8 +40,9 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
     REMEMBERED_AS = "events-filter"
     NOT_SORTED = "events have one order only: the newest first"
     HELP = (
-        "Events, the newest first, times in the zone of the terminal. enter opens what one is about: "
-        "a queue, a worker, a plan, letters, alerts. While a process drains, u and ! act on that one."
+        "Events, the newest first, times in the zone of the terminal. {list.open} opens what one is about: "
+        "a queue, a worker, a plan, letters, alerts. While a process drains, {events.undo-drain} and "
+        "{events.put-back-worker} act on that one."
     )
     LEGEND = (
         "▲  alert fired, plan halted     ✔  over, or acknowledged",
@@ -120,9 +123,10 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
     def empty_message(self) -> str:
         """Why nothing is shown."""
         if self.page is None:
-            return "  not read: r reads again"
+            return with_keys(self, "  not read: {list.reload} reads again")
         if self.state.filter != ALL_EVENTS:
-            return f"  no event matches {filter_text(self.state.filter)}: escape shows all"
+            shows_all = with_keys(self, "{list.back} shows all")
+            return f"  no event matches {filter_text(self.state.filter)}: {shows_all}"
         return _NOTHING
 
     def title_parts(self) -> list[str]:
@@ -146,7 +150,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
             return
         first = min(self._draining, key=lambda worker: worker.drain_deadline_in or 0.0)
         more = len(self._draining) - 1
-        panel.show(worker_page.drain_panel(first, self.forecasts(first), more=more))
+        panel.show(worker_page.drain_panel(first, self.forecasts(first), partial(key_name, self), more=more))
 
     # Keys
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.enqueue import EnqueueDialog
 from tui.dialogs.prompt import Prompt
+from tui.keymap import key_name, with_keys
 from tui.navigation import OpenJob
 from tui.screens.base import DashboardScreen
 from tui.session import one_line
@@ -138,7 +139,10 @@ class JobActions(DashboardScreen):
         if new is None:
             return
         self.session.last_enqueued = (new.queue, new.key)
-        self.notify(one_line(f"enqueued {new.key} in {new.queue}: o opens it"), markup=False)
+        self.notify(
+            one_line(f"enqueued {new.key} in {new.queue}: {key_name(self, 'jobs.open-enqueued')} opens it"),
+            markup=False,
+        )
         self.jobs_changed()
         if new.opens:
             await self.open_enqueued()
@@ -146,7 +150,7 @@ class JobActions(DashboardScreen):
     async def open_enqueued(self) -> None:
         """Show all of the job that was enqueued last."""
         if self.session.last_enqueued is None:
-            self.notify("no job was enqueued from here: e enqueues one")
+            self.notify(with_keys(self, "no job was enqueued from here: {jobs.enqueue} enqueues one"))
             return
         job = await self.session.run(self.jobs.get(*self.session.last_enqueued))
         if job is not None:

@@ -10,10 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 
+from tui.keymap import key_name
 from tui.screens.jobs.actions import JobActions
 from tui.session import Session
 from tui.text import job_page
-from tui.text.format import clip, escape
+from tui.text.format import clip, clock_time, escape
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
@@ -39,7 +40,7 @@ class JobScreen(JobActions):
     HELP = (
         "One job: why it does not run, its payload and its attempts; while it runs, the line at which its "
         "coroutine, thread or pool process stands, the innermost first, the other running jobs that stand "
-        "there, and its newest log lines. x, R and X ask once."
+        "there, and its newest log lines. {jobs.abort}, {jobs.run-now} and {jobs.remove} ask once."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
@@ -65,7 +66,9 @@ class JobScreen(JobActions):
 
     def compose_body(self) -> ComposeResult:
         """Compose a text to scroll through."""
-        yield Rule(clip(escape(self._job.key), _MAX_KEY_CHARS), keys=(("esc", "back"),), id="job-title")
+        yield Rule(
+            clip(escape(self._job.key), _MAX_KEY_CHARS), keys=(("{app.back}", "back"),), id="job-title"
+        )
         with VerticalScroll(id="detail"):
             yield Line("  reading …", id="job-facts", classes="figures")
             yield Rule("Where it is now", id="job-stack-title")
@@ -111,7 +114,9 @@ class JobScreen(JobActions):
         try:
             problems: list[str] = []
             queue, key = self._job.queue, self._job.key
-            detail = await self.session.run(self.jobs.get(queue, key), on_error=problems.append)
+            detail = await self.session.run(
+                self.jobs.get(queue, key, clock=clock_time), on_error=problems.append
+            )
             if not self.is_running or not self.is_mounted:
                 return
             title = self.query_one("#job-title", Rule)
@@ -145,7 +150,9 @@ class JobScreen(JobActions):
             self.query_one("#job-log", Line).show(job_page.log(found))
 
     def _show(self, detail: JobDetail) -> None:
-        self.query_one("#job-facts", Line).show(job_page.facts(detail, self.session.now, self.size.width))
+        self.query_one("#job-facts", Line).show(
+            job_page.facts(detail, self.session.now, self.size.width, key_name(self, "app.view-letters"))
+        )
         self.query_one("#job-payload", Line).show(job_page.payload(detail, whole=True))
         self.query_one("#job-attempts", Line).show(job_page.attempts(detail))
 

@@ -10,17 +10,18 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from tui.keymap import with_keys
 from tui.navigation import OpenJob
 from tui.screens.jobs.actions import JobActions
 from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
 from tui.text.completion import Values
-from tui.text.format import escape
+from tui.text.format import clock_time, count, escape
 from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
 from tui.text.sorting import Sorting
 from tui.text.words import plural
-from tui.widgets.job_table import JobTable, ScheduleTable
+from tui.widgets.job_table import SCHEDULE_KEYS, JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.job_filter import ALL_JOBS, PLACEHOLDER, JobFilter
@@ -58,21 +59,23 @@ class JobPage:
     items: Sequence[JobSummary]
     next: str | None
     counts: dict[str, JobCounts]
-    schedules: Sequence[ScheduleView]
+    schedules: Sequence[ScheduleView] = ()
+    is_cut: bool = False
+    """Whether there are more jobs than are read to be sorted."""
 
 
 class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     """The page is read with each snapshot, while the view is shown and Redis answers."""
 
     REMEMBERED_AS = "jobs-filter"
-    NOT_SORTED = "ready jobs have one order only: that in which their queues start them"
     FILTER_PLACEHOLDER = PLACEHOLDER
     HELP = (
-        "Jobs by state, left and right change the list. x, R, c and X apply to the marked jobs, else to the "
-        "one under the cursor; x, R and X ask once. A job that has moved since it was shown stays as it is. "
-        "R and p also apply to schedules. e enqueues a job. The filter takes queue:, function:, worker:, and "
-        "words of the key or the error; a whole key is found wherever it is. Schedules are in UTC, times in "
-        "the zone of the terminal."
+        "Jobs by state, {jobs.tab-previous} and {jobs.tab-next} change the list. {jobs.abort}, "
+        "{jobs.run-now}, {jobs.duplicate} and {jobs.remove} apply to the marked jobs, else to the one under "
+        "the cursor; all but {jobs.duplicate} ask once. A job that has moved since it was shown stays as it "
+        "is. {jobs.run-now} and {jobs.toggle-schedule} also apply to schedules. The filter takes "
+        "queue:, function:, worker:, and words of the key or the error; a whole key is found wherever it is. "
+        "Schedules are in UTC, times in the zone of the terminal."
     )
     LEGEND = (
         "■  marked     ●  runs     ▲  runs far longer than usual, or is not a job",
@@ -148,9 +151,10 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == wanted.tab)
         if state.order is not None:
-            return JobPage(await self._read_sorted(listed, state), None, counts, ())
+            jobs, is_cut = await self._read_sorted(listed, state)
+            return JobPage(jobs, None, counts, is_cut=is_cut)
         page = await self._read(listed, state, PAGE_ROWS, state.cursor)
-        return JobPage(page.items, page.next, counts, ())
+        return JobPage(page.items, page.next, counts)
 
     async def _read(
         self, listed: WindowState, state: ListState[Listed], limit: int, cursor: str | None
@@ -161,8 +165,13 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         )
         return replace(page, items=[named_job(job, snapshot) for job in page.items])
 
-    async def _read_sorted(self, listed: WindowState, state: ListState[Listed]) -> Sequence[JobSummary]:
-        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long."""
+    async def _read_sorted(
+        self, listed: WindowState, state: ListState[Listed]
+    ) -> tuple[Sequence[JobSummary], bool]:
+        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long.
+
+        Also returns whether there are more.
+        """
         began = time.monotonic()
         jobs: list[JobSummary] = []
         cursor: str | None = None
@@ -173,12 +182,12 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             if cursor is None:
                 break
         self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
-        return JOB_SORTING[listed].sort(jobs, state.order)
+        return JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
-    def sorting_of(self, state: ListState[Listed]) -> Sorting[Any] | None:
-        """The columns of a tab; those that are ready have one order."""
+    def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:
+        """The columns of a tab."""
         tab = state.filter.tab
-        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING.get(tab)
+        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING[tab]
 
     # Painting
 
@@ -215,11 +224,13 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     def empty_message(self) -> str:
         """Why nothing is shown."""
         if self.page is None:
-            return "  not read: r reads again"
+            return with_keys(self, "  not read: {list.reload} reads again")
         query = self.filter_text()
-        of_filter = f" for {escape(query)}: escape shows all" if query else ""
+        shows_all = with_keys(self, "{list.back} shows all")
+        searches_on = with_keys(self, "{list.page-next} searches on")
+        of_filter = f" for {escape(query)}: {shows_all}" if query else ""
         if query and self.page.next is not None:
-            of_filter = f" for {escape(query)} among those searched: n searches on, escape shows all"
+            of_filter = f" for {escape(query)} among those searched: {searches_on}, {shows_all}"
         nothing = f"  {_EMPTY[self.state.filter.tab]}{of_filter}"
         return "\n".join([nothing, *self._why_nothing_starts()])
 
@@ -231,7 +242,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         queue = wanted.selected.queue
         queues = [known.name for known in snapshot.queues if queue in (None, known.name)]
         policies = map(self.session.operations.policy, queues)
-        sentences = [explain(start_facts(policy, snapshot, None)).sentence for policy in policies]
+        sentences = [explain(start_facts(policy, snapshot, None), clock_time).sentence for policy in policies]
         return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
 
     def title_parts(self) -> list[str]:
@@ -239,12 +250,14 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if self.lists_schedules:
             found = plural(len(self.query_one(ScheduleTable).items), "schedule")
             return [found, *self.position_parts(numbered=False)]
-        single = self.state.page_number == 1 and (self.page is None or self.page.next is None)
+        single = self.state.page_number == 1 and self._next_state() is None
         jobs = plural(len(self.rows), "job")
-        queues_order = "in the order of their queues" if self.state.filter.tab == "ready" else ""
+        as_started = self.state.filter.tab == "ready" and self.state.order is None
+        is_cut = isinstance(self.page, JobPage) and self.page.is_cut
         return [
             jobs if single else f"{jobs} on this page",
-            queues_order,
+            f"of the first {count(MAX_SORTED)}" if is_cut else "",
+            "in the order of their queues" if as_started else "",
             *self.position_parts(numbered=not single),
         ]
 
@@ -382,12 +395,12 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if schedule is not None:
             self.run_exclusive(self.toggle_schedule, schedule)
         else:
-            self.notify("p disables a schedule: the last list has them")
+            self.notify(with_keys(self, "{jobs.toggle-schedule} disables a schedule: the last list has them"))
 
     def _targets(self, verb: str) -> list[JobSummary]:
         """The marked jobs, else the one under the cursor; without one say so."""
         if self._selected_schedule() is not None:
-            self.notify(f"{verb} applies to jobs: of a schedule R runs it now, p disables or enables it")
+            self.notify(f"{verb} applies to jobs: of a schedule {with_keys(self, SCHEDULE_KEYS)}")
             return []
         jobs = list(self.table.marks.values())
         selected = self._selected()

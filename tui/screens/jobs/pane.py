@@ -9,9 +9,10 @@ from textual import work
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 
+from tui.keymap import key_name
 from tui.session import Session
 from tui.text import job_page
-from tui.text.format import clip, escape
+from tui.text.format import clip, clock_time, escape
 from tui.text.styles import MUTED
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
@@ -27,8 +28,14 @@ _MAX_KEY_CHARS = 60
 _MAX_FRAMES = 6
 _ASK_SECONDS = 2.0
 """Between two questions where a running job stands."""
-_KEYS = (("enter", "whole"), ("x", "abort"), ("R", "run now"), ("c", "duplicate"), ("X", "remove"))
-_SCHEDULE_KEYS = (("R", "run now"), ("p", "disable, enable"))
+_KEYS = (
+    ("{list.open}", "whole"),
+    ("{jobs.abort}", "abort"),
+    ("{jobs.run-now}", "run now"),
+    ("{jobs.duplicate}", "duplicate"),
+    ("{jobs.remove}", "remove"),
+)
+_SCHEDULE_KEYS = (("{jobs.run-now}", "run now"), ("{jobs.toggle-schedule}", "disable, enable"))
 
 
 class JobPane(Container):
@@ -65,7 +72,8 @@ class JobPane(Container):
         self._job, self.display = None, True
         self._show_alike(shown=False)
         self.query_one("#job-title", Rule).show(escape(schedule.name), keys=_SCHEDULE_KEYS)
-        self._show_texts(job_page.schedule_facts(schedule, self.session.now, self._width), Text())
+        enable = key_name(self, "jobs.toggle-schedule")
+        self._show_texts(job_page.schedule_facts(schedule, self.session.now, self._width, enable), Text())
 
     def show_job(self, job: JobSummary) -> None:
         """Show a job, and read it unless all that will ever be known of it has been read."""
@@ -91,7 +99,9 @@ class JobPane(Container):
             while (job := self._job) is not None:
                 problems: list[str] = []
                 detail = await self.session.run(
-                    self.session.operations.jobs.get(job.queue, job.key, snapshot=self.session.snapshot),
+                    self.session.operations.jobs.get(
+                        job.queue, job.key, snapshot=self.session.snapshot, clock=clock_time
+                    ),
                     on_error=problems.append,
                 )
                 if not self.is_mounted or not self.screen.is_running:
@@ -141,7 +151,7 @@ class JobPane(Container):
             if problem:
                 self._show_texts(Text(f"  {problem}"), Text())
             return
-        facts = job_page.facts(detail, self.session.now, self._width)
+        facts = job_page.facts(detail, self.session.now, self._width, key_name(self, "app.view-letters"))
         payload = job_page.payload(detail)
         if detail.state != "running":
             self._show_alike(shown=False)

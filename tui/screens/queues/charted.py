@@ -16,6 +16,7 @@ from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.history import series
 
 _DEFAULT_RANGE_SECONDS = 3_600
+RANGE_KEYS = ("{queues.range-previous} {queues.range-next}", "range")
 SIDE_BY_SIDE_WIDTH = 110
 """Columns of a terminal from which two lists are beside each other."""
 

@@ -12,7 +12,7 @@ from tui.navigation import OpenLetters
 from tui.screens.dead_letters.actions import LetterActions
 from tui.screens.events.actions import EventActions
 from tui.screens.jobs.actions import JobActions
-from tui.screens.queues.charted import SIDE_BY_SIDE_WIDTH, ChartedScreen
+from tui.screens.queues.charted import RANGE_KEYS, SIDE_BY_SIDE_WIDTH, ChartedScreen
 from tui.screens.queues.details import MAX_GROUPS
 from tui.session import Session
 from tui.text import queue_page
@@ -31,13 +31,15 @@ from workers.operations.operations import Event, FailureGroup
 _CHARTS_MIN_HEIGHT = 34
 """Lines of a terminal from which there are charts beside the rest."""
 
+_KEYS = (("{queues.pause}", "pause"), ("{queues.enqueue}", "enqueue"), ("{app.back}", "back"))
+
 
 class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
     """The row of the overview, why nothing starts, charts, settings, groups and events."""
 
     HELP = (
         "One queue: why nothing more starts, its figures over time, its settings, and what died of what. "
-        "e enqueues a job in it."
+        "{queues.enqueue} enqueues a job in it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
@@ -57,13 +59,13 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
 
     def compose_body(self) -> ComposeResult:
         """Compose the row, the sentence, charts and lists."""
-        yield Rule(self._queue, keys=(("p", "pause"), ("e", "enqueue"), ("esc", "back")), id="queue-title")
+        yield Rule(self._queue, keys=_KEYS, id="queue-title")
         row = QueueTable(id="queues", classes="figures")
         row.can_focus = False  # its keys are those of the page
         yield row
         yield Line("", id="why")
         with Vertical(id="charts-section"):
-            yield Rule(id="charts-title", keys=(("[ ]", "range"),))
+            yield Rule(id="charts-title", keys=(RANGE_KEYS,))
             yield ChartGrid(id="charts", classes="figures")
         with Container(id="lists"):
             with Vertical(id="facts-section"):

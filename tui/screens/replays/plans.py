@@ -8,6 +8,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from tui.keymap import with_keys
 from tui.screens.base import DashboardScreen
 from tui.text.words import plural
 from tui.widgets.plan_table import PlanTable
@@ -15,6 +16,8 @@ from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
 
 _MAX_PLANS = 50
+
+_NONE_YET = "none yet: {letters.replay} replays letters by a plan"
 
 
 class PlansScreen(DashboardScreen):
@@ -24,7 +27,7 @@ class PlansScreen(DashboardScreen):
     HELP = "Replay plans, the newest first: which letters, and how their replays ended."
     LEGEND = (
         "▸  running     ●  all letters are enqueued     ‖  paused     ×  cancelled",
-        "▲  halted by its limit, or interrupted: no process runs it; enter, then space resumes it",
+        "▲  halted by its limit, or interrupted: no process runs it; {list.open}, then {plan.pause} resumes",
         "?  Redis does not tell whether a process runs it",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,7 +63,7 @@ class PlansScreen(DashboardScreen):
             return
         table = self.query_one(PlanTable)
         table.show_plans(plans, self.size.width)
-        label = plural(len(plans), "plan") if plans else "none yet: R replays letters by a plan"
+        label = plural(len(plans), "plan") if plans else with_keys(self, _NONE_YET)
         self.query_one("#plans-title", Rule).show("Plans", label)
         if self.focused is None:
             table.focus()

@@ -10,6 +10,7 @@ from rich.text import Text
 from textual import work
 
 from tui.dialogs.confirm import Confirm
+from tui.keymap import key_name, with_keys
 from tui.screens.base import DashboardScreen
 from tui.session import one_line
 from tui.text import worker_page
@@ -82,7 +83,10 @@ class WorkerActions(DashboardScreen):
             self.notify(f"{worker.name} is dead: there is nothing to drain", severity="warning", markup=False)
             return
         if worker.state == "draining":
-            self.notify(f"{worker.name} drains already: u undoes it, ! puts its jobs back", markup=False)
+            keys = with_keys(
+                self, "{workers.undo-drain} undoes it, {workers.put-back-worker} puts its jobs back"
+            )
+            self.notify(f"{worker.name} drains already: {keys}", markup=False)
             return
         jobs = plural(worker.in_flight, "job")
         ends = "this process, and its dashboard, end" if self._is_own(worker) else "the process ends"
@@ -105,7 +109,8 @@ class WorkerActions(DashboardScreen):
     async def put_back(self, worker: Worker) -> None:
         """Ask, then have a draining process return its jobs to their queues, and end."""
         if worker.state != "draining":
-            self.notify(f"{worker.name} does not drain: D drains it", markup=False)
+            key = key_name(self, "workers.drain-worker")
+            self.notify(f"{worker.name} does not drain: {key} drains it", markup=False)
             return
         question = Confirm(
             one_line(f"Put back {plural(worker.in_flight, 'job')} of {worker.name} now?"),

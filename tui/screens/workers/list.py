@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 
+from tui.keymap import key_name
 from tui.navigation import OpenWorker
 from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
@@ -63,11 +64,11 @@ class WorkersScreen(WorkerActions):
         with VerticalScroll(id="workers-list", can_focus=False):
             yield RowList[Worker](id="workers", classes="figures")
             yield Line("  not read yet", id="workers-empty")
-        yield Rule(id="worker-title", keys=(("enter", "open"),))
+        yield Rule(id="worker-title", keys=(("{workers.open-worker}", "open"),))
         with VerticalScroll(id="worker-detail", can_focus=False):
             yield Line(id="worker-facts", classes="figures")
         with Vertical(id="worker-events-section"):
-            yield Rule("Processes that came and went", keys=(("6", "all events"),))
+            yield Rule("Processes that came and went", keys=(("{app.view-events}", "all events"),))
             yield Line("  not read yet", id="worker-events")
 
     def __init__(self, session: Session) -> None:
@@ -130,7 +131,7 @@ class WorkersScreen(WorkerActions):
             return
         own = " · this process" if self._is_own(worker) else ""
         title.show(escape(worker.name), f"{escape(worker.id)}{own}")
-        text = worker_page.facts(worker).append("\n\n")
+        text = worker_page.facts(worker, key_name(self, "workers.undo-drain")).append("\n\n")
         text.append_text(worker_page.jobs(worker, self.forecasts(worker)))
         if self.size.height >= _TALL_ROWS:
             text.append("\n\n settings that differ\n", MUTED).append_text(self.settings_text(worker.id))

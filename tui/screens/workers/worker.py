@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 
+from tui.keymap import key_name
 from tui.navigation import OpenJob
 from tui.screens.jobs.actions import JobActions
 from tui.screens.workers.actions import WorkerActions
@@ -27,7 +28,7 @@ from workers.operations.job_views import named_job
 from workers.operations.jobs import MAX_JOBS, JobSummary, Verb
 from workers.operations.worker_list import Worker, list_workers
 
-_KEYS = (("enter", "open"), ("x", "abort"), ("c", "duplicate"))
+_KEYS = (("{list.open}", "open"), ("{workers.abort}", "abort"), ("{workers.duplicate}", "duplicate"))
 
 
 class WorkerScreen(WorkerActions, JobActions):
@@ -35,8 +36,9 @@ class WorkerScreen(WorkerActions, JobActions):
 
     HELP = (
         "One process: the jobs that it runs, what becomes of them, the settings in which it differs, and its "
-        "newest log lines. D, u and ! are about the process, x, R, c and X about its jobs: the marked ones, "
-        "else the one under the cursor."
+        "newest log lines. {workers.drain-worker}, {workers.undo-drain} and {workers.put-back-worker} are "
+        "about the process, {workers.abort}, {workers.run-now}, {workers.duplicate} and {workers.remove} "
+        "about its jobs: the marked ones, else the one under the cursor."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "Back"),
@@ -65,7 +67,7 @@ class WorkerScreen(WorkerActions, JobActions):
 
     def compose_body(self) -> ComposeResult:
         """Compose the facts, the jobs, and a text to scroll through."""
-        yield Rule("Worker", id="worker-title", keys=(("esc", "back"),))
+        yield Rule("Worker", id="worker-title", keys=(("{app.back}", "back"),))
         yield Line("  not read yet", id="worker-facts", classes="figures")
         yield Rule("Jobs in flight", keys=_KEYS, id="worker-jobs-title")
         yield Line(id="worker-jobs", classes="figures")
@@ -150,7 +152,7 @@ class WorkerScreen(WorkerActions, JobActions):
             return
         own = "this process" if self._is_own(worker) else ""
         title.show(escape(worker.name), "has ended: these are its last figures" if self._ended else own)
-        facts.show(worker_page.facts(worker))
+        facts.show(worker_page.facts(worker, key_name(self, "workers.undo-drain")))
         forecast = self.query_one("#worker-jobs", Line)
         forecast.show(worker_page.jobs(worker, self.forecasts(worker)))
         forecast.display = not worker.held or worker.state in ("draining", "dead")

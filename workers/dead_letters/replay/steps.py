@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from storage.dead_letters.plans import Ledger, Plan
+from workers.percent import percent
 
 MAX_STEP_LETTERS = 1_000
 _MIN_ENDED = 5
@@ -30,7 +31,7 @@ def next_step(plan: Plan, ledger: Ledger) -> Step:
     canary = min(plan.canary, ledger.sent + ledger.waiting)
     share = ledger.died / ledger.ended if ledger.ended else 0.0
     if share > plan.halt and _is_conclusive(plan, ledger, canary):
-        limit = f"limit {plan.halt * 100:.0f} %"
+        limit = f"limit {percent(plan.halt, None)}"
         return Step("halt", reason=f"{ledger.died} of {ledger.ended} died again, {limit}")
     if ledger.sent < canary:
         return Step("send", min(canary - ledger.sent, MAX_STEP_LETTERS), is_canary=True)

@@ -5,7 +5,8 @@
 -- KEYS  1 workers  hash  worker -> JSON of its presence; "at:" .. worker -> server time of that, ms, below
 --                  0 when it was declared dead then; "blocked:" .. worker -> as in blocked.lua;
 --                  "since:" .. worker -> server time of its first presence, ms; "vitals:" .. worker -> as in
---                  beat.lua; "drain:" .. worker -> as in request_drain.lua
+--                  beat.lua; "drain:" .. worker -> as in request_drain.lua; "asked:" .. worker -> when a sign of
+--                  life was asked for, ms
 --       2 beats    zset  as in take.lua
 --       3 letters  4 outcomes  zsets  as in settle.lua
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
@@ -21,18 +22,18 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local entry = {KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms}
 local reply = ARGV[2] ~= '' and redis.pcall('HSET', unpack(entry))
 local refused = type(reply) == 'table' and reply.err
-redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1])
+local known = redis.call('HMGET', KEYS[1], 'since:' .. ARGV[1], 'drain:' .. ARGV[1], 'blocked:' .. ARGV[1])
+if refused or known[3] then redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1]) end
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
 local request = false
 if ARGV[2] == '' then
-  redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1], 'since:' .. ARGV[1], 'vitals:' .. ARGV[1], 'drain:' .. ARGV[1])
+  redis.call('HDEL', KEYS[1], ARGV[1], 'at:' .. ARGV[1], 'since:' .. ARGV[1], 'vitals:' .. ARGV[1], 'drain:' .. ARGV[1], 'asked:' .. ARGV[1])
   for i = 5, #KEYS, 2 do
     redis.call('ZREM', KEYS[i], KEYS[i + 1])
     redis.call('DEL', KEYS[i + 1])
   end
 else
   if refused then redis.call('HSET', unpack(entry)) end
-  local known = redis.call('HMGET', KEYS[1], 'since:' .. ARGV[1], 'drain:' .. ARGV[1])
   if not known[1] then redis.call('HSET', KEYS[1], 'since:' .. ARGV[1], now_ms) end
   local expires, body = string.match(known[2] or '', '^(%d+) (.*)$')
   if expires and tonumber(expires) > now_ms then request = body end
@@ -48,7 +49,7 @@ if forget > 0 then
       local ago = now_ms - math.abs(tonumber(all[i + 1]) or 0)
       local worker = string.sub(all[i], 4)
       if ago < 0 then redis.call('HSET', KEYS[1], all[i], now_ms) end
-      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker, 'since:' .. worker, 'vitals:' .. worker, 'drain:' .. worker) end
+      if not (ago <= forget) then redis.call('HDEL', KEYS[1], all[i], worker, 'blocked:' .. worker, 'since:' .. worker, 'vitals:' .. worker, 'drain:' .. worker, 'asked:' .. worker) end
     end
   end
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', now_ms), '+inf')) do

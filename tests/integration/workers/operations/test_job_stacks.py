@@ -284,7 +284,9 @@ async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench
 
     await eventually(lines)
     line = next(line for line in await workers.log(process.id) if line.job == key)
-    assert "verysecretvalue" not in line.text
+    own = (await operate(bench, process=process)).logs(process.id, job=key)
+    assert "verysecretvalue" not in f"{line} {own}"
+    assert "token=***" in own[0].text
     assert (line.queue, line.job, line.level, line.worker) == (QUEUE, key, "warning", process.id)
     assert await workers.log(process.id, job="another") == []
     with pytest.raises(NotFoundError):

@@ -48,16 +48,18 @@ async def test_a_job_that_waits_is_aborted_and_stays_readable(
     jobs = (await operate(bench)).jobs
     sent = await bench.send(3)
     await later(bench, "later")
-    changes = await jobs.abort(QUEUE, refs(sent[1], "later"), "wrong import")
+    changes = await jobs.abort(QUEUE, refs(sent[1], "later"), "wrong import, token=opensesame")
     assert [change.outcome for change in changes] == ["done", "done"]
     assert await keys_of(jobs, "ready") == [sent[0], sent[2]]
     assert await keys_of(jobs, "scheduled") == []
     for key in (sent[1], "later"):
         job = await jobs.get(QUEUE, key)
         assert (job.state, job.status) == ("failed", "aborted")
-        assert job.error == "aborted by ops@box-2: wrong import"
+        assert job.error == "aborted by ops@box-2: wrong import, token=***"
         assert job.why is not None
         assert job.why.cause == "aborted"
+        assert job.why.sentence.endswith(": aborted by ops@box-2: wrong import, token=***")
+        assert "opensesame" not in str(job)
         assert await bench.redis.ttl(PREFIX + key) > 0
     assert await bench.total("aborted") == 2
     stock = await bench.stock.job(sent[1])

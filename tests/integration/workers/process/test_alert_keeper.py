@@ -17,10 +17,12 @@ from storage.database.events import NewEvent
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.alert_history import AlertHistoryRepository
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.processes import Spawner
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
 from workers.engine.policy import RateLimit
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
+from workers.process import idle_checks
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.idle_checks import IdleChecks
 
@@ -156,8 +158,9 @@ async def test_an_alert_is_recorded_once_by_three_keepers_and_its_end_too(
 
 
 async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
-    make_bench: MakeBench, make_reader: MakeReader, database: Database
+    make_bench: MakeBench, make_reader: MakeReader, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(idle_checks, "_LOOK_SECONDS", 1e-6)
     bench = make_bench()
     keeper = AlertKeeper(
         bench.redis,
@@ -180,6 +183,28 @@ async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
     assert await keeper.has_reason()
     await keeper.check()
     assert not await keeper.has_reason()
+
+
+async def test_a_killed_process_without_jobs_is_one_event_of_the_cluster(
+    make_bench: MakeBench, make_reader: MakeReader, database: Database, spawn: Spawner
+) -> None:
+    bench = make_bench()
+    victim, events = await spawn(), list[NewEvent]()
+    (worker,) = (await _now(make_reader(bench))).workers
+    keepers = [_keeper(bench, database, make_reader(bench), events) for _ in range(2)]
+    await asyncio.gather(*(keeper.check() for keeper in keepers))
+    assert not [event for event in events if event.kind == "worker-lost"]
+    victim.kill()
+
+    async def is_found() -> bool:
+        await asyncio.gather(*(keeper.check() for keeper in keepers))
+        return any(event.kind == "worker-lost" for event in events)
+
+    await eventually(is_found, within=30)
+    await asyncio.gather(*(keeper.check() for keeper in keepers))
+    (lost,) = (event for event in events if event.kind == "worker-lost")
+    assert (lost.subject, lost.dedupe) == (worker.id, f"worker-lost:{worker.id}")
+    assert lost.message.endswith(f"({worker.name}) ended without a drain; it held no jobs")
 
 
 async def _listen(bench: Bench, count: int) -> bool:

@@ -52,7 +52,8 @@ def test_each_state_is_a_table_of_its_own() -> None:
             "29",
             "s",
             "box-2:4121",
-            "40%",
+            "40",
+            "%",
         ]
     )
     assert lines[4] == "scheduled"

@@ -81,7 +81,7 @@ def test_a_row_a_queue_below_its_headings() -> None:
 
 def test_the_first_line_is_the_verdict() -> None:
     first = shown(BREACHED).split("\n")[0]
-    assert first == " ▲ moderation-review  7.1% of attempts failed, limit 5% · 1 more"
+    assert first == " ▲ moderation-review  7.1 % of attempts failed, limit 5 % · 1 more"
     assert shown(HEALTHY).startswith(" ✔ all well\n")
     since = replace(BREACHED, alerts=(replace(BREACHED.alerts[1], since=NOW - 130),))
     assert shown(since).startswith(

@@ -156,7 +156,7 @@ async def test_a_defect_is_logged_once_and_answered_in_one_line(defect: Exceptio
 
 
 def test_a_queue_with_an_alert_is_unhealthy_and_so_is_the_whole() -> None:
-    full = Alert(None, "redis_memory", "Redis memory 92% full, limit 80%")
+    full = Alert(None, "redis_memory", "Redis memory 92 % full, limit 80 %")
     health = health_of(replace(HEALTHY, alerts=(full, TOO_DEEP)))
     assert not health.healthy
     assert [queue.name for queue in health.queues if not queue.healthy] == [COLOR]

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.monitoring.roster import Evidence, Lease, read_leases, roster, with_channel
+from workers.monitoring.roster import (
+    Evidence,
+    Lease,
+    lost_workers,
+    read_leases,
+    roster,
+    to_be_asked,
+    with_channel,
+)
 from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot
 
 NOW = 1_800_000_000.0
@@ -29,6 +37,7 @@ def found(
     leases: int = 0,
     connected: bool | None = None,
     note: bytes | None = None,
+    asked: float | None = None,
     **fields: Any,
 ) -> WorkerSnapshot | None:
     """One process; ``at`` and ``beat`` are ages in seconds, below 0 ahead of the server's clock."""
@@ -37,6 +46,8 @@ def found(
         words[b"at:w"] = f"{(NOW - at) * 1000:.0f}".encode()
     if note is not None:
         words[b"blocked:w"] = note
+    if asked is not None:
+        words[b"asked:w"] = f"{(NOW - asked) * 1000:.0f}".encode()
     beats = {} if beat is None else {b"w": (NOW - beat) * 1000}
     evidence = Evidence(words, beats, NOW, {} if connected is None else {"w": connected})
     workers = roster(evidence, [LEASE] * leases)
@@ -69,6 +80,12 @@ def found(
         ({"at": 30, "standby": ["a"]}, "standby"),
         ({"at": 30, "standby": ["a"], "queues": ["a", "b"]}, "running"),
         ({"at": 30, "note": b"1 {}"}, "blocked"),
+        ({"at": 30, "asked": 6, "connected": True}, "blocked"),  # frozen
+        ({"at": 30, "asked": 4, "connected": True}, "running"),  # the answer may be on its way
+        ({"at": 30, "asked": 6, "beat": 5, "connected": True}, "running"),  # it has answered
+        ({"at": 5, "asked": 6, "connected": True}, "running"),
+        ({"at": 30, "asked": 6, "connected": False}, None),
+        ({"at": 30, "asked": 6}, "running"),  # a server that counts no subscribers
     ],
 )
 def test_the_state_of_a_process_follows_from_the_evidence(
@@ -140,12 +157,43 @@ def test_a_blocked_process_has_its_place_in_the_code_and_the_time() -> None:
     assert not worker.alive
 
 
+def test_a_process_that_is_quiet_is_asked_once_for_a_sign_of_life() -> None:
+    def asks(at: float, asked: float | None = None, *, answers: bool = True) -> bool:
+        words = {b"w": said(answers=answers), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
+        if asked is not None:
+            words[b"asked:w"] = f"{(NOW - asked) * 1000:.0f}".encode()
+        return to_be_asked(words, {}, NOW) == ["w"]
+
+    assert asks(10)
+    assert not asks(5), "its presence is new"
+    assert not asks(10, 3), "it was asked, and has not answered"
+    assert asks(10, 20), "it has answered since"
+    assert not asks(10, answers=False), "a process of a version that does not answer"
+
+
+def test_a_process_that_is_gone_without_a_word_is_lost_if_it_held_nothing() -> None:
+    def lost(at: float, leases: int = 0, *, connected: bool = False, **options: Any) -> list[bool]:
+        words = {b"w": said(release="v7"), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
+        evidence = Evidence(words, {}, NOW, {"w": connected}, **options)
+        found = lost_workers(evidence, [LEASE] * leases)
+        assert all((one.id, one.name, one.release) == ("w", "box:7", "v7") for one in found)
+        return [one.connected for one in found]
+
+    assert lost(4) == [False]
+    assert lost(2) == [], "it may be reconnecting"
+    assert lost(30, connected=True) == []
+    assert lost(66, connected=True) == [True], "frozen, or its host has vanished"
+    assert lost(30, leases=1) == [], "its jobs are recovered, which is the event"
+    assert lost(2e9) == [], "declared dead by others"
+    assert lost(30, recovering=True) == lost(30, unwritable=True) == []
+
+
 _VALUES = st.one_of(
     st.binary(max_size=20),
     st.sampled_from([b"inf", b"-inf", b"nan", b"1e999", b"0", b"-1", said(), said(forget="x"), b"[" * 9999]),
     st.integers(-(10**20), 10**20).map(lambda number: str(number).encode()),
 )
-_NAMES = st.sampled_from([b"w", b"v", b"at:w", b"at:v", b"blocked:w", b"at:", b":", b"", b"\xff", b"at:\xff"])
+_NAMES = st.sampled_from([b"w", b"v", b"at:w", b"at:v", b"blocked:w", b"at:", b":", b"", b"\xff", b"asked:w"])
 
 
 @given(
@@ -162,6 +210,8 @@ def test_any_content_of_redis_is_shown_without_an_error(
 ) -> None:
     held = read_leases([part for lease in leases for part in (b"id", lease)])
     with_channel(words)
+    to_be_asked(words, beats, NOW)
+    lost_workers(Evidence(words, beats, NOW, connected), held)
     for worker in roster(Evidence(words, beats, NOW, connected), held):
         assert worker.state != "dead" or worker.in_flight > 0
         assert worker.last_beat_age is None or worker.last_beat_age >= 0

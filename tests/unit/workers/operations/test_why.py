@@ -106,7 +106,7 @@ SENTENCES: dict[Cause, str] = {
         "held by box-2:4121, whose event loop is blocked by extract_colors (color.py:88)"
     ),
     "aborting": "runs on box-2:4121, which is asked to abort it",
-    "running": "has run on box-2:4121 for 31 s; the timeout of 60 s ends it at 12:00:00 UTC",
+    "running": "has run on box-2:4121 for 31 s; the timeout of 60 s ends it at 2026-03-01 12:00:00 UTC",
     "broken_keys": (
         "color-extraction stands until saq:color-extraction:queued is repaired: another program "
         "gave it another type"
@@ -172,6 +172,12 @@ def test_each_cause_is_one_sentence(cause: Cause) -> None:
     why = explain(facts_of(cause))
     assert (why.cause, why.sentence) == (cause, SENTENCES[cause])
     assert "\n" not in why.sentence
+
+
+@pytest.mark.parametrize("cause", [cause for cause in ORDER if "UTC" in SENTENCES[cause]])
+def test_a_sentence_has_its_times_as_a_screen_writes_them(cause: Cause) -> None:
+    sentence = explain(facts_of(cause), lambda second: "13:00:00").sentence
+    assert sentence == SENTENCES[cause].replace("2026-03-01 12:00:00 UTC", "13:00:00")
 
 
 PAIRS = [pair for pair in combinations(ORDER, 2) if both(*pair) is not None]

@@ -12,8 +12,9 @@ from tests.integration.workers.conftest import QUICK, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
 from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed, the_worker
 from tests.support.processes import Journal, Spawner
-from workers.engine.keys import DRAINED
+from workers.engine.keys import BEATS, DRAINED, WORKERS
 from workers.errors import ConflictError, NotFoundError, ReadOnlyError
+from workers.monitoring.alert_rules import BLOCKED
 from workers.operations import workers as module
 from workers.operations.workers import DrainResult
 
@@ -61,6 +62,36 @@ async def test_a_frozen_process_is_named_and_drains_when_it_continues(
     (ended,) = await operations.workers.wait([result], 20)
     assert (ended.state, ended.put_back) == ("drained", 0)
     assert await spawned.wait() == 0
+
+
+@pytest.mark.slow
+async def test_a_frozen_process_without_jobs_is_not_listed_as_ready_until_it_continues(
+    spawn: Spawner, make_bench: MakeBench, operate: Operate, redis: Redis
+) -> None:
+    operations = await operate(make_bench())
+    spawned = await spawn()
+    worker = await the_worker(operations)
+    await eventually(lambda: subscribed(redis, worker))
+    spawned.send_signal(signal.SIGSTOP)
+    await redis.hincrby(WORKERS, f"at:{worker}", -10_000)  # as if its last sign of life were so old
+    (listed,) = await operations.workers.list()
+    assert (listed.ready, listed.state, listed.blocked_where) == (False, "blocked", None)
+    snapshot = await operations.snapshot()
+    (blocked,) = (alert for alert in snapshot.alerts if alert.name == BLOCKED)
+    assert blocked.message.endswith("it may be frozen")
+    assert snapshot.queues[0].workers == 0
+    spawned.send_signal(signal.SIGCONT)
+
+    async def is_ready() -> bool:
+        (found,) = await operations.workers.list()
+        return found.ready
+
+    await eventually(is_ready)
+    await redis.hincrby(WORKERS, f"at:{worker}", -10_000)
+    await redis.hdel(WORKERS, f"asked:{worker}")
+    await redis.delete(BEATS)
+    assert await is_ready(), "one that lives answers at once"
+    assert await redis.zscore(BEATS, worker) is not None
 
 
 async def test_read_only_refuses_before_it_looks(make_bench: MakeBench, operate: Operate) -> None:
