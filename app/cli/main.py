@@ -320,14 +320,25 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload", help="Replace handler processes when the team's code changes.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            help="Worker processes on this machine, watched, restarted and drained together.",
+            metavar="N",
+            min=1,
+            max=64,
+        ),
+    ] = None,
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
     browser: Annotated[str | None, typer.Option("--browser", hidden=True)] = None,
     data_dir: DataDir = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if (command := context.invoked_subcommand) is not None:
-        given = (no_ui, no_workers, demo, version, no_http, reload, queues is not None, http is not None)
-        if any(given):
+        given = (no_ui, no_workers, demo, version, no_http, reload)
+        if any(given) or any(option is not None for option in (queues, http, processes)):
             raise UsageError(f"only --data-dir may stand before {command}: remove the other options")
         return
     if version:
@@ -343,6 +354,8 @@ def run(
         http=http,
         no_http=no_http,
         reload=reload,
+        processes=processes,
+        until_eof=until_eof,
         browser=browser,
         data_dir=data_dir,
     )

@@ -22,6 +22,8 @@ def serve(
     http: str | None,
     no_http: bool,
     reload: bool,
+    processes: int | None,
+    until_eof: bool,
     browser: str | None,
     data_dir: Path | None,
 ) -> int:
@@ -30,6 +32,8 @@ def serve(
     Raises AppError.
     """
     _check_combination(no_ui=no_ui, no_workers=no_workers, queues=queues, reload=reload)
+    if processes is not None and (no_workers or demo):
+        raise UsageError("--processes starts workers: drop it, or --no-workers and --demo")
     address = parse_http_option(http, no_http=no_http)
     if not no_ui:
         _require_terminal()
@@ -43,6 +47,8 @@ def serve(
         demo=demo,
         queues=queues,
         reload=reload,
+        processes=processes,
+        until_eof=until_eof,
         browser=browser,
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -18,6 +20,9 @@ from app.settings import Settings
 from app.version import VERSION
 from workers.operations.operations import Operations
 from workers.process.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from app.http.state import HttpState
 
 log = structlog.get_logger(__name__)
 
@@ -57,13 +62,18 @@ async def serve_in_background(
     token: str,
     drained: asyncio.Future[int] | None,
     release: str,
+    unready: Callable[[], list[str]],
 ) -> AsyncIterator[None]:
-    """Serve HTTP on ``server_socket`` while the block runs, without waiting for the start of HTTP."""
+    """Serve HTTP on ``server_socket`` while the block runs, without waiting for the start of HTTP.
+
+    ``unready`` returns why the workers do not take jobs.
+    """
     if server_socket is None:
         yield
         return
     closing = asyncio.Event()
-    task = asyncio.create_task(_serve(server_socket, operations, process, token, drained, release, closing))
+    state_of = partial(_state, operations, process, drained, release, unready)
+    task = asyncio.create_task(_serve(server_socket, state_of, token, closing))
     try:
         yield
     finally:
@@ -71,14 +81,20 @@ async def serve_in_background(
         await asyncio.wait({task})
 
 
-async def _serve(
-    server_socket: socket.socket,
+def _state(
     operations: Operations,
     process: WorkerProcess | None,
-    token: str,
     drained: asyncio.Future[int] | None,
     release: str,
-    closing: asyncio.Event,
+    unready: Callable[[], list[str]],
+) -> HttpState:
+    from app.http.state import HttpState
+
+    return HttpState(operations, process, drained, VERSION, release, unready)
+
+
+async def _serve(
+    server_socket: socket.socket, make_state: Callable[[], HttpState], token: str, closing: asyncio.Event
 ) -> None:
     """Serve, again after errors of the system; the workers go on if a defect ends HTTP."""
     while not closing.is_set():
@@ -86,10 +102,8 @@ async def _serve(
             # In a thread, for the jobs' sake: it takes a quarter of a second, and nothing waits for it.
             await asyncio.to_thread(importlib.import_module, "app.http.server")
             from app.http.server import serve
-            from app.http.state import HttpState
 
-            state = HttpState(operations, process, drained, VERSION, release)
-            await serve(server_socket, state, token, closing)
+            await serve(server_socket, make_state(), token, closing)
         except OSError as error:  # for instance no free descriptor: the next time may succeed
             log.warning("http does not start", error=exhausted(error) or str(error))
             with suppress(TimeoutError):

@@ -52,12 +52,15 @@ class HttpState:
         drained: asyncio.Future[int] | None,
         version: str,
         release: str,
+        unready: Callable[[], list[str]],
     ) -> None:
         self.operations = operations
         self.process = process
         self.drained = drained
         self.version = version
         self.release = release
+        self.unready = unready
+        """Why the workers do not take jobs."""
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
         self._stuck = CoalescedCall(operations.stuck)

@@ -20,7 +20,9 @@ from app.address import local_address
 from app.errors import InterruptedStartError, UsageError, exhausted
 from app.http.service import admin_token, open_listener, serve_in_background
 from app.process.composition import Appliance, open_appliance
+from app.process.end_of_input import drain_at_end_of_input
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
+from app.process.group import ProcessGroup
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
 from app.process.systemd import SystemdNotifier
@@ -56,6 +58,10 @@ class RunOptions:
     demo: bool
     reload: bool = False
     """Whether handler processes are replaced when their code changes."""
+    processes: int | None = None
+    """Worker processes that this one starts and watches; None: it runs the workers itself."""
+    until_eof: bool = False
+    """Whether the workers drain once standard input ends: with the process that started this one."""
     browser: str | None = None
     """Address of the browser that shows the dashboard; None if a terminal does."""
 
@@ -69,6 +75,8 @@ def run(
     demo: bool,
     queues: str | None,
     reload: bool = False,
+    processes: int | None = None,
+    until_eof: bool = False,
     browser: str | None = None,
 ) -> int:
     """Run until drained or quit and return the exit code.  Raises AppError."""
@@ -87,7 +95,7 @@ def run(
     logs.set_release(settings.release)
     raise_on_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        options = RunOptions(settings, policies, selected, ui, demo, reload, browser)
+        options = RunOptions(settings, policies, selected, ui, demo, reload, processes, until_eof, browser)
         code = _run_to_end(runner, _run(options))
         blocked = ui and _is_terminal_blocked()
         if runner.run(tasks_remain(_EXIT_GRACE_SECONDS)) or blocked:
@@ -114,7 +122,9 @@ class Lifecycle:
         self._options = options
         self._stack = stack
         self._dashboard: DashboardView | None = None
+        self._group: ProcessGroup | None = None
         self._drained: asyncio.Task[int] | None = None
+        """Resolves to the number of jobs that went back to their queues, of a group to its exit code."""
         self._dashboard_code = 0
         self._appliance: Appliance
 
@@ -159,7 +169,11 @@ class Lifecycle:
         if opened.process is not None:
             await _start_workers(opened, opened.process)
             self._drained = asyncio.create_task(opened.process.drained())
+            if self._options.until_eof:
+                drain_at_end_of_input(opened.process.begin_drain)
             self._run_in_background(self._systemd.report(opened.process, opened.operations.stuck))
+        if self._options.processes is not None:
+            await self._start_group(self._options.processes)
         if self._dashboard is None:
             write_within(0.0, sys.stdout, "ready\n")
         http = serve_in_background(
@@ -167,8 +181,9 @@ class Lifecycle:
             opened.operations,
             opened.process,
             token,
-            self._drained,
+            self._drained if opened.process is not None else None,
             opened.settings.release,
+            self._unready,
         )
         await self._stack.enter_async_context(http)
         if self._options.demo:
@@ -181,6 +196,24 @@ class Lifecycle:
             else:
                 await self._dashboard.show_until_drained(self._drained)
 
+    def _unready(self) -> list[str]:
+        process = self._appliance.process
+        if self._group is not None:
+            return self._group.unready()
+        return [] if process is None else [*process.unready(), *process.standing()]
+
+    async def _start_group(self, count: int) -> None:
+        """Start the worker processes; a stop signal is passed on to them from now on."""
+        options = self._options
+        arguments = ["--no-ui", "--no-http", "--data-dir", str(self._appliance.data_dir)]
+        arguments += ["--queues", ",".join(options.queues), *(["--reload"] if options.reload else [])]
+        self._group = ProcessGroup(count, arguments, drain_seconds=options.settings.drain_seconds)
+        self._drained = asyncio.create_task(self._group.run())
+        set_stop_action(self._group.drain)
+        if self._dashboard is None:
+            await self._group.started()
+        self._run_in_background(self._systemd.report_group(self._group))
+
     def _run_in_background(self, running: Coroutine[Any, Any, None]) -> None:
         """Run this in the background until the end."""
         self._stack.callback(asyncio.create_task(running).cancel)
@@ -191,6 +224,10 @@ class Lifecycle:
         A stop signal or a request by HTTP begins the drain; with a dashboard, leaving it does, too.
         """
         process = self._appliance.process
+        if self._group is not None and self._drained is not None:
+            if self._dashboard is not None:
+                self._group.drain()
+            return await self._drained
         if process is None or self._drained is None:
             return self._dashboard_code
         if self._dashboard is not None:
@@ -207,7 +244,11 @@ async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Applian
     settings = options.settings
     opened = await stack.enter_async_context(
         open_appliance(
-            settings, options.policies, run=options.queues, reload=options.reload, database="later"
+            settings,
+            options.policies,
+            run=options.queues if options.processes is None else (),
+            reload=options.reload,
+            database="later",
         )
     )
     warn_if_unchecked(opened.redis_url)

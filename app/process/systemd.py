@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 
+from app.process.group import ProcessGroup
 from storage.errors import one_line
 from workers.process.worker_process import WorkerProcess
 
@@ -65,6 +66,21 @@ class SystemdNotifier:
         self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(left * _MICROSECONDS)}")
         while True:
             await self._report_progress(process, stuck)
+            await asyncio.sleep(interval)
+
+    async def report_group(self, group: ProcessGroup) -> None:
+        """Report worker processes that this one has started and that take jobs, until this is cancelled."""
+        if not self._address:
+            return
+        self.send("READY=1")
+        interval = self.watchdog_seconds / 2 if self.watchdog_seconds is not None else _STATUS_SECONDS
+        while not group.draining:
+            self.send("WATCHDOG=1", f"STATUS={'; '.join(group.unready()) or f'{group.count} processes run'}")
+            await asyncio.sleep(min(interval, _DRAIN_POLL_SECONDS))
+        left = group.drain_seconds + _CLOSING_SECONDS
+        self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(left * _MICROSECONDS)}")
+        while True:
+            self.send("WATCHDOG=1", "STATUS=draining")
             await asyncio.sleep(interval)
 
     async def _report_progress(

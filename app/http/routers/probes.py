@@ -56,8 +56,7 @@ async def readyz(state: State, response: Response) -> Ready:
     """For load balancers and deployments."""
     error = await state.redis_error()
     reasons = [error] if error is not None else []
-    if state.process is not None:
-        reasons += [*state.process.unready(), *state.process.standing()]
+    reasons += state.unready()
     response.status_code = 503 if reasons else 200
     return Ready(ready=not reasons, reasons=reasons)
 
