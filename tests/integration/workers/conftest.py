@@ -15,7 +15,6 @@ from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import make_client
 from tests.support.processes import Journal, Spawner
 from workers.engine.policy import QueuePolicy, Timings
 from workers.engine.queue import JobQueue
@@ -41,13 +40,6 @@ def migrated_database_url(request: pytest.FixtureRequest) -> str:
     """Each of the two databases in turn; what differs between them is tested with the storage."""
     url: str = request.getfixturevalue(f"migrated_{request.param}_url")
     return url
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = make_client(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -10,17 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from storage.redis.client import execute, make_client
+from storage.redis.client import execute
 from storage.redis.pipeline import PipelineConnection
 
 WAIT = [("BLPOP", "list", 0)]
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = make_client(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

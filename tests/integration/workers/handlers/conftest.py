@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from storage.database.engine import Database
-from tests.integration.workers.conftest import letters, make_bench, redis  # noqa: F401  # fixtures
+from tests.integration.workers.conftest import letters, make_bench  # noqa: F401  # fixtures
 from workers.handlers import http_client as net
 from workers.handlers.base import JobContext
 from workers.handlers.process_pool import CpuPool
