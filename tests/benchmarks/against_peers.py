@@ -13,6 +13,10 @@ from tests.benchmarks.peer import BULLMQ, OURS, SAQ, Peer, Running
 _PICKUPS = 200
 _PICKUP_PAUSE = 0.043
 """Seconds between two pickups; no divisor of a polling interval, so that polls are met at any phase."""
+_DELAYED = 1_000
+_DELAYED_PAUSE = 0.009
+"""Seconds between two delayed jobs, so that all of them are due within ten seconds."""
+_DELAY_SECONDS = 2.0
 _SETTLE = 3.0
 """Seconds after the start of an idle worker that are not counted."""
 _ECONOMICAL_FACTOR = 6
@@ -71,6 +75,16 @@ def _pickup_ms(worker: Running) -> float:
     return float(started["at"] - started["sent"]) / 1e6
 
 
+def _delayed(bench: Bench, peer: Peer) -> tuple[float, ...]:
+    """Jobs that are due one after the other: by how much each starts late, in ms."""
+    with peer.start("serve", bench.url) as worker:
+        worker.next("ready")
+        with peer.start("send", bench.url, jobs=_DELAYED, pause=_DELAYED_PAUSE, delay=_DELAY_SECONDS):
+            late = [_pickup_ms(worker) for _ in range(_DELAYED)]
+    percentiles = quantiles(late, n=100, method="inclusive")
+    return percentiles[49], percentiles[98]
+
+
 def _idle(economical: bool) -> Callable[[Bench, Peer], tuple[float, ...]]:
     def take(bench: Bench, peer: Peer) -> tuple[float, ...]:
         seconds = bench.idle_seconds * (_ECONOMICAL_FACTOR if economical else 1)
@@ -112,6 +126,15 @@ MEASUREMENTS = (
         "5-ms-distant", (Figure("the same with 2.5 ms to Redis, % of the ideal 2,667/s", "92"),), _distant
     ),
     Measurement("enqueue", (Figure("bulk enqueue, jobs/s", "1.2 × BullMQ"),), _enqueue),
+    Measurement(
+        "delayed",
+        (
+            Figure("a delayed job starts after its time, p50, ms", "ahead of both", 1),
+            Figure("a delayed job starts after its time, p99, ms", "ahead of both", 1),
+        ),
+        _delayed,
+        peers=(OURS, SAQ, BULLMQ),
+    ),
     Measurement(
         "pickup",
         (

@@ -17,11 +17,17 @@ const { values, positionals } = parseArgs({
     concurrency: text("10"),
     queues: text("1"),
     pause: text("0"),
+    delay: text("0"),
   },
 });
-const [jobs, ms, concurrency, queues, pause] = ["jobs", "ms", "concurrency", "queues", "pause"].map((name) =>
-  Number(values[name]),
-);
+const [jobs, ms, concurrency, queues, pause, delay] = [
+  "jobs",
+  "ms",
+  "concurrency",
+  "queues",
+  "pause",
+  "delay",
+].map((name) => Number(values[name]));
 const connection = { url: values.redis, maxRetriesPerRequest: null };
 
 const say = (fields) => process.stdout.write(JSON.stringify(fields) + "\n");
@@ -79,7 +85,8 @@ const verbs = {
     const queue = await openQueue();
     for (let sent = 0; sent < jobs; sent++) {
       await sleep(pause * 1000);
-      await queue.add("handler", { ...payload(), sent: clock() });
+      const due = clock() + delay * 1e9;
+      await queue.add("handler", { ...payload(), sent: due }, { delay: delay * 1000 });
     }
   },
 };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,11 @@ class CoutureCast(Tool):
             [Job(function=_POLICY.function, kwargs=arguments) for arguments in jobs]
         )
         assert all(done)
+
+    async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
+        later = Job(function=_POLICY.function, kwargs=job)
+        later.scheduled = time.time() + seconds  # type: ignore[assignment]  # SAQ's type is int
+        await self._queue.enqueue_many([later])
 
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
         async def handler(_ctx: dict[str, Any], **arguments: Any) -> None:

@@ -7,7 +7,8 @@ work     one worker, until ``--jobs`` of the jobs that wait have ended: ``{"seco
          which the worker begins to take until Redis has recorded the last end
 serve    one worker on ``--queues`` queues: ``{"ready": true}``; runs until its standard input closes
 send     one job at a time, ``--pause`` seconds apart; its worker prints ``{"sent": ns, "at": ns}`` as it
-         starts: the clock before the enqueue call and in the handler, one monotonic clock for all processes
+         starts: the clock before the enqueue call and in the handler, one monotonic clock for all processes;
+         with ``--delay`` the job is to start so many seconds later, and ``sent`` is that time
 
 This module needs the standard library alone: the peers have environments of their own.
 """
@@ -70,6 +71,10 @@ class Tool(ABC):
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
         """Put jobs on the queue; each is the arguments of `Jobs.run`."""
 
+    async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
+        """Put one job on the queue that is to start in ``seconds``."""
+        raise NotImplementedError
+
     @abstractmethod
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
         """Run a worker until cancelled."""
@@ -110,6 +115,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=10)
     parser.add_argument("--queues", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0)
+    parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--economical", action="store_true")
     return parser.parse_args()
 
@@ -162,4 +168,8 @@ async def _send(tool: Tool, options: argparse.Namespace) -> None:
     for _ in range(options.jobs):
         await asyncio.sleep(options.pause)
         arguments = {"ms": options.ms} if options.ms else {}
-        await tool.enqueue([{**arguments, "sent": time.monotonic_ns()}])
+        due = time.monotonic_ns() + round(options.delay * 1e9)
+        if options.delay:
+            await tool.enqueue_later({**arguments, "sent": due}, options.delay)
+        else:
+            await tool.enqueue([{**arguments, "sent": due}])

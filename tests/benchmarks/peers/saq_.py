@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +24,10 @@ class Saq(Tool):
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
         await together(self._queue.enqueue("handler", **_POLICY, **arguments) for arguments in jobs)
+
+    async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
+        due = math.ceil(time.time() + seconds)  # its times are whole seconds
+        await self._queue.enqueue("handler", scheduled=due, **_POLICY, **job)
 
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
         async def handler(_ctx: Any, **arguments: Any) -> None:
