@@ -100,6 +100,7 @@ CASES = {
     "no command": Case("Missing command: see", ("--data-dir", "x", "failed-jobs")),
     "option before a command": Case("only --data-dir may stand before status: remove", ("--no-ui", "status")),
     "queues without workers": Case("--queues names the queues of", ("--no-workers", "--queues", COLOR)),
+    "reload without workers": Case("--reload replaces the handlers of", ("--no-workers", "--reload")),
     "unknown id": Case("no dead letter has the id 77", ("failed-jobs", "show", "77"), 1),
     "no id": Case("'ID'", ("failed-jobs", "show", "x")),
     "bad cursor": Case("the cursor was not made by this list", ("failed-jobs", "list", "--cursor", "bm9uZQ")),

@@ -23,6 +23,7 @@ ENDS: dict[str, str | None] = {
     "kill_itself": "its process ended with signal SIGKILL",
     "fork_and_terminate": None,
     "fork_and_return": None,
+    "leave_a_child_and_exit": "its process ended with exit code 7",
     "threads": None,
     "keyboard_interrupt": "KeyboardInterrupt",
     "system_exit": "3",

@@ -45,6 +45,13 @@ def fork_and_return(_ctx):
     return "in the parent"
 
 
+def leave_a_child_and_exit(_ctx):
+    """The child holds all that joins its parent to the appliance."""
+    if os.fork() == 0:
+        _wait_for_ever()
+    os._exit(7)
+
+
 def threads(_ctx):
     for _ in range(50):
         threading.Thread(target=_wait_for_ever).start()

@@ -8,12 +8,16 @@ import mmap
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import couturecast_handlers
 from workers.errors import HandlerImportError
 
+_OUTPUT_SECONDS = 0.05
+"""Between two readings of what a process prints."""
 _PROGRAM = str(Path(couturecast_handlers.__file__).with_name("__main__.py"))
 
 
@@ -38,19 +42,71 @@ class HandlerSource:
     """None: it runs in the background, and what it prints is logged."""
 
 
+class HandlerProtocol(asyncio.SubprocessProtocol):
+    """Notices the end of a process: asyncio's ``wait`` waits for its pipe, too, which others may hold.
+
+    What the process prints past Python's streams is handed to ``on_output``.
+    """
+
+    pid = 0
+
+    def __init__(self) -> None:
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Its exit code; negative: the signal that ended it."""
+        self.on_output: Callable[[bytes], None] = lambda _: None
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's is no subclass of it
+        self.pid = self._transport.get_pid() or 0
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        """Hand the output on, then pause: a flood stops the one who prints, not the event loop."""
+        assert self._transport is not None  # noqa: S101
+        self.on_output(data if isinstance(data, bytes) else data.encode())
+        pipe = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd))
+        pipe.pause_reading()
+        asyncio.get_running_loop().call_later(_OUTPUT_SECONDS, _resume, pipe)
+
+    def process_exited(self) -> None:
+        """Note how it ended."""
+        assert self._transport is not None  # noqa: S101
+        code = self._transport.get_returncode()
+        if not self.exited.done():
+            self.exited.set_result(1 if code is None else code)
+
+
+def _resume(pipe: asyncio.ReadTransport) -> None:
+    if not pipe.is_closing():
+        pipe.resume_reading()
+
+
 @dataclass(frozen=True, slots=True)
 class Launched:
     """A process that has begun to start, and our ends of what joins us to it."""
 
-    process: asyncio.subprocess.Process
+    transport: asyncio.SubprocessTransport
+    protocol: HandlerProtocol
     jobs: socket.socket
     control: socket.socket
     culprit: mmap.mmap
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.protocol.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return not self.protocol.exited.done()
+
     def close(self) -> None:
-        """Free the sockets."""
+        """Free the sockets, and the pipe, which a program that it started may keep open."""
         for connection in (self.jobs, self.control):
             connection.close()
+        self.transport.close()
 
 
 async def launch(source: HandlerSource) -> Launched:
@@ -61,7 +117,7 @@ async def launch(source: HandlerSource) -> Launched:
         memory.truncate(mmap.PAGESIZE)
         culprit = mmap.mmap(memory.fileno(), mmap.PAGESIZE)
         try:
-            process = await _start(source, their_jobs.fileno(), their_control.fileno(), memory.fileno())
+            started = await _start(source, their_jobs.fileno(), their_control.fileno(), memory.fileno())
         except BaseException as error:
             for ours in (jobs, control, culprit):
                 ours.close()
@@ -76,10 +132,12 @@ async def launch(source: HandlerSource) -> Launched:
             their_control.close()
     jobs.setblocking(False)
     control.setblocking(False)
-    return Launched(process, jobs, control, culprit)
+    return Launched(*started, jobs, control, culprit)
 
 
-async def _start(source: HandlerSource, jobs: int, control: int, memory: int) -> asyncio.subprocess.Process:
+async def _start(
+    source: HandlerSource, jobs: int, control: int, memory: int
+) -> tuple[asyncio.SubprocessTransport, HandlerProtocol]:
     options = {
         "jobs": jobs,
         "control": control,
@@ -88,15 +146,14 @@ async def _start(source: HandlerSource, jobs: int, control: int, memory: int) ->
         "foreground": source.streams is not None,
     }
     command = [source.python, "-u", _PROGRAM, source.queue, source.name, json.dumps(options)]
-    descriptors = (jobs, control, memory)
+    streams: dict[str, Any] = {
+        "stdin": asyncio.subprocess.DEVNULL,
+        "stdout": asyncio.subprocess.PIPE,
+        "stderr": asyncio.subprocess.STDOUT,
+        "start_new_session": True,  # ctrl-C is for the appliance
+    }
     if source.streams is not None:
-        stdout = source.streams.stdout
-        return await asyncio.create_subprocess_exec(*command, stdout=stdout, pass_fds=descriptors)
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        pass_fds=descriptors,
-        start_new_session=True,  # ctrl-C is for the appliance
+        streams = {"stdin": None, "stdout": source.streams.stdout, "stderr": None}
+    return await asyncio.get_running_loop().subprocess_exec(
+        HandlerProtocol, *command, pass_fds=(jobs, control, memory), **streams
     )

@@ -34,12 +34,13 @@ _START_SECONDS = 60.0
 _OBEY_SECONDS = 0.7
 """For a cancelled job to end; the runner gives up a job after one second."""
 _END_SECONDS = 1.0
+_LOST_SECONDS = 0.1
 _ANSWER_SECONDS = 1.0
 _CULPRIT = struct.Struct("=q")
-_MAX_OUTPUT_BYTES = 64 << 10
 _MAX_OUTPUT_LINES = 20
 """In one reading of what the process itself, or a program that it started, prints."""
 _MAX_LAST_LINES, _MAX_LAST_CHARS = 5, 500
+_LAST_OUTPUT_WAIT_SECONDS = 0.05
 _LAST_OUTPUT_SECONDS = 1.0
 """Before its end, in which what it prints may be about that."""
 _LEVELS = {"critical": "error", "error": "error", "warning": "warning"}
@@ -96,12 +97,12 @@ class HandlerProcess:
     def alive(self) -> bool:
         """Whether it takes jobs."""
         launched = self._launched
-        return launched is not None and launched.process.returncode is None and self._started.done()
+        return launched is not None and launched.runs and self._started.done()
 
     @property
     def pid(self) -> int | None:
         """Its process id."""
-        return None if self._launched is None else self._launched.process.pid
+        return None if self._launched is None else self._launched.pid
 
     async def start(self) -> None:
         """Start it and wait until the function is imported.  Raises HandlerImportError."""
@@ -110,11 +111,13 @@ class HandlerProcess:
         except BaseException:
             self._on_end(self)
             raise
-        name = f"handlers of {self.source.queue}"
-        self._watching = asyncio.create_task(self._watch(launched), name=name)
+        launched.protocol.on_output = self._on_output
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self._jobs, sock=launched.jobs)
-        await loop.create_connection(lambda: self._control, sock=launched.control)
+        try:
+            await loop.create_connection(lambda: self._jobs, sock=launched.jobs)
+            await loop.create_connection(lambda: self._control, sock=launched.control)
+        finally:
+            self._watching = loop.create_task(self._watch(launched))
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self.about = await asyncio.shield(self._started)
@@ -194,10 +197,15 @@ class HandlerProcess:
         """Kill it, and what it has started."""
         if self._blamed is None:
             self._blamed = blamed
-        if self._launched is not None and self._launched.process.returncode is None:
+        if self._launched is not None and self._launched.runs:
+            with suppress(ProcessLookupError):
+                os.kill(self._launched.pid, signal.SIGKILL)
+            self._kill_group(self._launched.pid)
+
+    def _kill_group(self, pid: int) -> None:
+        if self.source.streams is None:  # in the foreground it is in our own group
             with suppress(ProcessLookupError, PermissionError):
-                kill = os.kill if self.source.streams is not None else os.killpg  # one has our own group
-                kill(self._launched.process.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """End it: it has a second for that."""
@@ -209,25 +217,20 @@ class HandlerProcess:
             await asyncio.wait({self._watching})
 
     async def _watch(self, launched: Launched) -> None:
-        """Read what it prints past Python's streams, and notice its end."""
-        output = launched.process.stdout
-        reading = asyncio.create_task(self._read_output(output)) if output is not None else None
-        code = await launched.process.wait()
-        if reading is not None:
-            await asyncio.wait({reading}, timeout=0.1)  # what it started may keep the pipe open
-            reading.cancel()
+        """Notice its end."""
+        code = await launched.protocol.exited
+        await asyncio.sleep(_LAST_OUTPUT_WAIT_SECONDS)  # its last words and ends of jobs may be on their way
         self._end(code, launched)
 
-    async def _read_output(self, output: asyncio.StreamReader) -> None:
-        while chunk := await output.read(_MAX_OUTPUT_BYTES):
-            lines = chunk.decode(errors="backslashreplace").splitlines()
-            for line in lines[-_MAX_OUTPUT_LINES:]:
-                self._output.append((time.monotonic(), line))
-                log.info(line, queue=self.source.queue, handler_pid=self.pid)
-            await asyncio.sleep(0.05)  # a flood stops the one who prints, not the event loop
+    def _on_output(self, output: bytes) -> None:
+        """Log what it prints past Python's streams."""
+        for line in output.decode(errors="backslashreplace").splitlines()[-_MAX_OUTPUT_LINES:]:
+            self._output.append((time.monotonic(), line))
+            log.info(line, queue=self.source.queue, handler_pid=self.pid)
 
     def _end(self, code: int, launched: Launched) -> None:
-        """The process has gone: its jobs end, each as it deserves."""
+        """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
+        self._kill_group(launched.pid)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if not self._started.done():
             problem = f"{self.source.name!r}: its process ended with {how} while it was imported"
@@ -269,8 +272,12 @@ class HandlerProcess:
         return number if number in self._calls else None
 
     def _on_lost(self) -> None:
-        """A socket is closed: by us, by its end, or by a handler that closes descriptors."""
-        self.kill()
+        """A socket is closed: by us, by its end, or by a handler that closes descriptors.
+
+        The process ends by itself then, unless a handler blocks it.  If it were killed at once, it might be
+        in the code of any other job.
+        """
+        asyncio.get_running_loop().call_later(_LOST_SECONDS, self.kill)
 
     def _on_message(self, message: dict[str, Any]) -> None:
         match message:

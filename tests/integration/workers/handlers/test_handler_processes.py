@@ -18,6 +18,7 @@ import pytest
 from saq import Job
 from structlog.testing import capture_logs
 
+from tests.acceptance.conftest import alive
 from tests.integration.workers.conftest import eventually
 from workers.engine.remote_error import RemoteError
 from workers.errors import (
@@ -93,6 +94,7 @@ ENDS: dict[str, set[str]] = {
     "kill_itself": {"died"},
     "fork_and_terminate": {"done"},
     "fork_and_return": {"done"},
+    "leave_a_child_and_exit": {"died"},
     "threads": {"done"},
     "keyboard_interrupt": {"failed"},
     "system_exit": {"failed"},
@@ -214,6 +216,15 @@ async def slow(ctx):
 
 async def inner():
     await asyncio.sleep(60)
+
+def starts(ctx, path, code=None):
+    import os, subprocess, time
+    child = subprocess.Popen(["sleep", "600"])
+    open(path, "w").write(str(child.pid))
+    if code is not None:
+        os.write(2, b"last words\\n")
+        time.sleep(0.2)
+        os._exit(code)
 
 def numbers(ctx):
     yield 1
@@ -405,6 +416,20 @@ async def test_a_process_is_replaced_after_so_many_jobs(open_pool: OpenPool) -> 
         assert await run(pool, f"job-{number}", what="good", value=number) == number
     assert first not in pool.processes or first.running == 0
     await eventually(lambda: _is(pool.processes != [first] and len(pool.processes) == 1))
+
+
+@pytest.mark.parametrize("ends", ["exit", "recycle"])
+async def test_what_a_handler_has_started_ends_with_its_process(
+    open_pool: OpenPool, team: Path, ends: str
+) -> None:
+    pool = await open_pool("shop:starts", team, recycle=Recycle(jobs=1))
+    pids = team / "pid"
+    if ends == "exit":
+        with pytest.raises(HandlerProcessDiedError, match=r"exit code 3: last words$"):
+            await run(pool, path=str(pids), code=3)
+    else:
+        await run(pool, path=str(pids))
+    await eventually(lambda: not alive(int(pids.read_text())))
 
 
 async def _is(value: bool) -> bool:
