@@ -14,9 +14,10 @@ import tui.app
 from app.errors import UsageError
 from app.process.dashboard import load_keymap
 from app.settings import Settings
-from tests.support.fake_operations import HEALTHY, CannedOperations
+from tests.support.dashboards import text_of, until
+from tests.support.fake_moments import HEALTHY
+from tests.support.fake_operations import CannedOperations
 from tests.support.keys_page import PAGE, keys_page
-from tests.tui.test_dashboard import text_of, until
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_operations import letter
+from tests.support.fake_letters import letter
 from workers.errors import InvalidJobError
 from workers.operations.job_stacks import JobStack
 from workers.operations.job_views import JobAttempt, JobDetail
