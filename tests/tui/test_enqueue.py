@@ -63,6 +63,7 @@ async def test_a_field_says_what_is_wrong_as_it_is_typed_and_nothing_typed_is_lo
         await until(pilot, lambda: "▲ use a number" in text_of(app))
         await pilot.press("backspace", "7", "ctrl+s")
         await until(pilot, lambda: "lon: field required" in text_of(app))
+        await until(pilot, lambda: "▲ field required" in text_of(app))  # at the field, too
         assert operations.done == []
         operations.error = RedisConnectionError("Redis is\naway")
         await pilot.press(*"-8", "ctrl+s")
@@ -130,7 +131,9 @@ async def test_a_key_that_is_queued_and_a_delay_that_is_none_are_named() -> None
         app = await form(pilot)
         await pilot.press("tab", *"dress-17", "tab", *"soon", "ctrl+s")
         await until(pilot, lambda: "▲ delay: use a number" in text_of(app))
-        await pilot.press(*["backspace"] * 4, "ctrl+s")
+        await pilot.press(*["backspace"] * 4, *"-1", "ctrl+s")
+        await until(pilot, lambda: "▲ delay: use 0 seconds to a year" in text_of(app))
+        await pilot.press(*["backspace"] * 2, "ctrl+s")
         await until(
             pilot, lambda: "▲ key: dress-17 waits or runs in color-extraction already" in text_of(app)
         )
