@@ -41,12 +41,7 @@ class Help(ModalScreen[None]):
         with Vertical(classes="dialog help"):
             yield Static("Help", classes="title")
             with VerticalScroll():
-                yield Static(self._text, markup=False)
-                for title, keys in self._sections:
-                    yield Static(f"\n{title}\n", markup=False)
-                    yield Static(_key_table(keys, self._text_width), classes="help-keys")
-                signs = [f"  {sign}" for sign in self._legend]
-                yield Static("\n".join(["", "Signs", "", *signs]), markup=False)
+                yield Static(self._page(), id="help-page")
             yield Static(with_keys(self, "↑ ↓ scroll   {help.close} close"), classes="keys", markup=False)
 
     @property
@@ -57,11 +52,16 @@ class Help(ModalScreen[None]):
     def on_resize(self) -> None:
         """Wrap the sentences again, if the width has changed."""
         if self._text_width != self._wrapped_at:
-            self._wrapped_at = self._text_width
-            for table, (_, keys) in zip(
-                self.query(".help-keys").results(Static), self._sections, strict=True
-            ):
-                table.update(_key_table(keys, self._text_width))
+            self.query_one("#help-page", Static).update(self._page())
+
+    def _page(self) -> Text:
+        """The purpose of the screen, its keys and its signs, as one text: that is laid out once."""
+        width = self._wrapped_at = self._text_width
+        page = Text("\n".join(textwrap.wrap(self._text, width)), no_wrap=True)
+        for title, keys in self._sections:
+            page.append(f"\n\n{title}\n\n").append_text(_key_table(keys, width))
+        signs = [f"  {sign}" for sign in self._legend]
+        return page.append("\n".join(["", "", "Signs", "", *signs]))
 
     def action_close(self) -> None:
         """Close the help."""
