@@ -143,12 +143,12 @@ def _source() -> str:
     ("keys", "hint", "name"),
     [
         (("space",), "f2 goes on", "app.freeze"),
-        (("a",), "f2 close", "alerts.close"),
+        pytest.param(("a",), "f2 close", "alerts.close", marks=pytest.mark.slow),
         (("s",), "f2 leave", "order.leave"),
-        (("question_mark",), "f2 close", "help.close"),
+        pytest.param(("question_mark",), "f2 close", "help.close", marks=pytest.mark.slow),
         (("p",), "f2 cancel", "prompt.cancel"),
-        (("D",), "Drain (f2)", "confirm.yes"),
-        (("2", "R"), "Leave (f2)", "replay-options.leave"),
+        pytest.param(("D",), "Drain (f2)", "confirm.yes", marks=pytest.mark.slow),
+        pytest.param(("2", "R"), "Leave (f2)", "replay-options.leave", marks=pytest.mark.slow),
         (("3", "e"), "Leave (f2)", "enqueue.leave"),
     ],
 )
