@@ -344,7 +344,10 @@ def run(
     if version:
         _print_version()
         return
-    from app.cli.serve import serve
+    from app.imports import without_collector
+
+    with without_collector():
+        from app.cli.serve import serve
 
     code = serve(
         no_ui=no_ui,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from app.errors import AppError, exhausted
+from app.imports import without_collector
 from app.process.interrupts import raise_on_interrupt
 from storage.errors import ApplianceError
 
@@ -38,7 +39,8 @@ def run_operation(
     from app.cli.settings import load_settings
 
     settings, policies = load_settings(data_dir)
-    from app.process.composition import open_appliance
+    with without_collector():
+        from app.process.composition import open_appliance
 
     async def run() -> int:
         async with open_appliance(settings, policies, database=database, redis=redis) as running:

@@ -19,6 +19,7 @@ from app import logs
 from app.address import local_address
 from app.errors import InterruptedStartError, UsageError, exhausted
 from app.http.service import admin_token, open_listener, serve_in_background
+from app.imports import without_collector
 from app.process.composition import Appliance, open_appliance
 from app.process.end_of_input import drain_at_end_of_input
 from app.process.exit import exit_now, tasks_remain, warn_of_threads
@@ -84,7 +85,8 @@ def run(
     if not (ui or selected):
         raise UsageError("--no-ui needs workers")
     if ui:
-        from app.process.dashboard import load_keymap
+        with without_collector():
+            from app.process.dashboard import load_keymap
 
         load_keymap(settings)  # a mistake ends the start before any server is opened
     if demo:

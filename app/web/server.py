@@ -100,7 +100,7 @@ class BrowserServer:
     async def _check_login(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(_OPEN_PATHS) or self._is_authorized(request):
             return await handler(request)
-        return _page("login.html", status=401)
+        return _page("login", status=401)
 
     def _is_authorized(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -113,7 +113,7 @@ class BrowserServer:
         token = (await request.post()).get("token")
         if not isinstance(token, str) or not self.logins.is_token(token):
             log.warning("a login by a browser with a wrong token", address=request.remote)
-            return _page("login.html", status=401, problem="The token is wrong.")
+            return _page("login", status=401, problem="The token is wrong.")
         response = web.Response(status=303, headers={"Location": "/"})
         response.set_cookie(
             self.cookie,
@@ -127,7 +127,7 @@ class BrowserServer:
     async def _index(self, request: web.Request) -> web.StreamResponse:
         if self._is_full:
             return _message(503, self._full_message)
-        return _page("index.html")
+        return _page("index")
 
     @property
     def _is_full(self) -> bool:
@@ -228,12 +228,14 @@ def _size(columns: Any, lines: Any) -> tuple[int, int]:
 
 
 def _page(name: str, *, status: int = 200, problem: str = "") -> web.Response:
-    text = Template((_PAGES / name).read_text()).safe_substitute(problem=html.escape(problem))
+    body = Template((_PAGES / f"{name}.html").read_text()).substitute(problem=html.escape(problem))
+    head = (_PAGES / f"{name}.head.html").read_text() if name == "index" else ""
+    text = Template((_PAGES / "frame.html").read_text()).substitute(head=head, body=body)
     return web.Response(status=status, text=text, content_type="text/html")
 
 
 def _message(status: int, problem: str) -> web.Response:
-    return _page("message.html", status=status, problem=problem)
+    return _page("message", status=status, problem=problem)
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -174,7 +174,7 @@ async def refused(browser: aiohttp.ClientSession, **options: object) -> int:
 
 
 async def test_only_the_token_and_only_pages_of_this_server_open_the_dashboard(serve: Serve) -> None:
-    served = serve()
+    served = serve("--host", "Queues.example.com")
     url = await served.url()
     async with aiohttp.ClientSession(url, headers={"Origin": url}) as stranger:
         for path in ("/", "/ws", "/nothing"):
@@ -189,10 +189,20 @@ async def test_only_the_token_and_only_pages_of_this_server_open_the_dashboard(s
         assert "Set-Cookie" not in wrong.headers
         assert (await stranger.post("/login", data={"token": "x" * 5000})).status == 413
         assert await refused(stranger) == 401
+        for invented in (
+            {"Cookie": f"couturecast-{url.rpartition(':')[2].strip('/')}=9999999999.{'0' * 64}"},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": f"Basic {served.token}"},
+        ):
+            assert (await stranger.get("/", headers=invented)).status == 401
     async with logged_in(served) as browser:
         page = await browser.get("/")
         assert page.status == 200
         assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+        assert page.headers["X-Frame-Options"] == "DENY"
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["Cache-Control"] == "no-store"
+        assert "Server" not in page.headers
         assert await refused(browser, headers={"Origin": "http://evil.example.com"}) == 403
         assert await refused(browser, headers={"Origin": "http://127.0.0.1:1"}) == 403
         assert (
@@ -202,6 +212,12 @@ async def test_only_the_token_and_only_pages_of_this_server_open_the_dashboard(s
         foreign = await browser.post("/login", data={"token": served.token}, headers={"Origin": "null"})
         assert foreign.status == 403
         assert (await browser.get("/", headers={"Host": "evil.example.com"})).status == 421
+        assert (await browser.get("/", headers={"Host": "queues.example.com"})).status == 200
+        encrypted = url.replace("http:", "https:")  # as behind a proxy
+        again = await browser.post(
+            "/login", data={"token": served.token}, headers={"Origin": encrypted}, allow_redirects=False
+        )
+        assert "Secure" in again.headers["Set-Cookie"]
     async with aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {served.token}"}) as proxied:
         assert (await proxied.get("/")).status == 200
         assert await refused(proxied) == 403, "without an Origin"

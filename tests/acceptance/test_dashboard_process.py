@@ -70,8 +70,9 @@ async def test_without_workers_it_shows_the_cluster_of_another_process_and_drain
     program: Program, terminal: OpenTerminal
 ) -> None:
     started = await program.start()
-    shown = terminal("--no-workers")
+    shown = terminal("--no-workers", COUTURECAST_KEYMAP="app.help=f1")
     await shown.shows("1 worker")
+    await shown.shows("f1 Help")
     assert await settle(shown, quit_by_key) == 0
     assert shown.modes_restored()
     assert started.process.poll() is None
@@ -116,7 +117,9 @@ async def test_e9_a_terminal_that_stands_still_holds_no_job_up(
 async def test_errors_before_the_screen_are_shown_and_no_screen_is_drawn(
     program: Program, terminal: OpenTerminal
 ) -> None:
-    shown = terminal(COUTURECAST_LOG_LEVEL="loud")
-    assert await shown.code() == 2
-    assert shown.output.startswith(b"error: COUTURECAST_LOG_LEVEL: ")
-    assert ALTERNATE_SCREEN not in shown.output
+    for name, value in (("COUTURECAST_LOG_LEVEL", "loud"), ("COUTURECAST_KEYMAP", "app.quit=p")):
+        shown = terminal(**{name: value})
+        assert await shown.code() == 2
+        assert shown.output.startswith(f"error: {name}: ".encode())
+        assert ALTERNATE_SCREEN not in shown.output
+    assert server_pid(program.data_dir) is None, "no server was started for it"

@@ -164,8 +164,8 @@ MEASUREMENTS = (
     Measurement(
         "memory",
         (
-            Figure("memory when idle, headless, MB (PSS)", "120"),
-            Figure("… with the dashboard, MB (PSS)", "160"),
+            Figure("memory when idle, headless, MB (PSS)", "110"),
+            Figure("… with the dashboard, MB (PSS)", "130"),
         ),
         _memory,
         _US,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.fake_operations import HEALTHY, NASTY, NOW, CannedOperations, letter, queue
+from tests.support.fake_letters import letter
+from tests.support.fake_moments import HEALTHY, NASTY, NOW, queue
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_signals import event
 from workers.engine.histogram import Percentiles
 from workers.monitoring.snapshot import Alert, Pause

@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.fake_busy import BUSY, busy
-from tests.support.fake_operations import IDLE, CannedOperations, entry, item, letter, plan
+from tests.support.fake_cache import entry
+from tests.support.fake_letters import item, letter, plan
+from tests.support.fake_moments import IDLE
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_workers import BLOCKED, DEAD, DRAINING, RUNNING
 from workers.errors import ReadOnlyError, WorkersError
 from workers.monitoring.snapshot import DatabaseSnapshot, RedisSnapshot

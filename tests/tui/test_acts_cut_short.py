@@ -7,9 +7,10 @@ import warnings
 
 import pytest
 
-from tests.support.fake_operations import HEALTHY, CannedOperations
-from tests.tui.test_dashboard import dashboard, until
-from tests.tui.test_letters import operations
+from tests.support.dashboards import dashboard, until
+from tests.support.fake_moments import HEALTHY
+from tests.support.fake_operations import CannedOperations
+from tests.support.letters_view import operations
 from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.overview import OverviewScreen

@@ -11,7 +11,8 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from tests.support.fake_operations import BREACHED, HEALTHY, NASTY, NOW, CannedOperations
+from tests.support.fake_moments import BREACHED, HEALTHY, NASTY, NOW
+from tests.support.fake_operations import CannedOperations
 from tui.app import Dashboard
 from tui.dialogs.alerts import AlertsDialog, RunbookDialog
 from tui.dialogs.confirm import Confirm

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from rich.cells import cell_len
-from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tests.support.fake_operations import CACHE, ENTRIES, HEALTHY, NASTY, CannedOperations, entry
-from tests.tui.test_dashboard import SIZES, dashboard, messages_handled, text_of, until, words
-from tests.tui.test_letters import says, write
-from tui.app import Dashboard
-from tui.dialogs.confirm import Confirm
+from tests.support.cache_view import (
+    AWAY,
+    KEYS,
+    SIZE,
+    asked,
+    cache_view,
+    line,
+    many,
+    notes,
+    settled,
+    shown,
+    title,
+)
+from tests.support.dashboards import dashboard, text_of, until, words
+from tests.support.fake_cache import CACHE, ENTRIES
+from tests.support.fake_moments import HEALTHY, NASTY
+from tests.support.fake_operations import CannedOperations
+from tests.support.letters_view import says, write
 from tui.dialogs.help import Help
-from tui.dialogs.prompt import Prompt
 from tui.palette import commands
 from tui.screens.cache import list as module
 from tui.screens.cache.entry import CacheEntryScreen
@@ -27,63 +37,7 @@ from tui.text import cache as cache_text
 from tui.text.format import clip_middle, sparkline
 from tui.widgets.cache_entry_table import CacheEntryTable
 from tui.widgets.filter_bar import FilterBar
-from workers.errors import WorkersError
 from workers.operations.operations import CacheStats
-
-SIZE = (120, 36)
-AWAY = WorkersError("the cache's Redis does not answer: connection refused")
-KEYS = sorted(entry.key for entry in ENTRIES)
-
-
-def many(number: int) -> CannedOperations:
-    canned = CannedOperations(HEALTHY)
-    canned.cache.kept = [entry(f"u{n:04}:lisboa:2026-03-01T12") for n in range(number)]
-    return canned
-
-
-def shown(app: Dashboard) -> list[str]:
-    return [entry.key for entry in app.screen.query_one(CacheEntryTable).items]
-
-
-def line(app: Dashboard, name: str) -> str:
-    return str(app.screen.query_one(name).render())
-
-
-def title(app: Dashboard) -> str:
-    return line(app, "#list-title")
-
-
-def notes(app: Dashboard) -> list[str]:
-    return [note.message for note in app._notifications]
-
-
-async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> CacheEntryTable:
-    """The fifth view, with its first page and its figures."""
-    await until(pilot, lambda: app.session.snapshot)
-    await pilot.press("5")
-    await until(pilot, lambda: isinstance(app.screen, CacheScreen))
-    screen = cast(CacheScreen, app.screen)
-    await until(pilot, lambda: screen.page is not None and "hit rate" in line(app, "#cache-figures"))
-    return screen.query_one(CacheEntryTable)
-
-
-async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> str:
-    """What is asked after these keys."""
-    await pilot.press(*keys)
-    await until(pilot, lambda: isinstance(app.screen, screen))
-    return says(app)
-
-
-async def settled(pilot: Pilot[Any]) -> None:
-    """Nothing is being read."""
-    app = pilot.app
-    await until(
-        pilot, lambda: not any(worker.is_running for worker in app.workers if worker.group != "default")
-    )
-    await messages_handled(pilot)
-
-
-# What is shown
 
 
 async def test_5_shows_the_figures_and_the_entries_by_key_and_1_goes_back() -> None:
@@ -214,9 +168,6 @@ async def test_figures_are_fetched_every_few_seconds_and_pages_on_request() -> N
         assert len(canned.cache.asked) == 4
 
 
-# The filter and the pages
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "pattern", "found"),
@@ -333,171 +284,6 @@ async def test_a_page_without_entries_that_is_not_the_last_offers_the_next() -> 
         assert "n shows the next one" in line(app, "#list-empty")
 
 
-# Acts
-
-
-async def test_x_evicts_the_entry_under_the_cursor_after_a_question() -> None:
-    canned = CannedOperations(HEALTHY)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        await cache_view(app, pilot)
-        question = await asked(app, pilot, "down", "x")
-        assert "Evict 1 entry?" in question
-        assert KEYS[1] in question
-        await pilot.press("y")
-        await until(pilot, lambda: shown(app) == [KEYS[0], *KEYS[2:]])
-        assert canned.done == [("evict", (KEYS[1],), None)]
-        assert notes(app) == ["1 entry evicted"]
-
-
-async def test_marks_and_ranges_are_evicted_together() -> None:
-    canned = CannedOperations(HEALTHY)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        table = await cache_view(app, pilot)
-        await pilot.press("space", "space", "up", "space")
-        assert list(table.marks) == [KEYS[0]]
-        await pilot.press("v", "down", "down")
-        assert "v marks to here" in title(app)
-        await pilot.press("v")
-        assert list(table.marks) == [KEYS[0], *KEYS[2:5]]
-        assert "4 marked" in title(app)
-        await pilot.press("U")
-        assert table.marks == {}
-        await pilot.press("ctrl+home", "shift+down", "shift+down", "ctrl+end", "shift+up")
-        assert list(table.marks) == [*KEYS[:2], KEYS[5]]
-        canned.cache.kept.remove(next(entry for entry in canned.cache.kept if entry.key == KEYS[0]))
-        assert "Evict 3 entries?" in await asked(app, pilot, "x")
-        await pilot.press("y")
-        await until(pilot, lambda: shown(app) == KEYS[2:5])
-        assert canned.done == [("evict", (*KEYS[:2], KEYS[5]), None)]
-        assert notes(app) == ["2 entries evicted; 1 entry had gone already"]
-        assert table.marks == {}
-
-
-async def test_marks_go_with_the_filter_and_escape_ends_a_range_first() -> None:
-    app = dashboard(CannedOperations(HEALTHY))
-    async with app.run_test(size=SIZE) as pilot:
-        table = await cache_view(app, pilot)
-        await pilot.press("space", "v", "escape")
-        assert table.range_start is None
-        await pilot.press("slash")
-        await write(pilot, "bruno")
-        await until(pilot, lambda: shown(app) == KEYS[2:3])
-        assert (table.marks, notes(app)) == ({}, ["the filter changed: 1 mark removed"])
-
-
-async def test_A_evicts_exactly_what_was_counted() -> None:
-    canned = CannedOperations(HEALTHY)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        await cache_view(app, pilot)
-        await pilot.press("slash")
-        await write(pilot, "anna")
-        await until(pilot, lambda: shown(app) == KEYS[:2])
-        question = await asked(app, pilot, "A")
-        assert "Evict 2 entries?" in question
-        assert "*anna*" in question
-        canned.cache.kept.append(entry("anna-9:lisboa:2026-03-01T12"))
-        await pilot.press("y")
-        await until(pilot, lambda: canned.done)
-        assert canned.done == [("evict", tuple(KEYS[:2]), "*anna*")]
-        await until(pilot, lambda: shown(app) == ["anna-9:lisboa:2026-03-01T12"])
-        await pilot.press("escape")
-        await until(pilot, lambda: len(shown(app)) == 5)
-        assert "All entries of the cache" in await asked(app, pilot, "A")
-        await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
-        assert len(canned.done) == 1
-
-
-async def test_A_without_matches_evicts_nothing() -> None:
-    canned = many(0)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        await cache_view(app, pilot)
-        await pilot.press("A")
-        await until(pilot, lambda: "no entry matches: there is nothing to evict" in notes(app))
-        assert canned.done == []
-
-
-async def test_u_evicts_the_user_of_the_row() -> None:
-    canned = CannedOperations(HEALTHY)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        await cache_view(app, pilot)
-        question = await asked(app, pilot, "ctrl+end", "u")
-        assert "Evict 1 entry?" in question
-        assert "All of user josé:x" in question
-        await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
-        assert "Evict 2 entries?" in await asked(app, pilot, "ctrl+home", "u")
-        await pilot.press("y")
-        await until(pilot, lambda: shown(app) == KEYS[2:])
-        assert canned.done == [("evict user", "anna-1")]
-        assert "2 entries of user anna-1 evicted" in notes(app)
-
-
-async def test_u_without_a_row_asks_for_a_user() -> None:
-    canned = CannedOperations(HEALTHY)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        await cache_view(app, pilot)
-        await pilot.press("slash")
-        await write(pilot, "nobody at all")
-        await until(pilot, lambda: not shown(app))
-        await asked(app, pilot, "u", screen=Prompt)
-        await write(pilot, "")
-        assert "write the id of a user" in says(app)
-        await write(pilot, "zoë")
-        await until(pilot, lambda: "nothing of user zoë is cached" in notes(app))
-        await settled(pilot)
-        await asked(app, pilot, "u", screen=Prompt)
-        await write(pilot, "bruno-2")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
-        await until(pilot, lambda: canned.done == [("evict user", "bruno-2")])
-        await settled(pilot)
-        await asked(app, pilot, "u", screen=Prompt)
-        await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
-
-
-async def test_read_only_mode_is_refused_by_the_operations() -> None:
-    canned = CannedOperations(HEALTHY)
-    canned.read_only = True
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        await cache_view(app, pilot)
-        for key in ("x", "A", "u"):
-            app.clear_notifications()
-            await asked(app, pilot, key)
-            await pilot.press("y")
-            await until(pilot, lambda: any("read-only: " in note for note in notes(app)))
-            await settled(pilot)
-        assert (canned.done, shown(app)) == ([], KEYS)
-
-
-async def test_a_failed_eviction_shows_its_error_and_keeps_marks() -> None:
-    canned = CannedOperations(HEALTHY)
-    app = dashboard(canned)
-    async with app.run_test(size=SIZE) as pilot:
-        table = await cache_view(app, pilot)
-        await asked(app, pilot, "space", "x")
-        canned.cache.error = AWAY
-        await pilot.press("y")
-        await until(pilot, lambda: str(AWAY) in notes(app))
-        assert (shown(app), list(table.marks)) == (KEYS, KEYS[:1])
-        for key in ("A", "u"):
-            app.clear_notifications()
-            await pilot.press(key)
-            await until(pilot, lambda: str(AWAY) in notes(app))
-            await settled(pilot)
-
-
-# One entry
-
-
 async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -546,7 +332,7 @@ async def test_the_help_explains_keys_and_states() -> None:
         for word in ("outdated", "user:location:block"):
             assert word in says(app)
         app.screen.query_one(".dialog").scroll_end(animate=False)
-        await until(pilot, lambda: "Asks once." in text_of(app))
+        await until(pilot, lambda: "Evict the marked entries, else the one" in text_of(app))
 
 
 async def test_the_cache_screen_has_the_header() -> None:
@@ -554,9 +340,6 @@ async def test_the_cache_screen_has_the_header() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await cache_view(app, pilot)
         assert "all well" in words(app)
-
-
-# Lines
 
 
 @pytest.mark.parametrize("width", [60, 80, 112, 122, 160, 240])
@@ -597,65 +380,3 @@ def test_very_long_values_are_cut_with_a_note() -> None:
     text = cache_text.detail(ENTRIES[0], "x" * 250_000, read_at=0.0).plain
     assert "50,000 characters more: couturecast-tui cache get shows them" in text
     assert len(text) < 201_000
-
-
-# Pictures
-
-
-def away(canned: CannedOperations) -> None:
-    canned.cache.error = AWAY
-
-
-def empty(canned: CannedOperations) -> None:
-    canned.cache.kept = []
-
-
-def shared(canned: CannedOperations) -> None:
-    canned.cache.now = replace(CACHE, dedicated=False, url="redis://box-1:6379/0", memory_used=240 * 2**20)
-
-
-Change = Callable[[CannedOperations], None]
-SCREENS: dict[str, tuple[tuple[str, ...], Change | None]] = {
-    "entries": (("down", "space", "space"), None),
-    "value": (("enter",), None),
-    "evict": (("space", "space", "x"), None),
-    "filter": (("slash", *"anna"), None),
-    "empty": ((), empty),
-    "away": ((), away),
-    "shared": ((), shared),
-    "help": (("question_mark",), None),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [
-        *((name, "80x24") for name in SCREENS),
-        ("entries", "160x48"),
-        *(pytest.param(name, "160x48", marks=pytest.mark.slow) for name in SCREENS if name != "entries"),
-    ],
-)
-def test_cache(snap_compare: Any, name: str, size: str) -> None:
-    keys, change = SCREENS[name]
-    canned = CannedOperations(HEALTHY)
-    if change is not None:
-        change(canned)
-
-    async def open_it(pilot: Pilot[Any]) -> None:
-        app = cast(Dashboard, pilot.app)
-        await until(pilot, lambda: app.session.snapshot)
-        await pilot.press("5")
-        await until(pilot, lambda: isinstance(app.screen, CacheScreen))
-        await pilot.pause()
-        await until(
-            pilot, lambda: "reading" not in line(app, "#cache-figures") and line(app, "#cache-figures")
-        )
-        await pilot.press(*keys)
-        await pilot.pause(0.1)
-        app.clear_notifications()
-        await pilot.pause(0.1)
-        for field in app.screen.query(Input):
-            field.cursor_blink = False
-        await pilot.pause()
-
-    assert snap_compare(dashboard(canned), terminal_size=SIZES[size], run_before=open_it)

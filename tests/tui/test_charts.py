@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fake_busy import BUSY, EVENTS
-from tests.support.fake_operations import NOW
+from tests.support.fake_moments import NOW
 from tests.support.fake_signals import history
 from tui.text.charts import FIGURES, LABEL_CHARS, RANGES, Chart, Mark, draw, marks_of, plot_size
 from tui.text.format import rate

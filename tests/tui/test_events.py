@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +12,10 @@ from textual.widgets import Input
 
 from storage.database.events import EVENT_KINDS
 from storage.errors import DatabaseUnavailableError, InvalidFilterError
-from tests.support.fake_operations import HEALTHY, NASTY, CannedOperations, plan
+from tests.support.dashboards import dashboard, notices, text_of, until
+from tests.support.fake_letters import plan
+from tests.support.fake_moments import HEALTHY, NASTY
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_signals import event
 from tests.support.fake_workers import DEAD, DRAINING, RUNNING
 from tui.app import Dashboard
@@ -31,7 +32,7 @@ from tui.screens.workers.list import WorkersScreen
 from tui.screens.workers.worker import WorkerScreen
 from tui.widgets.event_table import EventTable
 from workers.operations.event_filters import filter_text, parse_filter
-from workers.operations.operations import Event, EventFilter, Operations
+from workers.operations.operations import Event, EventFilter
 
 QUEUE = "color-extraction"
 KEPT = [
@@ -43,28 +44,10 @@ KEPT = [
 DRAINS = replace(HEALTHY, workers=(RUNNING, DRAINING))
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await pilot.pause(0.01)
-
-
 def canned(*events: Event, snapshot: Any = HEALTHY) -> CannedOperations:
     operations = CannedOperations(snapshot)
     operations.events.kept = list(events)
     return operations
-
-
-def dashboard(operations: CannedOperations) -> Dashboard:
-    return Dashboard(cast(Operations, operations))
-
-
-def text(app: Dashboard) -> str:
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
-
-
-def notices(app: Dashboard) -> str:
-    return "\n".join(notice.message for notice in app._notifications)
 
 
 def kinds(app: Dashboard) -> list[str]:
@@ -85,10 +68,10 @@ async def opened(pilot: Pilot[Any], *keys: str) -> Dashboard:
 async def test_what_happened_is_listed_newest_first_and_shown_literally() -> None:
     async with dashboard(canned(*KEPT)).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "Backlog" in text(app))
+        await until(pilot, lambda: "Backlog" in text_of(app))
         assert kinds(app) == [event.kind for event in KEPT]
-        assert "\\x1b[31m" in text(app)
-        assert not {"\x1b", "\x07", "\u202e"} & set(text(app))
+        assert "\\x1b[31m" in text_of(app)
+        assert not {"\x1b", "\x07", "\u202e"} & set(text_of(app))
 
 
 OPENED: dict[str, tuple[type[Screen[Any]], dict[str, Any]]] = {
@@ -136,11 +119,11 @@ async def test_the_filter_selects_by_kind_and_queue_and_escape_leaves_it() -> No
         app = await opened(pilot, "slash")
         app.screen.query_one(Input).value = "color"
         await pilot.press("enter")
-        await until(pilot, lambda: "'color' is no condition" in text(app))
+        await until(pilot, lambda: "'color' is no condition" in text_of(app))
         app.screen.query_one(Input).value = f"kind:queue-paused queue:{QUEUE}"
         await pilot.press("enter")
         await until(pilot, lambda: kinds(app) == ["queue-paused"])
-        assert f"/ kind:queue-paused queue:{QUEUE}" in text(app)
+        assert f"/ kind:queue-paused queue:{QUEUE}" in text_of(app)
         await pilot.press("escape")
         await until(pilot, lambda: len(kinds(app)) == len(KEPT))
         app.screen.query_one(EventTable)
@@ -188,9 +171,9 @@ async def test_while_a_process_drains_the_panel_counts_down_and_its_keys_work() 
     operations = canned(*KEPT, snapshot=DRAINS)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "Graceful drain of box-2:992" in text(app))
-        assert "22 s left ▕" in text(app)
-        assert "likely put back: 1" in text(app)
+        await until(pilot, lambda: "Graceful drain of box-2:992" in text_of(app))
+        assert "22 s left ▕" in text_of(app)
+        assert "likely put back: 1" in text_of(app)
         await pilot.press("exclamation_mark")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("n")
@@ -198,7 +181,7 @@ async def test_while_a_process_drains_the_panel_counts_down_and_its_keys_work() 
         await until(pilot, lambda: operations.done)
         operations.now = HEALTHY
         app.session.refresh()
-        await until(pilot, lambda: "Graceful drain" not in text(app))
+        await until(pilot, lambda: "Graceful drain" not in text_of(app))
         await pilot.press("u")
         await until(pilot, lambda: "no process drains" in notices(app))
     assert operations.done == [("undo drain", DRAINING.id)]
@@ -209,7 +192,7 @@ async def test_of_several_drains_the_one_that_ends_first_is_shown_and_a_key_asks
     operations = canned(*KEPT, snapshot=replace(HEALTHY, workers=(DRAINING, other, DEAD)))
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "1 other process drains, too: 4 shows it" in text(app))
+        await until(pilot, lambda: "1 other process drains, too: 4 shows it" in text_of(app))
         await pilot.press("u")
         await until(pilot, lambda: "2 processes drain: choose one of them in view 4" in notices(app))
     assert operations.done == []
@@ -219,13 +202,13 @@ async def test_without_events_it_says_what_they_are_and_without_a_database_why()
     operations = canned()
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "nothing has happened yet" in text(app))
+        await until(pilot, lambda: "nothing has happened yet" in text_of(app))
     operations.events.error = DatabaseUnavailableError("the database does not answer")
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = cast(Dashboard, pilot.app)
         await until(pilot, lambda: app.session.snapshot)
         await pilot.press("6")
-        await until(pilot, lambda: "not read: r reads again" in text(app))
+        await until(pilot, lambda: "not read: r reads again" in text_of(app))
         await until(pilot, lambda: "the database does not answer" in notices(app))
 
 
@@ -259,7 +242,7 @@ def test_a_wrong_filter_is_one_line(written: str, says: str) -> None:
 def test_events_look_as_before(snap_compare: Any, size: tuple[int, int]) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:
         app = await opened(pilot)
-        await until(pilot, lambda: "Graceful drain" in text(app) and "Backlog" in text(app))
+        await until(pilot, lambda: "Graceful drain" in text_of(app) and "Backlog" in text_of(app))
 
     operations = canned(*KEPT, snapshot=DRAINS)
     assert snap_compare(dashboard(operations), terminal_size=size, run_before=open_it)

@@ -19,11 +19,13 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
+from tests.support.dashboards import SIZES
+from tests.support.fake_cache import entry
 from tests.support.fake_jobs import JOBS
-from tests.support.fake_operations import CannedOperations, entry, letter
+from tests.support.fake_letters import letter
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_states import STATES
 from tests.support.fake_workers import RUNNING
-from tests.tui.test_dashboard import SIZES
 from tui.app import Dashboard
 from tui.dialogs.alerts import RunbookDialog
 from tui.dialogs.confirm import Confirm

@@ -11,12 +11,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
+from tests.support.dashboards import dashboard, settled, until
 from tests.support.fake_busy import BUSY
+from tests.support.fake_cache import entry
 from tests.support.fake_jobs import SCHEDULES, job
-from tests.support.fake_operations import CannedOperations, entry, item, letter, plan
+from tests.support.fake_letters import item, letter, plan
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_signals import event
 from tests.support.fake_workers import DRAINING, process
-from tests.tui.test_dashboard import dashboard, settled, until
 from tui.app import Dashboard
 from workers.errors import ConflictError
 from workers.monitoring.snapshot import Pause

@@ -17,8 +17,8 @@ from app.cli.values import json_object
 from app.errors import UsageError
 from app.http.problems import ProblemError
 from app.http.routing import StrictRequest
-from tests.tui.test_dashboard import dashboard, letters_view, until
-from tests.tui.test_letters import ask, operations, says
+from tests.support.dashboards import dashboard, letters_view, until
+from tests.support.letters_view import ask, operations, says
 from tui.dialogs.edit_payload import EditPayloadDialog
 from workers.engine.json_input import parse_json, parse_object
 from workers.errors import InvalidJsonError

@@ -14,9 +14,10 @@ import tui.app
 from app.errors import UsageError
 from app.process.dashboard import load_keymap
 from app.settings import Settings
-from tests.support.fake_operations import HEALTHY, CannedOperations
+from tests.support.dashboards import text_of, until
+from tests.support.fake_moments import HEALTHY
+from tests.support.fake_operations import CannedOperations
 from tests.support.keys_page import PAGE, keys_page
-from tests.tui.test_dashboard import text_of, until
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.help import Help
@@ -142,12 +143,12 @@ def _source() -> str:
     ("keys", "hint", "name"),
     [
         (("space",), "f2 goes on", "app.freeze"),
-        (("a",), "f2 close", "alerts.close"),
+        pytest.param(("a",), "f2 close", "alerts.close", marks=pytest.mark.slow),
         (("s",), "f2 leave", "order.leave"),
-        (("question_mark",), "f2 close", "help.close"),
+        pytest.param(("question_mark",), "f2 close", "help.close", marks=pytest.mark.slow),
         (("p",), "f2 cancel", "prompt.cancel"),
-        (("D",), "Drain (f2)", "confirm.yes"),
-        (("2", "R"), "Leave (f2)", "replay-options.leave"),
+        pytest.param(("D",), "Drain (f2)", "confirm.yes", marks=pytest.mark.slow),
+        pytest.param(("2", "R"), "Leave (f2)", "replay-options.leave", marks=pytest.mark.slow),
         (("3", "e"), "Leave (f2)", "enqueue.leave"),
     ],
 )

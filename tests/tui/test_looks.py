@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from tests.support.dashboards import dashboard, settled
 from tests.support.fake_busy import busy
-from tests.tui.test_dashboard import dashboard, settled
 from tui.theme import ANSI, CONTRAST, LIGHT
 
 pytestmark = pytest.mark.slow

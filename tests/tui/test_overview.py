@@ -7,19 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.dashboards import dashboard, settled, until
 from tests.support.fake_busy import BUSY, busy
-from tests.support.fake_operations import (
-    AWAY,
-    BREACHED,
-    DRAINING,
-    HEALTHY,
-    IDLE,
-    NASTY,
-    CannedOperations,
-    letter,
-)
+from tests.support.fake_letters import letter
+from tests.support.fake_moments import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, NASTY
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_signals import event
-from tests.tui.test_dashboard import dashboard, settled, until
 from tui.app import Dashboard
 from tui.dialogs.alerts import AlertsDialog
 from tui.dialogs.prompt import Prompt

@@ -8,9 +8,10 @@ from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tests.support.fake_operations import NASTY, CannedOperations
+from tests.support.dashboards import until
+from tests.support.fake_moments import NASTY
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_states import full
-from tests.tui.test_dashboard import until
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt

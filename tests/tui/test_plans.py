@@ -9,9 +9,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, Static
 
-from tests.support.fake_operations import HEALTHY, NOW, CannedOperations, item, plan
-from tests.tui.test_dashboard import MIDDLE, SIZES, dashboard, letters_view, settled, until
-from tests.tui.test_letters import ask, back, operations, says, shown, write
+from tests.support.dashboards import MIDDLE, SIZES, dashboard, letters_view, settled, until
+from tests.support.fake_letters import item, plan
+from tests.support.fake_moments import HEALTHY, NOW
+from tests.support.fake_operations import CannedOperations
+from tests.support.letters_view import ask, back, operations, says, shown, write
 from tui.app import Dashboard
 from tui.dialogs.plan import PlanDialog
 from tui.dialogs.plan_letters import PlanLettersDialog

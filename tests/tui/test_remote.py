@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 from textual.app import SuspendNotSupported
 
-from tests.support.fake_operations import HEALTHY, CannedOperations
-from tests.tui.test_dashboard import letters_view, until
+from tests.support.dashboards import letters_view, until
+from tests.support.fake_moments import HEALTHY
+from tests.support.fake_operations import CannedOperations
 from tui.app import Dashboard
 from tui.driver import NonBlockingDriver
 from workers.operations.operations import Operations

@@ -11,9 +11,10 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, OptionList
 
-from tests.support.fake_operations import HEALTHY, CannedOperations, queue, worker
-from tests.tui.test_dashboard import dashboard, letters_view, settled, title, until
-from tests.tui.test_letters import LESS, filtered, operations, says
+from tests.support.dashboards import dashboard, letters_view, settled, title, until
+from tests.support.fake_moments import HEALTHY, queue, worker
+from tests.support.fake_operations import CannedOperations
+from tests.support.letters_view import LESS, filtered, operations, says
 from tui.app import Dashboard
 from tui.dialogs.order import OrderDialog
 from tui.text.sorting import Order, SortColumn, Sorting, heading

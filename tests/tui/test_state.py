@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
-from tests.support.fake_operations import HEALTHY, CannedOperations
-from tests.tui.test_dashboard import until
+from tests.support.dashboards import until
+from tests.support.fake_moments import HEALTHY
+from tests.support.fake_operations import CannedOperations
 from tui.app import Dashboard
 from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, NOW, letter, queue, worker
+from tests.support.fake_letters import letter
+from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, NOW, queue, worker
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import queues as queue_text

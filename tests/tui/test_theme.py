@@ -13,7 +13,8 @@ from textual.geometry import Region
 from textual.theme import BUILTIN_THEMES
 
 import tui.theme
-from tests.support.fake_operations import BREACHED, CannedOperations
+from tests.support.fake_moments import BREACHED
+from tests.support.fake_operations import CannedOperations
 from tui.app import Dashboard
 from tui.text import styles
 from tui.theme import (

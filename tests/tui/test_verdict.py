@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_operations import NASTY, NOW, queue
+from tests.support.fake_moments import NASTY, NOW, queue
 from tui.text.verdict import SIGNS, prognosis, queue_verdict
 from workers.monitoring.snapshot import Alert, Pause, QueueSnapshot
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from textual.pilot import Pilot
 
+from tests.support.dashboards import dashboard, notices, text_of, until
 from tests.support.fake_jobs import job
-from tests.support.fake_operations import HEALTHY, NASTY, CannedOperations
+from tests.support.fake_moments import HEALTHY, NASTY
+from tests.support.fake_operations import CannedOperations
 from tests.support.fake_signals import event
 from tests.support.fake_workers import BLOCKED, DEAD, DRAINING, RUNNING, STANDBY
 from tui.app import Dashboard
@@ -22,7 +22,6 @@ from tui.screens.workers.worker import WorkerScreen
 from tui.widgets.row_list import RowList
 from workers.errors import ConflictError
 from workers.monitoring.snapshot import DrainSnapshot, Snapshot, WorkerSnapshot
-from workers.operations.operations import Operations
 
 ALL = replace(HEALTHY, workers=(RUNNING, DRAINING, BLOCKED, DEAD, STANDBY))
 HOSTILE = replace(
@@ -37,25 +36,6 @@ HOSTILE = replace(
     settings={NASTY: {NASTY: NASTY}},
     blocked_where=NASTY,
 )
-
-
-async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await pilot.pause(0.01)
-
-
-def dashboard(operations: CannedOperations) -> Dashboard:
-    return Dashboard(cast(Operations, operations))
-
-
-def text(app: Dashboard) -> str:
-    """All that is painted."""
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
-
-
-def notices(app: Dashboard) -> str:
-    return "\n".join(notice.message for notice in app._notifications)
 
 
 async def opened(pilot: Pilot[Any], *keys: str, view: str = "4") -> Dashboard:
@@ -77,8 +57,8 @@ def with_workers(*workers: WorkerSnapshot) -> CannedOperations:
 async def test_each_process_is_a_row_with_its_state_and_why_it_takes_no_jobs() -> None:
     async with dashboard(CannedOperations(ALL)).run_test(size=(160, 48)) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "box-5" in text(app))
-        shown = text(app)
+        await until(pilot, lambda: "box-5" in text_of(app))
+        shown = text_of(app)
     for words in (
         "box-1:991",
         "22 s left",
@@ -97,7 +77,7 @@ async def test_d_asks_once_with_the_number_of_jobs_and_drains_the_focused_one() 
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, "down", "D")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "Drain box-7:991? 3 jobs in flight" in text(app)
+        assert "Drain box-7:991? 3 jobs in flight" in text_of(app)
         await pilot.press("n")
         assert operations.done == []
         await pilot.press("D")
@@ -121,7 +101,7 @@ async def test_the_exclamation_mark_puts_the_jobs_back_after_a_question() -> Non
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, "exclamation_mark")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "Put back 8 jobs of box-2:992 now?" in text(app)
+        assert "Put back 8 jobs of box-2:992 now?" in text_of(app)
         await pilot.press("y")
         await until(pilot, lambda: operations.done)
     assert operations.done == [("drain worker", DRAINING.id, True)]
@@ -155,7 +135,7 @@ async def test_enter_opens_every_process_and_escape_leads_back(worker: WorkerSna
     async with dashboard(with_workers(worker)).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot, "enter")
         await until(pilot, lambda: isinstance(app.screen, WorkerScreen))
-        await until(pilot, lambda: worker.id in text(app))
+        await until(pilot, lambda: worker.id in text_of(app))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, WorkersScreen))
 
@@ -164,12 +144,12 @@ async def test_the_page_of_a_process_has_its_jobs_settings_and_log() -> None:
     operations = CannedOperations(ALL)
     async with dashboard(operations).run_test(size=(120, 48)) as pilot:
         app = await opened(pilot, "enter")
-        await until(pilot, lambda: "slow: 2 s" in text(app))
-        assert "the same as those of the others" in text(app)
+        await until(pilot, lambda: "slow: 2 s" in text_of(app))
+        assert "the same as those of the others" in text_of(app)
         await pilot.press("escape", "down", "enter")
-        await until(pilot, lambda: "a line of another process" in text(app))
-        assert "likely put back: 1" in text(app)
-        assert "color-extraction: concurrency 3, elsewhere 5" in text(app)
+        await until(pilot, lambda: "a line of another process" in text_of(app))
+        assert "likely put back: 1" in text_of(app)
+        assert "color-extraction: concurrency 3, elsewhere 5" in text_of(app)
 
 
 async def test_the_page_of_a_process_that_has_ended_says_so_and_acts_on_nothing() -> None:
@@ -179,7 +159,7 @@ async def test_the_page_of_a_process_that_has_ended_says_so_and_acts_on_nothing(
         await until(pilot, lambda: isinstance(app.screen, WorkerScreen))
         operations.now = replace(HEALTHY, workers=())
         app.session.refresh()
-        await until(pilot, lambda: "has ended: these are its last figures" in text(app))
+        await until(pilot, lambda: "has ended: these are its last figures" in text_of(app))
         for key in ("D", "u", "exclamation_mark"):
             app.clear_notifications()
             await pilot.press(key)
@@ -216,28 +196,28 @@ async def test_the_page_of_a_process_has_the_keys_of_its_jobs_and_their_verbs() 
     operations = with_jobs_of(RUNNING, DRAINING)
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, "down", "enter")
-        await until(pilot, lambda: isinstance(app.screen, WorkerScreen) and "box-2-1" in text(app))
-        assert "box-1-0" not in text(app)
+        await until(pilot, lambda: isinstance(app.screen, WorkerScreen) and "box-2-1" in text_of(app))
+        assert "box-1-0" not in text_of(app)
         await pilot.press("down", "x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "Abort 1 job?" in text(app)
+        assert "Abort 1 job?" in text_of(app)
         await pilot.press("y")
         await until(pilot, lambda: operations.done)
         await until(pilot, lambda: not any(worker.group == "action" for worker in app.workers))
         await pilot.press("home", "space", "space")
-        await until(pilot, lambda: "2 marked" in text(app))
+        await until(pilot, lambda: "2 marked" in text_of(app))
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "Duplicate 2 jobs?" in text(app)
+        assert "Duplicate 2 jobs?" in text_of(app)
         await pilot.press("y")
         await until(pilot, lambda: len(operations.done) == 2)
-        await until(pilot, lambda: "marked" not in text(app))
+        await until(pilot, lambda: "marked" not in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, JobScreen))
         await pilot.press("escape", "s")
-        await until(pilot, lambda: "Sort by" in text(app))
+        await until(pilot, lambda: "Sort by" in text_of(app))
         await pilot.press("down", "s")
-        await until(pilot, lambda: "by job ↑" in text(app))
+        await until(pilot, lambda: "by job ↑" in text_of(app))
         await pilot.press("u")
         await until(pilot, lambda: ("undo drain", DRAINING.id) in operations.done)
     queue = "color-extraction"
@@ -252,13 +232,13 @@ async def test_the_log_of_another_process_is_asked_for_and_why_it_is_missing_is_
     operations = with_jobs_of(RUNNING, DRAINING)
     async with dashboard(operations).run_test(size=(120, 48)) as pilot:
         app = await opened(pilot, "down")
-        await until(pilot, lambda: "a line of another process" in text(app))
+        await until(pilot, lambda: "a line of another process" in text_of(app))
         await pilot.press("up")
-        await until(pilot, lambda: "slow: 2 s" in text(app))
+        await until(pilot, lambda: "slow: 2 s" in text_of(app))
         operations.workers.error = ConflictError("its process does not answer within 2 s")
         await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(app.screen, WorkerScreen))
-        await until(pilot, lambda: "its process does not answer within 2 s" in text(app))
+        await until(pilot, lambda: "its process does not answer within 2 s" in text_of(app))
 
 
 @pytest.mark.slow
@@ -278,10 +258,10 @@ async def test_a_key_about_jobs_says_that_a_process_runs_none(key: str) -> None:
 async def test_text_that_processes_publish_is_shown_and_never_obeyed(size: tuple[int, int]) -> None:
     async with dashboard(with_workers(HOSTILE)).run_test(size=size) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "[red]" in text(app))
+        await until(pilot, lambda: "[red]" in text_of(app))
         for screen in (WorkersScreen, WorkerScreen):
             await until(pilot, lambda screen=screen: isinstance(app.screen, screen))
-            shown = text(app)
+            shown = text_of(app)
             assert "\\x1b[31m" in shown
             assert not {"\x1b", "\x07", "\u202e"} & set(shown)
             await pilot.press("enter")
@@ -310,7 +290,7 @@ async def test_every_key_works_in_every_state(state: Snapshot) -> None:
 def test_workers_look_as_before(snap_compare: Any, size: tuple[int, int]) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:
         app = await opened(pilot)
-        await until(pilot, lambda: "box-5" in text(app))
+        await until(pilot, lambda: "box-5" in text_of(app))
 
     assert snap_compare(dashboard(CannedOperations(ALL)), terminal_size=size, run_before=open_it)
 
@@ -318,7 +298,7 @@ def test_workers_look_as_before(snap_compare: Any, size: tuple[int, int]) -> Non
 def test_one_worker_looks_as_before(snap_compare: Any, size: tuple[int, int]) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:
         app = await opened(pilot, "down", "enter")
-        await until(pilot, lambda: isinstance(app.screen, WorkerScreen) and DRAINING.id in text(app))
+        await until(pilot, lambda: isinstance(app.screen, WorkerScreen) and DRAINING.id in text_of(app))
 
     assert snap_compare(dashboard(CannedOperations(ALL)), terminal_size=size, run_before=open_it)
 
@@ -339,9 +319,9 @@ async def test_a_tall_terminal_shows_what_processes_came_and_went_and_reads_that
         app = await opened(pilot)
         asked = operations.events.asked
         await pilot.resize_terminal(160, 48)
-        await until(pilot, lambda: "worker 4f0c died" in text(app))
-        assert "paused a queue" not in text(app)
-        assert not {"\x1b", "\x07", "\u202e"} & set(text(app))
+        await until(pilot, lambda: "worker 4f0c died" in text_of(app))
+        assert "paused a queue" not in text_of(app)
+        assert not {"\x1b", "\x07", "\u202e"} & set(text_of(app))
         for _ in range(3):
             app.session.refresh()
             await pilot.pause(0.02)

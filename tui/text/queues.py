@@ -262,65 +262,35 @@ def _name(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     return Text(clip(queue.name, width))
 
 
+_QUEUE_20, _QUEUE = Column("queue", 20, _name), Column("queue", 21, _name)
+_DEPTH_COLUMN = Column("depth", 7, _depth)
+_OLDEST_COLUMN = Column("oldest", 8, _OLDEST)
+_FLIGHT = Column("flight", 8, _in_flight, "in flight")
+_LIMIT = Column("limit", 12, _rate_limit)
+_RATES = (Column("fail 5m", 9, _failures), Column("done/s", 8, _done))
+_LAST = Column("last", 8, _last)
+_WAIT_95, _RUN_95 = Column("p95", 8, _WAIT_P95, "wait p95"), Column("p95", 8, _RUN_P95, "run p95")
+_WAIT_99, _RUN_99 = Column("p99", 8, _WAIT_P99), Column("p99", 8, _RUN_P99)
+
 _COMPACT = (
-    Column("queue", 20, _name),
-    Column("depth", 7, _depth),
-    Column("oldest", 9, _OLDEST),
-    Column("flight", 8, _in_flight, "in flight"),
-    Column("wait95", 9, _WAIT_P95, "wait p95"),
-    Column("run95", 9, _RUN_P95, "run p95"),
-    Column("fail 5m", 9, _failures),
-    Column("done/s", 8, _done),
+    *(_QUEUE_20, _DEPTH_COLUMN, Column("oldest", 9, _OLDEST), _FLIGHT),
+    *(Column("wait95", 9, _WAIT_P95, "wait p95"), Column("run95", 9, _RUN_P95, "run p95"), *_RATES),
 )
 _MIDDLE = (
-    Column("queue", 21, _name),
-    Column("depth", 7, _depth),
-    Column("oldest", 8, _OLDEST),
-    Column("flight", 8, _in_flight, "in flight"),
-    Column("limit", 12, _rate_limit),
-    Column("wait95", 8, _WAIT_P95, "wait p95"),
-    Column("run95", 8, _RUN_P95, "run p95"),
-    Column("fail 5m", 9, _failures),
-    Column("done/s", 8, _done),
+    *(_QUEUE, _DEPTH_COLUMN, _OLDEST_COLUMN, _FLIGHT, _LIMIT),
+    *(Column("wait95", 8, _WAIT_P95, "wait p95"), Column("run95", 8, _RUN_P95, "run p95"), *_RATES),
 )
 _WIDE = (
-    Column("queue", 21, _name),
-    Column("depth", 7, _depth),
-    Column("oldest", 8, _OLDEST),
-    Column("in flight", 16, _in_flight_gauge),
-    Column("limit", 12, _rate_limit),
-    Column("wait p50", 10, _WAIT_P50),
-    Column("p95", 8, _WAIT_P95, "wait p95"),
-    Column("run p50", 9, _RUN_P50),
-    Column("p95", 8, _RUN_P95, "run p95"),
-    Column("fail 5m", 9, _failures),
-    Column("done/s", 8, _done),
-    Column("last", 8, _last),
+    *(_QUEUE, _DEPTH_COLUMN, _OLDEST_COLUMN, Column("in flight", 16, _in_flight_gauge), _LIMIT),
+    *(Column("wait p50", 10, _WAIT_P50), _WAIT_95, Column("run p50", 9, _RUN_P50), _RUN_95, *_RATES, _LAST),
 )
 STATE_COLUMNS = (
-    Column("queue", 20, _name),
-    Column("depth", 7, _depth),
-    Column("oldest", 8, _OLDEST),
-    Column("flight", 8, _in_flight),
-    Column("limit", 11, _rate_limit),
-    Column("fail 5m", 9, _failures),
-    Column("done/s", 8, _done),
-    Column("last", 8, _last),
+    *(_QUEUE_20, _DEPTH_COLUMN, _OLDEST_COLUMN, _FLIGHT),
+    *(Column("limit", 11, _rate_limit), *_RATES, _LAST),
 )
 TIMES_COLUMNS = (
-    Column("queue", 20, _name),
-    Column("wait p50", 10, _WAIT_P50),
-    Column("p95", 8, _WAIT_P95),
-    Column("p99", 8, _WAIT_P99),
-    Column("run p50", 10, _RUN_P50),
-    Column("p95", 8, _RUN_P95),
-    Column("p99", 8, _RUN_P99),
+    *(_QUEUE_20, Column("wait p50", 10, _WAIT_P50), _WAIT_95, _WAIT_99),
+    *(Column("run p50", 10, _RUN_P50), _RUN_95, _RUN_99),
 )
 """Two tables for 80 columns that together have all figures."""
-_FULL = (
-    *_WIDE[:7],
-    Column("p99", 8, _WAIT_P99),
-    *_WIDE[7:9],
-    Column("p99", 8, _RUN_P99),
-    *_WIDE[9:],
-)
+_FULL = (*_WIDE[:7], _WAIT_99, *_WIDE[7:9], _RUN_99, *_WIDE[9:])

@@ -49,7 +49,7 @@ class PollIntervals:
         return 2 * self.presence + 5
 
 
-NORMAL = PollIntervals(scheduled=5, ready_wait=30, presence=30, aborts=1)
+NORMAL = PollIntervals(scheduled=5, ready_wait=40, presence=30, aborts=1)
 ECONOMICAL = PollIntervals(
     scheduled=75, ready_wait=300, presence=240, aborts=4, snapshot=15, alerts=30, count=240
 )

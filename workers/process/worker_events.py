@@ -44,7 +44,8 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
 
 def lost_event(worker: LostWorker) -> NewEvent:
     """A process has gone that held no jobs, and has not said so; written once, whoever finds it."""
-    name = f"worker {worker.id[:SHORT_ID_CHARS]} ({worker.name})"
+    host, _, pid = worker.name.rpartition(":")
+    name = f"worker {worker.id[:SHORT_ID_CHARS]} ({host}, pid {pid})"
     how = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"
     return NewEvent(
         "worker-lost",

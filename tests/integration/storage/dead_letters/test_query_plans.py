@@ -14,7 +14,8 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.ordering import ORDER_COLUMNS, LetterOrder
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.benchmarks.letters import fill, filters
+from tests.benchmarks.letter_rows import fill
+from tests.benchmarks.letters import filters
 
 INDEXES = {
     "all dead": "ix_job_failures_newest",

@@ -204,7 +204,7 @@ async def test_a_killed_process_without_jobs_is_one_event_of_the_cluster(
     await asyncio.gather(*(keeper.check() for keeper in keepers))
     (lost,) = (event for event in events if event.kind == "worker-lost")
     assert (lost.subject, lost.dedupe) == (worker.id, f"worker-lost:{worker.id}")
-    assert lost.message.endswith(f"({worker.name}) ended without a drain; it held no jobs")
+    assert lost.message.endswith(f"({worker.host}, pid {worker.pid}) ended without a drain; it held no jobs")
 
 
 async def _listen(bench: Bench, count: int) -> bool:

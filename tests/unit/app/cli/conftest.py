@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.dead_letters.plans import PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup
-from tests.support.fake_operations import NOW
+from tests.support.fake_moments import NOW
 from workers.monitoring.snapshot import Alert
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\x00\x9b2J \u202e"

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from app.cli.render.alerts import alerts_text, history_text
 from storage.repositories.alert_history import AlertRecord
-from tests.support.fake_operations import HEALTHY
+from tests.support.fake_moments import HEALTHY
 from tests.unit.app.cli.conftest import AT, STATES, control_characters
 from workers.operations.alerts import current_alerts
 

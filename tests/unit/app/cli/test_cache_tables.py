@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.cli.render.cache import entries_text, entry_text, listed, stats_text
-from tests.support.fake_operations import CACHE, ENTRIES, NASTY, entry
+from tests.support.fake_cache import CACHE, ENTRIES, entry
+from tests.support.fake_moments import NASTY
 
 
 def test_a_row_an_entry_with_units_on_the_right() -> None:

@@ -15,7 +15,8 @@ from app.cli.render.tables import plain
 from storage.dead_letters.records import FailureGroup
 from tests.support.alerts import overview
 from tests.support.fake_busy import BUSY, EVENTS
-from tests.support.fake_operations import AWAY, BREACHED, HEALTHY, IDLE, NASTY, NOW, letter
+from tests.support.fake_letters import letter
+from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, IDLE, NASTY, NOW
 from tests.unit.app.cli.conftest import STATES, control_characters
 from workers.engine.history import History
 from workers.engine.policy import DEFAULT_POLICIES

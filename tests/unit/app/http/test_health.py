@@ -8,7 +8,7 @@ import pytest
 
 from app.http.routers.health import health_of
 from tests.support.alerts import alerts_of
-from tests.support.fake_operations import HEALTHY
+from tests.support.fake_moments import HEALTHY
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 
 WHERE = "handler shop:f, shop.py:3 in f"

@@ -23,7 +23,7 @@ from app.http.routers.dead_letter_export import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routing import StrictRequest
 from storage.errors import ApplianceError, DatabaseUnavailableError, InvalidCursorError, InvalidFilterError
-from tests.support.fake_operations import AWAY, HEALTHY, NOW
+from tests.support.fake_moments import AWAY, HEALTHY, NOW
 from workers.engine.policy import COLOR
 from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOnlyError, UnknownQueueError
 from workers.monitoring.alert_rules import BY_NAME, Thresholds

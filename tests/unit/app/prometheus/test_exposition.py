@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.prometheus.definitions import Facts
 from app.prometheus.exposition import METRICS, Encoder
 from app.prometheus.exposition import exposition as write
-from tests.support.fake_operations import AWAY, HEALTHY
+from tests.support.fake_moments import AWAY, HEALTHY
 from workers.engine.histogram import BOUNDS_SECONDS
 from workers.engine.policy import COLOR, WEATHER
 from workers.monitoring.alert_rules import Thresholds

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.alerts import NOW, alerts_of, conditions_of, facts
-from tests.support.fake_operations import HEALTHY
+from tests.support.fake_moments import HEALTHY
 from workers.engine.histogram import bucket
 from workers.engine.history import History, Point, run_buckets
 from workers.engine.schedules import Schedule

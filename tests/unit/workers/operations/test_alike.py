@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.cli.render.jobs import finding_document, findings_text
 from tests.support.fake_jobs import job
-from tests.support.fake_operations import HEALTHY, NASTY
+from tests.support.fake_moments import HEALTHY, NASTY
 from tests.support.fake_workers import DRAINING, RUNNING
 from workers.operations.alike import find_alike
 from workers.operations.job_stacks import JobStack, StackFrame

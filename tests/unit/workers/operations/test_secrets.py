@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_operations import letter
+from tests.support.fake_letters import letter
 from workers.errors import InvalidJobError
+from workers.operations.job_stacks import JobStack
+from workers.operations.job_views import JobAttempt, JobDetail
 from workers.operations.secrets import DEFAULT_MASK, MASK, SecretMask
 
 PAYLOAD = {
@@ -78,6 +80,31 @@ def test_a_letter_is_masked_in_its_payload_its_errors_and_its_log() -> None:
     )  # fmt: skip
     assert "abc1" not in repr(masked)
     assert repr(masked).count(MASK) == 6
+
+
+def test_a_job_is_masked_in_all_that_is_shown_of_it() -> None:
+    attempt = JobAttempt(1, None, "w", "E", "token=abc1", "E: token=abc1", 0.1, None, ["token=abc1"])
+    job = JobDetail(
+        *("color-extraction", "dress-17", "failed", "1"),
+        error="token=abc1",
+        payload={"token": "abc1"},
+        result={"deep": [{"token": "abc1"}]},
+        meta={"api_key": "abc1"},
+        traceback="token=abc1",
+        attempts=[attempt],
+        unreadable="token=abc1",
+    )
+    masked = DEFAULT_MASK.job(job)
+    assert "abc1" not in repr(masked)
+    assert repr(masked).count(MASK) == 9
+    assert DEFAULT_MASK.stack(JobStack([], ["token=abc1"])).log == [f"token={MASK}"]
+
+
+def test_what_is_nested_too_deep_is_not_shown() -> None:
+    value: Any = "abc1"
+    for _ in range(300):
+        value = [value]
+    assert "abc1" not in repr(DEFAULT_MASK.value(value))
 
 
 def edited(**fields: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fake_operations import queue
+from tests.support.fake_moments import queue
 from tests.support.fake_workers import DEAD, DRAINING, RUNNING, STANDBY
 from workers.engine.histogram import Percentiles
 from workers.errors import ConflictError, NotFoundError
