@@ -39,6 +39,7 @@ ORDER: tuple[Cause, ...] = (
     "running",
     "broken_keys",
     "no_worker",
+    "handler",
     "paused",
     "draining",
     "standby",
@@ -78,6 +79,7 @@ QUEUE: dict[Cause, dict[str, Any]] = {
     "held_by_blocked_worker": {"blocked_where": "extract_colors (color.py:88)"},
     "broken_keys": {"broken_keys": ("saq:color-extraction:queued",)},
     "no_worker": {"taking": 0, "standby": 0, "draining": 0},
+    "handler": {"handler_problem": "its handler cannot run: 'shop:work' cannot be imported"},
     "paused": {"pause": Pause("anna@box-2", "CDN is down", NOON)},
     "draining": {"taking": 0, "draining": 1},
     "standby": {"taking": 0, "standby": 1},
@@ -112,6 +114,7 @@ SENTENCES: dict[Cause, str] = {
         "gave it another type"
     ),
     "no_worker": "no worker serves color-extraction",
+    "handler": ("no job of color-extraction can run: its handler cannot run: 'shop:work' cannot be imported"),
     "paused": "color-extraction is paused by anna@box-2 since 2026-03-01 12:00:00 UTC: CDN is down",
     "draining": "the only process that serves color-extraction drains: it starts no more jobs",
     "standby": (
