@@ -154,14 +154,14 @@ class HandlerProcess:
         call.ended = asyncio.get_running_loop().create_future()
         self._control.send({"cancel": number})
         await asyncio.wait({call.ended}, timeout=_OBEY_SECONDS)
-        if not call.ended.done():
-            running = self._running_number() if self._blamed is None else self._blamed
-            culprit = number if running is None else running
-            self.kill(culprit)
-            if culprit != number:
-                raise HandlerInterruptedError(f"another job of {self.source.queue} blocked its process")
-            raise asyncio.CancelledError
-        return call.ended.result()
+        if call.ended.done() and self._blamed != number:
+            return call.ended.result()
+        running = self._running_number() if self._blamed is None else self._blamed
+        culprit = number if running is None else running
+        self.kill(culprit)
+        if culprit != number:
+            raise HandlerInterruptedError(f"another job of {self.source.queue} blocked its process")
+        raise asyncio.CancelledError
 
     def runs(self, job: Job) -> bool:
         """Whether this job runs in it."""
@@ -232,8 +232,9 @@ class HandlerProcess:
         """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
         self._kill_group(launched.pid)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ended = f"its process ended with {how}"
         if not self._started.done():
-            problem = f"{self.source.name!r}: its process ended with {how} while it was imported"
+            problem = f"{self.source.name!r}: {ended} while it was imported"
             self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
@@ -244,10 +245,11 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
+                what = "it blocked its process, which was killed" if number == self._blamed else ended
                 last = self._last_output(_LAST_OUTPUT_SECONDS)
-                call.ended.set_exception(HandlerProcessDiedError(f"its process ended with {how}{last}"))
+                call.ended.set_exception(HandlerProcessDiedError(f"{what}{last}"))
             else:
-                call.ended.set_exception(HandlerInterruptedError(f"its process ended with {how}"))
+                call.ended.set_exception(HandlerInterruptedError(ended))
             call.ended.exception()  # the runner may have given it up
         self._jobs.close()
         self._control.close()

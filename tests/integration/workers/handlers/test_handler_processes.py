@@ -154,6 +154,15 @@ async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_
     assert others == [("done", number) for number in range(INNOCENT)]
 
 
+async def test_a_job_that_is_killed_for_another_one_after_its_own_timeout_has_reached_that(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch_async")
+    late = run_as_the_engine(pool, 0.7, "late", what="good", seconds=30, value=1)
+    blocks = run_as_the_engine(pool, 1.0, "odd", what="block")
+    assert await asyncio.gather(late, blocks) == [("timeout", None)] * 2
+
+
 async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
     open_pool: OpenPool,
 ) -> None:
