@@ -173,8 +173,7 @@ class WorkerProcess:
         self._clock.start()
         await self._presence.publish(forget=True)
         self._heartbeat.start()
-        for dispatcher in self.dispatchers.values():
-            self._running.append(self._start_dispatcher(dispatcher))
+        self._running += map(self._start_dispatcher, self.dispatchers.values())
         background: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self._recorder.run,
             self._listener.run,
@@ -367,8 +366,8 @@ class WorkerProcess:
         """Do what an operator requests, here or in another process."""
         if request.verb == "undo":
             self.undo_drain()
-            return
-        self.begin_drain(undoable=True, by=request.actor)
+        else:
+            self.begin_drain(undoable=True, by=request.actor)
         if request.verb == "put back":
             self.drain_now()
 

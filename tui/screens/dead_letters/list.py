@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual import work
@@ -14,7 +14,8 @@ from textual.containers import Horizontal, Vertical
 from tui.keymap import with_keys
 from tui.navigation import OpenPlans
 from tui.screens.dead_letters.actions import LetterActions, ids_of
-from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen, Request
+from tui.screens.dead_letters.list_state import LetterListState
+from tui.screens.paged import PAGE_ROWS, Page, PagedScreen, Request
 from tui.session import Session
 from tui.text import dead_letters as letter_text
 from tui.text.completion import Values
@@ -36,16 +37,6 @@ _PREVIEW_MIN_WIDTH, _PREVIEW_SHARE = 140, 0.42
 _REMEMBERED_GROUPS = "letters-grouped"
 _NOTHING = "nothing is listed: there is nothing to act on"
 _STATE_CYCLE = (*STATES, None)
-
-
-@dataclass(frozen=True)
-class LetterListState(ListState[LetterFilter]):
-    """The shown letters, or their groups if ``grouped``."""
-
-    filter: LetterFilter = ALL_DEAD
-    grouped: bool = False
-    parent_filter: LetterFilter | None = None
-    """The filter of the groups of which one was opened; escape leads back to them."""
 
 
 class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from tui.keymap import with_keys
 from tui.navigation import OpenJob
 from tui.screens.jobs.actions import JobActions
+from tui.screens.jobs.page import JobPage, Listed
 from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
@@ -26,7 +27,7 @@ from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.job_filter import ALL_JOBS, PLACEHOLDER, JobFilter
 from workers.operations.job_views import named_job, start_facts
-from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobCounts, JobSummary, Verb, WindowState
+from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobSummary, Verb, WindowState
 from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
 from workers.operations.why import explain
@@ -42,26 +43,6 @@ _EMPTY = {
     "failed": "no job that has failed is kept; view 2 has the dead letters",
     "schedules": "there is no schedule",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A state, or the schedules, and what of them is selected."""
-
-    tab: str = TABS[0]
-    selected: JobFilter = ALL_JOBS
-
-
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    """What was read together.  ``schedules`` only if they are listed."""
-
-    items: Sequence[JobSummary]
-    next: str | None
-    counts: dict[str, JobCounts]
-    schedules: Sequence[ScheduleView] = ()
-    is_cut: bool = False
-    """Whether there are more jobs than are read to be sorted."""
 
 
 class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):

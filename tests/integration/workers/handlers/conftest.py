@@ -17,6 +17,7 @@ import pytest
 
 from storage.database.engine import Database
 from tests.integration.workers.conftest import letters, make_bench  # noqa: F401  # fixtures
+from tests.support.handler_pools import open_pool  # noqa: F401  # a fixture
 from workers.handlers import http_client as net
 from workers.handlers.base import JobContext
 from workers.handlers.process_pool import CpuPool

@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: whatever one does, the jobs beside it end, and so do we."""
+"""Handlers in processes of their own: what they can do, and how they start and end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,157 +18,15 @@ from structlog.testing import capture_logs
 
 from tests.acceptance.conftest import alive
 from tests.integration.workers.conftest import eventually
+from tests.support.handler_pools import ODD, ROOT, OpenPool, make_job, run
 from workers.engine.remote_error import RemoteError
 from workers.errors import (
     HandlerImportError,
-    HandlerInterruptedError,
     HandlerProcessDiedError,
 )
 from workers.handlers.processes.launch import HandlerSource
 from workers.handlers.processes.pool import HandlerPool
-from workers.handlers.processes.recycle import NEVER, Recycle
-
-ROOT = Path(__file__).parents[4]
-ODD = "tests.support.odd_handlers"
-INNOCENT = 9
-
-OpenPool = Callable[..., Awaitable[HandlerPool]]
-
-
-@pytest.fixture
-async def open_pool() -> AsyncIterator[OpenPool]:
-    """Starts the processes of a handler ``module:function``."""
-    pools: list[HandlerPool] = []
-
-    async def nothing_to_enqueue(*_: object) -> None:
-        raise AssertionError("nobody enqueues")
-
-    async def start(
-        name: str, *folders: Path, enqueue: Any = nothing_to_enqueue, recycle: Recycle = NEVER
-    ) -> HandlerPool:
-        source = HandlerSource("color-extraction", name, sys.executable, (*map(str, folders), str(ROOT)))
-        pool = HandlerPool(source, enqueue, recycle)
-        pools.append(pool)
-        await pool.start()
-        return pool
-
-    yield start
-    await asyncio.gather(*(pool.close() for pool in pools))
-    assert [pool.processes for pool in pools] == [[]] * len(pools)
-
-
-def make_job(key: str = "job") -> Job:
-    """A job of a queue that nobody asks anything but its name."""
-    queue: Any = SimpleNamespace(
-        name="color-extraction", job_id=lambda key: f"saq:job:color-extraction:{key}"
-    )
-    return Job(function="extract_colors", key=key, queue=queue)
-
-
-async def run(pool: HandlerPool, key: str = "job", **kwargs: Any) -> Any:
-    """One attempt at a job."""
-    return await pool.as_function()({"job": make_job(key)}, **kwargs)
-
-
-async def run_as_the_engine(pool: HandlerPool, timeout: float, key: str, **kwargs: Any) -> tuple[str, Any]:
-    """How a job ends after it was put back as often as others interrupted it."""
-    while True:
-        try:
-            async with asyncio.timeout(timeout):
-                return "done", await run(pool, key, **kwargs)
-        except HandlerInterruptedError:
-            continue
-        except TimeoutError:
-            return "timeout", None
-        except HandlerProcessDiedError as error:
-            return "died", str(error)
-        except RemoteError as error:
-            return "failed", error.error_type
-
-
-ENDS: dict[str, set[str]] = {
-    "block": {"timeout"},
-    "exit_process": {"died"},
-    "kill_itself": {"died"},
-    "fork_and_terminate": {"done"},
-    "fork_and_return": {"done"},
-    "leave_a_child_and_exit": {"died"},
-    "threads": {"done"},
-    "keyboard_interrupt": {"failed"},
-    "system_exit": {"failed"},
-    "print_much": {"done"},
-    "print_much_past_python": {"done"},
-    "close_streams": {"died"},
-    "allocate": {"done", "failed", "died"},  # as much memory as the machine has
-    "change_everything": {"done"},
-    "stop_loop": {"done"},
-}
-
-
-FUNCTIONS = ["dispatch_async", "dispatch", "in_a_task", "in_a_thread"]
-CASES = [
-    pytest.param(
-        function,
-        what,
-        beside,
-        marks=[pytest.mark.slow] if (function, beside) != ("dispatch_async", 9) else [],
-    )
-    for function in FUNCTIONS
-    for what in ENDS
-    for beside in (0, INNOCENT)
-    if (function, what) != ("in_a_thread", "fork_and_return")  # the child never ends, and it waits for that
-]
-
-
-@pytest.mark.parametrize(("function", "what", "beside"), CASES)
-@pytest.mark.timeout(300)
-async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
-    open_pool: OpenPool, function: str, what: str, beside: int
-) -> None:
-    pool = await open_pool(f"{ODD}:{function}")
-    good = [
-        run_as_the_engine(pool, 60, f"good-{number}", what="good", seconds=0.3, value=number)
-        for number in range(beside)
-    ]
-    timeout = 3.0 if what == "block" else 60.0
-    culprit, *others = await asyncio.gather(run_as_the_engine(pool, timeout, "odd", what=what), *good)
-    if (function, what) == ("in_a_thread", "change_everything"):  # only the main thread may set signals
-        assert culprit == ("failed", "ValueError")
-    else:
-        assert culprit[0] in ENDS[what]
-    assert others == [("done", number) for number in range(beside)]
-
-
-async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(
-    open_pool: OpenPool,
-) -> None:
-    pool = await open_pool(f"{ODD}:dispatch_async")
-    good = [
-        run_as_the_engine(pool, 1.0, f"good-{number}", what="good", seconds=0.1, value=number)
-        for number in range(INNOCENT)
-    ]
-    culprit, *others = await asyncio.gather(run_as_the_engine(pool, 1.0, "odd", what="block"), *good)
-    assert culprit == ("timeout", None)
-    assert others == [("done", number) for number in range(INNOCENT)]
-
-
-async def test_a_job_that_is_killed_for_another_one_after_its_own_timeout_has_reached_that(
-    open_pool: OpenPool,
-) -> None:
-    pool = await open_pool(f"{ODD}:dispatch_async")
-    late = run_as_the_engine(pool, 0.7, "late", what="good", seconds=30, value=1)
-    blocks = run_as_the_engine(pool, 1.0, "odd", what="block")
-    assert await asyncio.gather(late, blocks) == [("timeout", None)] * 2
-
-
-async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
-    open_pool: OpenPool,
-) -> None:
-    pool = await open_pool(f"{ODD}:never_obeys")
-    good = run_as_the_engine(pool, 60, "good", what="good", seconds=2.0, value=1)
-    culprit, other = await asyncio.gather(run_as_the_engine(pool, 0.5, "odd", what="wait"), good)
-    assert (culprit, other) == (("timeout", None), ("done", 1))
-
+from workers.handlers.processes.recycle import Recycle
 
 TEAM = """
 import asyncio, logging, sys

@@ -1,0 +1,94 @@
+"""Whatever a handler does in a process of its own: the jobs beside it end, and so do we."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.handler_pools import ODD, OpenPool, run_as_the_engine
+
+INNOCENT = 9
+
+ENDS: dict[str, set[str]] = {
+    "block": {"timeout"},
+    "exit_process": {"died"},
+    "kill_itself": {"died"},
+    "fork_and_terminate": {"done"},
+    "fork_and_return": {"done"},
+    "leave_a_child_and_exit": {"died"},
+    "threads": {"done"},
+    "keyboard_interrupt": {"failed"},
+    "system_exit": {"failed"},
+    "print_much": {"done"},
+    "print_much_past_python": {"done"},
+    "close_streams": {"died"},
+    "allocate": {"done", "failed", "died"},  # as much memory as the machine has
+    "change_everything": {"done"},
+    "stop_loop": {"done"},
+}
+
+
+FUNCTIONS = ["dispatch_async", "dispatch", "in_a_task", "in_a_thread"]
+CASES = [
+    pytest.param(
+        function,
+        what,
+        beside,
+        marks=[pytest.mark.slow] if (function, beside) != ("dispatch_async", 9) else [],
+    )
+    for function in FUNCTIONS
+    for what in ENDS
+    for beside in (0, INNOCENT)
+    if (function, what) != ("in_a_thread", "fork_and_return")  # the child never ends, and it waits for that
+]
+
+
+@pytest.mark.parametrize(("function", "what", "beside"), CASES)
+@pytest.mark.timeout(300)
+async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
+    open_pool: OpenPool, function: str, what: str, beside: int
+) -> None:
+    pool = await open_pool(f"{ODD}:{function}")
+    good = [
+        run_as_the_engine(pool, 60, f"good-{number}", what="good", seconds=0.3, value=number)
+        for number in range(beside)
+    ]
+    timeout = 3.0 if what == "block" else 60.0
+    culprit, *others = await asyncio.gather(run_as_the_engine(pool, timeout, "odd", what=what), *good)
+    if (function, what) == ("in_a_thread", "change_everything"):  # only the main thread may set signals
+        assert culprit == ("failed", "ValueError")
+    else:
+        assert culprit[0] in ENDS[what]
+    assert others == [("done", number) for number in range(beside)]
+
+
+async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch_async")
+    good = [
+        run_as_the_engine(pool, 1.0, f"good-{number}", what="good", seconds=0.1, value=number)
+        for number in range(INNOCENT)
+    ]
+    culprit, *others = await asyncio.gather(run_as_the_engine(pool, 1.0, "odd", what="block"), *good)
+    assert culprit == ("timeout", None)
+    assert others == [("done", number) for number in range(INNOCENT)]
+
+
+async def test_a_job_that_is_killed_for_another_one_after_its_own_timeout_has_reached_that(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch_async")
+    late = run_as_the_engine(pool, 0.7, "late", what="good", seconds=30, value=1)
+    blocks = run_as_the_engine(pool, 1.0, "odd", what="block")
+    assert await asyncio.gather(late, blocks) == [("timeout", None)] * 2
+
+
+async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:never_obeys")
+    good = run_as_the_engine(pool, 60, "good", what="good", seconds=2.0, value=1)
+    culprit, other = await asyncio.gather(run_as_the_engine(pool, 0.5, "odd", what="wait"), good)
+    assert (culprit, other) == (("timeout", None), ("done", 1))
