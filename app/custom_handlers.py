@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UsageError
@@ -42,12 +42,13 @@ class FoundHandler:
 
 
 async def find_handler(policy: QueuePolicy, name: str, settings: Settings) -> FoundHandler:
-    """Import a custom handler as a start does, where it will run.  Raises UsageError."""
+    """Import a custom handler as a start does, where it will run, and change nothing.  Raises UsageError."""
     try:
         if policy.run == "inline":
             function = await asyncio.to_thread(import_inline, policy, name, settings)
             return _found(describe_function(function))
-        pool = HandlerPool(handler_source(policy, name, settings), _refuse_to_enqueue)
+        source = replace(handler_source(policy, name, settings), writes_bytecode=False)
+        pool = HandlerPool(source, _refuse_to_enqueue)
         try:
             await pool.start()
             return _found(pool.processes[0].about)

@@ -39,7 +39,7 @@ async def work(ctx):
     async def hang(*_):
         await asyncio.Event().wait()
 
-    ctx["queue"].take = hang
+    ctx["queue"].turn_result = hang
 """
 GAVE_UP = 70
 

@@ -40,6 +40,8 @@ class HandlerSource:
     folders: tuple[str, ...] = ()
     streams: Streams | None = None
     """None: it runs in the background, and what it prints is logged."""
+    writes_bytecode: bool = True
+    """Whether the team's modules may be cached beside their files, as Python does."""
 
 
 class HandlerProtocol(asyncio.SubprocessProtocol):
@@ -145,7 +147,8 @@ async def _start(
         "folders": [*source.folders, os.getcwd()],
         "foreground": source.streams is not None,
     }
-    command = [source.python, "-u", _PROGRAM, source.queue, source.name, json.dumps(options)]
+    flags = "-u" if source.writes_bytecode else "-Bu"
+    command = [source.python, flags, _PROGRAM, source.queue, source.name, json.dumps(options)]
     streams: dict[str, Any] = {
         "stdin": asyncio.subprocess.DEVNULL,
         "stdout": asyncio.subprocess.PIPE,
