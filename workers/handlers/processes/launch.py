@@ -51,6 +51,7 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
     """
 
     pid = 0
+    """0 until it is known, which must not be killed: it names our own group."""
 
     def __init__(self) -> None:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -197,13 +197,13 @@ class HandlerProcess:
         """Kill it, and what it has started."""
         if self._blamed is None:
             self._blamed = blamed
-        if self._launched is not None and self._launched.runs:
+        if self._launched is not None and self._launched.runs and self._launched.pid:
             with suppress(ProcessLookupError):
                 os.kill(self._launched.pid, signal.SIGKILL)
             self._kill_group(self._launched.pid)
 
     def _kill_group(self, pid: int) -> None:
-        if self.source.streams is None:  # in the foreground it is in our own group
+        if self.source.streams is None and pid:  # in the foreground it is in our own group
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
 
