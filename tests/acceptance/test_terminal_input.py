@@ -68,7 +68,7 @@ async def answers(shown: Terminal, *, within: float = 60.0) -> None:
             if await painted(shown, text):
                 break
             assert time.monotonic() < deadline, shown.text[-2_000:]
-            leaving = await painted(shown, "Your changes will be lost")
+            leaving = await painted(shown, "will be lost")
             write(shown, b"y" if leaving else b"\x1b")
             pause = min(2 * pause, 5.0)
             await asyncio.sleep(pause)
