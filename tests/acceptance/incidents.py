@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 """How many seconds each alert took, by surface: pytest shows it with ``--log-cli-level WARNING``."""
 
 COLOR, WEATHER, FANOUT, MODERATION = QUEUE, "weather-ingestion", "alert-fanout", "moderation-review"
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 Alert = tuple[str, str]
 """Its name, and its queue: empty if it is about a server."""
 
