@@ -60,7 +60,7 @@ class _ReplyReader(asyncio.Protocol):
 
     def __init__(self, connection: Any) -> None:
         """Take over the transport of ``connection``, a redis-py one that is connected."""
-        self.is_open = True
+        self._is_open = True
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader(
@@ -72,6 +72,11 @@ class _ReplyReader(asyncio.Protocol):
         self._alarm: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport = connection._writer.transport
         self._transport.set_protocol(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can send.  A transport that is closing raises, before ``connection_lost`` is called."""
+        return self._is_open and not self._transport.is_closing()
 
     def send(
         self, commands: Sequence[tuple[Any, ...]], limit: float, on_done: Callable[[], None] | None
@@ -97,7 +102,7 @@ class _ReplyReader(asyncio.Protocol):
         except (RedisConnectionError, InvalidResponse) as error:
             self.close(error)
         if self._parser.has_data():  # a server may send the reason before it closes an idle connection
-            self.is_open = False
+            self._is_open = False
 
     def _add_reply(self, request: _Request, reply: Any) -> None:
         if isinstance(reply, Exception):
@@ -115,7 +120,7 @@ class _ReplyReader(asyncio.Protocol):
 
     def close(self, error: Exception) -> None:
         """Close the connection; requests under way fail with ``error``."""
-        self.is_open = False
+        self._is_open = False
         self._transport.abort()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -190,7 +195,7 @@ class PipelineConnection:
         It fails with redis.exceptions.ConnectionError, or with TimeoutError after ``limit`` seconds, if the
         connection breaks: then any of the commands may have been executed.
         """
-        if self._reader is None:
+        if self._reader is None or not self._reader.is_open:
             raise RedisConnectionError("the connection is not open")
         return self._reader.send(commands, limit, on_done)
 

@@ -88,3 +88,34 @@ async def test_close_ends_what_is_under_way(redis_url: str) -> None:
     await line.close()
     with pytest.raises(RedisConnectionError):
         await waiting
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_a_connection_that_is_closing_refuses_to_send(line: PipelineConnection, how: str) -> None:
+    assert line._reader is not None
+    getattr(line._reader._transport, how)()  # as when the server has closed it, and nobody has been told yet
+    assert not line.is_open
+    with pytest.raises(RedisConnectionError):
+        line.send([("PING",)])
+    assert await line.round_trip([("PING",)]) == [b"PONG"]
+
+
+async def test_connections_that_the_server_closes_at_any_time_raise_no_other_error(
+    line: PipelineConnection, redis: Redis
+) -> None:
+    async def use() -> int:
+        broken = 0
+        for _ in range(300):
+            try:
+                assert await line.round_trip([("PING",)]) == [b"PONG"]
+            except RedisConnectionError:
+                broken += 1
+        return broken
+
+    async def cut() -> None:
+        for _ in range(60):
+            await execute(redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(0.002)
+
+    used, _ = await asyncio.gather(use(), cut())
+    assert used < 300
