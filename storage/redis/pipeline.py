@@ -75,7 +75,7 @@ class _ReplyReader(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can send.  What is sent over a closed transport is lost, and no reply ends the wait for it."""
+        """Whether it can send: what is sent over a closed transport is lost, and gets no reply."""
         return self._is_open and not self._transport.is_closing()
 
     def send(
