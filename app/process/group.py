@@ -8,6 +8,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -71,7 +72,7 @@ class ProcessGroup:
         finally:
             await cancel_and_wait(watches)
             for process in self._running.values():
-                process.kill()
+                _signal(process, signal.SIGKILL)
         codes = set(self._codes.values())
         return max(codes & set(_DRAINED), default=0) if codes <= set(_DRAINED) else 1
 
@@ -79,7 +80,7 @@ class ProcessGroup:
         """Pass a stop signal on to all processes; none is started again."""
         self._draining.set()
         for process in self._running.values():
-            process.send_signal(number)
+            _signal(process, number)
 
     async def _watch(self, number: int) -> None:
         """Run one process, again after each failure."""
@@ -105,7 +106,7 @@ class ProcessGroup:
         )
         self._running[number] = process
         if self._draining.is_set():  # while it was started
-            process.terminate()
+            _signal(process, signal.SIGTERM)
         try:
             assert process.stdout is not None  # noqa: S101
             while line := await process.stdout.readline():
@@ -129,3 +130,9 @@ class ProcessGroup:
             await asyncio.wait_for(self._draining.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a process, which may have ended a moment ago: the others are to get theirs."""
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
