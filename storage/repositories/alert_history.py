@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_, update
@@ -105,7 +105,10 @@ class AlertChanges:
 
 
 class AlertHistoryRepository:
-    """Every method raises DatabaseUnavailableError if the database is unavailable."""
+    """Every method raises DatabaseUnavailableError if the database is unavailable.
+
+    ``now`` decides which silences have ended, and so the states of the records.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -122,21 +125,21 @@ class AlertHistoryRepository:
         c = AlertRow.__table__.c
         open_rows = select(AlertRow.__table__).where(c.resolved_at.is_(None))
         async with self._database.begin() as connection:
-            before = await self._fetch(connection, open_rows)
+            before = await self._fetch(connection, open_rows, now)
             known = {record.key for record in before}
             silences = await self._active_silences(connection, now)
             fired: list[AlertRecord] = []
             for key in sorted(found.keys() - known):
                 row = _new_row(found[key], now, silences)
                 insert = self._database.insert(AlertRow, [row]).on_conflict_do_nothing()
-                fired += await self._fetch(connection, insert.returning(AlertRow.__table__))
+                fired += await self._fetch(connection, insert.returning(AlertRow.__table__), now)
             resolved: list[AlertRecord] = []
             for record in before:
                 if record.key in found:
                     await connection.execute(_refresh(record, found[record.key]))
                 elif judged is None or record.alert in judged:
-                    resolved += await self._fetch(connection, _resolve(record, now))
-            return AlertChanges(fired, resolved, await self._fetch(connection, open_rows))
+                    resolved += await self._fetch(connection, _resolve(record, now), now)
+            return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
 
     async def acknowledge(self, alert: str, queue: str | None, by: str, now: datetime) -> list[AlertRecord]:
         """Mark the alerts of a name that fire (``queue`` None: of all queues); those that were not before."""
@@ -147,7 +150,7 @@ class AlertHistoryRepository:
             .values(acknowledged_by=by, acknowledged_at=now, state="acknowledged")
         )
         async with self._database.begin() as connection:
-            return await self._fetch(connection, statement.returning(AlertRow.__table__))
+            return await self._fetch(connection, statement.returning(AlertRow.__table__), now)
 
     async def silence(
         self, alert: str | None, queue: str | None, until: datetime, by: str, reason: str, now: datetime
@@ -184,25 +187,26 @@ class AlertHistoryRepository:
         c = AlertRow.__table__.c
         query = select(AlertRow.__table__).where(c.resolved_at.is_(None), c.acknowledged_at.is_not(None))
         async with self._database.connect() as connection:
-            rows = await self._fetch(connection, query)
+            rows = await self._fetch(connection, query, now)
             silences = await self._active_silences(connection, now)
         return AlertDecisions({row.key: row.acknowledged_by or "?" for row in rows}, silences)
 
-    async def firing(self) -> list[AlertRecord]:
+    async def firing(self, now: datetime) -> list[AlertRecord]:
         """The alerts that fire, the newest first."""
         c = AlertRow.__table__.c
         query = (
             select(AlertRow.__table__).where(c.resolved_at.is_(None)).order_by(c.fired_at.desc(), c.id.desc())
         )
         async with self._database.connect() as connection:
-            return await self._fetch(connection, query)
+            return await self._fetch(connection, query, now)
 
-    async def notifiable(self, resolved_after: datetime) -> list[AlertRecord]:
+    async def notifiable(self, resolved_after: datetime, now: datetime) -> list[AlertRecord]:
         """The alerts that fire, and those that were resolved after a time; in the order of their ids."""
         c = AlertRow.__table__.c
         is_recent = or_(c.resolved_at.is_(None), c.resolved_at > resolved_after)
         async with self._database.connect() as connection:
-            return await self._fetch(connection, select(AlertRow.__table__).where(is_recent).order_by(c.id))
+            recent = select(AlertRow.__table__).where(is_recent).order_by(c.id)
+            return await self._fetch(connection, recent, now)
 
     async def replace_notified(self, changes: Iterable[tuple[AlertRecord, Mapping[str, Any]]]) -> set[int]:
         """Replace ``notified`` of records by another with a new ``claims``; the ids of those replaced.
@@ -224,7 +228,7 @@ class AlertHistoryRepository:
                     replaced.add(record.id)
         return replaced
 
-    async def page(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
+    async def page(self, now: datetime, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
         """All alerts, the newest first.  ``limit``: 1 to 1,000.  Raises InvalidCursorError, ValueError."""
         if not 1 <= limit <= MAX_ALERTS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_ALERTS}")
@@ -235,7 +239,7 @@ class AlertHistoryRepository:
             last = tuple_(*(literal(value, column.type) for value, column in position))
             query = query.where(tuple_(c.fired_at, c.id) < last)
         async with self._database.connect() as connection:
-            found = await self._fetch(connection, query)
+            found = await self._fetch(connection, query, now)
         items = found[:limit]
         more = len(found) > limit
         return Page(items, encode_cursor(_ORDER, items[-1].fired_at, items[-1].id) if more else None)
@@ -245,9 +249,8 @@ class AlertHistoryRepository:
         query = select(table).where(table.c.until > now).order_by(table.c.until.desc())
         return [Silence(**row._mapping) for row in (await connection.execute(query)).all()]
 
-    async def _fetch(self, connection: Any, statement: Any) -> list[AlertRecord]:
+    async def _fetch(self, connection: Any, statement: Any, now: datetime) -> list[AlertRecord]:
         rows = (await connection.execute(statement)).all()
-        now = datetime.now(UTC)
         return [AlertRecord(**{**row._mapping, "state": _state(row, now)}) for row in rows]
 
 

@@ -144,7 +144,7 @@ class Notifier:
         Raises StorageError.
         """
         now = datetime.now(UTC)
-        records = await self._history.notifiable(now - timedelta(seconds=MAX_RESOLVED_SECONDS))
+        records = await self._history.notifiable(now - timedelta(seconds=MAX_RESOLVED_SECONDS), now)
         self._is_new = False
         self._is_unfinished = any(awaits_message(record, now) for record in records)
         lines = due_lines(records, now)

@@ -103,12 +103,13 @@ class AlertOperations:
         """
         self._check(alert, queue)
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
-            known = [item for item in await self._history.firing() if _matches(item, alert, queue)]
+            now = datetime.now(UTC)
+            known = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
             if not known and not await self._record_new(alert, queue):
                 raise NotFoundError(
                     f"no alert {alert!r}{_of(queue)} fires", fix="see alerts list for those that do"
                 )
-            marked = await self._history.acknowledge(alert, queue, self._audit.actor, datetime.now(UTC))
+            marked = await self._history.acknowledge(alert, queue, self._audit.actor, now)
             action.affected = len(marked)
             self._changed()
             return marked
@@ -140,7 +141,7 @@ class AlertOperations:
 
     async def history(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
         """All alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
-        return await self._history.page(limit=limit, cursor=cursor)
+        return await self._history.page(datetime.now(UTC), limit=limit, cursor=cursor)
 
     async def _record_new(self, alert: str, queue: str | None) -> bool:
         """Record those that fire now and that no worker process has recorded yet; whether there are any."""

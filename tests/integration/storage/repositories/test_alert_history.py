@@ -12,7 +12,7 @@ from storage.database.engine import Database
 from storage.errors import InvalidCursorError
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
 
-NOON = datetime.now(UTC).replace(microsecond=0)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BACKLOG = FiringAlert("backlog", "color-extraction", "", "132 queued, limit 100", 132.0)
 REDIS = FiringAlert("redis", "", "", "Redis does not answer", None)
 
@@ -87,7 +87,7 @@ async def test_a_silence_covers_what_fires_now_and_later_and_ends(history: Alert
     assert not silence.covers("slow", "")
     assert (await history.decisions(later(11))).silences == []
     assert await history.end_silences(None, "color-extraction", later(3)) == 1
-    assert {record.state for record in await history.firing()} == {"firing"}
+    assert {record.state for record in await history.firing(NOON)} == {"firing"}
 
 
 async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
@@ -97,10 +97,10 @@ async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
     await history.acknowledge("backlog", None, "ann", NOON)
     for until, state in ((later(10), "silenced"), (later(-10), "acknowledged")):
         await history.silence("backlog", None, until, "ann", "deploy", NOON)
-        assert {record.state for record in await history.firing()} == {state}
+        assert {record.state for record in await history.firing(NOON)} == {state}
     await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
     await history.end_silences("backlog", None, NOON)
-    assert {record.state for record in await history.firing()} == {"acknowledged"}
+    assert {record.state for record in await history.firing(NOON)} == {"acknowledged"}
 
 
 async def test_history_pages_are_newest_first_and_complete(history: AlertHistoryRepository) -> None:
@@ -109,10 +109,10 @@ async def test_history_pages_are_newest_first_and_complete(history: AlertHistory
         await history.record([], later(2 * minute + 1))
     seen, cursor = [], None
     while True:
-        page = await history.page(limit=3, cursor=cursor)
+        page = await history.page(NOON, limit=3, cursor=cursor)
         seen += [record.fired_at for record in page.items]
         if (cursor := page.next) is None:
             break
     assert seen == [later(2 * minute) for minute in reversed(range(7))]
     with pytest.raises(InvalidCursorError):
-        await history.page(cursor="x")
+        await history.page(NOON, cursor="x")

@@ -89,7 +89,8 @@ class Bench:
 
     async def move_back(self, seconds: float) -> None:
         """Let all messages, claimed or sent, be so much older."""
-        records = await self.history.notifiable(datetime.now(UTC) - timedelta(days=1))
+        now = datetime.now(UTC)
+        records = await self.history.notifiable(now - timedelta(days=1), now)
         changes = []
         for record in records:
             older = {
@@ -101,7 +102,8 @@ class Bench:
 
     async def is_confirmed(self) -> bool:
         """Whether nothing that was claimed is still being sent."""
-        records = await self.history.notifiable(datetime.now(UTC) - timedelta(days=1))
+        now = datetime.now(UTC)
+        records = await self.history.notifiable(now - timedelta(days=1), now)
         return all(record.notified and record.notified["claim"] is None for record in records)
 
 

@@ -52,5 +52,5 @@ async def test_an_alert_that_fires_is_acknowledged_before_a_process_has_recorded
         return (alert.name, alert.state, alert.acknowledged_by) == ("no_worker", "acknowledged", "anna")
 
     await eventually(is_shown)
-    assert {record.alert for record in await history.firing()} == {"no_worker", "backlog"}
+    assert {record.alert for record in await history.firing(datetime.now(UTC))} == {"no_worker", "backlog"}
     assert await operations.alerts.acknowledge("no_worker", COLOR) == []
