@@ -26,7 +26,7 @@ from workers.errors import HandlerImportError
 from workers.handlers.base import Enqueue, Handler
 from workers.handlers.processes.launch import Streams
 from workers.handlers.processes.pool import EnqueueJob, HandlerPool
-from workers.handlers.processes.reload import replace_on_change
+from workers.handlers.processes.reload import log_broken, replace_on_change
 from workers.process.background_tasks import restart_after_defects
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ async def open_handlers(
     """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes.
 
     With ``streams`` processes run in the foreground; with ``reload`` they are replaced when their code
-    changes.  Raises UsageError if a custom one cannot be imported.
+    changes.  Raises UsageError if a custom one cannot be imported, unless a change of its code can help.
     """
     functions: dict[str, SaqFunction] = {}
     pools: list[HandlerPool] = []
@@ -64,7 +64,7 @@ async def open_handlers(
             pools.append(HandlerPool(source, enqueue_job, settings.handlers_recycle))
             stack.push_async_callback(pools[-1].close)
             functions[name] = pools[-1].as_function()
-    await _start_pools(pools)
+    await _start_pools(pools, reload=reload)
     if reload:
         _reload(pools, stack)
     return functions
@@ -85,12 +85,15 @@ def _import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFun
         raise to_usage_error(error) from None
 
 
-async def _start_pools(pools: Sequence[HandlerPool]) -> None:
+async def _start_pools(pools: Sequence[HandlerPool], *, reload: bool) -> None:
     """Start all at once: each imports what its handler needs."""
-    for started in await asyncio.gather(*(pool.start() for pool in pools), return_exceptions=True):
+    results = await asyncio.gather(*(pool.start() for pool in pools), return_exceptions=True)
+    for pool, started in zip(pools, results, strict=True):
         if isinstance(started, HandlerImportError):
-            raise to_usage_error(started) from None
-        if started is not None:
+            if not (reload and pool.waits_for_code):
+                raise to_usage_error(started) from None
+            log_broken(pool, started)
+        elif started is not None:
             raise started
 
 

@@ -151,21 +151,26 @@ async def test_what_cannot_be_imported_ends_the_start_with_one_line(program: Pro
 async def test_reload_runs_changed_code_and_says_why_nothing_runs_while_it_is_broken(
     program: Program, shop: Path
 ) -> None:
+    (shop / "app" / "settings.py").write_text("NAME = \n")
     started = await program.start("--reload")
+    assert "nothing of the queue runs until" in started.err, "a start waits for the correction, too"
     enqueue(program, "good", "dress-1")
+    (shop / "app" / "settings.py").write_text("NAME = 'the shop'\n")
     assert (await result(program, "dress-1"))[0] == "the shop"  # type: ignore[index]
+    replaced = started.err.count("its code has changed")
     (shop / "app" / "settings.py").write_text("NAME = 'the other shop'\n")
-    await eventually(lambda: "its code has changed" in started.err, what="it is replaced")
+    await eventually(lambda: started.err.count("its code has changed") > replaced, what="it is replaced")
     enqueue(program, "good", "dress-2")
     assert (await result(program, "dress-2"))[0] == "the other shop"  # type: ignore[index]
 
     (shop / "app" / "settings.py").write_text("NAME = \n")
-    await eventually(lambda: "nothing of the queue runs until" in started.err, what="it is broken")
+    await eventually(lambda: started.err.count("nothing of the queue runs until") == 2, what="it is broken")
     enqueue(program, "good", "dress-3")
     why = program.run("jobs", "why", COLOR, "--json").json
     assert why["cause"] == "handler"
     assert "no job of color-extraction can run: its handler cannot run: 'colors:work'" in why["sentence"]
     assert "correct line 1 of" in why["sentence"]
+    assert "no job can run: its handler cannot run" in program.run("status").out
     (worker,) = program.run("workers", "list", "--json").json["items"]
     assert not worker["ready"]
 

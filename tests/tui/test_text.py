@@ -293,6 +293,10 @@ def test_a_queue_without_workers_is_marked() -> None:
             "stalled: 10 of 10 run for 25 s, usually 1.1 s",
         ),
         ({"in_flight": 10, "full_for": 25.0}, "stalled: 10 of 10 run for 25 s, nothing has ended"),
+        (
+            {"handler_problem": "its handler cannot run: 'shop:work' cannot be imported"},
+            "no job can run: its handler cannot run: 'shop:work' cannot be imported",
+        ),
     ],
 )
 def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str, Any], words: str) -> None:

@@ -9,7 +9,13 @@ from typing import Literal
 from tui.text.format import count, escape, lasting
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, WATCH
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.descriptions import broken, full_and_stalled, held_by_blocked, held_by_dead
+from workers.monitoring.descriptions import (
+    broken,
+    full_and_stalled,
+    held_by_blocked,
+    held_by_dead,
+    unable_to_run,
+)
 from workers.monitoring.snapshot import Alert, QueueSnapshot
 
 Tone = Literal["fine", "watch", "breach", "paused", "unserved"]
@@ -89,6 +95,7 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
         ("unserved", unserved, "no worker"),
         (dead, held, f"{queue.held_by_dead} held by the dead"),
         ("breach", escape(held_by_blocked(queue)), f"{queue.held_by_blocked} held by a blocked worker"),
+        ("breach", escape(unable_to_run(queue)), "its handler cannot run"),
         ("breach", full_and_stalled(queue), f"stalled, {lasting(queue.full_for)}"),
     ]
     for tone, words, short in found:

@@ -17,7 +17,13 @@ from workers.engine.schedules import Schedule
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
 from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
-from workers.monitoring.descriptions import broken, duration, full_and_stalled, held_by_dead
+from workers.monitoring.descriptions import (
+    broken,
+    duration,
+    full_and_stalled,
+    held_by_dead,
+    unable_to_run,
+)
 from workers.monitoring.overview import OverviewReply, age_of_job
 from workers.monitoring.roster import age, number
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
@@ -227,6 +233,10 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
 def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     queue, now = facts.queue, facts.overview.now
     after = limits.limit(rules.STALLED, queue.name)
+    if (queue.depth or queue.in_flight) and (message := unable_to_run(queue)):
+        # Its jobs start and go back all the time, so nothing but the handler's own state tells.
+        yield Condition(rules.STALLED, queue.name, message, limit=after, for_seconds=after)
+        return
     if message := full_and_stalled(queue):
         began = now - (queue.full_for or 0.0)
         yield Condition(rules.STALLED, queue.name, message, began, queue.full_for, for_seconds=0.0)

@@ -111,7 +111,8 @@ RULES: tuple[AlertRule, ...] = (
         "The queue is stalled",
         "critical",
         "all slots are taken and nothing has ended for 10 times the usual run time and {limit}, or jobs are"
-        " ready, nothing forbids a start, and none has started for {limit}",
+        " ready, nothing forbids a start, and none has started for {limit}, or no process can start its"
+        " handler",
         "a job ends or starts",
         limit=10,
         ends_at=10,

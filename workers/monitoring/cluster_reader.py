@@ -234,6 +234,14 @@ def _hash_or_empty(reply: Any) -> Mapping[bytes, bytes]:
     return reply if isinstance(reply, dict) else {}
 
 
+def _handler_problem(queue: str, serving: Sequence[WorkerSnapshot]) -> str | None:
+    """Why none of the processes that serve the queue can start its handler."""
+    reasons = [
+        [text for text in worker.unready if text.startswith(f"{queue}: its handler ")] for worker in serving
+    ]
+    return reasons[0][0].removeprefix(f"{queue}: ") if reasons and all(reasons) else None
+
+
 def _holders(
     policy: QueuePolicy,
     leases: Sequence[Lease],
@@ -260,6 +268,7 @@ def _holders(
         "recover_in": max(0.0, *waits) if dead and any(not worker.draining for worker in living) else None,
         "held_by_blocked": len(blocked),
         "blocked_where": next((worker.blocked_where for worker in blocked), None),
+        "handler_problem": _handler_problem(policy.name, living),
         "oldest_running": max(ages, default=None),
         # No slot is free, so nothing has ended since the newest of them was taken.
         "full_for": min(ages) if full and ages else None,

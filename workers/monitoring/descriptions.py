@@ -14,6 +14,7 @@ def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
         broken(queue),
         held_by_dead(queue),
         held_by_blocked(queue),
+        unable_to_run(queue),
         full_and_stalled(queue),
     )
     return tuple(reason for reason in reasons if reason)
@@ -41,6 +42,11 @@ def held_by_blocked(queue: QueueSnapshot) -> str:
     if not queue.held_by_blocked:
         return ""
     return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
+
+
+def unable_to_run(queue: QueueSnapshot) -> str:
+    """Why no job of it can run, empty if it can: no process can start its handler."""
+    return f"no job can run: {queue.handler_problem}" if queue.handler_problem else ""
 
 
 def full_and_stalled(queue: QueueSnapshot) -> str:

@@ -79,6 +79,8 @@ class QueueSnapshot:
     """Of the jobs in flight, those whose worker's event loop is blocked."""
     blocked_where: str | None = None
     """Handler and line at which it is blocked."""
+    handler_problem: str | None = None
+    """Why none of the processes that serve it can start its handler; None if one can."""
     oldest_running: float | None = None
     """How long the job that has run for the longest has run."""
     full_for: float | None = None

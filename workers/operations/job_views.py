@@ -300,17 +300,9 @@ def start_facts(policy: QueuePolicy, snapshot: Snapshot, job: JobFacts | None) -
         blocked_where=queue.blocked_where,
         rate_limit=queue.rate_limit,
         next_start_in=queue.next_start_in,
-        handler_problem=_handler_problem(policy.name, serving),
+        handler_problem=queue.handler_problem,
         stalled=next((alert.message for alert in snapshot.alerts if _is_stall(alert, policy.name)), None),
     )
-
-
-def _handler_problem(queue: str, serving: Sequence[WorkerSnapshot]) -> str | None:
-    """Why none of the processes that serve the queue can start its handler."""
-    reasons = [
-        [text for text in worker.unready if text.startswith(f"{queue}: its handler ")] for worker in serving
-    ]
-    return reasons[0][0].removeprefix(f"{queue}: ") if reasons and all(reasons) else None
 
 
 def _is_stall(alert: Alert, queue: str) -> bool:

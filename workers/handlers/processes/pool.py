@@ -74,6 +74,11 @@ class HandlerPool:
         """Those that run."""
         return list(self._processes)
 
+    @property
+    def waits_for_code(self) -> bool:
+        """Whether the newest process could not be started because of files that can be corrected."""
+        return bool(self._files_to_fix)
+
     async def start(self) -> None:
         """Start the first process.  Raises HandlerImportError."""
         process = await self._start_process()

@@ -53,11 +53,15 @@ async def replace_on_change(pool: HandlerPool) -> None:
 
 
 async def _replace(pool: HandlerPool, file: str) -> None:
-    queue = pool.source.queue
     try:
         await pool.replace()
     except HandlerImportError as error:
-        problem = "nothing of the queue runs until its handler can be imported"
-        log.error(problem, queue=queue, file=file, error=str(error))  # noqa: TRY400 - its traceback is no help
+        log_broken(pool, error, file=file)
     else:
-        log.info("the handler was replaced: its code has changed", queue=queue, file=file)
+        log.info("the handler was replaced: its code has changed", queue=pool.source.queue, file=file)
+
+
+def log_broken(pool: HandlerPool, error: HandlerImportError, **about: str) -> None:
+    """Say that the code has to be corrected first."""
+    problem = "nothing of the queue runs until its handler can be imported"
+    log.error(problem, queue=pool.source.queue, error=str(error), **about)

@@ -193,6 +193,16 @@ def test_ready_jobs_that_nothing_forbids_to_start_are_a_stall() -> None:
     assert found[0].for_seconds == 10
 
 
+def test_a_handler_that_cannot_start_stalls_a_queue_with_jobs_though_these_start_and_go_back() -> None:
+    broken = replace(READY, handler_problem="its handler cannot run: 'shop:work' cannot be imported")
+    just_now = {"started_at": int(NOW * 1000), "ended_at": int(NOW * 1000)}
+    known = facts(broken, workers=(_worker(),), totals=just_now, turns=TURNS)
+    (found,) = queue_conditions(known, DEFAULTS)
+    assert (found.name, found.for_seconds) == ("stalled", 10)
+    assert found.message == f"no job can run: {broken.handler_problem}"
+    assert list(queue_conditions(replace(known, queue=replace(broken, depth=0)), DEFAULTS)) == []
+
+
 @pytest.mark.parametrize(
     ("queue", "reply"),
     [
