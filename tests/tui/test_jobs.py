@@ -23,12 +23,10 @@ from workers.operations.jobs import JobDetail
 async def test_jobs_are_listed_by_state_with_counts_and_the_focused_one_says_why() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(160, 48)) as pilot:
         app = await opened(pilot)
-        await until(pilot, lambda: "has run on box-2:4121" in text_of(app))
-        shown = text_of(app)
-        for words in ("Running 3", "Ready 250", "Scheduled 1", "Done 1", "Failed 1", "Schedules 2"):
-            assert words in shown, words
-        for words in ("dress-17", "1/4", "31 s", "29 s", "62 %", "28 times as long as usual", '"item_id"'):
-            assert words in shown, words
+        states = ("Running 3", "Ready 250", "Scheduled 1", "Done 1", "Failed 1", "Schedules 2")
+        focused = ("dress-17", "1/4", "31 s", "29 s", "62 %", "28 times as long as usual", '"item_id"')
+        sentence = "has run on box-2:4121"
+        await until(pilot, lambda: all(words in text_of(app) for words in (*states, *focused, sentence)))
         await press(pilot, "right")
         await until(pilot, lambda: "wx-porto-0" in text_of(app))
         assert "before it" in text_of(app)
