@@ -16,6 +16,11 @@ from couturecast_handlers.frames import coroutine_frames, describe, main_thread_
 from couturecast_handlers.output import current_job
 from couturecast_handlers.process import Process, ended, result_of
 
+_MAX_ENDED = 16
+"""In one message: the appliance records them while other jobs of the same turn run."""
+_Task = asyncio.Task
+"""Not made by the loop, in which a handler may have replaced how tasks are made."""
+
 
 class AsyncProcess(Process):
     """One event loop for all jobs."""
@@ -70,13 +75,11 @@ class AsyncProcess(Process):
         self._send_soon()  # after the first steps of these tasks, which may be their last
 
     def _start(self, facts: list[Any]) -> None:
+        number = facts[0]
         context = contextvars.copy_context()
-        context.run(current_job.set, facts[0])
-        try:
-            self._tasks[facts[0]] = context.run(self.loop.create_task, self._attempt(facts))
-        except Exception:  # a handler has replaced what tasks are made of
-            traceback.print_exc()
-            os._exit(1)
+        context.run(current_job.set, number)
+        coroutine = _MarkedCoroutine(self._attempt(facts), number, self.mark)
+        self._tasks[number] = context.run(_Task, coroutine, loop=self.loop)
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)
@@ -104,16 +107,22 @@ class AsyncProcess(Process):
         if self.output is not None:
             self.output.finish(number)
         self._ended.append(end)
-        self._send_soon()
+        if len(self._ended) >= _MAX_ENDED:
+            self._send_ended()
+        else:
+            self._send_soon()
 
     def _send_soon(self) -> None:
-        """Send, in one message, how all jobs ended that end in this turn of the loop."""
+        """Send, in few messages, how all jobs ended that end in this turn of the loop."""
         if not self._is_sending:
             self._is_sending = True
-            self.loop.call_soon(self._send_ended)
+            self.loop.call_soon(self._send_rest)
+
+    def _send_rest(self) -> None:
+        self._is_sending = False
+        self._send_ended()
 
     def _send_ended(self) -> None:
-        self._is_sending = False
         if self._ended:
             text, self._ended = ",".join(self._ended), []
             self.writer.send_json(f'{{"ended":[{text}]}}')

@@ -117,6 +117,8 @@ def result_of(answer: dict[str, Any]) -> Any:
 
 def ended(number: int, how: str, value: Any) -> str:
     """How a job ended, as JSON.  Raises TypeError, which names the type, for what JSON does not have."""
+    if value is None:  # most results: spare them the encoder
+        return f'[{number},"{how}",null]'
     try:
         return f'[{number},"{how}",{encode(value)}]'
     except (TypeError, ValueError, RecursionError) as error:
