@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 KEEP_COMPLETED = 100
@@ -120,6 +120,8 @@ class QueuePolicy:
     retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
     run: Literal["process", "inline"] = "process"
     """Where a custom handler runs: in processes of its own, or in our event loop."""
+    redis_url: str = field(default="", repr=False)
+    """Of the Redis that holds the queue; empty: the main one, which holds the locks of the cluster, too."""
 
     @property
     def max_attempts(self) -> int:
