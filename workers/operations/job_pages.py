@@ -10,10 +10,8 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-from redis.asyncio import Redis
 
 from storage.errors import InvalidCursorError
 from workers.engine.job_reader import FoundJob, JobReader, WindowState
@@ -99,14 +97,16 @@ Found = list[tuple[str, FoundJob, float]]
 """Queue, job, and the server's time."""
 
 
-async def read_section(redis: Redis, position: Position, limit: int) -> tuple[Found, Position | None, bool]:
+async def read_section(
+    reader: Callable[[str], JobReader], position: Position, limit: int
+) -> tuple[Found, Position | None, bool]:
     """The jobs from a position on, the next position, and whether the page ends since they are large.
 
-    Raises RedisError.
+    ``reader`` is that of a queue.  Raises RedisError.
     """
     windows = await asyncio.gather(
         *(
-            JobReader(redis, one.queue).window(position.state, limit, after=one.after, place=one.at)
+            reader(one.queue).window(position.state, limit, after=one.after, place=one.at)
             for one in position.queues
         )
     )

@@ -17,6 +17,7 @@ from storage.errors import StorageError
 from storage.redis.refusals import reason
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
+from workers.engine.placement import group_by_client
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
 from workers.errors import ConflictError, NotFoundError
 from workers.monitoring.snapshot import Snapshot
@@ -79,7 +80,6 @@ class JobOperations(JobVerbs):
 
     def __init__(
         self,
-        redis: Redis,
         enqueueing: Enqueueing,
         audit: Audit,
         *,
@@ -89,13 +89,17 @@ class JobOperations(JobVerbs):
     ) -> None:
         self._mask = mask
         super().__init__(enqueueing, audit)
-        self._redis = redis
         self._dead_letters = dead_letters
         self._take_snapshot = take_snapshot
 
     async def counts(self) -> dict[str, JobCounts]:
         """The jobs of each queue by state."""
-        return await count_jobs(self._redis, list(self._enqueueing.queues))
+        groups = group_by_client(self._enqueueing.queues.values()).items()
+        counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
+        counts: dict[str, JobCounts] = {}
+        for found in await asyncio.gather(*counting):
+            counts |= found
+        return {name: counts[name] for name in self._enqueueing.queues}
 
     async def page(
         self,
@@ -127,7 +131,7 @@ class JobOperations(JobVerbs):
         items = await self._named(names, state, selected, snapshot) if cursor is None else []
         searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
         while position is not None and len(items) < enough and searched < MAX_SEARCHED:
-            found, position, is_cut = await read_section(self._redis, position, limit - len(items))
+            found, position, is_cut = await read_section(self._reader, position, limit - len(items))
             if snapshot is None and any(job.state == "running" for _, job, _ in found):
                 snapshot = await self._take_snapshot()
             jobs = [self._summary(name, job, now, snapshot) for name, job, now in found]
@@ -201,7 +205,7 @@ class JobOperations(JobVerbs):
         """
         policy = self._policy(queue)
         snapshot = snapshot or await self._take_snapshot()
-        if key is None or snapshot.redis.error is not None:
+        if key is None or snapshot.redis_of(queue).error is not None:
             return explain(start_facts(policy, snapshot, None), clock)
         try:
             detail = await self.get(queue, key, snapshot=snapshot, clock=clock)
@@ -225,7 +229,7 @@ class JobOperations(JobVerbs):
         summary = _summary(policy, found, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
-        return self._mask.stack(await ask_for_stack(self._redis, summary.worker, queue, key))
+        return self._mask.stack(await ask_for_stack(self._redis(queue), summary.worker, queue, key))
 
     async def findings(self, *, snapshot: Snapshot | None = None) -> list[Finding]:
         """The lines at which two running jobs of the cluster or more stand, that with the most jobs first.
@@ -236,8 +240,8 @@ class JobOperations(JobVerbs):
         running: list[JobSummary] = []
         for queue in self._enqueueing.queues:
             running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
-        holders = {job.worker for job in running if job.worker is not None}
-        asked = [ask_for_stacks(self._redis, worker) for worker in holders]
+        holders = {job.worker: self._redis(job.queue) for job in running if job.worker is not None}
+        asked = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
         stacks: dict[tuple[str, str], JobStack] = {}
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(answer, dict):
@@ -291,7 +295,11 @@ class JobOperations(JobVerbs):
         return self._enqueueing.queue(queue).policy
 
     def _reader(self, queue: str) -> JobReader:
-        return JobReader(self._redis, self._enqueueing.queue(queue).name)
+        return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
+
+    def _redis(self, queue: str) -> Redis:
+        """The server that holds a queue, and to which the processes that serve it are connected."""
+        return self._enqueueing.queue(queue).redis
 
 
 async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:

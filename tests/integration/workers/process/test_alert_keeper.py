@@ -76,7 +76,7 @@ def _keeper(bench: Bench, database: Database, reader: SnapshotReader, events: li
         AlertHistoryRepository(database),
         lambda: _now(reader, keep_history=True),
         is_active=lambda: True,
-        idle=IdleChecks(bench.redis, count_seconds=30),
+        idle=IdleChecks([bench.redis], count_seconds=30),
         emit=events.append,
     )
 
@@ -167,7 +167,7 @@ async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
         AlertHistoryRepository(database),
         lambda: _now(make_reader(bench)),
         is_active=lambda: False,
-        idle=IdleChecks(bench.redis, count_seconds=0),
+        idle=IdleChecks([bench.redis], count_seconds=0),
         emit=lambda event: None,
     )
     processes = [await bench.start(succeed) for _ in range(2)]
