@@ -68,12 +68,12 @@ class RedisLink:
         self._pace = pace
         self._on_silence = on_silence
         self.redis, self._subscriber = make_client(url), make_client(url, reply_timeout=None)
-        self._recorder = Recorder(self.redis, letters)
+        self.recorder = Recorder(self.redis, letters)
         self._connections: list[PipelineConnection] = []
         self.dispatchers = {
             policy.name: self._make_dispatcher(policy, functions[policy.name]) for policy in policies
         }
-        self._scheduled = ScheduledJobs(self.redis, self.dispatchers)
+        self.scheduled = ScheduledJobs(self.redis, self.dispatchers)
         self._stacks = JobStacks(self.redis, facts.dispatchers)
         self.listener = self._make_listener()
         self.presence = self._make_presence()
@@ -92,10 +92,10 @@ class RedisLink:
     def background_tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs beside the dispatchers."""
         return [
-            self._recorder.run,
+            self.recorder.run,
             self.listener.run,
             partial(run_every, self._pace.presence, self.presence.publish),
-            partial(run_every, self._pace.scheduled, self._scheduled.check),
+            partial(run_every, self._pace.scheduled, self.scheduled.check),
             partial(run_every, self._pace.aborts, self._check_aborts),
             *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
         ]
@@ -103,7 +103,7 @@ class RedisLink:
     async def leave(self, seconds: float) -> None:
         """Record what waits within ``seconds``, and leave the list of workers.  Raises what these raise."""
         async with asyncio.timeout(seconds):
-            await self._recorder.record_batch()
+            await self.recorder.record_batch()
         await self.presence.remove()
 
     async def close(self) -> None:
@@ -148,7 +148,7 @@ class RedisLink:
             pace=self._pace,
             timings=facts.timings,
             on_result=partial(self.state.on_result, pipeline),
-            on_letter=self._recorder.notify,
+            on_letter=self.recorder.notify,
         )
 
     def _make_listener(self) -> WakeListener:
@@ -178,7 +178,7 @@ class RedisLink:
             listener=self.listener,
             describe=facts.describe,
             figures=facts.figures,
-            on_letters=self._recorder.notify,
+            on_letters=self.recorder.notify,
             on_request=facts.on_request,
         )
 
