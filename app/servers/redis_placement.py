@@ -113,7 +113,7 @@ async def _wait_for_first(
     if not answering:
         await next(iter(waits))  # raises why the main one does not answer
     for address in addresses:
-        if address not in answering:
+        if address not in answering and works:
             log.warning(
                 "a Redis does not answer: its queues wait, the others are served",
                 url=address.safe_url,

@@ -23,7 +23,7 @@ from workers.monitoring.alert_rules import REDIS_MEMORY, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
-from workers.monitoring.overview import whole_number
+from workers.monitoring.overview import unread_queue, whole_number
 from workers.monitoring.roster import text
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot
 
@@ -65,7 +65,7 @@ class RedisView:
         read_seconds: float | None = None,
     ) -> None:
         self.url = url
-        self.queues = [policy.name for policy in policies]
+        self._policies = policies
         self.reader = ClusterReader(redis, policies, thresholds, schedules)
         self._redis = redis
         self._thresholds = thresholds
@@ -195,12 +195,11 @@ class RedisView:
         return self._read_seconds is not None and self._failure is not None and self._failure.timed_out
 
     def _last_figures(self) -> ClusterState:
-        last = self._last
-        if last is None:
-            return ClusterState()
+        last = self._last or ClusterState()
         queues, error = last.queues, None if self._failure is None else self._failure.error
-        if self._blank.queues:
-            queues = tuple(replace(queue, redis_error=error) for queue in queues)
+        if error is not None and self._blank.queues:
+            known = {queue.name: replace(queue, redis_error=error) for queue in queues}
+            queues = tuple(known.get(policy.name) or unread_queue(policy, error) for policy in self._policies)
         return ClusterState(queues=queues, workers=last.workers, letters_waiting=last.letters_waiting)
 
     async def _find_refusal(self) -> WriteRefusal | None:

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from storage.errors import InvalidCursorError
@@ -51,6 +51,15 @@ class Position:
         queues = [[one.queue, one.after.decode("latin-1"), one.at.decode("latin-1")] for one in self.queues]
         text = json.dumps([self.state, queues])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    def only(self, queues: Collection[str]) -> Position | None:
+        """This position without other queues than these; None if nothing is left."""
+        kept = tuple(one for one in self.queues if one.queue in queues)
+        sections = (
+            (state, tuple(name for name in names if name in queues)) for state, names in self.following
+        )
+        here = Position(self.state, kept, tuple((state, names) for state, names in sections if names))
+        return here if kept else here.next_section()
 
     def next_section(self) -> Position | None:
         """The beginning of the section after this one."""

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import Page
 from storage.errors import StorageError
+from storage.redis.client import execute
 from storage.redis.refusals import reason
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
@@ -68,6 +69,8 @@ MAX_JOBS = 200
 """Jobs of one page."""
 MAX_SEARCHED = 1_000
 """Jobs that are read for one page of a search."""
+_PING_SECONDS = 1.0
+"""Within which one of several Redises answers, or its queues are left out of a list of all."""
 _LETTER_SECONDS = 2.0
 """Timeout of finding a job's dead letter: the rest of the job is shown without the database."""
 
@@ -93,13 +96,14 @@ class JobOperations(JobVerbs):
         self._take_snapshot = take_snapshot
 
     async def counts(self) -> dict[str, JobCounts]:
-        """The jobs of each queue by state."""
-        groups = group_by_client(self._enqueueing.queues.values()).items()
+        """The jobs of each queue by state; those of a Redis that is down are left out, unless all are."""
+        names = await self._reachable()
+        groups = group_by_client(self._enqueueing.queues[name] for name in names).items()
         counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
         counts: dict[str, JobCounts] = {}
         for found in await asyncio.gather(*counting):
             counts |= found
-        return {name: counts[name] for name in self._enqueueing.queues}
+        return {name: counts[name] for name in names}
 
     async def page(
         self,
@@ -116,6 +120,8 @@ class JobOperations(JobVerbs):
         Those that run are listed by their start, those that wait for a time by that, and those that have
         ended the newest first, over all queues; those that are ready in the order of each queue.
 
+        The jobs of a Redis that is down are left out of a list of all queues, unless all Redises are.
+
         A page of large jobs ends before its limit.  If ``selected`` has conditions beyond a queue, a page
         searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one; the job whose key
         is the searched text is found wherever it is.  Raises InvalidCursorError, ValueError (the limit).
@@ -126,6 +132,9 @@ class JobOperations(JobVerbs):
         names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
         position: Position | None
         position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
+        if queue is None:
+            names = await self._reachable()
+            position = position.only(names)
         if snapshot is None and (selected.worker is not None or state == "running"):
             snapshot = await self._take_snapshot()  # it names the workers
         items = await self._named(names, state, selected, snapshot) if cursor is None else []
@@ -238,7 +247,7 @@ class JobOperations(JobVerbs):
         """
         snapshot = snapshot or await self._take_snapshot()
         running: list[JobSummary] = []
-        for queue in self._enqueueing.queues:
+        for queue in await self._reachable():
             running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
         holders = {job.worker: self._redis(job.queue) for job in running if job.worker is not None}
         asked = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
@@ -297,9 +306,25 @@ class JobOperations(JobVerbs):
     def _reader(self, queue: str) -> JobReader:
         return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
 
+    async def _reachable(self) -> list[str]:
+        """The queues whose Redis answers; if all share one it is not asked.  Raises RedisError if none answers."""
+        groups = group_by_client(self._enqueueing.queues.values())
+        if len(groups) == 1:
+            return list(self._enqueueing.queues)
+        replies = await asyncio.gather(*map(_ping, groups), return_exceptions=True)
+        if all(isinstance(reply, BaseException) for reply in replies):
+            raise next(reply for reply in replies if isinstance(reply, BaseException))
+        answering = {redis for redis, reply in zip(groups, replies, strict=True) if reply is None}
+        return [name for name, queue in self._enqueueing.queues.items() if queue.redis in answering]
+
     def _redis(self, queue: str) -> Redis:
         """The server that holds a queue, and to which the processes that serve it are connected."""
         return self._enqueueing.queue(queue).redis
+
+
+async def _ping(redis: Redis) -> None:
+    async with asyncio.timeout(_PING_SECONDS):
+        await execute(redis, "PING")
 
 
 async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:

@@ -58,6 +58,13 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
             del redis[name]
     if not snapshot.other_redises:
         del document["redis"]["queues"]
+    document["queues"] = [
+        # Old figures would pass for new ones.
+        queue
+        if queue["redis_error"] is None
+        else {name: queue[name] for name in ("name", "function", "redis_error")}
+        for queue in document["queues"]
+    ]
     return document
 
 
