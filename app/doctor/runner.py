@@ -14,6 +14,7 @@ from app.doctor import registry
 from app.doctor.checks import cache as cache_checks
 from app.doctor.checks.embedded_valkey import embedded_server_listens
 from app.doctor.checks.postgres import Postgres, open_postgres
+from app.doctor.checks.redis_placement import compare
 from app.doctor.checks.redis_server import RedisServer, open_redis
 from app.doctor.checks.settings import GROUP, LoadedSettings, check_settings
 from app.doctor.checks.sqlite import SqliteFile
@@ -21,6 +22,7 @@ from app.doctor.groups import OPENING_SECONDS, Check, run_group, run_with_timeou
 from app.doctor.results import CheckResult, Finding, describe_cause, ok
 from app.servers.embedded_valkey import EmbeddedServer
 from app.servers.redis_eviction import is_same_server
+from app.servers.redis_placement import RedisAddress, redis_addresses
 from app.settings import DATABASE_FILE
 
 REDIS, CACHE, DATABASE, MACHINE = "Redis", "cache", "database", "machine"
@@ -44,19 +46,30 @@ async def run_checks(config: LoadedSettings) -> list[CheckResult]:
         asyncio.ensure_future(run_group(GROUP, config, registry.SETTINGS)),
         asyncio.ensure_future(run_group(MACHINE, config, registry.MACHINE)),
     ]
-    redis, cache, database = await asyncio.gather(
+    others = _other_addresses(config)
+    redis, cache, database, opened_others = await asyncio.gather(
         _open_safely(_open_redis(config)),
         _open_safely(_open_cache(config)),
         _open_safely(_open_database(config)),
+        asyncio.gather(*(_open_safely(_open_other(config, address)) for address in others)),
     )
     _share_facts(redis, cache, database)
+    placed = list(zip(others, opened_others, strict=True))
+    _share_placement(config, redis, placed, cache)
     try:
         servers = await asyncio.gather(
-            _check_redis(config, redis), _check_cache(cache), _check_database(database)
+            _check_redis(config, redis),
+            *(_check_other(address, server) for address, server in placed),
+            _check_cache(cache),
+            _check_database(database),
         )
         settings, machine = await asyncio.gather(*local)
     finally:
-        opened = [server for server in (redis, cache, database) if isinstance(server, RedisServer | Postgres)]
+        opened = [
+            server
+            for server in (redis, cache, database, *opened_others)
+            if isinstance(server, RedisServer | Postgres)
+        ]
         await asyncio.gather(*(server.close() for server in opened))
     return [*check_settings(config), *settings, *(result for group in servers for result in group), *machine]
 
@@ -83,6 +96,21 @@ async def _open_redis(config: LoadedSettings) -> RedisServer | Finding | _NotOpe
         server = await open_redis(url.get_secret_value(), "REDIS_URL")
     if isinstance(server, RedisServer):
         server.pace, server.thresholds = config.settings.pace, config.settings.thresholds
+    return server
+
+
+def _other_addresses(config: LoadedSettings) -> list[RedisAddress]:
+    """The Redises of single queues."""
+    url = config.settings.redis_url
+    _, *others = redis_addresses("" if url is None else url.get_secret_value(), config.policies)
+    return others
+
+
+async def _open_other(config: LoadedSettings, address: RedisAddress) -> RedisServer | Finding:
+    server = await open_redis(address.url, address.variable)
+    if isinstance(server, RedisServer):
+        server.pace, server.thresholds = config.settings.pace_at(address.url), config.settings.thresholds
+        server.cache_is_shared = False
     return server
 
 
@@ -125,12 +153,43 @@ def _share_facts(redis: object, cache: object, database: object) -> None:
         database.redis = redis
 
 
+def _share_placement(
+    config: LoadedSettings, redis: object, others: Sequence[tuple[RedisAddress, object]], cache: object
+) -> None:
+    """Tell each Redis of several which queues it holds, and what it has in common with another."""
+    if not others:
+        return
+    elsewhere = {name for address, _ in others for name in address.queues}
+    held = [(redis, tuple(name for name in config.policies if name not in elsewhere))]
+    held += [(server, address.queues) for address, server in others]
+    servers = []
+    for server, queues in held:
+        if isinstance(server, RedisServer):
+            if isinstance(cache, RedisServer):
+                ids = [(each.info.run_id, each.url) for each in (server, cache)]
+                server.cache_is_shared = is_same_server(*ids)
+                cache.cache_is_shared = cache.cache_is_shared or server.cache_is_shared
+            server.queues = queues
+            server.foreign = tuple(name for name in config.policies if name not in queues)
+            servers.append(server)
+    compare(servers)
+
+
+async def _check_other(
+    address: RedisAddress, server: RedisServer | Finding | _NotOpened
+) -> list[CheckResult]:
+    group = f"{REDIS} of {', '.join(address.queues)}"
+    return await _check_server(group, server, registry.ONE_REDIS_OF_SEVERAL, "it does not answer")
+
+
 async def _check_redis(
     config: LoadedSettings, redis: RedisServer | Finding | _NotOpened | None
 ) -> list[CheckResult]:
     if redis is None:
         return await run_group(REDIS, config, registry.EMBEDDED)
-    return await _check_server(REDIS, redis, registry.REDIS, "Redis does not answer")
+    several = isinstance(redis, RedisServer) and bool(redis.foreign)
+    checks = registry.ONE_REDIS_OF_SEVERAL if several else registry.REDIS
+    return await _check_server(REDIS, redis, checks, "Redis does not answer")
 
 
 async def _check_cache(cache: RedisServer | Finding | _NotOpened | None) -> list[CheckResult]:

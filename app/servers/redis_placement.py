@@ -119,7 +119,7 @@ async def _wait_for_first(
                 url=address.safe_url,
                 queues=list(address.queues),
             )
-    return answering
+    return [address for address in addresses if address in answering]
 
 
 def _answering(
@@ -144,7 +144,7 @@ async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[
             if same := await find_same(clients):
                 raise same_redis_error(*same)
             for address, queue, jobs in await find_left_jobs(clients, policies):
-                log.warning(left_jobs_text(address, queue, jobs), fix=LEFT_JOBS_FIX)
+                log.warning(left_jobs_text(address, queue, jobs), fix=left_jobs_fix(queue))
     except (RedisError, OSError) as error:
         log.info("the Redises were not compared", error=repr(error))
     finally:
@@ -182,9 +182,12 @@ def same_redis_error(one: RedisAddress, other: RedisAddress) -> AppError:
     )
 
 
-LEFT_JOBS_FIX = (
-    "run a process with --queues and this URL for that queue until they have ended, or name this Redis again"
-)
+def left_jobs_fix(queue: str) -> str:
+    """How to have these jobs run."""
+    return (
+        f"until they have ended, run one more process with --queues {queue} and the old URL in"
+        f" {redis_variable(queue)}"
+    )
 
 
 def left_jobs_text(address: RedisAddress, queue: str, jobs: int) -> str:

@@ -307,7 +307,7 @@ class JobOperations(JobVerbs):
         return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
 
     async def _reachable(self) -> list[str]:
-        """The queues whose Redis answers; if all share one it is not asked.  Raises RedisError if none answers."""
+        """The queues whose Redis answers; one that all share is not asked.  Raises RedisError."""
         groups = group_by_client(self._enqueueing.queues.values())
         if len(groups) == 1:
             return list(self._enqueueing.queues)

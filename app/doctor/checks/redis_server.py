@@ -57,6 +57,13 @@ class RedisServer:
     """The limits of alerts."""
     prefixes: tuple[str, ...] = QUEUES
     """Prefixes of the keys that the product has there."""
+    queues: tuple[str, ...] = ()
+    """The queues that it holds, and the others; empty if all queues share it."""
+    foreign: tuple[str, ...] = ()
+    same_as: str = ""
+    """The setting that names the same database of the same server, too."""
+    beside: str = ""
+    """The setting that names another database of the same server."""
 
     @property
     def host(self) -> str:
