@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from storage.database.engine import Database
+from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from tests.integration.workers.conftest import QUICK, eventually
+from tests.support.operations import BuiltOperations, build_operations
 from tests.support.servers import ValkeyServer
-from workers.engine.keys import BEATS, WORKERS
+from workers.engine.keys import BEATS, CRON, WORKERS
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
 from workers.engine.queue import JobQueue
+from workers.engine.schedules import Schedule
 from workers.process.worker_process import WorkerProcess
 
 
@@ -113,3 +117,78 @@ async def test_e12_a_queue_goes_on_while_the_redis_of_another_one_is_down(
 
 async def _count(letters: DeadLetterRepository, wanted: int) -> bool:
     return await letters.count() == wanted
+
+
+@pytest.fixture
+async def operations(
+    redis_url: str, process: WorkerProcess, database: Database, letters: DeadLetterRepository
+) -> AsyncIterator[BuiltOperations]:
+    """The operations of another process."""
+    policies = [dispatcher.queue.policy for dispatcher in process.dispatchers.values()]
+    schedule = Schedule("colors", "* * * * *", COLOR, _no_jobs)
+    made = build_operations(
+        redis_url, policies=policies, schemas={}, database=database, letters=letters, schedules=[schedule]
+    )
+    yield made
+    await made.close()
+
+
+async def _no_jobs() -> dict[str, dict[str, object]]:
+    return {}
+
+
+async def test_an_operator_sees_one_cluster_and_acts_on_each_queue_where_it_is(
+    process: WorkerProcess, operations: BuiltOperations, redis: Redis, other: Redis
+) -> None:
+    (worker,) = (await operations.snapshot()).workers
+    assert worker.queues == (ALERT, COLOR)
+    assert worker.state == "running"
+    for name, client in ((ALERT, redis), (COLOR, other)):
+        await operations.pause(name, "maintenance")
+        assert await client.exists(f"couturecast:{name}:pause")
+        assert await operations.enqueue(name, {}, key=f"job of {name}") is not None
+    assert [job.key for job in (await operations.jobs.page()).items] == [f"job of {ALERT}", f"job of {COLOR}"]
+    assert {name: counts.ready for name, counts in (await operations.jobs.counts()).items()} == {
+        ALERT: 1,
+        COLOR: 1,
+    }
+    assert [load.ready for load in await operations.loads()] == [1, 1]
+    assert await operations.schedules.disable("colors")
+    assert (await other.exists(CRON), await redis.exists(CRON)) == (1, 0)
+    for name in (ALERT, COLOR):
+        await operations.resume(name)
+        await eventually(lambda name=name: _ended(process.dispatchers[name].queue))
+
+
+async def test_letters_of_two_redises_are_replayed_by_one_plan(
+    process: WorkerProcess, operations: BuiltOperations, letters: DeadLetterRepository
+) -> None:
+    for name in (ALERT, COLOR):
+        await _send(process.dispatchers[name].queue, "bad", fail=True)
+    await eventually(lambda: _count(letters, 2))
+    plan = await operations.replays.create_plan(LetterFilter())
+    assert (await operations.replays.run_plan(plan.id)).state == "done"
+    await eventually(lambda: _has_died(operations, plan.id, 2))
+
+
+async def _has_died(operations: BuiltOperations, plan_id: int, wanted: int) -> bool:
+    return (await operations.replays.get_plan(plan_id)).ledger.died == wanted
+
+
+async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(
+    process: WorkerProcess, operations: BuiltOperations, server: ValkeyServer
+) -> None:
+    await operations.snapshot()
+    await asyncio.to_thread(server.kill)
+    snapshot = await operations.snapshot()
+    assert [queue.redis_error is None for queue in snapshot.queues] == [True, False]
+    assert [alert.message.partition(":")[0] for alert in snapshot.alerts] == [
+        f"Redis of {COLOR} does not answer"
+    ]
+    assert list(await operations.check_writes()) == [(COLOR,)]
+    assert [load.queue for load in await operations.loads()] == [ALERT]
+    assert list(await operations.jobs.counts()) == [ALERT]
+    assert (await operations.jobs.why(COLOR)).cause == "redis_unavailable"
+    assert (await operations.jobs.why(ALERT)).cause != "redis_unavailable"
+    result = await operations.workers.drain(process.id)
+    assert (result.state, process.draining) == ("draining", True)
