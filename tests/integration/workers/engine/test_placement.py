@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as sync_redis
 from redis.asyncio import Redis
 
 from storage.database.engine import Database
@@ -23,6 +28,8 @@ from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
 from workers.engine.queue import JobQueue
 from workers.engine.schedules import Schedule
 from workers.process.worker_process import WorkerProcess
+
+TIMINGS = replace(QUICK, loop_count_seconds=0.1, blocked_after_seconds=0.5)
 
 
 @pytest.fixture
@@ -47,7 +54,8 @@ async def process(
 ) -> AsyncIterator[WorkerProcess]:
     """A process with a queue on each of the two; its handlers fail if they are told to."""
 
-    async def work(ctx: dict[str, Any], fail: bool = False, seconds: float = 0.0) -> str:
+    async def work(ctx: dict[str, Any], fail: bool = False, seconds: float = 0.0, block: float = 0.0) -> str:
+        time.sleep(block)  # noqa: ASYNC251 - what a careless handler does
         await asyncio.sleep(seconds)
         if fail:
             raise RuntimeError("told to fail")
@@ -58,7 +66,7 @@ async def process(
         replace(DEFAULT_POLICIES[COLOR], retry_delays=(), redis_url=server.url),
     ]
     process = WorkerProcess(
-        redis_url, policies=policies, functions={ALERT: work, COLOR: work}, letters=letters, timings=QUICK
+        redis_url, policies=policies, functions={ALERT: work, COLOR: work}, letters=letters, timings=TIMINGS
     )
     await process.start()
     yield process
@@ -192,3 +200,64 @@ async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(
     assert (await operations.jobs.why(ALERT)).cause != "redis_unavailable"
     result = await operations.workers.drain(process.id)
     assert (result.state, process.draining) == ("draining", True)
+
+
+async def test_e15_a_blocked_loop_is_published_on_each_redis(
+    process: WorkerProcess, redis_url: str, server: ValkeyServer
+) -> None:
+    ended = threading.Event()
+
+    def watch(url: str) -> bool:
+        with sync_redis.Redis.from_url(url) as client:
+            while not ended.wait(0.02):
+                if client.hexists(WORKERS, f"blocked:{process.id}"):
+                    return True
+        return False
+
+    watching = [asyncio.create_task(asyncio.to_thread(watch, url)) for url in (redis_url, server.url)]
+    await _send(process.dispatchers[ALERT].queue, "blocks", block=3.0)
+    await eventually(lambda: all(task.done() for task in watching), what="both have it")
+    ended.set()
+    assert [task.result() for task in watching] == [True, True]
+
+
+@pytest.mark.slow
+async def test_e12_a_redis_that_is_silent_delays_no_other_queue(
+    process: WorkerProcess, operations: BuiltOperations, redis: Redis, server: ValkeyServer, other: Redis
+) -> None:
+    alerts, colors = (process.dispatchers[name].queue for name in (ALERT, COLOR))
+    await operations.snapshot()
+    await _send(colors, "held", seconds=1.0)
+    await eventually(lambda: process.dispatchers[COLOR].in_flight)
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        await _send(alerts, "long", seconds=3.0)
+        await eventually(lambda: process.dispatchers[ALERT].in_flight)
+        beat = await redis.zscore(BEATS, process.id)
+        for _ in range(3):
+            before = beat
+            await eventually(lambda before=before: _beats_since(redis, process, before))
+            beat = await redis.zscore(BEATS, process.id)
+        await eventually(lambda: _ended(alerts))
+        for _ in range(2):
+            snapshot = await asyncio.wait_for(operations.snapshot(), 20)
+            assert [queue.redis_error is None for queue in snapshot.queues] == [True, False]
+            assert [redis.timed_out for redis in snapshot.redises] == [False, True]
+        assert list(await operations.check_writes()) == [(COLOR,)]
+        assert [job.key for job in (await operations.jobs.page(state="done")).items] == ["long"]
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await eventually(lambda: _ended(colors))
+    await eventually(lambda: _all_answer(operations))
+    held = await colors.job("held")
+    assert held is not None
+    assert (held.status, held.attempts) == ("complete", 1)
+
+
+async def _beats_since(redis: Redis, process: WorkerProcess, before: float) -> bool:
+    return bool(await redis.zscore(BEATS, process.id) > before)
+
+
+async def _all_answer(operations: BuiltOperations) -> bool:
+    return all(redis.error is None for redis in (await operations.snapshot()).redises)
