@@ -53,9 +53,11 @@ async def run_checks(config: LoadedSettings) -> list[CheckResult]:
         _open_safely(_open_database(config)),
         asyncio.gather(*(_open_safely(_open_other(config, address)) for address in others)),
     )
-    _share_facts(redis, cache, database)
+    _share_facts(redis, cache)
     placed = list(zip(others, opened_others, strict=True))
     _share_placement(config, redis, placed, cache)
+    if isinstance(database, Postgres):
+        database.redises = [server for server in (redis, *opened_others) if isinstance(server, RedisServer)]
     try:
         servers = await asyncio.gather(
             _check_redis(config, redis),
@@ -140,7 +142,7 @@ async def _open_database(config: LoadedSettings) -> Postgres | SqliteFile | Find
     return await open_postgres(url, direct_url=direct, pool_size=settings.db_pool_size)
 
 
-def _share_facts(redis: object, cache: object, database: object) -> None:
+def _share_facts(redis: object, cache: object) -> None:
     """Give each server the facts about the others that its checks need."""
     if isinstance(redis, RedisServer) and isinstance(cache, RedisServer):
         ids = [(server.info.run_id, server.url) for server in (redis, cache)]
@@ -149,8 +151,6 @@ def _share_facts(redis: object, cache: object, database: object) -> None:
         redis.cache_is_shared = cache is None
     elif isinstance(cache, RedisServer):
         cache.cache_is_shared = False
-    if isinstance(database, Postgres) and isinstance(redis, RedisServer):
-        database.redis = redis
 
 
 def _share_placement(

@@ -264,7 +264,7 @@ async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Applian
             redis.variable,
         )
         for redis in opened.redises
-        if redis.queues
+        if redis.queues and redis.answers
     )
     await asyncio.gather(*checks)
     return opened

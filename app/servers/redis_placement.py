@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class RedisAddress:
     url: str = field(repr=False)
     queues: tuple[str, ...]
     variable: str
+    answers: bool = True
+    """Whether it answered at the start, or was not asked."""
 
     @property
     def safe_url(self) -> str:
@@ -78,16 +80,17 @@ async def open_redises(
     else:
         main_url = settings.redis_url.get_secret_value()
     addresses = redis_addresses(main_url, policies)
-    if len(addresses) > 1 and use != "optional":
-        answering = await _wait_for_first(addresses, settings.start_timeout, works=use == "works")
-        if use == "works":
-            await _check_placement(answering, policies)
-            if settings.redis_url is None:
-                log.warning(
-                    "the locks of the cluster are in the embedded Redis of this machine",
-                    fix="set REDIS_URL if workers run on several machines",
-                )
-    return addresses
+    if len(addresses) == 1 or use == "optional":
+        return addresses
+    answering = await _wait_for_first(addresses, settings.start_timeout, works=use == "works")
+    if use == "works":
+        await _check_placement(answering, policies)
+        if settings.redis_url is None:
+            log.warning(
+                "the locks of the cluster are in the embedded Redis of this machine",
+                fix="set REDIS_URL if workers run on several machines",
+            )
+    return [replace(address, answers=address in answering) for address in addresses]
 
 
 async def _wait_for_first(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 KEEP_COMPLETED = 100
 """Completed jobs that stay readable in Redis, per queue."""
@@ -130,7 +131,10 @@ class QueuePolicy:
 
     def settings(self) -> dict[str, object]:
         """What a process publishes of it, so that others see where it differs."""
+        server = urlsplit(self.redis_url)  # without user and password
+        own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {
+            **own_redis,
             "concurrency": self.concurrency,
             "rate": str(self.rate_limit) if self.rate_limit else "none",
             "timeout": self.timeout,

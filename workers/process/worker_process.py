@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
 """How long a closing process waits for the database; other processes record the letters that are left."""
+_OTHERS_SECONDS = 1.0
+"""How long a start waits for further Redises once one has answered."""
 _MAX_TURN_SECONDS = 15.0
 """How long a dispatcher's turn may take, or be overdue, before it counts as stuck."""
 _SETTLE_SECONDS = 5.0
@@ -202,11 +204,22 @@ class WorkerProcess:
             self._emit(event)
 
     async def _publish_first(self) -> None:
-        """Publish the presence on each Redis.  Raises the error of one if none takes it."""
-        publishing = (link.presence.publish(forget=True) for link in self.links)
-        errors = [error for error in await asyncio.gather(*publishing, return_exceptions=True) if error]
+        """Publish the presence on each Redis.  Raises the error of one if none takes it.
+
+        A silent one is not waited for: the process publishes there when it is subscribed.
+        """
+        tasks = [asyncio.create_task(link.presence.publish(forget=True)) for link in self.links]
+        pending = set(tasks)
+        try:
+            while pending and not any(task.done() and task.exception() is None for task in tasks):
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if pending:
+                await asyncio.wait(pending, timeout=_OTHERS_SECONDS)
+        finally:
+            await cancel_and_wait([task for task in tasks if not task.done()])
+        errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
         unexpected = [error for error in errors if not isinstance(error, RedisError | OSError)]
-        if unexpected or len(errors) == len(self.links):
+        if unexpected or len(errors) == len(tasks):
             raise (unexpected or errors)[0]
 
     def _publish_soon(self) -> None:
@@ -272,10 +285,13 @@ class WorkerProcess:
         returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
         log.info("drained", put_back=returned)
         self._emit(drained_event(self.id, self._release, returned))
-        for link in self.links:
-            with suppress(RedisError, OSError):
-                await leave_result(link.redis, self.id, self.drain, returned)
+        await asyncio.gather(*(self._leave_result(link, returned) for link in self.links))
         return returned
+
+    async def _leave_result(self, link: RedisLink, returned: int) -> None:
+        with suppress(RedisError, OSError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await leave_result(link.redis, self.id, self.drain, returned)
 
     async def _drain_is_over(self) -> asyncio.Future[list[Any]]:
         """Wait until a drain is at its end, and was not undone; returns what ends with the dispatchers."""
