@@ -119,6 +119,8 @@ class RedisView:
 
     async def read_now(self) -> ClusterState:
         """What Redis holds now.  Raises RedisError, and TimeoutError if that takes too long."""
+        if self._is_silent and time.monotonic() - self._failed_at < _SILENT_SECONDS:
+            raise TimeoutError("it was silent a moment ago")
         async with asyncio.timeout(self._read_seconds):
             return await self.reader.read(recovering=False, keep_history=False)
 

@@ -178,10 +178,16 @@ class Operations:
 
     async def ping(self) -> None:
         """Raises RedisError if Redis does not answer; if there are several: if none does."""
-        pings = (execute(redis, "PING") for redis in (self._redis, *self._other_redises))
+
+        async def ping_one(redis: Redis) -> None:
+            async with asyncio.timeout(_ONE_SECONDS if self._other_redises else None):
+                await execute(redis, "PING")
+
+        pings = map(ping_one, (self._redis, *self._other_redises))
         replies = await asyncio.gather(*pings, return_exceptions=True)
-        if all(isinstance(reply, BaseException) for reply in replies):
-            raise replies[0]
+        errors = [reply for reply in replies if isinstance(reply, BaseException)]
+        if len(errors) == len(replies):
+            raise errors[0]
 
     async def check_writes(self) -> dict[tuple[str, ...], Exception]:
         """Why a Redis that this process needs is down or full, refuses writes or forbids to publish.

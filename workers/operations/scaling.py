@@ -15,6 +15,9 @@ from workers.engine.queue import JobQueue
 
 LOAD_SCRIPT = Script.load(__name__, "load")
 
+_ONE_SECONDS = 1.5
+"""Timeout of one of several Redises: less than a request by HTTP waits for the loads."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
@@ -46,7 +49,12 @@ async def read_loads(queues: Iterable[JobQueue]) -> list[QueueLoad]:
     """
     queues = list(queues)
     groups = group_by_client(queues)
-    replies = await asyncio.gather(*(_read(*group) for group in groups.items()), return_exceptions=True)
+
+    async def read(redis: Redis, held: Sequence[JobQueue]) -> list[QueueLoad]:
+        async with asyncio.timeout(_ONE_SECONDS if len(groups) > 1 else None):
+            return await _read(redis, held)
+
+    replies = await asyncio.gather(*(read(*group) for group in groups.items()), return_exceptions=True)
     errors = [reply for reply in replies if isinstance(reply, BaseException)]
     unexpected = [error for error in errors if not isinstance(error, RedisError | OSError)]
     if unexpected or len(errors) == len(groups):

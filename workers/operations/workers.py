@@ -34,6 +34,10 @@ from workers.process.worker_process import WorkerProcess
 
 REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
 
+_ONE_SECONDS = 1.0
+"""Timeout of a question to one of several Redises."""
+_LOG_SECONDS = 2.5
+"""The same for the lines of a process' log: it may take two seconds itself."""
 _STANDS_SECONDS = 600
 """How long a request stands that a process has not read yet."""
 _CONFIRM_SECONDS = 3.0
@@ -120,7 +124,8 @@ class WorkerOperations:
         *others, last = self._redises
         for redis in others:
             with suppress(ConflictError, RedisError, OSError):
-                return await ask_for_log(redis, worker)
+                async with asyncio.timeout(_LOG_SECONDS):
+                    return await ask_for_log(redis, worker)
         return await ask_for_log(last, worker)
 
     def mask_lines(self, lines: Iterable[LogLine]) -> Sequence[LogLine]:
@@ -246,8 +251,13 @@ class WorkerOperations:
         return _result(worker, read_drain(presence), "running")
 
     async def _on_each(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
-        """The reply of each Redis that answers.  Raises RedisError if none does."""
-        replies = await asyncio.gather(*map(ask, self._redises), return_exceptions=True)
+        """The reply of each Redis that answers; of several, in time.  Raises RedisError if none does."""
+
+        async def ask_in_time(redis: Redis) -> Any:
+            async with asyncio.timeout(_ONE_SECONDS if len(self._redises) > 1 else None):
+                return await ask(redis)
+
+        replies = await asyncio.gather(*map(ask_in_time, self._redises), return_exceptions=True)
         answers = [reply for reply in replies if not isinstance(reply, BaseException)]
         if not answers:
             raise replies[0]

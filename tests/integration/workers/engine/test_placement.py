@@ -246,6 +246,10 @@ async def test_e12_a_redis_that_is_silent_delays_no_other_queue(
             assert [redis.timed_out for redis in snapshot.redises] == [False, True]
         assert list(await operations.check_writes()) == [(COLOR,)]
         assert [job.key for job in (await operations.jobs.page(state="done")).items] == ["long"]
+        await operations.ping()
+        assert [load.queue for load in await operations.loads()] == [ALERT]
+        assert (await operations.workers.drain(process.id)).state == "draining"
+        assert (await operations.workers.undo_drain(process.id)).state == "running"
     finally:
         os.kill(server.pid, signal.SIGCONT)
     await eventually(lambda: _ended(colors))
