@@ -296,7 +296,8 @@ async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
             raise InterruptedStartError(START_INTERRUPT_CODES[received[0]])
         await process.start()
 
-    await until_redis_serves(start, process.links[0].url, opened.settings.start_timeout)
+    redis = next(redis for redis in opened.redises if redis.url == process.links[0].url)
+    await until_redis_serves(start, redis.url, opened.settings.start_timeout, redis.variable)
     await process.taking(_FIRST_TURN_SECONDS)
 
 
