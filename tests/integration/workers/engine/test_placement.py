@@ -215,9 +215,11 @@ async def test_e15_a_blocked_loop_is_published_on_each_redis(
         return False
 
     watching = [asyncio.create_task(asyncio.to_thread(watch, url)) for url in (redis_url, server.url)]
-    await _send(process.dispatchers[ALERT].queue, "blocks", block=3.0)
-    await eventually(lambda: all(task.done() for task in watching), what="both have it")
-    ended.set()
+    try:
+        await _send(process.dispatchers[ALERT].queue, "blocks", block=3.0)
+        await eventually(lambda: all(task.done() for task in watching), what="both have it")
+    finally:
+        ended.set()
     assert [task.result() for task in watching] == [True, True]
 
 
