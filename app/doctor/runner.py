@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -179,6 +179,8 @@ async def _check_other(
     address: RedisAddress, server: RedisServer | Finding | _NotOpened
 ) -> list[CheckResult]:
     group = f"{REDIS} of {', '.join(address.queues)}"
+    if isinstance(server, Finding) and " does not answer: " in server.text:
+        server = replace(server, consequence="its queues wait, those of the other servers run")
     return await _check_server(group, server, registry.ONE_REDIS_OF_SEVERAL, "it does not answer")
 
 
