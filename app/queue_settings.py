@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from app.environment import PREFIX
 from app.errors import SettingsError, UsageError
-from storage.validation import validation_problems
+from app.redis_url import check_redis_url
+from storage.validation import FieldProblem, validation_problems
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy, RateLimit
 
 _MAX_SECONDS = 86_400
@@ -41,13 +42,14 @@ def _split_delays(text: str) -> list[str]:
 class QueueSettings(BaseModel):
     """What the variables of one queue change in its policy; an unset field changes nothing."""
 
-    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True, hide_input_in_errors=True)
 
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
     rate_limit: Annotated[_Rate | None, BeforeValidator(_split_rate), AfterValidator(_to_rate_limit)] = None
     timeout: _Seconds = 1.0
     retry_delays: Annotated[tuple[_Delay, ...], BeforeValidator(_split_delays)] = ()
     run: Literal["process", "inline"] = "process"
+    redis_url: Annotated[str, AfterValidator(check_redis_url)] = ""
 
     def apply_to(self, policy: QueuePolicy) -> QueuePolicy:
         """Return the policy with the fields that are set."""
@@ -61,7 +63,7 @@ _PROBLEMS = {
     "run": ("is not a place for a custom handler", "use process or inline"),
     "retry_delays": ("is not a list of seconds", "use for instance 1,5,25, or none"),
 }
-"""Problem and fix of each field, whatever the rule that its value breaks."""
+"""Problem and fix of each field but the URL, whatever the rule that its value breaks."""
 
 
 def load_policies(variables: Mapping[str, str]) -> dict[str, QueuePolicy]:
@@ -73,8 +75,10 @@ def load_policies(variables: Mapping[str, str]) -> dict[str, QueuePolicy]:
             policies[queue] = QueueSettings.model_validate(values).apply_to(policy)
         except ValidationError as error:
             # A list of delays has a problem for each of its members: one line will do.
-            fields = dict.fromkeys(str(problem.location[0]) for problem in validation_problems(error))
-            errors += [_to_error(_names(queue)[field], field, values[field]) for field in fields]
+            problems = {str(problem.location[0]): problem for problem in validation_problems(error)}
+            errors += [
+                _to_error(_names(queue)[field], problem, values[field]) for field, problem in problems.items()
+            ]
     if errors:
         raise SettingsError(errors)
     return policies
@@ -90,11 +94,19 @@ def queue_prefix(queue: str) -> str:
     return f"{PREFIX}{queue.upper().replace('-', '_')}_"
 
 
+def redis_variable(queue: str) -> str:
+    """Return the variable that gives a queue a Redis of its own."""
+    return f"{queue_prefix(queue)}REDIS_URL"
+
+
 def _names(queue: str) -> dict[str, str]:
     """Return the variable of each field."""
     return {field: f"{queue_prefix(queue)}{field.upper()}" for field in QueueSettings.model_fields}
 
 
-def _to_error(variable: str, field: str, value: str) -> UsageError:
-    problem, fix = _PROBLEMS[field]
+def _to_error(variable: str, found: FieldProblem, value: str) -> UsageError:
+    known = _PROBLEMS.get(str(found.location[0]))
+    if known is None:  # a URL, which may have a password
+        return UsageError(found.problem, field=variable, fix=found.fix)
+    problem, fix = known
     return UsageError(f"{value!r} {problem}", field=variable, fix=fix)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +19,6 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis import Redis
 
 from app.address import DEFAULT_ADDRESS, Address
 from app.admin_token import MIN_LENGTH, is_valid
@@ -28,8 +26,8 @@ from app.alert_settings import alert_variables, load_thresholds
 from app.environment import PREFIX, default_data_dir, environment
 from app.errors import InvalidValueError, SettingsError, UsageError
 from app.queue_settings import load_policies, queue_variables
+from app.redis_url import at_upstash, check_redis_url
 from app.version import VERSION
-from storage.errors import one_line
 from storage.validation import FieldProblem, lower_first, validation_problems
 from workers.engine.policy import ECONOMICAL, NORMAL, PollIntervals, QueuePolicy
 from workers.handlers.processes.recycle import Recycle
@@ -50,24 +48,7 @@ _PROBLEMS = {
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    if not re.match(r"(rediss?|unix)://.", url):
-        raise InvalidValueError(
-            "is not the URL of a Redis", fix="use redis://host:port/0, rediss://… or unix:///path"
-        )
-    try:
-        urlsplit(url).port  # noqa: B018 - reading it checks it
-    except ValueError:  # its message may quote a part of the password
-        raise InvalidValueError(
-            "the host or the port cannot be read",
-            fix="in a password write %40 for @, %2F for / and %3A for :",
-        ) from None
-    try:
-        Redis.from_url(url).connection_pool.make_connection()
-    except (ValueError, TypeError) as error:
-        raise InvalidValueError(
-            f"one of its parameters, or the database number, cannot be used: {one_line(error)}"
-        ) from error
+    check_redis_url(value.get_secret_value())
     return value
 
 
@@ -229,8 +210,11 @@ class Settings(BaseSettings):
 
     @property
     def pace(self) -> PollIntervals:
-        """Poll intervals of an idle process; Upstash bills every command."""
-        url = self.redis_url.get_secret_value() if self.redis_url else ""
+        """Poll intervals of an idle process at the main Redis."""
+        return self.pace_at(self.redis_url.get_secret_value() if self.redis_url else "")
+
+    def pace_at(self, url: str) -> PollIntervals:
+        """Poll intervals of an idle process at a Redis; Upstash bills every command."""
         return ECONOMICAL if (at_upstash(url) if self.economical is None else self.economical) else NORMAL
 
     @property
@@ -274,11 +258,6 @@ def _collect(errors: list[UsageError], load_part: Callable[[], T]) -> T | None:
     except SettingsError as error:
         errors += error.errors
         return None
-
-
-def at_upstash(url: str) -> bool:
-    """Whether Upstash runs the server of a Redis URL."""
-    return (urlsplit(url).hostname or "").endswith(".upstash.io")
 
 
 def unknown_variables(variables: Iterable[str]) -> list[str]:

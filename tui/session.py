@@ -97,7 +97,7 @@ class Session:
     @property
     def figures_are_old(self) -> bool:
         """Whether the figures are those of a snapshot before."""
-        down = self.snapshot is not None and self.snapshot.redis.error is not None
+        down = self.snapshot is not None and self.snapshot.is_old
         return down or self.snapshot_error is not None
 
     def refresh(self, *, screens: bool = False) -> None:
@@ -116,7 +116,7 @@ class Session:
                 elif before is not None and not _is_well(before):
                     self.well_since = self.snapshot.taken_at
             self.snapshot_error, self._snapshot_at = None, time.monotonic()
-            if self.snapshot.redis.error is None:
+            if not self.snapshot.is_old:
                 self.figures_at = self.snapshot.taken_at
         except TimeoutError:
             self.snapshot_error = f"no answer for {_SNAPSHOT_TIMEOUT_SECONDS:g} s"

@@ -78,7 +78,7 @@ def jobs(data_dir: Path | None, queue: str) -> Ids:
     logging.disable(logging.CRITICAL)
     with suppress(Exception):
         settings, policies = load(data_dir=data_dir)
-        url = existing_redis_url(settings)
+        url = policies[queue].redis_url or existing_redis_url(settings)
         if url is not None:
             return _run_in_time(lambda: _job_keys(url, policies[queue]), _SERVER_SECONDS)
     return []

@@ -59,4 +59,5 @@ async def _show(operations: Operations, *, as_json: bool) -> int:
         output.print_json(status_document(snapshot))
     else:
         output.write(f"{status_text(await with_details(operations, Overview(snapshot)))}\n")
-    return 0 if snapshot.redis.error is None and snapshot.database.error is None else 1
+    errors = [snapshot.database.error, *(redis.error for redis in snapshot.redises)]
+    return 0 if all(error is None for error in errors) else 1

@@ -60,9 +60,9 @@ class _Reader:
             return self._old(f"no answer for {_TIMEOUT_SECONDS:g} s")
         except OPERATION_ERRORS as error:
             return self._old(str(error))
-        if snapshot.redis.error is not None:
+        if snapshot.is_old:
             self._last = replace(self._last, snapshot=snapshot) if self._last is not None else None
-            return self._old(snapshot.redis.error)
+            return self._old(snapshot.redis.error or "")
         self._figures_at = time.monotonic()
         overview = replace(self._last, snapshot=snapshot, error=None) if self._last else Overview(snapshot)
         if time.monotonic() >= self._next_details:

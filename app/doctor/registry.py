@@ -10,6 +10,7 @@ from app.doctor.checks import (
     postgres,
     postgres_permissions,
     redis_permissions,
+    redis_placement,
     redis_server,
     redis_state,
     redis_tls,
@@ -48,6 +49,9 @@ REDIS: tuple[Check[RedisServer], ...] = (
     Check("connections", redis_state.connections),
     Check("idle cost", redis_state.idle_cost),
 )
+
+ONE_REDIS_OF_SEVERAL = (REDIS[0], Check("queues", redis_placement.placement), *REDIS[1:])
+"""Run instead of `REDIS` if queues have a Redis of their own."""
 
 EMBEDDED: tuple[Check[LoadedSettings], ...] = (
     Check("server", embedded_valkey.server),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from app.doctor import registry
 from app.doctor.checks import cache as cache_checks
 from app.doctor.checks.embedded_valkey import embedded_server_listens
 from app.doctor.checks.postgres import Postgres, open_postgres
+from app.doctor.checks.redis_placement import compare
 from app.doctor.checks.redis_server import RedisServer, open_redis
 from app.doctor.checks.settings import GROUP, LoadedSettings, check_settings
 from app.doctor.checks.sqlite import SqliteFile
@@ -21,6 +22,7 @@ from app.doctor.groups import OPENING_SECONDS, Check, run_group, run_with_timeou
 from app.doctor.results import CheckResult, Finding, describe_cause, ok
 from app.servers.embedded_valkey import EmbeddedServer
 from app.servers.redis_eviction import is_same_server
+from app.servers.redis_placement import RedisAddress, redis_addresses
 from app.settings import DATABASE_FILE
 
 REDIS, CACHE, DATABASE, MACHINE = "Redis", "cache", "database", "machine"
@@ -44,19 +46,32 @@ async def run_checks(config: LoadedSettings) -> list[CheckResult]:
         asyncio.ensure_future(run_group(GROUP, config, registry.SETTINGS)),
         asyncio.ensure_future(run_group(MACHINE, config, registry.MACHINE)),
     ]
-    redis, cache, database = await asyncio.gather(
+    others = _other_addresses(config)
+    redis, cache, database, opened_others = await asyncio.gather(
         _open_safely(_open_redis(config)),
         _open_safely(_open_cache(config)),
         _open_safely(_open_database(config)),
+        asyncio.gather(*(_open_safely(_open_other(config, address)) for address in others)),
     )
-    _share_facts(redis, cache, database)
+    _share_facts(redis, cache)
+    placed = list(zip(others, opened_others, strict=True))
+    _share_placement(config, redis, placed, cache)
+    if isinstance(database, Postgres):
+        database.redises = [server for server in (redis, *opened_others) if isinstance(server, RedisServer)]
     try:
         servers = await asyncio.gather(
-            _check_redis(config, redis), _check_cache(cache), _check_database(database)
+            _check_redis(config, redis),
+            *(_check_other(address, server) for address, server in placed),
+            _check_cache(cache),
+            _check_database(database),
         )
         settings, machine = await asyncio.gather(*local)
     finally:
-        opened = [server for server in (redis, cache, database) if isinstance(server, RedisServer | Postgres)]
+        opened = [
+            server
+            for server in (redis, cache, database, *opened_others)
+            if isinstance(server, RedisServer | Postgres)
+        ]
         await asyncio.gather(*(server.close() for server in opened))
     return [*check_settings(config), *settings, *(result for group in servers for result in group), *machine]
 
@@ -86,6 +101,21 @@ async def _open_redis(config: LoadedSettings) -> RedisServer | Finding | _NotOpe
     return server
 
 
+def _other_addresses(config: LoadedSettings) -> list[RedisAddress]:
+    """The Redises of single queues."""
+    url = config.settings.redis_url
+    _, *others = redis_addresses("" if url is None else url.get_secret_value(), config.policies)
+    return others
+
+
+async def _open_other(config: LoadedSettings, address: RedisAddress) -> RedisServer | Finding:
+    server = await open_redis(address.url, address.variable)
+    if isinstance(server, RedisServer):
+        server.pace, server.thresholds = config.settings.pace_at(address.url), config.settings.thresholds
+        server.cache_is_shared = False
+    return server
+
+
 async def _open_cache(config: LoadedSettings) -> RedisServer | Finding | _NotOpened | None:
     """Open the cache's Redis; None if the cache shares that of the queues."""
     if config.is_broken("CACHE_REDIS_URL"):
@@ -112,7 +142,7 @@ async def _open_database(config: LoadedSettings) -> Postgres | SqliteFile | Find
     return await open_postgres(url, direct_url=direct, pool_size=settings.db_pool_size)
 
 
-def _share_facts(redis: object, cache: object, database: object) -> None:
+def _share_facts(redis: object, cache: object) -> None:
     """Give each server the facts about the others that its checks need."""
     if isinstance(redis, RedisServer) and isinstance(cache, RedisServer):
         ids = [(server.info.run_id, server.url) for server in (redis, cache)]
@@ -121,8 +151,37 @@ def _share_facts(redis: object, cache: object, database: object) -> None:
         redis.cache_is_shared = cache is None
     elif isinstance(cache, RedisServer):
         cache.cache_is_shared = False
-    if isinstance(database, Postgres) and isinstance(redis, RedisServer):
-        database.redis = redis
+
+
+def _share_placement(
+    config: LoadedSettings, redis: object, others: Sequence[tuple[RedisAddress, object]], cache: object
+) -> None:
+    """Tell each Redis of several which queues it holds, and what it has in common with another."""
+    if not others:
+        return
+    elsewhere = {name for address, _ in others for name in address.queues}
+    held = [(redis, tuple(name for name in config.policies if name not in elsewhere))]
+    held += [(server, address.queues) for address, server in others]
+    servers = []
+    for server, queues in held:
+        if isinstance(server, RedisServer):
+            if isinstance(cache, RedisServer):
+                ids = [(each.info.run_id, each.url) for each in (server, cache)]
+                server.cache_is_shared = is_same_server(*ids)
+                cache.cache_is_shared = cache.cache_is_shared or server.cache_is_shared
+            server.queues = queues
+            server.foreign = tuple(name for name in config.policies if name not in queues)
+            servers.append(server)
+    compare(servers)
+
+
+async def _check_other(
+    address: RedisAddress, server: RedisServer | Finding | _NotOpened
+) -> list[CheckResult]:
+    group = f"{REDIS} of {', '.join(address.queues)}"
+    if isinstance(server, Finding) and " does not answer: " in server.text:
+        server = replace(server, consequence="its queues wait, those of the other servers run")
+    return await _check_server(group, server, registry.ONE_REDIS_OF_SEVERAL, "it does not answer")
 
 
 async def _check_redis(
@@ -130,7 +189,9 @@ async def _check_redis(
 ) -> list[CheckResult]:
     if redis is None:
         return await run_group(REDIS, config, registry.EMBEDDED)
-    return await _check_server(REDIS, redis, registry.REDIS, "Redis does not answer")
+    several = isinstance(redis, RedisServer) and bool(redis.foreign)
+    checks = registry.ONE_REDIS_OF_SEVERAL if several else registry.REDIS
+    return await _check_server(REDIS, redis, checks, "Redis does not answer")
 
 
 async def _check_cache(cache: RedisServer | Finding | _NotOpened | None) -> list[CheckResult]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.redis.refusals import reason, refusal_of
@@ -31,12 +30,14 @@ _TIMEOUT_SECONDS = 3.0
 """How long a request waits for Redis: less than probes wait for us."""
 
 
-def describe_redis_error(error: Exception) -> str:
-    """Return why Redis does not answer or refuses, without its address."""
+def describe_redis_error(error: Exception, queues: Sequence[str] = ()) -> str:
+    """Return why Redis does not answer or refuses, without its address; of several, that of ``queues``."""
     refusal = refusal_of(error)
     if refusal is not None:
-        return f"Redis {refusal.problem} ({refusal.code})"
-    return REDIS_SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REDIS_REFUSES
+        text = f"Redis {refusal.problem} ({refusal.code})"
+    else:
+        text = REDIS_SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REDIS_REFUSES
+    return text.replace("Redis", f"Redis of {', '.join(queues)}", 1) if queues else text
 
 
 class HttpState:
@@ -79,17 +80,16 @@ class HttpState:
         """Return why a supervisor should restart the process."""
         return await self._stuck.result()
 
-    async def redis_error(self) -> str | None:
-        """Return why Redis does not answer or takes no writes, without its address; None if it works."""
+    async def redis_errors(self) -> list[str]:
+        """Return why each Redis that does not answer or takes no writes does so, without its address."""
         try:
-            await self._writes.result()
-        except (RedisError, OSError) as error:
-            if not self._logged:
-                log.warning("not ready", error=reason(error))
-            self._logged = True
-            return describe_redis_error(error)
-        self._logged = False
-        return None
+            errors = await self._writes.result()
+        except OSError as error:  # no answer in time
+            errors = {(): error}
+        if errors and not self._logged:
+            log.warning("not ready", error="; ".join(map(reason, errors.values())))
+        self._logged = bool(errors)
+        return [describe_redis_error(error, queues) for queues, error in errors.items()]
 
     def close(self) -> None:
         """Cancel the calls that are under way."""

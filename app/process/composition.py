@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,8 @@ from app.process.handlers import open_handlers, weather_schedule
 from app.process.tracing import start_tracing
 from app.servers.data_dir import prepare_data_dir
 from app.servers.database_startup import DatabaseUse, open_database
-from app.servers.redis_startup import RedisUse, open_redis
+from app.servers.redis_placement import RedisAddress, open_redises
+from app.servers.redis_startup import RedisUse
 from app.settings import Settings
 from app.version import VERSION
 from storage.asyncio_tools import cancel_and_wait
@@ -40,7 +41,7 @@ from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
-from workers.engine.policy import QueuePolicy
+from workers.engine.policy import ECONOMICAL, PollIntervals, QueuePolicy
 from workers.engine.queue import JobQueue
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
@@ -78,7 +79,15 @@ class Appliance:
     database: Database
     data_dir: Path
     process: WorkerProcess | None
-    redis_url: str = field(repr=False)
+    redises: Sequence[RedisAddress]
+    """The main one first."""
+    pace: PollIntervals
+    """Of what reads all Redises."""
+
+    @property
+    def redis_url(self) -> str:
+        """Of the main Redis."""
+        return self.redises[0].url
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,26 @@ class _Connections:
 
     settings: Settings
     database: Database
-    redis: Redis
+    clients: Mapping[str, Redis] = field(repr=False)
+    """By URL, that of the main Redis first."""
     queues: Mapping[str, JobQueue]
     events: EventLog
-    redis_url: str = field(repr=False)
+
+    @property
+    def redis_url(self) -> str:
+        """Of the main Redis."""
+        return next(iter(self.clients))
+
+    @property
+    def redis(self) -> Redis:
+        """The client of the main Redis, which holds what belongs to the cluster as a whole."""
+        return self.clients[self.redis_url]
+
+    @property
+    def pace(self) -> PollIntervals:
+        """Poll intervals of what reads all Redises: economical if one of them is."""
+        paces = [self.settings.pace_at(url) for url in self.clients]
+        return ECONOMICAL if ECONOMICAL in paces else paces[0]
 
 
 @asynccontextmanager
@@ -118,14 +143,14 @@ async def open_appliance(
         stop_tracing = start_tracing(os.environ, settings.release)
         if stop_tracing is not None:
             stack.push_async_callback(asyncio.to_thread, stop_tracing)
-        redis_url = await open_redis(settings, data_dir, stack, "works" if own else redis)
+        redises = await open_redises(settings, policies, data_dir, stack, "works" if own else redis)
         opened = await open_database(settings, data_dir, stack, "required" if own else database)
         events = EventLog(EventRepository(opened))
         stack.push_async_callback(events.close)
         notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
         stack.push_async_callback(notifier.close)  # once the process, which runs it, is closed
-        client, queues = _open_queues(redis_url, policies, events, stack)
-        connections = _Connections(settings, opened, client, queues, events, redis_url)
+        clients, queues = _open_queues(redises, policies, events, stack)
+        connections = _Connections(settings, opened, clients, queues, events)
         cache = _open_cache(connections, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
         enqueueing = Enqueueing(queues, schemas)
@@ -152,19 +177,28 @@ async def open_appliance(
             opened,
             data_dir,
             process,
-            redis_url,
+            redises,
+            connections.pace,
         )
 
 
 def _open_queues(
-    redis_url: str, policies: Mapping[str, QueuePolicy], events: EventLog, stack: AsyncExitStack
-) -> tuple[Redis, dict[str, JobQueue]]:
-    redis, pipeline = make_client(redis_url), PipelineConnection(redis_url)
-    stack.push_async_callback(redis.aclose)
-    stack.push_async_callback(pipeline.close)
-    return redis, {
-        name: JobQueue(redis, policy, pipeline, emit=events.emit) for name, policy in policies.items()
-    }
+    redises: Sequence[RedisAddress],
+    policies: Mapping[str, QueuePolicy],
+    events: EventLog,
+    stack: AsyncExitStack,
+) -> tuple[dict[str, Redis], dict[str, JobQueue]]:
+    """The client of each Redis by its URL, and the queues by name."""
+    clients: dict[str, Redis] = {}
+    queues: dict[str, JobQueue] = {}
+    for address in redises:
+        redis, pipeline = make_client(address.url), PipelineConnection(address.url)
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(pipeline.close)
+        clients[address.url] = redis
+        for name in address.queues:
+            queues[name] = JobQueue(redis, policies[name], pipeline, emit=events.emit)
+    return clients, {name: queues[name] for name in policies}
 
 
 def _open_cache(connections: _Connections, stack: AsyncExitStack) -> Cache[Payload]:
@@ -210,7 +244,7 @@ async def _open_process(
         functions=functions,
         letters=DeadLetterRepository(database),
         drain_seconds=settings.drain_seconds,
-        pace=settings.pace,
+        paces={url: settings.pace_at(url) for url in connections.clients},
         schedules=[weather_schedule(WeatherRepository(database))],
         version=VERSION,
         release=settings.release,
@@ -230,6 +264,7 @@ def _make_snapshots(connections: _Connections, policies: Mapping[str, QueuePolic
         database,
         DeadLetterRepository(database),
         environment=settings.environment,
+        clients=connections.clients,
         weather_provider="offline" if settings.openweather_api_key is None else "openweather",
         thresholds=settings.thresholds,
         history=AlertHistoryRepository(database),
@@ -241,22 +276,22 @@ def _make_snapshots(connections: _Connections, policies: Mapping[str, QueuePolic
 def _make_alert_keeper(
     connections: _Connections, snapshots: SnapshotReader, process: WorkerProcess, notifier: Notifier
 ) -> AlertKeeper:
-    pace = connections.settings.pace
+    pace = connections.pace
     return AlertKeeper(
         connections.redis,
         AlertHistoryRepository(connections.database),
         lambda: snapshots.snapshot(
             loop_lag=None,
             drain_deadline_in=process.drain_deadline_in,
-            refused=process.redis_error,
+            refused=process.redis_errors,
             keep_history=True,
         ),
         is_active=lambda: process.is_active() or snapshots.saw_alerts,
         idle=IdleChecks(
-            connections.redis,
+            connections.clients.values(),
             count_seconds=pace.count,
             plans=PlanRepository(connections.database),
-            schedules=process.schedules,
+            schedules={schedule: connections.queues[schedule.queue].redis for schedule in process.schedules},
         ),
         pace=pace,
         emit=connections.events.emit,
@@ -295,10 +330,16 @@ def _make_operations(
         ),
         events=EventOperations(connections.events.repository, queues=enqueueing.queues, mask=mask),
         jobs=JobOperations(
-            redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take, mask=mask
+            enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take, mask=mask
         ),
-        schedules=ScheduleOperations(redis, enqueueing, [weather_schedule(weather)], audit),
-        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process, mask=mask),
+        schedules=ScheduleOperations(enqueueing, [weather_schedule(weather)], audit),
+        workers=WorkerOperations(
+            list(connections.clients.values()),
+            audit,
+            read_cluster=snapshots.cluster,
+            process=process,
+            mask=mask,
+        ),
         personalization=PersonalizationService(cache, preferences, weather),
         snapshots=snapshots,
         process=process,

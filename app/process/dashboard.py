@@ -49,7 +49,7 @@ class DashboardView:
         terminal = self._redirection.enter_context(private_terminal(log_file))
         # Started later, this helper process would inherit Textual's replacement of standard error.
         resource_tracker.ensure_running()
-        interval = appliance.settings.pace.snapshot
+        interval = appliance.pace.snapshot
         operations = appliance.operations
         self._dashboard = Dashboard(
             operations if browser is None else operations.as_actor(f"browser:{browser}"),

@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,7 @@ from app.process.composition import Appliance
 from app.settings import Settings
 from storage.repositories.alerts import AlertRepository
 from storage.repositories.weather import Location, WeatherRepository
-from workers.engine.policy import ALERT, COLOR, MODERATION, WEATHER
+from workers.engine.policy import ALERT, COLOR, MODERATION, WEATHER, QueuePolicy
 from workers.operations.operations import OPERATION_ERRORS, NewJob
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,14 @@ def demo_settings(settings: Settings) -> Settings:
     if ignored:
         log.warning("--demo uses embedded servers and no service: settings ignored", settings=ignored)
     return settings.model_copy(update={**overrides, "image_dirs": [*settings.image_dirs, SAMPLES / "images"]})
+
+
+def demo_policies(policies: Mapping[str, QueuePolicy]) -> dict[str, QueuePolicy]:
+    """Return the policies with all queues on the embedded server."""
+    placed = [name for name, policy in policies.items() if policy.redis_url]
+    if placed:
+        log.warning("--demo uses embedded servers: the Redises of single queues are ignored", queues=placed)
+    return {name: replace(policy, redis_url="") for name, policy in policies.items()}
 
 
 async def run_feed(appliance: Appliance) -> None:

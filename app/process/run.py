@@ -90,9 +90,9 @@ def run(
 
         load_keymap(settings)  # a mistake ends the start before any server is opened
     if demo:
-        from app.process.demo import demo_settings
+        from app.process.demo import demo_policies, demo_settings
 
-        settings = demo_settings(settings)
+        settings, policies = demo_settings(settings), demo_policies(policies)
     logs.log_stray_output()
     logs.set_release(settings.release)
     raise_on_interrupt()
@@ -253,9 +253,20 @@ async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Applian
             database="later",
         )
     )
-    warn_if_unchecked(opened.redis_url)
     cache = settings.cache_redis_url
-    await check_eviction(opened.redis_url, cache.get_secret_value() if cache is not None else None)
+    cache_url = cache.get_secret_value() if cache is not None else None
+    for redis in opened.redises:
+        warn_if_unchecked(redis.url)
+    checks = (
+        check_eviction(
+            redis.url,
+            cache_url if redis.url == opened.redis_url else cache_url or opened.redis_url,
+            redis.variable,
+        )
+        for redis in opened.redises
+        if redis.queues and redis.answers
+    )
+    await asyncio.gather(*checks)
     return opened
 
 
@@ -285,7 +296,8 @@ async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
             raise InterruptedStartError(START_INTERRUPT_CODES[received[0]])
         await process.start()
 
-    await until_redis_serves(start, opened.redis_url, opened.settings.start_timeout)
+    redis = next(redis for redis in opened.redises if redis.url == process.links[0].url)
+    await until_redis_serves(start, redis.url, opened.settings.start_timeout, redis.variable)
     await process.taking(_FIRST_TURN_SECONDS)
 
 

@@ -42,23 +42,23 @@ def _takes_writes(facts: Facts) -> bool:
 
 
 def _evicts(snapshot: Snapshot) -> int | None:
-    policy = snapshot.redis.eviction_policy
-    return None if policy is None else int(evicts_jobs(policy))
+    policies = [redis.eviction_policy for redis in snapshot.redises if redis.eviction_policy is not None]
+    return int(any(map(evicts_jobs, policies))) if policies else None
 
 
 def _oldest_letter_age(snapshot: Snapshot) -> Value:
-    if snapshot.redis.error is not None:
+    if snapshot.is_old:
         return None
     return snapshot.letters_oldest_age if snapshot.letters_waiting else 0
 
 
 def _workers(facts: Facts) -> Iterator[Sample]:
-    if facts.snapshot is not None and facts.is_redis_up:
+    if facts.snapshot is not None and facts.has_answer:
         yield (), sum(worker.alive for worker in facts.snapshot.workers)
 
 
 def _processes(facts: Facts) -> Iterator[Sample]:
-    if facts.snapshot is not None and facts.is_redis_up:
+    if facts.snapshot is not None and facts.has_answer:
         states = Counter(worker.state for worker in facts.snapshot.workers)
         for state in get_args(WorkerState):
             yield (state,), states[state]
@@ -99,18 +99,27 @@ def _notifications(facts: Facts) -> Iterator[Sample]:
 
 
 CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
-    _labelled("redis_up", "1 if Redis answers.", (), lambda facts: [((), int(facts.is_redis_up))]),
+    _labelled(
+        "redis_up",
+        "1 if Redis answers; of several, if all do.",
+        (),
+        lambda facts: [((), int(facts.is_redis_up))],
+    ),
     _labelled(
         "redis_writable",
-        "1 if Redis answers and takes writes; 0 if it is unavailable, read-only or full.",
+        "1 if Redis answers and takes writes; 0 if it, or one of several, is unavailable, read-only or full.",
         (),
         lambda facts: [((), int(_takes_writes(facts)))],
     ),
-    _gauge("redis_memory_used_bytes", "Memory that Redis uses.", lambda seen: seen.redis.memory_used),
+    _gauge(
+        "redis_memory_used_bytes",
+        "Memory that Redis uses; of several, the fullest.",
+        lambda seen: seen.fullest_redis.memory_used,
+    ),
     _gauge(
         "redis_memory_limit_bytes",
-        "Memory that Redis may use; no line without a limit.",
-        lambda seen: seen.redis.memory_limit,
+        "Memory that Redis may use; no line without a limit; of several, the fullest.",
+        lambda seen: seen.fullest_redis.memory_limit,
     ),
     _gauge(
         "redis_evicts_jobs",
@@ -126,7 +135,7 @@ CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
     _gauge(
         "letters_waiting",
         "Dead letters that wait in Redis for the database.",
-        lambda seen: seen.letters_waiting if seen.redis.error is None else None,
+        lambda seen: None if seen.is_old else seen.letters_waiting,
     ),
     _gauge(
         "letters_oldest_age_seconds",

@@ -30,13 +30,22 @@ class Facts:
 
     @property
     def is_redis_up(self) -> bool:
-        """Whether Redis answered."""
-        return self.snapshot is not None and self.snapshot.redis.error is None
+        """Whether Redis answered; of several, all."""
+        return self.snapshot is not None and all(redis.error is None for redis in self.snapshot.redises)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether a Redis answered."""
+        return self.snapshot is not None and not self.snapshot.is_old
 
     @property
     def queues(self) -> tuple[QueueSnapshot, ...]:
-        """The queues; none while Redis is down: old figures would pass for new ones."""
-        return self.snapshot.queues if self.snapshot is not None and self.is_redis_up else ()
+        """The queues; none of a Redis that is down: old figures would pass for new ones."""
+        if self.snapshot is None:
+            return ()
+        return tuple(
+            queue for queue in self.snapshot.queues if self.snapshot.redis_of(queue.name).error is None
+        )
 
 
 Value = float | int | None

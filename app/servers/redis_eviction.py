@@ -32,7 +32,7 @@ async def eviction_policy(client: Redis) -> str | None:
     return str(policy) if policy else None
 
 
-async def check_eviction(redis_url: str, cache_url: str | None) -> None:
+async def check_eviction(redis_url: str, cache_url: str | None, variable: str = "REDIS_URL") -> None:
     """Raise UsageError if jobs at ``redis_url`` may be evicted.
 
     If the cache has its own server, log a warning only: then the cache does not fill this one.
@@ -45,7 +45,7 @@ async def check_eviction(redis_url: str, cache_url: str | None) -> None:
             return
         danger = f"{redact_url(redis_url)} evicts by {policy}: queued jobs may be evicted, and so lost"
         if cache_url is None or await _on_one_server(client, redis_url, cache_url):
-            raise UsageError(danger, field="REDIS_URL", fix=EVICTION_FIX)
+            raise UsageError(danger, field=variable, fix=EVICTION_FIX)
         log.warning(danger, fix="CONFIG SET maxmemory-policy noeviction")
     except (RedisError, OSError) as error:
         log.info("eviction", url=redact_url(redis_url), policy="unknown", cause=one_line(error))

@@ -34,7 +34,7 @@ _RETRY_SECONDS = (0.1, 2.0)
 """First and longest pause between two attempts."""
 _SUPERVISE_SECONDS = 1.0
 """Pause between two checks that the embedded server lives."""
-_FIELD = "REDIS_URL"
+REDIS_VARIABLE = "REDIS_URL"
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
 
 
@@ -90,10 +90,10 @@ async def _supervise_embedded(server: EmbeddedServer) -> None:
             log.warning("the embedded Valkey cannot be started again", error=str(error))
 
 
-async def wait_for_redis(url: str, timeout: float, *, works: bool) -> None:
+async def wait_for_redis(url: str, timeout: float, *, works: bool, variable: str = REDIS_VARIABLE) -> None:
     """Return once Redis can be read; if this process ``works``, once it has all rights that workers need.
 
-    Raises UsageError, UnavailableError.
+    ``variable`` names the URL.  Raises UsageError, UnavailableError.
     """
 
     async def check() -> None:
@@ -105,10 +105,12 @@ async def wait_for_redis(url: str, timeout: float, *, works: bool) -> None:
         finally:
             await client.aclose()
 
-    await until_redis_serves(check, url, timeout)
+    await until_redis_serves(check, url, timeout, variable)
 
 
-async def until_redis_serves(attempt: Callable[[], Awaitable[None]], url: str, timeout: float) -> None:
+async def until_redis_serves(
+    attempt: Callable[[], Awaitable[None]], url: str, timeout: float, variable: str = REDIS_VARIABLE
+) -> None:
     """Await ``attempt`` until it succeeds, for up to ``timeout`` seconds if its error may pass by itself.
 
     Raises UsageError, UnavailableError.
@@ -121,15 +123,17 @@ async def until_redis_serves(attempt: Callable[[], Awaitable[None]], url: str, t
         except (RedisError, OSError) as error:
             refusal = await _refusal(url, error)
             if refusal is None:
-                await _raise_if_lasting(url, error, first=not waits)
+                await _raise_if_lasting(url, error, variable, first=not waits)
                 cause = one_line(error)
-                failure = _failure(f"{server} does not answer, given up after {timeout:g} s: {cause}")
+                failure = _failure(
+                    variable, f"{server} does not answer, given up after {timeout:g} s: {cause}"
+                )
             else:
                 problem, fix = problem_of(error, refusal), fix_of(error, refusal, user)
                 cause = f"{problem}: {fix}"
                 if not refusal.passes:
-                    raise UsageError(f"{server}: {problem}", field=_FIELD, fix=fix) from None
-                failure = _failure(f"{server}: {problem}", f"{fix}; given up after {timeout:g} s")
+                    raise UsageError(f"{server}: {problem}", field=variable, fix=fix) from None
+                failure = _failure(variable, f"{server}: {problem}", f"{fix}; given up after {timeout:g} s")
             if time.monotonic() + delay > deadline:
                 raise failure from None
             if not waits:
@@ -162,15 +166,15 @@ async def in_cluster_mode(client: Redis) -> bool:
     return bool(info.get("cluster_enabled"))
 
 
-async def _raise_if_lasting(url: str, error: Exception, *, first: bool) -> None:
+async def _raise_if_lasting(url: str, error: Exception, variable: str, *, first: bool) -> None:
     """Raise UsageError or UnavailableError unless ``error``, not a known refusal, may pass by itself."""
     server = redact_url(url)
     if not isinstance(error, _UNAVAILABLE):
-        raise _failure(f"{server}: {one_line(error)}") from None
+        raise _failure(variable, f"{server}: {one_line(error)}") from None
     diagnosis = await diagnose_tls(url, error) if first else None
     if diagnosis is not None:
-        raise UsageError(f"{server}: {diagnosis.problem}", field=_FIELD, fix=diagnosis.fix) from None
+        raise UsageError(f"{server}: {diagnosis.problem}", field=variable, fix=diagnosis.fix) from None
 
 
-def _failure(problem: str, fix: str = "") -> UnavailableError:
-    return UnavailableError(problem, field=_FIELD, fix=fix)
+def _failure(variable: str, problem: str, fix: str = "") -> UnavailableError:
+    return UnavailableError(problem, field=variable, fix=fix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -114,11 +114,15 @@ class AlertHistoryRepository:
         self._database = database
 
     async def record(
-        self, firing: Sequence[FiringAlert], now: datetime, *, judged: Container[str] | None = None
+        self,
+        firing: Sequence[FiringAlert],
+        now: datetime,
+        *,
+        judged: Callable[[AlertRecord], bool] | None = None,
     ) -> AlertChanges:
         """Open a row for each alert that fires and has none, and close those of alerts that do not any more.
 
-        ``judged`` has the names of the alerts that could be judged (None: all); others stay as they are.
+        ``judged``: whether an alert could be judged (None: all could); others stay as they are.
         Whatever processes do this at the same time, each change is reported once.
         """
         found = {alert.key: alert for alert in firing}
@@ -137,7 +141,7 @@ class AlertHistoryRepository:
             for record in before:
                 if record.key in found:
                     await connection.execute(_refresh(record, found[record.key]))
-                elif judged is None or record.alert in judged:
+                elif judged is None or judged(record):
                     resolved += await self._fetch(connection, _resolve(record, now), now)
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
 

@@ -163,7 +163,7 @@ class Ledger:
         while page.next is not None:
             page = await self.letters.page(limit=1000, cursor=page.next)
             rows += page.items
-        return rows
+        return [row for row in rows if row.queue_name == self.queue.name]
 
     async def all_ended(self) -> bool:
         """Whether nothing is queued, in flight, or waits for a time or for the database."""

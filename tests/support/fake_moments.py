@@ -123,4 +123,31 @@ AWAY = replace(
         Alert(None, "database", "the database does not answer: connection refused"),
     ),
 )
+PARTLY_AWAY = replace(
+    HEALTHY,
+    queues=tuple(
+        replace(queue, redis_error="ConnectionError: connection refused")
+        if queue.name == "color-extraction"
+        else queue
+        for queue in HEALTHY.queues
+    ),
+    other_redises=(
+        RedisSnapshot(
+            "redis://box-2:6379/0",
+            "ConnectionError: connection refused",
+            name="Redis of color-extraction",
+            queues=("color-extraction",),
+            subject="color-extraction",
+        ),
+    ),
+    alerts=(
+        Alert(
+            None,
+            "redis",
+            "Redis of color-extraction does not answer: ConnectionError: connection refused",
+            subject="color-extraction",
+        ),
+    ),
+)
+"""One of two Redises is down."""
 DRAINING = replace(HEALTHY, drain_deadline_in=22.0)

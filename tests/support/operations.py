@@ -22,6 +22,7 @@ from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
+from workers.engine.placement import group_by_url
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
 from workers.engine.schedules import Schedule
@@ -72,17 +73,26 @@ def build_operations(
     schedules: Sequence[Schedule] = (),
 ) -> BuiltOperations:
     """Operations on these servers; ``close`` closes all that they opened."""
-    redis, pipeline = make_client(redis_url), PipelineConnection(redis_url)
+    groups = group_by_url(policies, redis_url)
+    clients = {url: make_client(url) for url in groups}
+    pipelines = {url: PipelineConnection(url) for url in groups}
+    redis = clients[redis_url]
     cache_pipeline = PipelineConnection(cache_url or redis_url)
     store = RedisCacheStore(AutoPipeline(partial(cache_pipeline.round_trip, limit=TIMEOUT_SECONDS)))
     cache = Cache(store, Payload)
-    queues = {policy.name: JobQueue(redis, policy, pipeline) for policy in policies}
+    urls = {policy.name: policy.redis_url or redis_url for policy in policies}
+    queues = {
+        policy.name: JobQueue(clients[urls[policy.name]], policy, pipelines[urls[policy.name]])
+        for policy in policies
+    }
     events = EventLog(EventRepository(database))
     enqueueing, plans = Enqueueing(queues, schemas), PlanRepository(database)
     audit = Audit(OperatorActionRepository(database), actor=actor, read_only=read_only)
     preferences = PreferenceRepository(database, cache.invalidate)
     alerts = AlertHistoryRepository(database)
-    snapshots = _make_snapshots(redis, redis_url, policies, database, letters, history=alerts, plans=plans)
+    snapshots = _make_snapshots(
+        redis, redis_url, policies, database, letters, history=alerts, plans=plans, clients=clients
+    )
     changed = snapshots.invalidate_dead_letters
     dead_letters = DeadLetterOperations(redis, letters, plans, queues=queues, audit=audit, changed=changed)
     operations = BuiltOperations(
@@ -103,13 +113,19 @@ def build_operations(
             emit=events.emit,
         ),
         events=EventOperations(events.repository, queues=queues),
-        jobs=JobOperations(redis, enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
-        schedules=ScheduleOperations(redis, enqueueing, schedules, audit),
-        workers=WorkerOperations(redis, audit, read_cluster=snapshots.cluster, process=process),
+        jobs=JobOperations(enqueueing, audit, dead_letters=dead_letters, take_snapshot=snapshots.take),
+        schedules=ScheduleOperations(enqueueing, schedules, audit),
+        workers=WorkerOperations(
+            list(clients.values()), audit, read_cluster=snapshots.cluster, process=process
+        ),
         personalization=PersonalizationService(cache, preferences, WeatherRepository(database)),
         snapshots=snapshots,
         process=process,
     )
     operations.enqueueing, operations.preferences = enqueueing, preferences
-    operations.closers = (events.close, cache.close, cache_pipeline.close, pipeline.close, redis.aclose)
+    operations.closers = (
+        *(events.close, cache.close, cache_pipeline.close),
+        *(pipeline.close for pipeline in pipelines.values()),
+        *(client.aclose for client in clients.values()),
+    )
     return operations

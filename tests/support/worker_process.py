@@ -5,8 +5,9 @@ Options (one JSON object): redis, database, journal (a file), drain_seconds, rel
 of QueuePolicy.  Its handler writes a line to the journal when an attempt starts and when it ends, and does
 what the job's arguments say: ``seconds`` to sleep, ``fail`` to raise, ``block`` the event loop for that many
 seconds, ``exit`` to die; ``ballast`` does nothing.  Times in the journal are of the monotonic clock, which
-processes share.  With ``handler`` a function of `tests.support.journal_handlers` runs the jobs, in processes
-of its own.
+processes share.  ``queues`` has the policies of several queues instead, each with a journal of its own, whose
+name ends with that of the queue.  With ``handler`` a function of `tests.support.journal_handlers` runs the
+jobs, in processes of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ async def _start_pool(name: str, journal: str) -> HandlerPool:
 
 
 def _make_process(
-    options: dict[str, Any], handler: SaqFunction, database: Database, events: EventLog
+    options: dict[str, Any], handlers: Mapping[str, SaqFunction], database: Database, events: EventLog
 ) -> WorkerProcess:
     letters = (_Doomed if options.pop("die_recorded", False) else DeadLetterRepository)(database)
     settings: dict[str, Any] = {
@@ -126,9 +127,11 @@ def _make_process(
         "release": options.pop("release", "0"),
     }
     redis = options.pop("redis")
-    policy = _make_policy(options)  # of what is left
+    queues = options.pop("queues", None)
+    policies = [_make_policy({**options, **one}) for one in queues or [{}]]  # of what is left
+    functions = {policy.name: handlers[policy.name if queues else ""] for policy in policies}
     return WorkerProcess(
-        redis, policies=[policy], functions={policy.name: handler}, events=events, give_up=abort, **settings
+        redis, policies=policies, functions=functions, events=events, give_up=abort, **settings
     )
 
 
@@ -140,8 +143,10 @@ async def main(options: dict[str, Any]) -> int:
     events = EventLog(EventRepository(database))
     journal, name = options.pop("journal"), options.pop("handler", None)
     pool = await _start_pool(name, journal) if name is not None else None
-    handler = _make_handler(_Journal(Path(journal))) if pool is None else pool.as_function()
-    process = _make_process(options, handler, database, events)
+    names = [one["name"] for one in options.get("queues", [])]
+    handlers = {one: _make_handler(_Journal(Path(f"{journal}-{one}"))) for one in names}
+    handlers[""] = _make_handler(_Journal(Path(journal))) if pool is None else pool.as_function()
+    process = _make_process(options, handlers, database, events)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, process.begin_drain)
     await process.start()
     sys.stdout.write("ready\n")

@@ -11,7 +11,7 @@ import pytest
 from rich.text import Text
 
 from tests.support.fake_letters import letter
-from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, NOW, queue, worker
+from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, NOW, PARTLY_AWAY, queue, worker
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import queues as queue_text
@@ -213,6 +213,16 @@ def test_the_verdict_shows_since_when_and_a_pending_alert_only_if_none_fires() -
     line = verdict(replace(HEALTHY, alerts=tuple(others[1:])))
     assert "all well" in line
     assert "1 silenced  app.alerts alerts" in line
+
+
+def test_the_header_and_the_banner_show_which_of_several_redises_is_down() -> None:
+    assert "redis ▲ 1 of 2 down" in text.header(PARTLY_AWAY, 120, None).plain
+    line = text.banner(PARTLY_AWAY, 160)
+    assert line is not None
+    assert line.plain.startswith(
+        " ▲ Redis of color-extraction is unavailable: ConnectionError: connection refused"
+    )
+    assert "figures" not in line.plain
 
 
 def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_are() -> None:

@@ -141,7 +141,8 @@ def row_of(queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], chos
     row.no_wrap, row.overflow = True, "crop"
     row.truncate(name.width, pad=True)
     for column in others:
-        cell = column.cell(queue, column.width - GAP, states)
+        is_old = queue.redis_error is not None
+        cell = Text(MISSING, MUTED) if is_old else column.cell(queue, column.width - GAP, states)
         row.append(" " * (column.width - cell.cell_len))
         row.append_text(cell)
     return row

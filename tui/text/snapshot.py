@@ -107,10 +107,12 @@ def other_workers(snapshot: Snapshot) -> str:
 
 
 def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
-    redis = snapshot.redis
+    redis = snapshot.fullest_redis
     text = Text.assemble(("redis ", MUTED))
-    if redis.error is not None:
-        return text.append("▲ down", BREACH)
+    down = sum(redis.error is not None for redis in snapshot.redises)
+    if down:
+        of_all = f" {down} of {len(snapshot.redises)}" if snapshot.other_redises else ""
+        return text.append(f"▲{of_all} down", BREACH)
     text.append(byte_size(redis.memory_used))
     if redis.memory_limit and redis.memory_used is not None:
         share = redis.memory_used / redis.memory_limit
@@ -231,7 +233,10 @@ def banner(
         return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: {key('app.freeze')} goes on")
     down = [
         f"{name} is unavailable: {escape(problem)}"
-        for name, problem in (("Redis", snapshot.redis.error), ("the database", snapshot.database.error))
+        for name, problem in (
+            *((redis.name, redis.error) for redis in snapshot.redises),
+            ("the database", snapshot.database.error),
+        )
         if problem is not None
     ]
     if not down:

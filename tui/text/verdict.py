@@ -58,6 +58,9 @@ class Verdict:
 
 def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Verdict:
     """The worst of what is to be said of a queue; ``alerts`` are those of the whole snapshot."""
+    if queue.redis_error is not None:
+        words = f"its Redis does not answer: {escape(queue.redis_error)}"
+        return Verdict("breach", words, "no Redis", needs_text=True)
     own = [alert for alert in alerts if alert.queue == queue.name and alert.severity != "information"]
     return next(_verdicts(queue, own, now))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 KEEP_COMPLETED = 100
 """Completed jobs that stay readable in Redis, per queue."""
@@ -120,6 +121,8 @@ class QueuePolicy:
     retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
     run: Literal["process", "inline"] = "process"
     """Where a custom handler runs: in processes of its own, or in our event loop."""
+    redis_url: str = field(default="", repr=False)
+    """Of the Redis that holds the queue; empty: the main one, which holds the locks of the cluster, too."""
 
     @property
     def max_attempts(self) -> int:
@@ -128,7 +131,10 @@ class QueuePolicy:
 
     def settings(self) -> dict[str, object]:
         """What a process publishes of it, so that others see where it differs."""
+        server = urlsplit(self.redis_url)  # without user and password
+        own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {
+            **own_redis,
             "concurrency": self.concurrency,
             "rate": str(self.rate_limit) if self.rate_limit else "none",
             "timeout": self.timeout,

@@ -73,7 +73,11 @@ class QueueFacts:
 
 def alerts(conditions: Iterable[Condition], now: float) -> tuple[Alert, ...]:
     """The alerts of conditions that all have a ``since``: those that fire first, and of these the worst."""
-    found = [_alert(condition, now) for condition in conditions]
+    return sort_alerts(_alert(condition, now) for condition in conditions)
+
+
+def sort_alerts(found: Iterable[Alert]) -> tuple[Alert, ...]:
+    """Those that fire first, and of these the worst."""
     return tuple(sorted(found, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
 
 
@@ -128,45 +132,50 @@ def _alert(condition: Condition, now: float) -> Alert:
 
 def server_conditions(
     redis: RedisSnapshot,
-    database: DatabaseSnapshot,
+    database: DatabaseSnapshot | None,
     letters_since: float | None,
     now: float,
     limits: Thresholds = rules.DEFAULTS,
     observed: Container[str] = (),
     refused: str | None = None,
 ) -> Iterable[Condition]:
-    """What is wrong with Redis, the database and the way of letters from one to the other.
+    """What is wrong with a Redis, the database and the way of letters from one to the other.
 
+    ``database`` is None if that is told with another Redis.
     ``observed`` has the keys of the conditions that were there before: these end at a lower figure.
     ``refused``: why the engine of this process cannot use Redis, which may answer to others.
     """
     if problem := _redis_problem(redis, refused):
-        yield Condition(rules.REDIS, None, problem)
-    if database.error is not None:
+        yield Condition(rules.REDIS, None, problem, subject=redis.subject)
+    if database is not None and database.error is not None:
         yield Condition(rules.DATABASE, None, f"the database does not answer: {database.error}")
     if redis.memory_limit and redis.memory_used is not None:
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
-        breached = f"{rules.REDIS_MEMORY}||" in observed
+        breached = f"{rules.REDIS_MEMORY}||{redis.subject}" in observed
         if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
-            message = f"Redis memory {percent(share, 0)} full, limit {percent(limit, None)}"
-            yield Condition(rules.REDIS_MEMORY, None, message, value=share, limit=limit)
+            message = f"{_memory_of(redis)} {percent(share, 0)} full, limit {percent(limit, None)}"
+            yield Condition(
+                rules.REDIS_MEMORY, None, message, value=share, limit=limit, subject=redis.subject
+            )
     if evicts_jobs(redis.eviction_policy):
-        yield Condition(
-            rules.REDIS_EVICTION, None, f"Redis evicts by {redis.eviction_policy}: jobs may be evicted"
-        )
+        message = f"{redis.name} evicts by {redis.eviction_policy}: jobs may be evicted"
+        yield Condition(rules.REDIS_EVICTION, None, message, subject=redis.subject)
     waiting = limits.limit(rules.LETTERS_WAITING)
     if letters_since is not None and now - letters_since > waiting:
         message = f"dead letters wait for the database for {now - letters_since:.0f} s"
         since = letters_since + waiting
-        yield Condition(rules.LETTERS_WAITING, None, message, since, now - letters_since, waiting)
+        waited = now - letters_since
+        yield Condition(rules.LETTERS_WAITING, None, message, since, waited, waiting, redis.subject)
 
 
-def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str:
-    if redis.error is not None:
-        return redis.error if redis.refusal is not None else f"Redis does not answer: {redis.error}"
-    if redis.refuses_writes is not None:
-        return redis.refuses_writes
-    return "" if refused is None else f"this process cannot use Redis: {refused}"
+def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str | None:
+    if redis.problem is None and refused is not None:
+        return f"this process cannot use {redis.name}: {refused}"
+    return redis.problem
+
+
+def _memory_of(redis: RedisSnapshot) -> str:
+    return f"{redis.name} memory" if redis.name == "Redis" else f"memory of {redis.name}"
 
 
 def evicts_jobs(policy: str | None) -> bool:

@@ -109,14 +109,14 @@ class ClusterReader:
         done, observed = (_hash_or_empty(replies.pop()) for _ in range(2))
         if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
             raise error
-        (seconds, _), presences, beats, waiting, oldest = replies
+        (seconds, micros), presences, beats, waiting, oldest = replies
         quiet = [] if recovering or unwritable else to_be_asked(presences, dict(beats), seconds)
         overviews, connected, asked = await asyncio.gather(
             self._overviews(seconds, keep_history=keep_history),
             self._connected(with_channel(presences)),
             self._ask(quiet, seconds),
         )
-        now = overviews[0].now
+        now = overviews[0].now if overviews else seconds + micros / 1e6
         evidence = Evidence({**presences, **asked}, dict(beats), now, connected, recovering, unwritable)
         leases = [
             read_leases(overview.leases, policy.name)
@@ -204,7 +204,7 @@ class ClusterReader:
         noted = {
             b"asked:" + name.encode(): b"%d" % (now * 1000)
             for name, count in zip(workers, reached, strict=True)
-            if count == 1
+            if isinstance(count, int) and count > 0
         }
         if noted:
             with suppress(ResponseError):

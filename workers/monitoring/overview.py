@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -133,6 +134,36 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
         # Not Counters, which dataclasses.asdict spoils.
         waits=Durations(dict(wait_buckets(totals)), totals.get("wait_us", 0) / 1e6),
         runs=Durations(dict(run_buckets(totals)), totals.get("run_us", 0) / 1e6),
+    )
+
+
+def unread_queue(policy: QueuePolicy, redis_error: str) -> QueueSnapshot:
+    """A queue of which nothing is known, since its Redis has not answered yet."""
+    nothing = histogram.percentiles(Counter())
+    return QueueSnapshot(
+        name=policy.name,
+        function=policy.function,
+        depth=0,
+        scheduled=0,
+        oldest_age=None,
+        in_flight=0,
+        concurrency=policy.concurrency,
+        rate_limit=policy.rate_limit,
+        rate_used=0,
+        next_start_in=None,
+        wait=nothing,
+        run=nothing,
+        failure_rate=None,
+        throughput=0.0,
+        completed=0,
+        failed=0,
+        retried=0,
+        dead_lettered=0,
+        depth_history=(None,) * CHART_MINUTES,
+        throughput_history=(None,) * CHART_MINUTES,
+        paused=None,
+        workers=0,
+        redis_error=redis_error,
     )
 
 

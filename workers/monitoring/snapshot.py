@@ -6,6 +6,7 @@ server's clock.  ``None`` means "not known" or "nothing to measure", never zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -110,6 +111,8 @@ class QueueSnapshot:
     """Jobs ready above which they pile up."""
     recent_attempts: int = 0
     """Attempts of which ``failure_rate`` is the share."""
+    redis_error: str | None = None
+    """Why the Redis of its own does not answer: the figures are old.  None if all queues share one."""
     failure_limit: float = DEFAULTS.limit(FAILING)
     """Share of failed attempts above which too many fail, 0 to 1."""
     stalled_limit: float = DEFAULTS.limit(STALLED)
@@ -225,6 +228,26 @@ class RedisSnapshot:
     """Why it takes no writes although it answers, in one line without an address; None if it takes them."""
     nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
     """Share of the memory limit above which it is nearly full, 0 to 1."""
+    name: str = "Redis"
+    """As messages name it: of several with its queues, as ``Redis of color-extraction``."""
+    queues: tuple[str, ...] = ()
+    """The queues that it holds; empty if it is the only one."""
+    subject: str = ""
+    """Tells its alerts from those of the main one, whose subject is empty."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used, by its name; None while it answers and takes writes."""
+        if self.error is None:
+            return None if self.refuses_writes is None else self._named(self.refuses_writes)
+        return (
+            self._named(self.error)
+            if self.refusal is not None
+            else f"{self.name} does not answer: {self.error}"
+        )
+
+    def _named(self, text: str) -> str:
+        return f"{self.name}{text.removeprefix('Redis')}" if text.startswith("Redis ") else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +300,7 @@ class Snapshot:
     queues: tuple[QueueSnapshot, ...]
     workers: tuple[WorkerSnapshot, ...]
     redis: RedisSnapshot
+    """The main one, which has the locks of the cluster, and the queues without a Redis of their own."""
     database: DatabaseSnapshot
     dead_letters: int | None
     """Letters in state ``dead``; None while the database is down."""
@@ -295,3 +319,26 @@ class Snapshot:
     """Seconds left for the jobs in flight here, while this process drains."""
     lost: tuple[LostWorker, ...] = ()
     """Processes that ended without a drain, and held no jobs: of those of a day."""
+    other_redises: tuple[RedisSnapshot, ...] = ()
+    """Those that hold queues beside the main one, ``redis``."""
+
+    @property
+    def redises(self) -> tuple[RedisSnapshot, ...]:
+        """All servers, the main one first."""
+        return (self.redis, *self.other_redises)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether no Redis answers: all figures are those of a snapshot before."""
+        return all(redis.error is not None for redis in self.redises)
+
+    @property
+    def fullest_redis(self) -> RedisSnapshot:
+        """The server with the largest share of its memory in use."""
+        return max(
+            self.redises, key=lambda redis: (redis.memory_used or 0) / (redis.memory_limit or math.inf)
+        )
+
+    def redis_of(self, queue: str) -> RedisSnapshot:
+        """The server that holds a queue."""
+        return next((redis for redis in self.other_redises if queue in redis.queues), self.redis)

@@ -148,7 +148,7 @@ class AlertOperations:
         snapshot = await self._take_snapshot()
         firing = [found for found in firing_alerts(snapshot) if _matches(found, alert, queue)]
         if firing:
-            changes = await self._history.record(firing, datetime.now(UTC), judged=())
+            changes = await self._history.record(firing, datetime.now(UTC), judged=lambda _: False)
             for record in changes.fired:
                 self._emit(alert_event("alert-fired", record, record.message))
         return bool(firing)

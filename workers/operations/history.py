@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from redis.asyncio import Redis
+from collections.abc import Mapping, Sequence
 
 from workers.engine.history import History
+from workers.engine.queue import JobQueue
 from workers.monitoring.charts import FIGURES, MAX_RANGE_SECONDS, OldHistoryReader, Series, series
 from workers.monitoring.snapshot_reader import SnapshotReader
 
@@ -16,9 +15,9 @@ __all__ = ["FIGURES", "MAX_RANGE_SECONDS", "History", "HistoryOperations", "Seri
 class HistoryOperations:
     """The points of the last three hours are those of the snapshots: reading them costs no command."""
 
-    def __init__(self, redis: Redis, snapshots: SnapshotReader) -> None:
+    def __init__(self, queues: Mapping[str, JobQueue], snapshots: SnapshotReader) -> None:
         self._snapshots = snapshots
-        self._old = OldHistoryReader(redis)
+        self._old = {name: OldHistoryReader(queue.redis) for name, queue in queues.items()}
 
     async def histories(self, queues: Sequence[str], seconds: float) -> dict[str, History]:
         """The history of each of these queues, as of the newest snapshot; empty before the first one.
@@ -27,7 +26,7 @@ class HistoryOperations:
         """
         known = {name: self._snapshots.history(name) for name in queues}
         return {
-            name: await self._old.extend(name, history, seconds)
+            name: await self._old[name].extend(name, history, seconds)
             for name, history in known.items()
             if history is not None
         }

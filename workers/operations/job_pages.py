@@ -10,10 +10,8 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-
-from redis.asyncio import Redis
 
 from storage.errors import InvalidCursorError
 from workers.engine.job_reader import FoundJob, JobReader, WindowState
@@ -53,6 +51,15 @@ class Position:
         queues = [[one.queue, one.after.decode("latin-1"), one.at.decode("latin-1")] for one in self.queues]
         text = json.dumps([self.state, queues])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    def only(self, queues: Collection[str]) -> Position | None:
+        """This position without other queues than these; None if nothing is left."""
+        kept = tuple(one for one in self.queues if one.queue in queues)
+        sections = (
+            (state, tuple(name for name in names if name in queues)) for state, names in self.following
+        )
+        here = Position(self.state, kept, tuple((state, names) for state, names in sections if names))
+        return here if kept else here.next_section()
 
     def next_section(self) -> Position | None:
         """The beginning of the section after this one."""
@@ -99,14 +106,16 @@ Found = list[tuple[str, FoundJob, float]]
 """Queue, job, and the server's time."""
 
 
-async def read_section(redis: Redis, position: Position, limit: int) -> tuple[Found, Position | None, bool]:
+async def read_section(
+    reader: Callable[[str], JobReader], position: Position, limit: int
+) -> tuple[Found, Position | None, bool]:
     """The jobs from a position on, the next position, and whether the page ends since they are large.
 
-    Raises RedisError.
+    ``reader`` is that of a queue.  Raises RedisError.
     """
     windows = await asyncio.gather(
         *(
-            JobReader(redis, one.queue).window(position.state, limit, after=one.after, place=one.at)
+            reader(one.queue).window(position.state, limit, after=one.after, place=one.at)
             for one in position.queues
         )
     )

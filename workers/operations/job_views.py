@@ -274,14 +274,15 @@ def start_facts(policy: QueuePolicy, snapshot: Snapshot, job: JobFacts | None) -
     """What the question needs of the queue."""
     queue = queue_of(snapshot, policy.name)
     if queue is None:  # Redis has not answered yet
-        return StartFacts(policy.name, job, snapshot.redis.error or "it has not answered yet")
+        error = snapshot.redis_of(policy.name).error
+        return StartFacts(policy.name, job, error or "it has not answered yet")
     serving = [worker for worker in snapshot.workers if worker.alive and policy.name in worker.queues]
     draining = sum(worker.draining for worker in serving)
     standby = sum(not worker.draining and policy.name in worker.standby for worker in serving)
     return StartFacts(
         queue=policy.name,
         job=job,
-        redis_error=snapshot.redis.error,
+        redis_error=snapshot.redis_of(policy.name).error,
         broken_keys=queue.broken_keys,
         taking=len(serving) - draining - standby,
         standby=standby,

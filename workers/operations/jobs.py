@@ -14,9 +14,11 @@ from redis.exceptions import RedisError
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import Page
 from storage.errors import StorageError
+from storage.redis.client import execute
 from storage.redis.refusals import reason
 from workers.engine.job_reader import FoundJob, JobCounts, JobReader, WindowState, count_jobs
 from workers.engine.job_record import JobRecord
+from workers.engine.placement import group_by_client
 from workers.engine.policy import LARGE_BYTES, QueuePolicy
 from workers.errors import ConflictError, NotFoundError
 from workers.monitoring.snapshot import Snapshot
@@ -67,6 +69,8 @@ MAX_JOBS = 200
 """Jobs of one page."""
 MAX_SEARCHED = 1_000
 """Jobs that are read for one page of a search."""
+_PING_SECONDS = 1.0
+"""Within which one of several Redises answers, or its queues are left out of a list of all."""
 _LETTER_SECONDS = 2.0
 """Timeout of finding a job's dead letter: the rest of the job is shown without the database."""
 
@@ -79,7 +83,6 @@ class JobOperations(JobVerbs):
 
     def __init__(
         self,
-        redis: Redis,
         enqueueing: Enqueueing,
         audit: Audit,
         *,
@@ -89,13 +92,18 @@ class JobOperations(JobVerbs):
     ) -> None:
         self._mask = mask
         super().__init__(enqueueing, audit)
-        self._redis = redis
         self._dead_letters = dead_letters
         self._take_snapshot = take_snapshot
 
     async def counts(self) -> dict[str, JobCounts]:
-        """The jobs of each queue by state."""
-        return await count_jobs(self._redis, list(self._enqueueing.queues))
+        """The jobs of each queue by state; those of a Redis that is down are left out, unless all are."""
+        names = await self._reachable()
+        groups = group_by_client(self._enqueueing.queues[name] for name in names).items()
+        counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
+        counts: dict[str, JobCounts] = {}
+        for found in await asyncio.gather(*counting):
+            counts |= found
+        return {name: counts[name] for name in names}
 
     async def page(
         self,
@@ -112,6 +120,8 @@ class JobOperations(JobVerbs):
         Those that run are listed by their start, those that wait for a time by that, and those that have
         ended the newest first, over all queues; those that are ready in the order of each queue.
 
+        The jobs of a Redis that is down are left out of a list of all queues, unless all Redises are.
+
         A page of large jobs ends before its limit.  If ``selected`` has conditions beyond a queue, a page
         searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one; the job whose key
         is the searched text is found wherever it is.  Raises InvalidCursorError, ValueError (the limit).
@@ -122,12 +132,15 @@ class JobOperations(JobVerbs):
         names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
         position: Position | None
         position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
+        if queue is None:
+            names = await self._reachable()
+            position = position.only(names)
         if snapshot is None and (selected.worker is not None or state == "running"):
             snapshot = await self._take_snapshot()  # it names the workers
         items = await self._named(names, state, selected, snapshot) if cursor is None else []
         searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
         while position is not None and len(items) < enough and searched < MAX_SEARCHED:
-            found, position, is_cut = await read_section(self._redis, position, limit - len(items))
+            found, position, is_cut = await read_section(self._reader, position, limit - len(items))
             if snapshot is None and any(job.state == "running" for _, job, _ in found):
                 snapshot = await self._take_snapshot()
             jobs = [self._summary(name, job, now, snapshot) for name, job, now in found]
@@ -201,7 +214,7 @@ class JobOperations(JobVerbs):
         """
         policy = self._policy(queue)
         snapshot = snapshot or await self._take_snapshot()
-        if key is None or snapshot.redis.error is not None:
+        if key is None or snapshot.redis_of(queue).error is not None:
             return explain(start_facts(policy, snapshot, None), clock)
         try:
             detail = await self.get(queue, key, snapshot=snapshot, clock=clock)
@@ -225,7 +238,7 @@ class JobOperations(JobVerbs):
         summary = _summary(policy, found, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
-        return self._mask.stack(await ask_for_stack(self._redis, summary.worker, queue, key))
+        return self._mask.stack(await ask_for_stack(self._redis(queue), summary.worker, queue, key))
 
     async def findings(self, *, snapshot: Snapshot | None = None) -> list[Finding]:
         """The lines at which two running jobs of the cluster or more stand, that with the most jobs first.
@@ -234,10 +247,10 @@ class JobOperations(JobVerbs):
         """
         snapshot = snapshot or await self._take_snapshot()
         running: list[JobSummary] = []
-        for queue in self._enqueueing.queues:
+        for queue in await self._reachable():
             running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
-        holders = {job.worker for job in running if job.worker is not None}
-        asked = [ask_for_stacks(self._redis, worker) for worker in holders]
+        holders = {job.worker: self._redis(job.queue) for job in running if job.worker is not None}
+        asked = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
         stacks: dict[tuple[str, str], JobStack] = {}
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(answer, dict):
@@ -291,7 +304,27 @@ class JobOperations(JobVerbs):
         return self._enqueueing.queue(queue).policy
 
     def _reader(self, queue: str) -> JobReader:
-        return JobReader(self._redis, self._enqueueing.queue(queue).name)
+        return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
+
+    async def _reachable(self) -> list[str]:
+        """The queues whose Redis answers; one that all share is not asked.  Raises RedisError."""
+        groups = group_by_client(self._enqueueing.queues.values())
+        if len(groups) == 1:
+            return list(self._enqueueing.queues)
+        replies = await asyncio.gather(*map(_ping, groups), return_exceptions=True)
+        if all(isinstance(reply, BaseException) for reply in replies):
+            raise next(reply for reply in replies if isinstance(reply, BaseException))
+        answering = {redis for redis, reply in zip(groups, replies, strict=True) if reply is None}
+        return [name for name, queue in self._enqueueing.queues.items() if queue.redis in answering]
+
+    def _redis(self, queue: str) -> Redis:
+        """The server that holds a queue, and to which the processes that serve it are connected."""
+        return self._enqueueing.queue(queue).redis
+
+
+async def _ping(redis: Redis) -> None:
+    async with asyncio.timeout(_PING_SECONDS):
+        await execute(redis, "PING")
 
 
 async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:

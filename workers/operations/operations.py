@@ -26,6 +26,7 @@ from storage.repositories.operator_actions import OperatorAction
 from workers.dead_letters.export import ExportFormat
 from workers.engine.attempt_log import LogLine, newest_lines
 from workers.engine.keys import WAKE_CHANNEL
+from workers.engine.placement import group_by_client
 from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, NotFoundError, WorkersError
@@ -96,6 +97,8 @@ MAX_LOG_LINES = 200
 """Lines of the log that one call returns."""
 _CHECK_SECONDS = 1.0
 """Timeout of the check of Redis: less than probes wait for the answer."""
+_ONE_SECONDS = 0.8
+"""The same of one of several: a silent one must not hide what the others answer."""
 
 
 class Operations:
@@ -131,11 +134,14 @@ class Operations:
         self.jobs = jobs
         self.schedules = schedules
         self.workers = workers
-        self.history = HistoryOperations(redis, snapshots)
+        self.history = HistoryOperations(enqueueing.queues, snapshots)
         self.foreground = ForegroundJobs(enqueueing, audit)
         self.personalization = personalization
         """What users are shown, read through the cache."""
         self._redis = redis
+        self._other_redises = [
+            other for other in group_by_client(enqueueing.queues.values()) if other is not redis
+        ]
         self._enqueueing = enqueueing
         self._audit = audit
         self._snapshots = snapshots
@@ -171,15 +177,31 @@ class Operations:
         return self._process is not None
 
     async def ping(self) -> None:
-        """Raises RedisError if Redis does not answer."""
-        await execute(self._redis, "PING")
+        """Raises RedisError if Redis does not answer; if there are several: if none does."""
 
-    async def check_writes(self) -> None:
-        """Raises RedisError if Redis is down, read-only or full, refuses writes or forbids to publish.
+        async def ping_one(redis: Redis) -> None:
+            async with asyncio.timeout(_ONE_SECONDS if self._other_redises else None):
+                await execute(redis, "PING")
 
-        It takes one round trip and leaves nothing behind.
+        pings = map(ping_one, (self._redis, *self._other_redises))
+        replies = await asyncio.gather(*pings, return_exceptions=True)
+        errors = [reply for reply in replies if isinstance(reply, BaseException)]
+        if len(errors) == len(replies):
+            raise errors[0]
+
+    async def check_writes(self) -> dict[tuple[str, ...], Exception]:
+        """Why a Redis that this process needs is down or full, refuses writes or forbids to publish.
+
+        By the queues that it holds; by none if it holds all.  It takes one round trip to each and leaves
+        nothing behind.
         """
-        await check_writes(self._redis)
+        served = self._process.dispatchers if self._process is not None else self._enqueueing.queues
+        groups = group_by_client(self._enqueueing.queues[name] for name in served)
+        if not self._other_redises:
+            groups = {self._redis: []}
+        checks = (_write_error(redis, several=len(groups) > 1) for redis in groups)
+        errors = zip(groups.values(), await asyncio.gather(*checks), strict=True)
+        return {tuple(queue.name for queue in queues): error for queues, error in errors if error is not None}
 
     async def stuck(self) -> list[str]:
         """Return why a supervisor should restart this process: queues that stand although Redis takes writes.
@@ -187,13 +209,17 @@ class Operations:
         No server is asked while all queues make progress.
         """
         reasons = self._process.standing() if self._process is not None else []
-        if reasons:
-            try:
-                async with asyncio.timeout(_CHECK_SECONDS):
-                    await self.check_writes()
-            except (RedisError, OSError):
-                return []  # Redis is the cause, and a restart would change nothing
-        return reasons
+        if not reasons:
+            return []
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                errors = await self.check_writes()
+        except OSError:
+            return []
+        if () in errors:
+            return []  # Redis is the cause, and a restart would change nothing
+        down = {name for queues in errors for name in queues}
+        return [reason for reason in reasons if reason.partition(":")[0] not in down]
 
     async def snapshot(self) -> Snapshot:
         """The state of the cluster now; if a server is down, the snapshot has the error."""
@@ -201,7 +227,7 @@ class Operations:
         return await self._snapshots.snapshot(
             loop_lag=self._loop_lag.worst(),
             drain_deadline_in=process.drain_deadline_in if process else None,
-            refused=process.redis_error if process else None,
+            refused=process.redis_errors if process else None,
         )
 
     @property
@@ -215,7 +241,7 @@ class Operations:
 
     async def loads(self) -> list[QueueLoad]:
         """The load of each queue, for an autoscaler."""
-        return await read_loads(self._redis, (queue.policy for queue in self._enqueueing.queues.values()))
+        return await read_loads(self._enqueueing.queues.values())
 
     async def enqueue(
         self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0
@@ -269,22 +295,24 @@ class Operations:
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
         """Start no job of the queue, in any process, until it is resumed.  Raises UnknownQueueError."""
-        keys = self._enqueueing.queue(queue).keys
+        paused = self._enqueueing.queue(queue)
         async with self._audit.record("pause", {"queue": queue}, reason):
-            since = await run_script(self._redis, PAUSE_SCRIPT.call([keys.pause], [self.actor, reason]))
+            call = PAUSE_SCRIPT.call([paused.keys.pause], [self.actor, reason])
+            since = await run_script(paused.redis, call)
             return Pause(self.actor, reason, float(since))
 
     async def resume(self, queue: str) -> bool:
         """Let a paused queue start jobs again; False if it was not paused.  Raises UnknownQueueError."""
-        keys = self._enqueueing.queue(queue).keys
+        resumed = self._enqueueing.queue(queue)
         async with self._audit.record("resume", {"queue": queue}) as action:
-            call = RESUME_SCRIPT.call([keys.pause, keys.looks], [WAKE_CHANNEL, queue])
-            action.affected = int(await run_script(self._redis, call))
+            call = RESUME_SCRIPT.call([resumed.keys.pause, resumed.keys.looks], [WAKE_CHANNEL, queue])
+            action.affected = int(await run_script(resumed.redis, call))
             return bool(action.affected)
 
     async def pause_of(self, queue: str) -> Pause | None:
         """Who paused the queue, why and since when; None if it runs.  Raises UnknownQueueError."""
-        return parse_pause(await execute(self._redis, "HGETALL", self._enqueueing.queue(queue).keys.pause))
+        of_queue = self._enqueueing.queue(queue)
+        return parse_pause(await execute(of_queue.redis, "HGETALL", of_queue.keys.pause))
 
     @property
     def in_flight(self) -> int:
@@ -322,3 +350,12 @@ class Operations:
             self._process.begin_drain(undoable=not now, by=self.actor)
             if now:
                 self._process.drain_now()
+
+
+async def _write_error(redis: Redis, *, several: bool) -> Exception | None:
+    try:
+        async with asyncio.timeout(_ONE_SECONDS if several else None):
+            await check_writes(redis)
+    except (RedisError, OSError) as error:
+        return error
+    return None

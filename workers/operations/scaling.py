@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from storage.redis.scripts import Script, run_scripts
-from workers.engine.keys import QueueKeys
-from workers.engine.policy import QueuePolicy
+from workers.engine.placement import group_by_client
+from workers.engine.queue import JobQueue
 
 LOAD_SCRIPT = Script.load(__name__, "load")
+
+_ONE_SECONDS = 1.5
+"""Timeout of one of several Redises: less than a request by HTTP waits for the loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +42,34 @@ class QueueLoad:
         return (self.in_flight + waiting) / self.capacity
 
 
-async def read_loads(redis: Redis, policies: Iterable[QueuePolicy]) -> list[QueueLoad]:
-    """Return the load of each queue, in one round trip.  Raises RedisError."""
-    policies = list(policies)
-    keys = [QueueKeys.of(policy.name) for policy in policies]
+async def read_loads(queues: Iterable[JobQueue]) -> list[QueueLoad]:
+    """Return the load of each queue, in one round trip to each Redis.
+
+    The queues of a Redis that is down are left out.  Raises RedisError if all are.
+    """
+    queues = list(queues)
+    groups = group_by_client(queues)
+
+    async def read(redis: Redis, held: Sequence[JobQueue]) -> list[QueueLoad]:
+        async with asyncio.timeout(_ONE_SECONDS if len(groups) > 1 else None):
+            return await _read(redis, held)
+
+    replies = await asyncio.gather(*(read(*group) for group in groups.items()), return_exceptions=True)
+    errors = [reply for reply in replies if isinstance(reply, BaseException)]
+    unexpected = [error for error in errors if not isinstance(error, RedisError | OSError)]
+    if unexpected or len(errors) == len(groups):
+        raise (unexpected or errors)[0]
+    loads = {load.queue: load for reply in replies if not isinstance(reply, BaseException) for load in reply}
+    return [loads[queue.name] for queue in queues if queue.name in loads]
+
+
+async def _read(redis: Redis, queues: Sequence[JobQueue]) -> list[QueueLoad]:
+    keys = [queue.keys for queue in queues]
     calls = [LOAD_SCRIPT.call([key.queued, key.incomplete, key.leases, key.pause]) for key in keys]
     loads = []
-    for policy, reply in zip(policies, await run_scripts(redis, calls), strict=True):
+    for queue, reply in zip(queues, await run_scripts(redis, calls), strict=True):
         if isinstance(reply, Exception):
             raise reply
         in_flight, ready, due, paused = reply
-        loads.append(QueueLoad(policy.name, in_flight, ready, due, policy.concurrency, bool(paused)))
+        loads.append(QueueLoad(queue.name, in_flight, ready, due, queue.policy.concurrency, bool(paused)))
     return loads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,22 +65,16 @@ class ScheduleRun:
 class ScheduleOperations:
     """Every method raises RedisError; those with a name raise NotFoundError."""
 
-    def __init__(
-        self, redis: Redis, enqueueing: Enqueueing, schedules: Sequence[Schedule], audit: Audit
-    ) -> None:
-        self._redis = redis
+    def __init__(self, enqueueing: Enqueueing, schedules: Sequence[Schedule], audit: Audit) -> None:
         self._enqueueing = enqueueing
         self._schedules = {schedule.name: schedule for schedule in schedules}
         self._audit = audit
 
     async def list(self) -> list[ScheduleView]:
-        """All schedules, in one round trip."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.hgetall(CRON)
-        (seconds, _), fields = await pipeline.execute(raise_on_error=False)
-        fields = fields if isinstance(fields, dict) else {}  # another program gave the key another type
-        return [self._view(schedule, fields, int(seconds)) for schedule in self._schedules.values()]
+        """All schedules, in one round trip to each Redis that holds one of their queues."""
+        redises = {self._redis(schedule) for schedule in self._schedules.values()}
+        states = dict(zip(redises, await asyncio.gather(*map(_read_states, redises)), strict=True))
+        return [self._view(schedule, *states[self._redis(schedule)]) for schedule in self._schedules.values()]
 
     async def get(self, name: str) -> ScheduleView:
         """One schedule."""
@@ -96,8 +91,8 @@ class ScheduleOperations:
         async with self._audit.record("cron run", {"schedule": name, "queue": queue.name}, reason) as action:
             jobs = await scheduled_jobs(schedule, queue)
             results = await queue.enqueue_many(jobs)
-            seconds, _ = await self._redis.time()
-            await execute(self._redis, "HSET", CRON, f"{name}{RAN}", seconds)
+            seconds, _ = await queue.redis.time()
+            await execute(queue.redis, "HSET", CRON, f"{name}{RAN}", seconds)
             action.affected = results.count(EnqueueResult.ENQUEUED)
             action.outcome = f"{action.affected} of {len(jobs)} enqueued"
             return ScheduleRun(name, queue.name, len(jobs), action.affected)
@@ -108,7 +103,8 @@ class ScheduleOperations:
         arguments = {"schedule": name, "queue": schedule.queue}
         async with self._audit.record("cron disable", arguments, reason) as action:
             note = wire.dump({"by": self._audit.actor, "reason": reason})
-            action.affected = int(await run_script(self._redis, DISABLE_SCRIPT.call([CRON], [name, note])))
+            call = DISABLE_SCRIPT.call([CRON], [name, note])
+            action.affected = int(await run_script(self._redis(schedule), call))
             return bool(action.affected)
 
     async def enable(self, name: str, reason: str = "") -> bool:
@@ -116,8 +112,13 @@ class ScheduleOperations:
         schedule = self._find(name)
         arguments = {"schedule": name, "queue": schedule.queue}
         async with self._audit.record("cron enable", arguments, reason) as action:
-            action.affected = int(await run_script(self._redis, ENABLE_SCRIPT.call([CRON], [name])))
+            call = ENABLE_SCRIPT.call([CRON], [name])
+            action.affected = int(await run_script(self._redis(schedule), call))
             return bool(action.affected)
+
+    def _redis(self, schedule: Schedule) -> Redis:
+        """That of its queue: the script that enqueues an occurrence reads its state."""
+        return self._enqueueing.queue(schedule.queue).redis
 
     def _find(self, name: str) -> Schedule:
         schedule = self._schedules.get(name)
@@ -147,6 +148,16 @@ class ScheduleOperations:
             disabled_at=None if disabled is None else _time(disabled.since),
             disabled_reason=None if disabled is None else disabled.reason,
         )
+
+
+async def _read_states(redis: Redis) -> tuple[dict[bytes, bytes], int]:
+    """What a Redis holds of schedules, and its time in Unix seconds.  Raises RedisError."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.time()
+    pipeline.hgetall(CRON)
+    (seconds, _), fields = await pipeline.execute(raise_on_error=False)
+    # Another program may have given the key another type.
+    return fields if isinstance(fields, dict) else {}, int(seconds)
 
 
 def _missed(schedule: Schedule, state: ScheduleState, until: datetime) -> int:

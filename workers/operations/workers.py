@@ -6,11 +6,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from storage.redis.client import execute
 from storage.redis.scripts import Argument, Script, run_script
@@ -32,6 +34,10 @@ from workers.process.worker_process import WorkerProcess
 
 REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
 
+_ONE_SECONDS = 1.0
+"""Timeout of a question to one of several Redises."""
+_LOG_SECONDS = 2.5
+"""The same for the lines of a process' log: it may take two seconds itself."""
 _STANDS_SECONDS = 600
 """How long a request stands that a process has not read yet."""
 _CONFIRM_SECONDS = 3.0
@@ -63,11 +69,15 @@ class DrainResult:
 
 
 class WorkerOperations:
-    """``process`` is that of this program, if it runs workers.  Everything raises RedisError."""
+    """``process`` is that of this program, if it runs workers.
+
+    ``redises`` are all servers that hold queues: a process is known to each that it has queues on.
+    Everything raises RedisError.
+    """
 
     def __init__(
         self,
-        redis: Redis,
+        redises: Sequence[Redis],
         audit: Audit,
         *,
         read_cluster: Callable[[], Awaitable[ClusterState]],
@@ -75,7 +85,7 @@ class WorkerOperations:
         mask: SecretMask = DEFAULT_MASK,
     ) -> None:
         self._mask = mask
-        self._redis = redis
+        self._redises = redises
         self._audit = audit
         self._read_cluster = read_cluster
         self._process = process
@@ -104,10 +114,19 @@ class WorkerOperations:
         The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
         """
         found = find_worker((await self._read_cluster()).workers, worker)
-        lines = await ask_for_log(self._redis, found.id)
+        lines = await self._ask_for_log(found.id)
         return self.mask_lines(
             line for line in lines if queue in (None, line.queue) and job in (None, line.job)
         )
+
+    async def _ask_for_log(self, worker: str) -> Sequence[LogLine]:
+        """Ask over the first Redis to which the process is connected."""
+        *others, last = self._redises
+        for redis in others:
+            with suppress(ConflictError, RedisError, OSError):
+                async with asyncio.timeout(_LOG_SECONDS):
+                    return await ask_for_log(redis, worker)
+        return await ask_for_log(last, worker)
 
     def mask_lines(self, lines: Iterable[LogLine]) -> Sequence[LogLine]:
         """Lines of a log as they are shown."""
@@ -189,8 +208,14 @@ class WorkerOperations:
             f"{PROCESS}{worker.id}",
             CHECK_MESSAGE,
         ]
-        receivers = await run_script(self._redis, REQUEST_DRAIN_SCRIPT.call([WORKERS], arguments))
-        return await self._confirmed(worker, verb, receivers)
+        call = REQUEST_DRAIN_SCRIPT.call([WORKERS], arguments)
+
+        async def request(redis: Redis) -> int:
+            known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
+            return int(await run_script(redis, call)) if known else 0
+
+        receivers = await self._on_each(request)
+        return await self._confirmed(worker, verb, max(receivers))
 
     def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
         state: DrainState = "draining" if process.draining else "running"
@@ -219,10 +244,24 @@ class WorkerOperations:
         return replace(result, state="requested", problem=problem)
 
     async def _probe(self, worker: WorkerSnapshot) -> DrainResult:
-        presence = await execute(self._redis, "HGET", WORKERS, worker.id)
+        replies = await self._on_each(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
+        presence = next((reply for reply in replies if reply is not None), None)
         if presence is None:
             return await self._ended(worker.id, worker.name)
         return _result(worker, read_drain(presence), "running")
+
+    async def _on_each(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
+        """The reply of each Redis that answers; of several, in time.  Raises RedisError if none does."""
+
+        async def ask_in_time(redis: Redis) -> Any:
+            async with asyncio.timeout(_ONE_SECONDS if len(self._redises) > 1 else None):
+                return await ask(redis)
+
+        replies = await asyncio.gather(*map(ask_in_time, self._redises), return_exceptions=True)
+        answers = [reply for reply in replies if not isinstance(reply, BaseException)]
+        if not answers:
+            raise replies[0]
+        return answers
 
     async def _look_again(self, before: DrainResult, worker: WorkerSnapshot | None) -> DrainResult:
         if before.state == "drained":
@@ -234,8 +273,9 @@ class WorkerOperations:
         return _result(worker, worker.drain, "running")
 
     async def _ended(self, worker_id: str, name: str) -> DrainResult:
-        put_back = whole_number(await execute(self._redis, "GET", f"{DRAINED}{worker_id}"))
-        return DrainResult(worker_id, name, "drained", put_back=put_back)
+        replies = await self._on_each(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
+        put_back = next((reply for reply in replies if reply is not None), None)
+        return DrainResult(worker_id, name, "drained", put_back=whole_number(put_back))
 
 
 def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: DrainState) -> DrainResult:

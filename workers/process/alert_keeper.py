@@ -22,7 +22,7 @@ from storage.repositories.alert_history import (
 )
 from workers.engine.keys import ALERTING
 from workers.engine.policy import NORMAL, PollIntervals
-from workers.monitoring.alert_rules import BY_NAME, DATABASE, REDIS
+from workers.monitoring.alert_rules import BLOCKED, BY_NAME, DATABASE, REDIS
 from workers.monitoring.snapshot import Snapshot
 from workers.process.idle_checks import IdleChecks
 from workers.process.worker_events import lost_event
@@ -92,13 +92,13 @@ class AlertKeeper:
                 await self._lock.release()
 
     async def has_reason(self) -> bool:
-        """Whether an alert is there, a queue holds jobs, or something else may be wrong.
-
-        Raises RedisError.
-        """
+        """Whether an alert is there, a queue holds jobs, or something else may be wrong."""
         if self._is_active():
             return True
-        self._is_open = self._is_open or await self._idle.find_reason()
+        try:
+            self._is_open = self._is_open or await self._idle.find_reason()
+        except (RedisError, OSError):  # one that this process has no queues on may be down
+            return True
         return self._is_open
 
     async def check(self) -> AlertChanges | None:
@@ -109,12 +109,9 @@ class AlertKeeper:
         snapshot = await self._take_snapshot()
         self._emit_lost(snapshot)
         firing = firing_alerts(snapshot)
-        is_up = snapshot.redis.error is None
         try:
             async with asyncio.timeout(_WRITE_SECONDS):
-                changes = await self._history.record(
-                    firing, datetime.now(UTC), judged=None if is_up else {REDIS, DATABASE}
-                )
+                changes = await self._history.record(firing, datetime.now(UTC), judged=_judged_by(snapshot))
         except (StorageError, TimeoutError):
             if self._notify_unrecorded is not None:
                 self._notify_unrecorded(firing)
@@ -148,6 +145,25 @@ def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
         for alert in snapshot.alerts
         if alert.fires or alert.state == "silenced"
     ]
+
+
+def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
+    """Which alerts a snapshot can end (None: all): it does not tell what a Redis that is down would show."""
+    down = [redis for redis in snapshot.redises if redis.error is not None]
+    if not down:
+        return None
+    subjects = {redis.subject for redis in down}
+
+    def is_judged(record: AlertRecord) -> bool:
+        if record.alert in (REDIS, DATABASE):
+            return True
+        if record.queue:
+            return snapshot.redis_of(record.queue).error is None
+        if record.alert == BLOCKED or snapshot.redis.error is not None:
+            return False
+        return record.subject not in subjects
+
+    return is_judged
 
 
 def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:

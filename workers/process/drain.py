@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -23,6 +24,8 @@ DrainVerb = Literal["drain", "put back", "undo"]
 CHECK_MESSAGE = b"drain"
 """On the channel of a process: a request waits for it."""
 _MAX_NAME_CHARS = 200
+_MAX_REQUESTS = 100
+"""Whose ids are remembered: any program may write requests."""
 _KEEP_RESULT_SECONDS = 600
 """How long Redis keeps how many jobs a drain has put back."""
 
@@ -53,17 +56,18 @@ class DrainRequest:
 
 
 class DrainRequests:
-    """Carries out the newest request once, however often it is read."""
+    """Carries out each request once, however often it is read, and from however many Redises."""
 
     def __init__(self, carry_out: Callable[[DrainRequest], None]) -> None:
         self._carry_out = carry_out
-        self._newest = ""
+        self._seen: deque[str] = deque(maxlen=_MAX_REQUESTS)
+        """The ids of requests; one that a Redis kept during its outage may come after newer ones."""
 
     def on_request(self, body: bytes) -> None:
         """Take what Redis holds."""
         request = DrainRequest.parse(body)
-        if request is not None and request.id != self._newest:
-            self._newest = request.id
+        if request is not None and request.id not in self._seen:
+            self._seen.append(request.id)
             self._carry_out(request)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from redis import Redis
@@ -37,6 +37,9 @@ class Heartbeat:
     While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
     long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
     with the reason, to end the process.
+
+    A process with queues on several Redises has a heartbeat for each, so that a silent server delays none of
+    the others; the one with the ``watchdog`` has ``others`` publish what it finds on theirs.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Heartbeat:
         timings: Timings = TIMINGS,
         watchdog: Watchdog | None = None,
         give_up: Callable[[str], None] | None = None,
+        others: Sequence[Heartbeat] = (),
     ) -> None:
         self._redis = redis
         self._worker_id = worker_id
@@ -64,6 +68,9 @@ class Heartbeat:
         """Monotonic time since which the loop is blocked."""
         self._published = False
         """The cluster was sent that it is."""
+        self._others = others
+        self._unsent: ScriptCall | None = None
+        """What the heartbeat with the watchdog has this one publish."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -86,6 +93,7 @@ class Heartbeat:
             self._figures = self._measure()
             now = time.monotonic()
             self._watch(now - began, busy)
+            self._publish_unsent()
             if now >= due - timings.loop_check_seconds / 2:
                 confirmed = self._beat() if self._count_jobs() else True
                 due = (ended := time.monotonic()) + timings.heartbeat_seconds
@@ -143,9 +151,23 @@ class Heartbeat:
         self._note(place.note(), watchdog.stood)
 
     def _note(self, note: Argument, stood: float) -> bool:
-        return self._send(BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(stood * 1000)]))
+        call = BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(stood * 1000)])
+        for other in self._others:
+            other.publish_soon(call)
+        return self._send(call)
+
+    def publish_soon(self, call: ScriptCall) -> None:
+        """Run a script at the next check, again until Redis confirms it; a later one replaces it."""
+        self._unsent = call
+
+    def _publish_unsent(self) -> None:
+        call = self._unsent
+        if call is not None and self._send(call) and self._unsent is call:
+            self._unsent = None
 
     def _end(self, watchdog: Watchdog, give_up: Callable[[str], None]) -> None:
         place = watchdog.place()
-        self._send(DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0]))
+        call = DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0])
+        for heartbeat in (self, *self._others):
+            heartbeat._send(call)
         give_up(f"the event loop has been blocked for {watchdog.stood:.0f} s by {place.where}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from redis.asyncio import Redis
@@ -31,24 +31,25 @@ _RETRY_SECONDS = 60.0
 
 
 class IdleChecks:
-    """What one process checks on its own, whatever the others do; ``schedules`` are those of its queues.
+    """What one process checks on its own, whatever the others do.
 
-    ``count_seconds`` is the time between two counts of the processes: one command to Redis.  The schedules
-    are checked with two commands an occurrence, plans and database with one query a call.
+    ``schedules`` are those of its queues, each with the Redis of its queue.  ``count_seconds`` is the time
+    between two counts of the processes: one command to each Redis.  The schedules are checked with two
+    commands an occurrence, plans and database with one query a call.
     """
 
     def __init__(
         self,
-        redis: Redis,
+        redises: Collection[Redis],
         *,
         count_seconds: float,
         plans: PlanRepository | None = None,
-        schedules: Sequence[Schedule] = (),
+        schedules: Mapping[Schedule, Redis] | None = None,
     ) -> None:
-        self._redis = redis
+        self._redises = redises
         self._count_seconds = count_seconds
         self._plans = plans
-        self._schedules = schedules
+        self._schedules = schedules or {}
         self._next_count = 0.0
         self._look_until = 0.0
         self._next_schedule_check = 0.0
@@ -67,8 +68,9 @@ class IdleChecks:
         if now < self._next_count:
             return now < self._look_until
         self._next_count = now + self._count_seconds
-        reply = await execute(self._redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL)
-        before, self._processes = self._processes, int(reply[1])
+        counting = (execute(redis, "PUBSUB", "NUMSUB", WAKE_CHANNEL) for redis in self._redises)
+        replies = await asyncio.gather(*counting)
+        before, self._processes = self._processes, sum(int(reply[1]) for reply in replies)
         if self._processes < before:
             self._look_until = now + _LOOK_SECONDS
         return now < self._look_until
@@ -87,11 +89,15 @@ class IdleChecks:
         if not self._schedules or time.monotonic() < self._next_schedule_check:
             return False
         self._next_schedule_check = time.monotonic() + _RETRY_SECONDS
-        seconds, _ = await self._redis.time()
-        done = await execute(self._redis, "HGETALL", CRON)
-        waits = [_seconds_until_late(schedule, int(seconds)) for schedule in self._schedules]
+        waits, is_missed = [], False
+        for redis in set(self._schedules.values()):
+            schedules = [schedule for schedule, held in self._schedules.items() if held is redis]
+            seconds, _ = await redis.time()
+            done = await execute(redis, "HGETALL", CRON)
+            waits += [_seconds_until_late(schedule, int(seconds)) for schedule in schedules]
+            is_missed = is_missed or any(schedule_conditions(schedules, done, float(seconds)))
         self._next_schedule_check = time.monotonic() + min(waits) + _AFTER_LATE_SECONDS
-        return any(schedule_conditions(self._schedules, done, float(seconds)))
+        return is_missed
 
 
 def _seconds_until_late(schedule: Schedule, now: int) -> float:

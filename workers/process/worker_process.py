@@ -16,28 +16,22 @@ from redis.exceptions import RedisError
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import make_client, make_sync_client
-from storage.redis.pipeline import PipelineConnection
-from workers.dead_letters.recorder import Recorder
+from storage.redis.client import make_client
 from workers.dead_letters.retention import Retention
 from workers.engine.attempt_log import LogLine
 from workers.engine.dispatcher import Dispatcher
+from workers.engine.placement import group_by_url
 from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, Timings
-from workers.engine.queue import JobQueue
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
-from workers.process.background_tasks import ignore_outage, restart_after_defects, run_every, wait_for_first
+from workers.process.background_tasks import restart_after_defects, wait_for_first
 from workers.process.drain import Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
 from workers.process.handler_pools import HandlerPools
 from workers.process.heartbeat import Heartbeat
 from workers.process.held_jobs import held_jobs, lines_of_jobs
-from workers.process.job_stacks import JobStacks
-from workers.process.presence import Presence
-from workers.process.redis_state import RedisState
-from workers.process.scheduled_jobs import ScheduledJobs
+from workers.process.redis_link import ProcessFacts, RedisLink
 from workers.process.vitals import Vitals
-from workers.process.wake_listener import WakeListener
 from workers.process.watchdog import LoopClock, Watchdog
 from workers.process.worker_events import drained_event, started_events
 
@@ -45,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
 """How long a closing process waits for the database; other processes record the letters that are left."""
+_OTHERS_SECONDS = 1.0
+"""How long a start waits for further Redises once one has answered."""
 _MAX_TURN_SECONDS = 15.0
 """How long a dispatcher's turn may take, or be overdue, before it counts as stuck."""
 _SETTLE_SECONDS = 5.0
@@ -53,6 +49,9 @@ _SETTLE_SECONDS = 5.0
 
 class WorkerProcess:
     """Runs the queues of ``policies``.  ``functions`` are by queue name; ``letters`` takes the dead letters.
+
+    ``redis_url`` is the main Redis, which holds the queues that have none of their own; ``paces`` has the
+    poll intervals of those by URL that differ from ``pace``.
 
     Of ``schedules`` those of its queues are run.  ``events`` takes what happens; None: it is not written.
     ``give_up`` ends the whole program: it is called from a thread, with the reason, if the event loop has
@@ -71,6 +70,7 @@ class WorkerProcess:
         letters: DeadLetterRepository,
         drain_seconds: float = 30.0,
         pace: PollIntervals = NORMAL,
+        paces: Mapping[str, PollIntervals] | None = None,
         timings: Timings = TIMINGS,
         schedules: Sequence[Schedule] = (),
         version: str = "0",
@@ -80,34 +80,50 @@ class WorkerProcess:
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain = Drain(drain_seconds)
-        self._redis_state = RedisState(lambda: self._presence.publish_soon())  # it may have expired
+        self._requests = DrainRequests(self.carry_out)
         self._emit: EventSink = events.emit if events is not None else ignore_event
-        self._release, self._pace, self._timings = release, pace, timings
-        self._redis, self._subscriber = make_client(redis_url), make_client(redis_url, reply_timeout=None)
-        self._recorder = Recorder(self._redis, letters)
-        self._retention = Retention(self._redis, letters, events.repository if events is not None else None)
-        self._connections: list[PipelineConnection] = []
-        self.dispatchers = self._make_dispatchers(redis_url, policies, functions)
+        self._release, self._timings = release, timings
+        self._clock = LoopClock(timings.loop_count_seconds)
+        self._handlers = HandlerPools(functions, on_problem=self._publish_soon)
+        self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
+        self.dispatchers: dict[str, Dispatcher] = {}
+        self.links = [
+            self._make_link(url, placed, functions, letters, version, (paces or {}).get(url, pace))
+            for url, placed in group_by_url(policies, redis_url).items()
+            if placed
+        ]
+        """One for each Redis that holds queues of this process."""
+        by_name = {name: queue for link in self.links for name, queue in link.dispatchers.items()}
+        self.dispatchers.update((policy.name, by_name[policy.name]) for policy in policies)
+        main = next((link.redis for link in self.links if link.url == redis_url), None)
+        self._main = main or make_client(redis_url)
+        self._retention = Retention(self._main, letters, events.repository if events is not None else None)
         self.schedules = [schedule for schedule in schedules if schedule.queue in self.dispatchers]
         """Those that this process runs."""
-        self._scheduled = ScheduledJobs(self._redis, self.dispatchers)
-        self._clock = LoopClock(timings.loop_count_seconds)
-        self._handlers = HandlerPools(functions, on_problem=lambda: self._presence.publish_soon())
-        self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
         self._watchdog = self._make_watchdog()
-        self._heartbeat = self._make_heartbeat(redis_url, give_up)
-        self._stacks = JobStacks(self._redis, self.dispatchers)
-        self._listener = self._make_listener()
-        self._presence = self._make_presence(version)
+        self._heartbeats = self._make_heartbeats(give_up)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[asyncio.Task[None]] = []
         self._background_tasks: list[asyncio.Task[None]] = []
         self._companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     @property
+    def redis_errors(self) -> dict[str, str]:
+        """By URL, why a Redis does not answer, or refuses; empty while none does either."""
+        return {link.url: link.state.error for link in self.links if link.state.error is not None}
+
+    @property
     def redis_error(self) -> str | None:
-        """Why Redis does not answer, or refuses; None while it does neither."""
-        return self._redis_state.error
+        """Why Redis does not answer, or refuses; None while it does neither.  It names the queues of one of
+        several."""
+        if len(self.links) == 1:
+            return self.links[0].state.error
+        errors = [
+            f"{', '.join(link.dispatchers)}: {link.state.error}"
+            for link in self.links
+            if link.state.error is not None
+        ]
+        return "; ".join(errors) or None
 
     @property
     def in_flight(self) -> int:
@@ -116,7 +132,7 @@ class WorkerProcess:
 
     def is_active(self) -> bool:
         """Whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
-        if self.redis_error is not None or self._presence.redis_is_full:
+        if any(link.state.error is not None or link.presence.redis_is_full for link in self.links):
             return True
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
 
@@ -168,21 +184,17 @@ class WorkerProcess:
         self._watchdog.stop_asked(now=now)
 
     async def start(self) -> None:
-        """Take jobs from now on.  Raises RedisError if Redis does not answer."""
+        """Take jobs from now on.  Raises RedisError if no Redis answers."""
         self._loop = asyncio.get_running_loop()
         self._clock.start()
-        await self._presence.publish(forget=True)
-        self._heartbeat.start()
+        await self._publish_first()
+        for heartbeat in self._heartbeats:
+            heartbeat.start()
         self._running += map(self._start_dispatcher, self.dispatchers.values())
         background: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            self._recorder.run,
-            self._listener.run,
-            partial(run_every, self._pace.presence, self._presence.publish),
-            partial(run_every, self._pace.scheduled, self._scheduled.check),
-            partial(run_every, self._pace.aborts, self._check_aborts),
+            *(task for link in self.links for task in link.background_tasks()),
             *(Scheduler(schedule, self.dispatchers[schedule.queue].queue).run for schedule in self.schedules),
             self._retention.run,
-            *(dispatcher.queue.reconciler.run for dispatcher in self.dispatchers.values()),
             *self._companions,
         ]
         self._background_tasks += [asyncio.create_task(restart_after_defects(task)) for task in background]
@@ -190,6 +202,29 @@ class WorkerProcess:
         log.info("takes jobs", worker=self.id, queues=list(self.dispatchers))
         for event in started_events(self.id, self._release, list(self.dispatchers)):
             self._emit(event)
+
+    async def _publish_first(self) -> None:
+        """Publish the presence on each Redis.  Raises the error of one if none takes it.
+
+        A silent one is not waited for: the process publishes there when it is subscribed.
+        """
+        tasks = [asyncio.create_task(link.presence.publish(forget=True)) for link in self.links]
+        pending = set(tasks)
+        try:
+            while pending and not any(task.done() and task.exception() is None for task in tasks):
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if pending:
+                await asyncio.wait(pending, timeout=_OTHERS_SECONDS)
+        finally:
+            await cancel_and_wait([task for task in tasks if not task.done()])
+        errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+        unexpected = [error for error in errors if not isinstance(error, RedisError | OSError)]
+        if unexpected or len(errors) == len(tasks):
+            raise (unexpected or errors)[0]
+
+    def _publish_soon(self) -> None:
+        for link in self.links:
+            link.presence.publish_soon()
 
     async def taking(self, timeout: float) -> None:
         """Wait until each dispatcher has made a turn, or ``timeout`` seconds have passed."""
@@ -212,7 +247,7 @@ class WorkerProcess:
             log.info("draining: finishes what runs, deletes nothing", in_flight=self.in_flight, by=by)
             for dispatcher in self.dispatchers.values():
                 dispatcher.begin_drain()
-        self._presence.publish_soon()
+        self._publish_soon()
 
     def drain_now(self) -> None:
         """Return the jobs in flight to their queues without waiting for them any longer."""
@@ -230,7 +265,7 @@ class WorkerProcess:
             dispatcher.end_drain()
             if self._running and self._running[number].done():
                 self._running[number] = self._start_dispatcher(dispatcher)
-        self._presence.publish_soon()
+        self._publish_soon()
         return True
 
     async def drained(self) -> int:
@@ -250,9 +285,13 @@ class WorkerProcess:
         returned = sum(dispatcher.returned for dispatcher in self.dispatchers.values())
         log.info("drained", put_back=returned)
         self._emit(drained_event(self.id, self._release, returned))
-        with suppress(RedisError, OSError):
-            await leave_result(self._redis, self.id, self.drain, returned)
+        await asyncio.gather(*(self._leave_result(link, returned) for link in self.links))
         return returned
+
+    async def _leave_result(self, link: RedisLink, returned: int) -> None:
+        with suppress(RedisError, OSError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await leave_result(link.redis, self.id, self.drain, returned)
 
     async def _drain_is_over(self) -> asyncio.Future[list[Any]]:
         """Wait until a drain is at its end, and was not undone; returns what ends with the dispatchers."""
@@ -267,41 +306,40 @@ class WorkerProcess:
     async def close(self) -> None:
         """Leave the list of workers and close all connections; without a drain before, like a crash."""
         self._loop = None
-        await cancel_and_wait([*self._running, *self._background_tasks, *self._presence.end()])
+        publishing = [task for link in self.links for task in link.presence.end()]
+        await cancel_and_wait([*self._running, *self._background_tasks, *publishing])
         self._clock.stop()
-        await asyncio.to_thread(self._heartbeat.stop)
+        await asyncio.gather(*(asyncio.to_thread(heartbeat.stop) for heartbeat in self._heartbeats))
         if self._running:
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._recorder.record_batch()
-                await self._presence.remove()
-            except Exception as error:
-                log.warning("the process left without taking itself off the list", error=repr(error))
-        for connection in self._connections:
-            await connection.close()
-        for client in (self._redis, self._subscriber):
-            await client.aclose()
+            leaving = (link.leave(_CLOSE_SECONDS) for link in self.links)
+            for error in await asyncio.gather(*leaving, return_exceptions=True):
+                if error is not None:
+                    log.warning("the process left without taking itself off the list", error=repr(error))
+        for link in self.links:
+            await link.close()
+        await self._main.aclose()
 
-    def _make_dispatchers(
-        self, redis_url: str, policies: Sequence[QueuePolicy], functions: Mapping[str, SaqFunction]
-    ) -> dict[str, Dispatcher]:
-        dispatchers = {}
-        for policy in policies:
-            pipeline = PipelineConnection(redis_url)
-            wakeup_connection = PipelineConnection(redis_url, blocks=True)
-            self._connections += [pipeline, wakeup_connection]
-            dispatchers[policy.name] = Dispatcher(
-                JobQueue(self._redis, policy, pipeline, release=self._release, emit=self._emit),
-                functions[policy.name],
-                worker_id=self.id,
-                pipeline=pipeline,
-                wakeup_connection=wakeup_connection,
-                pace=self._pace,
-                timings=self._timings,
-                on_result=partial(self._redis_state.on_result, pipeline),
-                on_letter=self._recorder.notify,
-            )
-        return dispatchers
+    def _make_link(
+        self,
+        url: str,
+        policies: Sequence[QueuePolicy],
+        functions: Mapping[str, SaqFunction],
+        letters: DeadLetterRepository,
+        version: str,
+        pace: PollIntervals,
+    ) -> RedisLink:
+        facts = ProcessFacts(
+            self.id,
+            version,
+            self._release,
+            self._timings,
+            self._emit,
+            describe=self._describe,
+            figures=lambda: self._vitals.newest,
+            on_request=self._requests.on_request,
+            dispatchers=self.dispatchers,
+        )
+        return RedisLink(url, policies, functions, letters, facts, pace=pace, on_silence=self._on_silence)
 
     def _make_watchdog(self) -> Watchdog:
         return Watchdog(
@@ -311,47 +349,14 @@ class WorkerProcess:
             blocked_after_seconds=self._timings.blocked_after_seconds,
         )
 
-    def _make_heartbeat(self, redis_url: str, give_up: Callable[[str], None] | None) -> Heartbeat:
-        return Heartbeat(
-            make_sync_client(redis_url),
-            self.id,
-            count_jobs=lambda: self.in_flight,
-            on_silence=self._on_silence,
-            measure=self._vitals.measure,
-            timings=self._timings,
-            watchdog=self._watchdog,
-            give_up=give_up,
+    def _make_heartbeats(self, give_up: Callable[[str], None] | None) -> list[Heartbeat]:
+        """One for each Redis; the first one watches the event loop, and informs the others."""
+        first, *links = self.links
+        others = [link.make_heartbeat() for link in links]
+        watching = first.make_heartbeat(
+            watchdog=self._watchdog, measure=self._vitals.measure, give_up=give_up, others=others
         )
-
-    def _make_listener(self) -> WakeListener:
-        return WakeListener(
-            self._redis,
-            self._subscriber,
-            self.id,
-            self.dispatchers,
-            on_subscribed=lambda: ignore_outage(self._presence.publish),
-            on_request=self._on_message,
-        )
-
-    async def _on_message(self, message: bytes) -> None:
-        """A message on the channel of this process, to which any program may send anything."""
-        if not self._presence.answers(message):
-            self._stacks.answer(message)
-
-    def _make_presence(self, version: str) -> Presence:
-        return Presence(
-            self._redis,
-            self.id,
-            self.dispatchers,
-            version=version,
-            release=self._release,
-            ttl=self._pace.presence_ttl,
-            listener=self._listener,
-            describe=self._describe,
-            figures=lambda: self._vitals.newest,
-            on_letters=self._recorder.notify,
-            on_request=DrainRequests(self.carry_out).on_request,
-        )
+        return [watching, *others]
 
     def _describe(self) -> dict[str, object]:
         """What the others are told about this process."""
@@ -385,16 +390,7 @@ class WorkerProcess:
             self.begin_drain()
             raise
 
-    def _on_silence(self) -> None:
+    def _on_silence(self, link: RedisLink) -> None:
         """Called by the heartbeat's thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._check_leases)
-
-    def _check_leases(self) -> None:
-        for dispatcher in self.dispatchers.values():
-            dispatcher.request_lease_check()
-        self._presence.publish_soon()  # others may have declared this process dead
-
-    async def _check_aborts(self) -> None:
-        for dispatcher in self.dispatchers.values():
-            await dispatcher.check_aborts()
+            self._loop.call_soon_threadsafe(link.check_leases)

@@ -53,8 +53,18 @@ class Overview:
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
-    for name in ("refusal", "timed_out", "refuses_writes", "nearly_full"):
-        del document["redis"][name]
+    for redis in (document["redis"], *document["other_redises"]):
+        for name in ("refusal", "timed_out", "refuses_writes", "nearly_full", "name", "subject"):
+            del redis[name]
+    if not snapshot.other_redises:
+        del document["redis"]["queues"]
+    document["queues"] = [
+        # Old figures would pass for new ones.
+        queue
+        if queue["redis_error"] is None
+        else {name: queue[name] for name in ("name", "function", "redis_error")}
+        for queue in document["queues"]
+    ]
     return document
 
 
@@ -104,7 +114,7 @@ def _title(name: str, width: int | None, words: str = "") -> Iterator[Text]:
 
 def _verdict(overview: Overview) -> Text:
     snapshot = overview.snapshot
-    problem = overview.error or snapshot.redis.error
+    problem = overview.error or (snapshot.redis.error if snapshot.is_old else None)
     if problem is not None:
         age = f", figures are {lasting(overview.age)} old" if overview.age is not None else ""
         return Text(f" ▲ Redis does not answer{age}: {escape(problem)}", BREACH)
@@ -131,7 +141,13 @@ def _servers(overview: Overview) -> Text:
     text = Text("   redis ", MUTED)
     text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
     text.append(f" · {_memory(redis)} · database ")
-    return text.append(*(("ok", OK) if database.error is None else (escape(database.error), BREACH)))
+    text.append(*(("ok", OK) if database.error is None else (escape(database.error), BREACH)))
+    for other in overview.snapshot.other_redises:
+        problem = other.error or other.refuses_writes
+        text.append(f"\n   {other.name[0].lower()}{other.name[1:]} ", MUTED)
+        text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
+        text.append(f" · {_memory(other)}")
+    return text
 
 
 def _memory(redis: RedisSnapshot) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ class Postgres:
     database: Database
     connection: AsyncConnection
     closing: AsyncExitStack
-    redis: RedisServer | None = None
+    redises: Sequence[RedisServer] = ()
     """The queues' Redis, which lists the processes of the cluster; None if it does not answer."""
     direct_problem: str = ""
     """Why ``direct_url`` cannot be used."""

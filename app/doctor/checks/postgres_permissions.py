@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
@@ -80,7 +82,7 @@ async def _missing_privilege(postgres: Postgres) -> tuple[str, str] | None:
 
 async def connections(postgres: Postgres) -> Finding:
     """Compare the pools of all processes with the connections of the server."""
-    workers = await _live_workers(postgres.redis)
+    workers = await _live_workers(postgres.redises)
     if parse_postgres_url(make_url(postgres.url).set(drivername="postgresql")).behind_pooler:
         return assess_pool_size(postgres.pool_size, workers, _MAX_CONNECTIONS, None)
     limit, reserved, used = await postgres.row(
@@ -112,14 +114,17 @@ def assess_pool_size(pool_size: int, workers: int | None, limit: int, used: int 
     return ok(finding)
 
 
-async def _live_workers(server: RedisServer | None) -> int | None:
-    """Count the worker processes of the cluster; None if Redis does not answer."""
-    if server is None:
+async def _live_workers(servers: Sequence[RedisServer]) -> int | None:
+    """Count the worker processes of the cluster; None if no Redis answers."""
+    if not servers:
         return None
-    announced: dict[bytes, bytes] = await server.client.hgetall(WORKERS)  # type: ignore[misc]
-    seconds, microseconds = await server.client.time()
-    workers = roster(Evidence(announced, beats={}, now=seconds + microseconds / 1e6), leases=())
-    return sum(worker.alive for worker in workers)
+    living: set[str] = set()
+    for server in servers:
+        announced: dict[bytes, bytes] = await server.client.hgetall(WORKERS)  # type: ignore[misc]
+        seconds, microseconds = await server.client.time()
+        workers = roster(Evidence(announced, beats={}, now=seconds + microseconds / 1e6), leases=())
+        living |= {worker.id for worker in workers if worker.alive}
+    return len(living)
 
 
 async def trigrams(postgres: Postgres) -> Finding:

@@ -21,8 +21,8 @@ from redis.exceptions import (
 
 from app.doctor.groups import OPENING_SECONDS, run_with_timeout
 from app.doctor.results import Finding, describe_cause, ok, warning, wrong
+from app.redis_url import at_upstash
 from app.servers.redis_tls import diagnose_tls
-from app.settings import at_upstash
 from storage.redis.client import MAX_CONNECTIONS, execute, make_client, redact_url
 from storage.redis.info import ServerInfo, reply_or_empty
 from workers.engine.policy import NORMAL, PollIntervals
@@ -57,6 +57,13 @@ class RedisServer:
     """The limits of alerts."""
     prefixes: tuple[str, ...] = QUEUES
     """Prefixes of the keys that the product has there."""
+    queues: tuple[str, ...] = ()
+    """The queues that it holds, and the others; empty if all queues share it."""
+    foreign: tuple[str, ...] = ()
+    same_as: str = ""
+    """The setting that names the same database of the same server, too."""
+    beside: str = ""
+    """The setting that names another database of the same server."""
 
     @property
     def host(self) -> str:

@@ -13,7 +13,7 @@ from app.http.state import REDIS_REFUSES, REDIS_SILENT
 from workers.engine.histogram import Percentiles
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, Severity, Thresholds
-from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot, RedisSnapshot, Snapshot
+from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot, Snapshot
 
 router = open_router("health", "/api/v1/health")
 
@@ -134,7 +134,7 @@ async def queue_health(state: State, response: Response) -> Health:
 
 def health_of(snapshot: Snapshot, thresholds: Thresholds = rules.DEFAULTS) -> Health:
     """Return the health of all queues in a snapshot.  Pure."""
-    is_up = snapshot.redis.error is None
+    is_up = all(redis.error is None for redis in snapshot.redises)
     return Health(
         healthy=is_up and not any(alert.fires for alert in snapshot.alerts),
         queues=[_queue_health(queue, snapshot, thresholds) for queue in snapshot.queues],
@@ -147,7 +147,7 @@ def _queue_health(queue: QueueSnapshot, snapshot: Snapshot, thresholds: Threshol
     fires = any(alert.fires for alert in snapshot.alerts if alert.queue == queue.name)
     return QueueHealth(
         name=queue.name,
-        healthy=not fires and snapshot.redis.error is None,
+        healthy=not fires and snapshot.redis_of(queue.name).error is None,
         depth=queue.depth,
         oldest_age=queue.oldest_age,
         in_flight=queue.in_flight,
@@ -186,17 +186,18 @@ def _cluster_thresholds(thresholds: Thresholds) -> ClusterThresholds:
 def _public(snapshot: Snapshot, queue: str | None) -> list[HealthAlert]:
     """The alerts of a queue, or of the servers, without addresses, hosts and names of handlers and people."""
     return [
-        HealthAlert.model_validate(replace(alert, message=_public_message(alert, snapshot.redis)))
+        HealthAlert.model_validate(replace(alert, message=_public_message(alert, snapshot)))
         for alert in snapshot.alerts
         if alert.queue == queue
     ]
 
 
-def _public_message(alert: Alert, redis: RedisSnapshot) -> str:
+def _public_message(alert: Alert, snapshot: Snapshot) -> str:
     if alert.name == rules.REDIS:
+        redis = next((one for one in snapshot.redises if one.subject == alert.subject), snapshot.redis)
         if redis.refusal is not None:
-            return f"Redis {redis.refusal}"
-        return REDIS_SILENT if redis.timed_out else REDIS_REFUSES
+            return f"{redis.name} {redis.refusal}"
+        return (REDIS_SILENT if redis.timed_out else REDIS_REFUSES).replace("Redis", redis.name, 1)
     if alert.name == rules.DATABASE:
         return "the database does not answer"
     if alert.name == rules.BLOCKED:

@@ -54,9 +54,7 @@ async def livez(state: State, response: Response) -> Alive:
 )
 async def readyz(state: State, response: Response) -> Ready:
     """For load balancers and deployments."""
-    error = await state.redis_error()
-    reasons = [error] if error is not None else []
-    reasons += state.unready()
+    reasons = [*await state.redis_errors(), *state.unready()]
     response.status_code = 503 if reasons else 200
     return Ready(ready=not reasons, reasons=reasons)
 

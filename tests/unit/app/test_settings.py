@@ -9,7 +9,7 @@ import pytest
 
 from app.alert_settings import alert_variables, load_thresholds
 from app.environment import environment
-from app.errors import UsageError
+from app.errors import SettingsError, UsageError
 from app.queue_settings import load_policies
 from app.settings import Settings, load, unknown_variables
 from app.version import VERSION
@@ -206,6 +206,19 @@ def test_settings_of_a_queue_change_no_other_queue() -> None:
     assert made[WEATHER].concurrency == DEFAULT_POLICIES[WEATHER].concurrency
     assert made[ALERT].retry_delays == ()
     assert list(made) == list(DEFAULT_POLICIES)
+
+
+def test_a_queue_may_have_a_redis_of_its_own_whose_password_shows_nowhere() -> None:
+    url = f"rediss://user:{SECRET}@host/0"
+    made = load_policies({"COUTURECAST_COLOR_EXTRACTION_REDIS_URL": url})
+    assert {name: policy.redis_url for name, policy in made.items() if policy.redis_url} == {COLOR: url}
+    assert SECRET not in repr(made)
+    for wrong in (f"http://user:{SECRET}@host", f"redis://user:a/{SECRET}@host:1", "redis://host/x?db=one"):
+        with pytest.raises(SettingsError) as caught:
+            load_policies({"COUTURECAST_COLOR_EXTRACTION_REDIS_URL": wrong})
+        (line,) = str(caught.value).splitlines()
+        assert line.startswith("COUTURECAST_COLOR_EXTRACTION_REDIS_URL: ")
+        assert SECRET not in line
 
 
 def test_limits_of_alerts_hold_for_all_queues_unless_one_has_its_own(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from redis.asyncio import Redis
 from saq import Job
 from saq.utils import now
 
@@ -32,8 +31,7 @@ class ReplayEnqueuer:
     If the process dies before it has marked the letters, the next one finds the tokens used, and marks them.
     """
 
-    def __init__(self, redis: Redis, queues: Mapping[str, JobQueue]) -> None:
-        self._redis = redis
+    def __init__(self, queues: Mapping[str, JobQueue]) -> None:
         self._queues = queues
 
     async def enqueue(self, items: Sequence[ReplayItem]) -> Enqueued:
@@ -62,18 +60,25 @@ class ReplayEnqueuer:
 
         The job's record names its replay.  A job that is gone has ended, and its end has marked the letter.
         """
-        if not already:
-            return {}
-        keys = [self._queues[item.queue_name].job_id(item.job_id) for item in already]
-        bodies = [
-            body
-            for start in range(0, len(keys), _READ_BATCH)
-            for body in await self._redis.mget(keys[start : start + _READ_BATCH])
-        ]
-        owners = {item.id: _owner(body) for item, body in zip(already, bodies, strict=True) if body}
+        owners: dict[int, int] = {}
+        for name in {item.queue_name for item in already}:
+            owners |= await self._owners(
+                self._queues[name], [item for item in already if item.queue_name == name]
+            )
         return {
             item: "its job was enqueued by another act" for item, owner in owners.items() if owner != item
         }
+
+    @staticmethod
+    async def _owners(queue: JobQueue, items: Sequence[ReplayItem]) -> dict[int, int]:
+        """By item of one queue, the item that its job's record names; without those whose job is gone."""
+        keys = [queue.job_id(item.job_id) for item in items]
+        bodies = [
+            body
+            for start in range(0, len(keys), _READ_BATCH)
+            for body in await queue.redis.mget(keys[start : start + _READ_BATCH])
+        ]
+        return {item.id: _owner(body) for item, body in zip(items, bodies, strict=True) if body}
 
     def _skip_reason(self, item: ReplayItem) -> str:
         if item.uid is None:

@@ -44,7 +44,10 @@ _BACKOFF_SECONDS = (0.25, 5.0)
 
 
 class Replayer:
-    """Runs plans.  Any process may; the lock of a plan makes sure that one does at a time."""
+    """Runs plans.  Any process may; the lock of a plan makes sure that one does at a time.
+
+    ``redis`` is the main Redis, which holds the locks.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Replayer:
         self._letters = letters
         self._queues = queues
         self._plans = plans
-        self._enqueuer = ReplayEnqueuer(redis, queues)
+        self._enqueuer = ReplayEnqueuer(queues)
 
     @asynccontextmanager
     async def holding(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
@@ -152,7 +155,7 @@ class Replayer:
                 by_queue.setdefault(item.queue_name, []).append(item)
         for name, items in by_queue.items():
             queue = self._queues[name]
-            pipeline = self._redis.pipeline(transaction=True)
+            pipeline = queue.redis.pipeline(transaction=True)
             ids = [queue.job_id(item.job_id) for item in items]
             pipeline.execute_command("ZMSCORE", queue.keys.incomplete, *ids)
             pipeline.zcard(LETTERS)

@@ -273,7 +273,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
 
     async def _buried(self) -> Iterator[str]:
         for process in self.processes:
-            while await process._recorder.record_batch():
+            while await process.links[0].recorder.record_batch():
                 pass
         return iter([letter.job_id for letter in (await self.letters.page(limit=1000)).items])
 

@@ -123,7 +123,7 @@ async def test_e14_an_id_without_a_job_frees_its_key(make_bench: MakeBench, scor
     bench = make_bench()
     process = await bench.start(succeed)
     await execute(bench.redis, "ZADD", bench.queue.keys.incomplete, score, bench.queue.job_id("ghost"))
-    await process._scheduled.check()  # what a process does every few seconds
+    await process.links[0].scheduled.check()  # what a process does every few seconds
     await eventually(lambda: has_letters(bench, 1))
     await eventually(bench.empty)
     assert await bench.stock.enqueue("extract_colors", key="ghost", number=1) is not None

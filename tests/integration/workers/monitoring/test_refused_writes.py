@@ -128,7 +128,7 @@ async def _start(url: str, database: Database) -> WorkerProcess:
         version="1",
         pace=replace(NORMAL, presence=0.3),
     )
-    process._presence._ttl = 1.0
+    process.links[0].presence._ttl = 1.0
     await process.start()
     return process
 

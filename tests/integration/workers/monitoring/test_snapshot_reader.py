@@ -229,11 +229,11 @@ async def test_workers_and_queues_keep_their_last_state_while_redis_is_down(
     async def away(**_: Any) -> Any:
         raise ConnectionError("refused")
 
-    monkeypatch.setattr(seen.observer._reader, "read", away)
+    monkeypatch.setattr(seen.observer._views[0].reader, "read", away)
     after = await seen.now()
     assert after.redis.error == "ConnectionError: refused"
     assert (after.workers, after.queues) == (before.workers, before.queues)
-    assert seen.observer._failed_at > 0
+    assert seen.observer._views[0]._failed_at > 0
     assert [alert.name for alert in after.alerts] == ["redis"]
 
 
@@ -252,7 +252,7 @@ async def test_a_snapshot_has_the_parts_of_the_error_of_redis(
     async def fail(**_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(seen.observer._reader, "read", fail)
+    monkeypatch.setattr(seen.observer._views[0].reader, "read", fail)
     redis = (await seen.now()).redis
     assert (redis.refusal, redis.timed_out) == (refusal, timed_out)
 

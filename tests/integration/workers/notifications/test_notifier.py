@@ -125,7 +125,7 @@ def keeper(bench: Bench, redis: Redis, notifier: Notifier, alerts: list[Alert]) 
         bench.history,
         snapshot,
         is_active=lambda: True,
-        idle=IdleChecks(redis, count_seconds=30),
+        idle=IdleChecks([redis], count_seconds=30),
         emit=ignore_event,
         notify=notifier.notify,
         notify_unrecorded=notifier.notify_unrecorded,

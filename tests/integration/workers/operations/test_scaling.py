@@ -13,7 +13,7 @@ from workers.operations.scaling import QueueLoad, read_loads
 
 
 async def load_of(bench: Bench) -> QueueLoad:
-    (load,) = await read_loads(bench.redis, [bench.policy])
+    (load,) = await read_loads([bench.queue])
     return load
 
 

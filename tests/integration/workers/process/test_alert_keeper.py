@@ -7,6 +7,8 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,12 +17,13 @@ from redis.asyncio import Redis
 from storage.database.engine import Database
 from storage.database.events import NewEvent
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.repositories.alert_history import AlertHistoryRepository
+from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.fake_moments import HEALTHY
 from tests.support.processes import Spawner
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
-from workers.engine.policy import RateLimit
-from workers.monitoring.snapshot import Alert, Snapshot
+from workers.engine.policy import ALERT, COLOR, RateLimit
+from workers.monitoring.snapshot import Alert, RedisSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process import idle_checks
 from workers.process.alert_keeper import AlertKeeper
@@ -76,7 +79,7 @@ def _keeper(bench: Bench, database: Database, reader: SnapshotReader, events: li
         AlertHistoryRepository(database),
         lambda: _now(reader, keep_history=True),
         is_active=lambda: True,
-        idle=IdleChecks(bench.redis, count_seconds=30),
+        idle=IdleChecks([bench.redis], count_seconds=30),
         emit=events.append,
     )
 
@@ -167,7 +170,7 @@ async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
         AlertHistoryRepository(database),
         lambda: _now(make_reader(bench)),
         is_active=lambda: False,
-        idle=IdleChecks(bench.redis, count_seconds=0),
+        idle=IdleChecks([bench.redis], count_seconds=0),
         emit=lambda event: None,
     )
     processes = [await bench.start(succeed) for _ in range(2)]
@@ -301,3 +304,43 @@ async def test_a_queue_that_waits_for_its_rate_limit_is_not_stalled(
     (queue,) = (await _now(reader)).queues
     assert queue.next_start_in is not None
     assert "stalled" not in await _alerts(reader)
+
+
+async def test_alerts_of_a_redis_that_is_down_stay_and_those_of_the_others_end(
+    make_bench: MakeBench, database: Database
+) -> None:
+    bench, history = make_bench(), AlertHistoryRepository(database)
+    down = RedisSnapshot("x", "refused", name=f"Redis of {COLOR}", queues=(COLOR,), subject=COLOR)
+    snapshot = replace(HEALTHY, alerts=(), other_redises=(down,))
+    await history.record(
+        [
+            FiringAlert("backlog", COLOR, "", "132 queued", 132.0),
+            FiringAlert("backlog", ALERT, "", "132 queued", 132.0),
+            FiringAlert("redis_memory", "", COLOR, "full", 0.9),
+            FiringAlert("redis_memory", "", "", "full", 0.9),
+            FiringAlert("event_loop_blocked", "", "w1", "blocked", None),
+        ],
+        datetime.now(UTC),
+    )
+
+    async def take() -> Snapshot:
+        return snapshot
+
+    keeper = AlertKeeper(
+        bench.redis,
+        history,
+        take,
+        is_active=lambda: True,
+        idle=IdleChecks([bench.redis], count_seconds=30),
+        emit=lambda event: None,
+    )
+    changes = await keeper.check()
+    assert changes is not None
+    assert sorted(record.key for record in changes.resolved) == [
+        ("backlog", ALERT, ""),
+        ("redis_memory", "", ""),
+    ]
+    snapshot = replace(HEALTHY, alerts=())
+    changes = await keeper.check()
+    assert changes is not None
+    assert not changes.firing

@@ -38,7 +38,7 @@ def plans(database: Database) -> PlanRepository:
 async def test_while_nothing_is_wrong_the_checks_find_nothing_and_send_nothing(
     redis: Redis, plans: PlanRepository
 ) -> None:
-    checks = IdleChecks(redis, count_seconds=3600, plans=plans, schedules=[SCHEDULE])
+    checks = IdleChecks([redis], count_seconds=3600, plans=plans, schedules={SCHEDULE: redis})
     await redis.hset(CRON, "weather", int((await redis.time())[0]))
     assert not await checks.find_reason()
     before = await _sent(redis)
@@ -50,7 +50,7 @@ async def test_while_nothing_is_wrong_the_checks_find_nothing_and_send_nothing(
 async def test_a_database_that_is_unavailable_or_silent_is_a_reason(
     redis: Redis, plans: PlanRepository, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks = IdleChecks(redis, count_seconds=3600, plans=plans)
+    checks = IdleChecks([redis], count_seconds=3600, plans=plans)
     monkeypatch.setattr(idle_checks, "_DATABASE_SECONDS", 0.2)
 
     async def hang(limit: int) -> None:
@@ -67,7 +67,7 @@ async def test_a_database_that_is_unavailable_or_silent_is_a_reason(
 async def test_a_plan_that_is_marked_as_running_is_a_reason(
     redis: Redis, plans: PlanRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks = IdleChecks(redis, count_seconds=3600, plans=plans)
+    checks = IdleChecks([redis], count_seconds=3600, plans=plans)
 
     async def unfinished(limit: int) -> list[str]:
         return ["a plan"][:limit]
@@ -79,9 +79,9 @@ async def test_a_plan_that_is_marked_as_running_is_a_reason(
 async def test_a_schedule_that_has_not_run_is_a_reason_once_it_is_missed(redis: Redis) -> None:
     now = int((await redis.time())[0])
     await redis.hset(CRON, "weather", now - 60 * MINUTE)
-    assert await IdleChecks(redis, count_seconds=3600, schedules=[SCHEDULE]).find_reason()
+    assert await IdleChecks([redis], count_seconds=3600, schedules={SCHEDULE: redis}).find_reason()
     await redis.hset(CRON, "weather", now)
-    checks = IdleChecks(redis, count_seconds=3600, schedules=[SCHEDULE])
+    checks = IdleChecks([redis], count_seconds=3600, schedules={SCHEDULE: redis})
     assert not await checks.find_reason()
     await redis.hset(CRON, "weather", now - 60 * MINUTE)
     assert not await checks.find_reason(), "it asks again only when the next run could be missed"

@@ -73,7 +73,7 @@ async def test_a_blocked_event_loop_is_named_while_it_stands_and_forgotten_when_
     thread.start()
     timings = Timings(blocked_after_seconds=0.3, loop_count_seconds=0.05, loop_check_seconds=0.05)
     process = await bench.start(work, timings=timings)
-    await eventually(lambda: process._listener.counted)
+    await eventually(lambda: process.links[0].listener.counted)
     (key,) = await bench.send()
     await eventually(lambda: process.dispatchers[bench.policy.name].settled["complete"], within=30)
     ended.set()

@@ -16,7 +16,7 @@ from storage.dead_letters.records import FailureGroup
 from tests.support.alerts import overview
 from tests.support.fake_busy import BUSY, EVENTS
 from tests.support.fake_letters import letter
-from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, IDLE, NASTY, NOW
+from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, IDLE, NASTY, NOW, PARTLY_AWAY
 from tests.unit.app.cli.conftest import STATES, control_characters
 from workers.engine.history import History
 from workers.engine.policy import DEFAULT_POLICIES
@@ -98,6 +98,20 @@ def test_figures_of_a_redis_that_does_not_answer_are_marked_with_their_age() -> 
     assert away[0] == " ▲ Redis does not answer: ConnectionError: connection refused"
     assert "redis ConnectionError: connection refused" in away[2]
     assert "database connection refused" in away[2]
+
+
+def test_a_queue_whose_redis_is_down_has_dashes_and_the_others_their_figures() -> None:
+    text = shown(PARTLY_AWAY)
+    assert "redis of color-extraction ConnectionError: connection refused" in text
+    (row,) = [line for line in section(text, "Queues")[1:] if "color-extraction" in line]
+    assert not any(character.isdecimal() for character in row)
+    (other,) = [line for line in section(text, "Queues")[1:] if "alert-fanout" in line]
+    assert "2/20" in other
+    assert text.startswith(" ▲ Redis of color-extraction does not answer: ")
+    document = status_document(PARTLY_AWAY)
+    assert [redis["queues"] for redis in document["other_redises"]] == [("color-extraction",)]
+    (queue,) = [queue for queue in document["queues"] if queue["name"] == "color-extraction"]
+    assert set(queue) == {"name", "function", "redis_error"}
 
 
 def test_alerts_have_since_when_and_what_was_decided_by_whom() -> None:

@@ -66,13 +66,13 @@ async def test_an_undo_wakes_who_waits_for_the_end() -> None:
     assert not drain.begun.is_set()
 
 
-def test_each_request_is_carried_out_once() -> None:
+def test_each_request_is_carried_out_once_also_if_another_redis_shows_an_older_one_again() -> None:
     done: list[DrainRequest] = []
     requests = DrainRequests(done.append)
     drain, undo = DrainRequest("1", "drain", "anna"), DrainRequest("2", "undo", "ben")
     for request in (drain, drain, undo, undo, drain):
         requests.on_request(request.body())
-    assert done == [drain, undo, drain]
+    assert done == [drain, undo]
 
 
 @given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))

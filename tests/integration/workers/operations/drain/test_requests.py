@@ -94,11 +94,11 @@ async def test_a_request_that_is_too_old_is_ignored(
     process = await bench.start(Gate())
     body = DrainRequest("1", "drain", "anna").body()
     await redis.hset(WORKERS, f"drain:{process.id}", b"1000 " + body)
-    await process._presence.publish()
+    await process.links[0].presence.publish()
     assert not process.draining
     seconds, _ = await redis.time()
     await redis.hset(WORKERS, f"drain:{process.id}", b"%d " % ((seconds + 60) * 1000) + body)
-    await process._presence.publish()
+    await process.links[0].presence.publish()
     assert process.draining
 
 
@@ -124,7 +124,7 @@ async def test_foreign_bytes_on_the_channel_and_in_the_request_change_nothing(
     await redis.hset(WORKERS, f"drain:{process.id}", b"9999999999999 " + request_)
     for message in (b"", b"\xff" * 100, b"drain now", b"x" * 100_000, request_, CHECK_MESSAGE):
         await redis.publish(f"{PROCESS}{process.id}", message)
-    await process._presence.publish()
+    await process.links[0].presence.publish()
     await bench.send(3)
     await eventually(bench.empty)
     assert not process.draining
@@ -170,7 +170,7 @@ async def test_reading_requests_costs_an_idle_process_no_command(make_bench: Mak
 
     async def commands() -> int:
         before = await redis.info("stats")
-        await process._presence.publish()
+        await process.links[0].presence.publish()
         after = await redis.info("stats")
         return int(after["total_commands_processed"]) - int(before["total_commands_processed"]) - 1
 

@@ -1,0 +1,224 @@
+"""What a snapshot has of one Redis: its queues, the processes that it knows, what is wrong there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from storage.redis.client import redact_url
+from storage.redis.refusals import explain, reason, refusal_of
+from workers.engine.policy import QueuePolicy
+from workers.engine.probe import check_write
+from workers.engine.schedules import Schedule
+from workers.monitoring.alert_evaluation import Condition, alerts, server_conditions
+from workers.monitoring.alert_rules import REDIS_MEMORY, Thresholds
+from workers.monitoring.background_value import BackgroundValue
+from workers.monitoring.cluster_reader import ClusterReader, ClusterState
+from workers.monitoring.observations import Observations
+from workers.monitoring.overview import unread_queue, whole_number
+from workers.monitoring.roster import text
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot
+
+_RECOVERY_SECONDS = 4.0
+"""After an outage of Redis: within this, living processes send heartbeats and subscribe again."""
+_REWRITE_SECONDS = 10.0
+"""Once Redis takes writes again: within this, living processes send heartbeats and publish their presence."""
+_SILENT_SECONDS = 5.0
+"""Between two readings of one of several servers that is silent: each takes all of its timeout."""
+_OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
+"""Refusals that are about our user or a setting.  A user that may only read is no outage of Redis."""
+
+
+class WriteRefusal(NamedTuple):
+    """Why a server takes no writes; ``code`` as in `Refusal`."""
+
+    code: str
+    message: str
+
+
+class RedisView:
+    """Reads one Redis again and again, and remembers its last figures for when it is unavailable.
+
+    ``name``, ``queues`` and ``subject`` tell it from others: see `RedisSnapshot`.  ``read_seconds`` is the
+    timeout of a reading: with several servers a silent one must not delay what is known of the others.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        url: str,
+        policies: Sequence[QueuePolicy],
+        thresholds: Thresholds,
+        schedules: Sequence[Schedule],
+        *,
+        name: str = "Redis",
+        queues: tuple[str, ...] = (),
+        subject: str = "",
+        read_seconds: float | None = None,
+    ) -> None:
+        self.url = url
+        self._policies = policies
+        self.reader = ClusterReader(redis, policies, thresholds, schedules)
+        self._redis = redis
+        self._thresholds = thresholds
+        self._blank = RedisSnapshot(
+            redact_url(url),
+            None,
+            nearly_full=thresholds.limit(REDIS_MEMORY),
+            name=name,
+            queues=queues,
+            subject=subject,
+        )
+        self._read_seconds = read_seconds
+        self._observations = Observations(redis)
+        self._clock_offset = 0.0
+        self._failure: RedisSnapshot | None = None
+        """Of the last reading; None if Redis answered."""
+        self._failed_at = -math.inf
+        """When Redis last did not answer, by the monotonic clock."""
+        self._unwritable_at = -math.inf
+        """When Redis last took no writes, by the monotonic clock."""
+        self._info = BackgroundValue(redis.info)
+        self._refusal = BackgroundValue(self._find_refusal)
+        self._last: ClusterState | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answered the last reading."""
+        return self._failure is None
+
+    @property
+    def now(self) -> float:
+        """Unix seconds by its clock."""
+        return time.time() + self._clock_offset
+
+    async def close(self) -> None:
+        """Cancel what is refreshed in the background."""
+        await self._info.close()
+        await self._refusal.close()
+
+    async def read(self, *, keep_history: bool) -> ClusterState:
+        """What Redis holds now.  While it is down: the last figures."""
+        is_first = self._last is None and self.is_up
+        self._refusal.refresh_if_due()
+        if is_first:  # what the first reading proves depends on it
+            await self._refusal.ready.wait()
+        self._info.refresh_if_due()
+        cluster = await self._cluster_or_last(keep_history=keep_history)
+        if is_first:
+            await self._info.ready.wait()
+        return cluster
+
+    async def read_now(self) -> ClusterState:
+        """What Redis holds now.  Raises RedisError, and TimeoutError if that takes too long."""
+        if self._is_silent and time.monotonic() - self._failed_at < _SILENT_SECONDS:
+            raise TimeoutError("it was silent a moment ago")
+        async with asyncio.timeout(self._read_seconds):
+            return await self.reader.read(recovering=False, keep_history=False)
+
+    async def alerts(
+        self,
+        cluster: ClusterState,
+        refused: str | None,
+        database: DatabaseSnapshot | None = None,
+        others: Sequence[Condition] = (),
+    ) -> tuple[Alert, ...]:
+        """What is wrong by ``cluster``, the last reading, and since when; of one Redis the ``database``, too.
+
+        ``refused``: why the engine of this process cannot use Redis, which may answer to others.  ``others``
+        count while Redis answers.
+        """
+        observed = set(map(text, cluster.observed))
+        conditions = [
+            *server_conditions(
+                self.snapshot(),
+                database,
+                cluster.letters_since,
+                self.now,
+                self._thresholds,
+                observed,
+                refused,
+            ),
+            *((*cluster.conditions, *others) if self.is_up else ()),
+        ]
+        stored = cluster.observed if self.is_up else None
+        return alerts(await self._observations.complete(conditions, stored, self.now), self.now)
+
+    def snapshot(self) -> RedisSnapshot:
+        """The server itself."""
+        info = self._info.value
+        refuses = None if self._refusal.value is None else self._refusal.value.message
+        if self._failure is not None or info is None:
+            return self._failure or replace(self._blank, refuses_writes=refuses)
+        return replace(
+            self._blank,
+            refuses_writes=refuses,
+            version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
+            memory_used=whole_number(info.get("used_memory")),
+            memory_limit=whole_number(info.get("maxmemory")) or None,
+            eviction_policy=str(info.get("maxmemory_policy") or "") or None,
+        )
+
+    async def _cluster_or_last(self, *, keep_history: bool) -> ClusterState:
+        moment, refusal = time.monotonic(), self._refusal.value
+        if refusal is not None and refusal.code != "OOM":  # what frees memory, or adds none, still works
+            self._unwritable_at = moment
+        unwritable = moment - self._unwritable_at < _REWRITE_SECONDS
+        if self._is_silent and moment - self._failed_at < _SILENT_SECONDS:
+            return self._last_figures()
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                cluster = await self.reader.read(
+                    recovering=moment - self._failed_at < _RECOVERY_SECONDS,
+                    unwritable=unwritable,
+                    keep_history=keep_history and not unwritable,
+                )
+        except (RedisError, OSError) as error:
+            self._failure = self._describe_failure(error)
+            self._failed_at = time.monotonic()
+            self._info.invalidate()
+            return self._last_figures()
+        self._failure = None
+        self._clock_offset = cluster.now - time.time()
+        self._last = cluster
+        return cluster
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether the last reading took all of its time."""
+        return self._read_seconds is not None and self._failure is not None and self._failure.timed_out
+
+    def _last_figures(self) -> ClusterState:
+        last = self._last or ClusterState()
+        queues, error = last.queues, None if self._failure is None else self._failure.error
+        if error is not None and self._blank.queues:
+            known = {queue.name: replace(queue, redis_error=error) for queue in queues}
+            queues = tuple(known.get(policy.name) or unread_queue(policy, error) for policy in self._policies)
+        return ClusterState(queues=queues, workers=last.workers, letters_waiting=last.letters_waiting)
+
+    async def _find_refusal(self) -> WriteRefusal | None:
+        """Try to write, as a program that runs no workers would not find out otherwise."""
+        try:
+            await check_write(self._redis)
+        except (RedisError, OSError) as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.code not in _OWN_CODES:
+                return WriteRefusal(refusal.code, explain(error))
+        return None  # if there was no answer at all, the snapshot finds out
+
+    def _describe_failure(self, error: Exception) -> RedisSnapshot:
+        refusal = refusal_of(error)
+        return replace(
+            self._blank,
+            error=reason(error),
+            refusal=None if refusal is None else refusal.problem,
+            timed_out=isinstance(error, TimeoutError | RedisTimeoutError),
+        )
