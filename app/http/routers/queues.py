@@ -79,9 +79,10 @@ class EnqueuedLines(BaseModel):
 
 
 _LINES_BODY = {
-    "schema": {"type": "string"},
-    "example": '{"data": {"item_id": "dress-17"}}\n{"data": {"item_id": "dress-18"}, "key": "dress-18"}\n',
+    "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
+    "example": [{"data": {"item_id": "dress-17"}}, {"data": {"item_id": "dress-18"}, "key": "dress-18"}],
 }
+"""Of a media type of one item a line, the schema is that of a list of all (OpenAPI 3.2)."""
 
 
 class PauseRequest(RequestBody):
