@@ -1,0 +1,247 @@
+"""What processes and dashboards cost the server: many light processes, each with the four queues."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from saq import Job
+
+from storage.database.engine import Database
+from storage.redis.client import make_client
+from storage.redis.pipeline import PipelineConnection
+from tests.benchmarks.errors import BenchmarkError
+from tests.benchmarks.peer import ROOT
+from tests.benchmarks.scaling.light_processes import make_snapshots
+from tests.benchmarks.scaling.meter import Usage, read, since
+from tests.benchmarks.scaling.table import table
+from workers.engine.keys import WORKERS, QueueKeys
+from workers.engine.policy import ALERT, DEFAULT_POLICIES, NORMAL
+from workers.engine.queue import JobQueue
+
+_IN_ONE = 125
+"""Light processes in one process of the machine."""
+_SETTLE_SECONDS = 40.0
+"""After the start: each process has published its presence, and its alert keeper has made its first pass."""
+_START_SECONDS = 120
+_JOBS_A_SECOND = 20
+_BURST = 2_000
+_MAX_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What was measured with so many processes."""
+
+    processes: int
+    memory: float
+    """Bytes that the server holds for one of them."""
+    presence: float
+    """Of these in the hash that every snapshot reads."""
+    connections: float
+    idle: Usage
+    looked: Usage
+    snapshots: list[float]
+    """Seconds that each took."""
+    trickle: Usage
+    burst: Usage
+
+
+def cost_of_processes(url: str, client: Any, counts: list[int], seconds: float) -> str:
+    """One row for each number of processes."""
+    clusters = [_measure(url, client, count, seconds) for count in counts]
+    return "\n\n".join((_idle_table(clusters), _dashboard_table(clusters), _jobs_table(clusters)))
+
+
+def _measure(url: str, client: Any, count: int, seconds: float) -> Cluster:
+    client.flushall()
+    before = read(client)
+    with light_processes(url, count):
+        time.sleep(_SETTLE_SECONDS)
+        held = since(client, before)
+        presence = float(client.memory_usage(WORKERS, samples=0) or 0)
+        start = read(client)
+        time.sleep(seconds)
+        idle = since(client, start)
+        looked, snapshots = asyncio.run(_look(url, client, seconds))
+        trickle = asyncio.run(_trickle(url, client, seconds))
+        burst = asyncio.run(_burst(url, client))
+    return Cluster(
+        count,
+        held.memory / count,
+        presence / count,
+        held.connections / count,
+        idle,
+        looked,
+        snapshots,
+        trickle,
+        burst,
+    )
+
+
+@contextmanager
+def light_processes(url: str, count: int) -> Iterator[None]:
+    """So many processes take jobs until the block ends."""
+    with ExitStack() as stack:
+        started = []
+        for first in range(0, count, _IN_ONE):
+            module = "tests.benchmarks.scaling.light_processes"
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, url, str(min(_IN_ONE, count - first))],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            started.append(process)
+            stack.callback(_end, process)
+        for process in started:
+            assert process.stdout is not None
+            if not json.loads(process.stdout.readline() or "{}").get("ready"):
+                raise BenchmarkError("light processes do not start")
+        yield
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+async def _look(url: str, client: Any, seconds: float) -> tuple[Usage, list[float]]:
+    """A dashboard's snapshots, as often as it takes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/couturecast.db")
+        await database.start()
+        snapshots = make_snapshots(url, database)
+        await snapshots.take()  # the first reads the history, and waits for what is refreshed later
+        took, start = [], read(client)
+        while time.monotonic() - start.at < seconds:
+            began = time.monotonic()
+            await snapshots.take()
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(max(0.0, NORMAL.snapshot - took[-1]))
+        looked = since(client, start)
+        await snapshots.close()
+        await database.close()
+    return looked, took
+
+
+async def _trickle(url: str, client: Any, seconds: float) -> Usage:
+    """Jobs one at a time, while none other waits."""
+    async with _queue(url) as queue:
+        start = read(client)
+        for _ in range(round(seconds * _JOBS_A_SECOND)):
+            await queue.enqueue_many([_job()])
+            await asyncio.sleep(1 / _JOBS_A_SECOND)
+        return since(client, start)
+
+
+async def _burst(url: str, client: Any) -> Usage:
+    """Many jobs at once, until the last has ended."""
+    keys = QueueKeys.of(ALERT)
+    async with _queue(url) as queue:
+        start = read(client)
+        await queue.enqueue_many([_job() for _ in range(_BURST)])
+        while client.zcard(keys.incomplete):
+            await asyncio.sleep(0.1)
+            if time.monotonic() - start.at > _MAX_SECONDS:
+                raise BenchmarkError("jobs were lost")
+        return since(client, start)
+
+
+@asynccontextmanager
+async def _queue(url: str) -> AsyncIterator[JobQueue]:
+    redis, pipeline = make_client(url), PipelineConnection(url)
+    yield JobQueue(redis, DEFAULT_POLICIES[ALERT], pipeline)
+    await pipeline.close()
+    await redis.aclose()
+
+
+def _job() -> Job:
+    return Job(function=DEFAULT_POLICIES[ALERT].function, kwargs={})
+
+
+def _idle_table(clusters: list[Cluster]) -> str:
+    head = (
+        "processes",
+        "connections of one",
+        "bytes of one",
+        "of these presence",
+        "commands/s, idle",
+        "% of the server's core",
+        "kB/s out",
+    )
+    return table(
+        head,
+        [
+            (
+                str(cluster.processes),
+                f"{cluster.connections:.1f}",
+                f"{cluster.memory:,.0f}",
+                f"{cluster.presence:,.0f}",
+                f"{cluster.idle.commands_a_second:,.0f}",
+                f"{cluster.idle.cpu_percent:.1f}",
+                f"{cluster.idle.output_bytes / cluster.idle.seconds / 1e3:,.0f}",
+            )
+            for cluster in clusters
+        ],
+    )
+
+
+def _dashboard_table(clusters: list[Cluster]) -> str:
+    head = (
+        "processes",
+        "a snapshot takes, ms (median, longest)",
+        "commands, the answers of processes among them",
+        "µs of the server's core",
+        "kB",
+    )
+    return table(head, map(_dashboard_row, clusters))
+
+
+def _dashboard_row(cluster: Cluster) -> tuple[str, ...]:
+    looked, idle, taken = cluster.looked, cluster.idle, len(cluster.snapshots)
+    share = looked.seconds / idle.seconds
+    return (
+        str(cluster.processes),
+        f"{1e3 * median(cluster.snapshots):.1f}, {1e3 * max(cluster.snapshots):.1f}",
+        f"{(looked.commands - share * idle.commands) / taken:,.0f}",
+        f"{1e6 * (looked.cpu_seconds - share * idle.cpu_seconds) / taken:,.0f}",
+        f"{(looked.output_bytes - share * idle.output_bytes) / taken / 1e3:,.0f}",
+    )
+
+
+def _jobs_table(clusters: list[Cluster]) -> str:
+    head = (
+        "processes",
+        f"{_JOBS_A_SECOND} jobs/s, one at a time: commands a job",
+        "% of the server's core",
+        f"{_BURST:,} jobs at once: seconds",
+        "commands a job",
+        "µs of the server's core a job",
+    )
+    return table(
+        head,
+        [
+            (
+                str(cluster.processes),
+                f"{cluster.trickle.commands / cluster.trickle.seconds / _JOBS_A_SECOND:,.0f}",
+                f"{cluster.trickle.cpu_percent:.1f}",
+                f"{cluster.burst.seconds:.1f}",
+                f"{cluster.burst.commands / _BURST:,.1f}",
+                f"{1e6 * cluster.burst.cpu_seconds / _BURST:,.0f}",
+            )
+            for cluster in clusters
+        ],
+    )
