@@ -23,7 +23,7 @@ from storage.repositories.events import EventRepository
 from tests.benchmarks.peer import OURS
 from tests.benchmarks.peers.protocol import QUEUE
 from tests.benchmarks.scaling.meter import read, since
-from tests.benchmarks.scaling.table import table
+from tests.benchmarks.table import table
 from workers.engine.keys import LETTER, LETTERS, QueueKeys
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.engine.queue import JobQueue

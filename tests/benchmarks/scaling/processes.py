@@ -23,7 +23,7 @@ from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.peer import ROOT
 from tests.benchmarks.scaling.light_processes import make_snapshots
 from tests.benchmarks.scaling.meter import Usage, read, since
-from tests.benchmarks.scaling.table import table
+from tests.benchmarks.table import table
 from workers.engine.keys import WORKERS, QueueKeys
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, NORMAL
 from workers.engine.queue import JobQueue
