@@ -22,7 +22,7 @@ from storage.redis.pipeline import PipelineConnection
 from storage.repositories.events import EventRepository
 from tests.benchmarks.peer import OURS
 from tests.benchmarks.peers.protocol import QUEUE
-from tests.benchmarks.scaling.meter import read, since
+from tests.benchmarks.scaling.meter import empty, read, since
 from tests.benchmarks.table import table
 from workers.engine.keys import LETTER, LETTERS, QueueKeys
 from workers.engine.policy import DEFAULT_POLICIES
@@ -49,7 +49,7 @@ def cost_of_jobs(url: str, client: Any, jobs: int) -> str:
         ("run at concurrency 10", "work", {"concurrency": 10}),
         ("run at concurrency 100", "work", {"concurrency": 100}),
     ):
-        client.flushall()
+        empty(client)
         if verb == "work":
             OURS.run("enqueue", url, jobs=jobs)
         before = read(client)
@@ -76,10 +76,10 @@ def sizes(url: str, client: Any, jobs: int) -> str:
 
 
 async def _sizes(url: str, client: Any, jobs: int) -> str:
-    client.flushall()
+    empty(client)
     waiting = await _enqueued_bytes(url, client, jobs, scheduled=False)
     body = client.strlen(client.lindex(_KEYS.queued, 0))
-    client.flushall()
+    empty(client)
     scheduled = await _enqueued_bytes(url, client, jobs, scheduled=True)
     ended = await _ended_bytes(url, client)
     waits = await _waiting_letter_bytes(url, client)
@@ -121,14 +121,14 @@ async def _enqueued_bytes(url: str, client: Any, jobs: int, *, scheduled: bool) 
 
 async def _ended_bytes(url: str, client: Any) -> list[tuple[str, str]]:
     """Of a completed and of a failed job; and of the history, made of as many points as it may have."""
-    client.flushall()
+    empty(client)
     with tempfile.TemporaryDirectory() as folder:
         database = await _database(folder)
         await _enqueue(url, _jobs(_LETTERS))
         await _run_all(url, client, database, _succeed)
         completed = _mean_bytes(client, _KEYS.completed)
         history = _history_bytes(client)
-        client.flushall()
+        empty(client)
         await _enqueue(url, _jobs(_LETTERS))
         await _run_all(url, client, database, _fail)
         failed = _mean_bytes(client, _KEYS.failed)
@@ -153,7 +153,7 @@ def _history_bytes(client: Any) -> float:
 
 
 async def _waiting_letter_bytes(url: str, client: Any) -> float:
-    client.flushall()
+    empty(client)
     await _enqueue(url, _jobs(_LETTERS))
     await _run_all(url, client, Database(_NO_DATABASE), _fail)
     held = _key_bytes(client, LETTER) + _key_bytes(client, LETTERS)
@@ -162,10 +162,10 @@ async def _waiting_letter_bytes(url: str, client: Any) -> float:
 
 async def _row_bytes(url: str, client: Any) -> tuple[float, float]:
     """Of a letter and of an event in the file of a database."""
-    client.flushall()
+    empty(client)
     with tempfile.TemporaryDirectory() as folder:
         database = await _database(folder)
-        empty = await _file_bytes(database)
+        without = await _file_bytes(database)
         await _enqueue(url, _jobs(_LETTERS))
         await _run_all(url, client, database, _fail)
         with_letters = await _file_bytes(database)
@@ -174,7 +174,7 @@ async def _row_bytes(url: str, client: Any) -> tuple[float, float]:
             await events.record([_event(first + number) for number in range(500)])
         with_events = await _file_bytes(database)
         await database.close()
-    return (with_letters - empty) / _LETTERS, (with_events - with_letters) / _EVENTS
+    return (with_letters - without) / _LETTERS, (with_events - with_letters) / _EVENTS
 
 
 def _event(number: int) -> NewEvent:

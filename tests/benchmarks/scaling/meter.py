@@ -46,6 +46,11 @@ class Usage:
         return self.commands / self.seconds
 
 
+def empty(client: Any) -> None:
+    """Remove all keys, and wait for the memory."""
+    client.execute_command("FLUSHALL", "SYNC")
+
+
 def read(client: Any) -> Reading:
     """The counters now."""
     info = client.info("all")

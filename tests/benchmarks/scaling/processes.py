@@ -22,20 +22,32 @@ from storage.redis.pipeline import PipelineConnection
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.peer import ROOT
 from tests.benchmarks.scaling.light_processes import make_snapshots
-from tests.benchmarks.scaling.meter import Usage, read, since
+from tests.benchmarks.scaling.meter import Usage, empty, read, since
 from tests.benchmarks.table import table
 from workers.engine.keys import WORKERS, QueueKeys
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, NORMAL
 from workers.engine.queue import JobQueue
+from workers.monitoring.snapshot_reader import SnapshotReader
 
 _IN_ONE = 125
 """Light processes in one process of the machine."""
 _SETTLE_SECONDS = 40.0
 """After the start: each process has published its presence, and its alert keeper has made its first pass."""
-_START_SECONDS = 120
+_IDLE_SECONDS = 30.0
+"""As long as the slowest interval of an idle process."""
+_DASHBOARDS = 3
 _JOBS_A_SECOND = 20
 _BURST = 2_000
 _MAX_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the server did while dashboards were open."""
+
+    used: Usage
+    snapshots: list[float]
+    """Seconds that each took."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +56,13 @@ class Cluster:
 
     processes: int
     memory: float
-    """Bytes that the server holds for one of them."""
+    """Bytes that the server holds for all of them."""
     presence: float
-    """Of these in the hash that every snapshot reads."""
+    """Bytes of one in the hash that every snapshot reads."""
     connections: float
     idle: Usage
-    looked: Usage
-    snapshots: list[float]
-    """Seconds that each took."""
+    one: Look
+    several: Look
     trickle: Usage
     burst: Usage
 
@@ -63,26 +74,26 @@ def cost_of_processes(url: str, client: Any, counts: list[int], seconds: float) 
 
 
 def _measure(url: str, client: Any, count: int, seconds: float) -> Cluster:
-    client.flushall()
+    empty(client)
     before = read(client)
     with light_processes(url, count):
         time.sleep(_SETTLE_SECONDS)
         held = since(client, before)
         presence = float(client.memory_usage(WORKERS, samples=0) or 0)
         start = read(client)
-        time.sleep(seconds)
+        time.sleep(_IDLE_SECONDS)
         idle = since(client, start)
-        looked, snapshots = asyncio.run(_look(url, client, seconds))
+        one, several = (asyncio.run(_look(url, client, seconds, count)) for count in (1, _DASHBOARDS))
         trickle = asyncio.run(_trickle(url, client, seconds))
         burst = asyncio.run(_burst(url, client))
     return Cluster(
         count,
-        held.memory / count,
+        held.memory,
         presence / count,
         held.connections / count,
         idle,
-        looked,
-        snapshots,
+        one,
+        several,
         trickle,
         burst,
     )
@@ -118,23 +129,31 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-async def _look(url: str, client: Any, seconds: float) -> tuple[Usage, list[float]]:
-    """A dashboard's snapshots, as often as it takes them."""
+async def _look(url: str, client: Any, seconds: float, dashboards: int) -> Look:
+    """The snapshots of dashboards, as often as they take them."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/couturecast.db")
         await database.start()
-        snapshots = make_snapshots(url, database)
-        await snapshots.take()  # the first reads the history, and waits for what is refreshed later
-        took, start = [], read(client)
-        while time.monotonic() - start.at < seconds:
-            began = time.monotonic()
-            await snapshots.take()
-            took.append(time.monotonic() - began)
-            await asyncio.sleep(max(0.0, NORMAL.snapshot - took[-1]))
-        looked = since(client, start)
-        await snapshots.close()
+        readers = [make_snapshots(url, database) for _ in range(dashboards)]
+        for reader in readers:
+            await reader.take()  # the first reads the history, and waits for what is refreshed later
+        start = read(client)
+        took = await asyncio.gather(*(_take(reader, start.at + seconds) for reader in readers))
+        used = since(client, start)
+        for reader in readers:
+            await reader.close()
         await database.close()
-    return looked, took
+    return Look(used, [snapshot for each in took for snapshot in each])
+
+
+async def _take(reader: SnapshotReader, until: float) -> list[float]:
+    took: list[float] = []
+    while time.monotonic() < until:
+        began = time.monotonic()
+        await reader.take()
+        took.append(time.monotonic() - began)
+        await asyncio.sleep(max(0.0, NORMAL.snapshot - took[-1]))
+    return took
 
 
 async def _trickle(url: str, client: Any, seconds: float) -> Usage:
@@ -176,8 +195,8 @@ def _idle_table(clusters: list[Cluster]) -> str:
     head = (
         "processes",
         "connections of one",
-        "bytes of one",
-        "of these presence",
+        "MB for all",
+        "bytes of a presence",
         "commands/s, idle",
         "% of the server's core",
         "kB/s out",
@@ -188,7 +207,7 @@ def _idle_table(clusters: list[Cluster]) -> str:
             (
                 str(cluster.processes),
                 f"{cluster.connections:.1f}",
-                f"{cluster.memory:,.0f}",
+                f"{cluster.memory / 1e6:,.1f}",
                 f"{cluster.presence:,.0f}",
                 f"{cluster.idle.commands_a_second:,.0f}",
                 f"{cluster.idle.cpu_percent:.1f}",
@@ -203,7 +222,10 @@ def _dashboard_table(clusters: list[Cluster]) -> str:
     head = (
         "processes",
         "a snapshot takes, ms (median, longest)",
-        "commands, the answers of processes among them",
+        "the first dashboard, a snapshot: commands",
+        "µs of the server's core",
+        "kB",
+        "each further one: commands",
         "µs of the server's core",
         "kB",
     )
@@ -211,15 +233,23 @@ def _dashboard_table(clusters: list[Cluster]) -> str:
 
 
 def _dashboard_row(cluster: Cluster) -> tuple[str, ...]:
-    looked, idle, taken = cluster.looked, cluster.idle, len(cluster.snapshots)
-    share = looked.seconds / idle.seconds
-    return (
-        str(cluster.processes),
-        f"{1e3 * median(cluster.snapshots):.1f}, {1e3 * max(cluster.snapshots):.1f}",
-        f"{(looked.commands - share * idle.commands) / taken:,.0f}",
-        f"{1e6 * (looked.cpu_seconds - share * idle.cpu_seconds) / taken:,.0f}",
-        f"{(looked.output_bytes - share * idle.output_bytes) / taken / 1e3:,.0f}",
-    )
+    one, several, idle = cluster.one, cluster.several, cluster.idle
+    taken, further = len(one.snapshots), len(several.snapshots) - len(one.snapshots)
+    share, again = one.used.seconds / idle.seconds, several.used.seconds / one.used.seconds
+
+    def costs(name: str) -> tuple[float, float]:
+        first: float = getattr(one.used, name)
+        first_one = (first - share * getattr(idle, name)) / taken
+        return first_one, (getattr(several.used, name) - again * first) / further
+
+    figures = [
+        (f"{commands:,.0f}", f"{1e6 * cpu:,.0f}", f"{output / 1e3:,.1f}")
+        for commands, cpu, output in zip(
+            *map(costs, ("commands", "cpu_seconds", "output_bytes")), strict=True
+        )
+    ]
+    took = f"{1e3 * median(one.snapshots):.1f}, {1e3 * max(one.snapshots):.1f}"
+    return (str(cluster.processes), took, *figures[0], *figures[1])
 
 
 def _jobs_table(clusters: list[Cluster]) -> str:
