@@ -22,7 +22,7 @@ from storage.redis.pipeline import PipelineConnection
 from storage.repositories.events import EventRepository
 from tests.benchmarks.peer import OURS
 from tests.benchmarks.peers.protocol import QUEUE
-from tests.benchmarks.scaling.meter import empty, read, since
+from tests.benchmarks.scaling.meter import Usage, empty, read, since
 from tests.benchmarks.table import table
 from workers.engine.keys import LETTER, LETTERS, QueueKeys
 from workers.engine.policy import DEFAULT_POLICIES
@@ -31,6 +31,7 @@ from workers.process.worker_process import WorkerProcess
 
 _POLICY = DEFAULT_POLICIES[QUEUE]
 _KEYS = QueueKeys.of(QUEUE)
+_RUNS = 3
 _LETTERS = 3_000
 _EVENTS = 5_000
 _HISTORY_POINTS = (390, 1_500, 193)
@@ -42,32 +43,38 @@ _NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 def cost_of_jobs(url: str, client: Any, jobs: int) -> str:
-    """Processor time, commands and bytes of a job that does nothing."""
+    """Processor time, commands and bytes of a job that does nothing: of the cheapest of some runs."""
     rows = []
     for title, verb, options in (
         ("enqueued in bulk", "enqueue", {}),
         ("run at concurrency 10", "work", {"concurrency": 10}),
         ("run at concurrency 100", "work", {"concurrency": 100}),
     ):
-        empty(client)
-        if verb == "work":
-            OURS.run("enqueue", url, jobs=jobs)
-        before = read(client)
-        done = OURS.run(verb, url, jobs=jobs, **options)
-        used = since(client, before)
+        runs = [_run(url, client, jobs, verb, options) for _ in range(_RUNS)]
+        used, seconds = min(runs, key=lambda run: run[0].cpu_seconds)
         microseconds = 1e6 * used.cpu_seconds / jobs
         rows.append(
             (
                 title,
                 f"{microseconds:.1f}",
                 f"{1e6 / microseconds:,.0f}",
-                f"{jobs / done['seconds']:,.0f}",
+                f"{jobs / seconds:,.0f}",
                 f"{used.commands / jobs:.1f}",
                 f"{used.input_bytes / jobs:.0f} / {used.output_bytes / jobs:.0f}",
             )
         )
     head = ("a job", "µs of its core", "jobs/s at 100 %", "jobs/s seen", "commands", "bytes in / out")
     return table(head, rows)
+
+
+def _run(url: str, client: Any, jobs: int, verb: str, options: dict[str, Any]) -> tuple[Usage, float]:
+    """What the server did, and the seconds that it took."""
+    empty(client)
+    if verb == "work":
+        OURS.run("enqueue", url, jobs=jobs)
+    before = read(client)
+    seconds = float(OURS.run(verb, url, jobs=jobs, **options)["seconds"])
+    return since(client, before), seconds
 
 
 def sizes(url: str, client: Any, jobs: int) -> str:

@@ -36,7 +36,7 @@ _SETTLE_SECONDS = 40.0
 _IDLE_SECONDS = 30.0
 """As long as the slowest interval of an idle process."""
 _DASHBOARDS = 3
-_JOBS_A_SECOND = 20
+_JOBS_A_SECOND = 5
 _BURST = 2_000
 _MAX_SECONDS = 60.0
 
