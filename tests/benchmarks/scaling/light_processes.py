@@ -94,7 +94,7 @@ def make_snapshots(url: str, database: Database) -> SnapshotReader:
 
 if __name__ == "__main__":
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     uvloop.run(_run(sys.argv[1], int(sys.argv[2])))
