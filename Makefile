@@ -18,7 +18,7 @@ IN_CI  := COUTURECAST_TEST_HYPOTHESIS=ci COUTURECAST_TEST_FORK=slow
 
 BENCH      := tests/benchmarks
 BENCH_VENV := .venv-bench
-INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed \
+INSTALLED  := $(BENCH_VENV)/arq/.installed $(BENCH_VENV)/taskiq/.installed $(BENCH_VENV)/streaq/.installed \
 	$(if $(and $(shell command -v node),$(shell command -v npm)),$(BENCH)/bullmq/node_modules/.installed)
 
 # Without compiled modules each of the test processes compiles all of them again.
@@ -27,7 +27,7 @@ test test-all burn-in: export PYTHONDONTWRITEBYTECODE =
 PROMETHEUS := .tools/prometheus/usr/bin/promtool
 CHROMIUM   := .tools/chromium/usr/lib/chromium/chromium-headless-shell
 
-.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-letters bench-dashboard bench-cache monitoring \
+.PHONY: help run test test-unit test-otel test-all burn-in chaos incidents check format bench bench-compare bench-letters bench-dashboard bench-cache bench-scaling monitoring \
 	keys screenshots prometheus chromium lock clean
 .DEFAULT_GOAL := help
 
@@ -83,9 +83,17 @@ format: $(STAMP) ## put the source in its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup PEERS=ours,saq RUNS=3 JOBS=10000 IDLE=60)
+bench: $(STAMP) $(INSTALLED) ## us and our peers, in turn (ROWS=no-op-10,pickup PEERS=ours,saq RUNS=3 JOBS=10000 IDLE=60 JSON=FILE)
 	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(PEERS),--peers=$(PEERS)) \
-		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE))
+		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE)) \
+		$(if $(JSON),--json=$(JSON))
+
+bench-compare: $(STAMP) ## two files of make bench JSON=FILE, side by side (OLD=FILE NEW=FILE)
+	@$(BIN)/python -m tests.benchmarks.record $(OLD) $(NEW)
+
+bench-scaling: $(STAMP) ## what jobs, letters, processes and dashboards cost the server (PARTS=jobs,sizes,processes PROCESSES=1,5,50,500)
+	@$(BIN)/python -m tests.benchmarks.scaling $(if $(PARTS),--parts=$(PARTS)) $(if $(JOBS),--jobs=$(JOBS)) \
+		$(if $(PROCESSES),--processes=$(PROCESSES))
 
 bench-dashboard: $(STAMP) ## the dashboard: keys, first frame, processor, memory, throughput (LETTERS=1000000 RUNS=3 IDLE=60)
 	@$(BIN)/python -m tests.benchmarks --peers=ours \
@@ -142,7 +150,7 @@ lock: ## resolve the newest versions that fit: of the program, of what its devel
 	$(RESOLVE) --upgrade -c requirements.lock --extra otel $(EXTRAS) -o requirements-otel.lock pyproject.toml
 	$(RESOLVE) --upgrade -c requirements.lock --group dev --group build $(EXTRAS) \
 		-o requirements-dev.lock pyproject.toml
-	for peer in arq taskiq cache; do \
+	for peer in arq taskiq streaq cache; do \
 		$(RESOLVE) --upgrade -o $(BENCH)/requirements/$$peer.lock $(BENCH)/requirements/$$peer.in || exit 1; \
 	done
 	cd $(BENCH)/bullmq && npm update --package-lock-only --no-audit --no-fund

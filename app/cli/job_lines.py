@@ -6,7 +6,6 @@ import os
 import stat
 import sys
 import uuid
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from app.cli.values import json_object
 from app.errors import UsageError
+from app.pending_lines import PendingLines
 
 if TYPE_CHECKING:
     from workers.operations.operations import NewJob
@@ -22,38 +22,24 @@ _MAX_LINE_BYTES = 4_000_000
 """A payload has a megabyte at the most, and spaces around it."""
 
 
-class JobLines:
+class JobLines(PendingLines):
     """The jobs of an open file, and how far they have been read and enqueued."""
 
     def __init__(self, file: IO[bytes], name: str, *, first_line: int, delay: float) -> None:
+        super().__init__(first_line)
         self.name = name
-        self.line = 0
-        """Number of the line that was read last."""
         self.read_bytes = 0
         self.size = _size(file)
         """Bytes of the file; None if that is unknown, as of a pipe."""
         self._file = file
-        self._first_line = first_line
         self._delay = delay
         self._run = uuid.uuid4().hex
         """Beginning of the keys, which end in the number of the line."""
-        self._pending: deque[int] = deque()
-        """Lines whose jobs are not known to be enqueued."""
-
-    @property
-    def next_line(self) -> int:
-        """The line with which another run is to begin."""
-        return self._pending[0] if self._pending else self.line
 
     @property
     def share(self) -> float | None:
         """How much of the file has been read, from 0 to 1."""
         return None if not self.size else min(1.0, self.read_bytes / self.size)
-
-    def confirm(self, jobs: int) -> None:
-        """Note that the next ``jobs`` are enqueued."""
-        for _ in range(jobs):
-            self._pending.popleft()
 
     def __iter__(self) -> Iterator[NewJob]:
         """Raises UsageError at a line that is no JSON object."""
@@ -62,13 +48,13 @@ class JobLines:
         while line := self._file.readline(_MAX_LINE_BYTES):
             self.line += 1
             self.read_bytes += len(line)
-            if self.line < self._first_line or not line.strip():
+            if self.line < self.first_line or not line.strip():
                 continue
             source = f"{self.name}, line {self.line}"
             if len(line) == _MAX_LINE_BYTES and not line.endswith(b"\n"):
                 raise UsageError(f"has more than {_MAX_LINE_BYTES:,} bytes", field=source)
             data = json_object(line, source)
-            self._pending.append(self.line)
+            self.add()
             yield NewJob(data, f"{self._run}-{self.line}", self._delay, source)
 
 

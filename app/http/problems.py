@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -69,6 +69,12 @@ class Problem(BaseModel):
     keys: list[str | None] | None = Field(
         None, description="With 409 of an enqueue: the key of each job, null if it was not enqueued."
     )
+    enqueued: int | None = Field(
+        None, description="With jobs that are sent one a line: how many of them were enqueued."
+    )
+    next_line: int | None = Field(
+        None, description="With these: the first line that was not enqueued; send it as `from_line`."
+    )
 
 
 class ProblemError(HTTPException):
@@ -85,6 +91,11 @@ def validation_problem(errors: Iterable[tuple[str, str]]) -> ProblemError:
     """Return the problem with fields, parameters or headers, given as pairs of a name and a message."""
     fields = [FieldProblem(field=name, message=message) for name, message in errors]
     return ProblemError(422, "; ".join(f"{error.field}: {error.message}" for error in fields), errors=fields)
+
+
+def field_problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Return a name and a message for each field that is wrong, without its value."""
+    return [(_field_name(details["loc"]), details["msg"]) for details in error.errors()[:_MAX_ERRORS]]
 
 
 async def answer_error(request: Request, error: Exception) -> Response:

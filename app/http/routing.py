@@ -20,11 +20,15 @@ from workers.engine.policy import MAX_PAYLOAD_BYTES
 from workers.errors import InvalidJsonError
 
 JSON = "application/json"
+JSON_LINES = ("application/x-ndjson", "application/jsonl")
+"""Two names of the same."""
 MAX_BODY_BYTES = MAX_PAYLOAD_BYTES + 65_536
 """Of a body that is not a list: one payload and what surrounds it."""
 MAX_LIST_BYTES = 8_000_000
 _BODY_SECONDS = 30.0
 _LIST = re.compile(rb"[ \t\r\n]*\[")
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def open_router(tag: str, prefix: str = "") -> APIRouter:
@@ -69,18 +73,28 @@ class StrictRoute(APIRoute):
             statuses |= {400, 408, 413, 415}
         self.responses = {**problem_responses(*statuses), **self.responses}
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         """Return FastAPI's handler, behind the checks."""
-        handle = super().get_route_handler()
-        refuse_body = get_request_handler(replace(self.dependant, call=_refuse_body))
+        handle = self._handle_body(super().get_route_handler())
         parameters = frozenset(self._query_parameters())
 
         async def check_and_handle(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
             _check_query(request, parameters)
-            if self.body_field is None:
+            _check_encoding(request)
+            return await handle(request)
+
+        return check_and_handle
+
+    def _handle_body(self, handle: Handler) -> Handler:
+        """Return the handler behind the checks of the body."""
+        body_field = self.body_field
+        refuse_body = get_request_handler(replace(self.dependant, call=_refuse_body))
+
+        async def check_and_handle(request: Request) -> Response:
+            if body_field is None:
                 return await (refuse_body if _has_body(request) else handle)(request)
-            if _has_body(request) or self.body_field.field_info.is_required():
+            if _has_body(request) or body_field.field_info.is_required():
                 _check_content_type(request)
                 await request.json()
             return await handle(request)
@@ -94,6 +108,24 @@ class StrictRoute(APIRoute):
                 yield from model.model_fields
             else:
                 yield parameter.alias
+
+
+class LinesRoute(StrictRoute):
+    """Takes a body of one JSON object a line, which its handler reads as a stream."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.responses = {**problem_responses(400, 408, 413, 415), **self.responses}
+
+    def _handle_body(self, handle: Handler) -> Handler:
+        async def check_and_handle(request: Request) -> Response:
+            if _media_type(request) not in JSON_LINES:
+                raise ProblemError(
+                    415, f"send a JSON object in each line, with the header Content-Type: {JSON_LINES[0]}"
+                )
+            return await handle(request)
+
+        return check_and_handle
 
 
 async def _refuse_body(**parameters: Any) -> None:
@@ -154,8 +186,18 @@ def _has_body(request: Request) -> bool:
     )
 
 
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_encoding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and _has_body(request):
+        raise ProblemError(415, "send the body as it is, without Content-Encoding")
+
+
 def _check_content_type(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+    if _media_type(request) != JSON:
         raise ProblemError(415, f"send JSON, with the header Content-Type: {JSON}")
 
 

@@ -72,7 +72,7 @@ async def serve_in_background(
         yield
         return
     closing = asyncio.Event()
-    state_of = partial(_state, operations, process, drained, release, unready)
+    state_of = partial(_state, operations, process, drained, release, unready, closing)
     task = asyncio.create_task(_serve(server_socket, state_of, token, closing))
     try:
         yield
@@ -87,10 +87,11 @@ def _state(
     drained: asyncio.Future[int] | None,
     release: str,
     unready: Callable[[], list[str]],
+    closing: asyncio.Event,
 ) -> HttpState:
     from app.http.state import HttpState
 
-    return HttpState(operations, process, drained, VERSION, release, unready)
+    return HttpState(operations, process, drained, VERSION, release, unready, closing)
 
 
 async def _serve(

@@ -54,6 +54,7 @@ class HttpState:
         version: str,
         release: str,
         unready: Callable[[], list[str]],
+        closing: asyncio.Event,
     ) -> None:
         self.operations = operations
         self.process = process
@@ -62,6 +63,8 @@ class HttpState:
         self.release = release
         self.unready = unready
         """Why the workers do not take jobs."""
+        self.closing = closing
+        """Set when requests under way have to come to their end."""
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
         self._stuck = CoalescedCall(operations.stuck)

@@ -17,7 +17,21 @@ PATIENCE = 280  # s: a tenth of it on an idle machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+HOOKS = """
+import json
+
+import schemathesis
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(_context, value):
+    if not isinstance(value, list):
+        return b"[not lines"
+    return "".join(json.dumps(item) + "\\n" for item in value).encode()
+"""
 CONFIGURATION = """
+hooks = "hooks"
+
 [[operations]]
 include-path = "/api/v1/admin/failed-jobs"
 # A cursor is whatever the page before says, which no schema can tell.
@@ -44,6 +58,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
 def run_schemathesis(running: Served, directory: Path, *arguments: str) -> None:
     """The description is read from the program itself; nothing is left to chance."""
     (directory / "schemathesis.toml").write_text(CONFIGURATION)
+    (directory / "hooks.py").write_text(HOOKS)
     options = ["--checks=all", "--generation-deterministic", f"--max-examples={EXAMPLES}", "--no-color"]
     options += [
         "--generation-allow-x00=false",

@@ -18,6 +18,7 @@ from tests.benchmarks import against_peers, alone, dashboard, own_handlers, repl
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.measurement import Bench, Measurement
 from tests.benchmarks.peer import PEERS, Peer
+from tests.benchmarks.record import write_record
 from tests.benchmarks.report import Results, report
 from tests.benchmarks.server import about, server
 
@@ -43,15 +44,19 @@ def main() -> int:
         redis.Redis.from_url(url) as client,
     ):
         bench = Bench(url, client, options.jobs, options.idle_seconds, options.letters)
-        about_run = _about(client, options)
+        about_run, about_server = _about(client, options), about(client)
         try:
             _take_all(bench, options, results)
         except KeyboardInterrupt:
             results.broken.append("interrupted")
     _print(about_run + report(results, options.peers))
+    measured = [peer for peer in options.peers if not peer.missing]
+    _print("\n" + "; ".join(peer.version for peer in measured))
     for peer in options.peers:
         if peer.missing:
             _print(f"\n{peer.title} is left out: {peer.missing}")
+    if options.json is not None:
+        write_record(options.json, results, measured, about_server, options.jobs)
     for text in results.broken:
         _tell(f"broken: {text}")
     return 1 if results.broken else 0
@@ -90,6 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=10_000, help="in one run of a throughput")
     parser.add_argument("--idle-seconds", type=float, default=60, help="for which an idle worker is watched")
     parser.add_argument("--letters", type=int, default=1_000_000, help="dead letters under the dashboard")
+    parser.add_argument("--json", type=Path, help="file to write, to be compared with that of another run")
     return parser.parse_args()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from tests.benchmarks.peer import MAX_WAIT_SECONDS, OURS, Peer
 from tests.benchmarks.peers.protocol import QUEUE
 from workers.engine.keys import WAKE_CHANNEL, QueueKeys
 
-_KEYS = QueueKeys.of(QUEUE)
 _HANDLER = f"{QUEUE}=tests.benchmarks.handlers"
 _DASHBOARD_FACTOR = 5
 """The dashboard repaints once a second: it is measured over more jobs than the rest."""
 _PROCESSES = (1, 2, 4)
+_TWO_QUEUES = (QUEUE, "alert-fanout")
+"""Without a rate limit."""
 _DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 _CONCURRENCY = 100
+_MAX_START_SECONDS = 30.0
 _SETTLE = 3.0
 """Seconds that a started program gets before it counts as idle."""
 
@@ -60,34 +62,64 @@ def _processes_rate(bench: Bench, peer: Peer, number: int) -> float:
         ]
         for worker in workers:
             worker.next("ready")
+        _wait_for_listeners(bench, number)
         return release(bench)
 
 
+def _wait_for_listeners(bench: Bench, processes: int) -> None:
+    """Wait until so many processes can be woken."""
+    deadline = time.monotonic() + _MAX_START_SECONDS
+    while int(bench.client.pubsub_numsub(WAKE_CHANNEL)[0][1]) < processes:
+        time.sleep(0.01)
+        if time.monotonic() > deadline:
+            raise BenchmarkError("a process does not listen")
+
+
+def _two_queues(bench: Bench, peer: Peer) -> tuple[float, ...]:
+    """No-op jobs a second of one process on one queue, and of two processes on two queues."""
+    one, two = (_queues_rate(bench, peer, queues) for queues in (_TWO_QUEUES[:1], _TWO_QUEUES))
+    return one, two, two / one
+
+
+def _queues_rate(bench: Bench, peer: Peer, queues: Sequence[str]) -> float:
+    with ExitStack() as stack:
+        stack.enter_context(held_back(bench, bench.jobs, queues))
+        for queue in queues:
+            options = {"concurrency": _CONCURRENCY, "queue": queue}
+            stack.enter_context(peer.start("serve", bench.url, **options)).next("ready")
+        _wait_for_listeners(bench, len(queues))
+        return release(bench, queues)
+
+
 @contextmanager
-def held_back(bench: Bench, jobs: int) -> Iterator[None]:
-    """The queue is paused and has ``jobs`` jobs."""
+def held_back(bench: Bench, jobs: int, queues: Sequence[str] = (QUEUE,)) -> Iterator[None]:
+    """The queues are paused, and have ``jobs`` jobs each."""
     bench.client.flushall()
-    bench.client.hset(_KEYS.pause, mapping={"by": "benchmark", "reason": "", "since": "0"})
-    OURS.run("enqueue", bench.url, jobs=jobs)
+    for queue in queues:
+        pause = {"by": "benchmark", "reason": "", "since": "0"}
+        bench.client.hset(QueueKeys.of(queue).pause, mapping=pause)
+        OURS.run("enqueue", bench.url, jobs=jobs, queue=queue)
     yield
 
 
-def release(bench: Bench) -> float:
-    """Resume the queue; jobs a second until it is empty."""
-    jobs = int(bench.client.zcard(_KEYS.incomplete))
+def release(bench: Bench, queues: Sequence[str] = (QUEUE,)) -> float:
+    """Resume the queues; jobs a second until they are empty."""
+    keys = [QueueKeys.of(queue) for queue in queues]
+    jobs = sum(int(bench.client.zcard(queue_keys.incomplete)) for queue_keys in keys)
     began = time.perf_counter()
-    resume(bench)
-    while int(bench.client.hget(_KEYS.totals, "completed") or 0) < jobs:
+    for queue in queues:
+        resume(bench, queue)
+    while sum(int(bench.client.hget(queue_keys.totals, "completed") or 0) for queue_keys in keys) < jobs:
         time.sleep(0.01)
         if time.perf_counter() - began > MAX_WAIT_SECONDS:
             raise BenchmarkError("jobs were lost")
     return jobs / (time.perf_counter() - began)
 
 
-def resume(bench: Bench) -> None:
-    """Let the queue that was held back start its jobs."""
-    bench.client.delete(_KEYS.pause)
-    bench.client.publish(WAKE_CHANNEL, QUEUE)
+def resume(bench: Bench, queue: str = QUEUE) -> None:
+    """Let a queue that was held back start its jobs."""
+    bench.client.delete(QueueKeys.of(queue).pause)
+    bench.client.publish(WAKE_CHANNEL, queue)
 
 
 def _depth(bench: Bench, peer: Peer) -> tuple[float, ...]:
@@ -150,6 +182,16 @@ MEASUREMENTS = (
         "processes",
         tuple(Figure(f"no-op jobs/s, concurrency {_CONCURRENCY}, {count} processes") for count in _PROCESSES),
         _processes,
+        _US,
+    ),
+    Measurement(
+        "two-queues",
+        (
+            Figure(f"no-op jobs/s, concurrency {_CONCURRENCY}, one process on one queue"),
+            Figure("… two processes on two queues"),
+            Figure("… of these the second to the first", "1.9, with a core for each", 2),
+        ),
+        _two_queues,
         _US,
     ),
     Measurement(

@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any
 
 from tests.benchmarks.errors import BenchmarkError
+from tests.benchmarks.peers.protocol import CHUNK
 
 ROOT = Path(__file__).parents[2]
 MAX_WAIT_SECONDS = 600.0
@@ -31,6 +33,10 @@ class Peer:
     title: str
     command: tuple[str, ...]
     needs: Path
+    versions: tuple[str, ...]
+    """A command that prints its version, and that of what it runs on."""
+    chunks: tuple[int, ...] = (CHUNK,)
+    """Numbers of jobs in one bulk call, of which the best counts."""
 
     @property
     def missing(self) -> str | None:
@@ -38,6 +44,12 @@ class Peer:
         if not self.needs.exists():
             return f"no {self.needs.relative_to(ROOT)}: make bench installs it"
         return None if shutil.which(self.command[0]) else f"no {self.command[0]}"
+
+    @cached_property
+    def version(self) -> str:
+        """For instance ``bullmq 6.7.0, Node 20.20.2``."""
+        done = subprocess.run(self.versions, capture_output=True, text=True, check=False, cwd=ROOT)
+        return done.stdout.strip() or "unknown"
 
     def run(self, verb: str, url: str, **options: Any) -> dict[str, Any]:
         """Carry out ``verb`` to its end; the last line that it printed."""
@@ -128,18 +140,48 @@ class Running:
         return BenchmarkError(f"{self._name} {what}" + (f":\n{said}" if said else ""))
 
 
-def _python(name: str, title: str, python: Path = Path(sys.executable)) -> Peer:
-    return Peer(name.strip("_"), title, (str(python), "-m", f"tests.benchmarks.peers.{name}"), python)
+def _python(name: str, title: str, package: str = "", python: Path = Path(sys.executable)) -> Peer:
+    package = package or name.strip("_")
+    print_versions = (
+        "import platform; from importlib.metadata import version; "
+        f"print('{package}', version('{package}') + ',', 'Python', platform.python_version())"
+    )
+    return Peer(
+        name.strip("_"),
+        title,
+        (str(python), "-m", f"tests.benchmarks.peers.{name}"),
+        python,
+        (str(python), "-c", print_versions),
+    )
+
+
+def _bullmq(name: str, title: str, program: str, needs: Path) -> Peer:
+    return Peer(
+        name,
+        title,
+        (program, str(_BULLMQ / "bench.mjs")),
+        needs,
+        (program, str(_BULLMQ / "versions.mjs")),
+        chunks=(1_000, CHUNK),
+    )
+
+
+def _bun() -> Path:
+    """The program of npm's package, for the system that npm has found."""
+    found = sorted((_BULLMQ / "node_modules/@oven").glob("bun-*/bin/bun"))
+    return found[0] if found else _BULLMQ / "node_modules/@oven/bun"
 
 
 _ENVIRONMENTS = ROOT / ".venv-bench"
 _BULLMQ = ROOT / "tests/benchmarks/bullmq"
 
-OURS = _python("ours", "ours")
+OURS = _python("ours", "ours", "couturecast-tui")
 SAQ = _python("saq_", "SAQ")
-ARQ = _python("arq_", "ARQ", _ENVIRONMENTS / "arq/bin/python")
-TASKIQ = _python("taskiq_", "Taskiq", _ENVIRONMENTS / "taskiq/bin/python")
-BULLMQ = Peer("bullmq", "BullMQ", ("node", str(_BULLMQ / "bench.mjs")), _BULLMQ / "node_modules")
+ARQ = _python("arq_", "ARQ", python=_ENVIRONMENTS / "arq/bin/python")
+TASKIQ = _python("taskiq_", "Taskiq", python=_ENVIRONMENTS / "taskiq/bin/python")
+STREAQ = _python("streaq_", "streaq", python=_ENVIRONMENTS / "streaq/bin/python")
+BULLMQ = _bullmq("bullmq", "BullMQ", "node", _BULLMQ / "node_modules/bullmq")
+BULLMQ_ON_BUN = _bullmq("bullmq-bun", "BullMQ on Bun", str(_bun()), _bun())
 
-PEERS = {peer.name: peer for peer in (OURS, SAQ, ARQ, TASKIQ, BULLMQ)}
+PEERS = {peer.name: peer for peer in (OURS, SAQ, ARQ, TASKIQ, STREAQ, BULLMQ, BULLMQ_ON_BUN)}
 """By name, in the order in which they run."""

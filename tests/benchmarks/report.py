@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from tests.benchmarks.measurement import Figure
-from tests.benchmarks.peer import BULLMQ, OURS, SAQ, Peer
+from tests.benchmarks.peer import BULLMQ, BULLMQ_ON_BUN, OURS, SAQ, Peer
 
 Row = Mapping[Peer, Sequence[float]]
 """The values of one figure, by peer: one a run."""
 
-_RATIOS = (SAQ, BULLMQ)
+_RATIOS = (SAQ, BULLMQ, BULLMQ_ON_BUN)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from workers.engine import wire
@@ -37,6 +38,10 @@ _ANSWER_SECONDS = 5.0
 """A process that has not answered for so long is blocked, or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
 """What the record of another program may raise when it is read."""
+_MAX_KEPT = 1_000
+"""Presences that are remembered, at most; one has about a kilobyte."""
+_MAX_KEPT_BYTES = 4_096
+"""A larger one was written by another program."""
 _AHEAD_SECONDS = 1.0
 """An instant that is further ahead of the server's clock than this was not written by that clock."""
 
@@ -254,6 +259,16 @@ def _blocked(name: str, evidence: Evidence) -> tuple[str | None, float | None]:
 
 def _parse_presence(body: bytes) -> dict[str, Any]:
     """The presence that a process published; empty if that cannot be read."""
+    return _parse_own_presence(body) if len(body) <= _MAX_KEPT_BYTES else _parse_any_presence(body)
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _parse_own_presence(body: bytes) -> dict[str, Any]:
+    """The same, remembered: a reading needs it four times, and it stays as it is for many readings."""
+    return _parse_any_presence(body)
+
+
+def _parse_any_presence(body: bytes) -> dict[str, Any]:
     try:
         presence = wire.load(body)
         return {

@@ -273,12 +273,20 @@ class Operations:
             action.outcome = f"{action.affected} of {len(jobs)} enqueued"
             return keys
 
-    async def enqueue_stream(self, queue: str, jobs: Iterable[NewJob]) -> AsyncGenerator[list[str | None]]:
+    async def enqueue_stream(
+        self, queue: str, jobs: Iterable[NewJob], *, audited: bool = True
+    ) -> AsyncGenerator[list[str | None]]:
         """Enqueue jobs in order as they are read, in batches; for the jobs of each as `enqueue_many`.
 
         If a job is not valid, or ``jobs`` raises an ApplianceError, those before it are enqueued, and then it
         is raised.
         """
+        if not audited:
+            self._audit.check_writable("enqueue")
+            async with aclosing(self._enqueueing.enqueue_stream(queue, jobs)) as batches:
+                async for keys in batches:
+                    yield keys
+            return
         read = 0
         async with self._audit.record("enqueue", {"queue": queue}) as action:
             async with aclosing(self._enqueueing.enqueue_stream(queue, jobs)) as batches:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Body
+from fastapi import Body, Query, Request
 from pydantic import BaseModel, Field, PlainValidator, TypeAdapter
 
-from app.http.dependencies import ActorOperations
-from app.http.models import QueueName, RequestBody, example
+from app.http.dependencies import ActorOperations, State
+from app.http.job_lines import JobLines
+from app.http.models import MAX_ID, QueueName, RequestBody, example
 from app.http.problems import ProblemError, problem_responses
-from app.http.routing import strict_router
+from app.http.routing import JSON_LINES, LinesRoute, strict_router
 from workers.operations.operations import MAX_DELAY_SECONDS, NewJob
 
 producers = strict_router("queues", "/api/v1/queues")
@@ -46,7 +47,7 @@ def _validate_jobs(value: Any) -> Job | list[Job]:
     if not isinstance(value, list):
         return _JOB.validate_python(value)
     if not 0 < len(value) <= MAX_JOBS:
-        raise ValueError(f"a list has 1 to {MAX_JOBS} items, not {len(value)}")
+        raise ValueError(f"a list has 1 to {MAX_JOBS} items, not {len(value)}: send more to …/jobs/bulk")
     return _JOBS.validate_python(value)
 
 
@@ -66,6 +67,22 @@ class EnqueuedJobs(BaseModel):
 
     queue: str
     keys: list[str] = Field(description="The key of each job, in the order in which they were sent.")
+
+
+class EnqueuedLines(BaseModel):
+    """Jobs that were enqueued from a body of one a line."""
+
+    model_config = example(queue="color-extraction", enqueued=300_000)
+
+    queue: str
+    enqueued: int
+
+
+_LINES_BODY = {
+    "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
+    "example": [{"data": {"item_id": "dress-17"}}, {"data": {"item_id": "dress-18"}, "key": "dress-18"}],
+}
+"""Of a media type of one item a line, the schema is that of a list of all (OpenAPI 3.2)."""
 
 
 class PauseRequest(RequestBody):
@@ -115,6 +132,44 @@ async def enqueue_jobs(
         done = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""
         raise ProblemError(409, f"{done}queued already: {', '.join(refused)}", keys=keys)
     return EnqueuedJobs(queue=queue, keys=[key for key in keys if key is not None])
+
+
+def _job_of_line(value: Any) -> NewJob:
+    job = _JOB.validate_python(value)
+    return NewJob(job.data, job.key, job.delay)
+
+
+async def enqueue_lines(
+    request: Request,
+    operations: ActorOperations,
+    state: State,
+    queue: QueueName,
+    from_line: Annotated[int, Query(ge=1, le=MAX_ID, description="Lines before it are skipped.")] = 1,
+) -> EnqueuedLines:
+    """Jobs of any number are enqueued while the body is read, up to the first line that is wrong.
+
+    Each line has one job, as JSON without line ends in it.  A problem has the jobs that were `enqueued`
+    before it, and `next_line`, with which another request goes on.
+    """
+    lines = JobLines(request, _job_of_line, state.closing, from_line)
+    await lines.enqueue(operations, queue)
+    if lines.duplicates:
+        problem = f"{lines.enqueued} of {lines.enqueued + lines.duplicates} jobs enqueued: queued already"
+        raise ProblemError(409, f"{problem}: line {lines.duplicate_lines}", enqueued=lines.enqueued)
+    return EnqueuedLines(queue=queue, enqueued=lines.enqueued)
+
+
+producers.add_api_route(
+    "/{queue}/jobs/bulk",
+    enqueue_lines,
+    methods=["POST"],
+    status_code=202,
+    summary="Enqueue jobs of any number, one a line",
+    response_description="Enqueued.",
+    responses=problem_responses(409),
+    openapi_extra={"requestBody": {"required": True, "content": {JSON_LINES[0]: _LINES_BODY}}},
+    route_class_override=LinesRoute,
+)
 
 
 @router.post(

@@ -4,7 +4,6 @@ import { parseArgs } from "node:util";
 import { Queue, Worker } from "bullmq";
 
 const QUEUES = ["color-extraction", "weather-ingestion", "alert-fanout", "moderation-review"];
-const CHUNK = 10_000; // jobs in one bulk call
 const SETTLED = 1_000; // ms that a worker gets before it counts as idle
 
 const text = (value) => ({ type: "string", default: value });
@@ -18,15 +17,17 @@ const { values, positionals } = parseArgs({
     queues: text("1"),
     pause: text("0"),
     delay: text("0"),
+    chunk: text("10000"), // jobs in one bulk call
   },
 });
-const [jobs, ms, concurrency, queues, pause, delay] = [
+const [jobs, ms, concurrency, queues, pause, delay, chunk] = [
   "jobs",
   "ms",
   "concurrency",
   "queues",
   "pause",
   "delay",
+  "chunk",
 ].map((name) => Number(values[name]));
 const connection = { url: values.redis, maxRetriesPerRequest: null };
 
@@ -55,8 +56,8 @@ const verbs = {
   async enqueue() {
     const queue = await openQueue();
     const began = performance.now();
-    for (let start = 0; start < jobs; start += CHUNK) {
-      const size = Math.min(CHUNK, jobs - start);
+    for (let start = 0; start < jobs; start += chunk) {
+      const size = Math.min(chunk, jobs - start);
       await queue.addBulk(Array.from({ length: size }, () => ({ name: "handler", data: payload() })));
     }
     say({ seconds: (performance.now() - began) / 1000 });

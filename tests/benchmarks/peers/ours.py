@@ -18,12 +18,10 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from storage.redis.pipeline import PipelineConnection
-from tests.benchmarks.peers.protocol import QUEUE, Tool, main
+from tests.benchmarks.peers.protocol import Tool, main
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
 from workers.engine.queue import JobQueue
 from workers.process.worker_process import WorkerProcess
-
-_POLICY = DEFAULT_POLICIES[QUEUE]
 
 
 class CoutureCast(Tool):
@@ -31,18 +29,19 @@ class CoutureCast(Tool):
 
     async def open(self) -> None:
         self._redis = make_client(self.redis_url)
-        self._queue = JobQueue(self._redis, _POLICY, PipelineConnection(self.redis_url))
+        self._policy = DEFAULT_POLICIES[self.queue]
+        self._queue = JobQueue(self._redis, self._policy, PipelineConnection(self.redis_url))
         self._database = Database(f"sqlite:///{tempfile.mkdtemp()}/couturecast.db")
         await self._database.start()
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
         done = await self._queue.enqueue_many(
-            [Job(function=_POLICY.function, kwargs=arguments) for arguments in jobs]
+            [Job(function=self._policy.function, kwargs=arguments) for arguments in jobs]
         )
         assert all(done)
 
     async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
-        later = Job(function=_POLICY.function, kwargs=job)
+        later = Job(function=self._policy.function, kwargs=job)
         later.scheduled = time.time() + seconds  # type: ignore[assignment]  # SAQ's type is int
         await self._queue.enqueue_many([later])
 

@@ -5,10 +5,13 @@
 enqueue  put ``--jobs`` jobs on the queue, in bulk where the tool can: ``{"seconds": s}``
 work     one worker, until ``--jobs`` of the jobs that wait have ended: ``{"seconds": s}``, from the moment at
          which the worker begins to take until Redis has recorded the last end
-serve    one worker on ``--queues`` queues: ``{"ready": true}``; runs until its standard input closes
+serve    one worker on ``--queues`` queues, or on ``--queue`` alone: ``{"ready": true}``; runs until its
+         standard input closes
 send     one job at a time, ``--pause`` seconds apart; its worker prints ``{"sent": ns, "at": ns}`` as it
          starts: the clock before the enqueue call and in the handler, one monotonic clock for all processes;
          with ``--delay`` the job is to start so many seconds later, and ``sent`` is that time
+
+``--chunk`` is the number of jobs in one bulk call.
 
 This module needs the standard library alone: the peers have environments of their own.
 """
@@ -29,7 +32,7 @@ QUEUES = ("color-extraction", "weather-ingestion", "alert-fanout", "moderation-r
 """The product's four; jobs go to the first."""
 QUEUE = QUEUES[0]
 
-_CHUNK = 10_000
+CHUNK = 10_000
 """Jobs in one bulk call."""
 _TOGETHER = 100
 """Enqueue calls under way at once, for a tool that has no bulk call."""
@@ -58,9 +61,11 @@ class Jobs:
 class Tool(ABC):
     """One queue tool; made inside the event loop."""
 
-    def __init__(self, redis_url: str, jobs: Jobs, *, economical: bool) -> None:
+    def __init__(self, redis_url: str, jobs: Jobs, *, economical: bool, queue: str) -> None:
         self.redis_url = redis_url
         self.jobs = jobs
+        self.queue = queue
+        """To which jobs go."""
         self.economical = economical
         """Wanted: the tool's own cheap mode, if it has one."""
 
@@ -117,12 +122,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0)
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--economical", action="store_true")
+    parser.add_argument("--queue", choices=QUEUES, default=QUEUE)
+    parser.add_argument("--chunk", type=int, default=CHUNK)
     return parser.parse_args()
 
 
 async def _main(make: Callable[..., Tool], options: argparse.Namespace) -> None:
     jobs = Jobs(options.jobs)
-    tool = make(options.redis, jobs, economical=options.economical)
+    tool = make(options.redis, jobs, economical=options.economical, queue=options.queue)
     await tool.open()
     verb = {"enqueue": _enqueue, "work": _work, "serve": _serve, "send": _send}[options.verb]
     await verb(tool, options)
@@ -133,8 +140,8 @@ async def _enqueue(tool: Tool, options: argparse.Namespace) -> None:
     await tool.unfinished()  # the connection is there
     arguments = {"ms": options.ms} if options.ms else {}
     began = time.perf_counter()
-    for start in range(0, options.jobs, _CHUNK):
-        await tool.enqueue([arguments] * min(_CHUNK, options.jobs - start))
+    for start in range(0, options.jobs, options.chunk):
+        await tool.enqueue([arguments] * min(options.chunk, options.jobs - start))
     say(seconds=time.perf_counter() - began)
 
 
@@ -153,7 +160,8 @@ async def _work(tool: Tool, options: argparse.Namespace) -> None:
 
 
 async def _serve(tool: Tool, options: argparse.Namespace) -> None:
-    worker = asyncio.create_task(tool.work(QUEUES[: options.queues], options.concurrency))
+    queues = QUEUES[: options.queues] if options.queues > 1 else [options.queue]
+    worker = asyncio.create_task(tool.work(queues, options.concurrency))
     closed = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait({worker, closed}, timeout=_SETTLED, return_when=asyncio.FIRST_COMPLETED)
     say(ready=True)

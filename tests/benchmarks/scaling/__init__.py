@@ -1,0 +1,1 @@
+"""``make bench-scaling``: what jobs, letters, processes and dashboards cost the server that all share."""
