@@ -174,6 +174,16 @@ def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look()
     assert "app.view-letters shows it" in verdict(failing)
 
 
+def test_a_slow_queue_that_waits_for_its_rate_limit_says_so() -> None:
+    growing = replace(
+        HEALTHY.queues[0], depth=132, depth_history=(*range(57), 100, 110, 120), next_start_in=0.3
+    )
+    slow = Alert("weather-ingestion", "slow", "wait p95 3 min, usually 16 s", since=NOW - 130)
+    judged = queue_verdict(growing, (slow,), NOW)
+    assert judged.short.startswith("slow, growing by ")
+    assert judged.text.startswith("wait p95 3 min, usually 16 s; waits for its rate limit, growing by ")
+
+
 def test_a_queue_is_judged_by_its_own_limits() -> None:
     full = queue("weather-ingestion", depth=132, failure_rate=0.07, in_flight=10, full_for=25.0)
     own = replace(full, depth_limit=500, failure_limit=0.1, stalled_limit=30)

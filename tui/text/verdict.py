@@ -74,10 +74,12 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
     for alert in alerts:
         if alert.state != "silenced":
             tone: Tone = "watch" if alert.state == "pending" else "breach"
-            words = escape(alert.message)
+            words, short = escape(alert.message), alert.name
             if alert.name == rules.BACKLOG:
-                words = outlook or words
-            yield Verdict(tone, words, _shorten(outlook) if alert.name == rules.BACKLOG else alert.name)
+                words, short = outlook or words, _shorten(outlook)
+            elif alert.name == rules.SLOW and outlook:  # jobs that wait explain why, and whether it will pass
+                words, short = f"{words}; {outlook}", f"slow, {_shorten(outlook)}"
+            yield Verdict(tone, words, short)
     silenced = any(alert.state == "silenced" for alert in alerts)
     over = not silenced and (queue.depth > queue.depth_limit or fails_often(queue))
     yield Verdict("watch" if over else "fine", outlook, _shorten(outlook))
