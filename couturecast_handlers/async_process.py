@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from couturecast_handlers import Job, Queue
+from couturecast_handlers.event_loop import new_event_loop
 from couturecast_handlers.frames import coroutine_frames, describe, main_thread_frames
 from couturecast_handlers.output import current_job
 from couturecast_handlers.process import Process, ended, result_of
@@ -30,7 +31,7 @@ class AsyncProcess(Process):
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._ended: list[str] = []
         self._is_sending = False
-        self.loop = asyncio.new_event_loop()
+        self.loop = new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.loop.set_task_factory(self._make_task)
 
