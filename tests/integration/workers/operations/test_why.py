@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from storage.asyncio_tools import cancel_and_wait
 from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
 from workers.engine.keys import BEATS, WORKERS
@@ -82,8 +83,7 @@ async def beating(redis: Redis, *workers: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel_and_wait([task])
 
 
 async def test_redis_is_unavailable(make_bench: MakeBench, operate: Operate) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache import change_listener as changes
 from storage.cache.change_listener import ChangeListener
 from storage.database.engine import Database
@@ -48,8 +49,7 @@ class Ear:
 
     async def stop(self) -> None:
         """Stop the listener as the end of a process does."""
-        self.task.cancel()
-        await asyncio.wait({self.task})
+        await cancel_and_wait([self.task])
 
 
 MakeEar = Callable[[Database], Ear]

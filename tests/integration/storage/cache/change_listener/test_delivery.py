@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import structlog
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache import change_queue
 from storage.cache.change_listener import ChangeListener
 from storage.database.engine import Database
@@ -69,5 +70,4 @@ async def test_a_change_during_its_delivery_is_delivered_again(
     go_on.set()
     await eventually(lambda: told[-1] == "user:last")
     assert told == ["gap", "user:ana", "user:ana", "user:bo", "user:last"]
-    running.cancel()
-    await asyncio.wait({running})
+    await cancel_and_wait([running])

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
+from storage.asyncio_tools import cancel_and_wait
 from storage.cache import change_listener as changes
 from storage.cache.change_listener import ChangeListener, notifications_arrive
 from storage.database import migrations
@@ -150,8 +151,7 @@ async def test_missing_notifications_are_logged_once(
         running = asyncio.create_task(ChangeListener(database, on_change=_nothing, on_resync=_nothing).run())
         await eventually(lambda: len(tried) >= 4, what="four tries")
     assert not any(tried)
-    running.cancel()
-    await asyncio.wait({running})
+    await cancel_and_wait([running])
     (said,) = [line for line in logs if line["log_level"] == "warning"]
     assert said["event"] == "notifications do not arrive"
     assert "DIRECT_URL" in said["cause"]
