@@ -42,7 +42,7 @@ _KEYS = (
     ("b", "page 1"),
     ("3", "Schedules"),
     ("4", "Workers ·"),
-    ("5", "reading the figures|entries ·"),
+    ("5", "reading the figures|entries( on this page)? ·"),
     ("6", "not read yet|what happened"),
     ("?", "esc close"),
     ("?", "what happened"),
