@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
 
 from app.custom_handlers import custom_handlers
 from app.notify_urls import open_services
+from app.process.connections import Connections, open_connections
 from app.process.exit import abort
 from app.process.handlers import open_handlers, weather_schedule
-from app.process.tracing import start_tracing
-from app.servers.data_dir import prepare_data_dir
-from app.servers.database_startup import DatabaseUse, open_database
-from app.servers.redis_placement import RedisAddress, open_redises
+from app.servers.database_startup import DatabaseUse
+from app.servers.redis_placement import RedisAddress
 from app.servers.redis_startup import RedisUse
 from app.settings import Settings
 from app.version import VERSION
@@ -34,15 +31,12 @@ from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.personalization import Payload, PersonalizationService
 from storage.redis.auto_pipeline import AutoPipeline
-from storage.redis.client import make_client
 from storage.redis.pipeline import PipelineConnection
 from storage.repositories.alert_history import AlertHistoryRepository
-from storage.repositories.events import EventRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
-from workers.engine.policy import ECONOMICAL, PollIntervals, QueuePolicy
-from workers.engine.queue import JobQueue
+from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.notifications.notifier import Notifier
@@ -59,7 +53,6 @@ from workers.operations.schedules import ScheduleOperations
 from workers.operations.secrets import SecretMask
 from workers.operations.workers import WorkerOperations
 from workers.process.alert_keeper import AlertKeeper
-from workers.process.event_log import EventLog
 from workers.process.idle_checks import IdleChecks
 from workers.process.worker_process import WorkerProcess
 
@@ -90,34 +83,6 @@ class Appliance:
         return self.redises[0].url
 
 
-@dataclass(frozen=True)
-class _Connections:
-    """What nearly every part is made of."""
-
-    settings: Settings
-    database: Database
-    clients: Mapping[str, Redis] = field(repr=False)
-    """By URL, that of the main Redis first."""
-    queues: Mapping[str, JobQueue]
-    events: EventLog
-
-    @property
-    def redis_url(self) -> str:
-        """Of the main Redis."""
-        return next(iter(self.clients))
-
-    @property
-    def redis(self) -> Redis:
-        """The client of the main Redis, which holds what belongs to the cluster as a whole."""
-        return self.clients[self.redis_url]
-
-    @property
-    def pace(self) -> PollIntervals:
-        """Poll intervals of what reads all Redises: economical if one of them is."""
-        paces = [self.settings.pace_at(url) for url in self.clients]
-        return ECONOMICAL if ECONOMICAL in paces else paces[0]
-
-
 @asynccontextmanager
 async def open_appliance(
     settings: Settings,
@@ -130,78 +95,49 @@ async def open_appliance(
 ) -> AsyncIterator[Appliance]:
     """Start all parts in order and close them in reverse; with workers for the queues in ``run``.
 
-    With ``reload`` handler processes are replaced when their code changes.
-
     Workers require both servers; ``database`` and ``redis`` are how much other commands need each.  The
-    worker process takes no jobs before its ``start``.  Raises AppError.
+    worker process takes no jobs before its ``start``.  With ``reload`` handler processes are replaced when
+    their code changes.  Raises AppError.
     """
     own = {name: policies[name] for name in run}
     custom = custom_handlers(settings, policies)
     services = open_services(settings) if own else []
+    if own:
+        redis, database = "works", "required"
     async with AsyncExitStack() as stack:
-        data_dir = prepare_data_dir(settings.data_dir)
-        stop_tracing = start_tracing(os.environ, settings.release)
-        if stop_tracing is not None:
-            stack.push_async_callback(asyncio.to_thread, stop_tracing)
-        redises = await open_redises(settings, policies, data_dir, stack, "works" if own else redis)
-        opened = await open_database(settings, data_dir, stack, "required" if own else database)
-        events = EventLog(EventRepository(opened))
-        stack.push_async_callback(events.close)
-        notifier = Notifier(AlertHistoryRepository(opened), services, settings.environment)
+        connections = await open_connections(settings, policies, stack, database=database, redis=redis)
+        notifier = Notifier(AlertHistoryRepository(connections.database), services, settings.environment)
         stack.push_async_callback(notifier.close)  # once the process, which runs it, is closed
-        clients, queues = _open_queues(redises, policies, events, stack)
-        connections = _Connections(settings, opened, clients, queues, events)
         cache = _open_cache(connections, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
-        enqueueing = Enqueueing(queues, schemas)
-        preferences = PreferenceRepository(opened, cache.invalidate)
+        enqueueing = Enqueueing(connections.queues, schemas)
+        preferences = PreferenceRepository(connections.database, cache.invalidate)
+        snapshots = _make_snapshots(connections, policies)
         process = None
         if own:
             process = await _open_process(connections, own, custom, enqueueing, cache, stack, reload=reload)
-        snapshots = _make_snapshots(connections, policies)
-        if process is not None:
             process.accompany(_make_alert_keeper(connections, snapshots, process, notifier).run)
             process.accompany(notifier.run)
+            listening = asyncio.create_task(_listen_for_changes(connections.database, cache))
+            stack.push_async_callback(cancel_and_wait, [listening])
         operations = _make_operations(connections, enqueueing, cache, preferences, snapshots, process)
         operations.notification_counts = notifier.counts
         stack.push_async_callback(operations.close)
-        if own:
-            listening = asyncio.create_task(_listen_for_changes(opened, cache))
-            stack.push_async_callback(cancel_and_wait, [listening])
         yield Appliance(
             settings,
             operations,
             enqueueing,
             cache.invalidate,
             preferences,
-            opened,
-            data_dir,
+            connections.database,
+            connections.data_dir,
             process,
-            redises,
+            connections.redises,
             connections.pace,
         )
 
 
-def _open_queues(
-    redises: Sequence[RedisAddress],
-    policies: Mapping[str, QueuePolicy],
-    events: EventLog,
-    stack: AsyncExitStack,
-) -> tuple[dict[str, Redis], dict[str, JobQueue]]:
-    """The client of each Redis by its URL, and the queues by name."""
-    clients: dict[str, Redis] = {}
-    queues: dict[str, JobQueue] = {}
-    for address in redises:
-        redis, pipeline = make_client(address.url), PipelineConnection(address.url)
-        stack.push_async_callback(redis.aclose)
-        stack.push_async_callback(pipeline.close)
-        clients[address.url] = redis
-        for name in address.queues:
-            queues[name] = JobQueue(redis, policies[name], pipeline, emit=events.emit)
-    return clients, {name: queues[name] for name in policies}
-
-
-def _open_cache(connections: _Connections, stack: AsyncExitStack) -> Cache[Payload]:
+def _open_cache(connections: Connections, stack: AsyncExitStack) -> Cache[Payload]:
     """The cache, in its own Redis or, if there is none, in that of the queues."""
     connection = PipelineConnection(_cache_url(connections.settings) or connections.redis_url)
     stack.push_async_callback(connection.close)
@@ -216,7 +152,7 @@ def _cache_url(settings: Settings) -> str | None:
 
 
 async def _open_process(
-    connections: _Connections,
+    connections: Connections,
     policies: Mapping[str, QueuePolicy],
     custom: Mapping[str, str],
     enqueueing: Enqueueing,
@@ -255,7 +191,7 @@ async def _open_process(
     return process
 
 
-def _make_snapshots(connections: _Connections, policies: Mapping[str, QueuePolicy]) -> SnapshotReader:
+def _make_snapshots(connections: Connections, policies: Mapping[str, QueuePolicy]) -> SnapshotReader:
     settings, database = connections.settings, connections.database
     return SnapshotReader(
         connections.redis,
@@ -274,7 +210,7 @@ def _make_snapshots(connections: _Connections, policies: Mapping[str, QueuePolic
 
 
 def _make_alert_keeper(
-    connections: _Connections, snapshots: SnapshotReader, process: WorkerProcess, notifier: Notifier
+    connections: Connections, snapshots: SnapshotReader, process: WorkerProcess, notifier: Notifier
 ) -> AlertKeeper:
     pace = connections.pace
     return AlertKeeper(
@@ -301,7 +237,7 @@ def _make_alert_keeper(
 
 
 def _make_operations(
-    connections: _Connections,
+    connections: Connections,
     enqueueing: Enqueueing,
     cache: Cache[Payload],
     preferences: PreferenceRepository,
@@ -347,7 +283,7 @@ def _make_operations(
 
 
 def _make_letter_operations(
-    connections: _Connections,
+    connections: Connections,
     enqueueing: Enqueueing,
     audit: Audit,
     snapshots: SnapshotReader,
@@ -373,7 +309,7 @@ def _make_letter_operations(
 
 
 def _make_cache_operations(
-    connections: _Connections, cache: Cache[Payload], audit: Audit, mask: SecretMask
+    connections: Connections, cache: Cache[Payload], audit: Audit, mask: SecretMask
 ) -> CacheOperations:
     cache_url = _cache_url(connections.settings)
     return CacheOperations(

@@ -59,6 +59,29 @@ class Dispatcher:
     when a letter, or the end of a replay, waits for the database.
     """
 
+    state = "starting"
+    """Of the last take; ``standby`` while other processes fill the queue's five slots."""
+    returned = 0
+    """Jobs that this process returned unfinished while it drained."""
+    holds_jobs = False
+    """Whether the queue held ready jobs, or jobs in flight, at the last take."""
+    _noted_at = -math.inf
+    """Monotonic time of the newest turn that was noted in Redis."""
+    _is_requested = True
+    """A turn is to begin even if there is nothing to settle."""
+    _draining = False
+    _leases_uncertain = False
+    """A reply was lost, so the jobs this process holds may no longer match its leases in Redis."""
+    _uncertain_until = 0.0
+    """Monotonic time until which a drain waits for Redis to confirm that nothing is leased here."""
+    _next_turn_at: float | None = None
+    """Monotonic time of the next turn if nothing wakes it before; None: only when it is woken."""
+    _due: float | None = None
+    """Monotonic time at which the turn under way began or the next is due; None while nothing is due."""
+    _defect_since: float | None = None
+    """Monotonic time since which every turn has failed by a defect of ours."""
+    _wakeup_task: asyncio.Task[None] | None = None
+
     def __init__(
         self,
         queue: JobQueue,
@@ -75,12 +98,8 @@ class Dispatcher:
         self.queue = queue
         self.runner = JobRunner(queue, function, worker_id=worker_id, on_finished=self._on_finished)
         self.recovery = Recovery(queue, timings, self.wake)
-        self.state = "starting"
-        """Of the last take; ``standby`` while other processes fill the queue's five slots."""
         self.settled: Counter[str] = Counter()
         """Settlements that stood, by verb."""
-        self.returned = 0
-        """Jobs that this process returned unfinished while it drained."""
         self._pipeline = pipeline
         self._ready_watch = ReadyWatch(
             queue,
@@ -105,27 +124,9 @@ class Dispatcher:
         self._max_slots = max(1, (queue.policy.concurrency + 1) // 2)
         """That one turn moves."""
         self._batch_limit = min(_MAX_BATCH, self._max_slots)
-        self._noted_at = -math.inf
-        """Monotonic time of the newest turn that was noted in Redis."""
-        self._is_requested = True
-        """A turn is to begin even if there is nothing to settle."""
         self._woken = asyncio.Event()
-        self._draining = False
-        self._leases_uncertain = False
-        """A reply was lost, so the jobs this process holds may no longer match its leases in Redis."""
-        self._uncertain_until = 0.0
-        """Monotonic time until which a drain waits for Redis to confirm that nothing is leased here."""
-        self.holds_jobs = False
-        """Whether the queue held ready jobs, or jobs in flight, at the last take."""
         self.turned = asyncio.Event()
         """Set once it has completed a turn."""
-        self._next_turn_at: float | None = None
-        """Monotonic time of the next turn if nothing wakes it before; None: only when it is woken."""
-        self._due: float | None = None
-        """Monotonic time at which the turn under way began or the next is due; None while nothing is due."""
-        self._defect_since: float | None = None
-        """Monotonic time since which every turn has failed by a defect of ours."""
-        self._wakeup_task: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:

@@ -8,18 +8,6 @@ from workers.monitoring.alert_rules import STALLED_TIMES
 from workers.monitoring.snapshot import QueueSnapshot
 
 
-def descriptions(queue: QueueSnapshot) -> tuple[str, ...]:
-    """Why the queue's jobs in flight make no progress, in words, the worst first; empty while they do."""
-    reasons = (
-        broken(queue),
-        held_by_dead(queue),
-        held_by_blocked(queue),
-        unable_to_run(queue),
-        full_and_stalled(queue),
-    )
-    return tuple(reason for reason in reasons if reason)
-
-
 def broken(queue: QueueSnapshot) -> str:
     """Which keys have another type, empty if none."""
     if not queue.broken_keys:

@@ -15,7 +15,7 @@ from tests.integration.workers.process.conftest import HOUR_MS, View, add_leases
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
-from workers.monitoring.descriptions import descriptions
+from workers.monitoring.descriptions import held_by_dead
 from workers.process.heartbeat import BLOCKED_SCRIPT
 
 
@@ -96,7 +96,7 @@ async def test_jobs_of_the_dead_are_counted_with_the_time_at_which_they_run_agai
     await add_leases(bench, "silent", 3, beat=11_000)
     queue = await view.queue()
     assert (queue.in_flight, queue.held_by_dead, queue.workers) == (3, 3, 0)
-    assert descriptions(queue) == ("3 held by a dead worker, run again when a worker starts",)
+    assert held_by_dead(queue) == "3 held by a dead worker, run again when a worker starts"
     (worker,) = (await view.now()).workers
     assert (worker.state, worker.in_flight) == ("dead", 3)
     bench.policy = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
@@ -104,8 +104,7 @@ async def test_jobs_of_the_dead_are_counted_with_the_time_at_which_they_run_agai
     queue = await view.queue()
     assert queue.recover_in is not None
     assert 0 < queue.recover_in <= 8
-    (words,) = descriptions(queue)
-    assert words.startswith("3 held by a dead worker, run again in ")
+    assert held_by_dead(queue).startswith("3 held by a dead worker, run again in ")
 
 
 @pytest.mark.parametrize("field", ["beat", "at", "both"])

@@ -18,7 +18,7 @@ from tests.integration.workers.process.conftest import HOUR_MS, View, add_leases
 from tests.support.processes import Journal, Spawner
 from workers.engine.keys import WORKERS
 from workers.engine.policy import Timings
-from workers.monitoring.descriptions import descriptions
+from workers.monitoring.descriptions import full_and_stalled, held_by_dead
 
 
 async def test_a_queue_whose_jobs_all_hang_has_the_time_and_the_usual_run(
@@ -33,17 +33,17 @@ async def test_a_queue_whose_jobs_all_hang_has_the_time_and_the_usual_run(
     assert (await view.queue()).full_for is None, "a place is free"
     await bench.redis.hset(leases, "saq:job:color-extraction:x", f"w:2:{taken + 3000}")
     queue = await view.queue()
-    (words,) = descriptions(queue)
+    words = full_and_stalled(queue)
     assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, nothing has ended", words)
     at = taken - 20 * 60_000
     await bench.redis.zadd(f"{bench.queue.keys.history}60", {f"[{at}, 0, 0]": at})
     await bench.redis.hset(bench.queue.keys.totals, "r30", 10)
     last = await view.now()
-    (words,) = descriptions(last.queues[0])
+    words = full_and_stalled(last.queues[0])
     assert re.fullmatch(r"stalled: 5 of 5 run for \d\d s, usually 900 ms", words)
     assert ("stalled", words) in [(alert.name, alert.message) for alert in last.alerts]
     await bench.redis.hset(bench.queue.keys.totals, "r45", 90)
-    assert descriptions(await view.queue()) == (), "it usually takes longer"
+    assert full_and_stalled(await view.queue()) == "", "it usually takes longer"
     await bench.redis.hset(leases, "saq:job:color-extraction:x", f"w:2:{taken + HOUR_MS}")
     assert (await view.queue()).full_for is None, "a time ahead is no time"
 
@@ -115,7 +115,7 @@ async def test_workers_that_were_all_killed_are_shown_dead_with_what_they_held(
     await eventually(dead, within=15)
     queue = await view.queue()
     assert (queue.workers, queue.in_flight, queue.held_by_dead) == (0, 5, 5)
-    assert "5 held by a dead worker, run again when a worker starts" in descriptions(queue)
+    assert held_by_dead(queue) == "5 held by a dead worker, run again when a worker starts"
 
 
 @pytest.mark.slow
