@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -15,11 +16,24 @@ async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, retry_seconds: 
     Tasks that have not ended after ``retry_seconds`` are cancelled again; choose it longer than their
     cleanup takes.  Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
     that arrives as the write ends (https://github.com/python/cpython/issues/86296).
+
+    A caller that is cancelled meanwhile, as a part of another task's cleanup is by a retry, waits to the end
+    all the same: it would leave the tasks behind.  Its cancellation is raised then.
     """
+    clock = asyncio.get_running_loop().time
+    interruption: asyncio.CancelledError | None = None
+    retry_at = -math.inf
     while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=retry_seconds)
+        if clock() >= retry_at:
+            for task in pending:
+                task.cancel()
+            retry_at = clock() + retry_seconds
+        try:
+            await asyncio.wait(pending, timeout=max(0.0, retry_at - clock()))
+        except asyncio.CancelledError as cancelled:
+            interruption = cancelled
+    if interruption is not None:
+        raise interruption
 
 
 def consume_exception(task: asyncio.Future[Any]) -> None:
