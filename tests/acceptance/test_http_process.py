@@ -266,12 +266,11 @@ def test_a_wait_that_ends_before_the_drain_answers_what_still_runs(tmp_path: Pat
 
 
 def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    with served(tmp_path) as running, running.client() as client:
+    seconds = {"COUTURECAST_DRAIN_SECONDS": "600"}
+    with served(tmp_path, **seconds) as running, running.client() as client:
         assert client.get("/livez").status_code == 200  # and the connection is kept
-        began = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         assert running.ended() == 0
-        assert time.monotonic() - began < 10, "and not when the 30 s of a drain are over"
         assert "Traceback" not in running.log
 
 

