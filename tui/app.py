@@ -55,6 +55,10 @@ _NOTICE_SECONDS = 8.0
 _KEY_NAMES = {"enter": "enter", "escape": "esc", "backspace": "backspace"}
 
 
+_SAVING = "saving"
+"""Group of the worker that writes the file of what is remembered."""
+
+
 class Dashboard(OpeningApp, inherit_bindings=False):
     """It uses ``operations`` and nothing below them."""
 
@@ -161,12 +165,18 @@ class Dashboard(OpeningApp, inherit_bindings=False):
 
     def _on_timer(self) -> None:
         """Take a snapshot if it is due; while draining every second, whatever a snapshot costs."""
+        if not (self.session.state.is_saved or any(worker.group == _SAVING for worker in self.workers)):
+            self.run_worker(self.session.state.save, thread=True, group=_SAVING)
         if isinstance(self._driver, NonBlockingDriver) and self._driver.is_disconnected:
             self.exit(0)
         elif self.operations.draining or (
             not self.session.frozen and time.monotonic() >= self._next_snapshot
         ):
             self.session.refresh()
+
+    def on_unmount(self) -> None:
+        """Keep what was chosen last."""
+        self.session.state.save()
 
     def _refresh(self, screens: bool) -> None:
         """Take a snapshot now, unless one is being taken, so that slow ones do not pile up."""

@@ -23,21 +23,32 @@ class RememberedState:
         """Without ``data_dir`` nothing is read or written."""
         self._path = None if data_dir is None else data_dir / STATE_FILE
         self._values = {} if self._path is None else _read(self._path)
+        self._saved = self._values
+        """What the file has."""
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the file has all that is to be remembered."""
+        return self._path is None or self._values is self._saved
 
     def get(self, name: str) -> str | None:
         """What was remembered under this name."""
         return self._values.get(name)
 
     def set(self, name: str, value: str) -> None:
-        """Remember a text, and write the file if that changes it; an empty text is the default."""
+        """Remember a text, in the file from the next `save` on; an empty text is the default."""
         if self._values.get(name, "") == value or len(value) > _MAX_VALUE_CHARS:
             return
-        self._values = {key: text for key, text in self._values.items() if key != name}
-        if value:
-            self._values[name] = value
-        if self._path is not None:
+        others = {key: text for key, text in self._values.items() if key != name}
+        self._values = others | ({name: value} if value else {})
+
+    def save(self) -> None:
+        """Write the file if that changes it.  Waits for the disk: not for the thread of the event loop."""
+        values = self._values
+        if self._path is not None and values is not self._saved:
             with contextlib.suppress(OSError):
-                _write(self._path, self._values)
+                _write(self._path, values)
+            self._saved = values
 
 
 def _read(path: Path) -> dict[str, str]:

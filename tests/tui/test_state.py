@@ -21,13 +21,20 @@ from tui.widgets.group_table import GroupTable
 from workers.operations.operations import Operations
 
 
+def remember(folder: Path, name: str, value: str) -> None:
+    """Remember a text, as a run that ends does."""
+    state = RememberedState(folder)
+    state.set(name, value)
+    state.save()
+
+
 def test_what_is_remembered_is_there_in_the_next_run(tmp_path: Path) -> None:
-    RememberedState(tmp_path).set("view", "cache")
-    RememberedState(tmp_path).set("theme", "nord")
+    remember(tmp_path, "view", "cache")
+    remember(tmp_path, "theme", "nord")
     state = RememberedState(tmp_path)
     assert (state.get("view"), state.get("theme"), state.get("sort")) == ("cache", "nord", None)
     assert stat.S_IMODE((tmp_path / STATE_FILE).stat().st_mode) == 0o600
-    state.set("view", "")
+    remember(tmp_path, "view", "")
     assert RememberedState(tmp_path).get("view") is None
     assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
 
@@ -50,6 +57,9 @@ def test_a_broken_file_is_ignored_and_written_again(tmp_path: Path, content: byt
     state = RememberedState(tmp_path)
     assert state.get("view") is None
     state.set("view", "cache")
+    assert not state.is_saved
+    state.save()
+    assert state.is_saved
     assert RememberedState(tmp_path).get("view") == "cache"
 
 
@@ -59,7 +69,7 @@ def test_a_pipe_a_folder_and_a_link_are_not_read(tmp_path: Path) -> None:
     assert RememberedState(tmp_path).get("view") is None
     path.unlink()
     path.mkdir()
-    RememberedState(tmp_path).set("view", "cache")
+    remember(tmp_path, "view", "cache")
     path.rmdir()
     (tmp_path / "other").write_text('{"view": "cache"}')
     path.symlink_to(tmp_path / "other")
@@ -69,6 +79,7 @@ def test_a_pipe_a_folder_and_a_link_are_not_read(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     state = RememberedState(tmp_path / "missing")
     state.set("view", "cache")
+    state.save()
     assert state.get("view") == "cache"
 
 
