@@ -94,5 +94,5 @@ class OpeningApp(ThemedApp):
             self.session.refresh()
 
     def delay_update(self, delay: float = _HOLD_SECONDS) -> None:
-        """Hold paints while the view changes, for less than Textual does: 50 ms of the 70 from key to paint."""
+        """Hold paints while the view changes, for less than Textual's 50 ms: a key took 70."""
         super().delay_update(delay)
