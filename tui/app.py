@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections import deque
@@ -116,6 +117,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         )
         for view in VIEWS:
             self.add_mode(view.name, partial(view.screen, self.session))
+        self.painted = asyncio.Event()
+        """Set once it has painted a frame."""
         self._demo = demo
         self._interval = interval
         self._taking_snapshot = False
@@ -309,6 +312,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         super()._display(screen, renderable)
         if renderable is not None and len(self._unpainted_defects) == before:
             self._unpainted_defects.clear()
+            self.painted.set()
 
     def report_defect(self, error: Exception) -> None:
         """Log a defect and show a notice; its traceback has no variables, which may hold secrets."""

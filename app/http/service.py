@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -18,6 +18,7 @@ from app.admin_token import load_or_create
 from app.errors import UsageError, exhausted
 from app.settings import Settings
 from app.version import VERSION
+from storage.asyncio_tools import cancel_and_wait
 from workers.operations.operations import Operations
 from workers.process.worker_process import WorkerProcess
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_MAX_DELAY_SECONDS = 2.0
+"""For the first frame of a dashboard, which would be 0.2 s later if HTTP's modules were loaded beside it."""
 
 
 def open_listener(settings: Settings) -> tuple[socket.socket | None, str]:
@@ -63,17 +66,20 @@ async def serve_in_background(
     drained: asyncio.Future[int] | None,
     release: str,
     unready: Callable[[], list[str]],
+    *,
+    after: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[None]:
     """Serve HTTP on ``server_socket`` while the block runs, without waiting for the start of HTTP.
 
-    ``unready`` returns why the workers do not take jobs.
+    ``unready`` returns why the workers do not take jobs.  HTTP starts when ``after`` has returned, or at most
+    two seconds later.
     """
     if server_socket is None:
         yield
         return
     closing = asyncio.Event()
     state_of = partial(_state, operations, process, drained, release, unready, closing)
-    task = asyncio.create_task(_serve(server_socket, state_of, token, closing))
+    task = asyncio.create_task(_serve(server_socket, state_of, token, closing, after))
     try:
         yield
     finally:
@@ -95,9 +101,17 @@ def _state(
 
 
 async def _serve(
-    server_socket: socket.socket, make_state: Callable[[], HttpState], token: str, closing: asyncio.Event
+    server_socket: socket.socket,
+    make_state: Callable[[], HttpState],
+    token: str,
+    closing: asyncio.Event,
+    after: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> None:
     """Serve, again after errors of the system; the workers go on if a defect ends HTTP."""
+    if after is not None:
+        waits: list[asyncio.Future[Any]] = [asyncio.create_task(after()), asyncio.create_task(closing.wait())]
+        await asyncio.wait(waits, timeout=_MAX_DELAY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await cancel_and_wait(waits)
     while not closing.is_set():
         try:
             # In a thread, for the jobs' sake: it takes a quarter of a second, and nothing waits for it.

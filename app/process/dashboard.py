@@ -62,6 +62,10 @@ class DashboardView:
             keymap=load_keymap(appliance.settings),
         )
 
+    async def painted(self) -> None:
+        """Wait for the first frame."""
+        await self._dashboard.painted.wait()
+
     def close(self) -> None:
         """Give standard output and error back."""
         self._redirection.close()

@@ -186,6 +186,7 @@ class Lifecycle:
             self._drained if opened.process is not None else None,
             opened.settings.release,
             self._unready,
+            after=None if self._dashboard is None else self._dashboard.painted,
         )
         await self._stack.enter_async_context(http)
         if self._options.demo:
