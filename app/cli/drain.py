@@ -75,13 +75,13 @@ def drain(
     )
 
 
-def drainer(names: Sequence[str]) -> Drain:
-    """Drains the processes of these names; without names, all."""
+def drainer(names: Sequence[str], *, now: bool = False) -> Drain:
+    """Drains the processes of these names; without names, all.  With ``now`` their jobs go back at once."""
 
     async def request(operations: Operations) -> Sequence[DrainResult]:
         if not names:
             return await operations.workers.drain_all()
-        return [await operations.workers.drain(name) for name in names]
+        return [await operations.workers.drain(name, now=now) for name in names]
 
     return request
 

@@ -180,6 +180,7 @@ class Workers(LazyGroup):
             "Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs.",
         ),
         "drain": (_WORKERS, "Let processes finish what runs, and end; --undo lets one take jobs again."),
+        "logs": (_WORKERS, "The newest lines that a process has logged; 1 if it does not answer."),
     }
 
 

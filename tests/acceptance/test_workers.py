@@ -110,6 +110,24 @@ def test_jobs_that_are_put_back_give_the_exit_code_3_there_and_here(tmp_path: Pa
         os.kill(int((pair.program.data_dir / "valkey" / "pid").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("face", ["command", "http"])
+def test_a_drain_now_puts_the_jobs_back_without_waiting_for_them(pair: Pair, face: str) -> None:
+    pair.start_jobs(5)
+    holding = next(worker for worker in pair.workers() if worker["in_flight"])
+    processes = {running.process.pid: running for running in (pair.first, pair.second)}
+    drained = processes.pop(holding["pid"])
+    if face == "command":
+        done = pair.program.run("workers", "drain", holding["id"], "--now", "--yes", "--wait", "20")
+        assert done.code == 3, done.err
+    else:
+        (other,) = processes.values()
+        with other.client() as client:
+            answer = client.post(f"{WORKERS}/{holding['id']}/drain?now=true")
+        assert answer.status_code in (200, 202), answer.text
+    assert drained.ended() == 3  # the jobs would run for ever
+
+
 def test_a_drain_is_undone_and_the_process_takes_jobs_again(pair: Pair) -> None:
     pair.start_jobs(5)
     holding = next(worker for worker in pair.workers() if worker["in_flight"])
@@ -149,6 +167,9 @@ def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:
         (("workers", "drain", "nobody", "--yes"), 1, "no worker 'nobody'"),
         (("workers", "drain", "x", "--undo", "--all"), 2, "name a worker, or give --all"),
         (("workers", "drain"), 2, "name a worker, or give --all"),
+        (("workers", "drain", "x", "--undo", "--now"), 2, "--undo takes one worker"),
+        (("workers", "drain", "--all", "--now", "--yes"), 2, "--now takes one worker"),
+        (("workers", "logs", "nobody"), 1, "no worker 'nobody'"),
         (("workers", "drain", "--all"), 2, "cannot ask for confirmation"),
         (("drain", "--worker", "x", "--all"), 2, "exclude each other"),
         (("drain", "--all", "--wait", "-1"), 2, "--wait"),

@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -38,6 +38,10 @@ class LogLine:
     job: str | None = None
     attempt: int | None = None
     worker: str | None = None
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return its fields for a document, with its time as a datetime."""
+        return asdict(self) | {"at": datetime.fromtimestamp(self.at, UTC)}
 
 
 class LoggedAttempt(Protocol):

@@ -9,7 +9,7 @@ from fastapi import Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations
-from app.http.models import QueueName, Reason, RequestBody, example
+from app.http.models import PathQueue, QueueName, Reason, RequestBody, example
 from app.http.problems import problem_responses
 from app.http.routers.jobs import JobKey, KeyText
 from app.http.routing import strict_router
@@ -128,7 +128,7 @@ def _add_routes(verb: Verb, words: _Words) -> None:
         return ChangedJobs(items=items, count=sum(item.outcome == "done" for item in items))
 
     async def change_job(
-        operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
+        operations: ActorOperations, queue: PathQueue, key: JobKey, body: _OptionalBody
     ) -> ChangedJob:
         (change,) = await operations.jobs.change(verb, queue, [JobRef(key, body.version)], body.reason)
         return ChangedJob.model_validate(change.check())
