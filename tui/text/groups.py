@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tui.text.format import clip, count, escape, lasting, local_time, sparkline
 from tui.text.styles import MUTED, WATCH
-from tui.text.words import plural
+from tui.text.words import error_line, plural
 from workers.operations.operations import FailureGroup
 
 _COUNT_CHARS = 6
@@ -20,7 +20,7 @@ _MAX_RELEASES = 2
 def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     """Count, function, error and trend; below it since when, the last one, and on which releases."""
     sample = group.sample
-    error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
+    error = error_line(sample.error_type, sample.error_message)
     trend = sparkline(pairs(group.trend), _TREND_CELLS)
     first = Text.assemble((f" {count(group.count, _COUNT_CHARS):>{_COUNT_CHARS}}  ", "bold"), no_wrap=True)
     left = width - first.cell_len - _TREND_CELLS - 3

@@ -236,10 +236,8 @@ def _hash_or_empty(reply: Any) -> Mapping[bytes, bytes]:
 
 def _handler_problem(queue: str, serving: Sequence[WorkerSnapshot]) -> str | None:
     """Why none of the processes that serve the queue can start its handler."""
-    reasons = [
-        [text for text in worker.unready if text.startswith(f"{queue}: its handler ")] for worker in serving
-    ]
-    return reasons[0][0].removeprefix(f"{queue}: ") if reasons and all(reasons) else None
+    problems = [worker.handler_problems.get(queue) for worker in serving]
+    return problems[0] if all(problems) and problems else None
 
 
 def _holders(

@@ -206,6 +206,7 @@ def _own_figures(name: str, presence: Mapping[str, Any], evidence: Evidence) -> 
         **vitals,
         "drain": drain,
         "unready": presence.get("unready", ()),
+        "handler_problems": presence.get("handler_problems", {}),
         "settings": presence.get("settings", {}),
     }
 
@@ -285,6 +286,9 @@ def _parse_any_presence(body: bytes) -> dict[str, Any]:
             "vitals": _vitals(presence),
             "drain": _drain(presence.get("drain")) if presence["draining"] else None,
             "unready": tuple(map(str, presence.get("unready", ()))),
+            "handler_problems": {
+                str(queue): str(problem) for queue, problem in presence.get("handler_problems", {}).items()
+            },
             "settings": {str(name): dict(value) for name, value in presence.get("settings", {}).items()},
         }
     except _UNREADABLE:

@@ -181,6 +181,8 @@ class WorkerSnapshot:
     """Seconds by which its event loop was late, the 99th percentile of the last minute."""
     unready: tuple[str, ...] = ()
     """The queues that make no progress there, each with the reason."""
+    handler_problems: Mapping[str, str] = field(default_factory=dict)
+    """Why the handlers of some queues cannot be started there, by queue."""
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The policies of its queues, by queue and name."""
 

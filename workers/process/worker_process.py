@@ -174,7 +174,10 @@ class WorkerProcess:
         reasons = [
             f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
-        return [*(["draining"] if self.draining else []), *reasons, *self._handlers.problems()]
+        return [*(["draining"] if self.draining else []), *reasons, *self._handler_problems()]
+
+    def _handler_problems(self) -> list[str]:
+        return [f"{queue}: {problem}" for queue, problem in self._handlers.problems().items()]
 
     def stop_asked(self, *, now: bool = False) -> None:
         """Note that a signal asks for a drain (``now``: one that waits for nothing); for signal handlers.
@@ -363,7 +366,8 @@ class WorkerProcess:
         return {
             **self.drain.describe(),
             **self._vitals.newest,
-            "unready": [*self.standing(), *self._handlers.problems()],
+            "unready": [*self.standing(), *self._handler_problems()],
+            "handler_problems": self._handlers.problems(),
             "settings": {name: queue.queue.policy.settings() for name, queue in self.dispatchers.items()},
         }
 
