@@ -104,7 +104,7 @@ class EntryPage(BaseModel):
     """One page, in no order."""
 
     model_config = example(
-        items=[{"key": "anna:berlin:2026-03-01T12", "state": "fresh", "age": 12.5, "ttl": 887.5, "size": 512}],
+        items=[
             {"key": "anna:berlin:2026-03-01T12", "state": "fresh", "age": 12.5, "ttl": 887.5, "size": 2048}
         ],
         next=None,
