@@ -81,6 +81,6 @@ def to_usage_error(error: HandlerImportError) -> UsageError:
 def handler_source(
     policy: QueuePolicy, name: str, settings: Settings, streams: Streams | None = None
 ) -> HandlerSource:
-    """Where the custom handler of a queue is found; with ``streams`` it runs in the foreground."""
+    """Return where the custom handler of a queue is found; with ``streams`` it runs in the foreground."""
     python = str(settings.handlers_python or sys.executable)
     return HandlerSource(policy.name, name, python, tuple(map(str, settings.handlers_path)), streams)

@@ -41,7 +41,7 @@ _NOISY_LIBRARIES = ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchem
 
 
 def configure(level: str, *, stream: TextIO | None = None) -> None:
-    """Log to ``stream`` (stderr by default): text on a terminal, JSON lines elsewhere.
+    """Log to ``stream`` (stderr by default): text on a terminal, else JSON lines.
 
     A thread writes, so a reader that has stopped reading delays nothing: see `dropped_lines`.
     """

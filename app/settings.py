@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
     notify_urls: SecretStr | None = None
-    """URLs of the services that are notified of alerts, separated by spaces; None: nobody is."""
+    """URLs of the services that are notified of alerts, separated by spaces; None: no service is."""
     keymap: str = ""
     """Other keys for the dashboard, as ``app.quit=ctrl+q,jobs.abort=X``; checked when it is shown."""
     _flags: frozenset[str] = PrivateAttr(default=frozenset())

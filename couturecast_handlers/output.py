@@ -36,7 +36,7 @@ class Output:
             root.setLevel(logging.INFO)
 
     def finish(self, number: int) -> None:
-        """Send what is left of a job, before its end is told."""
+        """Send what is left of a job, before its end is sent."""
         for stream in self._streams:
             if stream.partial:
                 stream.finish(number)

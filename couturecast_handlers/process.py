@@ -104,19 +104,19 @@ class Process:
         raise NotImplementedError
 
     def stack(self, number: int) -> list[Any]:
-        """Where a job stands."""
+        """Return where a job stands."""
         raise NotImplementedError
 
 
 def result_of(answer: dict[str, Any]) -> Any:
-    """What the appliance answered.  Raises RuntimeError if it refused."""
+    """Return what the appliance answered.  Raises RuntimeError if it refused."""
     if "error" in answer:
         raise RuntimeError(answer["error"])
     return answer.get("result")
 
 
 def ended(number: int, how: str, value: Any) -> str:
-    """How a job ended, as JSON.  Raises TypeError, which names the type, for what JSON does not have."""
+    """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
     if value is None:  # most results: spare them the encoder
         return f'[{number},"{how}",null]'
     try:

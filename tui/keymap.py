@@ -115,12 +115,12 @@ _STANDARD = {
 
 
 def word(binding: Binding) -> str:
-    """What a key does, in a word or two."""
+    """Return what a key does, in a word or two."""
     return _WORDS.get(binding.action, binding.description)
 
 
 def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
-    """What a key does, in one sentence: that of its action's docstring."""
+    """Return what a key does, in one sentence: that of its action's docstring."""
     if known := binding.tooltip or _SENTENCES.get(binding.action):
         return known.replace("  ", " ")
     name = binding.action.partition("(")[0].rpartition(".")[2]

@@ -25,7 +25,7 @@ class RememberedState:
         self._values = {} if self._path is None else _read(self._path)
 
     def get(self, name: str) -> str | None:
-        """What was remembered under this name."""
+        """Return what was remembered under this name."""
         return self._values.get(name)
 
     def set(self, name: str, value: str) -> None:

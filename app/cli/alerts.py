@@ -84,7 +84,7 @@ def silence(
     reason: Annotated[str, typer.Option("--reason", help="Shown with the alert.", metavar="TEXT")] = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Let alerts notify nobody for a time, nor make the health unhealthy."""
+    """For a time, let alerts notify nobody and not count in the health."""
     _check_selection(name, queue, all_=all_)
     if for_ is None:
         raise UsageError("is missing", field="--for", fix="name a time, for instance --for 1h")

@@ -33,7 +33,7 @@ Wait = Annotated[
     float,
     typer.Option(
         "--wait",
-        help="Wait so long until it has ended; exits with 3 if jobs went back to their queues.",
+        help="Wait up to so many seconds for its end; exits with 3 if jobs went back to their queues.",
         metavar="SECONDS",
         min=0,
         max=_MAX_WAIT_SECONDS,

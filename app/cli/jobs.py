@@ -174,7 +174,7 @@ def why(
 
 
 def _clock(*, as_json: bool) -> Clock:
-    """How a sentence has its times: for people in the zone of the terminal."""
+    """Return how a sentence has its times: for people in the zone of the terminal."""
     from workers.operations.start_facts import utc_time
 
     return utc_time if as_json else partial(local_time, form=DATE_TIME_ZONE)

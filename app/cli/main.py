@@ -63,7 +63,7 @@ class Commands(LazyGroup):
         ),
         "serve": (
             "app.cli.browser",
-            "The dashboard in a browser, behind the admin token; read-only unless told otherwise.",
+            "The dashboard in a browser, behind the admin token; read-only unless --writable.",
         ),
         "rules": ("app.cli.prometheus", "Print the Prometheus rules as YAML."),
         "grafana": ("app.cli.prometheus", "Print the Grafana dashboard as JSON, to import or to provision."),
@@ -165,7 +165,7 @@ class Alerts(LazyGroup):
             _ALERTS,
             "Mark alerts that fire as seen, until they are resolved; 1 if none of that name fires.",
         ),
-        "silence": (_ALERTS, "Let alerts notify nobody for a time, nor make the health unhealthy."),
+        "silence": (_ALERTS, "For a time, let alerts notify nobody and not count in the health."),
         "unsilence": (_ALERTS, "End the silences of exactly this alert and queue."),
         "history": (_ALERTS, "Alerts that fired, the newest first, with how long each lasted."),
     }

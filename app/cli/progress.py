@@ -1,4 +1,4 @@
-"""Shows how far a long command is: a bar on a terminal, a line every few seconds elsewhere."""
+"""Shows how far a long command is: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 

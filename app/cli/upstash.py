@@ -137,7 +137,7 @@ def _create(upstash: UpstashApi, spec: DatabaseSpec) -> None:
     """Make a database, unless it was made since the comparison."""
     if find_by_name(spec.name, upstash.databases([spec.name])) is not None:
         raise UpstashError(
-            f"{spec.name} was made by somebody else since the comparison: apply again, which compares it"
+            f"{spec.name} was made by another program since the comparison: apply again, which compares it"
         )
     upstash.create(spec)
 

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 _RESTART_SECONDS = (1.0, 30.0)
 """The first and the longest pause before a process that failed is started again."""
 _STEADY_SECONDS = 60.0
-"""A process that ran for so long has not failed at its start."""
+"""A process that ran for longer has not failed at its start."""
 _DRAINED = (0, 3)
 """Exit codes of a process that has drained; 3: jobs went back to their queues."""
 _SETTINGS = 2
@@ -49,7 +49,7 @@ class ProcessGroup:
         return self._draining.is_set()
 
     def unready(self) -> list[str]:
-        """Why the group does not take jobs with all of its processes."""
+        """Return why the group does not take jobs with all of its processes."""
         missing = self.count - len(self._ready)
         return [f"{missing} of {self.count} worker processes do not run"] if missing else []
 

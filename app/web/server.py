@@ -63,7 +63,7 @@ class BrowserServer:
     options: SessionOptions
     logins: Logins
     cookie: str
-    """Its name; cookies do not tell ports apart, so it has that of this server."""
+    """Its name; cookies are shared by all ports of a host, so it has that of this server."""
     sessions: set[web.WebSocketResponse] = field(default_factory=set)
 
     def application(self) -> web.Application:

@@ -78,7 +78,7 @@ class TerminalProgram:
                     await self._wait(loop.add_writer, loop.remove_writer)
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Set the columns and lines of the terminal; the kernel tells the program."""
+        """Set the columns and lines of the terminal; the kernel signals the program."""
         _set_size(self._terminal, size)
 
     async def close(self) -> None:

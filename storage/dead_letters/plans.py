@@ -206,7 +206,7 @@ class PlanRepository:
         return [plan for plan in plans if plan is not None]
 
     async def counts(self) -> dict[str, int]:
-        """How many plans there are, by state."""
+        """Return how many plans there are, by state."""
         c = PlanRow.__table__.c
         query = select(c.state, func.count()).group_by(c.state)
         async with self._database.connect() as connection:

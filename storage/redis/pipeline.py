@@ -50,7 +50,7 @@ class _Request:
             self.future.set_result(self.replies)
         else:
             self.future.set_exception(error)
-            self.future.exception()  # whoever sent it may be gone
+            self.future.exception()  # its sender may be gone
         if self.on_done is not None:
             self.on_done()
 

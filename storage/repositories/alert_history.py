@@ -187,7 +187,7 @@ class AlertHistoryRepository:
             return count
 
     async def decisions(self, now: datetime) -> AlertDecisions:
-        """What operators have decided about the alerts that fire."""
+        """Return what operators have decided about the alerts that fire."""
         c = AlertRow.__table__.c
         query = select(AlertRow.__table__).where(c.resolved_at.is_(None), c.acknowledged_at.is_not(None))
         async with self._database.connect() as connection:

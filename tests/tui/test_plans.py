@@ -270,7 +270,7 @@ async def test_a_plan_of_unknown_state_is_not_shown_as_running() -> None:
     canned.letters.kept_plans[2] = plan(3, active=None)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 1)
-        assert "? unknown: Redis does not tell whether a process runs it" in says(app)
+        assert "? unknown: Redis does not answer whether a process runs it" in says(app)
         assert "running" not in str(app.screen.query_one("#plan-state", Static).render())
 
 

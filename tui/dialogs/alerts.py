@@ -115,7 +115,7 @@ class AlertsDialog(ModalScreen[None]):
         subject = f"{alert.name} of {alert.queue}" if alert.queue else alert.name
         question = Prompt(
             f"Silence {subject}?",
-            "It stays in this list, notifies nobody and is not counted until the time is over.",
+            "It stays in this list, but notifies nobody and is not counted until the time is over.",
             "silence",
             value=_DEFAULT_SILENCE,
             placeholder="30 min, 4 h, 2 d",

@@ -156,7 +156,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         raise NotImplementedError
 
     def empty_message(self) -> str:
-        """Why there are no rows."""
+        """Return why there are no rows."""
         raise NotImplementedError
 
     def title_parts(self) -> list[str]:

@@ -54,7 +54,7 @@ def pairs(hours: Sequence[int]) -> list[int]:
 
 
 def groups_title(groups: Sequence[FailureGroup], most: int) -> str:
-    """How many letters died in a day, of how many errors."""
+    """Return how many letters died in a day, of how many errors."""
     letters = sum(group.count for group in groups)
     number = f"the {most} largest of its groups" if len(groups) >= most else plural(len(groups), "group")
     return f"{count(letters)} in 24 h, {number}" if groups else "none in 24 h"

@@ -24,7 +24,7 @@ Fields = Iterator[tuple[str, Text | str]]
 
 
 def facts(job: JobDetail, now: float, width: int, letters: str) -> Text:
-    """Why it does not run, or what it does, and when what happened; ``letters`` is the key of their view."""
+    """Return why it does not run, or what it does, and its times; ``letters`` is the key of their view."""
     return _lines(_facts(job, now, letters), width)
 
 

@@ -102,7 +102,7 @@ def _typed(value: Any) -> str:
 
 
 def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
-    """What it is, its limits and its default."""
+    """Return what it is, its limits and its default."""
     parts = [str(own.get("description") or value.get("description") or "").rstrip(".")]
     if value.get("format") == "date-time":
         parts.append("a time with its zone, as 2026-03-01T12:00:00Z")

@@ -101,7 +101,7 @@ def living_workers(snapshot: Snapshot) -> int:
 
 
 def other_workers(snapshot: Snapshot) -> str:
-    """How many are blocked or dead, to be put behind that number: `` · 1 blocked · 1 dead``."""
+    """Return how many are blocked or dead, to be put behind that number: `` · 1 blocked · 1 dead``."""
     states = Counter(worker.state for worker in snapshot.workers)
     return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 

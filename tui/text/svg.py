@@ -52,7 +52,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def independent_of_fonts(svg: str) -> str:
-    """Draw blocks and lines, and name fonts of the reader instead of one that is loaded from elsewhere."""
+    """Draw blocks and lines, and name fonts of the reader, so that no font is downloaded."""
     return _TEXT.sub(_draw, _FONT_FACES.sub("", svg)).replace("Fira Code, monospace", _FONTS)
 
 

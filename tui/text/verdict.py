@@ -92,7 +92,7 @@ def fails_often(queue: QueueSnapshot) -> bool:
 
 
 def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator[Verdict]:
-    """Why its jobs make no progress: known before an alert fires."""
+    """Return why its jobs make no progress: known before an alert fires."""
     held, dead = held_by_dead(queue), _tone(alerts, rules.HELD_BY_DEAD)
     unserved = "" if queue.workers else "; ".join(filter(None, ("no worker serves it", held)))
     found: list[tuple[Tone, str, str]] = [

@@ -21,7 +21,7 @@ class BlockedAt:
 
 
 def read_where(note: bytes) -> str:
-    """Where an event loop is blocked, from the note that `blocked.lua` wrote."""
+    """Return where an event loop is blocked, from the note that `blocked.lua` wrote."""
     try:
         return str(wire.load(note.partition(b" ")[2])["where"])
     except (ValueError, TypeError, LookupError, RecursionError):

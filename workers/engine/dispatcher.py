@@ -135,7 +135,7 @@ class Dispatcher:
         return len(self.runner.running) + unsettled(self._settlements) + under_way
 
     def overdue_seconds(self) -> float:
-        """How long a turn has been under way, or due and not begun; 0 while there is progress."""
+        """Return how long a turn has been under way, or due and not begun; 0 while there is progress."""
         if self._wakeup_task is not None and self._wakeup_task.done():
             return math.inf  # nothing would wake it
         since = self._defect_since or self._due

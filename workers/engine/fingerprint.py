@@ -154,6 +154,6 @@ def is_handler_frame(frame: FrameType) -> bool:
         return handler_module(module) is not None
     if module.partition(".")[0] in sys.stdlib_module_names:
         return False
-    # A compiled extension's frames name its source, which is not there: its module knows where it lies.
+    # A compiled extension's frames name its source, which is not there: its module has the file.
     where = file if isinstance(file, str) else frame.f_code.co_filename
     return not {"site-packages", "dist-packages"}.intersection(re.split(r"[\\/]", where))

@@ -125,7 +125,7 @@ def _digest(record: bytes | None) -> str:
 
 
 def _outcome(job: FoundJob) -> bytes:
-    """What the ledger of a replay gets if its job does not run; empty if it is none, or has ended."""
+    """Return what the ledger of a replay gets if its job does not run; empty if it is none, or has ended."""
     if job.where in ("done", "failed", "ended"):
         return b""
     origin = replay_origin(_our_meta(job.record))

@@ -81,7 +81,7 @@ class Timings:
     loop_check_seconds: float = 1.0
     """Between two checks of the event loop by the heartbeat's thread."""
     loop_count_seconds: float = 0.5
-    """Between two counts of the event loop, by which that thread knows that it moves."""
+    """Between two counts of the event loop, by which that thread sees that it moves."""
     blocked_after_seconds: float = 5.0
     """Time without a count after which an event loop is blocked."""
 
@@ -130,7 +130,7 @@ class QueuePolicy:
         return 1 + len(self.retry_delays)
 
     def settings(self) -> dict[str, object]:
-        """What a process publishes of it, so that others see where it differs."""
+        """Return what a process publishes of it, so that others see where it differs."""
         server = urlsplit(self.redis_url)  # without user and password
         own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {

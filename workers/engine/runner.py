@@ -346,7 +346,7 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 
 def _wait_seconds(job: Job, server_time: float) -> float | None:
-    """How long a job waited for its first attempt; None for a retry, whose wait is its delay."""
+    """Return how long a job waited for its first attempt; None for a retry, whose wait is its delay."""
     if job.attempts or not job.queued:
         return None
     return max(0.0, server_time - max(job.queued / 1000, job.scheduled))

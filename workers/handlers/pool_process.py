@@ -70,7 +70,7 @@ class PoolProcess(SpawnProcess):
         self.kill()
 
     async def stack(self) -> PoolStack:
-        """Where its call stands, within half a second."""
+        """Return where its call stands, within half a second."""
         pid, began, used = self.pid or 0, time.monotonic(), _cpu_seconds(self.pid)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -129,7 +129,7 @@ class PoolContext(SpawnContext):
 
 
 def _cpu_seconds(pid: int | None) -> float | None:
-    """What a process has used so far; None without a ``/proc``, or if it is gone."""
+    """Return what a process has used so far; None without a ``/proc``, or if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

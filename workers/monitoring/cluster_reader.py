@@ -191,7 +191,7 @@ class ClusterReader:
         return queue, [*queue_conditions(facts, self._thresholds), *conditions]
 
     async def _ask(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
-        """Ask for a sign of life, and note that for all readers; one that nobody reaches is not asked.
+        """Ask for a sign of life, and note that for all readers; an unreachable one is not asked.
 
         Returns what was noted.
         """
@@ -212,7 +212,7 @@ class ClusterReader:
         return noted
 
     async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
-        """Which of ``workers`` are subscribed to their channel; empty if Redis does not tell."""
+        """Which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
         if not workers:
             return {}
         try:
@@ -235,7 +235,7 @@ def _hash_or_empty(reply: Any) -> Mapping[bytes, bytes]:
 
 
 def _handler_problem(queue: str, serving: Sequence[WorkerSnapshot]) -> str | None:
-    """Why none of the processes that serve the queue can start its handler."""
+    """Return why none of the processes that serve the queue can start its handler."""
     problems = [worker.handler_problems.get(queue) for worker in serving]
     return problems[0] if all(problems) and problems else None
 

@@ -74,6 +74,6 @@ class Observations:
         try:
             call = OBSERVE_SCRIPT.call([OBSERVED], [len(present), *present, *over])
             moments = await run_script(self._redis, call)
-        except (RedisError, OSError):  # read-only, or full: this process knows since when it has seen them
+        except (RedisError, OSError):  # read-only, or full: this process has its own times
             return {}
         return {key: int(at) / 1000 for key, at in zip(present, moments, strict=True)}

@@ -27,15 +27,15 @@ from workers.monitoring.snapshot import (
 )
 
 _SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
-"""A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
+"""A holder whose last heartbeat is older is dead: its jobs are given to others, if there are any."""
 _UNCONNECTED_SECONDS = 3.0
-"""A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
+"""How long a process whose channel has no subscriber may be reconnecting after its last sign of life."""
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _QUIET_SHARE = 1 / 8
-"""Of the time for which a presence counts: after so long without a sign a process is asked for one."""
+"""Of the time for which a presence counts: one that is silent for longer is asked for a sign of life."""
 _ANSWER_SECONDS = 5.0
-"""A process that has not answered for so long is blocked, or frozen: as long as a loop may stand."""
+"""A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
 """What the record of another program may raise when it is read."""
 _MAX_KEPT = 1_000
@@ -101,7 +101,7 @@ def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
 
 
 def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], now: float) -> list[str]:
-    """The workers without a sign of life for a while that nobody has asked for one since the last."""
+    """The workers that have been silent for a while and have not been asked for a sign of life since."""
     evidence = Evidence(records, beats, now)
     quiet = []
     for key, body in records.items():
@@ -114,7 +114,7 @@ def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], no
 
 
 def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorker, ...]:
-    """The processes that are gone without a word, and hold nothing; of others recovery tells."""
+    """The processes that ended without a word and hold nothing; recovery reports the others."""
     if evidence.recovering or evidence.unwritable:
         return ()
     holders = {lease.worker for lease in leases}
@@ -194,7 +194,7 @@ def _ages(leases: Sequence[Lease], now: float) -> tuple[float, ...]:
 
 
 def _own_figures(name: str, presence: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """What a process measured of itself: with its presence, or with a later heartbeat."""
+    """Return what a process measured of itself: with its presence, or with a later heartbeat."""
     published = age(number(evidence.records.get(b"at:" + name.encode())), evidence.now)
     beat, vitals = evidence.beat_age(name), presence.get("vitals", {})
     if beat is not None and (published is None or beat < published):

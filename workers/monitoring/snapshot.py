@@ -266,7 +266,7 @@ AlertState = Literal["pending", "firing", "acknowledged", "silenced"]
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One breached threshold.  ``subject`` tells several of one name and queue apart: a process, a plan."""
+    """One breached threshold.  ``subject`` distinguishes several of one name and queue: a process, a plan."""
 
     queue: str | None
     name: str
@@ -276,7 +276,7 @@ class Alert:
     severity: Severity = "warning"
     state: AlertState = "firing"
     since: float | None = None
-    """Unix second of the server at which the breach began; None if nobody saw that."""
+    """Unix second of the server at which the breach began; None if that was not seen."""
     value: float | None = None
     limit: float | None = None
     """Both in the unit of its rule."""
@@ -322,7 +322,7 @@ class Snapshot:
     lost: tuple[LostWorker, ...] = ()
     """Processes that ended without a drain, and held no jobs: of those of a day."""
     other_redises: tuple[RedisSnapshot, ...] = ()
-    """Those that hold queues beside the main one, ``redis``."""
+    """The Redises that hold queues, besides the main one, ``redis``."""
 
     @property
     def redises(self) -> tuple[RedisSnapshot, ...]:

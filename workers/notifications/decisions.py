@@ -1,7 +1,7 @@
 """Decides which messages about alerts are due.  Pure.
 
 ``AlertRecord.notified`` holds what was done.  Before a message is sent its alert is claimed, and when a
-service has taken it, the claim is confirmed.  A claim that nobody confirms expires: its process has died, or
+service has taken it, the claim is confirmed.  A claim that is not confirmed expires: its process has died, or
 no service answered.
 """
 
@@ -21,13 +21,13 @@ Occasion = Literal["fired", "doubled", "resolved"]
 """Why a message is due; in the order of a message's lines."""
 
 MAX_RESOLVED_SECONDS = 3600.0
-"""For so long after its end a message about it may be late."""
+"""How late a message about it may be after its end."""
 _MAX_UNTOLD_SECONDS = 900.0
 """An alert that ended before any message about it is not worth one if it fired longer ago."""
 _DOUBLED_SECONDS = 300.0
 """The least time between two messages about one alert, unless it is resolved."""
 _CLAIM_SECONDS = 180.0
-"""After so long the first claim expires: all tries have ended.  The time doubles with each further claim."""
+"""The first claim expires then: all tries have ended.  The time doubles with each further claim."""
 _MAX_CLAIM_SECONDS = 3600.0
 
 

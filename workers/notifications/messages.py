@@ -28,7 +28,7 @@ _SEVERITIES = tuple(dict.fromkeys(rule.severity for rule in RULES))
 """The worst first."""
 _TONES: dict[Severity, Tone] = {"critical": "failure", "warning": "warning", "information": "info"}
 _MARKUP = str.maketrans({"<": "\u2039", ">": "\u203a", "`": "'", "[": "(", "]": ")", "@": "@\u2060"})
-"""``@`` is followed by a character that nobody sees, so that it names nobody."""
+"""``@`` is followed by an invisible character, so that it mentions nobody."""
 _LINK = re.compile(r"(?i)\b(https?|ftp):(?=//)")
 _STATES_DURATION = re.compile(r"\bfor \d")
 

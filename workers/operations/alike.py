@@ -82,7 +82,7 @@ def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot)
 
 
 def _release_age(releases: Sequence[str], since: datetime | None, snapshot: Snapshot) -> float | None:
-    """How long their release had run when the first of them started."""
+    """Return how long their release had run when the first of them started."""
     up = [worker.up_for for worker in snapshot.workers if worker.release in releases]
     known = [seconds for seconds in up if seconds is not None]
     if len(releases) != 1 or since is None or not known:

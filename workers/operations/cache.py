@@ -26,7 +26,7 @@ _MAX_NAMED_KEYS = 10
 _GLOB_CHARS = "*?["
 """A text with one of these is a pattern."""
 _CHARS_OF_KEYS = "@._-+ :%"
-"""What keys hold unescaped, beside ASCII letters and digits; everything else is %XX in keys."""
+"""Characters that keys hold unescaped, besides ASCII letters and digits; everything else is %XX in keys."""
 
 
 def glob_pattern(text: str) -> str:

@@ -94,7 +94,7 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
             QueuePosition.parse(*entry, is_whole=listed in ("running", "ready")) for entry in entries
         )
     except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-        raise InvalidCursorError("is none of this list", field="cursor") from None
+        raise InvalidCursorError("it is of another list", field="cursor") from None
     sections = _sections(queues, state)
     for index, (section, names) in enumerate(sections):
         if section == listed and named and {one.queue for one in named} <= set(names):

@@ -54,7 +54,7 @@ class JobStack:
 
 
 async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobStack:
-    """Where a job stands in its process.
+    """Return where a job stands in its process.
 
     Raises ConflictError if the process does not answer, or the job does not run there any more; RedisError.
     """
@@ -66,7 +66,7 @@ async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobS
 
 
 async def ask_for_stacks(redis: Redis, worker: str) -> dict[tuple[str, str], JobStack]:
-    """Where the jobs of a process stand, by queue and key.  Raises ConflictError, RedisError."""
+    """Return where the jobs of a process stand, by queue and key.  Raises ConflictError, RedisError."""
     answer = await _ask(redis, worker, {"about": "jobs"}, f"process {worker[:8]}")
     stacks: dict[tuple[str, str], JobStack] = {}
     for entry in _list(answer, "jobs"):

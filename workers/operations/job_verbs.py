@@ -109,7 +109,7 @@ class JobVerbs:
         return await verbs[verb](queue, jobs, reason)
 
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
-        """What an act would do; nothing is changed."""
+        """Return what an act would do; nothing is changed."""
 
         async def act(found: Sequence[FoundJob]) -> list[str]:
             return [str(job.state) for job in found]
@@ -199,7 +199,7 @@ class _Attempt:
         self._count = count
 
     async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
-        """What became of each job; one that moved in between has an empty message, and may be tried again."""
+        """Return what became of each job; one that moved since has an empty message, and may be tried again."""
         changes: dict[str, JobChange] = {}
         left = list(refs)
         async for at, found in JobReader(self._queue.redis, self._queue.name).find([ref.key for ref in refs]):
@@ -221,7 +221,7 @@ class _Attempt:
         return JobChange(self._queue.name, key, "done", f"{key}: {message}", new_key, version_of(job))
 
     def _refusal(self, ref: JobRef, job: FoundJob, now: float) -> JobChange | None:
-        """Why a job is left as it is; None if it may be changed."""
+        """Return why a job is left as it is; None if it may be changed."""
         name, key = self._queue.name, ref.key
         rule = _RULES[self._verb]
         record = record_of(self._queue.policy, job, now)

@@ -190,7 +190,7 @@ class Operations:
             raise errors[0]
 
     async def check_writes(self) -> dict[tuple[str, ...], Exception]:
-        """Why a Redis that this process needs is down or full, refuses writes or forbids to publish.
+        """Return why a Redis that this process needs is down or full, refuses writes or forbids to publish.
 
         By the queues that it holds; by none if it holds all.  It takes one round trip to each and leaves
         nothing behind.
@@ -236,7 +236,7 @@ class Operations:
         return self._snapshots.thresholds
 
     def policy(self, queue: str) -> QueuePolicy:
-        """How a queue runs, by the settings of this process.  Raises UnknownQueueError."""
+        """Return how a queue runs, by the settings of this process.  Raises UnknownQueueError."""
         return self._enqueueing.queue(queue).policy
 
     async def loads(self) -> list[QueueLoad]:

@@ -151,7 +151,7 @@ class ScheduleOperations:
 
 
 async def _read_states(redis: Redis) -> tuple[dict[bytes, bytes], int]:
-    """What a Redis holds of schedules, and its time in Unix seconds.  Raises RedisError."""
+    """Return what a Redis holds of schedules, and its time in Unix seconds.  Raises RedisError."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.time()
     pipeline.hgetall(CRON)

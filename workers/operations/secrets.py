@@ -177,7 +177,7 @@ def _masks(value: Any) -> Iterator[str]:
 
 
 def _json(value: Any) -> str:
-    """For a comparison that tells 1, 1.0 and true apart."""
+    """For a comparison by which 1, 1.0 and true differ."""
     return json.dumps(value, sort_keys=True, default=repr)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a queue, and of one of its jobs, when somebody asks why nothing starts.  Pure."""
+"""The facts of a queue, and of one of its jobs, from which `why` says why nothing starts.  Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Why a job does not run, or why a queue starts nothing more: one sentence from the engine's state.  Pure.
 
 Several causes may hold a job at once; `CAUSES` has their order.  First comes what has happened to the job,
-then what lasts until somebody acts, then what passes by itself.
+then what lasts until an operator acts, then what passes by itself.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _end_details(facts: StartFacts) -> Mapping[str, Any]:
     return {"ended_at": job.ended_at, "error": job.error, "letter": job.letter, "attempts": job.attempt}
 
 
-# What lasts until somebody acts
+# What lasts until an operator acts
 
 
 def _broken_keys(facts: StartFacts) -> str:

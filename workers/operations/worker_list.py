@@ -136,7 +136,7 @@ def find_worker(workers: Iterable[WorkerT], name: str) -> WorkerT:
 
 
 def foresee(worker: WorkerSnapshot, queues: Sequence[QueueSnapshot]) -> list[DrainForecast]:
-    """What becomes of the jobs that a process holds, if it drains now."""
+    """Return what becomes of the jobs that a process holds, if it drains now."""
     by_name = {queue.name: queue for queue in queues}
     left = worker.drain.left if worker.drain is not None else None
     return [_forecast(held, by_name.get(held.queue), worker, left) for held in worker.held]

@@ -55,7 +55,7 @@ class DrainResult:
     """How far the drain of a process is.
 
     ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
-    how many jobs went back to their queues, None if it did not tell.
+    how many jobs went back to their queues, None if that is not known.
     """
 
     id: str
@@ -229,7 +229,7 @@ class WorkerOperations:
         )
 
     async def _confirmed(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
-        """How the process answers; it publishes its presence once it has carried out the request."""
+        """Return how the process answers; it publishes its presence once it has done what was requested."""
         end = time.monotonic() + _CONFIRM_SECONDS
         while True:
             result = await self._probe(worker)
@@ -279,7 +279,7 @@ class WorkerOperations:
 
 
 def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: DrainState) -> DrainResult:
-    """How far the drain of a living process is; ``otherwise`` is its state if it does not drain."""
+    """Return how far the drain of a living process is; ``otherwise`` is its state if it does not drain."""
     if drain is None:
         return DrainResult(worker.id, worker.name, otherwise, worker.in_flight)
     return DrainResult(
@@ -288,7 +288,7 @@ def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: Drai
 
 
 def _is_answer(result: DrainResult, verb: DrainVerb) -> bool:
-    """Whether a process has carried out a request, or cannot."""
+    """Whether a process has done what was requested, or cannot."""
     if result.state == "drained":
         return True
     if verb == "undo":
@@ -322,7 +322,7 @@ def _put_back_words(put_back: int | None) -> str:
 
 
 def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:
-    """Why a process does not answer; ``then`` is what it does once it continues."""
+    """Return why a process does not answer; ``then`` is what it does once it continues."""
     stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
     if worker.state == "blocked":
         by = "" if worker.blocked_where is None else f" by {worker.blocked_where}"

@@ -18,7 +18,7 @@ class HandlerPools:
             pool.on_problem = on_problem
 
     def problems(self) -> dict[str, str]:
-        """Why the handlers of some queues cannot be started, by queue."""
+        """Return why the handlers of some queues cannot be started, by queue."""
         return {
             name: f"its handler cannot run: {pool.problem}"
             for name, pool in self._pools.items()

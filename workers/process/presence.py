@@ -31,7 +31,7 @@ _FORGET_SECONDS = 86_400.0
 class Presence:
     """The entry of this process on the list of workers, which expires after ``ttl`` seconds.
 
-    ``describe`` returns what is published beside that the process is there, ``figures`` what goes with a
+    ``describe`` returns what is published besides the process's name, ``figures`` what goes with a
     sign of life; ``on_letters`` is called if dead letters wait for the database, ``on_request`` with the
     newest request to drain, again and again.
     """
@@ -150,7 +150,7 @@ class Presence:
         }
 
     def _saq_info(self, facts: dict[str, object]) -> dict[str, object]:
-        """What SAQ's own workers write about themselves, for its web page."""
+        """Return what SAQ's own workers write about themselves, for its web page."""
         settled = sum((dispatcher.settled for dispatcher in self._dispatchers.values()), Counter[str]())
         stats = {
             "complete": settled["complete"],

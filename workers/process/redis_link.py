@@ -29,7 +29,7 @@ from workers.process.watchdog import Watchdog
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What each Redis is told about the process, and what the process does on a message from there."""
+    """The facts that each Redis gets of the process, and what the process does on a message from there."""
 
     id: str
     version: str
@@ -90,7 +90,7 @@ class RedisLink:
         self.presence.publish_soon()  # others may have declared this process dead
 
     def background_tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What runs beside the dispatchers."""
+        """The tasks that run besides the dispatchers."""
         return [
             self.recorder.run,
             self.listener.run,

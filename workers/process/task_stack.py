@@ -47,7 +47,7 @@ class TaskStack:
 
 
 async def read_stack(task: asyncio.Task[Any] | None, *, without: tuple[str, ...] = ()) -> TaskStack:
-    """Where a task stands, without the frames of some files."""
+    """Return where a task stands, without the frames of some files."""
     stack = TaskStack()
     waiting: Any = task
     tasks = _chain(task)

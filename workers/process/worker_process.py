@@ -137,7 +137,7 @@ class WorkerProcess:
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
 
     def accompany(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``task`` beside the dispatchers from the start on."""
+        """Run ``task`` from the start on, besides the dispatchers."""
         self._companions.append(task)
 
     @property
@@ -362,7 +362,7 @@ class WorkerProcess:
         return [watching, *others]
 
     def _describe(self) -> dict[str, object]:
-        """What the others are told about this process."""
+        """The facts of this process that others read."""
         return {
             **self.drain.describe(),
             **self._vitals.newest,

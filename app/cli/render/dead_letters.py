@@ -169,7 +169,7 @@ def _of_one_queue(preview: Preview) -> str:
 
 
 def _excluded(preview: Preview, ids: Collection[int]) -> list[str]:
-    """How many selected letters stay as they are, and why."""
+    """Return how many selected letters stay as they are, and why."""
     reasons = []
     if preview.poison_excluded:
         reasons.append(

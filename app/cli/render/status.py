@@ -39,7 +39,7 @@ _GAP = 3
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A snapshot, and of the last day what the database knows: None if that was not read."""
+    """A snapshot, and what the database has of the last day: None if that was not read."""
 
     snapshot: Snapshot
     groups: Sequence[FailureGroup] | None = None

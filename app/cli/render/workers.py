@@ -63,7 +63,7 @@ def results_text(results: Sequence[DrainResult]) -> str:
 
 
 def question_text(workers: Sequence[Worker], *, now: bool = False) -> str:
-    """What a drain will do, to how many."""
+    """Return what a drain will do, to how many."""
     fate = (
         "they go back to the head of their queues, no attempt charged"
         if now

@@ -228,7 +228,7 @@ async def acknowledge_alerts(operations: ActorOperations, body: AcknowledgeReque
 
 @router.post("/silence", summary="Silence alerts for a time", response_description="Until when.")
 async def silence_alerts(operations: ActorOperations, body: SilenceRequest) -> SilencedAlerts:
-    """They notify nobody and leave the health healthy, those that fire now and those that will."""
+    """Alerts that fire now or later notify nobody, and do not count in the health."""
     until = await operations.alerts.silence(body.alert, body.queue, body.seconds, body.reason)
     return SilencedAlerts(alert=body.alert, queue=body.queue, until=until, by=operations.actor)
 

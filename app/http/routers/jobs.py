@@ -40,7 +40,7 @@ _AFTER_KEY = ("why", "stack", "abort", "run-now", "duplicate", "remove")
 
 
 class _JobConvertor(Convertor[str]):
-    """The key of a job in a path, with slashes if it has some; what follows it there is none of it."""
+    """The key of a job in a path, with slashes if it has some; the rest of the path is not part of it."""
 
     regex = ".+" + "".join(f"(?<!/{part})" for part in _AFTER_KEY)
 

@@ -203,7 +203,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         self._show_selected()
 
     def empty_message(self) -> str:
-        """Why nothing is shown."""
+        """Return why nothing is shown."""
         if self.page is None:
             return with_keys(self, "  not read: {list.reload} reads again")
         query = self.filter_text()
@@ -227,7 +227,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
 
     def title_parts(self) -> list[str]:
-        """How many rows, and which page."""
+        """Return how many rows, and which page."""
         if self.lists_schedules:
             found = plural(len(self.query_one(ScheduleTable).items), "schedule")
             return [found, *self.position_parts(numbered=False)]

@@ -39,7 +39,7 @@ _SCHEDULE_KEYS = (("{jobs.run-now}", "run now"), ("{jobs.toggle-schedule}", "dis
 
 
 class JobPane(Container):
-    """Shows what the list knows of a job at once, and all of it as soon as it has been read."""
+    """Shows the list's facts of a job at once, and all of it as soon as it has been read."""
 
     def __init__(self, session: Session, *, id: str) -> None:
         super().__init__(id=id)

@@ -1,4 +1,4 @@
-"""What screens fetch beside the snapshot, rarely and one at a time: histories, groups and events."""
+"""Fetches what the snapshot lacks, rarely and one at a time: histories, groups and events."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class WorkerActions(DashboardScreen):
         return Text() if this is None else worker_page.settings(this, others)
 
     def forecasts(self, worker: Worker) -> list[DrainForecast]:
-        """What becomes of the jobs that a process holds."""
+        """Return what becomes of the jobs that a process holds."""
         snapshot = self.session.snapshot
         found = next((one for one in snapshot.workers if one.id == worker.id), None) if snapshot else None
         return [] if found is None or snapshot is None else foresee(found, snapshot.queues)

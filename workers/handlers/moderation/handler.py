@@ -22,7 +22,7 @@ MAX_TEXT = 5000
 _TIMEOUT = 20.0  # s, for each of connecting and reading
 _ANSWER = 60.0  # s for all of it, within the job's 120 s
 _MAX_BYTES = 1_000_000  # of the service's answer
-_SENT = ("http://", "https://", "data:")  # images that a service can look at; it cannot read our files
+_SENT = ("http://", "https://", "data:")  # images that a service can fetch; it cannot read our files
 
 # Every repetition has a limit, so that no text makes a search slow.
 _DOT = r"(?:\.|\s?[\[({]\s?(?:dot|\.)\s?[\])}]\s?)"
@@ -180,7 +180,7 @@ def _can_be_sent(payload: ModerationPayload) -> bool:
 
 
 def judge(text: str) -> Verdict:
-    """What the word lists and the rules for links, addresses and phone numbers say of ``text``."""
+    """Return what the word lists and the rules for links, addresses and phone numbers say of ``text``."""
     text = text.translate(_AS_SEEN)
     rejected, doubtful = _words(text)
     if _LINK.search(text):

@@ -101,7 +101,7 @@ class HandlerPool:
         return pool
 
     async def stack(self, job: Job) -> ProcessStack:
-        """Where a job stands in its process."""
+        """Return where a job stands in its process."""
         process = next((process for process in self._processes if process.runs(job)), None)
         return (
             ProcessStack(None, []) if process is None else ProcessStack(process.pid, await process.stack(job))

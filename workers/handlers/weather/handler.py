@@ -127,7 +127,7 @@ def _read(status: int, body: bytes) -> OneCall:
     if status == 401:
         raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
     if status == 404:
-        raise PermanentError("the weather service knows no such place (404)")
+        raise PermanentError("the weather service has no such place (404)")
     if net.is_retryable(status):
         raise WeatherUnavailableError(f"{status} from the weather service")
     if status != 200:
@@ -153,7 +153,7 @@ class OfflineWeather:
 
 
 class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
-    """``enqueue`` hands alerts on to ``alert-fanout``; ``invalidate`` tells the cache of a place."""
+    """``enqueue`` hands alerts on to ``alert-fanout``; ``invalidate`` removes entries from the cache."""
 
     queue: ClassVar[str] = WEATHER
     payload_model = WeatherPayload
