@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     )
     environment: str = Field(default="local", min_length=1, max_length=40)
     release: Annotated[str, AfterValidator(_release)] = VERSION
-    """What is deployed, for instance a commit or a tag; it is on every attempt, dead letter and worker."""
+    """The deployed version, such as a commit or a tag; it is on every attempt, dead letter and worker."""
     data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=default_data_dir)
     handlers: str = ""
     handlers_python: Annotated[Path, AfterValidator(_expanded)] | None = None

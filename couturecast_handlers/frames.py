@@ -1,4 +1,4 @@
-"""Where code stands and stood: errors with their tracebacks, and the stacks of jobs that run."""
+"""The places of code: errors with their tracebacks, and the stacks of running jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both kinds of handler process have in common."""
+"""The common parts of both kinds of handler process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER = struct.Struct("=q")
 
 @dataclass
 class Start:
-    """What a process is started with."""
+    """The arguments with which a process is started."""
 
     queue: str
     jobs: socket.socket

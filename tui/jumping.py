@@ -1,4 +1,4 @@
-"""Where jump mode can go: what can be focused, and the tabs."""
+"""The targets of jump mode: all that can be focused, and the tabs."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _IDS = {
     "screen.tab(1)": "jobs.tab-next",
     "select_cursor": "list.open",
 }
-"""Of actions whose name does not say it."""
+"""Ids of actions whose name does not say it."""
 _SENTENCES = {
     "app.focus_next": "Go to the next list or field.",
     "app.focus_previous": "Go to the list or field before.",
@@ -90,7 +90,7 @@ _STEPS = {"1": "next", "-1": "previous"}
 _MODIFIERS = {"alt", "ctrl", "shift", "super"}
 _NAMED_KEYS = {key.value for key in Keys}
 _PLACEHOLDER = re.compile(r"\{([a-z-]+\.[A-Za-z-]+)\}")
-"""Of a key in a text: the id of its binding."""
+"""A key in a text: the id of its binding."""
 
 
 class KeymapError(WorkersError):

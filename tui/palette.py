@@ -56,7 +56,7 @@ _LEFT_OUT = {"app.command-palette", "queues.pause"}
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the palette shows, and what it does."""
+    """An entry of the palette, and its action."""
 
     name: str
     help: str

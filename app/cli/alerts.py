@@ -31,7 +31,7 @@ All = Annotated[bool, typer.Option("--all", help="Alerts of every name and queue
 
 @commands.command("list")
 def list_alerts(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """What is pending, fires, is acknowledged or silenced now, the worst first."""
+    """Alerts that are pending, fire, are acknowledged or silenced, the worst first."""
     from app.cli.render.alerts import alerts_text
 
     async def run(operations: Operations) -> int:

@@ -52,7 +52,7 @@ class Commands(LazyGroup):
             "app.cli.drain",
             "Drain the process of this data directory, another one, or all; it does not ask.",
         ),
-        "events": ("app.cli.events", "What happened, the newest first; --follow prints what happens."),
+        "events": ("app.cli.events", "Events, the newest first; --follow prints new ones as they happen."),
         "notify-test": (
             "app.cli.notify_test",
             "Send one message to each service of COUTURECAST_NOTIFY_URLS; 1 if one does not take it.",
@@ -160,7 +160,7 @@ class Alerts(LazyGroup):
     """The commands on alerts."""
 
     members: ClassVar = {
-        "list": (_ALERTS, "What is pending, fires, is acknowledged or silenced now, the worst first."),
+        "list": (_ALERTS, "Alerts that are pending, fire, are acknowledged or silenced, the worst first."),
         "ack": (
             _ALERTS,
             "Mark alerts that fire as seen, until they are resolved; 1 if none of that name fires.",
@@ -180,7 +180,7 @@ class Workers(LazyGroup):
             "Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs.",
         ),
         "drain": (_WORKERS, "Let processes finish what runs, and end; --undo lets one take jobs again."),
-        "logs": (_WORKERS, "The newest lines that a process has logged; 1 if it does not answer."),
+        "logs": (_WORKERS, "The newest lines that a process has logged, the oldest first."),
     }
 
 
@@ -199,7 +199,7 @@ class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
     members: ClassVar = {
-        "plan": (_UPSTASH, "What apply would do; it changes nothing."),
+        "plan": (_UPSTASH, "Print the changes that apply would make, and make none."),
         "apply": (_UPSTASH, "Make what is missing and change what differs, after showing it."),
         "status": (_UPSTASH, "Each database, its state and its address; without passwords."),
         "env": (

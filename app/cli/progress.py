@@ -36,7 +36,7 @@ _POLL_SHARE = 20
 _LINE_SECONDS = 5.0
 """Between two lines if there is no terminal to draw on."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends the command: ctrl-C, a service manager, a connection that breaks."""
+"""Signals that end the command: ctrl-C, a service manager, a connection that breaks."""
 
 T = TypeVar("T")
 Show = Callable[[int, str], None]

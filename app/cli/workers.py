@@ -108,7 +108,10 @@ def print_logs(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """The newest lines that a process has logged, the oldest first; 1 if it does not answer."""
+    """The newest lines that a process has logged, the oldest first.
+
+    Exits with 1 if it does not answer.
+    """
 
     async def run(operations: Operations) -> int:
         from app.cli.render.workers import log_text

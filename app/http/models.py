@@ -1,4 +1,4 @@
-"""What the models of requests have in common."""
+"""The common parts of the models of requests."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ProcessGroup:
     def __init__(self, count: int, arguments: Sequence[str], *, drain_seconds: float) -> None:
         self.count = count
         self.drain_seconds = drain_seconds
-        """That the drain of one may take."""
+        """Seconds that the drain of one may take."""
         self._command = (sys.executable, "-m", "couturecast_tui", *arguments, "--until-eof")
         self._running: dict[int, Process] = {}
         """By its number in the group."""
@@ -64,7 +64,7 @@ class ProcessGroup:
     async def run(self) -> int:
         """Run all processes until they have ended; the exit code of the group.
 
-        That is 3 if jobs went back to their queues, 1 if a process failed while it drained.
+        It is 3 if jobs went back to their queues, 1 if a process failed while it drained.
         """
         watches = [asyncio.create_task(self._watch(number)) for number in range(1, self.count + 1)]
         try:

@@ -11,7 +11,7 @@ from app.prometheus.panels import CLUSTER, ROWS, WIDTH, Panel, Query, Row
 
 UID = "couturecast"
 _SCHEMA_VERSION = 39
-"""Of Grafana 11; newer ones migrate it."""
+"""The schema of Grafana 11; newer ones migrate it."""
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _ANY = ".*"
 """The value of *All*: it matches series without the label, too."""

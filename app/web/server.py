@@ -27,7 +27,7 @@ _CLIENT = str(files("textual_serve") / "static")
 """The terminal in the browser, and its font: xterm.js as textual-serve builds it."""
 _OPEN_PATHS = ("/login", "/page/", "/static/")
 _MAX_MESSAGE_BYTES = 256 * 1024
-"""Of one message of a browser: a paste."""
+"""Limit of one message of a browser: a paste."""
 _MAX_LOGIN_BYTES = 4096
 _HEARTBEAT_SECONDS = 15.0
 """A browser that has gone without a word is noticed after one and a half of these."""
@@ -47,7 +47,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What a browser's session runs, ``environment`` being all of its variables."""
+    """The command of a browser's session, ``environment`` being all of its variables."""
 
     command: Sequence[str]
     environment: Mapping[str, str]

@@ -24,7 +24,7 @@ Replies = asyncio.Future[list[Any]]
 """The reply of each command of a request, an error reply as its exception."""
 
 _INCOMPLETE = object()
-"""What the parser returns until a reply is whole."""
+"""The parser's result until a reply is whole."""
 
 
 class _Request:

@@ -153,7 +153,7 @@ class AlertsDialog(ModalScreen[None]):
 
 
 class RunbookDialog(ModalScreen[None]):
-    """What an alert means, and what to do."""
+    """The meaning of an alert, and what to do."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "Close")]
 

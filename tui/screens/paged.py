@@ -52,7 +52,7 @@ class ListState(Generic[FilterT]):
     filter: FilterT
     history: tuple[tuple[str | None, int], ...] = ((None, 0),)
     order: Order | None = None
-    """That of its pages; a first page gets the one that was chosen last."""
+    """The order of its pages; a first page gets the one that was chosen last."""
 
     @property
     def cursor(self) -> str | None:

@@ -72,7 +72,7 @@ FIGURES = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was done at a moment: a deploy, a pause, a drain, a replay."""
+    """A moment's event: a deploy, a pause, a drain, a replay."""
 
     at: float
     sign: str

@@ -1,4 +1,4 @@
-"""What an edit changes in a payload, as coloured lines."""
+"""The changes of an edit to a payload, as coloured lines."""
 
 from __future__ import annotations
 

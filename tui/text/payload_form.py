@@ -25,7 +25,7 @@ class FormField:
     choices: tuple[str, ...] = ()
     """As they are typed: text as it is, all else as JSON."""
     help: str = ""
-    """What it is, its limits and its default."""
+    """Its meaning, its limits and its default."""
     is_text: bool = False
     """Whether its choices are texts."""
 

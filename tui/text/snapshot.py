@@ -157,7 +157,7 @@ def verdict_line(
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
-    """That all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
+    """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
     watched = _watched(snapshot)
     if watched:
         return _worst(watched[0], snapshot, key), _others(len(watched) - 1)
@@ -207,7 +207,7 @@ def will_pass(alert: Alert, snapshot: Snapshot) -> str:
 
 
 def _asides(snapshot: Snapshot | None, key: KeyNames) -> Text:
-    """That the weather is made up, which every screen shows, and the key that lists the alerts."""
+    """Return that the weather is made up, which every screen shows, and the key that lists the alerts."""
     offline = snapshot is not None and snapshot.weather_provider == "offline"
     text = Text.assemble(("  weather: offline" if offline else "", MUTED))
     return text.append(f"  {key('app.alerts')}", ACCENT).append(" alerts ", MUTED)

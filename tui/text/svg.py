@@ -12,7 +12,7 @@ from html import escape, unescape
 from itertools import groupby
 
 _CELL_WIDTH, _CELL_HEIGHT, _BASELINE, _BACKGROUND_OFFSET = 12.2, 24.4, 20.0, 1.5
-"""Of a character in Rich's SVG; its background begins so much below the top of the line."""
+"""Size of a character in Rich's SVG; its background begins so much below the top of the line."""
 
 _Shape = tuple[float, float, float, float]
 """Left, top, width and height as shares of a cell."""

@@ -16,7 +16,7 @@ _MAX_COUNT_CHARS = 6
 
 
 def no_count(snapshot: Snapshot) -> str:
-    """Of a view without a count."""
+    """The count of a view without one."""
     return ""
 
 

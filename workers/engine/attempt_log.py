@@ -45,7 +45,7 @@ class LogLine:
 
 
 class LoggedAttempt(Protocol):
-    """What the log needs of an attempt that runs."""
+    """The part of a running attempt that the log needs."""
 
     ended: bool
     lines: deque[LogLine] | None

@@ -1,4 +1,4 @@
-"""Where an event loop is blocked, as Redis keeps it."""
+"""The place at which an event loop is blocked, as Redis keeps it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.engine import wire
 
 @dataclass(frozen=True, slots=True)
 class BlockedAt:
-    """Where an event loop is blocked; ``queue`` and ``job`` are empty if no job is known to block it."""
+    """The place at which an event loop is blocked; ``queue`` and ``job`` are empty if they are not known."""
 
     where: str
     queue: str = ""

@@ -24,7 +24,7 @@ EnqueueArgs = tuple[str, str, float, bytes, str]
 
 
 class EnqueueResult(IntEnum):
-    """What became of one job that was to be enqueued."""
+    """The result of enqueueing one job."""
 
     DUPLICATE = 0
     """A job with its key is incomplete, in flight, or being aborted."""

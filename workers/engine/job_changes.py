@@ -29,7 +29,7 @@ REMOVE_SCRIPT = Script.load(__name__, "remove", functions=JOB_STATE)
 
 _MAX_BATCH = 100
 _SCANNED_IDS = 1_000_000
-"""Of the ready list, in one call: each job is searched there, some ten milliseconds for as many ids."""
+"""Ids of the ready list that one call searches, for each job: some ten milliseconds."""
 _ABORT_MS = 5_000
 """How long SAQ keeps a request to abort a job."""
 

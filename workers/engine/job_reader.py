@@ -46,7 +46,7 @@ class FoundJob:
     record_type: str
     aborting: bool = False
     where: str = ""
-    """Where its keys have it: ``state`` alone counts an id that is ready by its list only."""
+    """The state of a job by its keys: ``state`` alone counts an id that is ready by its list only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ _AHEAD_SECONDS = 1.0
 _LARGE = ("kwargs", "result", "meta")
 _MAX_ATTEMPTS = 1_000_000
 _MAX_SHOWN_CHARS = 10_000
-"""Of bytes that are not a job."""
+"""Characters that are shown of bytes that are not a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What a record holds; None or empty where it holds nothing that can be it.
+    """The fields of a record; None or empty if it has none that is valid.
 
     ``problem`` is why it is not a job.  ``queued`` is an instant by its producer's clock, ``started`` and
     ``completed`` by its worker's; one that lies ahead of the server's clock is none.
@@ -40,7 +40,7 @@ class JobRecord:
     worker: str | None = None
     queued: datetime | None = None
     started: datetime | None = None
-    """Of its newest attempt."""
+    """When its newest attempt began."""
     completed: datetime | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Without our part of it."""

@@ -14,7 +14,7 @@ MAX_DEPTH = 100
 """Levels of lists and objects in a job."""
 
 _MAX_FAILURES_BYTES = 250_000
-"""Of the records of a job's failed attempts, which do not count."""
+"""Bytes of the records of a job's failed attempts, which do not count."""
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD])")
 
 

@@ -60,7 +60,7 @@ ECONOMICAL = PollIntervals(
 class Timings:
     """How soon a process that is dead, blocked or cut off is noticed: the same in every process of a cluster.
 
-    Nobody configures them: what is promised rests on the defaults.  Tests have shorter ones.
+    They are not settings: the promises rest on the defaults.  Tests have shorter ones.
     """
 
     heartbeat_seconds: float = 2.0
@@ -120,9 +120,9 @@ class QueuePolicy:
     rate_limit: RateLimit | None = None
     retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
     run: Literal["process", "inline"] = "process"
-    """Where a custom handler runs: in processes of its own, or in our event loop."""
+    """A custom handler runs in processes of its own, or inline in our event loop."""
     redis_url: str = field(default="", repr=False)
-    """Of the Redis that holds the queue; empty: the main one, which holds the locks of the cluster, too."""
+    """URL of the Redis that holds the queue; empty: the main one, which holds the cluster's locks, too."""
 
     @property
     def max_attempts(self) -> int:

@@ -44,10 +44,10 @@ _MAX_ATTEMPTS = 1_000_000
 """More attempts than any job can have had."""
 
 _MAX_LOGGED_CHARS = 1_000
-"""Of an error in the log; the attempt's record has more of it."""
+"""Characters of an error in the log; the attempt's record has more of it."""
 
 _MAX_ID_CHARS = 200
-"""Of a foreign id in an error."""
+"""Characters of a foreign id in an error."""
 
 
 _forks = 0

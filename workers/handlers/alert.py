@@ -55,7 +55,7 @@ class AlertResult(BaseModel):
 
 
 class Outcome(Enum):
-    """What became of one delivery."""
+    """The result of one delivery."""
 
     DELIVERED = "delivered"
     GONE = "gone"

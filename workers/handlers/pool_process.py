@@ -30,7 +30,7 @@ PoolFrame = tuple[str, int, str]
 
 @dataclass(frozen=True, slots=True)
 class PoolStack:
-    """Where a call stands in its process; ``frames`` None: the process does not answer."""
+    """The place of a call in its process; ``frames`` None: the process does not answer."""
 
     pid: int
     frames: Sequence[PoolFrame] | None
@@ -46,7 +46,7 @@ class PoolProcess(SpawnProcess):
     """
 
     call_code: ClassVar[CodeType | None] = None
-    """Of the function that makes the calls: the frames below its own are theirs."""
+    """Code of the function that makes the calls: the frames below its own are theirs."""
 
     def start(self) -> None:
         """Start it, with its end of the pipe."""

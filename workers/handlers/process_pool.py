@@ -33,7 +33,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 3  # of a call that had not begun when the pool broke
 _CALL_BYTES = 1280 << 20
-"""What a call may add to the address space of its process; it is twice what a picture may take to decode."""
+"""Bytes that a call may add to its process's address space: twice what a picture may take to decode."""
 _LOST_SECONDS = 20.0
 """A call that waits longer although a process is free is lost: pebble has lost a process."""
 _OUT_OF_MEMORY = 99  # exit code
@@ -64,7 +64,7 @@ class CpuPool:
         self._call_bytes = call_bytes
         self._pool: pebble.ProcessPool | None = None
         self._calls: dict[pebble.ProcessPool, set[Future[Any]]] = {}
-        """What runs or waits in each pool: in that of new calls, and in those that have lost one."""
+        """Calls that run or wait in each pool: in that of new calls, and in those that have lost one."""
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

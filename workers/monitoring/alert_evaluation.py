@@ -39,7 +39,7 @@ _CLOCK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is wrong with a queue, or with a server (``queue`` None); ``subject`` distinguishes several.
+    """A problem of a queue, or of a server (``queue`` None); ``subject`` distinguishes several.
 
     ``since`` is a Unix second of the server, None if the history does not say; ``for_seconds`` is None if the
     rule's counts.

@@ -52,7 +52,7 @@ _RECONNECT_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """What Redis holds of the queues and the workers at ``now``, Unix seconds of the server."""
+    """The queues and the workers by Redis at ``now``, Unix seconds of the server."""
 
     now: float = 0.0
     queues: tuple[QueueSnapshot, ...] = ()
@@ -61,7 +61,7 @@ class ClusterState:
     letters_since: float | None = None
     """Unix second since which the oldest of these letters has waited."""
     conditions: tuple[Condition, ...] = ()
-    """What is wrong with queues and workers."""
+    """The problems of queues and workers."""
     observed: Mapping[bytes, bytes] = field(default_factory=dict)
     lost: tuple[LostWorker, ...] = ()
     """As in a snapshot."""

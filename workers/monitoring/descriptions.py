@@ -1,4 +1,4 @@
-"""What is wrong with a queue, in words.  Pure."""
+"""The problems of a queue, in words.  Pure."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class RedisView:
         self._observations = Observations(redis)
         self._clock_offset = 0.0
         self._failure: RedisSnapshot | None = None
-        """Of the last reading; None if Redis answered."""
+        """The error of the last reading; None if Redis answered."""
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
         self._unwritable_at = -math.inf
@@ -131,7 +131,7 @@ class RedisView:
         database: DatabaseSnapshot | None = None,
         others: Sequence[Condition] = (),
     ) -> tuple[Alert, ...]:
-        """Return what is wrong by ``cluster``, the last reading, and since when; with one Redis the ``database``, too.
+        """Return the problems by ``cluster``, the last reading, with their times; of ``database``, too.
 
         ``refused``: why the engine of this process cannot use Redis, which may answer to others.  ``others``
         count while Redis answers.

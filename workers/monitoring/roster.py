@@ -33,11 +33,11 @@ _UNCONNECTED_SECONDS = 3.0
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _QUIET_SHARE = 1 / 8
-"""Of the time for which a presence counts: one that is silent for longer is asked for a sign of life."""
+"""Share of the time for which a presence counts: after longer silence a process is asked for a sign."""
 _ANSWER_SECONDS = 5.0
 """A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
-"""What the record of another program may raise when it is read."""
+"""Errors that the record of another program may raise when it is read."""
 _MAX_KEPT = 1_000
 """Presences that are remembered, at most; one has about a kilobyte."""
 _MAX_KEPT_BYTES = 4_096
@@ -57,7 +57,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What Redis holds of the processes.
+    """The records of the processes in Redis.
 
     ``connected`` has, by worker, whether its channel has a subscriber; a worker whose channel proves nothing
     is not in it.  ``beats`` and ``now`` are as in Redis: milliseconds, and Unix seconds.

@@ -36,7 +36,7 @@ _READ_SECONDS = 2.5
 class SnapshotReader:
     """Takes snapshots.  Points of the history do not change: they are read once and remembered.
 
-    What changes slowly or costs much (Redis' memory, the number of dead letters) is refreshed in the
+    Slow or costly figures (Redis' memory, the number of dead letters) are refreshed in the
     background: only the first snapshot waits for it.  ``redis`` is the main Redis, and ``clients`` has by URL
     those of queues on other Redises.
     """

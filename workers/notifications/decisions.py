@@ -16,7 +16,7 @@ from storage.repositories.alert_history import AlertRecord, FiringAlert
 from workers.monitoring.alert_rules import BY_NAME, RANK
 
 UNRECORDED_ID = 0
-"""Of an alert that has no row, since the database is unavailable."""
+"""Id of an alert that has no row, since the database is unavailable."""
 Occasion = Literal["fired", "doubled", "resolved"]
 """Why a message is due; in the order of a message's lines."""
 
@@ -33,12 +33,12 @@ _MAX_CLAIM_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """What is known of the messages about one alert; instants are Unix seconds."""
+    """The messages about one alert; instants are Unix seconds."""
 
     claims: int = 0
     """How often this was replaced: see `AlertHistoryRepository.replace_notified`."""
     claim: Occasion | None = None
-    """Of the message that is being sent."""
+    """The occasion of the message that is being sent."""
     claimed_at: float = 0.0
     claimed_value: float | None = None
     tries: int = 0
@@ -47,7 +47,7 @@ class Notified:
     """Whether a service has taken the message that it fires."""
     resolved: bool = False
     sent_at: float = 0.0
-    """Of the last message that a service has taken."""
+    """When a service took the last message."""
     value: float | None = None
     """The figure in that message."""
 

@@ -18,7 +18,7 @@ from workers.monitoring.alert_rules import BY_NAME, RULES, Severity
 from workers.notifications.decisions import DueLine
 
 Tone = Literal["failure", "warning", "success", "info"]
-"""What services colour a message by; their word for it."""
+"""The kind of a message, by which services colour it."""
 
 MORE = "More: couturecast-tui alerts list"
 _MAX_LINES = 10

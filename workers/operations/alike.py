@@ -26,13 +26,13 @@ class Finding:
     """Running jobs that stand at the same line."""
 
     frame: StackFrame
-    """That line."""
+    """The line at which they stand."""
     jobs: tuple[JobSummary, ...]
     """The one that has run the longest first."""
     workers: tuple[str, ...]
     """Host and pid of the processes that run them."""
     releases: tuple[str, ...]
-    """Of these processes, if they are known."""
+    """Releases of these processes, if they are known."""
     since: datetime | None
     """When the first of them started."""
     running_for: float | None

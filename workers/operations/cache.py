@@ -49,7 +49,7 @@ class CacheOverview:
     """The cache now.  Memory is that of its Redis, in bytes; None if it cannot be read."""
 
     url: str
-    """Of its Redis, without its password."""
+    """URL of its Redis, without its password."""
     dedicated: bool
     """Whether that Redis holds the cache only."""
     stats: CacheStats

@@ -17,7 +17,7 @@ from storage.errors import InvalidCursorError
 from workers.engine.job_reader import FoundJob, JobReader, WindowState
 
 INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
-"""What a list has if no state is named."""
+"""The states of a list if none is named."""
 _NEWEST_FIRST: tuple[WindowState, ...] = ("done", "failed")
 
 
@@ -40,7 +40,7 @@ class QueuePosition:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page begins: what is left of a section, and the sections after it."""
+    """The beginning of a page: the rest of a section, and the sections after it."""
 
     state: WindowState
     queues: tuple[QueuePosition, ...]

@@ -34,11 +34,11 @@ class StackFrame:
 
 @dataclass(frozen=True, slots=True)
 class JobStack:
-    """Where a job stands."""
+    """The stack of a job."""
 
     frames: Sequence[StackFrame]
-    """Of its coroutine, of the tasks that it waits for, and of the thread or process that works for it; the
-    outermost first."""
+    """Frames of its coroutine, of the tasks that it waits for, and of the thread or process that works
+    for it; the outermost first."""
     log: Sequence[str] = ()
     """The newest lines that it has logged, the oldest of them first."""
     place: str = ""

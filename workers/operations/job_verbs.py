@@ -23,7 +23,7 @@ from workers.operations.job_views import record_of, state_of, version_of
 MAX_KEYS = 1_000
 """Jobs that one act may name."""
 _MAX_TRIES = 5
-"""Of a job that moves while it is read and changed."""
+"""Tries for a job that moves while it is read and changed."""
 _MAX_RECORDED_KEYS = 100
 _COPIED_AS = "enqueued once more as "
 
@@ -40,16 +40,16 @@ class JobRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """What became, or in a preview would become, of one job that an act names; ``message`` is for people."""
+    """The result, or in a preview the expected result, of a verb on one job; ``message`` is for people."""
 
     queue: str
     key: str
     outcome: ChangeOutcome
     message: str
     new_key: str | None = None
-    """Of the job that is its duplicate."""
+    """Key of its duplicate."""
     version: str = ""
-    """Of the job as it was read; in a preview it is for the act."""
+    """Version of the job as it was read; in a preview it is for the verb."""
 
     def check(self) -> JobChange:
         """Itself if it is done.  Raises NotFoundError, ConflictError."""
@@ -199,7 +199,7 @@ class _Attempt:
         self._count = count
 
     async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
-        """Return what became of each job; one that moved since has an empty message, and may be tried again."""
+        """Return what became of each job; one that moved since has no message, and may be tried again."""
         changes: dict[str, JobChange] = {}
         left = list(refs)
         async for at, found in JobReader(self._queue.redis, self._queue.name).find([ref.key for ref in refs]):

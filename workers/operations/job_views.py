@@ -45,7 +45,7 @@ class JobSummary:
     queued_at: datetime | None = None
     """By its producer's clock."""
     started_at: datetime | None = None
-    """Of its newest attempt, if it runs or has ended."""
+    """When its newest attempt began, if it runs or has ended."""
     ended_at: datetime | None = None
     due_at: datetime | None = None
     due_in: float | None = None

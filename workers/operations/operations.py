@@ -92,7 +92,7 @@ __all__ = [
 ]
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
-"""What a verb may raise: each has a message for people."""
+"""Errors that a verb may raise: each has a message for people."""
 MAX_LOG_LINES = 200
 """Lines of the log that one call returns."""
 _CHECK_SECONDS = 1.0
@@ -137,7 +137,7 @@ class Operations:
         self.history = HistoryOperations(enqueueing.queues, snapshots)
         self.foreground = ForegroundJobs(enqueueing, audit)
         self.personalization = personalization
-        """What users are shown, read through the cache."""
+        """Payloads of users, read through the cache."""
         self._redis = redis
         self._other_redises = [
             other for other in group_by_client(enqueueing.queues.values()) if other is not redis

@@ -117,7 +117,7 @@ class ScheduleOperations:
             return bool(action.affected)
 
     def _redis(self, schedule: Schedule) -> Redis:
-        """That of its queue: the script that enqueues an occurrence reads its state."""
+        """The Redis of its queue: the script that enqueues an occurrence reads its state."""
         return self._enqueueing.queue(schedule.queue).redis
 
     def _find(self, name: str) -> Schedule:

@@ -376,4 +376,4 @@ CAUSES: Mapping[Cause, _Rule] = {
 }
 """In the order in which they count; the last two always apply to what waits."""
 _DEFAULTS: frozenset[Cause] = frozenset({"running", "waits_its_turn", "next", "starts"})
-"""What is so anyhow: no further cause."""
+"""Facts that are not a further cause."""

@@ -31,7 +31,7 @@ _RETRY_SECONDS = 60.0
 
 
 class IdleChecks:
-    """What one process checks on its own, whatever the others do.
+    """The checks of one process, which do not depend on the others.
 
     ``schedules`` are those of its queues, each with the Redis of its queue.  ``count_seconds`` is the time
     between two counts of the processes: one command to each Redis.  The schedules are checked with two

@@ -29,9 +29,9 @@ from workers.process.task_stack import read_stack, short_path
 log = structlog.get_logger(__name__)
 
 MAX_JOBS = 200
-"""Whose stacks one answer has: those that have run the longest."""
+"""Jobs whose stacks one answer has: those that have run the longest."""
 MAX_LINES = 200
-"""Of the log that one answer has."""
+"""Lines of the log in one answer."""
 _MAX_UNDER_WAY = 10
 """Requests that are answered at once; any program may send them, and a pool process may take its time."""
 _MAX_CHANNEL_CHARS = 100

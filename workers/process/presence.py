@@ -66,7 +66,7 @@ class Presence:
         self._on_request = on_request
         self._started_at = time.time()
         self._publishing: list[asyncio.Task[None]] = []
-        """What publishes in the background."""
+        """The tasks that publish in the background."""
         self._answering: list[asyncio.Task[None]] = []
         self._ended = False
         self._publish_again = False

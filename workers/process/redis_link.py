@@ -38,11 +38,11 @@ class ProcessFacts:
     emit: EventSink
     describe: Callable[[], Mapping[str, object]]
     figures: Callable[[], Mapping[str, object]]
-    """What it measured last of itself."""
+    """Its newest figures of itself."""
     on_request: Callable[[bytes], None]
     """Takes the newest request to drain, again and again."""
     dispatchers: Mapping[str, Dispatcher]
-    """Of all its queues: a job is asked for on any Redis that the process is connected to."""
+    """Dispatchers of all its queues: a job is asked for on any Redis that the process is connected to."""
 
 
 class RedisLink:

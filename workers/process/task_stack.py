@@ -135,7 +135,7 @@ def _coroutine_frames(awaited: Any) -> Iterator[FrameType]:
 
 
 _SUSPENDED = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
-"""Of coroutines, generators and asynchronous generators: the frame, and what it waits for."""
+"""Attributes of coroutines, generators and asynchronous generators: frame, and what it waits for."""
 
 
 def short_path(path: str) -> str:

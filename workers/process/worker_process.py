@@ -53,7 +53,7 @@ class WorkerProcess:
     ``redis_url`` is the main Redis, which holds the queues that have none of their own; ``paces`` has the
     poll intervals of those by URL that differ from ``pace``.
 
-    Of ``schedules`` those of its queues are run.  ``events`` takes what happens; None: it is not written.
+    It runs the ``schedules`` of its queues.  ``events`` takes what happens; None: it is not written.
     ``give_up`` ends the whole program: it is called from a thread, with the reason, if the event loop has
     been blocked for longer than any job in flight may take.
 

@@ -49,7 +49,7 @@ class JobsRequest(RequestBody):
 
 
 class ChangedJob(BaseModel):
-    """What became of a job."""
+    """The result for one job."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -74,7 +74,7 @@ class ChangedJob(BaseModel):
 
 
 class ChangedJobs(BaseModel):
-    """What became of each job, in their order."""
+    """The result for each job, in their order."""
 
     items: list[ChangedJob]
     count: int = Field(description="Those that were changed.")
@@ -85,13 +85,13 @@ _OptionalBody = Annotated[JobRequest, Body(default_factory=JobRequest)]
 
 
 class _Words(NamedTuple):
-    """What the description of a verb says."""
+    """The texts of a verb's description."""
 
     name: str
     effect: str
-    """What becomes of jobs."""
+    """The effect on jobs."""
     result: str
-    """What the answer about one job says."""
+    """The description of the answer about one job."""
 
 
 _WORDS: Mapping[Verb, _Words] = {

@@ -19,7 +19,7 @@ producers = strict_router("queues", "/api/v1/queues")
 router = strict_router("queues", "/api/v1/admin/queues")
 
 MAX_JOBS = 1_000
-"""Of one request: they are checked and packed in one go, and the workers share the event loop."""
+"""Jobs of one request: they are checked and packed in one go, and the workers share the event loop."""
 
 
 class Job(RequestBody):
@@ -82,7 +82,7 @@ _LINES_BODY = {
     "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
     "example": [{"data": {"item_id": "dress-17"}}, {"data": {"item_id": "dress-18"}, "key": "dress-18"}],
 }
-"""Of a media type of one item a line, the schema is that of a list of all (OpenAPI 3.2)."""
+"""A media type of one item a line has the schema of a list of all (OpenAPI 3.2)."""
 
 
 class PauseRequest(RequestBody):

@@ -164,7 +164,7 @@ class BulkRetryRequest(SelectionBody):
 
 
 class ReplayPreview(BaseModel):
-    """What would be retried."""
+    """Letters that would be retried."""
 
     model_config = example(
         selection={"filter": {"queue": "color-extraction"}},

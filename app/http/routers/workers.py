@@ -179,7 +179,7 @@ class WorkerDrain(BaseModel):
 
 @cluster.get("", summary="The processes of the cluster", response_description="All of them.")
 async def list_workers(operations: ActorOperations) -> WorkerList:
-    """Of the processes that have died the ones that still hold jobs are listed, too."""
+    """Dead processes are listed while they hold jobs."""
     workers = await operations.workers.list()
     return WorkerList(items=[WorkerItem.model_validate(worker) for worker in workers], next=None)
 

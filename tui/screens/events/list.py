@@ -1,4 +1,4 @@
-"""What happened, the newest first, a page at a time; and in the upper part the drain that is under way."""
+"""Events, the newest first, a page at a time; and in the upper part the drain that is under way."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
     def __init__(self, session: Session) -> None:
         super().__init__(session, ListState(ALL_EVENTS))
         self._next_read = 0.0
-        """Of the first page, by the monotonic clock."""
+        """When the first page was read, by the monotonic clock."""
         self._read_at = 0.0
         self._draining: tuple[Worker, ...] = ()
 

@@ -30,7 +30,7 @@ class Details:
     histories: Mapping[str, History] = field(default_factory=dict)
     groups: Sequence[FailureGroup] = ()
     groups_filter: LetterFilter = field(default_factory=LetterFilter)
-    """That selected the letters of the groups."""
+    """The filter that selected the letters of the groups."""
     events: Sequence[Event] | None = None
     """The newest; None until they were read."""
     marks: Sequence[Event] = ()

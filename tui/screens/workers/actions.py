@@ -26,7 +26,7 @@ _LOG_SECONDS = 5.0
 
 
 class WorkerActions(DashboardScreen):
-    """What destroys asks once, with the number of jobs; an undo does not ask."""
+    """A verb that destroys asks once, with the number of jobs; an undo does not ask."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

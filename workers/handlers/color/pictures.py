@@ -134,7 +134,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """Of mode L, LA, RGB, RGBA or CMYK.  Made small strip by strip, then made smaller as a whole."""
+    """Shrink a picture of mode L, LA, RGB, RGBA or CMYK: strip by strip, then as a whole."""
     factor = max(1, max(image.size) // (4 * SIDE_PIXELS))
     scale = _alpha_scale(image)
     top = _brightest(image)

@@ -47,7 +47,7 @@ class HandlerSource:
 class HandlerProtocol(asyncio.SubprocessProtocol):
     """Notices the end of a process: asyncio's ``wait`` waits for its pipe, too, which others may hold.
 
-    What the process prints past Python's streams is handed to ``on_output``.
+    ``on_output`` gets what the process prints past Python's streams.
     """
 
     pid = 0

@@ -40,7 +40,7 @@ class WeatherPayload(Payload):
 
 
 class WeatherResult(BaseModel):
-    """What was stored."""
+    """The stored weather."""
 
     location_id: str
     time_block: datetime
@@ -70,7 +70,7 @@ class WeatherAlert(BaseModel):
 
 
 class OneCall(BaseModel):
-    """What is used of an answer of One Call 3.0."""
+    """The used part of an answer of One Call 3.0."""
 
     current: Current
     hourly: list[dict[str, Any]] = []
