@@ -301,7 +301,7 @@ def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     before = {cls: _keys_by_id(cls, {}) for cls in classes}
     after = {cls: _keys_by_id(cls, keymap) for cls in classes}
     for cls, other in product(classes, repeat=2):
-        if cls is not other and not _together(cls, other):
+        if cls is not other and not _shown_together(cls, other):
             continue
         for (first, keys), (second, others) in product(after[cls].items(), after[other].items()):
             changed = first in keymap or second in keymap
@@ -319,7 +319,7 @@ def _keys_by_id(cls: type[DOMNode], keymap: Mapping[str, str]) -> dict[str, set[
     return found
 
 
-def _together(cls: type[DOMNode], other: type[DOMNode]) -> bool:
+def _shown_together(cls: type[DOMNode], other: type[DOMNode]) -> bool:
     """Whether the keys of both may work at the same time."""
     if issubclass(cls, App):
         return not issubclass(other, ModalScreen)

@@ -110,8 +110,8 @@ def unsilence(
     _check_selection(name, queue, all_=all_)
 
     async def change(operations: Operations) -> str:
-        ended = await operations.alerts.end_silence(name, queue)
-        return f"{_describe(name, queue)}: {'no longer silent' if ended else 'there was no silence'}"
+        count = await operations.alerts.end_silence(name, queue)
+        return f"{_describe(name, queue)}: {'no longer silent' if count else 'there was no silence'}"
 
     _run_change(data_dir, change)
 

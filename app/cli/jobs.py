@@ -48,7 +48,7 @@ _QUESTIONS: Mapping[str, str] = {
     "duplicate": "Enqueue {jobs} of {queue} once more",
     "remove": "Remove {jobs} of {queue}, which cannot be undone",
 }
-_ASKED = ("abort", "remove")
+_CONFIRMED_VERBS = ("abort", "remove")
 """Verbs that ask for one job, too: they cannot be undone."""
 
 
@@ -218,7 +218,7 @@ def _run_verb(
     data_dir: Path | None, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
 ) -> NoReturn:
     keys = list(dict.fromkeys(keys))
-    if (len(keys) > 1 or verb in _ASKED) and options.asks:
+    if (len(keys) > 1 or verb in _CONFIRMED_VERBS) and options.asks:
         require_answer()
     run_operation(
         data_dir, lambda operations: _change(operations, verb, queue, keys, options), database="optional"
@@ -243,7 +243,7 @@ async def _change(
         return sum(change.outcome == "done" for change in changes)
 
     jobs = plural(len(refs), "job")
-    asks = len(keys) > 1 or verb in _ASKED
+    asks = len(keys) > 1 or verb in _CONFIRMED_VERBS
     change = BulkChange(
         total=len(refs),
         summary=changes_text(preview),

@@ -338,8 +338,8 @@ def run(
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if (command := context.invoked_subcommand) is not None:
-        given = (no_ui, no_workers, demo, version, no_http, reload)
-        if any(given) or any(option is not None for option in (queues, http, processes)):
+        unfit_options = (no_ui, no_workers, demo, version, no_http, reload)
+        if any(unfit_options) or any(option is not None for option in (queues, http, processes)):
             raise UsageError(f"only --data-dir may stand before {command}: remove the other options")
         return
     if version:

@@ -80,7 +80,7 @@ def drain_worker(
         if undo and worker is not None:
             return await _undo(operations, worker, as_json=as_json)
         if not yes:
-            await _ask(operations, worker, now=now)
+            await _confirm_drain(operations, worker, now=now)
         names = [] if worker is None else [worker]
         return await drain_and_print(operations, drainer(names, now=now), wait, as_json=as_json)
 
@@ -134,7 +134,7 @@ async def _undo(operations: Operations, worker: str, *, as_json: bool) -> int:
     return 1 if results[0].problem else 0
 
 
-async def _ask(operations: Operations, worker: str | None, *, now: bool) -> None:
+async def _confirm_drain(operations: Operations, worker: str | None, *, now: bool) -> None:
     """Raises AppError if the answer is no."""
     from app.cli.render.workers import question_text
     from workers.operations.worker_list import find_worker

@@ -105,8 +105,8 @@ def _panels(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         for panel in row.panels:
             if left + panel.width > WIDTH:
                 left, top, height = 0, top + height, 0
-            place = {"x": left, "y": top, "w": panel.width, "h": panel.height}
-            yield {"id": next(ids), "gridPos": place, **_panel(panel)}
+            position = {"x": left, "y": top, "w": panel.width, "h": panel.height}
+            yield {"id": next(ids), "gridPos": position, **_panel(panel)}
             left, height = left + panel.width, max(height, panel.height)
         top += height
 

@@ -195,8 +195,8 @@ def left_jobs_fix(queue: str) -> str:
 
 def left_jobs_text(address: RedisAddress, queue: str, jobs: int) -> str:
     """Return what is wrong if jobs of a queue wait on a Redis that does not hold the queue any more."""
-    what = "1 job" if jobs == 1 else f"{jobs:,} jobs"
-    return f"{what} of {queue} at {address.safe_url}: its Redis is that of {redis_variable(queue)} now"
+    number = "1 job" if jobs == 1 else f"{jobs:,} jobs"
+    return f"{number} of {queue} at {address.safe_url}: its Redis is that of {redis_variable(queue)} now"
 
 
 async def find_left_jobs(

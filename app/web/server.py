@@ -221,10 +221,10 @@ async def _apply(text: str, program: TerminalProgram, websocket: web.WebSocketRe
 def _size(columns: Any, lines: Any) -> tuple[int, int]:
     """Return the size of a terminal from what a browser sent."""
     try:
-        wanted = int(columns), int(lines)
+        size = int(columns), int(lines)
     except (TypeError, ValueError, OverflowError):
-        wanted = 80, 24
-    return max(1, min(wanted[0], _MAX_COLUMNS)), max(1, min(wanted[1], _MAX_LINES))
+        size = 80, 24
+    return max(1, min(size[0], _MAX_COLUMNS)), max(1, min(size[1], _MAX_LINES))
 
 
 def _page(name: str, *, status: int = 200, problem: str = "") -> web.Response:

@@ -142,10 +142,10 @@ class AlertsDialog(ModalScreen[None]):
         question = Confirm("End this silence?", f"{alert.name} is counted and notifies again.", "End it")
         if not await self.app.push_screen_wait(question):
             return
-        ended = await self._session.run(self._session.operations.alerts.end_silence(alert.name, alert.queue))
-        if ended:
+        count = await self._session.run(self._session.operations.alerts.end_silence(alert.name, alert.queue))
+        if count:
             self.notify("the silence has ended")
-        elif ended == 0:
+        elif count == 0:
             self.notify(
                 "a wider silence covers it: couturecast-tui alerts lists silences", severity="warning"
             )

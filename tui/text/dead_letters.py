@@ -259,9 +259,9 @@ def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
         return text
     text.append("\n  Replays\n", "bold underline")
     for relative, replays in lineage:
-        this = relative.id == letter.id
-        text.append(f"    letter {relative.id}", "bold" if this else "")
-        text.append(" (this one)" if this else "")
+        is_this_letter = relative.id == letter.id
+        text.append(f"    letter {relative.id}", "bold" if is_this_letter else "")
+        text.append(" (this one)" if is_this_letter else "")
         text.append(f", a replay of letter {relative.replay_of}" if relative.replay_of is not None else "")
         text.append(f": died {local_time(relative.failed_at, DATE_TIME_ZONE)} of {_error(relative)}\n")
         for item in replays:

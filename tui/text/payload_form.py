@@ -116,8 +116,8 @@ def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
     return "; ".join(filter(None, parts))
 
 
-def _range(value: Mapping[str, Any], least: str, most: str) -> str:
-    low, high = value.get(least), value.get(most)
+def _range(value: Mapping[str, Any], minimum: str, maximum: str) -> str:
+    low, high = value.get(minimum), value.get(maximum)
     if low is not None and high is not None:
         return f" from {low:,} to {high:,}"
     if high is not None:

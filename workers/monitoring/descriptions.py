@@ -19,10 +19,10 @@ def held_by_dead(queue: QueueSnapshot) -> str:
     """Return how many jobs dead processes hold, and when these run again; empty if none."""
     if not queue.held_by_dead:
         return ""
-    again = "when a worker starts"
+    runs_again = "when a worker starts"
     if queue.recover_in is not None:
-        again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
-    return f"{queue.held_by_dead} held by a dead worker, run again {again}"
+        runs_again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
+    return f"{queue.held_by_dead} held by a dead worker, run again {runs_again}"
 
 
 def held_by_blocked(queue: QueueSnapshot) -> str:

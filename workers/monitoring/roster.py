@@ -75,9 +75,9 @@ class Evidence:
 
     def asked_for(self, worker: str) -> float | None:
         """Seconds since it was asked for a sign of life that has not come; None if none is missing."""
-        asked = age(number(self.records.get(b"asked:" + worker.encode())), self.now)
+        asked_age = age(number(self.records.get(b"asked:" + worker.encode())), self.now)
         sign = _last_sign(worker, self)
-        return asked if asked is not None and (sign is None or asked < sign) else None
+        return asked_age if asked_age is not None and (sign is None or asked_age < sign) else None
 
     def beat_age(self, worker: str) -> float | None:
         """Seconds since its last heartbeat; None if there is none that counts."""
@@ -157,9 +157,9 @@ def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSna
     if not presence and lives:  # it sends heartbeats, and has not published its presence yet
         return None
     where, since = _blocked(name, evidence)
-    asked = evidence.asked_for(name) if evidence.connected.get(name) and not evidence.recovering else None
-    if where is None and asked is not None and asked > _ANSWER_SECONDS:
-        since = asked
+    asked_for = evidence.asked_for(name) if evidence.connected.get(name) and not evidence.recovering else None
+    if where is None and asked_for is not None and asked_for > _ANSWER_SECONDS:
+        since = asked_for
     return WorkerSnapshot(
         id=name,
         host=presence.get("host", "unknown"),
@@ -172,16 +172,16 @@ def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSna
         last_beat_age=_last_sign(name, evidence),
         draining=presence.get("draining", False),
         state=_state(presence, blocked=since is not None or where is not None) if lives else "dead",
-        asked_for=asked,
+        asked_for=asked_for,
         blocked_where=where,
         blocked_for=since,
         up_for=age(number(evidence.records.get(b"since:" + name.encode())), evidence.now),
-        held=_held(leases, evidence.now),
+        held=_held_by_queue(leases, evidence.now),
         **(_own_figures(name, presence, evidence) if lives else {}),
     )
 
 
-def _held(leases: Sequence[Lease], now: float) -> tuple[HeldJobs, ...]:
+def _held_by_queue(leases: Sequence[Lease], now: float) -> tuple[HeldJobs, ...]:
     by_queue: defaultdict[str, list[Lease]] = defaultdict(list)
     for lease in leases:
         by_queue[lease.queue].append(lease)

@@ -44,8 +44,8 @@ class Message:
 
 def compose(lines: Sequence[DueLine], environment: str, now: datetime, *, note: str = "") -> Message:
     """Write one message about ``lines``, the most important first; ``note`` is a line after them."""
-    begun = [line.record for line in lines if line.occasion != "resolved"]
-    severity = min(map(_severity, begun), key=_SEVERITIES.index, default=None)
+    firing = [line.record for line in lines if line.occasion != "resolved"]
+    severity = min(map(_severity, firing), key=_SEVERITIES.index, default=None)
     headline = "resolved" if severity is None else severity
     several = f", {len(lines)} alerts" if len(lines) > 1 else ""
     written = [_line(line, severity, now) for line in lines[:_MAX_LINES]]

@@ -49,19 +49,19 @@ class MessageBudget:
 
     def __init__(self, burst: int, refill_seconds: float, clock: Callable[[], float]) -> None:
         self._burst, self._refill_seconds, self._clock = burst, refill_seconds, clock
-        self._left = float(burst)
+        self._tokens = float(burst)
         self._counted_at = clock()
 
     def left(self) -> int:
         """Return how many messages may be sent now."""
         now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._counted_at) / self._refill_seconds)
+        self._tokens = min(self._burst, self._tokens + (now - self._counted_at) / self._refill_seconds)
         self._counted_at = now
-        return int(self._left)
+        return int(self._tokens)
 
     def spend(self) -> None:
         """Count one message."""
-        self._left -= 1
+        self._tokens -= 1
 
 
 class Notifier:

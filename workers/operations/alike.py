@@ -56,10 +56,10 @@ def find_alike(
         stack = stacks.get((job.queue, job.key))
         frame = stack.line if stack is not None and job.state == "running" else None
         if frame is not None:
-            place = (frame.file, frame.line, frame.function)
-            frames[place] = frame
-            groups.setdefault(place, []).append(job)
-    found = [_finding(frames[place], group, snapshot) for place, group in groups.items() if len(group) > 1]
+            line = (frame.file, frame.line, frame.function)
+            frames[line] = frame
+            groups.setdefault(line, []).append(job)
+    found = [_finding(frames[line], group, snapshot) for line, group in groups.items() if len(group) > 1]
     return sorted(found, key=lambda finding: (-len(finding.jobs), finding.frame.file, finding.frame.line))
 
 

@@ -102,13 +102,13 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
     raise InvalidCursorError("is that of another list", field="cursor")
 
 
-Found = list[tuple[str, FoundJob, float]]
+FoundJobs = list[tuple[str, FoundJob, float]]
 """Queue, job, and the server's time."""
 
 
 async def read_section(
     reader: Callable[[str], JobReader], position: Position, limit: int
-) -> tuple[Found, Position | None, bool]:
+) -> tuple[FoundJobs, Position | None, bool]:
     """The jobs from a position on, the next position, and whether the page ends since they are large.
 
     ``reader`` is that of a queue.  Raises RedisError.
@@ -127,7 +127,7 @@ async def read_section(
     rows.sort(key=lambda row: row[:2])  # jobs of one window keep their order
     left = [len(window.jobs) for window in windows]
     ends = dict(enumerate(position.queues))
-    found: Found = []
+    found: FoundJobs = []
     is_cut = False
     for _, index, job in rows[:limit]:
         queue = position.queues[index].queue

@@ -90,8 +90,8 @@ async def _ask(redis: Redis, worker: str, request: Mapping[str, str], subject: s
     message = wire.dump({"queue": "", "key": "", **request, "reply": reply})
     async with redis.pubsub() as channel:
         await channel.subscribe(reply)
-        heard = await execute(redis, "PUBLISH", f"{PROCESS}{worker}", message)
-        if not heard:
+        receivers = await execute(redis, "PUBLISH", f"{PROCESS}{worker}", message)
+        if not receivers:
             raise ConflictError(f"{subject}: the process {worker[:8]} is not connected")
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):

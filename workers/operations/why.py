@@ -197,8 +197,8 @@ def _standby(facts: StartFacts) -> str:
 def _scheduled(facts: StartFacts) -> str:
     job = _job(facts)
     retries = job.max_attempts - 1
-    what = f"retry {job.attempt} of {retries}" if 0 < job.attempt <= retries else "delayed"
-    return f"{what}, due at no time" if job.due_in is None else f"{what}, due in {duration(job.due_in)}"
+    kind = f"retry {job.attempt} of {retries}" if 0 < job.attempt <= retries else "delayed"
+    return f"{kind}, due at no time" if job.due_in is None else f"{kind}, due in {duration(job.due_in)}"
 
 
 def _empty(facts: StartFacts) -> str:

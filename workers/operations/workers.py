@@ -214,7 +214,7 @@ class WorkerOperations:
             known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
             return int(await run_script(redis, call)) if known else 0
 
-        receivers = await self._on_each(request)
+        receivers = await self._on_all_redises(request)
         return await self._confirmed(worker, verb, max(receivers))
 
     def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
@@ -244,13 +244,13 @@ class WorkerOperations:
         return replace(result, state="requested", problem=problem)
 
     async def _probe(self, worker: WorkerSnapshot) -> DrainResult:
-        replies = await self._on_each(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
+        replies = await self._on_all_redises(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
         presence = next((reply for reply in replies if reply is not None), None)
         if presence is None:
             return await self._ended(worker.id, worker.name)
         return _result(worker, read_drain(presence), "running")
 
-    async def _on_each(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
+    async def _on_all_redises(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
         """The reply of each Redis that answers; of several, in time.  Raises RedisError if none does."""
 
         async def ask_in_time(redis: Redis) -> Any:
@@ -273,7 +273,7 @@ class WorkerOperations:
         return _result(worker, worker.drain, "running")
 
     async def _ended(self, worker_id: str, name: str) -> DrainResult:
-        replies = await self._on_each(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
+        replies = await self._on_all_redises(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
         put_back = next((reply for reply in replies if reply is not None), None)
         return DrainResult(worker_id, name, "drained", put_back=whole_number(put_back))
 

@@ -62,7 +62,7 @@ class RedisServer:
     foreign: tuple[str, ...] = ()
     same_as: str = ""
     """The setting that names the same database of the same server, too."""
-    beside: str = ""
+    same_server_as: str = ""
     """The setting that names another database of the same server."""
 
     @property

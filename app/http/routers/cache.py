@@ -50,7 +50,7 @@ UserId = Annotated[str, Depends(_check_user_id)]
 LocationId = Annotated[
     str, Query(min_length=1, max_length=_MAX_ID_CHARS, pattern=r"^[^\x00]*$", description="Id of a location.")
 ]
-At = Annotated[
+Moment = Annotated[
     Annotated[
         datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
     ]
@@ -193,7 +193,11 @@ class CacheFigures(BaseModel):
     response_description="The payload, and where it came from.",
 )
 async def show_personalization(
-    operations: ActorOperations, user_id: UserId, location: LocationId, response: Response, at: At = None
+    operations: ActorOperations,
+    user_id: UserId,
+    location: LocationId,
+    response: Response,
+    at: Moment = None,
 ) -> Personalization:
     """For a place, and the block of three hours that holds a time; read through the cache."""
     try:

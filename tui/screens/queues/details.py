@@ -73,8 +73,8 @@ class Details:
         """Fetch the histories: those of up to three hours are in memory."""
         snapshot = self.session.snapshot
         names = [queue.name for queue in snapshot.queues] if snapshot is not None else []
-        wanted = [name for name in names if self.queue in (None, name)]
-        verb = self.session.operations.history.histories(wanted, range_seconds)
+        queues = [name for name in names if self.queue in (None, name)]
+        verb = self.session.operations.history.histories(queues, range_seconds)
         histories = await self.session.run(verb, on_error=_ignore)
         if histories is not None:
             self.histories = histories

@@ -67,9 +67,9 @@ class WorkerActions(DashboardScreen):
     def settings_text(self, worker_id: str) -> Text:
         """The settings in which it differs from the others."""
         workers = self.session.snapshot.workers if self.session.snapshot is not None else ()
-        this = next((worker for worker in workers if worker.id == worker_id), None)
+        own = next((worker for worker in workers if worker.id == worker_id), None)
         others = [worker for worker in workers if worker.id != worker_id]
-        return Text() if this is None else worker_page.settings(this, others)
+        return Text() if own is None else worker_page.settings(own, others)
 
     def forecasts(self, worker: Worker) -> list[DrainForecast]:
         """Return what becomes of the jobs that a process holds."""

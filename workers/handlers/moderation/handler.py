@@ -26,7 +26,7 @@ _SENT = ("http://", "https://", "data:")  # images that a service can fetch; it 
 
 # Every repetition has a limit, so that no text makes a search slow.
 _DOT = r"(?:\.|\s?[\[({]\s?(?:dot|\.)\s?[\])}]\s?)"
-_AT = r"(?:\s?@\s?|\s?[\[({]\s?at\s?[\])}]\s?)"
+_AT_SIGN = r"(?:\s?@\s?|\s?[\[({]\s?at\s?[\])}]\s?)"
 _DOMAINS = (  # not those that are English words (it, to, me, top): "love it.to be worn" is no link
     "com|net|org|info|biz|io|co|app|shop|store|online|xyz|"
     "ru|de|fr|es|pt|uk|nl|eu|br|ch|pl|dk|se|fi|cz|ie|ca|jp|cn|ly|gg|tv"
@@ -38,7 +38,7 @@ _LINK = re.compile(
     r"|\b[a-z0-9-]{1,63}\.[a-z]{2,24}/\w"
 )
 _ADDRESS = re.compile(
-    rf"(?i)[\w.+-]{_AT}[\w-]{{1,63}}{_DOT}\w{{2}}|\w\sat\s[\w-]{{1,63}}(?:\sdot\s|\s?[\[({{]dot[\])}}]\s?)\w{{2}}"
+    rf"(?i)[\w.+-]{_AT_SIGN}[\w-]{{1,63}}{_DOT}\w{{2}}|\w\sat\s[\w-]{{1,63}}(?:\sdot\s|\s?[\[({{]dot[\])}}]\s?)\w{{2}}"
 )
 _LONG_NUMBER = re.compile(r"(\d{20})\d+")  # the word list takes time by the square of its length
 _GARMENTS = ["nude", "panties", "panty", "sexy"]  # a colour, garments and a cut here; on the word list there

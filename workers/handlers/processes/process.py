@@ -231,8 +231,8 @@ class HandlerProcess:
     def _end(self, code: int, launched: Launched) -> None:
         """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
         self._kill_group(launched.pid)
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        ended = f"its process ended with {how}"
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ended = f"its process ended with {cause}"
         if not self._started.done():
             problem = f"{self.source.name!r}: {ended} while it was imported"
             self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
@@ -245,9 +245,9 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
-                what = "it blocked its process, which was killed" if number == self._blamed else ended
+                reason = "it blocked its process, which was killed" if number == self._blamed else ended
                 last = self._last_output(_LAST_OUTPUT_SECONDS)
-                call.ended.set_exception(HandlerProcessDiedError(f"{what}{last}"))
+                call.ended.set_exception(HandlerProcessDiedError(f"{reason}{last}"))
             else:
                 call.ended.set_exception(HandlerInterruptedError(ended))
             call.ended.exception()  # the runner may have given it up

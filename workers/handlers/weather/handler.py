@@ -274,8 +274,11 @@ def _roughness(lat: float, lon: float, at: datetime) -> float:
     """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
     start = time_block(at)
     passed = (at - start) / timedelta(hours=BLOCK_HOURS)
-    here, there = _chance(lat, lon, start), _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS))
-    return here + (there - here) * (1 - math.cos(math.pi * passed)) / 2
+    current, following = (
+        _chance(lat, lon, start),
+        _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS)),
+    )
+    return current + (following - current) * (1 - math.cos(math.pi * passed)) / 2
 
 
 def _chance(lat: float, lon: float, block: datetime) -> float:
