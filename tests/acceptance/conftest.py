@@ -218,8 +218,8 @@ class Headless:
 async def program(tmp_path: Path) -> AsyncIterator[Program]:
     made = Program(tmp_path)
     yield made
-    for each in made.headless:
-        each.close()
+    for running in made.headless:
+        running.close()
     stop_server(made.data_dir)
 
 
@@ -357,5 +357,5 @@ def terminal(program: Program) -> Iterator[OpenTerminal]:
         return opened[-1]
 
     yield open_
-    for each in opened:
-        each.close()
+    for running in opened:
+        running.close()

@@ -193,7 +193,7 @@ def test_nothing_of_what_was_refused_is_queued(outcomes: dict[str, Future[Done]]
 
 async def many(program: Program, *runs: tuple[str, ...], **environment: str) -> list[Done]:
     """The program several times at the same time."""
-    return await asyncio.gather(*(asyncio.to_thread(program.run, *each, **environment) for each in runs))
+    return await asyncio.gather(*(asyncio.to_thread(program.run, *words, **environment) for words in runs))
 
 
 async def test_a_file_is_enqueued_up_to_its_bad_line_and_another_run_goes_on_there(program: Program) -> None:

@@ -50,7 +50,7 @@ def queue_of(status: dict[str, Any], name: str) -> dict[str, Any]:
 
 async def many(program: Program, *runs: tuple[str, ...], stdin: bytes | None = None) -> list[Done]:
     """Commands at the same time, on one data directory."""
-    return await asyncio.gather(*(asyncio.to_thread(program.run, *each, stdin=stdin) for each in runs))
+    return await asyncio.gather(*(asyncio.to_thread(program.run, *words, stdin=stdin) for words in runs))
 
 
 def dead_letters(program: Program) -> int:
@@ -190,10 +190,10 @@ async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
         ("failed-jobs", "show", "1", "--json"),
         ("failed-jobs", "list", "--json", "--queue", COLOR),
     )
-    assert [each.code for each in (status, listed, shown, as_json, as_list)] == [0] * 5
+    assert [done.code for done in (status, listed, shown, as_json, as_list)] == [0] * 5
     assert_letter_is_listed(status, listed)
     assert_attempts_are_shown(shown)
-    assert not any("\x1b" in each.out for each in (listed, shown, as_json, as_list))
+    assert not any("\x1b" in done.out for done in (listed, shown, as_json, as_list))
     letter = as_json.json
     (alone,) = letter.pop("lineage")
     assert (alone["id"], alone["replays"]) == (1, [])
@@ -276,9 +276,9 @@ async def test_a_list_is_read_page_by_page_with_its_cursor(program: Program) -> 
     )
     third = program.run(*page, "--cursor", second.json["next"])
     pages = [first, second, third]
-    assert [(each.code, each.err, set(each.json)) for each in pages] == [(0, "", {"items", "next"})] * 3
-    assert [len(each.json["items"]) for each in pages] == [2, 2, 1]
-    seen = [item for each in pages for item in each.json["items"]]
+    assert [(page.code, page.err, set(page.json)) for page in pages] == [(0, "", {"items", "next"})] * 3
+    assert [len(page.json["items"]) for page in pages] == [2, 2, 1]
+    seen = [item for page in pages for item in page.json["items"]]
     assert {item["id"] for item in seen} == {1, 2, 3, 4, 5}
     assert sorted((item["failed_at"] for item in seen), reverse=True) == [item["failed_at"] for item in seen]
     assert third.json["next"] is None

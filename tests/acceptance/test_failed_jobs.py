@@ -95,19 +95,19 @@ def acts(program: Program) -> list[tuple[str, int, str]]:
 
 
 def failed_jobs(*runs: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [("failed-jobs", *each) for each in runs]
+    return [("failed-jobs", *arguments) for arguments in runs]
 
 
 async def test_unknown_ids_and_files_give_one_line_errors(program: Program) -> None:
-    done: list[Done] = []
+    results: list[Done] = []
     cases = list(CASES.values())
     for at in range(0, len(cases), 6):
-        done += await many(program, *failed_jobs(*(case.arguments for case in cases[at : at + 6])))
-    for (name, case), each in zip(CASES.items(), done, strict=True):
-        assert (each.code, each.out) == (case.code, ""), (name, each)
-        assert len(each.errors) == 1, (name, each.err)
-        assert case.says in each.errors[0], (name, each.err)
-        assert "Traceback" not in each.err
+        results += await many(program, *failed_jobs(*(case.arguments for case in cases[at : at + 6])))
+    for (name, case), done in zip(CASES.items(), results, strict=True):
+        assert (done.code, done.out) == (case.code, ""), (name, done)
+        assert len(done.errors) == 1, (name, done.err)
+        assert case.says in done.errors[0], (name, done.err)
+        assert "Traceback" not in done.err
     assert not list(program.directory.iterdir())
 
 
@@ -123,7 +123,7 @@ async def test_letters_are_found_by_every_condition(program: Program) -> None:
         ("--no-poison", "--limit", "2"): [6, 5],
         ("--archived", "--state", "all"): [],
     }
-    runs = failed_jobs(*(("list", *each, "--json") for each in conditions))
+    runs = failed_jobs(*(("list", *arguments, "--json") for arguments in conditions))
     found = await many(program, *runs)
     for (condition, ids), done in zip(conditions.items(), found, strict=True):
         assert (done.code, done.err) == (0, ""), done
@@ -156,7 +156,7 @@ async def test_letters_are_found_by_every_condition(program: Program) -> None:
     (group,) = as_json.json["items"]
     assert (group["count"], len(group["trend"]), sum(group["trend"])) == (3, 24, 3)
     assert group["sample"]["id"] == 4
-    assert [(each["count"], each["sample"]["id"]) for each in fewer.json["items"]] == [(2, 6)]
+    assert [(group["count"], group["sample"]["id"]) for group in fewer.json["items"]] == [(2, 6)]
     assert acts(program) == []
 
 
@@ -219,11 +219,11 @@ async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
             ("export", "--state", "all", "--output", str(file), "--json"),
         ),
     )
-    assert [each.code for each in (lines, some, markdown, written)] == [0] * 4
+    assert [done.code for done in (lines, some, markdown, written)] == [0] * 4
     assert [json.loads(line)["id"] for line in lines.out.splitlines()] == [6, 5, 4, 3, 1, 2]
     assert {json.loads(line)["job_id"] for line in some.out.splitlines()} == {"k0", "k5"}
     assert "## 3 × extract\\_colors: TimeoutError" in markdown.out
-    assert not any("\x1b" in each.out for each in (lines, some, markdown))
+    assert not any("\x1b" in done.out for done in (lines, some, markdown))
     assert written.json == {"file": str(file), "format": "jsonl", "lines": 6}
     assert file.read_text() == lines.out
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -234,7 +234,7 @@ async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
     assert (failed.code, file.read_text()) == (1, lines.out)
     forced = program.run("failed-jobs", "export", "1", "--output", str(file), "--force")
     assert (forced.code, forced.out) == (0, f"{file}: 1 line\n")
-    assert [each.name for each in program.directory.iterdir()] == [file.name]
+    assert [path.name for path in program.directory.iterdir()] == [file.name]
 
 
 async def test_an_export_is_a_table_for_a_spreadsheet(program: Program) -> None:
@@ -300,17 +300,17 @@ async def test_read_only_mode_refuses_what_changes_something_and_nothing_else(pr
         ("plans",),
     ]
     refused = await many(program, *failed_jobs(*changing))
-    for arguments, each in zip(changing, refused, strict=True):
-        assert (each.code, each.out, len(each.errors)) == (1, "", 1), (arguments, each)
-        assert each.errors[0].startswith("error: read-only: "), arguments
-    for each in await many(program, *failed_jobs(*harmless)):
-        assert each.code == 0, each.err
+    for arguments, done in zip(changing, refused, strict=True):
+        assert (done.code, done.out, len(done.errors)) == (1, "", 1), (arguments, done)
+        assert done.errors[0].startswith("error: read-only: "), arguments
+    for done in await many(program, *failed_jobs(*harmless)):
+        assert done.code == 0, done.err
     assert set(states(program).values()) == {"dead"}
     assert acts(program) == []
 
 
 @pytest.mark.parametrize("answer", ["n\r", "", "y\r"])
-async def test_what_is_done_to_many_is_asked_first(
+async def test_verbs_on_many_letters_are_confirmed_first(
     program: Program, terminal: OpenTerminal, answer: str
 ) -> None:
     await bury_six(program)

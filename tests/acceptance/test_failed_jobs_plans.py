@@ -109,7 +109,7 @@ def server(program: Program) -> Iterator[None]:
 def queued(program: Program) -> list[str]:
     """The keys of the jobs that wait, in their order."""
     with client(program.data_dir) as valkey:
-        return [each.decode().rpartition(":")[2] for each in valkey.lrange(QueueKeys.of(COLOR).queued, 0, -1)]
+        return [id_.decode().rpartition(":")[2] for id_ in valkey.lrange(QueueKeys.of(COLOR).queued, 0, -1)]
 
 
 def held(program: Program) -> bool:
@@ -303,7 +303,7 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
 
 
 @pytest.mark.slow
-async def test_on_a_terminal_a_replay_is_asked_for_and_watched(
+async def test_on_a_terminal_a_replay_is_confirmed_and_watched(
     program: Program, terminal: OpenTerminal, tmp_path: Path
 ) -> None:
     shop(program, tmp_path).touch()

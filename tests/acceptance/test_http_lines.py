@@ -192,7 +192,7 @@ def test_the_end_of_the_process_is_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_redis_that_goes_away_is_answered(tmp_path: Path) -> None:
+def test_a_redis_that_stops_is_a_503(tmp_path: Path) -> None:
     (tmp_path / "valkey").mkdir()
     redis = ValkeyServer(tmp_path / "valkey")
     redis.start()

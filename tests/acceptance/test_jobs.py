@@ -127,7 +127,7 @@ def test_the_commands_show_what_http_shows(client: httpx.Client, server: Served)
     assert server.program.run("jobs", "list", "--state", "asleep").code == 2
 
 
-def test_a_change_of_jobs_is_previewed_asked_and_done(client: httpx.Client, server: Served) -> None:
+def test_a_change_of_jobs_is_previewed_confirmed_and_done(client: httpx.Client, server: Served) -> None:
     program = server.program
     assert program.run("jobs", "abort", QUEUE, "one").code == 2, "there is nobody to be asked"
     preview = run(server, "jobs", "abort", QUEUE, "one", "four five", "--dry-run")

@@ -158,11 +158,11 @@ def test_the_doctor_reports_what_the_next_start_does(program: Program) -> None:
     assert done.code == 0
     (line,) = [json.loads(line) for line in done.err.splitlines()]
     assert Path(line["kept"]).exists()
-    assert next(each for each in done.json["queues"] if each["name"] == QUEUE)["paused"] is not None
+    assert next(queue for queue in done.json["queues"] if queue["name"] == QUEUE)["paused"] is not None
     assert _doctor(program)["state"] == "ok"
 
 
 def _doctor(program: Program) -> dict[str, str]:
     checks = program.run("doctor", "--json").json["items"]
-    found: dict[str, str] = next(each for each in checks if each["check"] == "append-only file")
+    found: dict[str, str] = next(check for check in checks if check["check"] == "append-only file")
     return found

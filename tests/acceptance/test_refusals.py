@@ -339,7 +339,7 @@ def test_a_process_is_not_ready_while_redis_takes_no_writes(
         "Redis refuses writes, as it has too few replicas (NOREPLICAS)": _few_replicas,
         "Redis does not permit our user what is needed (NOPERM)": _no_channels,
     }
-    with served(tmp_path, REDIS_URL=surroundings.url) as each, each.client() as client:
+    with served(tmp_path, REDIS_URL=surroundings.url) as running, running.client() as client:
 
         def reasons() -> list[str]:
             answer = client.get("/readyz")
@@ -362,4 +362,4 @@ def test_a_process_is_not_ready_while_redis_takes_no_writes(
             fix()
         until([])
         surroundings.client().set("test:key", "x")
-        assert not re.search(r"Redis does not answer", each.log)
+        assert not re.search(r"Redis does not answer", running.log)

@@ -78,7 +78,7 @@ def test_it_holds_one_package_with_every_file_and_nothing_else(wheel: Path) -> N
 
 
 @pytest.mark.slow
-def test_it_runs_beside_a_project_with_packages_of_the_same_names(
+def test_it_runs_with_a_project_on_the_path_that_has_packages_of_the_same_names(
     wheel: Path, program: Program, tmp_path: Path
 ) -> None:
     unpacked = tmp_path / "unpacked"

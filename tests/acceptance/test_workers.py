@@ -204,9 +204,9 @@ def test_a_process_is_drained_over_http_of_another_one(pair: Pair) -> None:
         assert (undone.status_code, undone.json()["state"]) == (200, "running")
         assert client.post(f"{url}/drain").status_code == 202
         pair.let_them_end()
-        (ended,) = [each for each in (pair.first, pair.second) if each.process.pid == other["pid"]]
+        (ended,) = [running for running in (pair.first, pair.second) if running.process.pid == other["pid"]]
         assert ended.ended() == 0
-    (left,) = [each for each in (pair.first, pair.second) if each is not ended]
+    (left,) = [running for running in (pair.first, pair.second) if running is not ended]
     with left.client() as client:
         assert_problem(client.post(f"{WORKERS}/{other['id']}/drain"), 404)
         assert_problem(client.post(f"{WORKERS}/{other['id']}/undo-drain"), 404)

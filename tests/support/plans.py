@@ -48,7 +48,7 @@ async def write(letters: DeadLetterRepository, count: int, **fields: Any) -> lis
             for number in range(count)
         ]
     )
-    found = [each.id for each in (await letters.page(ALL_DEAD, limit=1_000)).items]
+    found = [letter.id for letter in (await letters.page(ALL_DEAD, limit=1_000)).items]
     return list(reversed(found))
 
 

@@ -179,7 +179,7 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await until(pilot, lambda: table.display)
 
 
-async def test_groups_come_first_and_beside_them_is_the_one_under_the_cursor() -> None:
+async def test_groups_come_first_with_a_preview_of_the_one_under_the_cursor() -> None:
     canned = operations()
     canned.letters.releases = ("r2", "r1")
     app = dashboard(canned)

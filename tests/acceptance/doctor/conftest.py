@@ -113,7 +113,7 @@ async def postgres_findings(url: str, direct_url: str | None = None) -> dict[str
 
 def wrong_ones(found: dict[str, Finding]) -> list[str]:
     """The checks that found something wrong."""
-    return [check for check, each in found.items() if each.state == "wrong"]
+    return [check for check, finding in found.items() if finding.state == "wrong"]
 
 
 def with_role(url: str, name: str) -> str:

@@ -12,7 +12,7 @@ from app.upstash.spec import DATABASES
 from tests.acceptance.conftest import Done, Program
 from tests.support.upstash_api import EMAIL, KEY, Upstash, serving
 
-ALL = [each.name for each in DATABASES]
+ALL = [spec.name for spec in DATABASES]
 HEADER = base64.b64encode(f"{EMAIL}:{KEY}".encode()).decode()
 FREE = {"type": "free"}
 PAID = {"type": "payg", "budget": 2_000}

@@ -200,7 +200,7 @@ async def test_a_foreign_table_with_our_name_is_reported(database_url: str, tabl
     await database.close()
 
 
-async def test_our_tables_can_have_a_schema_beside_foreign_tables(postgres_url: str) -> None:
+async def test_our_tables_can_have_a_schema_of_their_own(postgres_url: str) -> None:
     theirs = Database(postgres_url)
     async with theirs.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE user_preferences (theirs INT)")

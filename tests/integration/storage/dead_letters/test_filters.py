@@ -113,7 +113,7 @@ async def test_a_filter_selects_what_a_plain_model_of_it_selects(
     groups = await letters.groups(wanted)
     counts = Counter(row.fingerprint for row in meant)
     assert [(group.fingerprint, group.count) for group in groups] == sorted(
-        counts.items(), key=lambda each: (-each[1], each[0])
+        counts.items(), key=lambda pair: (-pair[1], pair[0])
     )
     for group in groups:
         of_it = [row for row in meant if row.fingerprint == group.fingerprint]

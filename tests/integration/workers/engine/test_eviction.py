@@ -106,7 +106,7 @@ async def test_a_policy_that_is_changed_during_the_run_is_an_alert(
     )
 
     async def alerts() -> list[str]:
-        return [each.message for each in (await operations.snapshot()).alerts if each.queue is None]
+        return [alert.message for alert in (await operations.snapshot()).alerts if alert.queue is None]
 
     assert await alerts() == []
     assert (await operations.snapshot()).redis.eviction_policy == "noeviction"

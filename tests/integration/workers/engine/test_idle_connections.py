@@ -166,8 +166,8 @@ async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
 
     async def waits(*, but: frozenset[str] = frozenset()) -> frozenset[str]:
         """The connections that wait, once both kinds do."""
-        waiting = [each for each in await direct.client_list() if each["cmd"] in ("blmove", "subscribe")]
-        new = frozenset(each["id"] for each in waiting) - but
+        waiting = [peer for peer in await direct.client_list() if peer["cmd"] in ("blmove", "subscribe")]
+        new = frozenset(peer["id"] for peer in waiting) - but
         return new if len(new) == 2 else frozenset()
 
     with capture_logs() as logged:

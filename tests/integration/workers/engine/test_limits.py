@@ -75,7 +75,7 @@ async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_comma
     letters: DeadLetterRepository, tmp_path: Path, seconds: float
 ) -> None:
     quick = PollIntervals(
-        *(each / _FASTER for each in (ECONOMICAL.scheduled, ECONOMICAL.ready_wait, ECONOMICAL.presence)),
+        *(pause / _FASTER for pause in (ECONOMICAL.scheduled, ECONOMICAL.ready_wait, ECONOMICAL.presence)),
         aborts=4,
     )
     normal, economical, periods = await asyncio.gather(
@@ -108,7 +108,7 @@ async def _commands(
     )
     await process.start()
     try:
-        await eventually(lambda: {each.state for each in process.dispatchers.values()} == {"empty"})
+        await eventually(lambda: {one.state for one in process.dispatchers.values()} == {"empty"})
 
         async def count() -> int:
             return int((await client.info("stats"))["total_commands_processed"])

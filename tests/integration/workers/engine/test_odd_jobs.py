@@ -122,7 +122,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     release.set()
 
 
-async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_timeout(
+async def test_e6_a_job_whose_timeout_fails_does_not_keep_others_from_theirs(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(timeout=0.3, retry_delays=())

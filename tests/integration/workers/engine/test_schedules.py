@@ -114,7 +114,7 @@ async def test_a_disabled_schedule_enqueues_nothing_in_any_process(make_bench: M
     assert (await bench.redis.llen(bench.queue.keys.queued), asked) == (0, 0)
 
 
-async def test_a_schedule_that_is_disabled_while_it_looks_for_its_jobs_enqueues_none(
+async def test_a_schedule_that_is_disabled_while_it_collects_its_jobs_enqueues_none(
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench()

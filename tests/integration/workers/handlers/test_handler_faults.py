@@ -46,7 +46,7 @@ CASES = [
 
 @pytest.mark.parametrize(("function", "what", "beside"), CASES)
 @pytest.mark.timeout(300)
-async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
+async def test_whatever_a_handler_does_the_other_jobs_end_once(
     open_pool: OpenPool, function: str, what: str, beside: int
 ) -> None:
     pool = await open_pool(f"{ODD}:{function}")

@@ -36,7 +36,7 @@ def alive(pid: int) -> bool:
 
 
 def children() -> set[int]:
-    return {each.pid for each in multiprocessing.active_children() if each.pid is not None}
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
 async def pid_in(path: Path) -> int:
@@ -150,7 +150,7 @@ async def test_a_parent_that_is_killed_leaves_no_child(tmp_path: Path) -> None:
         "    stuck = asyncio.create_task(pool.run(calls.spin, sys.argv[1]))\n"
         "    while not Path(sys.argv[1]).exists():\n"
         "        await asyncio.sleep(0.01)\n"
-        "    print(*(each.pid for each in multiprocessing.active_children()), flush=True)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
         "    await stuck\n"
         "asyncio.run(main())"
     )

@@ -140,7 +140,7 @@ async def _end(process: WorkerProcess) -> None:
 
 
 @pytest.mark.parametrize("settings", [settings for settings, _ in REFUSALS[:2]], ids=["replica", "refuses"])
-async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves(
+async def test_a_connected_process_whose_presence_has_expired_still_serves(
     server: ValkeyServer,
     own_redis: Redis,
     database: Database,

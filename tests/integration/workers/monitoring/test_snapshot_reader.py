@@ -178,7 +178,7 @@ async def test_a_query_that_cannot_be_cancelled_counts_as_unavailable(
     await looked.close()
 
 
-async def test_close_ends_what_is_looked_at_in_the_background(seen: Seen) -> None:
+async def test_close_ends_refreshes_in_the_background(seen: Seen) -> None:
     await seen.now()
     seen.table.hangs = True
     seen.observer.invalidate_dead_letters()

@@ -163,7 +163,7 @@ async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database:
         assert (await operations.replays.get_plan(plan.id)).standing == "interrupted"
         server.stop()
         assert (await operations.replays.get_plan(plan.id)).standing == "unknown"
-        assert [each.standing for each in await operations.replays.plans()] == ["unknown"]
+        assert [listed.standing for listed in await operations.replays.plans()] == ["unknown"]
     finally:
         await operations.close()
         server.stop()

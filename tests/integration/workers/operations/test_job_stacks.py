@@ -106,7 +106,7 @@ async def _refuse(*_: object) -> None:
     raise AssertionError("nobody enqueues")
 
 
-async def test_a_job_that_nobody_runs_has_no_stack(
+async def test_a_job_that_does_not_run_has_no_stack(
     make_bench: MakeBench, operate: Operate, redis: Redis
 ) -> None:
     bench = make_bench()

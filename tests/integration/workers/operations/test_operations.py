@@ -98,7 +98,7 @@ async def test_of_two_operators_one_replays(make_bench: MakeBench, operate: Oper
     done = await asyncio.gather(
         first.replays.replay(letter_id), second.replays.replay(letter_id), return_exceptions=True
     )
-    assert sorted(type(each).__name__ for each in done) == ["ConflictError", "str"]
+    assert sorted(type(result).__name__ for result in done) == ["ConflictError", "str"]
     assert (await bench.lists())["queued"] == 1
 
 

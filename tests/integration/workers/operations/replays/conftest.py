@@ -35,5 +35,5 @@ async def operate(database: Database) -> AsyncIterator[Operate]:
         return operations
 
     yield make
-    for each in made:
-        await each.close()
+    for operations in made:
+        await operations.close()

@@ -23,9 +23,9 @@ async def test_two_plans_of_the_same_letters_enqueue_each(make_bench: MakeBench,
     operations, other = await operate(bench), await operate(bench)
     first, second = await operations.replays.create_plan(ALL_DEAD), await other.replays.create_plan(ALL_DEAD)
     await asyncio.gather(operations.replays.run_plan(first.id), other.replays.run_plan(second.id))
-    ledgers = [(await operations.replays.get_plan(each.id)).ledger for each in (first, second)]
-    assert sum(each.sent for each in ledgers) == 300
-    assert sum(each.skipped for each in ledgers) == 300
+    ledgers = [(await operations.replays.get_plan(plan.id)).ledger for plan in (first, second)]
+    assert sum(ledger.sent for ledger in ledgers) == 300
+    assert sum(ledger.skipped for ledger in ledgers) == 300
     assert await bench.redis.llen(bench.queue.keys.queued) == 300
 
 
@@ -45,7 +45,7 @@ async def test_a_plan_skips_letters_that_changed_with_the_reason(
     done = await operations.replays.run_plan(plan.id)
     assert (done.ledger.sent, done.ledger.skipped) == (3, 3)
     skipped = {
-        each.letter_id: each.note for each in await operations.replays.plan_items(plan.id, state="skipped")
+        item.letter_id: item.note for item in await operations.replays.plan_items(plan.id, state="skipped")
     }
     assert skipped == {
         ids[0]: "it is replayed already",
@@ -63,8 +63,8 @@ async def test_letters_archived_during_a_plan_are_replayed(make_bench: MakeBench
     assert (await operations.dead_letters.get(ids[0])).archived
     assert (await operations.replays.run_plan(plan.id)).ledger.sent == 5
     assert [
-        each.state
-        for each in (await operations.dead_letters.page(LetterFilter(archived=True, state=None))).items
+        letter.state
+        for letter in (await operations.dead_letters.page(LetterFilter(archived=True, state=None))).items
     ] == ["replayed"] * 5
     with pytest.raises(ConflictError, match="replayed already"):
         await operations.replays.replay(ids[0])
