@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.served import QUEUE, Served
 from tests.acceptance.test_prometheus import Prometheus
+from tests.support.program import Program
 from tests.support.prometheus import find_program
 from tests.support.servers import ValkeyServer
 from tests.support.webhook import Webhook

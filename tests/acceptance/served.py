@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.conftest import PATIENCE, Program, stop_server
+from tests.support.program import PATIENCE, Program, stop_server
 
 QUEUE = "color-extraction"
 HANDLERS = '''
@@ -131,3 +131,9 @@ def assert_problem(response: httpx.Response, status: int, says: str = "") -> dic
     assert problem["type"] == "about:blank"
     assert says in problem["detail"]
     return problem
+
+
+def in_flight(client: httpx.Client) -> int:
+    """Jobs that run, by the health of the queues."""
+    health = client.get("/api/v1/health/queues").json()
+    return sum(queue["in_flight"] for queue in health["queues"])

@@ -20,7 +20,7 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from tests.acceptance.conftest import PATIENCE, Done, OpenTerminal, Program, server_pid
+from tests.support.program import PATIENCE, Done, OpenTerminal, Program, server_pid
 from tests.support.servers import ValkeyServer, free_port
 
 SECRET = "pa55word"

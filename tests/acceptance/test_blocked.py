@@ -13,10 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program
 from tests.acceptance.served import QUEUE, served
-from tests.acceptance.test_http_process import until
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program
+from tests.support.waiting import eventually, until
 
 HANDLERS = """
 import asyncio

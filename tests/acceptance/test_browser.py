@@ -17,9 +17,9 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import PATIENCE, Program, alive, client
-from tests.integration.workers.conftest import eventually
 from tests.support.chromium import chromium_page, need_chromium
+from tests.support.program import PATIENCE, Program, alive, client
+from tests.support.waiting import eventually
 from workers.engine.keys import QueueKeys
 
 QUEUE = "weather-ingestion"

@@ -16,9 +16,9 @@ from storage.cache.entries import ENTRY, CacheKey
 from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.pipeline import PipelineConnection
-from tests.acceptance.conftest import Done, OpenTerminal, Program, client
 from tests.acceptance.test_commands import many
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, OpenTerminal, Program, client
+from tests.support.waiting import eventually
 
 BLOCK = "2026-03-01T12"
 KEYS = [f"{user}:{place}:{BLOCK}" for user in ("anna", "bruno") for place in ("lisboa", "porto")]

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Done, OpenTerminal, Program, client, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, OpenTerminal, Program, client, total
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 MODERATION = "moderation-review"

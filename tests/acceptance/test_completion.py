@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Done, Program
 from tests.acceptance.test_commands import COLOR, MODERATION, QUEUES
 from tests.acceptance.test_failed_jobs import bury_six
+from tests.support.program import Done, Program
 
 VARIABLE = "_COUTURECAST_TUI_COMPLETE"
 

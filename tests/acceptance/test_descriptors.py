@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program, client, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import PATIENCE, Program, client, total
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 
 MODERATION = "moderation-review"
 JOB = json.dumps({"content_id": "c", "text": "A fine linen coat."})

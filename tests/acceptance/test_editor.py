@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program, Terminal, total
 from tests.acceptance.test_failed_jobs import NOW, bury
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import eventually
+from tests.support.letters import letter
+from tests.support.program import OpenTerminal, Program, Terminal, total
+from tests.support.waiting import eventually
 
 QUEUE = "color-extraction"
 KWARGS = {"item_id": "dress-17", "image": "none.jpg", "api_key": "s3cret-key"}

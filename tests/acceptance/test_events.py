@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,19 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
-from tests.integration.workers.conftest import eventually
+from tests.acceptance.served import QUEUE, Served, assert_problem
 from tests.support.forwarder import Forwarder
+from tests.support.program import PATIENCE, Program
+from tests.support.waiting import eventually
 
 EVENTS = "/api/v1/events"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    none = {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none", "COUTURECAST_RELEASE": "v1.2"}
-    with served(tmp_path_factory.mktemp("http"), handler="picky", **none) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
+SERVER = {
+    "handler": "picky",
+    "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none",
+    "COUTURECAST_RELEASE": "v1.2",
+}
 
 
 def _items(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:

@@ -18,9 +18,9 @@ import pytest
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.acceptance.conftest import Done, OpenTerminal, Program
 from tests.acceptance.test_commands import COLOR, MODERATION, many
-from tests.integration.storage.dead_letters.test_repository import letter
+from tests.support.letters import letter
+from tests.support.program import Done, OpenTerminal, Program
 
 NOW = datetime.now(UTC)
 GROUPS = {"TimeoutError": "a" * 16, "ConnectionError": "b" * 16}

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.acceptance.served import QUEUE, Served, assert_problem
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 FAILED = "/api/v1/admin/failed-jobs"
@@ -20,13 +20,10 @@ PLANS = f"{FAILED}/plans"
 OTHER = "moderation-review"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    delays = {
-        f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none" for queue in (QUEUE, OTHER)
-    }
-    with served(tmp_path_factory.mktemp("letters"), handler="picky", **delays) as running:
-        yield running
+SERVER = {
+    "handler": "picky",
+    **{f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none" for queue in (QUEUE, OTHER)},
+}
 
 
 @pytest.fixture

@@ -16,26 +16,14 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.acceptance.conftest import client as valkey
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.support.program import client as valkey
 from tests.support.servers import ValkeyServer
 
 BULK = f"/api/v1/queues/{QUEUE}/jobs/bulk"
 LINES = {"Content-Type": "application/x-ndjson"}
 LATER = 600
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
 
 
 def line(key: str, **data: Any) -> bytes:

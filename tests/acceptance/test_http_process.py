@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.acceptance.served import QUEUE, Served, assert_problem, in_flight, served
+from tests.support.program import OpenTerminal, Program
 from tests.support.servers import ValkeyServer, free_port
+from tests.support.waiting import until
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 DRAIN = "/api/v1/admin/drain"
@@ -37,18 +38,6 @@ def taken(port: int) -> Iterator[None]:
             holder.bind(("127.0.0.1", port))
             holder.listen()
         yield
-
-
-def until(condition: Callable[[], bool], *, within: float = 20.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def in_flight(client: httpx.Client) -> int:
-    health = client.get("/api/v1/health/queues").json()
-    return sum(queue["in_flight"] for queue in health["queues"])
 
 
 # address

@@ -10,17 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import client as redis_of
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.acceptance.served import QUEUE, Served, assert_problem
 from tests.acceptance.test_completion import complete, values
+from tests.support.program import client as redis_of
 
 LATER = ("one", "two/three", "four five", "sixü")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as running:
-        yield running
 
 
 @pytest.fixture

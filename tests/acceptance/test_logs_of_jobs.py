@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.served import QUEUE, assert_problem, served
-from tests.acceptance.test_http_process import until
+from tests.support.waiting import until
 
 HANDLERS = """
 import asyncio

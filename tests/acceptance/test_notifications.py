@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.acceptance.conftest import Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Program
+from tests.support.waiting import eventually
 from tests.support.webhook import Webhook
 
 SECRETS = ("s3cr3t-pass", "t0ken-path")

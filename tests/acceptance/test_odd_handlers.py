@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Headless, Program, client, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Headless, Program, client, total
+from tests.support.waiting import eventually
 from workers.engine.keys import QueueKeys
 
 COLOR = "color-extraction"

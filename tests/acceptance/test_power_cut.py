@@ -20,7 +20,7 @@ from saq.queue.redis import RedisQueue
 
 from app.servers.append_only import last_file
 from app.servers.embedded_valkey import EmbeddedServer, EmbeddedServerError
-from tests.acceptance.conftest import Program, server_pid, stop_server
+from tests.support.program import Program, server_pid, stop_server
 from workers.engine.keys import QueueKeys
 
 QUEUE = "color-extraction"

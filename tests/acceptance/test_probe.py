@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PROGRAM, Done, Program
-from tests.acceptance.served import served
-from tests.acceptance.test_http_process import in_flight, until
+from tests.acceptance.served import in_flight, served
+from tests.support.program import PROGRAM, Done, Program
 from tests.support.servers import ValkeyServer, free_port
+from tests.support.waiting import until
 
 
 def failed(done: Done, says: str) -> None:

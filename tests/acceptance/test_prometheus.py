@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from app.prometheus.grafana import dashboard_document
-from tests.acceptance.conftest import Program, client, stop_server
 from tests.acceptance.served import Served, served
 from tests.support.monitoring_files import FILES
+from tests.support.program import Program, client, stop_server
 from tests.support.prometheus import need_program
 from tests.support.servers import free_port
 

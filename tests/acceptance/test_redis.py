@@ -12,18 +12,18 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.conftest import OpenTerminal, Program
 from tests.acceptance.served import QUEUE, Served, served
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
 def evicting(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(
+        tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"
+    ) as server:
+        yield server
 
 
 def test_workers_do_not_start_if_jobs_may_be_evicted(evicting: ValkeyServer, program: Program) -> None:

@@ -9,11 +9,11 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import doctor
 from tests.acceptance.served import QUEUE, served
-from tests.acceptance.test_http_process import until
+from tests.support.program import Program
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -23,10 +23,8 @@ VARIABLE = "COUTURECAST_COLOR_EXTRACTION_REDIS_URL"
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """The Redis of the colours."""
-    server = ValkeyServer(tmp_path / "valkey", "--appendonly", "yes")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes") as server:
+        yield server
 
 
 def test_e12_probes_and_status_name_the_redis_that_is_down_and_the_others_are_served(

@@ -17,9 +17,9 @@ import trustme
 
 from storage.redis.client import make_client, make_sync_client
 from storage.redis.pipeline import PipelineConnection
-from tests.acceptance.conftest import Done, Headless, Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, Headless, Program
 from tests.support.servers import TlsForwarder, ValkeyServer
+from tests.support.waiting import eventually
 
 QUEUE = "color-extraction"
 SECRET = "s3cr:t/@"

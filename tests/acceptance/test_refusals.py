@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import redis
 
-from tests.acceptance.conftest import Done, Program
 from tests.acceptance.served import QUEUE, served
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, Program
 from tests.support.servers import ValkeyServer, free_port
+from tests.support.waiting import eventually
 
 SECRET = "pa55word"
 Fix = Callable[[], object]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Done, OpenTerminal, Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, OpenTerminal, Program
+from tests.support.waiting import eventually
 
 COLOR, FANOUT, MODERATION = "color-extraction", "alert-fanout", "moderation-review"
 SHOP = """

@@ -16,8 +16,8 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program, server_pid, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import PATIENCE, Program, server_pid, total
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 MODERATION = "moderation-review"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program
 from tests.acceptance.served import QUEUE
-from tests.integration.workers.conftest import eventually
+from tests.support.program import PATIENCE, Program
+from tests.support.waiting import eventually
 
 HANDLERS = """
 import asyncio

@@ -9,9 +9,9 @@ import urllib.request
 from pathlib import Path
 from subprocess import DEVNULL
 
-from tests.acceptance.conftest import PATIENCE, Program, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import PATIENCE, Program, total
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 HANDLER = """

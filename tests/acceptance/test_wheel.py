@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Done, Program
+from tests.support.program import PATIENCE, Done, Program
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "storage", "tui", "workers")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.servers.embedded_valkey import EmbeddedServer
-from tests.acceptance.conftest import Done, OpenTerminal, Program, client
+from tests.support.program import Done, OpenTerminal, Program, client
 from tests.support.servers import PostgresServer, free_port
 from workers.engine.keys import QueueKeys
 

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program, total
 from tests.acceptance.served import QUEUE, Served, assert_problem
 from tests.acceptance.test_completion import values
+from tests.support.program import Program, total
+from tests.support.waiting import until
 
 WORKERS = "/api/v1/workers"
 JOB = b'{"item_id": "dress-17", "image": "17.jpg"}\n'
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """The value of ``condition`` once it is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
 
 
 class Pair:

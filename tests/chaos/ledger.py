@@ -17,8 +17,8 @@ from saq.queue.redis import RedisQueue
 from storage.asyncio_tools import cancel_and_wait
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
-from tests.integration.workers.conftest import eventually
 from tests.support.processes import Journal
+from tests.support.waiting import eventually
 from workers.engine.keys import LETTERS
 from workers.engine.policy import MAX_PROCESSES, QueuePolicy
 from workers.engine.queue import JobQueue

@@ -23,10 +23,10 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
-from tests.integration.workers.conftest import eventually
 from tests.support.operations import build_operations
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
 from workers.errors import RedisFullError
@@ -44,10 +44,8 @@ POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=10, timeo
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     options = ("--maxmemory", str(LIMIT), "--maxmemory-policy", "volatile-lru")
-    server = ValkeyServer(tmp_path / "valkey", *options)
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", *options) as server:
+        yield server
 
 
 @pytest.fixture

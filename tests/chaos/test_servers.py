@@ -17,9 +17,9 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
-from tests.integration.workers.conftest import eventually
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import PostgresServer, ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, LETTERS
 from workers.process.worker_process import WorkerProcess
 

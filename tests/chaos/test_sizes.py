@@ -20,8 +20,8 @@ from storage.redis.client import make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import CRON, LETTERS
 from workers.engine.policy import MAX_PAYLOAD_BYTES

@@ -19,7 +19,7 @@ from app.doctor.checks.postgres import open_postgres
 from app.doctor.checks.redis_server import open_redis
 from app.doctor.groups import run_group
 from app.doctor.results import Finding
-from tests.acceptance.conftest import Done, Program
+from tests.support.program import Done, Program
 from tests.support.servers import ValkeyServer
 
 SECRET = "pa55word"

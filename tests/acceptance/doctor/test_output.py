@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program
 from tests.acceptance.doctor.conftest import AT_MOST, doctor, only_pings
+from tests.support.program import OpenTerminal, Program
 from tests.support.servers import free_port
 
 

@@ -15,7 +15,6 @@ import redis
 import trustme
 from sqlalchemy.engine import make_url
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import (
     AT_MOST,
     SECRET,
@@ -25,6 +24,7 @@ from tests.acceptance.doctor.conftest import (
     redis_findings,
     wrong_ones,
 )
+from tests.support.program import Program
 from tests.support.servers import TlsForwarder, free_port
 
 

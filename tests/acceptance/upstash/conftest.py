@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from app.upstash.spec import DATABASES
-from tests.acceptance.conftest import Done, Program
+from tests.support.program import Done, Program
 from tests.support.upstash_api import EMAIL, KEY, Upstash, serving
 
 ALL = [spec.name for spec in DATABASES]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal
 from tests.acceptance.upstash.conftest import ALL, Operator, fill
+from tests.support.program import OpenTerminal
 
 pytestmark = pytest.mark.slow  # some sixty starts of the program; the decisions are in tests/unit
 

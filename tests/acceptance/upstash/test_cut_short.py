@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from app.upstash.api import UpstashApi
 from app.upstash.errors import UpstashError
 from app.upstash.spec import DATABASES
-from tests.acceptance.conftest import OpenTerminal
 from tests.acceptance.upstash.conftest import ALL, Operator
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal
 from tests.support.upstash_api import EMAIL, KEY, Fault, Upstash
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow  # some sixty starts of the program; the decisions are in tests/unit
 

@@ -26,8 +26,8 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, MigrationError
-from tests.integration.storage.dead_letters.test_repository import NOON, letter
-from tests.integration.workers.conftest import eventually
+from tests.support.letters import NOON, letter
+from tests.support.waiting import eventually
 
 _COLUMNS = (
     "uid, queue_name, job_id, function, job_data, error_type, error_message, fingerprint, attempts, "

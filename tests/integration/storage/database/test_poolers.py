@@ -14,10 +14,10 @@ from storage.database.postgres_url import parse_postgres_url
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, DirectConnectionError, DirectUrlError, MigrationError
 from storage.repositories.weather import WeatherRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import eventually
 from tests.support.forwarder import Forwarder
+from tests.support.letters import letter
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 _PRISMA = (
     "pgbouncer=true&connection_limit=1&pool_timeout=0&connect_timeout=30&socket_timeout=10&schema=public"

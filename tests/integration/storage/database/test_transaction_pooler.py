@@ -13,7 +13,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.weather import WeatherRepository
-from tests.integration.storage.dead_letters.test_repository import letter
+from tests.support.letters import letter
 from tests.support.pooler import TransactionPooler
 
 SWITCHED_OFF = "no statements are prepared"

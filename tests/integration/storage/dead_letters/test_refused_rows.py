@@ -26,8 +26,9 @@ from storage.dead_letters.records import NewDeadLetter, ReplayOutcome
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidDatabaseUrlError
 from storage.redis.client import make_client
-from tests.integration.storage.dead_letters.test_repository import NOON, letter
-from tests.integration.workers.conftest import eventually
+from tests.support.databases import open_database
+from tests.support.letters import NOON, letter
+from tests.support.waiting import eventually
 from workers.dead_letters.recorder import Recorder
 from workers.engine.keys import LETTER, LETTERS
 from workers.engine.letter_encoding import encode_letter
@@ -35,10 +36,8 @@ from workers.engine.letter_encoding import encode_letter
 
 @pytest.fixture
 async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_postgres_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_postgres_url) as database:
+        yield database
 
 
 async def _connection(database: Database) -> asyncpg.Connection[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.integration.workers.conftest import Bench, eventually
+from tests.support.engine import Bench
+from tests.support.waiting import eventually
 
 
 async def succeed(ctx: dict[str, Any], number: int) -> None: ...

@@ -18,9 +18,9 @@ from storage.redis.client import execute, make_client, make_sync_client
 from storage.redis.pipeline import PipelineConnection
 from storage.redis.scripts import run_script
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, WAKE_CHANNEL
 from workers.process.heartbeat import BEAT_SCRIPT
 

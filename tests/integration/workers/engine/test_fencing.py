@@ -13,8 +13,9 @@ from saq import Job, Status
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.redis.client import make_sync_client
-from tests.integration.workers.conftest import QUICK, MakeBench, eventually
+from tests.support.engine import QUICK, MakeBench
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 from workers.engine import outcome
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import BEATS

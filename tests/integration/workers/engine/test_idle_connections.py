@@ -18,8 +18,8 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client, make_sync_client
 from storage.redis.pipeline import PipelineConnection
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
 
@@ -28,10 +28,8 @@ POLICY = QueuePolicy(name="color-extraction", function="extract_colors", concurr
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey") as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers import calls
 from tests.integration.workers.handlers.test_pool import alive
+from tests.support.engine import MakeBench
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals
 from workers.handlers.process_pool import CpuPool
 from workers.process.worker_process import WorkerProcess

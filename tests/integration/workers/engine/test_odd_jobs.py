@@ -16,10 +16,11 @@ from saq import Job, Status
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_letters
+from tests.support.engine import Bench, MakeBench
 from tests.support.operations import build_operations
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import QueuePolicy
 from workers.engine.runner import JobRunner, RunningJob
 from workers.process.worker_process import WorkerProcess

@@ -13,7 +13,8 @@ from saq import Job
 
 from storage.redis.client import execute
 from storage.redis.pipeline import Replies
-from tests.integration.workers.conftest import QUICK, Bench, MakeBench, eventually
+from tests.support.engine import QUICK, Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.dispatcher import Dispatcher
 
 CONCURRENCY = 8

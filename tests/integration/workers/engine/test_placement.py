@@ -20,9 +20,10 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from tests.integration.workers.conftest import QUICK, eventually
+from tests.support.engine import QUICK
 from tests.support.operations import BuiltOperations, build_operations
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, CRON, WORKERS
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
 from workers.engine.queue import JobQueue
@@ -35,10 +36,8 @@ TIMINGS = replace(QUICK, loop_count_seconds=0.1, blocked_after_seconds=0.5)
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A second Redis, which holds the colours."""
-    server = ValkeyServer(tmp_path / "valkey", "--appendonly", "yes")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes") as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.engine.policy import PollIntervals
 
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process

@@ -13,8 +13,9 @@ import pytest
 from saq import Status
 
 from couturecast_handlers import PermanentError
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_letters, has_total
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.lifecycle
 

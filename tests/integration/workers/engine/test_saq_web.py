@@ -13,7 +13,8 @@ from saq.queue.base import JobError
 from saq.web.common import job_dict
 from saq.web.starlette import saq_web
 
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 
 
 async def test_e1_the_page_shows_queue_workers_and_jobs_as_they_are(make_bench: MakeBench) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import CRON
 from workers.engine.schedules import Schedule, Scheduler
 

@@ -11,7 +11,8 @@ import pytest
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.redis.scripts import run_script
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import PollIntervals
 from workers.engine.settlement import LeasedJob, Settlement

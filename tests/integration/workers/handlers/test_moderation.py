@@ -12,8 +12,9 @@ from sqlalchemy import text
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.moderation import Decision, ModerationRepository
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers.conftest import FIRST, Answer, Server, Ticker, hang
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.handlers.moderation import handler as moderation
 from workers.handlers.moderation.handler import (
     ModerationHandler,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.workers.conftest import eventually
 from tests.integration.workers.handlers import calls
+from tests.support.waiting import eventually
 from workers.handlers import process_pool
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 

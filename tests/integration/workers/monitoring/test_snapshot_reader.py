@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
 from workers.monitoring import background_value as look

@@ -20,8 +20,8 @@ from storage.database.events import ignore_event
 from storage.errors import DatabaseUnavailableError
 from storage.redis.client import make_client
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
-from tests.integration.workers.conftest import eventually
 from tests.support.fake_moments import HEALTHY
+from tests.support.waiting import eventually
 from tests.support.webhook import Behaviour, Webhook
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.notifications import THREAD_NAME

@@ -18,10 +18,11 @@ from storage.database.tables import PlanRow
 from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.lock import ExpiringLock
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
 from tests.support.operations import build_operations
 from tests.support.plans import NOW, write
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import ConflictError

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers import calls
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
 from workers.errors import ConflictError, NotFoundError

@@ -11,8 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.errors import InvalidCursorError, InvalidFilterError
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.job_reader import JobCounts
 from workers.engine.keys import QueueKeys
 from workers.engine.policy import DEFAULT_POLICIES

@@ -10,8 +10,9 @@ import pytest
 from storage.dead_letters.plans import PlanRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.operator_actions import OperatorActionRepository
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.errors import (
     ConflictError,
     InvalidJobError,

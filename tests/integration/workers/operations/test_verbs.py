@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 
 from storage.database.engine import Database
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.schedules import Schedule
 from workers.errors import ConflictError, ReadOnlyError
 from workers.operations.audit import acting_as

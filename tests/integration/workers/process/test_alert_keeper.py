@@ -18,9 +18,10 @@ from storage.database.engine import Database
 from storage.database.events import NewEvent
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
 from tests.support.fake_moments import HEALTHY
 from tests.support.processes import Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
 from workers.engine.policy import ALERT, COLOR, RateLimit
 from workers.monitoring.snapshot import Alert, RedisSnapshot, Snapshot

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from storage.redis.client import execute
 from storage.redis.scripts import run_script
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.process.conftest import HOUR_MS, View, add_leases, server_ms
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import DECLARE_DEAD_SCRIPT

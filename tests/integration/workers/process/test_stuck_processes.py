@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import redis as sync_redis
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.process.conftest import HOUR_MS, View, add_leases, server_ms
+from tests.support.engine import MakeBench
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import WORKERS
 from workers.engine.policy import Timings
 from workers.monitoring.descriptions import full_and_stalled, held_by_dead

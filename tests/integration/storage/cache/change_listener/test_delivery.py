@@ -12,7 +12,7 @@ from storage.cache import change_queue
 from storage.cache.change_listener import ChangeListener
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 
 
 async def test_a_failed_invalidation_is_retried_and_delays_no_other(ear: Ear, postgres_url: str) -> None:

@@ -19,8 +19,8 @@ from storage.cache.change_listener import ChangeListener, notifications_arrive
 from storage.database import migrations
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 
 async def test_each_kind_of_statement_notifies(ear: Ear, postgres_url: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from storage.cache import change_listener as changes
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write_one
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 
 
 async def test_one_process_listens_and_another_takes_over(

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import QUICK, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
 from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed, the_worker
+from tests.support.engine import QUICK, MakeBench
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, DRAINED, WORKERS
 from workers.errors import ConflictError, NotFoundError, ReadOnlyError
 from workers.monitoring.alert_rules import BLOCKED

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
 from tests.support.plans import has_sent, is_idle, write
+from tests.support.waiting import eventually
 from workers.errors import ConflictError
 from workers.operations.operations import ALL_DEAD, ReplayOptions
 from workers.operations.replays import ReplayOperations

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import event
 
 from storage.database.engine import Database
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import NOW, write
 from workers.errors import NotFoundError
 from workers.operations.operations import ALL_DEAD, LetterFilter

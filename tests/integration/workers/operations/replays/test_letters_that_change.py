@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from storage.dead_letters.plans import PlanRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import Numbers, settled_ledger, write
+from tests.support.waiting import eventually
 from workers.errors import ConflictError, InvalidJobError
 from workers.handlers.base import Payload
 from workers.operations.operations import ALL_DEAD, LetterFilter, ReplayOptions

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import Numbers, has_letters, settled_ledger, write
+from tests.support.waiting import eventually
 from workers.operations.operations import ALL_DEAD, LetterFilter, ReplayOptions
 
 

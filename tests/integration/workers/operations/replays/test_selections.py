@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from storage.errors import InvalidFilterError
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import write
 from workers.errors import ConflictError, NotFoundError, UnknownQueueError
 from workers.operations.operations import ALL_DEAD, LetterFilter
