@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.program import PATIENCE, Program, stop_server
 
@@ -137,3 +138,13 @@ def in_flight(client: httpx.Client) -> int:
     """Jobs that run, by the health of the queues."""
     health = client.get("/api/v1/health/queues").json()
     return sum(queue["in_flight"] for queue in health["queues"])
+
+
+def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
+    """The figures, by name and queue."""
+    return {
+        (sample.name, sample.labels.get("queue", "")): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+        if "quantile" not in sample.labels
+    }

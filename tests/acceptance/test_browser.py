@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from tests.support.chromium import chromium_page, need_chromium
-from tests.support.program import PATIENCE, Program, alive, client
+from tests.support.processes import alive
+from tests.support.program import PATIENCE, Program, client
 from tests.support.waiting import eventually
 from workers.engine.keys import QueueKeys
 

@@ -16,8 +16,7 @@ from storage.cache.entries import ENTRY, CacheKey
 from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.pipeline import PipelineConnection
-from tests.acceptance.test_commands import many
-from tests.support.program import Done, OpenTerminal, Program, client
+from tests.support.program import Done, OpenTerminal, Program, client, many
 from tests.support.waiting import eventually
 
 BLOCK = "2026-03-01T12"

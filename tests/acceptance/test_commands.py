@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -18,12 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.program import Done, OpenTerminal, Program, client, total
+from tests.support.program import COLOR, MODERATION, QUEUES, Done, OpenTerminal, Program, client, many, total
 from tests.support.waiting import eventually
 
-COLOR = "color-extraction"
-MODERATION = "moderation-review"
-QUEUES = ["weather-ingestion", "alert-fanout", COLOR, MODERATION]
 FAST_RETRIES = {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0.1,0.2,0.3"}
 FLAKY = '''
 import os
@@ -46,11 +42,6 @@ def text(content_id: str) -> str:
 def queue_of(status: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = next(queue for queue in status["queues"] if queue["name"] == name)
     return found
-
-
-async def many(program: Program, *runs: tuple[str, ...], stdin: bytes | None = None) -> list[Done]:
-    """Commands at the same time, on one data directory."""
-    return await asyncio.gather(*(asyncio.to_thread(program.run, *words, stdin=stdin) for words in runs))
 
 
 def dead_letters(program: Program) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_failed_jobs import NOW, bury
+from tests.acceptance.buried import NOW, bury
 from tests.support.letters import letter
 from tests.support.program import OpenTerminal, Program, Terminal, total
 from tests.support.waiting import eventually

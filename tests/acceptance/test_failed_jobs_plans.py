@@ -18,10 +18,9 @@ import pytest
 
 from app.servers.data_dir import prepare_data_dir
 from app.servers.embedded_valkey import EmbeddedServer
-from tests.acceptance.test_commands import COLOR, MODERATION, many
-from tests.acceptance.test_failed_jobs import acts, bury, failed_jobs, states
+from tests.acceptance.buried import acts, bury, failed_jobs, states
 from tests.support.letters import letter
-from tests.support.program import OpenTerminal, Process, Program, client, total
+from tests.support.program import COLOR, MODERATION, OpenTerminal, Process, Program, client, many, total
 from tests.support.waiting import eventually
 from workers.engine.keys import PLAN, QueueKeys
 

@@ -15,8 +15,7 @@ from storage.cache.entries import ENTRY
 from storage.database.engine import Database
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import Location, WeatherRepository
-from tests.acceptance.served import Served, assert_problem, served
-from tests.acceptance.test_http import metrics
+from tests.acceptance.served import Served, assert_problem, metrics, served
 from tests.support.program import client as valkey
 
 USERS = "/api/v1/personalization/users"

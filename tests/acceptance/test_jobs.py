@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.acceptance.completing import complete, values
 from tests.acceptance.served import QUEUE, Served, assert_problem
-from tests.acceptance.test_completion import complete, values
 from tests.support.program import client as redis_of
 
 LATER = ("one", "two/three", "four five", "sixü")

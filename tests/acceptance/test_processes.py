@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.program import Program, alive
+from tests.support.processes import alive
+from tests.support.program import Program
 from tests.support.waiting import eventually
 
 COLOR = "color-extraction"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.completing import values
 from tests.acceptance.served import QUEUE, Served, assert_problem
-from tests.acceptance.test_completion import values
 from tests.support.program import Program, total
 from tests.support.waiting import until
 

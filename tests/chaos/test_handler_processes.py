@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.conftest import MakeLedger
-from tests.support.processes import Journal, Spawner
-from tests.support.program import alive
+from tests.support.processes import Journal, Spawner, alive
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow

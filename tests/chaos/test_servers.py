@@ -17,6 +17,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
+from tests.support.engine import stop
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import PostgresServer, ValkeyServer
 from tests.support.waiting import eventually
@@ -47,9 +48,7 @@ async def start(server: ValkeyServer, letters: DeadLetterRepository) -> AsyncIte
 
     yield start_process
     for process in processes:
-        process.drain_now()
-        await process.drained()
-        await process.close()
+        await stop(process)
 
 
 @pytest.mark.slow

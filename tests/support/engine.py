@@ -75,3 +75,10 @@ class Bench:
 
 
 MakeBench = Callable[..., Bench]
+
+
+async def stop(process: WorkerProcess) -> None:
+    """Drain a process without waiting for its jobs, and close it."""
+    process.drain_now()
+    await process.drained()
+    await process.close()

@@ -26,6 +26,7 @@ import redis
 
 from app.servers.embedded_valkey import EmbeddedServer
 from tests.support.fork_server import ForkedProcess, ForkServer
+from tests.support.processes import alive
 from tests.support.waiting import eventually
 from workers.engine.keys import QueueKeys
 
@@ -34,6 +35,9 @@ _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")
 PATIENCE = 60.0  # s: no run of the program takes that long
 LANG = "C.UTF-8"
 
+COLOR = "color-extraction"
+MODERATION = "moderation-review"
+QUEUES = ["weather-ingestion", "alert-fanout", COLOR, MODERATION]
 Process = subprocess.Popen[bytes] | ForkedProcess
 Streams = tuple[int | None, int | None, int | None]
 """Descriptors for standard input, output and errors, or `subprocess.DEVNULL`; None for a closed one."""
@@ -222,14 +226,6 @@ def server_pid(data_dir: Path) -> int | None:
     return None
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended, and only waits for its parent to notice, does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def stop_server(data_dir: Path) -> None:
     """End what a test left behind on purpose."""
     pid = server_pid(data_dir)
@@ -336,3 +332,8 @@ class Terminal:
 
 
 OpenTerminal = Callable[..., Terminal]
+
+
+async def many(program: Program, *runs: tuple[str, ...], stdin: bytes | None = None) -> list[Done]:
+    """Commands at the same time, on one data directory."""
+    return await asyncio.gather(*(asyncio.to_thread(program.run, *words, stdin=stdin) for words in runs))

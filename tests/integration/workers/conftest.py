@@ -13,7 +13,7 @@ from saq.queue.redis import RedisQueue
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.support.databases import open_database
-from tests.support.engine import FAST_RETRIES, Bench, MakeBench
+from tests.support.engine import FAST_RETRIES, Bench, MakeBench, stop
 from tests.support.processes import Journal, Spawner
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
@@ -57,9 +57,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetterRepository
     yield make
     for bench in benches:
         for process in bench.processes:
-            process.drain_now()
-            await process.drained()
-            await process.close()
+            await stop(process)
         await bench.stock.disconnect()
 
 

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from storage.dead_letters.repository import DeadLetterRepository
 from tests.integration.workers.handlers import calls
-from tests.integration.workers.handlers.test_pool import alive
 from tests.support.engine import MakeBench
+from tests.support.processes import alive
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import eventually
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals

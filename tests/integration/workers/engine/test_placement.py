@@ -20,7 +20,7 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from tests.support.engine import QUICK
+from tests.support.engine import QUICK, stop
 from tests.support.operations import BuiltOperations, build_operations
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import eventually
@@ -69,9 +69,7 @@ async def process(
     )
     await process.start()
     yield process
-    process.drain_now()
-    await process.drained()
-    await process.close()
+    await stop(process)
 
 
 async def _send(queue: JobQueue, key: str, **arguments: Any) -> None:

@@ -17,7 +17,7 @@ from saq import Job
 from structlog.testing import capture_logs
 
 from tests.support.handler_pools import ODD, ROOT, OpenPool, make_job, run
-from tests.support.program import alive
+from tests.support.processes import alive
 from tests.support.waiting import eventually
 from workers.engine.remote_error import RemoteError
 from workers.errors import (

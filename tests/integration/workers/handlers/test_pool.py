@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.workers.handlers import calls
+from tests.support.processes import alive
 from tests.support.waiting import eventually
 from workers.handlers import process_pool
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
@@ -24,15 +25,6 @@ async def own_pool() -> AsyncIterator[CpuPool]:
     pool = CpuPool(2)
     yield pool
     await pool.close()
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
 
 
 def children() -> set[int]:
