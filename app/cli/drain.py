@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import output
+from app.cli.arguments import WORKER_HELP
 from app.cli.completion import complete_worker
 from app.cli.options import DataDir, Json
 from app.cli.progress import interrupt_signals
@@ -50,7 +51,7 @@ def drain(
         str | None,
         typer.Option(
             "--worker",
-            help="Id, its beginning, or host:pid, as workers list shows them.",
+            help=WORKER_HELP,
             metavar="ID",
             autocompletion=complete_worker,
         ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from app.cli import output
+from app.cli.arguments import Queue
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
 from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(rich_markup_mode=None)
 
-Queue = Annotated[
-    str,
-    typer.Argument(
-        metavar="QUEUE",
-        help="Name of a queue, for instance color-extraction.",
-        autocompletion=complete_queue,
-    ),
-]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.", autocompletion=complete_job)]
 OptionalKey = Annotated[
     str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)

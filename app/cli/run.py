@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import output
+from app.cli.arguments import Queue
 from app.cli.options import DataDir, Json
-from app.cli.queues import Queue
 from app.cli.values import json_object
 from app.errors import INTERRUPTED
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output
+from app.cli.arguments import WORKER_HELP, Worker
 from app.cli.bulk import confirm, require_answer
 from app.cli.completion import complete_queue, complete_worker
 from app.cli.drain import All, Wait, drain_and_print, drainer
@@ -49,7 +50,7 @@ def drain_worker(
         str | None,
         typer.Argument(
             metavar="[ID]",
-            help="Id, its beginning, or host:pid, as workers list shows them.",
+            help=WORKER_HELP,
             autocompletion=complete_worker,
         ),
     ] = None,
@@ -89,14 +90,7 @@ def drain_worker(
 
 @commands.command("logs")
 def print_logs(
-    worker: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID",
-            help="Id, its beginning, or host:pid, as workers list shows them.",
-            autocompletion=complete_worker,
-        ),
-    ],
+    worker: Worker,
     queue: Annotated[
         str | None,
         typer.Option("--queue", help="Lines of this queue's jobs.", autocompletion=complete_queue),
