@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.program import PATIENCE, Program, stop_server
+from tests.support.program import RUN_SECONDS, Program, stop_server
 
 QUEUE = "color-extraction"
 HANDLERS = '''
@@ -69,7 +69,7 @@ class Served:
 
     def event(self, name: str) -> dict[str, Any]:
         """The first line of its log of that name; waits for it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             for line in self.log.splitlines():
                 with contextlib.suppress(json.JSONDecodeError):  # half a line

@@ -74,6 +74,6 @@ async def test_a_failed_editor_loses_nothing(
     shown = await open_editor(program, terminal, editor(tmp_path, 'echo "{" > "$1"', "exit 3"))
     position = len(shown.read())
     shown.press("\n")
-    told = "ended with 3: nothing was changed"
-    await eventually(lambda: told in shown.text_since(position), within=60, what=told)
+    message = "ended with 3: nothing was changed"
+    await eventually(lambda: message in shown.text_since(position), within=60, what=message)
     assert "none.jpg" in shown.text_since(position)

@@ -35,10 +35,10 @@ async def prefer(running: Served, user: str, preferences: dict[str, Any]) -> Non
     database = Database(f"sqlite:///{quote(str(running.program.data_dir))}/couturecast.db")
     await database.start()
 
-    async def told(*_: str) -> None:
+    async def on_change(*_: str) -> None:
         pass
 
-    await PreferenceRepository(database, told).put(user, preferences)
+    await PreferenceRepository(database, on_change).put(user, preferences)
     await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", 38.72, -9.14))
     await database.close()
 

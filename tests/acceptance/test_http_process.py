@@ -95,10 +95,10 @@ def test_a_named_address_that_is_taken_is_an_error(program: Program) -> None:
 
 def test_without_its_default_address_it_runs_and_warns(tmp_path: Path) -> None:
     with taken(DEFAULT_PORT), served(tmp_path, COUTURECAST_HTTP="") as running:
-        told = running.event("no HTTP")
-        assert told["level"] == "warning"
-        assert "--http HOST:PORT" in told["event"]
-        assert "127.0.0.1:8020 cannot be used" in told["cause"]
+        logged = running.event("no HTTP")
+        assert logged["level"] == "warning"
+        assert "--http HOST:PORT" in logged["event"]
+        assert "127.0.0.1:8020 cannot be used" in logged["cause"]
         running.process.send_signal(signal.SIGTERM)
         assert running.ended() == 0
         assert "http answers" not in running.log
@@ -238,9 +238,9 @@ def test_a_wait_that_ends_before_the_drain_answers_what_still_runs(tmp_path: Pat
         until(lambda: in_flight(client) == 1)
         answer = client.post(f"{DRAIN}?wait=0.2")
         assert answer.status_code == 200
-        told = answer.json()
-        assert (told["drained"], told["in_flight"], told["put_back"]) == (False, 1, None)
-        assert 2 < told["deadline_in"] < 4
+        status = answer.json()
+        assert (status["drained"], status["in_flight"], status["put_back"]) == (False, 1, None)
+        assert 2 < status["deadline_in"] < 4
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["draining"]})
         assert client.get("/livez").status_code == 200

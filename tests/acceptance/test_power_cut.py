@@ -124,10 +124,10 @@ def test_damage_in_the_middle_is_reported_and_not_changed(left: Left) -> None:
     content[len(content) // 2 : len(content) // 2 + 600] = bytes(600)
     file.write_bytes(content)
     before = sorted(file.parent.iterdir())
-    with pytest.raises(EmbeddedServerError, match="whole commands follow: restore it from a backup") as told:
+    with pytest.raises(EmbeddedServerError, match="whole commands follow: restore it from a backup") as error:
         EmbeddedServer(left.data_dir).acquire()
-    assert str(file) in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
     assert file.read_bytes() == content
     assert sorted(file.parent.iterdir()) == before
 
@@ -136,10 +136,10 @@ def test_a_damaged_base_is_reported(left: Left) -> None:
     file = left.restored()
     (base,) = file.parent.glob("*.base.rdb")
     base.write_bytes(bytes(base.stat().st_size))
-    with pytest.raises(EmbeddedServerError, match=r"is damaged: restore .* from a backup, or move") as told:
+    with pytest.raises(EmbeddedServerError, match=r"is damaged: restore .* from a backup, or move") as error:
         EmbeddedServer(left.data_dir).acquire()
-    assert str(base) in str(told.value)
-    assert "valkey-check-aof" not in str(told.value)
+    assert str(base) in str(error.value)
+    assert "valkey-check-aof" not in str(error.value)
 
 
 def test_the_doctor_reports_what_the_next_start_does(program: Program) -> None:

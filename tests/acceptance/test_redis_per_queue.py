@@ -93,8 +93,8 @@ def test_the_doctor_names_the_queues_of_each_redis_and_jobs_that_were_left_behin
     assert found.says(f"Redis of {QUEUE} queues") == ("ok", f"holds {QUEUE}")
     same = doctor(program, REDIS_URL=redis_url, **{VARIABLE: redis_url.replace("127.0.0.1", "localhost")})
     assert same.named("wrong") == [f"Redis of {QUEUE} queues"]
-    beside = doctor(program, REDIS_URL=redis_url, **{VARIABLE: redis_url.removesuffix("/0") + "/1"})
-    assert "another database of the server in REDIS_URL" in beside.says(f"Redis of {QUEUE} queues")[1]
+    same_server = doctor(program, REDIS_URL=redis_url, **{VARIABLE: redis_url.removesuffix("/0") + "/1"})
+    assert "another database of the server in REDIS_URL" in same_server.says(f"Redis of {QUEUE} queues")[1]
 
 
 def _enqueue(client: httpx.Client, queue: str) -> None:

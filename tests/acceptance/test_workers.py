@@ -146,9 +146,9 @@ def test_without_a_name_the_processes_of_this_directory_drain(pair: Pair) -> Non
     done = pair.program.run("drain", "--wait", "30")
     assert done.code == 0, done.err
     assert [running.ended() for running in (pair.first, pair.second)] == [0, 0]
-    nobody = pair.program.run("drain")
-    assert nobody.code == 2
-    assert "no process runs in" in nobody.err
+    again = pair.program.run("drain")
+    assert again.code == 2
+    assert "no process runs in" in again.err
 
 
 def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:

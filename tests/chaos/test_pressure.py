@@ -196,10 +196,10 @@ async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Ope
 async def test_the_error_of_a_batch_that_no_longer_fits_has_the_number_of_enqueued_jobs(
     operations: Operations, redis: Redis
 ) -> None:
-    with pytest.raises(RedisFullError) as told:
+    with pytest.raises(RedisFullError) as error:
         await operations.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
     queued = await redis.llen(JobQueue(redis, POLICY).keys.queued)
-    assert f"{queued} of 1000 jobs were enqueued" in str(told.value)
+    assert f"{queued} of 1000 jobs were enqueued" in str(error.value)
 
 
 async def test_a_full_server_that_does_not_report_its_memory_is_full(

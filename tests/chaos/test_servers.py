@@ -311,12 +311,12 @@ async def _beats_since(redis: Redis, before: float) -> bool:
     return False
 
 
-async def _count(ledger: Ledger, wanted: int) -> bool:
-    return await ledger.letters.count() == wanted
+async def _count(ledger: Ledger, expected: int) -> bool:
+    return await ledger.letters.count() == expected
 
 
-async def _waiting(redis: Redis, wanted: int) -> bool:
-    return bool(await redis.zcard(LETTERS) == wanted)
+async def _waiting(redis: Redis, expected: int) -> bool:
+    return bool(await redis.zcard(LETTERS) == expected)
 
 
 async def _fill(redis: Redis) -> None:

@@ -32,7 +32,7 @@ from workers.engine.keys import QueueKeys
 
 PROGRAM = Path(sys.executable).parent / "couturecast-tui"
 _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")
-PATIENCE = 60.0  # s: no run of the program takes that long
+RUN_SECONDS = 60.0  # s: no run of the program takes that long
 LANG = "C.UTF-8"
 
 COLOR = "color-extraction"
@@ -99,7 +99,7 @@ class Program:
         forks = fork_server()
         if forks is not None and forks.can_start(variables):
             done = forks.run(
-                command[1:], environment=variables, cwd=self.directory, stdin=stdin, timeout=PATIENCE
+                command[1:], environment=variables, cwd=self.directory, stdin=stdin, timeout=RUN_SECONDS
             )
         else:
             done = subprocess.run(
@@ -109,7 +109,7 @@ class Program:
                 input=stdin,
                 stdin=None if stdin is not None else DEVNULL,
                 capture_output=True,
-                timeout=PATIENCE,
+                timeout=RUN_SECONDS,
                 check=False,
             )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -165,7 +165,7 @@ class Program:
         process, out = self.spawn("--no-ui", *arguments, log=logs, **environment)
         started = Headless(process, out, logs)
         self.headless.append(started)
-        line = await asyncio.wait_for(asyncio.to_thread(out.readline), PATIENCE)
+        line = await asyncio.wait_for(asyncio.to_thread(out.readline), RUN_SECONDS)
         assert line == b"ready\n", started.err
         return started
 

@@ -97,7 +97,7 @@ async def test_results_of_an_earlier_filter_do_not_replace_later_ones() -> None:
 async def test_a_count_beyond_the_limit_has_a_plus() -> None:
     canned = operations()
 
-    async def count(wanted: LetterFilter, *, most: int) -> int:
+    async def count(letter_filter: LetterFilter, *, most: int) -> int:
         return most + 1
 
     canned.letters.count = count  # type: ignore[method-assign, assignment]

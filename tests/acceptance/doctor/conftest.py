@@ -122,8 +122,8 @@ def with_role(url: str, name: str) -> str:
 
 def only_pings(listener: socket.socket, answer: bytes = b"+PONG") -> None:
     def serve(connection: socket.socket) -> None:
-        while said := connection.recv(4096):
-            words = said.upper()
+        while received := connection.recv(4096):
+            words = received.upper()
             if b"PING" in words:
                 connection.sendall(answer + b"\r\n")
             elif b"CLIENT" in words or b"INFO" in words or b"HELLO" in words:

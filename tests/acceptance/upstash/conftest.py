@@ -37,12 +37,12 @@ class Operator:
     def run(self, *arguments: str, **environment: str) -> Done:
         """A run that tells no secret."""
         done = self.program.run(*self.command(*arguments), **(self.environment | environment))
-        told = done.out + done.err
-        assert KEY not in told
-        assert HEADER not in told
-        assert "secret" not in told, "a password"
-        assert "token-of" not in told
-        assert "Traceback" not in told
+        output = done.out + done.err
+        assert KEY not in output
+        assert HEADER not in output
+        assert "secret" not in output, "a password"
+        assert "token-of" not in output
+        assert "Traceback" not in output
         return done
 
     def fails(self, *arguments: str, code: int = 1, **environment: str) -> str:

@@ -130,9 +130,9 @@ async def test_without_a_direct_url_only_the_listener_fails(postgres_url: str, f
     await forwarder.stop()
     pooled = _with(postgres_url, "pgbouncer=true")
     database = Database(pooled, direct_url=forwarder.url())
-    with pytest.raises(DirectConnectionError, match=r"127\.0\.0\.1:\d+/test_\d+ does not answer: ") as away:
+    with pytest.raises(DirectConnectionError, match=r"127\.0\.0\.1:\d+/test_\d+ does not answer: ") as error:
         await database.start()
-    assert "hidden" not in str(away.value)
+    assert "hidden" not in str(error.value)
     without = Database(pooled)
     await without.start()
     await without.close()

@@ -172,15 +172,15 @@ async def test_an_unavailable_database_is_reported_and_recovers(tmp_path: Path) 
     server = PostgresServer()  # also if there is Docker, since the test stops and starts it
     try:
         database = Database(server.url().replace("postgres@", "postgres:hidden@"))
-        with pytest.raises(DatabaseUnavailableError) as away:
+        with pytest.raises(DatabaseUnavailableError) as error:
             await database.start(timeout=0.3)
-        assert "hidden" not in str(away.value)
-        assert "\n" not in str(away.value)
-        told: list[str] = []
-        waiting = asyncio.create_task(database.start(timeout=30, on_waiting=told.append))
+        assert "hidden" not in str(error.value)
+        assert "\n" not in str(error.value)
+        waits: list[str] = []
+        waiting = asyncio.create_task(database.start(timeout=30, on_waiting=waits.append))
         await asyncio.to_thread(server.start)
         await waiting
-        assert len(told) <= 1
+        assert len(waits) <= 1
         letters = DeadLetterRepository(database)
         await letters.record([letter()])
         server.stop()

@@ -26,5 +26,5 @@ async def has_letters(bench: Bench, count: int) -> bool:
     return await bench.letters.count() == count
 
 
-async def has_total(bench: Bench, outcome: str, wanted: int) -> bool:
-    return await bench.total(outcome) == wanted
+async def has_total(bench: Bench, outcome: str, expected: int) -> bool:
+    return await bench.total(outcome) == expected

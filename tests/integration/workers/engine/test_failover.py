@@ -236,10 +236,10 @@ async def test_e14_an_address_that_changes_late_leaves_no_client_at_the_old_serv
     await pair.fail_over(address_after=lambda: _received(old, number + 3))
 
     async def moved() -> bool:
-        heard = [
+        subscribed = [
             dict(await server.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()] for server in (old, primary)
         ]
-        return heard == [0, 1]
+        return subscribed == [0, 1]
 
     await eventually(moved, within=45)
     await spawner.end()

@@ -120,8 +120,8 @@ async def test_e12_a_queue_goes_on_while_the_redis_of_another_one_is_down(
     assert (held.status, held.result) == ("complete", "held")
 
 
-async def _count(letters: DeadLetterRepository, wanted: int) -> bool:
-    return await letters.count() == wanted
+async def _count(letters: DeadLetterRepository, expected: int) -> bool:
+    return await letters.count() == expected
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ async def test_letters_of_two_redises_are_replayed_by_one_plan(
     await eventually(lambda: _has_died(operations, plan.id, 2))
 
 
-async def _has_died(operations: BuiltOperations, plan_id: int, wanted: int) -> bool:
-    return (await operations.replays.get_plan(plan_id)).ledger.died == wanted
+async def _has_died(operations: BuiltOperations, plan_id: int, expected: int) -> bool:
+    return (await operations.replays.get_plan(plan_id)).ledger.died == expected
 
 
 async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(

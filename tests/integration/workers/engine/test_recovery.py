@@ -26,8 +26,8 @@ SELDOM = PollIntervals(scheduled=3600, ready_wait=3600, presence=3600, aborts=1)
 """Finds nothing out by itself, but when it is told."""
 
 
-async def _done(bench: Bench, wanted: int) -> bool:
-    return await bench.total("completed") == wanted
+async def _done(bench: Bench, expected: int) -> bool:
+    return await bench.total("completed") == expected
 
 
 @pytest.mark.parametrize(

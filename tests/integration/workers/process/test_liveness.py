@@ -54,8 +54,8 @@ async def test_published_presence_counts_on_a_redis_that_denies_the_list_of_subs
 ) -> None:
     bench = make_bench()
     words = {"host": "box", "pid": 1, "version": "1", "queues": ["color-extraction"], "draining": False}
-    said = json.dumps({**words, "forget": 65, "channel": True})
-    await bench.redis.hset(WORKERS, mapping={"w": said, "at:w": await server_ms(redis) - 20_000})
+    presence = json.dumps({**words, "forget": 65, "channel": True})
+    await bench.redis.hset(WORKERS, mapping={"w": presence, "at:w": await server_ms(redis) - 20_000})
     assert await view.states() == []
     await execute(redis, "ACL", "SETUSER", "default", "-pubsub")
     try:

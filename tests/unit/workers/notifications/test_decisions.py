@@ -40,25 +40,25 @@ def resolved(alert: AlertRecord, minutes: float) -> AlertRecord:
 def test_one_message_when_it_fires_and_one_when_it_is_resolved() -> None:
     fired = record()
     assert due_occasion(fired, later(0)) == "fired"
-    told = sent(fired, 0)
-    assert all(due_occasion(told, later(minutes)) is None for minutes in (0, 4, 60, 6000))
-    over = resolved(told, 7)
+    sent_alert = sent(fired, 0)
+    assert all(due_occasion(sent_alert, later(minutes)) is None for minutes in (0, 4, 60, 6000))
+    over = resolved(sent_alert, 7)
     assert due_occasion(over, later(7)) == "resolved"
     assert due_occasion(sent(over, 7), later(8)) is None
 
 
 def test_one_more_message_each_time_the_figure_doubles_against_the_last_message() -> None:
-    told = sent(record(value=132.0), 0)
-    assert due_occasion(replace(told, value=263.0), later(10)) is None
-    assert due_occasion(replace(told, value=264.0), later(10)) == "doubled"
-    again = sent(replace(told, value=300.0), 10)
+    sent_alert = sent(record(value=132.0), 0)
+    assert due_occasion(replace(sent_alert, value=263.0), later(10)) is None
+    assert due_occasion(replace(sent_alert, value=264.0), later(10)) == "doubled"
+    again = sent(replace(sent_alert, value=300.0), 10)
     assert due_occasion(replace(again, value=599.0), later(20)) is None
     assert due_occasion(replace(again, value=600.0), later(20)) == "doubled"
 
 
 def test_doubling_is_sent_at_most_every_five_minutes_and_the_end_at_once() -> None:
-    told = sent(record(value=1.0), 0)
-    deep = replace(told, value=1000.0)
+    sent_alert = sent(record(value=1.0), 0)
+    deep = replace(sent_alert, value=1000.0)
     assert due_occasion(deep, later(4.9)) is None
     assert due_occasion(deep, later(5)) == "doubled"
     assert due_occasion(resolved(deep, 1), later(1)) == "resolved"

@@ -152,9 +152,9 @@ async def test_missing_notifications_are_logged_once(
         await eventually(lambda: len(tried) >= 4, what="four tries")
     assert not any(tried)
     await cancel_and_wait([running])
-    (said,) = [line for line in logs if line["log_level"] == "warning"]
-    assert said["event"] == "notifications do not arrive"
-    assert "DIRECT_URL" in said["cause"]
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert warning["event"] == "notifications do not arrive"
+    assert "DIRECT_URL" in warning["cause"]
     await database.close()
 
 
