@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.operations.conftest import Operate
-from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed, the_worker
+from tests.integration.workers.operations.workers.conftest import Gate, Life, subscribed, the_worker
 from tests.support.engine import QUICK, MakeBench
 from tests.support.processes import Journal, Spawner
 from tests.support.waiting import eventually

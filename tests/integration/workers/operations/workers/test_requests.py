@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.integration.workers.operations.conftest import Operate
-from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed
+from tests.integration.workers.operations.workers.conftest import Gate, Life, subscribed
 from tests.support.engine import MakeBench
 from tests.support.processes import Spawner
 from tests.support.waiting import eventually
